@@ -1,0 +1,530 @@
+"""One rank's DeepSpeed session: train a unit, evaluate, save, load, change hyperparameters.
+
+The loop drives the DeepSpeed engine itself, so that a trial can be paused after any unit, cloned, and continued
+with other hyperparameters. Where nothing is changed it equals Hugging Face Trainer with the same DeepSpeed
+configuration step for step: same data order, decay groups, schedule, token-weighted loss over the global batch.
+(Trainer's last batch of an epoch is smaller where the batch size does not divide the data; here the next epoch
+fills it up.)
+
+A `Session` outlives its trials: tokenised data and base weights stay, and `start` makes a new engine around a
+fresh copy of the weights. `run_unit` is what a search calls; a unit is `unit_samples` training samples, whatever
+the batch size, rounded to whole batches.
+"""
+
+from __future__ import annotations
+
+import copy
+import ctypes
+import inspect
+import math
+import os
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from benchmarks import squad
+from benchmarks.spec import Benchmark, BenchmarkError, Config, Hyperparameters
+from benchmarks.zero.config import Precision, fill
+
+if TYPE_CHECKING:  # torch and deepspeed cost seconds to import; only processes that train pay for them
+    import torch
+
+M_MMAP_THRESHOLD, M_TRIM_THRESHOLD = -3, -1  # from malloc.h
+CHECKPOINT_TAG = "unit"
+
+
+def prepare_process(threads: int, keep_freed_memory: bool = True) -> None:
+    """Settle what a process must know before torch and deepspeed are imported. Call once, first.
+
+    Args:
+        threads: CPU threads for tensor operations.
+        keep_freed_memory: tell glibc not to hand freed pages back after every step; measured on 2 cores,
+            up to half of a CPU step was the kernel taking pages and giving them back (`benchmarks.speed`).
+    """
+    if keep_freed_memory:
+        _keep_freed_memory()
+    os.environ["OMP_NUM_THREADS"] = str(threads)
+    import torch
+
+    torch.set_num_threads(threads)
+    if not torch.cuda.is_available():
+        os.environ["DS_ACCELERATOR"] = "cpu"
+
+
+def _keep_freed_memory() -> None:
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (OSError, AttributeError):  # not glibc
+        return
+    mallopt(M_MMAP_THRESHOLD, 1 << 30)
+    mallopt(M_TRIM_THRESHOLD, 1 << 30)
+
+
+def join_process_group(rank: int = 0, world_size: int = 1, local_rank: int = 0, store: Any = None) -> None:
+    """Join the process group of a trial's ranks; without arguments, a group of one. Joining again does nothing.
+
+    Args:
+        rank: this process's place, from 0.
+        world_size: ranks of the trial.
+        local_rank: index of this rank's device among those visible on its node.
+        store: a `torch.distributed` store that all ranks share; needed where `world_size` > 1.
+    """
+    import torch
+
+    if torch.distributed.is_initialized():
+        return
+    os.environ.update(RANK=str(rank), WORLD_SIZE=str(world_size), LOCAL_RANK=str(local_rank))
+    on_gpu = torch.cuda.is_available()
+    if on_gpu:
+        torch.cuda.set_device(local_rank)
+    torch.distributed.init_process_group(
+        "nccl" if on_gpu else "gloo", store=store or torch.distributed.HashStore(), rank=rank, world_size=world_size
+    )
+    _import_deepspeed()
+
+
+def _import_deepspeed() -> Any:
+    """DeepSpeed, quiet, and without its shared-memory reduction, which it would compile on first use.
+
+    gloo reduces between CPU ranks as it is; the compiled kernel would only be a faster way to the same sums,
+    and costs 20 s and a C++ compiler.
+    """
+    import logging
+
+    logging.getLogger("DeepSpeed").setLevel(logging.ERROR)
+    import deepspeed
+
+    deepspeed.utils.logger.setLevel(logging.ERROR)
+    deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+    return deepspeed
+
+
+class Session:
+    """One rank of a trial.
+
+    Args:
+        benchmark: a benchmark with a `finetune` block.
+
+    Raises:
+        BenchmarkError: model or data cannot be used.
+    """
+
+    def __init__(self, benchmark: Benchmark) -> None:
+        import torch
+
+        assert benchmark.finetune is not None and torch.distributed.is_initialized()
+        self._benchmark, self._settings = benchmark, benchmark.finetune
+        self._deepspeed = _import_deepspeed()
+        self._rank, self._world_size = torch.distributed.get_rank(), torch.distributed.get_world_size()
+        on_gpu = torch.cuda.is_available()
+        self._device = torch.device("cuda", torch.cuda.current_device()) if on_gpu else torch.device("cpu")
+        self._precision = choose_precision(self._settings.precision)
+        self._tokenizer = load_tokenizer(self._settings.model)
+        self._base_model = load_model(self._settings.model)
+        self._examples: dict[str, list[squad.Example]] = {}
+        self._forward_options = set(inspect.signature(self._base_model.forward).parameters)
+        self._engine: Any = None
+
+    # ---- what a search calls
+
+    def start(self, config: Config, seed: int) -> dict[str, float]:
+        """Begin a trial from the base weights; returns `startup_seconds`.
+
+        Args:
+            config: hyperparameters over the benchmark's default.
+            seed: drives weights that are not pretrained, dropout and data order.
+
+        Raises:
+            BenchmarkError: a hyperparameter out of range, or a DeepSpeed value that disagrees with it.
+        """
+        began = time.perf_counter()
+        self.close()
+        _seed_everything(seed)
+        _reset_peak_memory(self._device)
+        self._seed, self._units, self._samples = seed, 0, 0
+        self._order: dict[int, list[int]] = {}
+        self._hp = self._benchmark.hyperparameters(config)
+        self._engine = self._make_engine()
+        self._split("train")
+        self._split("validation")
+        return {"startup_seconds": time.perf_counter() - began}
+
+    def run_unit(self) -> dict[str, float]:
+        """Train one resource unit and evaluate on validation.
+
+        Returns:
+            `units` reached, `train_loss`, the keys of `evaluate`, `samples_per_second`, `peak_memory_mb`,
+            `train_seconds`, `evaluate_seconds`. A train loss that is not finite leaves out the evaluation:
+            `eval_loss` is NaN, `exact_match` and `f1` are 0.
+        """
+        began, samples_before = time.perf_counter(), self._samples
+        train_loss = self._train_unit()
+        trained = time.perf_counter()
+        scores = self.evaluate() if math.isfinite(train_loss) else dict(_NO_SCORES)
+        ended = time.perf_counter()
+        return {
+            "units": self._units,
+            "train_loss": train_loss,
+            **scores,
+            "samples_per_second": (self._samples - samples_before) / (trained - began),
+            "peak_memory_mb": _peak_memory_mb(self._device),
+            "train_seconds": trained - began,
+            "evaluate_seconds": ended - trained,
+        }
+
+    def set_hyperparameters(self, config: Config) -> None:
+        """Continue with other hyperparameters from the next step on; weights and optimizer moments stay.
+
+        A batch size that changes gives a new engine around the same weights and moments. Everything that an
+        optimizer's param group carries is overwritten, because a restored state brings the old values along.
+
+        Raises:
+            BenchmarkError: a hyperparameter out of range.
+        """
+        before, self._hp = self._hp, self._benchmark.hyperparameters(config)
+        if _engine_settings(before) != _engine_settings(self._hp):
+            state = copy.deepcopy(self._engine.optimizer.state_dict())
+            weights = {name: value.detach().clone() for name, value in self._engine.module.state_dict().items()}
+            self._engine.destroy()
+            self._engine = self._make_engine(weights)
+            self._engine.optimizer.load_state_dict(state)
+        self._write_hyperparameters()
+
+    def save(self, folder: Path) -> None:
+        """Write weights, optimizer state and position to `folder`; every rank calls it."""
+        position = {"units": self._units, "samples": self._samples, "seed": self._seed}
+        self._engine.save_checkpoint(str(folder), tag=CHECKPOINT_TAG, client_state=position)
+
+    def load(self, folder: Path) -> None:
+        """Continue from what `save` wrote, with the hyperparameters of this trial, not the saved ones."""
+        path, position = self._engine.load_checkpoint(str(folder), tag=CHECKPOINT_TAG, load_lr_scheduler_states=False)
+        assert path is not None, f"no checkpoint in {folder}"
+        self._units, self._samples, self._seed = position["units"], position["samples"], position["seed"]
+        self._order.clear()
+        self._write_hyperparameters()
+
+    def close(self) -> None:
+        """End the current trial; the session can start another."""
+        if self._engine is not None:
+            self._engine.destroy()
+            self._engine = None
+
+    # ---- training
+
+    def train_step(self) -> torch.Tensor:
+        """One optimizer step; returns the global batch's mean loss per answer token, on this rank's share `()`."""
+        import torch
+
+        micro_batches = self._next_global_batch()
+        num_tokens = sum(len(e.target) for micro in micro_batches for e in micro)
+        self._set_learning_rate()
+        total = torch.zeros((), device=self._device)
+        for micro in micro_batches:
+            size = self._hp.batch_size_per_device
+            own = micro[self._rank * size : (self._rank + 1) * size]
+            # DeepSpeed averages gradients over ranks: times world_size gives the mean over the global batch.
+            loss = self._loss_sum(own) / num_tokens
+            self._engine.backward(loss * self._world_size, scale_wrt_gas=False)
+            self._engine.step()
+            total += loss.detach()
+        self._samples += self._global_batch_size
+        return total
+
+    def _train_unit(self) -> float:
+        """Steps up to the next unit boundary; the mean train loss of the unit over all ranks."""
+        import torch
+
+        boundary = (self._units + 1) * self._benchmark.resource.unit_samples
+        losses = []
+        while self._samples + self._global_batch_size / 2 <= boundary:
+            losses.append(self.train_step())
+        self._units += 1
+        mean = torch.stack(losses).mean() if losses else torch.zeros((), device=self._device)
+        torch.distributed.all_reduce(mean)
+        return float(mean)
+
+    def _loss_sum(self, examples: Sequence[squad.Example]) -> torch.Tensor:
+        """Summed cross entropy of the answer tokens, `()`.
+
+        Sequences are padded on the left, so that answers end together and logits are needed for the last few
+        positions only: with BLOOM's vocabulary of 250,880 the others would be most of the memory.
+        """
+        import torch
+
+        longest = self._settings.max_length if self._settings.pad_to_max else None
+        batch = _pad_left([e.prompt + e.target for e in examples], self._tokenizer.pad_token_id, self._device, longest)
+        kept = max(len(e.target) for e in examples)
+        labels = _pad_left([e.target for e in examples], squad.IGNORED_LABEL, self._device)["input_ids"]
+        if "logits_to_keep" in self._forward_options:
+            logits = self._engine(**self._model_inputs(batch), logits_to_keep=kept + 1).logits
+        else:
+            logits = self._engine(**self._model_inputs(batch)).logits
+        predicted = logits[:, -kept - 1 : -1].float()
+        return torch.nn.functional.cross_entropy(
+            predicted.flatten(0, 1), labels.flatten(), ignore_index=squad.IGNORED_LABEL, reduction="sum"
+        )
+
+    def _model_inputs(self, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """Positions count from the first real token where a model takes them (BLOOM derives them itself)."""
+        if "position_ids" not in self._forward_options:
+            return batch
+        return {**batch, "position_ids": (batch["attention_mask"].cumsum(-1) - 1).clamp(min=0)}
+
+    def _next_global_batch(self) -> list[list[squad.Example]]:
+        """The next optimizer step's examples: one list per forward pass, all ranks' shares in order of rank."""
+        train, size = self._split("train"), self._hp.batch_size_per_device * self._world_size
+        picked = [train[self._sample_at(self._samples + i)] for i in range(self._global_batch_size)]
+        return [picked[i : i + size] for i in range(0, len(picked), size)]
+
+    def _sample_at(self, position: int) -> int:
+        """Index of the `position`-th training sample: epoch e is a permutation seeded with seed + e, as in
+        accelerate's SeedableRandomSampler, which Trainer uses."""
+        import torch
+
+        epoch, offset = divmod(position, len(self._split("train")))
+        if epoch not in self._order:
+            generator = torch.Generator().manual_seed(self._seed + epoch)
+            self._order = {epoch: torch.randperm(len(self._split("train")), generator=generator).tolist()}
+        return self._order[epoch][offset]
+
+    @property
+    def _global_batch_size(self) -> int:
+        return self._hp.batch_size_per_device * self._hp.gradient_accumulation_steps * self._world_size
+
+    def _set_learning_rate(self) -> None:
+        step = self._samples / self._global_batch_size
+        total_steps = max(1, round(self._benchmark.resource.total_samples / self._global_batch_size))
+        rate = self._hp.learning_rate * learning_rate_factor(step, total_steps, self._hp)
+        for group in self._engine.optimizer.param_groups:
+            group["lr"] = rate
+
+    def _write_hyperparameters(self) -> None:
+        for group in self._engine.optimizer.param_groups:
+            group["weight_decay"] = self._hp.weight_decay if group["decays"] else 0.0
+            group["betas"] = (self._hp.adam_beta1, self._hp.adam_beta2)
+            group["eps"] = self._hp.adam_epsilon
+        self._set_learning_rate()
+
+    def _make_engine(self, weights: dict[str, torch.Tensor] | None = None) -> Any:
+        """A DeepSpeed engine around a fresh copy of the base model, or of it with other `weights`."""
+        import torch
+
+        model = copy.deepcopy(self._base_model).to(self._device)
+        if weights is not None:
+            model.load_state_dict(weights)
+        model.train()
+        hp = self._hp
+        optimizer = torch.optim.AdamW(
+            decay_groups(model, hp.weight_decay),
+            lr=hp.learning_rate,
+            betas=(hp.adam_beta1, hp.adam_beta2),
+            eps=hp.adam_epsilon,
+            fused=True,
+        )
+        config = fill(self._settings.deepspeed, hp, self._precision, self._world_size, model.config.hidden_size)
+        engine, *_ = self._deepspeed.initialize(model=model, optimizer=optimizer, config=config)
+        return engine
+
+    # ---- evaluation
+
+    def evaluate(self, split: str = "validation") -> dict[str, float]:
+        """Scores on a whole split, over all ranks.
+
+        Args:
+            split: "train", "validation" or "test".
+
+        Returns:
+            `eval_loss` (mean cross entropy per answer token), `perplexity` (its exponential), `exact_match`
+            and `f1` (means in [0, 1]).
+        """
+        import torch
+
+        self._engine.eval()
+        sums = torch.zeros(5, dtype=torch.float64)
+        with torch.no_grad():
+            for batch, counts in self._rank_batches(self._split(split)):
+                loss, tokens = self._loss_sum(batch), sum(len(e.target) for e in batch)
+                predictions = self.predict(batch)
+                pairs = [(p, e.references) for p, e in zip(predictions, batch, strict=True)]
+                exact, overlap = (sum(score(*pair) for pair in pairs) for score in (squad.exact_match, squad.f1))
+                sums += counts * torch.tensor([float(loss), tokens, exact, overlap, len(batch)], dtype=torch.float64)
+        self._engine.train()
+        torch.distributed.all_reduce(on_device := sums.to(self._device))
+        loss_sum, tokens, exact, overlap, number = on_device.tolist()
+        eval_loss = loss_sum / tokens
+        return {
+            "eval_loss": eval_loss,
+            "perplexity": math.exp(min(eval_loss, 700.0)),
+            "exact_match": exact / number,
+            "f1": overlap / number,
+        }
+
+    def predict(self, examples: Sequence[squad.Example]) -> list[str]:
+        """Greedy answers, one per example: batched, with KV cache, each ending at the end token."""
+        longest = self._settings.max_length if self._settings.pad_to_max else None
+        batch = _pad_left([e.prompt for e in examples], self._tokenizer.pad_token_id, self._device, longest)
+        output = self._engine.module.generate(
+            **batch,
+            max_new_tokens=self._settings.max_answer_tokens,
+            do_sample=False,
+            use_cache=True,
+            pad_token_id=self._tokenizer.pad_token_id,
+            eos_token_id=self._tokenizer.eos_token_id,
+            synced_gpus=self._world_size > 1,
+        )
+        answers = self._tokenizer.batch_decode(output[:, batch["input_ids"].shape[1] :], skip_special_tokens=True)
+        return [answer.strip() for answer in answers]
+
+    def _rank_batches(self, examples: list[squad.Example]) -> Iterator[tuple[list[squad.Example], bool]]:
+        """This rank's batches and whether each counts. ZeRO-3 gathers weights in every forward pass, so all ranks
+        need equally many: a rank that has run out repeats the last batch, uncounted. Sorted by length to save
+        padding."""
+        size, ordered = self._settings.eval_batch_size, sorted(examples, key=lambda e: len(e.prompt))
+        batches = [ordered[i : i + size] for i in range(0, len(ordered), size)]
+        for i in range(0, len(batches), self._world_size):
+            own = i + self._rank
+            yield (batches[own], True) if own < len(batches) else (batches[-1], False)
+
+    def _split(self, name: str) -> list[squad.Example]:
+        """A split's examples, read and tokenised at first use and kept."""
+        if name not in self._examples:
+            records = squad.read_split(getattr(self._settings.data, name))
+            self._examples[name] = squad.tokenize(
+                records, self._tokenizer, self._settings.max_length, self._settings.max_answer_tokens, name == "train"
+            )
+        return self._examples[name]
+
+
+_NO_SCORES = {"eval_loss": math.nan, "perplexity": math.nan, "exact_match": 0.0, "f1": 0.0}
+
+
+def learning_rate_factor(step: float, total_steps: int, hp: Hyperparameters) -> float:
+    """The schedule's factor in [0, 1] at `step` of `total_steps`: warm-up, then linear, cosine or constant.
+
+    Equals `transformers.get_scheduler` at whole steps; a fraction occurs after a change of batch size.
+    """
+    warmup_steps = math.ceil(total_steps * hp.warmup_ratio)
+    if step < warmup_steps:
+        return step / warmup_steps
+    if hp.lr_scheduler == "constant":
+        return 1.0
+    remaining = max(0.0, (total_steps - step) / max(1, total_steps - warmup_steps))
+    return remaining if hp.lr_scheduler == "linear" else 0.5 * (1.0 - math.cos(math.pi * remaining))
+
+
+def decay_groups(model: torch.nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+    """Param groups as Hugging Face Trainer makes them: biases and norms are not decayed."""
+    import torch
+    from transformers.trainer_pt_utils import get_parameter_names
+
+    not_decayed = [r"bias", r"layernorm", r"rmsnorm", r"(?:^|\.)norm(?:$|\.)", r"_norm(?:$|\.)"]
+    decayed = set(get_parameter_names(model, [torch.nn.LayerNorm], not_decayed))
+    named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
+    return [
+        {"params": [p for n, p in named if n in decayed], "weight_decay": weight_decay, "decays": True},
+        {"params": [p for n, p in named if n not in decayed], "weight_decay": 0.0, "decays": False},
+    ]
+
+
+def choose_precision(wanted: str) -> Precision:
+    """The arithmetic for "auto" on this device; otherwise what is wanted.
+
+    Raises:
+        BenchmarkError: fp16 without a GPU.
+    """
+    import torch
+
+    on_gpu = torch.cuda.is_available()
+    if wanted == "fp16" and not on_gpu:
+        raise BenchmarkError("precision is fp16, but there is no GPU; use fp32, bf16 or auto")
+    if wanted == "auto":
+        wanted = ("bf16" if torch.cuda.is_bf16_supported() else "fp16") if on_gpu else "fp32"
+    return wanted  # type: ignore[return-value]  # the benchmark's field allows these alone
+
+
+def load_tokenizer(model: str) -> Any:
+    """The model's fast tokenizer, set up for left padding.
+
+    Raises:
+        BenchmarkError: there is none.
+    """
+    from transformers import AutoTokenizer
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(model, use_fast=True, trust_remote_code=False, padding_side="left")
+    except (OSError, ValueError) as error:
+        raise BenchmarkError(f"model {model}: its tokenizer cannot be loaded ({_first_line(error)})") from None
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
+
+
+def load_model(model: str) -> Any:
+    """The model in fp32 on the CPU, from safetensors only.
+
+    Raises:
+        BenchmarkError: it cannot be loaded.
+    """
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    try:
+        return AutoModelForCausalLM.from_pretrained(
+            model, dtype=torch.float32, trust_remote_code=False, use_safetensors=True
+        )
+    except (OSError, ValueError) as error:
+        raise BenchmarkError(
+            f"model {model}: cannot be loaded ({_first_line(error)}); give a hub name this machine can reach, "
+            "or a folder with config.json and *.safetensors"
+        ) from None
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0]
+
+
+def _engine_settings(hp: Hyperparameters) -> tuple[Any, ...]:
+    """What a DeepSpeed engine takes at its making and cannot change later."""
+    return hp.batch_size_per_device, hp.gradient_accumulation_steps, hp.max_grad_norm
+
+
+def _pad_left(
+    rows: Sequence[list[int]], value: int, device: torch.device, length: int | None = None
+) -> dict[str, torch.Tensor]:
+    """`input_ids` and `attention_mask`, both `(batch, seq_len)`, padded to the longest row or to `length`."""
+    import torch
+
+    width = max(length or 0, *(len(row) for row in rows), 0)
+    ids = torch.tensor([[value] * (width - len(row)) + row for row in rows])
+    mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in rows])
+    return {"input_ids": ids.to(device), "attention_mask": mask.to(device)}
+
+
+def _seed_everything(seed: int) -> None:
+    from transformers import set_seed
+
+    set_seed(seed)
+
+
+def _reset_peak_memory(device: torch.device) -> None:
+    if device.type == "cuda":
+        import torch
+
+        torch.cuda.reset_peak_memory_stats(device)
+    else:
+        try:
+            Path("/proc/self/clear_refs").write_text("5")  # resets VmHWM, the peak of resident memory
+        except OSError:
+            pass
+
+
+def _peak_memory_mb(device: torch.device) -> float:
+    """Peak since the trial began: memory allocated on the GPU, or resident memory of this process."""
+    if device.type == "cuda":
+        import torch
+
+        return torch.cuda.max_memory_allocated(device) / 2**20
+    status = Path("/proc/self/status").read_text()
+    kilobytes = next(line.split()[1] for line in status.splitlines() if line.startswith("VmHWM"))
+    return int(kilobytes) / 2**10

@@ -1,0 +1,480 @@
+"""A benchmark: WHAT is tuned. Read from YAML, strictly, into frozen objects.
+
+The benchmark owns the metric, the resource, the splits, the search space and how a trial is run; a method
+only proposes configurations and stops trials. `load("nano")` reads `benchmarks/nano.yaml`,
+`load("my/own.yaml")` a file; relative paths inside a file are relative to that file.
+
+Nothing here imports torch: checking a benchmark costs milliseconds, before any process is started.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, TypeAdapter, ValidationError, model_validator
+
+HERE = Path(__file__).parent
+Scalar = bool | int | float | str
+Config = dict[str, Scalar]
+
+
+class BenchmarkError(ValueError):
+    """A benchmark, search space or data file that cannot be used; the message says what to change."""
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Uniform(_Strict):
+    """A real number, flat between `low` and `high`."""
+
+    type: Literal["uniform"]
+    low: float
+    high: float
+
+    @model_validator(mode="after")
+    def _check(self) -> Uniform:
+        _check_bounds(self.low, self.high)
+        return self
+
+    def contains(self, value: Scalar) -> bool:
+        """Whether `value` may be drawn from this domain."""
+        return _is_number(value) and self.low <= float(value) <= self.high
+
+
+class LogUniform(_Strict):
+    """A positive real number whose logarithm is flat between `low` and `high`."""
+
+    type: Literal["loguniform"]
+    low: float
+    high: float
+
+    @model_validator(mode="after")
+    def _check(self) -> LogUniform:
+        _check_bounds(self.low, self.high)
+        if self.low <= 0:
+            raise ValueError(f"low is {self.low:g}, but a loguniform domain needs low > 0; use `uniform` to include 0")
+        return self
+
+    def contains(self, value: Scalar) -> bool:
+        """Whether `value` may be drawn from this domain."""
+        return _is_number(value) and self.low <= float(value) <= self.high
+
+
+class Integer(_Strict):
+    """A whole number between `low` and `high`, both included."""
+
+    type: Literal["int"]
+    low: int
+    high: int
+
+    @model_validator(mode="after")
+    def _check(self) -> Integer:
+        _check_bounds(self.low, self.high)
+        return self
+
+    def contains(self, value: Scalar) -> bool:
+        """Whether `value` may be drawn from this domain."""
+        return _is_number(value) and float(value).is_integer() and self.low <= float(value) <= self.high
+
+
+class Choice(_Strict):
+    """One of `values`, each as likely as another."""
+
+    type: Literal["choice"]
+    values: tuple[Scalar, ...]
+
+    @model_validator(mode="after")
+    def _check(self) -> Choice:
+        if not self.values:
+            raise ValueError("values is empty, but a choice needs at least one value")
+        if len(set(self.values)) < len(self.values):
+            raise ValueError(f"values repeats an entry: {list(self.values)}")
+        return self
+
+    def contains(self, value: Scalar) -> bool:
+        """Whether `value` may be drawn from this domain."""
+        return value in self.values
+
+
+Domain = Annotated[Uniform | LogUniform | Integer | Choice, Field(discriminator="type")]
+Space = dict[str, Domain]
+
+
+class Hyperparameters(_Strict):
+    """Everything of a fine-tuning trial that a search may vary, with Hugging Face Trainer's defaults.
+
+    Attributes:
+        learning_rate: peak learning rate of AdamW.
+        batch_size_per_device: samples in one forward pass of one rank.
+        gradient_accumulation_steps: forward passes per optimizer step.
+        weight_decay: decoupled decay, on all weights but biases and norms.
+        warmup_ratio: share of the full training over which the rate rises from 0.
+        lr_scheduler: how the rate falls after warm-up; it reaches its end at the full resource.
+        max_grad_norm: gradient norm above which gradients are scaled down; 0 turns clipping off.
+        adam_beta1: decay of the first moment.
+        adam_beta2: decay of the second moment.
+        adam_epsilon: added to the denominator of Adam's update.
+    """
+
+    learning_rate: PositiveFloat = 5e-5
+    batch_size_per_device: PositiveInt = 8
+    gradient_accumulation_steps: PositiveInt = 1
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    warmup_ratio: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    lr_scheduler: Literal["linear", "cosine", "constant"] = "linear"
+    max_grad_norm: Annotated[float, Field(ge=0)] = 1.0
+    adam_beta1: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    adam_beta2: Annotated[float, Field(ge=0, lt=1)] = 0.999
+    adam_epsilon: PositiveFloat = 1e-8
+
+
+class Resource(_Strict):
+    """How training is metered.
+
+    Attributes:
+        unit_samples: training samples seen in one unit, whatever the batch size.
+        max_units: units of one full training; the learning-rate schedule always spans them all.
+    """
+
+    unit_samples: PositiveInt
+    max_units: PositiveInt
+
+    @property
+    def total_samples(self) -> int:
+        """Samples of one full training."""
+        return self.unit_samples * self.max_units
+
+
+class Split(_Strict):
+    """One split: a SQuAD v1.1 JSON file, or a split of a data set known to `datasets`.
+
+    Attributes:
+        file: path of the JSON file; relative paths are relative to the YAML file.
+        dataset: name on the hub or local folder for `datasets.load_dataset`, with columns as `rajpurkar/squad` has.
+        split: the split to take from `dataset`, slices allowed ("train[:1000]").
+        limit: keep this many questions at most, the first ones.
+        articles: "all"; or "held_out" / "rest" to carve a share of the articles out of one file for another split.
+        held_out_share: the share of articles that "held_out" keeps, by a hash of their title.
+    """
+
+    file: Path | None = None
+    dataset: str | None = None
+    split: str | None = None
+    limit: PositiveInt | None = None
+    articles: Literal["all", "held_out", "rest"] = "all"
+    held_out_share: Annotated[float, Field(gt=0, lt=1)] = 0.1
+
+    @model_validator(mode="after")
+    def _check(self) -> Split:
+        if (self.file is None) == (self.dataset is None):
+            raise ValueError("give either `file` or `dataset`")
+        if self.dataset is not None and self.split is None:
+            raise ValueError('`dataset` needs `split`, such as "train"')
+        return self
+
+
+class Data(_Strict):
+    """The three splits. Tuning sees train and validation; test is for confirmation alone."""
+
+    train: Split
+    validation: Split
+    test: Split
+
+
+class FineTune(_Strict):
+    """A DeepSpeed fine-tuning of a causal language model on extractive question answering.
+
+    Attributes:
+        model: hub name, or a local folder with config.json, weights as safetensors and a tokenizer.
+        data: the three splits.
+        max_length: tokens of the longest sequence; longer contexts are cut.
+        max_answer_tokens: tokens generated at most for an answer.
+        ranks_per_trial: processes (one device each) that train one trial together.
+        precision: "auto" takes bf16 where the device has it, else fp16 on a GPU and fp32 on a CPU.
+        eval_batch_size: sequences per forward pass in evaluation.
+        pad_to_max: pad every batch to `max_length`, as fixed-shape pipelines do; slower, for comparison.
+        deepspeed: a DeepSpeed configuration, or the path of a JSON file with one; "auto" values are filled from the trial's hyperparameters.
+    """
+
+    model: str
+    data: Data
+    max_length: Annotated[int, Field(ge=16)] = 512
+    max_answer_tokens: PositiveInt = 32
+    ranks_per_trial: PositiveInt = 1
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    eval_batch_size: PositiveInt = 64
+    pad_to_max: bool = False
+    deepspeed: dict[str, Any] = Field(default_factory=dict)
+
+
+class Synthetic(_Strict):
+    """Closed-form learning curves in place of training; the formula is in `synthetic.py`.
+
+    Attributes:
+        noise: standard deviation of the noise added to each loss.
+        seconds_per_unit: how long a unit takes at batch size 8; it is slept, so that schedulers meet real time.
+        diverge_above: learning rates above this give NaN from the second unit on; none where unset.
+    """
+
+    noise: Annotated[float, Field(ge=0)] = 0.01
+    seconds_per_unit: Annotated[float, Field(ge=0)] = 0.01
+    diverge_above: PositiveFloat | None = None
+
+
+class Benchmark(_Strict):
+    """What is tuned, by which metric, at which resource.
+
+    Attributes:
+        name: also the name of the MLflow experiment.
+        description: one sentence.
+        metric: the validation metric that ranks trials.
+        mode: whether `metric` is to be minimised or maximised.
+        diverged_above: eval loss above which a trial counts as diverged. The loss of guessing uniformly is
+            ln(vocabulary), at most 12.5 for the models here, so twice that is no training any more.
+        resource: unit and full training.
+        default: the configuration one would try without tuning; also fills what `space` leaves out.
+        space: the search space; keys are fields of `Hyperparameters`.
+        grid: the values of the manual grid.
+        finetune: the trial, if it is a real one.
+        synthetic: the trial, if it is a closed-form curve.
+    """
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
+    description: str
+    metric: Literal["eval_loss", "exact_match", "f1"] = "eval_loss"
+    mode: Literal["min", "max"] = "min"
+    diverged_above: PositiveFloat = 25.0
+    resource: Resource
+    default: Hyperparameters
+    space: Space
+    grid: dict[str, tuple[Scalar, ...]] = Field(default_factory=dict)
+    finetune: FineTune | None = None
+    synthetic: Synthetic | None = None
+
+    @model_validator(mode="after")
+    def _check(self) -> Benchmark:
+        if (self.finetune is None) == (self.synthetic is None):
+            raise ValueError("give either `finetune` or `synthetic`")
+        if (self.metric == "eval_loss") != (self.mode == "min"):
+            raise ValueError(f"metric {self.metric} does not go with mode {self.mode}")
+        if not self.space:
+            raise ValueError("space is empty, but a search needs at least one hyperparameter")
+        for name, domain in self.space.items():
+            _check_domain(name, domain)
+        for name, values in self.grid.items():
+            _check_grid_axis(name, values, self.space)
+        return self
+
+    @property
+    def ranks_per_trial(self) -> int:
+        """Devices one trial occupies."""
+        return self.finetune.ranks_per_trial if self.finetune else 1
+
+    def hyperparameters(self, config: Mapping[str, Scalar]) -> Hyperparameters:
+        """The full set for a trial: `config` over the benchmark's default.
+
+        Raises:
+            BenchmarkError: unknown name or value out of range.
+        """
+        try:
+            return Hyperparameters(**{**self.default.model_dump(), **config})
+        except ValidationError as error:
+            raise BenchmarkError(f"configuration {dict(config)} is not usable: {_explain(error)}") from None
+
+    def grid_configs(self) -> Iterator[Config]:
+        """Every point of the manual grid, the last axis varying fastest."""
+        points: list[Config] = [{}]
+        for name, values in self.grid.items():
+            points = [{**point, name: value} for point in points for value in values]
+        yield from (points if self.grid else [])
+
+
+def names() -> list[str]:
+    """The benchmarks that come with the suite."""
+    return sorted(path.stem for path in HERE.glob("*.yaml"))
+
+
+def load(name_or_path: str, space_file: Path | None = None) -> Benchmark:
+    """Read a benchmark.
+
+    Args:
+        name_or_path: one of `names()`, or the path of a YAML file.
+        space_file: YAML with `space` (and, for the manual grid, `grid`) to put in place of the benchmark's.
+
+    Raises:
+        BenchmarkError: no such benchmark, or a key or value that does not hold.
+    """
+    path = _find(name_or_path)
+    content = _read_yaml(path)
+    if space_file is not None:
+        content = {**content, **_read_space(space_file)}
+    _resolve_paths(content, path.parent)
+    try:
+        return Benchmark.model_validate(content)
+    except ValidationError as error:
+        source = f"{path} with {space_file}" if space_file else str(path)
+        raise BenchmarkError(f"{source}: {_explain(error)}") from None
+
+
+def _find(name_or_path: str) -> Path:
+    if name_or_path in names():
+        return HERE / f"{name_or_path}.yaml"
+    path = Path(name_or_path)
+    if path.suffix not in (".yaml", ".yml"):
+        raise BenchmarkError(
+            f"no benchmark named {name_or_path!r}; choose one of {', '.join(names())}, or give the path of a YAML file"
+        )
+    if not path.is_file():
+        raise BenchmarkError(f"{name_or_path}: no such benchmark file")
+    return path
+
+
+def _read_space(path: Path) -> dict[str, Any]:
+    content = _read_yaml(path)
+    unknown = sorted(set(content) - {"space", "grid"})
+    if unknown or "space" not in content:
+        found = f"found {', '.join(map(str, unknown))}" if unknown else "`space` is missing"
+        raise BenchmarkError(f"{path}: a search space file has the keys `space` and, if wanted, `grid`; {found}")
+    return {"grid": {}, **content}
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML as people write it: 1e-5 is a number (YAML 1.1 reads it as text without the dot)."""
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"^[-+]?\d+(\.\d*)?[eE][-+]?\d+$"), list("-+0123456789")
+)
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        content = yaml.load(path.read_text(), Loader=_Loader)  # noqa: S506 - _Loader is a SafeLoader
+    except OSError as error:
+        raise BenchmarkError(f"{path}: cannot be read ({error.strerror})") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise BenchmarkError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(content, dict):
+        raise BenchmarkError(f"{path}: expected a mapping at the top, found {type(content).__name__}")
+    return content
+
+
+def _resolve_paths(content: dict[str, Any], folder: Path) -> None:
+    """Make the paths in a freshly read file absolute; a model that is no folder is a hub name and stays."""
+    finetune = content.get("finetune")
+    if not isinstance(finetune, dict):
+        return
+    if isinstance(finetune.get("model"), str):
+        model = folder / finetune["model"]
+        looks_local = finetune["model"].startswith((".", "/", "~"))
+        if model.is_dir() or looks_local:
+            finetune["model"] = str((folder / Path(finetune["model"]).expanduser()).resolve())
+    if isinstance(finetune.get("deepspeed"), str):
+        finetune["deepspeed"] = _read_json(folder / Path(finetune["deepspeed"]).expanduser())
+    data = finetune.get("data")
+    for split in data.values() if isinstance(data, dict) else ():
+        if isinstance(split, dict) and isinstance(split.get("file"), str):
+            split["file"] = str((folder / Path(split["file"]).expanduser()).resolve())
+
+
+def _read_json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text())
+    except OSError as error:
+        raise BenchmarkError(f"{path}: cannot be read ({error.strerror})") from None
+    except ValueError as error:
+        raise BenchmarkError(f"{path}: not valid JSON ({error})") from None
+
+
+def _check_bounds(low: float, high: float) -> None:
+    if not (math.isfinite(low) and math.isfinite(high)):
+        raise ValueError(f"bounds are {low:g} and {high:g}, but must be finite")
+    if low >= high:
+        raise ValueError(f"low is {low:g} and high is {high:g}, but low must be < high")
+
+
+def _is_number(value: Scalar) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _check_domain(name: str, domain: Domain) -> None:
+    """The name must be a hyperparameter, and the domain's extremes values that it may take."""
+    if name not in Hyperparameters.model_fields:
+        raise ValueError(f"space: no hyperparameter named {name!r}; known are {', '.join(Hyperparameters.model_fields)}")
+    for value in domain.values if isinstance(domain, Choice) else (domain.low, domain.high):
+        try:
+            Hyperparameters(**{name: value})
+        except ValidationError as error:
+            raise ValueError(f"space.{name}: {value!r} cannot be used: {error.errors()[0]['msg']}") from None
+
+
+def _check_grid_axis(name: str, values: tuple[Scalar, ...], space: Space) -> None:
+    if name not in space:
+        raise ValueError(f"grid: {name!r} is not in the search space; it has {', '.join(space)}")
+    if not values:
+        raise ValueError(f"grid.{name} is empty, but an axis needs at least one value")
+    for value in values:
+        if not space[name].contains(value):
+            raise ValueError(f"grid.{name}: {value!r} lies outside the search space, {describe(space[name])}")
+
+
+def describe(domain: Domain) -> str:
+    """A domain in words, e.g. "loguniform 1e-05..0.03"."""
+    if isinstance(domain, Choice):
+        return f"choice of {', '.join(map(str, domain.values))}"
+    return f"{domain.type} {domain.low:g}..{domain.high:g}"
+
+
+def _explain(error: ValidationError) -> str:
+    """Pydantic's list of faults as one line, valid keys included."""
+    return "; ".join(_explain_one(fault) for fault in error.errors())
+
+
+def _explain_one(fault: Any) -> str:
+    where = ".".join(str(part) for part in fault["loc"])
+    message = fault["msg"].removeprefix("Value error, ")
+    if fault["type"] == "extra_forbidden":
+        parents = tuple(part for part in fault["loc"][:-1] if part not in _DOMAIN_TYPES)
+        message = f"unknown key; valid here are {', '.join(_valid_keys(parents))}"
+    elif "input" in fault and isinstance(fault["input"], bool | int | float | str):
+        message += f" (got {fault['input']!r})"
+    return f"{where}: {message}" if where else message
+
+
+_DOMAIN_TYPES = {"uniform": Uniform, "loguniform": LogUniform, "int": Integer, "choice": Choice}
+_SECTIONS: dict[tuple[str, ...], type[BaseModel]] = {
+    (): Benchmark,
+    ("resource",): Resource,
+    ("default",): Hyperparameters,
+    ("finetune",): FineTune,
+    ("finetune", "data"): Data,
+    ("synthetic",): Synthetic,
+}
+
+
+def _valid_keys(parents: tuple[str | int, ...]) -> list[str]:
+    if parents[:1] == ("space",):
+        return ["type", "low", "high", "values"]
+    if parents[:2] == ("finetune", "data") and len(parents) == 3:
+        return list(Split.model_fields)
+    return list(_SECTIONS[tuple(map(str, parents))].model_fields)
+
+
+def parse_space(content: Any) -> Space:
+    """A search space from plain data, as read from JSON.
+
+    Raises:
+        BenchmarkError: a domain that does not hold.
+    """
+    try:
+        return TypeAdapter(Space).validate_python(content)
+    except ValidationError as error:
+        raise BenchmarkError(f"search space: {_explain(error)}") from None

@@ -1,0 +1,255 @@
+"""Extractive question answering: from a SQuAD v1.1 record to tokens and labels, and back to a score.
+
+One record and what becomes of it::
+
+    Record(id="5733be28", title="Notre_Dame", question="What sits on top of the Main Building?",
+           context="... Atop the Main Building's gold dome is a golden statue of the Virgin Mary. ...",
+           answers=(Answer("a golden statue of the Virgin Mary", start=92),))
+
+    Question: What sits on top of the Main Building? Context: ... Atop the ... Answer: a golden statue ...</s>
+    <------------------------- labels -100 ------------------------------------><------ labels ----------->
+
+Prompt and answer are ONE sequence, and only the answer and the end token are predicted. Scores follow the
+official evaluation of SQuAD v1.1 (https://rajpurkar.github.io/SQuAD-explorer/; Rajpurkar et al. 2016,
+https://arxiv.org/abs/1606.05250): answers are lower-cased, stripped of punctuation, articles and extra
+white space, F1 counts tokens with multiplicity, and the best of the reference answers counts.
+
+Contexts that do not fit `max_length`: in training the window of the context that fits is centred on the
+answer; in evaluation, where the answer is not known, the context's beginning is kept. The question and the
+final `Answer:` are never cut. `truncated_share` says how many records that concerns.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import string
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from benchmarks.spec import BenchmarkError, Split
+
+IGNORED_LABEL = -100
+_ARTICLES = re.compile(r"\b(a|an|the)\b", re.UNICODE)
+_PUNCTUATION = frozenset(string.punctuation)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A reference answer and where it starts in the context, in characters."""
+
+    text: str
+    start: int
+
+
+@dataclass(frozen=True)
+class Record:
+    """One question about one context."""
+
+    id: str
+    title: str
+    question: str
+    context: str
+    answers: tuple[Answer, ...]
+
+
+@dataclass(frozen=True)
+class Example:
+    """A tokenised record.
+
+    Attributes:
+        prompt: token ids up to and including `Answer:`.
+        target: token ids of the first reference answer and the end token.
+        references: all reference answers, for Exact Match and F1.
+        truncated: whether the context was cut to fit.
+    """
+
+    prompt: list[int]
+    target: list[int]
+    references: tuple[str, ...]
+    truncated: bool
+
+
+def read_split(split: Split) -> list[Record]:
+    """The records of one split.
+
+    Raises:
+        BenchmarkError: the source is missing or malformed; names the article and the field.
+    """
+    records = _from_file(split.file) if split.file is not None else _from_datasets(split)
+    if split.articles != "all":
+        held_out = split.articles == "held_out"
+        records = [r for r in records if _is_held_out(r.title, split.held_out_share) == held_out]
+    records = records[: split.limit]
+    if not records:
+        raise BenchmarkError(f"{split.file or split.dataset}: no questions left after `articles` and `limit`")
+    return records
+
+
+def _is_held_out(title: str, share: float) -> bool:
+    """A fixed pseudo-random choice of articles, the same in every process and on every machine."""
+    digest = hashlib.sha256(title.encode()).digest()
+    return int.from_bytes(digest[:8], "big") < share * 2**64
+
+
+def _from_file(path: Path) -> list[Record]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise BenchmarkError(f"{path}: cannot be read ({error.strerror}); give the path of a SQuAD v1.1 JSON file") from None
+    except ValueError as error:
+        raise BenchmarkError(f"{path}: not valid JSON ({error})") from None
+    records = []
+    for i, article in enumerate(_get(content, "data", list, str(path))):
+        where = f"{path}: article {i}"
+        title = _get(article, "title", str, where)
+        for j, paragraph in enumerate(_get(article, "paragraphs", list, f"{where} ({title})")):
+            there = f"{where} ({title}), paragraph {j}"
+            context = _get(paragraph, "context", str, there)
+            for k, qa in enumerate(_get(paragraph, "qas", list, there)):
+                records.append(_read_question(qa, title, context, f"{there}, question {k}"))
+    _refuse_repeated_ids(records, path)
+    return records
+
+
+def _read_question(qa: Any, title: str, context: str, where: str) -> Record:
+    answers = []
+    for number, answer in enumerate(_get(qa, "answers", list, where)):
+        here = f"{where}, answers[{number}]"
+        text, start = _get(answer, "text", str, here), _get(answer, "answer_start", int, here)
+        if start < 0 or context[start : start + len(text)] != text:
+            found = context[max(start, 0) : max(start, 0) + len(text)]
+            raise BenchmarkError(f"{here}: answer_start {start} points at {found!r}, not at the text {text!r}")
+        answers.append(Answer(text, start))
+    if not answers:
+        raise BenchmarkError(f"{where}: `answers` is empty, but SQuAD v1.1 needs at least one")
+    return Record(_get(qa, "id", str, where), title, _get(qa, "question", str, where), context, tuple(answers))
+
+
+def _get(mapping: Any, key: str, kind: type, where: str) -> Any:
+    if not isinstance(mapping, dict):
+        raise BenchmarkError(f"{where}: expected an object with `{key}`, found {type(mapping).__name__}")
+    if key not in mapping:
+        raise BenchmarkError(f"{where}: field `{key}` is missing")
+    if not isinstance(mapping[key], kind) or isinstance(mapping[key], bool):
+        raise BenchmarkError(f"{where}: field `{key}` is {type(mapping[key]).__name__}, but must be {kind.__name__}")
+    return mapping[key]
+
+
+def _refuse_repeated_ids(records: list[Record], path: Path) -> None:
+    repeated = [name for name, count in Counter(r.id for r in records).items() if count > 1]
+    if repeated:
+        raise BenchmarkError(f"{path}: question id {repeated[0]!r} occurs more than once ({len(repeated)} such ids)")
+
+
+def _from_datasets(split: Split) -> list[Record]:
+    """From the hub or a local folder, through `datasets`; imported here because it costs a second."""
+    import datasets
+
+    try:
+        rows = datasets.load_dataset(split.dataset, split=split.split)
+    except Exception as error:  # the library raises many kinds; all mean the same to the user
+        raise BenchmarkError(
+            f"data set {split.dataset!r}, split {split.split!r}: cannot be loaded ({type(error).__name__}: {error}); "
+            "on a machine without internet give a local folder, or a SQuAD v1.1 file with `file:`"
+        ) from None
+    missing = {"id", "title", "question", "context", "answers"} - set(rows.column_names)
+    if missing:
+        raise BenchmarkError(f"data set {split.dataset!r}: column `{sorted(missing)[0]}` is missing")
+    return [
+        Record(
+            row["id"],
+            row["title"],
+            row["question"],
+            row["context"],
+            tuple(map(Answer, row["answers"]["text"], row["answers"]["answer_start"])),
+        )
+        for row in rows
+    ]
+
+
+def prompt_of(question: str, context: str) -> str:
+    """The text before the answer."""
+    return f"Question: {question} Context: {context} Answer:"
+
+
+def tokenize(
+    records: Sequence[Record], tokenizer: Any, max_length: int, max_answer_tokens: int, training: bool
+) -> list[Example]:
+    """Tokenise records, each piece of the prompt once, in one batch call per kind of piece.
+
+    Args:
+        records: what to tokenise.
+        tokenizer: a fast Hugging Face tokenizer with an end token.
+        max_length: longest prompt + answer, in tokens.
+        max_answer_tokens: room kept for the answer; longer training answers are cut to it.
+        training: cut a long context around its answer instead of at its end.
+
+    Raises:
+        BenchmarkError: a question alone leaves no room for its context.
+    """
+    prefix = [i for i in tokenizer("")["input_ids"] if i != tokenizer.eos_token_id]  # e.g. Llama's <s>
+    pieces = {
+        "question": _token_ids(tokenizer, [f"Question: {r.question} Context:" for r in records]),
+        "target": _token_ids(tokenizer, [f" {r.answers[0].text}" for r in records]),
+    }
+    ending = _token_ids(tokenizer, [" Answer:"])[0]
+    contexts = tokenizer([f" {r.context}" for r in records], add_special_tokens=False, return_offsets_mapping=True)
+    examples = []
+    for i, record in enumerate(records):
+        context, offsets = contexts["input_ids"][i], contexts["offset_mapping"][i]
+        target = pieces["target"][i][: max_answer_tokens - 1] + [tokenizer.eos_token_id]
+        room = max_length - len(prefix) - len(pieces["question"][i]) - len(ending) - max_answer_tokens
+        if room < 1:
+            raise BenchmarkError(f"question {record.id!r} leaves no room for a context in max_length {max_length}; raise it")
+        kept = _window(offsets, record.answers[0], room) if training else slice(0, room)
+        prompt = [*prefix, *pieces["question"][i], *context[kept], *ending]
+        references = tuple(answer.text for answer in record.answers)
+        examples.append(Example(prompt, target, references, truncated=len(context) > room))
+    return examples
+
+
+def _token_ids(tokenizer: Any, texts: list[str]) -> list[list[int]]:
+    ids: list[list[int]] = tokenizer(texts, add_special_tokens=False)["input_ids"]
+    return ids
+
+
+def _window(offsets: list[tuple[int, int]], answer: Answer, room: int) -> slice:
+    """The `room` context tokens around the answer. Offsets count the space before the context: one more."""
+    middle_character = answer.start + 1 + len(answer.text) // 2
+    middle = next((t for t, (_, end) in enumerate(offsets) if end > middle_character), len(offsets) - 1)
+    start = max(0, min(middle - room // 2, len(offsets) - room))
+    return slice(start, start + room)
+
+
+def truncated_share(examples: Sequence[Example]) -> float:
+    """Share of examples whose context was cut."""
+    return sum(example.truncated for example in examples) / len(examples)
+
+
+def normalize_answer(text: str) -> str:
+    """Lower case, without punctuation, articles and extra white space, as the official script does."""
+    without_punctuation = "".join(c for c in text.lower() if c not in _PUNCTUATION)
+    return " ".join(_ARTICLES.sub(" ", without_punctuation).split())
+
+
+def exact_match(prediction: str, references: Iterable[str]) -> float:
+    """1.0 if the prediction equals a reference after normalisation, else 0.0."""
+    return float(any(normalize_answer(prediction) == normalize_answer(reference) for reference in references))
+
+
+def f1(prediction: str, references: Iterable[str]) -> float:
+    """Token F1 against the best reference, in [0, 1]; 0 where no token is shared, two empty texts included."""
+    return max(_f1_one(normalize_answer(prediction).split(), normalize_answer(r).split()) for r in references)
+
+
+def _f1_one(predicted: list[str], reference: list[str]) -> float:
+    shared = (Counter(predicted) & Counter(reference)).total()
+    if shared == 0:
+        return 0.0
+    precision, recall = shared / len(predicted), shared / len(reference)
+    return 2 * precision * recall / (precision + recall)

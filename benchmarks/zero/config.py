@@ -1,0 +1,93 @@
+"""Fill the "auto" values of a DeepSpeed configuration from a trial's hyperparameters; refuse mismatches.
+
+"auto" follows Hugging Face's integration (https://huggingface.co/docs/transformers/deepspeed), so the same
+file works unchanged as `TrainingArguments(deepspeed=...)`. A value that is not "auto" must agree with the
+trial: a fixed batch size in the file would otherwise silently win over the one being tuned.
+
+`optimizer` and `scheduler` blocks are refused: they are what is tuned, and a value in the file would bypass
+the search. (In Hugging Face's integration an `optimizer` block also drops the decay groups: biases and norms
+would be decayed.)
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Literal
+
+from benchmarks.spec import BenchmarkError, Hyperparameters
+
+Precision = Literal["fp32", "bf16", "fp16"]
+BLOCKS_THAT_ARE_TUNED = ("optimizer", "scheduler")
+
+
+def fill(
+    block: dict[str, Any],
+    hyperparameters: Hyperparameters,
+    precision: Precision,
+    world_size: int,
+    hidden_size: int,
+) -> dict[str, Any]:
+    """A complete DeepSpeed configuration.
+
+    Args:
+        block: the benchmark's configuration, with "auto" where a value follows from the trial.
+        hyperparameters: the trial's.
+        precision: the arithmetic of the trial.
+        world_size: ranks of the trial.
+        hidden_size: the model's width, which sizes ZeRO-3's buckets.
+
+    Raises:
+        BenchmarkError: a fixed value that disagrees with the trial, or an `optimizer` or `scheduler` block.
+    """
+    for name in BLOCKS_THAT_ARE_TUNED:
+        if name in block:
+            raise BenchmarkError(f"deepspeed.{name}: remove this block; the search sets the {name} from `space` and `default`")
+    known = _known_values(hyperparameters, precision, world_size, hidden_size)
+    filled, mismatches = _fill_level(block, known, path="deepspeed")
+    if mismatches:
+        raise BenchmarkError('; '.join(mismatches) + '; write "auto" there')
+    for key in ("train_micro_batch_size_per_gpu", "gradient_accumulation_steps", "gradient_clipping"):
+        filled.setdefault(key, known[key])
+    for name in ("bf16", "fp16"):
+        filled.setdefault(name, {"enabled": precision == name})
+    filled.setdefault("steps_per_print", 2**31 - 1)
+    return filled
+
+
+def _known_values(hp: Hyperparameters, precision: Precision, world_size: int, hidden_size: int) -> dict[str, Any]:
+    """What "auto" stands for, by key; nested keys as nested dictionaries."""
+    return {
+        "train_micro_batch_size_per_gpu": hp.batch_size_per_device,
+        "gradient_accumulation_steps": hp.gradient_accumulation_steps,
+        "train_batch_size": hp.batch_size_per_device * hp.gradient_accumulation_steps * world_size,
+        "gradient_clipping": hp.max_grad_norm,
+        "bf16": {"enabled": precision == "bf16"},
+        "fp16": {"enabled": precision == "fp16"},
+        "zero_optimization": {
+            "reduce_bucket_size": hidden_size * hidden_size,
+            "stage3_prefetch_bucket_size": math.floor(0.9 * hidden_size * hidden_size),
+            "stage3_param_persistence_threshold": 10 * hidden_size,
+        },
+    }
+
+
+TUNABLE_IN_FILE = {"reduce_bucket_size", "stage3_prefetch_bucket_size", "stage3_param_persistence_threshold"}
+
+
+def _fill_level(block: dict[str, Any], known: dict[str, Any], path: str) -> tuple[dict[str, Any], list[str]]:
+    filled, mismatches = {}, []
+    for key, value in block.items():
+        here, expected = f"{path}.{key}", known.get(key)
+        if isinstance(value, dict):
+            nested = expected if isinstance(expected, dict) else {}
+            filled[key], deeper = _fill_level(value, nested, here)
+            mismatches += deeper
+        elif value == "auto":
+            if expected is None:
+                raise BenchmarkError(f'{here}: "auto" has no meaning here; give a value')
+            filled[key] = expected
+        else:
+            filled[key] = value
+            if expected is not None and value != expected and key not in TUNABLE_IN_FILE:
+                mismatches.append(f"{here} is {value!r}, but the trial has {expected!r}")
+    return filled, mismatches

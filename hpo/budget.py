@@ -1,0 +1,119 @@
+"""The budget of a study, and the two places where Ray Tune is held to it.
+
+Every trial that exists is owed one unit; a new trial, or a further unit of a running one, is granted only
+while `spent + owed` stays below the budget. So a study ends at its budget exactly, with no trial cut off
+within a unit. Failed units count: they were spent.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from ray.tune import Stopper
+from ray.tune.experiment import Trial
+from ray.tune.search import SearchAlgorithm
+
+
+class Budget:
+    """Units spent and owed.
+
+    Args:
+        units: units that may be spent.
+        deadline_seconds: wall-clock seconds after which no unit is granted any more; None for no cap.
+    """
+
+    def __init__(self, units: int, deadline_seconds: float | None = None) -> None:
+        self.units, self.spent = units, 0
+        self._owed: set[str] = set()
+        self._began, self._deadline_seconds = time.monotonic(), deadline_seconds
+
+    def grants_trial(self) -> bool:
+        """Whether one more trial may exist."""
+        return not self._is_late() and self.spent + len(self._owed) < self.units
+
+    def grants_unit(self, trial_id: str) -> bool:
+        """Whether this trial may go on for another unit."""
+        return not self._is_late() and self.spent + len(self._owed - {trial_id}) < self.units
+
+    def is_spent(self) -> bool:
+        """Whether nothing will ever be granted again."""
+        return self._is_late() or self.spent >= self.units
+
+    def add_trial(self, trial_id: str) -> None:
+        """A trial came to be."""
+        self._owed.add(trial_id)
+
+    def add_unit(self) -> None:
+        """A unit was spent."""
+        self.spent += 1
+
+    def end_trial(self, trial_id: str) -> None:
+        """A trial ended."""
+        self._owed.discard(trial_id)
+
+    def _is_late(self) -> bool:
+        return self._deadline_seconds is not None and time.monotonic() - self._began >= self._deadline_seconds
+
+
+class BudgetStopper(Stopper):
+    """Ends a trial at the full resource, or where the budget grants it no further unit."""
+
+    def __init__(self, budget: Budget, max_units: int) -> None:
+        self._budget, self._max_units = budget, max_units
+
+    def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
+        """Called by Tune once for every result, before the scheduler sees it."""
+        self._budget.add_unit()
+        return bool(result["units"] >= self._max_units) or not self._budget.grants_unit(trial_id)
+
+    def stop_all(self) -> bool:
+        """Trials end one by one, each after its unit."""
+        return False
+
+
+class BudgetedSearch(SearchAlgorithm):
+    """Passes a search algorithm's trials on while the budget grants them."""
+
+    def __init__(self, inner: SearchAlgorithm, budget: Budget) -> None:
+        self._inner, self._budget = inner, budget
+
+    @property
+    def metric(self) -> Any:
+        """The searcher's metric; None for those that look at no metric."""
+        return self._inner.metric
+
+    def set_search_properties(self, metric: Any, mode: Any, config: dict[str, Any], **spec: Any) -> bool:
+        """As `SearchAlgorithm`."""
+        return bool(self._inner.set_search_properties(metric, mode, config, **spec))
+
+    @property
+    def total_samples(self) -> int:
+        """As `SearchAlgorithm`."""
+        return int(self._inner.total_samples)
+
+    def add_configurations(self, experiments: Any) -> None:
+        """As `SearchAlgorithm`."""
+        self._inner.add_configurations(experiments)
+
+    def next_trial(self) -> Trial | None:
+        """The next trial, or None while none is granted."""
+        if not self._budget.grants_trial():
+            return None
+        trial = self._inner.next_trial()
+        if trial is not None:
+            self._budget.add_trial(trial.trial_id)
+        return trial
+
+    def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
+        """As `SearchAlgorithm`."""
+        self._inner.on_trial_result(trial_id, result)
+
+    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+        """As `SearchAlgorithm`; Tune calls it for every trial that ends, in whatever way."""
+        self._budget.end_trial(trial_id)
+        self._inner.on_trial_complete(trial_id, result=result, error=error)
+
+    def is_finished(self) -> bool:
+        """Whether no further trial will come."""
+        return self._budget.is_spent() or bool(self._inner.is_finished())

@@ -1,0 +1,29 @@
+"""Random search: independent draws from the search space, each trained to the end.
+
+Paper: Bergstra and Bengio, "Random Search for Hyper-Parameter Optimization", JMLR 13, 2012,
+https://jmlr.org/papers/v13/bergstra12a.html.
+
+What it does: draws each trial's configuration from the space, seeded, and trains it at the full resource.
+What it does not: learn from results or stop bad trials.
+
+When to use it: as the yardstick. A method that does not beat it at the same cost is not worth its complexity.
+
+Cost: one full training a trial; as many trials as the budget.
+"""
+
+from __future__ import annotations
+
+from ray.tune.search import BasicVariantGenerator
+
+from hpo.methods import MethodArguments, Plan
+from hpo.space import to_tune
+from hpo.study import Study
+
+
+class Arguments(MethodArguments):
+    """Random search has no arguments of its own."""
+
+
+def plan(study: Study, arguments: Arguments) -> Plan:
+    """As many draws as the budget has full trainings."""
+    return Plan(BasicVariantGenerator(random_state=study.seed), to_tune(study.benchmark.space), num_samples=study.budget)

@@ -1,0 +1,81 @@
+"""A study: method x benchmark x seed x budget. Pure; nothing here touches Ray, MLflow or a file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from benchmarks.spec import Benchmark, BenchmarkError, Config
+
+PROTOCOL = "1"
+"""Version of the rules in docs/protocol.md; studies under one version are comparable."""
+
+
+@dataclass(frozen=True)
+class Study:
+    """What is asked of one run of one method.
+
+    Attributes:
+        method: the method's name.
+        benchmark: what is tuned.
+        seed: drives searcher, scheduler, model initialisation, dropout and data order.
+        budget: full trainings that may be spent, at least 1.
+        gpu_hours: optional cap in device-hours.
+        arguments: the method's own arguments, as given.
+    """
+
+    method: str
+    benchmark: Benchmark
+    seed: int = 0
+    budget: int = 12
+    gpu_hours: float | None = None
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.budget < 1:
+            raise BenchmarkError(f"budget is {self.budget}, but must be >= 1 (full trainings)")
+        if self.seed < 0:
+            raise BenchmarkError(f"seed is {self.seed}, but must be >= 0")
+        if self.gpu_hours is not None and self.gpu_hours <= 0:
+            raise BenchmarkError(f"gpu_hours is {self.gpu_hours:g}, but must be > 0")
+
+    @property
+    def max_units(self) -> int:
+        """Resource units of one full training."""
+        return self.benchmark.resource.max_units
+
+    @property
+    def budget_units(self) -> int:
+        """Resource units that may be spent."""
+        return self.budget * self.max_units
+
+    @property
+    def name(self) -> str:
+        """Short name for people, e.g. "asha seed 0"."""
+        return f"{self.method} seed {self.seed}"
+
+    def full_config(self, config: Config) -> Config:
+        """A proposal with what the benchmark's default sets beyond it: everything worth logging of a trial."""
+        return {**self.benchmark.default.model_dump(exclude_unset=True), **config}
+
+
+def objective(benchmark: Benchmark, metrics: Mapping[str, float]) -> float:
+    """The value that searchers and schedulers see: the benchmark's metric, or the worst there is if diverged.
+
+    NaN never reaches them: comparisons with NaN are false, so ASHA would never stop it and HyperBand promote it.
+    """
+    if is_diverged(benchmark, metrics):
+        return benchmark.diverged_above if benchmark.mode == "min" else -1.0
+    return float(metrics[benchmark.metric])
+
+
+def is_diverged(benchmark: Benchmark, metrics: Mapping[str, float]) -> bool:
+    """Whether train or eval loss is not finite, or the eval loss is beyond `diverged_above`."""
+    train_loss, eval_loss = metrics["train_loss"], metrics["eval_loss"]
+    return not (abs(train_loss) < float("inf") and eval_loss <= benchmark.diverged_above)
+
+
+def is_better(benchmark: Benchmark, a: float, b: float) -> bool:
+    """Whether objective `a` beats `b`."""
+    return a < b if benchmark.mode == "min" else a > b
