@@ -16,7 +16,7 @@ from ray.tune.search import SearchAlgorithm
 
 
 class Budget:
-    """Units spent and owed.
+    """Units spent and owed. Plain data: Tune pickles it with the searcher.
 
     Args:
         units: units that may be spent.
@@ -24,13 +24,13 @@ class Budget:
     """
 
     def __init__(self, units: int, deadline_seconds: float | None = None) -> None:
-        self.units, self.spent = units, 0
+        self.units, self.spent, self.revoked = units, 0, False
         self._owed: set[str] = set()
         self._began, self._deadline_seconds = time.monotonic(), deadline_seconds
 
     def grants_trial(self) -> bool:
         """Whether one more trial may exist."""
-        return not self._is_late() and self.spent + len(self._owed) < self.units
+        return not self.revoked and not self._is_late() and self.spent + len(self._owed) < self.units
 
     def grants_unit(self, trial_id: str) -> bool:
         """Whether this trial may go on for another unit."""
@@ -52,12 +52,21 @@ class Budget:
         """A trial ended."""
         self._owed.discard(trial_id)
 
+    def revoke(self) -> None:
+        """The study is interrupted: every trial is to end now, within its unit."""
+        self.revoked = True
+
     def _is_late(self) -> bool:
         return self._deadline_seconds is not None and time.monotonic() - self._began >= self._deadline_seconds
 
 
 class BudgetStopper(Stopper):
-    """Ends a trial at the full resource, or where the budget grants it no further unit."""
+    """Ends a trial at the full resource, or where the budget grants it no further unit.
+
+    Args:
+        budget: what may be spent.
+        max_units: the full resource.
+    """
 
     def __init__(self, budget: Budget, max_units: int) -> None:
         self._budget, self._max_units = budget, max_units
@@ -68,8 +77,8 @@ class BudgetStopper(Stopper):
         return bool(result["units"] >= self._max_units) or not self._budget.grants_unit(trial_id)
 
     def stop_all(self) -> bool:
-        """Trials end one by one, each after its unit."""
-        return False
+        """Only an interruption ends trials within a unit."""
+        return self._budget.revoked
 
 
 class BudgetedSearch(SearchAlgorithm):

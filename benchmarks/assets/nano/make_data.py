@@ -55,8 +55,8 @@ def _article(rng: random.Random, title: str, all_answers: bool) -> dict[str, Any
 
 
 def _paragraph(rng: random.Random, name: str, all_answers: bool) -> dict[str, Any]:
-    """One context of 3 to 5 facts and perhaps a filler sentence, and its questions."""
-    facts = draw_facts(rng, rng.randrange(3, 6))
+    """One context of 3 or 4 facts and perhaps a filler sentence, and its questions."""
+    facts = draw_facts(rng, rng.randrange(3, 5))
     sentences = [(write_sentence(fact, rng.choice(fact.relation.finetune[0])), fact) for fact in facts]
     context, value_starts = "", {}
     filler_at = rng.randrange(len(facts) * 2)  # half of the paragraphs get one

@@ -1,0 +1,70 @@
+"""Check what a benchmark points at, before a process is started: model folder, data files, DeepSpeed values.
+
+Reads files of this machine only; what comes from a hub is checked by the libraries that fetch it.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from benchmarks import squad
+from benchmarks.spec import Benchmark, BenchmarkError, Choice, FineTune
+from benchmarks.zero.config import fill
+
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json")
+
+
+def check(benchmark: Benchmark) -> None:
+    """Check a benchmark's files.
+
+    Raises:
+        BenchmarkError: the first thing that is missing or malformed.
+    """
+    if benchmark.finetune is None:
+        return
+    _check_model(benchmark.finetune)
+    _check_deepspeed(benchmark, benchmark.finetune)
+    for split in (benchmark.finetune.data.train, benchmark.finetune.data.validation, benchmark.finetune.data.test):
+        if split.file is not None:
+            squad.read_split(split)
+
+
+def _check_model(finetune: FineTune) -> None:
+    folder = Path(finetune.model)
+    if not folder.is_absolute():  # a hub name
+        return
+    if not folder.is_dir():
+        raise BenchmarkError(f"model {folder}: no such folder")
+    if not (folder / "config.json").is_file():
+        raise BenchmarkError(f"model {folder}: config.json is missing; give a folder written by save_pretrained")
+    if not list(folder.glob("*.safetensors")):
+        raise BenchmarkError(f"model {folder}: no *.safetensors; save the weights with safe_serialization")
+    if not any((folder / name).is_file() for name in TOKENIZER_FILES):
+        raise BenchmarkError(
+            f"model {folder}: no tokenizer ({' or '.join(TOKENIZER_FILES)}); save it there with tokenizer.save_pretrained"
+        )
+
+
+def _check_deepspeed(benchmark: Benchmark, finetune: FineTune) -> None:
+    """Every batch size that the search may propose must go with the DeepSpeed configuration."""
+    domain = benchmark.space.get("batch_size_per_device")
+    sizes = domain.values if isinstance(domain, Choice) else (benchmark.default.batch_size_per_device,)
+    precision = "fp32" if finetune.precision == "auto" else finetune.precision
+    block = finetune.deepspeed
+    if finetune.precision == "auto":  # the device decides; only the ranks know it
+        block = {key: value for key, value in block.items() if key not in ("bf16", "fp16")}
+    for size in sizes:
+        hyperparameters = benchmark.hyperparameters({"batch_size_per_device": size})
+        fill(block, hyperparameters, precision, finetune.ranks_per_trial, _hidden_size(finetune))
+
+
+def _hidden_size(finetune: FineTune) -> int:
+    path = Path(finetune.model) / "config.json"
+    if not path.is_file():
+        return 1  # a hub name; sizes of ZeRO's buckets do not matter here
+    try:
+        content = json.loads(path.read_text())
+    except ValueError as error:
+        raise BenchmarkError(f"model {path}: not valid JSON ({error})") from None
+    return int(content.get("hidden_size") or content.get("n_embd") or 1)

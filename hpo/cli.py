@@ -1,0 +1,174 @@
+"""The command line: `python -m hpo ...`, which the MLproject entries call. Parses and joins; no logic.
+
+A user's mistake ends with one paragraph on stderr and exit status 2; a study that did not reach its end with
+status 1; otherwise 0.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from rich.console import Console
+
+from benchmarks import spec
+from benchmarks.check import check
+from benchmarks.spec import BenchmarkError
+
+LOG_WIDTH = 160
+
+
+class _Parser(argparse.ArgumentParser):
+    """Errors as one paragraph that names the valid options; no abbreviations."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter, **settings)
+
+    def error(self, message: str) -> NoReturn:
+        options = sorted(option for action in self._actions for option in action.option_strings if option != "-h")
+        valid = f" (options here: {', '.join(options)})" if "unrecognized" in message else ""
+        raise BenchmarkError(f"{message}{valid}; see `{self.prog} --help`")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit status."""
+    try:
+        parsed = make_parser(_wanted_method(arguments)).parse_args(arguments)
+        status: int = parsed.command(parsed)
+        return status
+    except BenchmarkError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+
+
+def _wanted_method(arguments: Sequence[str] | None) -> str | None:
+    """The method after `run`, if there is one: its module is imported for its options, and no other."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    return words[1] if len(words) > 1 and words[0] == "run" and not words[1].startswith("-") else None
+
+
+def make_parser(method: str | None = None) -> argparse.ArgumentParser:
+    """All commands; `run` with the options of `method` alone.
+
+    Raises:
+        BenchmarkError: no such method.
+    """
+    parser = _Parser(prog="python -m hpo", description="Hyperparameter optimisation methods for LLM fine-tuning, compared.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=_Parser)
+    _add_run(commands, method)
+    compare = commands.add_parser("compare", help="the studies of a benchmark side by side")
+    compare.add_argument("--benchmark", default="nano", help="name or YAML path")
+    compare.set_defaults(command=_compare)
+    commands.add_parser("methods", help="list the methods").set_defaults(command=_methods)
+    commands.add_parser("benchmarks", help="list the benchmarks").set_defaults(command=_benchmarks)
+    commands.add_parser("doctor", help="what this machine has and lacks").set_defaults(command=_doctor)
+    commands.add_parser("mlproject", help="print the MLproject file").set_defaults(command=_mlproject)
+    return parser
+
+
+def _add_run(commands: Any, method: str | None) -> None:
+    parser = commands.add_parser("run", help="run one study: a method on a benchmark")
+    parser.set_defaults(command=_run)
+    parser.add_argument("method", help="see `python -m hpo methods`")
+    parser.add_argument("--benchmark", default="nano", help="name or YAML path (default: nano)")
+    parser.add_argument("--budget", type=int, default=12, help="full trainings that may be spent (default: 12)")
+    parser.add_argument("--seed", type=int, default=0, help="drives everything random (default: 0)")
+    parser.add_argument("--space", default="", help="YAML file that replaces the search space")
+    parser.add_argument("--gpu-hours", default="", help="cap in device-hours")
+    if method is not None:
+        from hpo import methods
+
+        for name, field in methods.get(method).arguments.model_fields.items():
+            text = f"{field.description} (default: {field.default})"
+            parser.add_argument(f"--{name.replace('_', '-')}", default=argparse.SUPPRESS, help=text, dest=f"method.{name}")
+
+
+def _run(parsed: argparse.Namespace) -> int:
+    from hpo import doctor, methods
+    from hpo.study import Study
+
+    doctor.require()
+    methods.get(parsed.method)
+    benchmark = spec.load(parsed.benchmark, Path(parsed.space) if parsed.space else None)
+    check(benchmark)
+    given = {key.removeprefix("method."): value for key, value in vars(parsed).items() if key.startswith("method.")}
+    arguments = methods.get(parsed.method).parse(given).model_dump()
+    study = Study(parsed.method, benchmark, parsed.seed, parsed.budget, _optional_float(parsed.gpu_hours), arguments)
+    from hpo import runner
+
+    console = _console()
+    finished = runner.run(study, _command_of(parsed, given), console)
+    _print_next(console, benchmark.name)
+    if not finished.reached_end:
+        print(f"error: the study did not reach its end ({finished.reason}); what it found is stored", file=sys.stderr)
+    return 0 if finished.reached_end else 1
+
+
+def _optional_float(text: str) -> float | None:
+    if not text:
+        return None
+    try:
+        return float(text)
+    except ValueError:
+        raise BenchmarkError(f"gpu_hours is {text!r}, but must be a number of hours") from None
+
+
+def _command_of(parsed: argparse.Namespace, given: dict[str, Any]) -> str:
+    """The command that reproduces a study."""
+    words = ["python", "-m", "hpo", "run", parsed.method]
+    common = {name: getattr(parsed, name) for name in ("benchmark", "budget", "seed", "space", "gpu_hours")}
+    for name, value in {**common, **given}.items():
+        if value != "":
+            words += [f"--{name.replace('_', '-')}", str(value)]
+    return shlex.join(words)
+
+
+def _print_next(console: Console, benchmark: str) -> None:
+    import mlflow
+
+    store = shlex.quote(mlflow.get_tracking_uri())
+    console.print(f"open it in the browser: mlflow ui --backend-store-uri {store}", soft_wrap=True, highlight=False)
+    console.print(f"compare the methods:    python -m hpo compare --benchmark {shlex.quote(benchmark)}", soft_wrap=True, highlight=False)
+
+
+def _compare(parsed: argparse.Namespace) -> int:
+    from hpo import compare
+
+    _console().print(compare.table(compare.read_studies(parsed.benchmark), parsed.benchmark))
+    return 0
+
+
+def _methods(parsed: argparse.Namespace) -> int:
+    from hpo import methods
+
+    for name in methods.names():
+        print(f"{name:10} {methods.get(name).summary}")
+    return 0
+
+
+def _benchmarks(parsed: argparse.Namespace) -> int:
+    for name in spec.names():
+        print(f"{name:20} {spec.load(name).description}")
+    return 0
+
+
+def _doctor(parsed: argparse.Namespace) -> int:
+    from hpo import doctor
+
+    return doctor.report(_console())
+
+
+def _mlproject(parsed: argparse.Namespace) -> int:
+    from hpo import mlproject
+
+    print(mlproject.text(), end="")
+    return 0
+
+
+def _console() -> Console:
+    """Stdout; in a file wide enough for a table's rows to stay on one line."""
+    return Console() if sys.stdout.isatty() else Console(width=LOG_WIDTH)

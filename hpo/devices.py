@@ -1,0 +1,94 @@
+"""What this machine has to train on. Asks the driver library and the operating system; does not import torch."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+from benchmarks.spec import BenchmarkError
+
+
+@dataclass(frozen=True)
+class Devices:
+    """Devices that trials may occupy.
+
+    Attributes:
+        count: GPUs, or worker processes (one a CPU core) on a machine without.
+        gpu_name: the GPU's name; None where devices are worker processes.
+        cpus: CPU cores.
+    """
+
+    count: int
+    gpu_name: str | None
+    cpus: int
+
+    @property
+    def accelerator(self) -> str:
+        """The tag by which costs are kept apart: hours on different accelerators are not comparable."""
+        return self.gpu_name or "cpu"
+
+
+@dataclass(frozen=True)
+class Allotment:
+    """How a study uses the devices.
+
+    Attributes:
+        concurrency: trials at once.
+        ranks_per_trial: devices of one trial.
+        cpus_per_rank: cores, and threads, of one rank.
+        gpus_per_rank: 1 or 0.
+    """
+
+    concurrency: int
+    ranks_per_trial: int
+    cpus_per_rank: int
+    gpus_per_rank: int
+
+    @property
+    def devices(self) -> int:
+        """Devices reserved by the study."""
+        return self.concurrency * self.ranks_per_trial
+
+
+def detect() -> Devices:
+    """The GPUs that may be used (CUDA_VISIBLE_DEVICES is respected), else the CPU cores."""
+    cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    gpus = _gpu_names()
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is not None:
+        gpus = gpus[: len([entry for entry in visible.split(",") if entry.strip()])]
+    return Devices(len(gpus) or cpus, gpus[0] if gpus else None, cpus)
+
+
+def _gpu_names() -> list[str]:
+    import pynvml
+
+    try:
+        pynvml.nvmlInit()
+    except pynvml.NVMLError:  # no driver, or one that is too old
+        return []
+    try:
+        handles = [pynvml.nvmlDeviceGetHandleByIndex(i) for i in range(pynvml.nvmlDeviceGetCount())]
+        return [str(pynvml.nvmlDeviceGetName(handle)) for handle in handles]
+    finally:
+        pynvml.nvmlShutdown()
+
+
+def allot(devices: Devices, ranks_per_trial: int, concurrency: int | None = None) -> Allotment:
+    """As many trials at once as devices allow, or fewer if asked.
+
+    Fewer trials on CPU devices get more cores each, which also is what keeps Ray from starting another trial.
+
+    Raises:
+        BenchmarkError: a trial needs more devices than there are.
+    """
+    at_once = devices.count // ranks_per_trial
+    if at_once < 1:
+        kind = "GPU" if devices.gpu_name else "CPU core"
+        raise BenchmarkError(
+            f"a trial needs {ranks_per_trial} devices (ranks_per_trial), but this machine has {devices.count} {kind}"
+            f"{'s' if devices.count > 1 else ''}; lower ranks_per_trial or run on a larger machine"
+        )
+    at_once = min(at_once, concurrency or at_once)
+    cpus_per_rank = max(1, devices.cpus // (at_once * ranks_per_trial))
+    return Allotment(at_once, ranks_per_trial, cpus_per_rank, gpus_per_rank=1 if devices.gpu_name else 0)

@@ -1,0 +1,85 @@
+"""The ledger: every device-second that a study reserves, by what it was used for. Pure.
+
+Reserved is devices x time from the study's first request for devices to the release of the last. Trials report
+what they measured: start-up (process, imports, model, engine), training, evaluation, checkpoints and the waiting
+between. What an attempt used before it failed is booked as failed, its useful-looking parts included. Devices
+that no trial held (before the first, after the last, between two actors) are idle.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+PARTS = ("startup", "train", "evaluate", "checkpoint", "idle", "failed")
+
+
+@dataclass(frozen=True)
+class Shares:
+    """A closed ledger.
+
+    Attributes:
+        seconds: device-seconds by part; they add up to `reserved_seconds`.
+        reserved_seconds: devices x seconds.
+        measured_seconds: the part of it that trials measured themselves.
+    """
+
+    seconds: dict[str, float]
+    reserved_seconds: float
+    measured_seconds: float
+
+    @property
+    def device_hours(self) -> float:
+        """Reserved device-hours."""
+        return self.reserved_seconds / 3600
+
+    @property
+    def utilization(self) -> float:
+        """Share of the reserved time that trained or evaluated, in trials that did not fail."""
+        useful = self.seconds["train"] + self.seconds["evaluate"]
+        return useful / self.reserved_seconds if self.reserved_seconds else 0.0
+
+
+class Ledger:
+    """Books device-seconds while a study runs; times are seconds since the study began.
+
+    Args:
+        devices: devices the study has reserved.
+        devices_per_trial: devices one trial occupies.
+    """
+
+    def __init__(self, devices: int, devices_per_trial: int) -> None:
+        self._devices, self._devices_per_trial = devices, devices_per_trial
+        self._booked = dict.fromkeys(PARTS, 0.0)
+        self._attempts: dict[str, dict[str, float]] = {}
+        self._last_seen: dict[str, float] = {}
+
+    def start(self, trial_id: str, now: float) -> None:
+        """A trial, or another attempt at it, got its devices."""
+        self._last_seen[trial_id] = now
+
+    def report(self, trial_id: str, seconds: dict[str, float], now: float) -> float:
+        """Book what a trial measured since its last report; returns device-seconds."""
+        attempt = self._attempts.setdefault(trial_id, dict.fromkeys(PARTS, 0.0))
+        for part, value in seconds.items():
+            attempt[part] += value * self._devices_per_trial
+        self._last_seen[trial_id] = now
+        return sum(seconds.values()) * self._devices_per_trial
+
+    def end(self, trial_id: str) -> None:
+        """A trial ended; its parts stand."""
+        for part, value in self._attempts.pop(trial_id, {}).items():
+            self._booked[part] += value
+        self._last_seen.pop(trial_id, None)
+
+    def fail(self, trial_id: str, now: float) -> float:
+        """An attempt failed: all it used counts as failed. Returns the device-seconds since its last report."""
+        lost = (now - self._last_seen.pop(trial_id, now)) * self._devices_per_trial
+        self._booked["failed"] += lost + sum(self._attempts.pop(trial_id, {}).values())
+        return lost
+
+    def shares(self, now: float) -> Shares:
+        """The ledger as it stands at `now`."""
+        seconds = {part: self._booked[part] + sum(a[part] for a in self._attempts.values()) for part in PARTS}
+        measured, reserved = sum(seconds.values()), self._devices * now
+        seconds["idle"] += max(0.0, reserved - measured)
+        return Shares(seconds, reserved, measured)

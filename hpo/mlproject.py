@@ -1,0 +1,44 @@
+"""The text of the MLproject file, made from the methods: `python -m hpo mlproject > MLproject`.
+
+MLflow quotes values for the shell itself; a `{x}` within quotes would undo that. Parameters that a command does
+not use are ignored by MLflow without a word, so commands and parameters are made from one list.
+"""
+
+from __future__ import annotations
+
+from hpo import methods
+
+COMMON = {
+    "benchmark": ("string", "nano"),
+    "budget": ("string", "12"),
+    "seed": ("string", "0"),
+    "space": ("string", '""'),
+    "gpu_hours": ("string", '""'),
+}
+HEADER = """\
+# Made by `python -m hpo mlproject`; one entry a method. Change hpo/methods/, not this file.
+name: hpo-llm-finetuning
+
+python_env: python_env.yaml
+
+entry_points:
+"""
+
+
+def text() -> str:
+    """The whole file."""
+    entries = [_method_entry(methods.get(name)) for name in methods.names()]
+    entries.append(_entry("compare", {"benchmark": COMMON["benchmark"]}, "python -m hpo compare"))
+    return HEADER + "\n".join(entries)
+
+
+def _method_entry(method: methods.Method) -> str:
+    own = {name: ("string", f'"{field.default}"') for name, field in method.arguments.model_fields.items()}
+    return _entry(method.name, {**COMMON, **own}, f"python -m hpo run {method.name}")
+
+
+def _entry(name: str, parameters: dict[str, tuple[str, str]], command: str) -> str:
+    lines = [f"  {name}:", "    parameters:"]
+    lines += [f"      {key}: {{type: {kind}, default: {default}}}" for key, (kind, default) in parameters.items()]
+    options = " ".join(f"--{key.replace('_', '-')} {{{key}}}" for key in parameters)
+    return "\n".join([*lines, f'    command: "{command} {options}"']) + "\n"

@@ -1,0 +1,144 @@
+"""What a study shows while it runs and at its end.
+
+On a terminal one panel is redrawn in place; elsewhere (a log file, a pipe) a line is printed when something
+worth a line happened: a trial ended, or half a minute passed.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import Any
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from hpo.budget import Budget
+from hpo.ledger import Ledger, Shares
+from hpo.results import Results, TrialRow, counts
+from hpo.study import Study
+
+QUIET_SECONDS = 30.0
+REDRAW_SECONDS = 0.5
+
+
+class Progress:
+    """The live view of a study.
+
+    Args:
+        study: what is run.
+        results: its trials, as they come.
+        budget: units spent.
+        ledger: device time.
+        console: where to print.
+    """
+
+    def __init__(self, study: Study, results: Results, budget: Budget, ledger: Ledger, console: Console) -> None:
+        self._study, self._results, self._budget, self._ledger, self._console = study, results, budget, ledger, console
+        self._live = Live(console=console, auto_refresh=False, transient=True) if console.is_terminal else None
+        self._last_shown, self._ended = time.monotonic(), 0
+
+    def __enter__(self) -> Progress:
+        if self._live:
+            self._live.start()
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        if self._live:
+            self._live.stop()
+
+    def show(self, now: float) -> None:
+        """Redraw, or print a line if one is due. `now`: seconds since the study began."""
+        quiet = time.monotonic() - self._last_shown
+        ended = sum(row.outcome != "running" for row in self._results.rows)
+        if self._live and quiet >= REDRAW_SECONDS:
+            self._live.update(self._panel(now), refresh=True)
+        elif not self._live and (ended > self._ended or quiet >= QUIET_SECONDS):
+            self._console.print(self._line(now), soft_wrap=True, highlight=False)
+        else:
+            return
+        self._last_shown, self._ended = time.monotonic(), ended
+
+    def _panel(self, now: float) -> Group:
+        bar = ProgressBar(total=self._budget.units, completed=self._budget.spent, width=40)
+        return Group(bar, Text(self._line(now)))
+
+    def _line(self, now: float) -> str:
+        states = ", ".join(f"{number} {name}" for name, number in counts(self._results.rows).items()) or "starting"
+        return (
+            f"[{clock(now)}] {self._study.name}: {self._budget.spent}/{self._budget.units} units | trials: {states} | "
+            f"best {describe_incumbent(self._study, self._results)} | "
+            f"useful {self._ledger.shares(now).utilization:.0%} | left {self._time_left(now)}"
+        )
+
+    def _time_left(self, now: float) -> str:
+        if not self._budget.spent:
+            return "?"
+        return f"about {clock(now / self._budget.spent * (self._budget.units - self._budget.spent))}"
+
+
+def describe_incumbent(study: Study, results: Results) -> str:
+    """E.g. "eval_loss 0.3481 EM 0.713 (trial 7)"; says so where it is not at the full resource."""
+    row = results.incumbent()
+    if row is None:
+        return "none yet"
+    where = f"trial {row.number}" + ("" if row.units >= study.max_units else f", unit {row.units} of {study.max_units}")
+    return f"eval_loss {row.metrics['eval_loss']:.4f} EM {row.metrics['exact_match']:.3f} ({where})"
+
+
+def clock(seconds: float) -> str:
+    """Minutes and seconds, e.g. "3:07"."""
+    return f"{int(seconds) // 60}:{int(seconds) % 60:02d}"
+
+
+def results_table(study: Study, rows: list[TrialRow]) -> Table:
+    """All trials, the best first: those that got further before those that did not."""
+    sign = 1.0 if study.benchmark.mode == "min" else -1.0
+    names = list(dict.fromkeys(key for row in rows for key in row.config))
+    table = Table(title=f"{study.method} on {study.benchmark.name}, seed {study.seed}", header_style="bold")
+    headings = ("trial", "outcome", "units", *names, "eval_loss", "EM", "F1", "seconds")
+    for heading in headings:
+        table.add_column(heading.replace("_", " "), justify="left" if heading == "outcome" else "right")
+    ranked = sorted(rows, key=lambda r: (r.outcome in ("diverged", "failed"), -r.units, sign * (r.objective or 0.0)))
+    for row in ranked:
+        shown = [_short(row.config.get(name, "")) for name in names]
+        scores = [_score(row.metrics.get(key), digits) for key, digits in (("eval_loss", 4), ("exact_match", 3), ("f1", 3))]
+        table.add_row(str(row.number), row.outcome, str(row.units), *shown, *scores, f"{row.device_seconds:.1f}")
+    return table
+
+
+def cost_table(shares: Shares, accelerator: str) -> Table:
+    """The ledger's parts."""
+    table = Table(title=f"device time ({accelerator}): {shares.device_hours:.4f} device-hours", header_style="bold")
+    table.add_column("part")
+    table.add_column("seconds", justify="right")
+    table.add_column("share", justify="right")
+    for part, seconds in shares.seconds.items():
+        table.add_row(part, f"{seconds:.1f}", f"{seconds / (shares.reserved_seconds or 1):.1%}")
+    return table
+
+
+def print_report(
+    console: Console, study: Study, results: Results, shares: Shares, accelerator: str, best: dict[str, Any] | None
+) -> None:
+    """The end of a study: results, cost, best trial as JSON, next commands."""
+    console.print(results_table(study, results.rows))
+    for row in results.rows:
+        if row.outcome in ("failed", "diverged"):
+            console.print(f"trial {row.number} {row.outcome}: {row.reason}", soft_wrap=True, highlight=False, markup=False)
+    console.print(cost_table(shares, accelerator))
+    console.print(f"train + evaluate: {shares.utilization:.1%} of the reserved device time", highlight=False)
+    if best is not None:
+        console.print("best trial:", highlight=False)
+        console.print(json.dumps(best, indent=2), soft_wrap=True, highlight=False, markup=False)
+
+
+def _short(value: Any) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+def _score(value: float | None, digits: int) -> str:
+    return "-" if value is None else f"{value:.{digits}f}"

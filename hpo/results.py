@@ -1,0 +1,130 @@
+"""What a study has found so far: a row a trial, the incumbent, the best configuration. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from benchmarks.spec import Config
+from hpo.study import Study, is_better
+
+Outcome = Literal["running", "completed", "stopped", "diverged", "failed", "interrupted"]
+METRICS = ("eval_loss", "perplexity", "exact_match", "f1", "train_loss", "samples_per_second", "peak_memory_mb")
+
+
+@dataclass
+class TrialRow:
+    """One trial.
+
+    Attributes:
+        number: its place in order of creation, from 0.
+        config: the hyperparameters it started with.
+        began_seconds: when it began, since the study did.
+        units: resource units reached.
+        metrics: the last unit's.
+        objective: the last unit's, in the searcher's terms; None before the first unit.
+        device_seconds: device time it has used in all attempts.
+        outcome: how it ended, or "running".
+        reason: why, in a sentence.
+        ended_seconds: when it ended.
+    """
+
+    number: int
+    config: Config
+    began_seconds: float
+    units: int = 0
+    metrics: dict[str, float] = field(default_factory=dict)
+    objective: float | None = None
+    device_seconds: float = 0.0
+    outcome: Outcome = "running"
+    reason: str = ""
+    ended_seconds: float | None = None
+
+
+class Results:
+    """The trials of a study, by Tune's trial id."""
+
+    def __init__(self, study: Study) -> None:
+        self._study = study
+        self._rows: dict[str, TrialRow] = {}
+
+    @property
+    def rows(self) -> list[TrialRow]:
+        """All trials, in order of creation."""
+        return list(self._rows.values())
+
+    def add(self, trial_id: str, config: Config, now: float) -> TrialRow:
+        """A trial began."""
+        row = self._rows[trial_id] = TrialRow(len(self._rows), self._study.full_config(config), now)
+        return row
+
+    def __getitem__(self, trial_id: str) -> TrialRow:
+        return self._rows[trial_id]
+
+    def __contains__(self, trial_id: str) -> bool:
+        return trial_id in self._rows
+
+    def report(self, trial_id: str, result: dict[str, Any], device_seconds: float) -> TrialRow:
+        """A trial finished a unit."""
+        row = self._rows[trial_id]
+        row.units, row.objective = int(result["units"]), float(result["objective"])
+        row.metrics = {key: float(result[key]) for key in METRICS if key in result}
+        row.device_seconds += device_seconds
+        if result["diverged"]:
+            row.outcome, row.reason = "diverged", _divergence(row)
+        return row
+
+    def end(self, trial_id: str, now: float, budget_spent: bool) -> TrialRow:
+        """A trial ended without an error."""
+        row = self._rows[trial_id]
+        row.ended_seconds = now
+        if row.outcome == "running":
+            if row.units >= self._study.max_units:
+                row.outcome, row.reason = "completed", f"reached the full resource of {row.units} units"
+            elif budget_spent:
+                row.outcome, row.reason = "stopped", f"the study's budget was spent at unit {row.units}"
+            else:
+                row.outcome, row.reason = "stopped", f"{self._study.method} stopped it at unit {row.units}"
+        return row
+
+    def fail(self, trial_id: str, now: float, reason: str) -> TrialRow:
+        """A trial ended with an error, its retry included."""
+        row = self._rows[trial_id]
+        row.ended_seconds, row.outcome, row.reason = now, "failed", reason
+        return row
+
+    def interrupt_running(self, now: float) -> list[TrialRow]:
+        """The study ends early: what still runs is interrupted."""
+        running = [row for row in self._rows.values() if row.outcome == "running"]
+        for row in running:
+            row.ended_seconds, row.outcome = now, "interrupted"
+            row.reason = f"the study was interrupted at unit {row.units}"
+        return running
+
+    def incumbent(self) -> TrialRow | None:
+        """The best trial at the full resource; before there is one, the best of those that got furthest."""
+        candidates = [r for r in self._rows.values() if r.units and r.outcome not in ("diverged", "failed")]
+        furthest = max((row.units for row in candidates), default=0)
+        best = None
+        for row in candidates:
+            if row.units == furthest and (best is None or is_better(self._study.benchmark, _value(row), _value(best))):
+                best = row
+        return best
+
+
+def counts(rows: Iterable[TrialRow]) -> dict[str, int]:
+    """Trials by outcome, in a fixed order, those that occur."""
+    order = ("running", "completed", "stopped", "diverged", "failed", "interrupted")
+    outcomes = [row.outcome for row in rows]
+    return {name: outcomes.count(name) for name in order if name in outcomes}
+
+
+def _value(row: TrialRow) -> float:
+    assert row.objective is not None
+    return row.objective
+
+
+def _divergence(row: TrialRow) -> str:
+    loss = row.metrics.get("eval_loss", float("nan"))
+    return f"diverged at unit {row.units}: train loss {row.metrics['train_loss']:g}, eval loss {loss:g}"

@@ -1,0 +1,253 @@
+"""The only driver of Ray Tune: runs a study to its end and keeps every result on the way.
+
+Tune proposes, schedules and retries; this file hands each of its events to the ledger, to MLflow and to the
+live view, and holds the study to its budget.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+# Before ray.tune is imported: it reads these at import.
+os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")  # tracking.py writes, once
+os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")  # progress.py shows what is going on
+os.environ.setdefault("TUNE_MAX_PENDING_TRIALS_PG", "1")  # a proposal made early is made knowing less
+os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")  # _graceful_signals ends a study instead
+os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+
+import ray
+from ray import tune
+from ray.tune.experiment import Trial
+from ray.tune.search import SearchAlgorithm, SearchGenerator
+from rich.console import Console
+
+from hpo import methods
+from hpo.budget import Budget, BudgetedSearch, BudgetStopper
+from hpo.devices import Allotment, Devices, allot, detect
+from hpo.ledger import Ledger, Shares
+from hpo.progress import Progress, print_report
+from hpo.results import Results
+from hpo.study import Study
+from hpo.tracking import Tracker
+from hpo.trial import PARTS, TrialActor
+
+MAX_RETRIES = 1
+INTERRUPTED = "interrupted"
+GRACEFUL_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)  # SLURM: --signal=B:USR1@180
+OBJECT_STORE_BYTES = 200 * 2**20
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A study that has ended.
+
+    Attributes:
+        run_id: its run in MLflow.
+        results: its trials.
+        shares: its ledger.
+        reached_end: whether it ended by budget or by running out of proposals, not by an interruption.
+        reason: why it did not reach its end.
+    """
+
+    run_id: str
+    results: Results
+    shares: Shares
+    reached_end: bool
+    reason: str = ""
+
+
+def run(study: Study, command: str, console: Console) -> Finished:
+    """Run one study and store it.
+
+    Args:
+        study: what to run.
+        command: the command that reproduces it, for the record.
+        console: where the live view and the report go.
+
+    Raises:
+        BenchmarkError: something the user gave cannot be used; nothing has been started.
+    """
+    devices = detect()
+    plan = methods.get(study.method).make_plan(study)
+    allotment = allot(devices, study.benchmark.ranks_per_trial, plan.concurrency)
+    tracker = Tracker(study, devices.accelerator, command)
+    with ray_cluster(devices):
+        log = _StudyLog(study, tracker, allotment, console)
+        with _graceful_signals(log.budget), log.progress:
+            reason = _fit(study, plan, allotment, log)
+        shares = log.finish(on_gpu=devices.gpu_name is not None, reason=reason)
+    incumbent = log.results.incumbent()
+    best = tracker.best_config(incumbent) if incumbent else None
+    print_report(console, study, log.results, shares, devices.accelerator, best)
+    return Finished(tracker.run_id, log.results, shares, not reason, reason)
+
+
+@contextmanager
+def ray_cluster(devices: Devices) -> Iterator[None]:
+    """A Ray of our own on loopback, or the cluster that RAY_ADDRESS names; ours is shut down at the end."""
+    if ray.is_initialized():
+        yield
+        return
+    settings: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR, "configure_logging": True}
+    if "RAY_ADDRESS" not in os.environ:
+        settings |= {
+            "num_cpus": devices.cpus,
+            "num_gpus": devices.count if devices.gpu_name else 0,
+            "include_dashboard": False,
+            "object_store_memory": OBJECT_STORE_BYTES,
+            "_node_ip_address": "127.0.0.1",
+        }
+    ray.init(**settings)
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def _fit(study: Study, plan: methods.Plan, allotment: Allotment, log: _StudyLog) -> str:
+    """Let Tune run the study; returns why it did not reach its end, or an empty text."""
+    searcher = plan.searcher
+    search = searcher if isinstance(searcher, SearchAlgorithm) else SearchGenerator(searcher)
+    trainable = tune.with_parameters(
+        TrialActor, study=study, cpus_per_rank=allotment.cpus_per_rank, gpus_per_rank=allotment.gpus_per_rank
+    )
+    with tempfile.TemporaryDirectory(prefix="hpo-tune-") as folder:
+        try:
+            tune.run(  # not Tuner: it pickles callbacks and stopper, which hold the driver's live objects
+                tune.with_resources(trainable, _resources(allotment)),
+                config=plan.space,
+                search_alg=BudgetedSearch(search, log.budget),
+                scheduler=plan.make_scheduler(),
+                num_samples=plan.num_samples,
+                reuse_actors=True,
+                storage_path=folder,
+                name="study",
+                stop=BudgetStopper(log.budget, study.max_units),
+                callbacks=[log],
+                max_failures=MAX_RETRIES,
+                raise_on_failed_trial=False,
+                verbose=0,
+            )
+        except KeyboardInterrupt:  # the second signal: the user does not want to wait
+            return INTERRUPTED
+        except Exception as error:  # a searcher or scheduler that raises must not cost the results so far
+            return f"{type(error).__name__}: {_first_line(error)}"
+    return INTERRUPTED if log.budget.revoked else ""
+
+
+def _resources(allotment: Allotment) -> tune.PlacementGroupFactory:
+    """An empty bundle for the actor that speaks with Tune, and one for each rank."""
+    rank = {"CPU": float(allotment.cpus_per_rank)}
+    if allotment.gpus_per_rank:
+        rank["GPU"] = float(allotment.gpus_per_rank)
+    return tune.PlacementGroupFactory([{}, *([rank] * allotment.ranks_per_trial)])
+
+
+@contextmanager
+def _graceful_signals(budget: Budget) -> Iterator[None]:
+    """End a study in good order on SIGINT, SIGTERM or SIGUSR1; a second signal has its usual effect."""
+    before: dict[signal.Signals, Any] = {}
+
+    def restore() -> None:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+    def receive(*_: Any) -> None:
+        budget.revoke()
+        restore()
+
+    for number in GRACEFUL_SIGNALS:
+        before[number] = signal.signal(number, receive)
+    try:
+        yield
+    finally:
+        restore()
+
+
+class _StudyLog(tune.Callback):  # type: ignore[misc]  # Ray's class is not typed
+    """Receives Tune's events and keeps results, ledger, MLflow and the live view in step."""
+
+    def __init__(self, study: Study, tracker: Tracker, allotment: Allotment, console: Console) -> None:
+        self._tracker = tracker
+        self.results = Results(study)
+        self.ledger = Ledger(allotment.devices, allotment.ranks_per_trial)
+        self.budget = Budget(study.budget_units, _deadline_seconds(study, allotment))
+        self.progress = Progress(study, self.results, self.budget, self.ledger, console)
+        self._began = time.monotonic()
+
+    def _now(self) -> float:
+        return time.monotonic() - self._began
+
+    def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        """A trial, or its retry, or a paused trial, got an actor."""
+        self.ledger.start(trial.trial_id, self._now())
+        if trial.trial_id not in self.results:
+            self._tracker.start_trial(self.results.add(trial.trial_id, trial.config, self._now()))
+
+    def on_trial_result(self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **info: Any) -> None:
+        """A unit is done."""
+        seconds = {part: float(result[f"{part}_seconds"]) for part in PARTS}
+        device_seconds = self.ledger.report(trial.trial_id, seconds, self._now())
+        self._tracker.report_trial(self.results.report(trial.trial_id, result, device_seconds))
+
+    def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        """A trial ended well."""
+        if trial.trial_id not in self.results:  # ended before it began
+            return
+        self.ledger.end(trial.trial_id)
+        if not self.budget.revoked:
+            spent = not self.budget.grants_unit(trial.trial_id)
+            self._tracker.end_trial(self.results.end(trial.trial_id, self._now(), spent))
+
+    def on_trial_recover(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        """An attempt failed and the trial is tried again."""
+        self.results[trial.trial_id].device_seconds += self.ledger.fail(trial.trial_id, self._now())
+
+    def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        """A trial failed for good."""
+        if trial.trial_id not in self.results:
+            self._tracker.start_trial(self.results.add(trial.trial_id, trial.config, self._now()))
+        lost = self.ledger.fail(trial.trial_id, self._now())
+        row = self.results.fail(trial.trial_id, self._now(), failure_reason(trial))
+        row.device_seconds += lost
+        self._tracker.end_trial(row)
+
+    def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:
+        """Tune's loop went round."""
+        self.progress.show(self._now())
+
+    def finish(self, on_gpu: bool, reason: str) -> Shares:
+        """Close what is open and store the totals."""
+        wall_seconds = self._now()
+        for row in self.results.interrupt_running(wall_seconds):
+            self._tracker.end_trial(row)
+        shares = self.ledger.shares(wall_seconds)
+        status = "FINISHED" if not reason else "KILLED" if reason == INTERRUPTED else "FAILED"
+        self._tracker.finish(self.results, shares, wall_seconds, on_gpu, status)
+        return shares
+
+
+def _deadline_seconds(study: Study, allotment: Allotment) -> float | None:
+    """When the cap in device-hours is reached, all devices being reserved all the time."""
+    return None if study.gpu_hours is None else study.gpu_hours * 3600 / allotment.devices
+
+
+def failure_reason(trial: Trial) -> str:
+    """Why a trial failed, in a line: the innermost error, without Ray's wrapping."""
+    cause = trial.get_pickled_error() or trial.get_error()
+    while getattr(cause, "cause", None) is not None:
+        cause = cause.cause
+    lines = [line.strip() for line in str(cause).splitlines() if line.strip()]
+    return f"{type(cause).__name__}: {lines[-1] if lines else 'no message'}"
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or ["no message"])[0]

@@ -1,0 +1,245 @@
+"""The only writer to MLflow, in the driver: a parent run for the study, a child run for each trial.
+
+Layout (what compare, export and people rely on): experiment = benchmark; parent tags `hpo.kind=study`,
+`hpo.method`, ...; children tagged `hpo.kind=trial` with `mlflow.parentRunId`; metrics at step = resource unit.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import importlib.metadata
+import io
+import json
+import os
+import subprocess
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
+from mlflow import MlflowClient, get_tracking_uri
+from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
+from mlflow.exceptions import MlflowException
+
+from benchmarks.spec import BenchmarkError
+from hpo.ledger import Shares
+from hpo.results import METRICS, Results, TrialRow
+from hpo.study import PROTOCOL, Study
+from hpo.trial import loggable
+
+STATUS = {"completed": "FINISHED", "stopped": "FINISHED", "diverged": "FINISHED", "failed": "FAILED", "interrupted": "KILLED"}
+VERSIONED = ("torch", "transformers", "deepspeed", "ray", "mlflow", "optuna", "hyperopt", "numpy")
+
+
+class Tracker:
+    """Writes one study.
+
+    Args:
+        study: what is run.
+        accelerator: name of the devices, see `Devices.accelerator`.
+        command: the command that reproduces the study.
+
+    Raises:
+        BenchmarkError: the tracking store cannot be used.
+    """
+
+    def __init__(self, study: Study, accelerator: str, command: str) -> None:
+        self._study = study
+        launch_run = os.environ.pop("MLFLOW_RUN_ID", None)  # set by `mlflow run`; Ray's workers must not inherit it
+        try:
+            self._client, experiment_id = open_store(study.benchmark.name)
+            self.run_id = self._open_study_run(experiment_id, launch_run)
+            self._client.log_batch(self.run_id, params=self._params(), tags=self._tags(accelerator, command))
+            self._log_datasets()
+        except (MlflowException, OSError) as error:
+            raise BenchmarkError(
+                f"tracking store {get_tracking_uri()}: cannot be used ({str(error).strip().splitlines()[0]}); "
+                "set MLFLOW_TRACKING_URI, or unset it for an SQLite file in this folder"
+            ) from None
+        self._experiment_id = experiment_id
+        self._children: dict[int, str] = {}
+
+    # ---- the study
+
+    def _open_study_run(self, experiment_id: str, launch_run: str | None) -> str:
+        """The run that `mlflow run` opened, if it lies in the benchmark's experiment; else one that is linked to it."""
+        if launch_run is not None:
+            if self._client.get_run(launch_run).info.experiment_id == experiment_id:
+                self._client.set_tag(launch_run, "mlflow.runName", self._study.name)
+                return launch_run
+        run = self._client.create_run(experiment_id, run_name=self._study.name)
+        if launch_run is not None:
+            self._client.set_tag(launch_run, "hpo.kind", "launch")
+            self._client.set_tag(launch_run, "hpo.study_run_id", run.info.run_id)
+        return str(run.info.run_id)
+
+    def _params(self) -> list[Param]:
+        """What the study was asked for; parameters `mlflow run` has logged already stay as they are."""
+        study = self._study
+        given = {"benchmark": study.benchmark.name, "budget": study.budget, "seed": study.seed, **study.arguments}
+        there = self._client.get_run(self.run_id).data.params
+        return [Param(key, str(value)) for key, value in given.items() if key not in there]
+
+    def _tags(self, accelerator: str, command: str) -> list[RunTag]:
+        study = self._study
+        tags = {
+            "hpo.kind": "study",
+            "hpo.method": study.method,
+            "hpo.benchmark": study.benchmark.name,
+            "hpo.seed": study.seed,
+            "hpo.budget": study.budget,
+            "hpo.accelerator": accelerator,
+            "hpo.protocol": PROTOCOL,
+            "hpo.command": command,
+            **{f"hpo.version.{name}": importlib.metadata.version(name) for name in VERSIONED},
+        }
+        commit = _git_commit()
+        if commit:
+            tags["mlflow.source.git.commit"] = commit
+        return [RunTag(key, str(value)) for key, value in tags.items()]
+
+    def _log_datasets(self) -> None:
+        finetune = self._study.benchmark.finetune
+        if finetune is None:
+            return
+        inputs = []
+        for name in ("train", "validation", "test"):
+            split = getattr(finetune.data, name)
+            settings = split.model_dump_json()
+            content = split.file.read_bytes() if split.file else settings.encode()
+            digest = hashlib.sha256(content).hexdigest()[:16]
+            dataset = Dataset(f"{self._study.benchmark.name}/{name}", digest, "local" if split.file else "hub", settings)
+            inputs.append(DatasetInput(dataset, [InputTag("mlflow.data.context", name)]))
+        self._client.log_inputs(self.run_id, inputs)
+
+    def finish(self, results: Results, shares: Shares, wall_seconds: float, on_gpu: bool, status: str) -> None:
+        """Close the study's run with its totals and files.
+
+        Args:
+            results: all trials, none of them running.
+            shares: the closed ledger.
+            wall_seconds: from the first request for devices to their release.
+            on_gpu: whether device-hours are GPU hours.
+            status: MLflow's: FINISHED, FAILED or KILLED.
+        """
+        incumbent = results.incumbent()
+        totals = {
+            "device_hours": shares.device_hours,
+            "gpu_hours": shares.device_hours if on_gpu else 0.0,
+            "wall_seconds": wall_seconds,
+            "num_trials": len(results.rows),
+            "units": sum(row.units for row in results.rows),
+            "utilization": shares.utilization,
+            **{f"device_hours_{part}": seconds / 3600 for part, seconds in shares.seconds.items()},
+        }
+        if incumbent is not None:
+            totals |= {f"best_{key}": incumbent.metrics[key] for key in ("eval_loss", "exact_match", "f1")}
+        now = _milliseconds()
+        self._client.log_batch(self.run_id, metrics=[Metric(k, v, now, 0) for k, v in loggable(totals).items()])
+        files = {"trials.csv": trials_csv(results.rows), "ledger.csv": ledger_csv(shares)}
+        if incumbent is not None:
+            files["best_config.json"] = json.dumps(self.best_config(incumbent), indent=2) + "\n"
+        self._log_files(files)
+        self._client.set_terminated(self.run_id, status)
+
+    def best_config(self, row: TrialRow) -> dict[str, Any]:
+        """The incumbent as `best_config.json` has it."""
+        return {
+            "benchmark": self._study.benchmark.name,
+            "method": self._study.method,
+            "seed": self._study.seed,
+            "units": row.units,
+            "config": row.config,
+            "metrics": row.metrics,
+            "run_id": self._children[row.number],
+        }
+
+    def _log_files(self, files: Mapping[str, str]) -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            for name, text in files.items():
+                path = Path(folder) / name
+                path.write_text(text)
+                self._client.log_artifact(self.run_id, str(path))
+
+    # ---- its trials
+
+    def start_trial(self, row: TrialRow) -> None:
+        """Open a child run with the trial's hyperparameters."""
+        tags = {"mlflow.parentRunId": self.run_id, "hpo.kind": "trial", "hpo.trial": str(row.number)}
+        run = self._client.create_run(self._experiment_id, tags=tags, run_name=f"{self._study.name} trial {row.number}")
+        self._children[row.number] = run.info.run_id
+        params = [Param(key, str(value)) for key, value in row.config.items()]
+        self._client.log_batch(run.info.run_id, params=params)
+
+    def report_trial(self, row: TrialRow) -> None:
+        """Write a unit's metrics."""
+        metrics = loggable({**row.metrics, "device_seconds": row.device_seconds})
+        now = _milliseconds()
+        batch = [Metric(key, value, now, row.units) for key, value in metrics.items()]
+        self._client.log_batch(self._children[row.number], metrics=batch)
+
+    def end_trial(self, row: TrialRow) -> None:
+        """Close the child run with outcome and reason."""
+        run_id = self._children[row.number]
+        tags = [RunTag("hpo.outcome", row.outcome), RunTag("hpo.reason", row.reason)]
+        self._client.log_batch(run_id, tags=tags)
+        self._client.set_terminated(run_id, STATUS[row.outcome])
+
+
+def open_store(experiment: str) -> tuple[MlflowClient, str]:
+    """The tracking store and the id of an experiment in it, made if need be.
+
+    Creating an SQLite store is not safe from several processes at once: a lock beside the file keeps them apart.
+    """
+    uri = get_tracking_uri()
+    if not uri.startswith("sqlite:///"):
+        return _open(experiment)
+    database = Path(uri.removeprefix("sqlite:///"))
+    database.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{database}.lock"):
+        return _open(experiment)
+
+
+def _open(experiment: str) -> tuple[MlflowClient, str]:
+    client = MlflowClient()
+    found = client.get_experiment_by_name(experiment)
+    return client, str(found.experiment_id if found else client.create_experiment(experiment))
+
+
+def trials_csv(rows: Sequence[TrialRow]) -> str:
+    """One line a trial: number, outcome, units, hyperparameters, last metrics, times, reason."""
+    names = list(dict.fromkeys(key for row in rows for key in row.config))
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    timing = ["device_seconds", "began_seconds", "ended_seconds"]
+    writer.writerow(["trial", "outcome", "units", *names, *METRICS, *timing, "reason"])
+    for row in rows:
+        values = [row.metrics.get(key, "") for key in METRICS]
+        times = [round(row.device_seconds, 3), round(row.began_seconds, 3), round(row.ended_seconds or 0.0, 3)]
+        config = [row.config.get(name, "") for name in names]
+        writer.writerow([row.number, row.outcome, row.units, *config, *values, *times, row.reason])
+    return out.getvalue()
+
+
+def ledger_csv(shares: Shares) -> str:
+    """One line a part: device-seconds and share of the reserved time."""
+    total = shares.reserved_seconds or 1.0
+    lines = [f"{part},{seconds:.3f},{seconds / total:.4f}" for part, seconds in shares.seconds.items()]
+    return "\n".join(["part,device_seconds,share", *lines, f"reserved,{shares.reserved_seconds:.3f},1.0000"]) + "\n"
+
+
+def _git_commit() -> str | None:
+    """The commit of the suite's checkout, where it is one."""
+    command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+    except OSError:
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None
+
+
+def _milliseconds() -> int:
+    return int(time.time() * 1000)
