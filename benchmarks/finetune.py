@@ -126,6 +126,21 @@ class Session:
         self._forward_options = set(inspect.signature(self._base_model.forward).parameters)
         self._engine: Any = None
 
+    @property
+    def max_units(self) -> int:
+        """Units of a full training."""
+        return self._benchmark.resource.max_units
+
+    @property
+    def hyperparameters(self) -> Hyperparameters:
+        """The current trial's."""
+        return self._hp
+
+    @property
+    def engine(self) -> Any:
+        """The current trial's DeepSpeed engine."""
+        return self._engine
+
     # ---- what a search calls
 
     def start(self, config: Config, seed: int) -> dict[str, float]:
@@ -252,10 +267,10 @@ class Session:
         """
         import torch
 
-        longest = self._settings.max_length if self._settings.pad_to_max else None
-        batch = _pad_left([e.prompt + e.target for e in examples], self._tokenizer.pad_token_id, self._device, longest)
+        longest = self._settings.max_length if self._settings.pad_to_max else 0
+        batch = _pad([e.prompt + e.target for e in examples], self._tokenizer.pad_token_id, self._device, longest)
         kept = max(len(e.target) for e in examples)
-        labels = _pad_left([e.target for e in examples], squad.IGNORED_LABEL, self._device)["input_ids"]
+        labels = _pad([e.target for e in examples], squad.IGNORED_LABEL, self._device)["input_ids"]
         if "logits_to_keep" in self._forward_options:
             logits = self._engine(**self._model_inputs(batch), logits_to_keep=kept + 1).logits
         else:
@@ -344,8 +359,8 @@ class Session:
         sums = torch.zeros(5, dtype=torch.float64)
         with torch.no_grad():
             for batch, counts in self._rank_batches(self._split(split)):
-                loss, tokens = self._loss_sum(batch), sum(len(e.target) for e in batch)
-                predictions = self.predict(batch)
+                loss, predictions = self._loss_and_answers(batch)
+                tokens = sum(len(e.target) for e in batch)
                 pairs = [(p, e.references) for p, e in zip(predictions, batch, strict=True)]
                 exact, overlap = (sum(score(*pair) for pair in pairs) for score in (squad.exact_match, squad.f1))
                 sums += counts * torch.tensor([float(loss), tokens, exact, overlap, len(batch)], dtype=torch.float64)
@@ -362,10 +377,45 @@ class Session:
 
     def predict(self, examples: Sequence[squad.Example]) -> list[str]:
         """Greedy answers, one per example: batched, with KV cache, each ending at the end token."""
-        longest = self._settings.max_length if self._settings.pad_to_max else None
-        batch = _pad_left([e.prompt for e in examples], self._tokenizer.pad_token_id, self._device, longest)
+        return self._generate(self._prompts(examples), cache=None)
+
+    def _loss_and_answers(self, examples: Sequence[squad.Example]) -> tuple[float, list[str]]:
+        """Summed cross entropy of the reference answers, and the greedy answers.
+
+        Both need the prompt's keys and values, which are most of the work: they are computed once, the reference
+        answers are scored on top of them, and generation goes on from the same cache.
+        """
+        import torch
+
+        prompts, model = self._prompts(examples), self._engine.module
+        width = prompts["input_ids"].shape[1]
+        inputs = self._model_inputs(prompts)
+        if "logits_to_keep" in self._forward_options:
+            inputs["logits_to_keep"] = 1
+        output = model(**inputs, use_cache=True)
+        cache = output.past_key_values
+        targets = _pad([e.target for e in examples], self._tokenizer.pad_token_id, self._device, left=False)
+        mask = torch.cat([prompts["attention_mask"], targets["attention_mask"]], dim=1)
+        following = {"input_ids": targets["input_ids"], "attention_mask": mask}
+        if "position_ids" in self._forward_options:
+            following["position_ids"] = (mask.cumsum(-1) - 1)[:, width:]
+        scored = model(**following, past_key_values=cache, use_cache=True).logits
+        logits = torch.cat([output.logits[:, -1:], scored[:, :-1]], dim=1).float()
+        labels = targets["input_ids"].masked_fill(targets["attention_mask"] == 0, squad.IGNORED_LABEL)
+        loss = torch.nn.functional.cross_entropy(
+            logits.flatten(0, 1), labels.flatten(), ignore_index=squad.IGNORED_LABEL, reduction="sum"
+        )
+        cache.crop(-targets["input_ids"].shape[1] - 1)  # generation itself feeds the prompt's last token
+        return float(loss), self._generate(prompts, cache)
+
+    def _prompts(self, examples: Sequence[squad.Example]) -> dict[str, torch.Tensor]:
+        longest = self._settings.max_length if self._settings.pad_to_max else 0
+        return _pad([e.prompt for e in examples], self._tokenizer.pad_token_id, self._device, longest)
+
+    def _generate(self, prompts: dict[str, torch.Tensor], cache: Any) -> list[str]:
         output = self._engine.module.generate(
-            **batch,
+            **prompts,
+            past_key_values=cache,
             max_new_tokens=self._settings.max_answer_tokens,
             do_sample=False,
             use_cache=True,
@@ -373,7 +423,7 @@ class Session:
             eos_token_id=self._tokenizer.eos_token_id,
             synced_gpus=self._world_size > 1,
         )
-        answers = self._tokenizer.batch_decode(output[:, batch["input_ids"].shape[1] :], skip_special_tokens=True)
+        answers = self._tokenizer.batch_decode(output[:, prompts["input_ids"].shape[1] :], skip_special_tokens=True)
         return [answer.strip() for answer in answers]
 
     def _rank_batches(self, examples: list[squad.Example]) -> Iterator[tuple[list[squad.Example], bool]]:
@@ -489,16 +539,18 @@ def _engine_settings(hp: Hyperparameters) -> tuple[Any, ...]:
     return hp.batch_size_per_device, hp.gradient_accumulation_steps, hp.max_grad_norm
 
 
-def _pad_left(
-    rows: Sequence[list[int]], value: int, device: torch.device, length: int | None = None
+def _pad(
+    rows: Sequence[list[int]], value: int, device: torch.device, length: int = 0, left: bool = True
 ) -> dict[str, torch.Tensor]:
     """`input_ids` and `attention_mask`, both `(batch, seq_len)`, padded to the longest row or to `length`."""
     import torch
 
-    width = max(length or 0, *(len(row) for row in rows), 0)
-    ids = torch.tensor([[value] * (width - len(row)) + row for row in rows])
-    mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in rows])
-    return {"input_ids": ids.to(device), "attention_mask": mask.to(device)}
+    width = max(length, *(len(row) for row in rows))
+    gaps = [width - len(row) for row in rows]
+    ids = [[value] * gap + row if left else row + [value] * gap for row, gap in zip(rows, gaps, strict=True)]
+    ones = [[0] * gap + [1] * (width - gap) for gap in gaps]
+    mask = ones if left else [row[::-1] for row in ones]
+    return {"input_ids": torch.tensor(ids, device=device), "attention_mask": torch.tensor(mask, device=device)}
 
 
 def _seed_everything(seed: int) -> None:
