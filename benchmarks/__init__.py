@@ -1,0 +1,1 @@
+"""WHAT is tuned: benchmarks, data, and the fine-tuning session. Imports nothing of `hpo`."""

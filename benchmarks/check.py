@@ -42,7 +42,8 @@ def _check_model(finetune: FineTune) -> None:
         raise BenchmarkError(f"model {folder}: no *.safetensors; save the weights with safe_serialization")
     if not any((folder / name).is_file() for name in TOKENIZER_FILES):
         raise BenchmarkError(
-            f"model {folder}: no tokenizer ({' or '.join(TOKENIZER_FILES)}); save it there with tokenizer.save_pretrained"
+            f"model {folder}: no tokenizer ({' or '.join(TOKENIZER_FILES)}); "
+            "save it there with tokenizer.save_pretrained"
         )
 
 

@@ -13,6 +13,7 @@ the batch size, rounded to whole batches.
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import ctypes
 import inspect
@@ -71,6 +72,7 @@ def join_process_group(rank: int = 0, world_size: int = 1, local_rank: int = 0, 
         store: a `torch.distributed` store that all ranks share; needed where `world_size` > 1.
     """
     import torch
+    from torch._C._distributed_c10d import HashStore
 
     if torch.distributed.is_initialized():
         return
@@ -78,9 +80,8 @@ def join_process_group(rank: int = 0, world_size: int = 1, local_rank: int = 0, 
     on_gpu = torch.cuda.is_available()
     if on_gpu:
         torch.cuda.set_device(local_rank)
-    torch.distributed.init_process_group(
-        "nccl" if on_gpu else "gloo", store=store or torch.distributed.HashStore(), rank=rank, world_size=world_size
-    )
+    backend, store = "nccl" if on_gpu else "gloo", store or HashStore()
+    torch.distributed.init_process_group(backend, store=store, rank=rank, world_size=world_size)
     _import_deepspeed()
 
 
@@ -113,7 +114,8 @@ class Session:
     def __init__(self, benchmark: Benchmark) -> None:
         import torch
 
-        assert benchmark.finetune is not None and torch.distributed.is_initialized()
+        assert benchmark.finetune is not None
+        assert torch.distributed.is_initialized()
         self._benchmark, self._settings = benchmark, benchmark.finetune
         self._deepspeed = _import_deepspeed()
         self._rank, self._world_size = torch.distributed.get_rank(), torch.distributed.get_world_size()
@@ -293,8 +295,10 @@ class Session:
         return [picked[i : i + size] for i in range(0, len(picked), size)]
 
     def _sample_at(self, position: int) -> int:
-        """Index of the `position`-th training sample: epoch e is a permutation seeded with seed + e, as in
-        accelerate's SeedableRandomSampler, which Trainer uses."""
+        """Index of the `position`-th training sample.
+
+        Epoch e is a permutation seeded with seed + e, as in accelerate's SeedableRandomSampler, which Trainer uses.
+        """
         import torch
 
         epoch, offset = divmod(position, len(self._split("train")))
@@ -391,8 +395,9 @@ class Session:
         width = prompts["input_ids"].shape[1]
         inputs = self._model_inputs(prompts)
         if "logits_to_keep" in self._forward_options:
-            inputs["logits_to_keep"] = 1
-        output = model(**inputs, use_cache=True)
+            output = model(**inputs, use_cache=True, logits_to_keep=1)
+        else:
+            output = model(**inputs, use_cache=True)
         cache = output.past_key_values
         targets = _pad([e.target for e in examples], self._tokenizer.pad_token_id, self._device, left=False)
         mask = torch.cat([prompts["attention_mask"], targets["attention_mask"]], dim=1)
@@ -427,9 +432,11 @@ class Session:
         return [answer.strip() for answer in answers]
 
     def _rank_batches(self, examples: list[squad.Example]) -> Iterator[tuple[list[squad.Example], bool]]:
-        """This rank's batches and whether each counts. ZeRO-3 gathers weights in every forward pass, so all ranks
-        need equally many: a rank that has run out repeats the last batch, uncounted. Sorted by length to save
-        padding."""
+        """This rank's batches, of similar lengths to save padding, and whether each counts.
+
+        ZeRO-3 gathers weights in every forward pass, so all ranks need equally many batches: a rank that has run
+        out repeats the last one, uncounted.
+        """
         size, ordered = self._settings.eval_batch_size, sorted(examples, key=lambda e: len(e.prompt))
         batches = [ordered[i : i + size] for i in range(0, len(ordered), size)]
         for i in range(0, len(batches), self._world_size):
@@ -565,10 +572,8 @@ def _reset_peak_memory(device: torch.device) -> None:
 
         torch.cuda.reset_peak_memory_stats(device)
     else:
-        try:
+        with contextlib.suppress(OSError):
             Path("/proc/self/clear_refs").write_text("5")  # resets VmHWM, the peak of resident memory
-        except OSError:
-            pass
 
 
 def _peak_memory_mb(device: torch.device) -> float:

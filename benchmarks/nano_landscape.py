@@ -101,7 +101,10 @@ def train(session: finetune.Session, purpose: str, config: Config, seed: int) ->
         "seconds": seconds,
         "train_seconds": sum(unit["train_seconds"] for unit in units),
     }
-    print(" ".join(f"{key}={value:.4g}" if isinstance(value, float) else f"{key}={value}" for key, value in row.items()), flush=True)
+    print(
+        " ".join(f"{key}={value:.4g}" if isinstance(value, float) else f"{key}={value}" for key, value in row.items()),
+        flush=True,
+    )
     return row
 
 
@@ -121,7 +124,9 @@ def summarise(rows: list[Row]) -> dict[str, float]:
         "spread_over_rates": float(np.ptp(rates)),
         "spread_over_seeds": float(np.ptp(seeds)),
         "spearman_eval_loss": _rank_correlation(column("random", "eval_loss_third"), column("random", "eval_loss")),
-        "spearman_exact_match": _rank_correlation(column("random", "exact_match_third"), column("random", "exact_match")),
+        "spearman_exact_match": _rank_correlation(
+            column("random", "exact_match_third"), column("random", "exact_match")
+        ),
         "seconds_median": float(np.median([float(str(row["seconds"])) for row in rows])),
         "seconds_max": float(max(float(str(row["seconds"])) for row in rows)),
     }
@@ -161,10 +166,16 @@ def draw(rows: list[Row], path: Path) -> None:
     from matplotlib import pyplot
 
     figure, (left, right) = pyplot.subplots(1, 2, figsize=(11, 4.2), layout="constrained")
-    for purpose, marker, label in (("rate", "o-", "learning-rate sweep"), ("seed", "x", "5 seeds at the best"), ("default", "s", "default")):
+    for purpose, marker, label in (
+        ("rate", "o-", "learning-rate sweep"),
+        ("seed", "x", "5 seeds at the best"),
+        ("default", "s", "default"),
+    ):
         chosen = [row for row in rows if row["purpose"] == purpose]
         left.plot([row["learning_rate"] for row in chosen], [row["exact_match"] for row in chosen], marker, label=label)
-    left.set(xscale="log", xlabel="learning rate", ylabel="Exact Match on validation", ylim=(-0.02, 1), title="Full resource")
+    left.set(
+        xscale="log", xlabel="learning rate", ylabel="Exact Match on validation", ylim=(-0.02, 1), title="Full resource"
+    )
     left.legend()
     drawn = [row for row in rows if row["purpose"] == "random"]
     right.plot([row["eval_loss_third"] for row in drawn], [row["eval_loss"] for row in drawn], "o")

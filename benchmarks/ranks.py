@@ -61,7 +61,11 @@ class Ranks:
     """
 
     def __init__(
-        self, benchmark: Benchmark, cpus_per_rank: int, gpus_per_rank: int, placement_group: PlacementGroup | None = None
+        self,
+        benchmark: Benchmark,
+        cpus_per_rank: int,
+        gpus_per_rank: int,
+        placement_group: PlacementGroup | None = None,
     ) -> None:
         self._actors = [
             _Rank.options(  # type: ignore[attr-defined]  # added by ray.remote
@@ -89,7 +93,7 @@ class Ranks:
 
     def start(self, config: Config, seed: int) -> dict[str, float]:
         """See `finetune.Session.start`."""
-        return self._first("start", config, seed)
+        return dict(self._first("start", config, seed))
 
     def run_unit(self) -> dict[str, float]:
         """See `finetune.Session.run_unit`; the peak memory is the largest of any rank."""
@@ -98,7 +102,7 @@ class Ranks:
 
     def evaluate(self, split: str) -> dict[str, float]:
         """See `finetune.Session.evaluate`."""
-        return self._first("evaluate", split)
+        return dict(self._first("evaluate", split))
 
     def set_hyperparameters(self, config: Config) -> None:
         """See `finetune.Session.set_hyperparameters`."""
@@ -122,7 +126,7 @@ class Ranks:
             ray.kill(actor)
 
     def _all(self, method: str, *arguments: Any) -> list[Any]:
-        return ray.get([getattr(actor, method).remote(*arguments) for actor in self._actors])
+        return list(ray.get([getattr(actor, method).remote(*arguments) for actor in self._actors]))
 
     def _first(self, method: str, *arguments: Any) -> Any:
         return self._all(method, *arguments)[0]
@@ -159,7 +163,7 @@ class _Rank:
 
     def open_store(self, world_size: int) -> tuple[str, int]:
         """Host and port of a new store."""
-        from torch.distributed import TCPStore
+        from torch._C._distributed_c10d import TCPStore
 
         host = ray.util.get_node_ip_address()
         self._store = TCPStore(host, 0, world_size, is_master=True, wait_for_workers=False)
@@ -173,7 +177,7 @@ class _Rank:
         from benchmarks import finetune
 
         finetune.prepare_process(self._threads)
-        from torch.distributed import TCPStore
+        from torch._C._distributed_c10d import TCPStore
 
         store = self._store or TCPStore(*address, world_size, is_master=False)
         finetune.join_process_group(rank, world_size, local_rank, store)

@@ -17,7 +17,16 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, TypeAdapter, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PositiveFloat,
+    PositiveInt,
+    TypeAdapter,
+    ValidationError,
+    model_validator,
+)
 
 HERE = Path(__file__).parent
 Scalar = bool | int | float | str
@@ -201,7 +210,8 @@ class FineTune(_Strict):
         precision: "auto" takes bf16 where the device has it, else fp16 on a GPU and fp32 on a CPU.
         eval_batch_size: sequences per forward pass in evaluation.
         pad_to_max: pad every batch to `max_length`, as fixed-shape pipelines do; slower, for comparison.
-        deepspeed: a DeepSpeed configuration, or the path of a JSON file with one; "auto" values are filled from the trial's hyperparameters.
+        deepspeed: a DeepSpeed configuration, or the path of a JSON file with one; "auto" values are filled from
+            the hyperparameters of the trial.
     """
 
     model: str
@@ -408,7 +418,9 @@ def _is_number(value: Scalar) -> bool:
 def _check_domain(name: str, domain: Domain) -> None:
     """The name must be a hyperparameter, and the domain's extremes values that it may take."""
     if name not in Hyperparameters.model_fields:
-        raise ValueError(f"space: no hyperparameter named {name!r}; known are {', '.join(Hyperparameters.model_fields)}")
+        raise ValueError(
+            f"space: no hyperparameter named {name!r}; known are {', '.join(Hyperparameters.model_fields)}"
+        )
     for value in domain.values if isinstance(domain, Choice) else (domain.low, domain.high):
         try:
             Hyperparameters(**{name: value})

@@ -100,7 +100,9 @@ def _from_file(path: Path) -> list[Record]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise BenchmarkError(f"{path}: cannot be read ({error.strerror}); give the path of a SQuAD v1.1 JSON file") from None
+        raise BenchmarkError(
+            f"{path}: cannot be read ({error.strerror}); give the path of a SQuAD v1.1 JSON file"
+        ) from None
     except ValueError as error:
         raise BenchmarkError(f"{path}: not valid JSON ({error})") from None
     records = []
@@ -202,10 +204,12 @@ def tokenize(
     examples = []
     for i, record in enumerate(records):
         context, offsets = contexts["input_ids"][i], contexts["offset_mapping"][i]
-        target = pieces["target"][i][: max_answer_tokens - 1] + [tokenizer.eos_token_id]
+        target = [*pieces["target"][i][: max_answer_tokens - 1], tokenizer.eos_token_id]
         room = max_length - len(prefix) - len(pieces["question"][i]) - len(ending) - max_answer_tokens
         if room < 1:
-            raise BenchmarkError(f"question {record.id!r} leaves no room for a context in max_length {max_length}; raise it")
+            raise BenchmarkError(
+                f"question {record.id!r} leaves no room for a context in max_length {max_length}; raise it"
+            )
         kept = _window(offsets, record.answers[0], room) if training else slice(0, room)
         prompt = [*prefix, *pieces["question"][i], *context[kept], *ending]
         references = tuple(answer.text for answer in record.answers)

@@ -1,0 +1,1 @@
+"""HOW it is searched: methods, studies, ledger, tracking."""

@@ -57,7 +57,9 @@ def make_parser(method: str | None = None) -> argparse.ArgumentParser:
     Raises:
         BenchmarkError: no such method.
     """
-    parser = _Parser(prog="python -m hpo", description="Hyperparameter optimisation methods for LLM fine-tuning, compared.")
+    parser = _Parser(
+        prog="python -m hpo", description="Hyperparameter optimisation methods for LLM fine-tuning, compared."
+    )
     commands = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=_Parser)
     _add_run(commands, method)
     compare = commands.add_parser("compare", help="the studies of a benchmark side by side")
@@ -84,7 +86,9 @@ def _add_run(commands: Any, method: str | None) -> None:
 
         for name, field in methods.get(method).arguments.model_fields.items():
             text = f"{field.description} (default: {field.default})"
-            parser.add_argument(f"--{name.replace('_', '-')}", default=argparse.SUPPRESS, help=text, dest=f"method.{name}")
+            parser.add_argument(
+                f"--{name.replace('_', '-')}", default=argparse.SUPPRESS, help=text, dest=f"method.{name}"
+            )
 
 
 def _run(parsed: argparse.Namespace) -> int:
@@ -132,7 +136,11 @@ def _print_next(console: Console, benchmark: str) -> None:
 
     store = shlex.quote(mlflow.get_tracking_uri())
     console.print(f"open it in the browser: mlflow ui --backend-store-uri {store}", soft_wrap=True, highlight=False)
-    console.print(f"compare the methods:    python -m hpo compare --benchmark {shlex.quote(benchmark)}", soft_wrap=True, highlight=False)
+    console.print(
+        f"compare the methods:    python -m hpo compare --benchmark {shlex.quote(benchmark)}",
+        soft_wrap=True,
+        highlight=False,
+    )
 
 
 def _compare(parsed: argparse.Namespace) -> int:

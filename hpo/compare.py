@@ -70,7 +70,9 @@ def _all_runs(client: MlflowClient, experiment_id: str) -> list[Run]:
     runs: list[Run] = []
     token = None
     while True:
-        page = client.search_runs([experiment_id], run_view_type=ViewType.ACTIVE_ONLY, max_results=PAGE, page_token=token)
+        page = client.search_runs(
+            [experiment_id], run_view_type=ViewType.ACTIVE_ONLY, max_results=PAGE, page_token=token
+        )
         runs += page
         token = page.token
         if not token:
@@ -96,7 +98,19 @@ def table(studies: list[StoredStudy], benchmark: str) -> Table:
         "Differences between methods are not resolved by this table."
     )
     out = Table(title=f"studies of {benchmark}", caption=caption, header_style="bold")
-    for heading in ("method", "seed", "budget", "trials", "eval loss", "EM", "F1", "units", "device-hours", "useful", "on"):
+    for heading in (
+        "method",
+        "seed",
+        "budget",
+        "trials",
+        "eval loss",
+        "EM",
+        "F1",
+        "units",
+        "device-hours",
+        "useful",
+        "on",
+    ):
         out.add_column(heading, justify="left" if heading in ("method", "trials", "on") else "right")
     for study in studies:
         get = study.metrics.get

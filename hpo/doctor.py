@@ -59,7 +59,9 @@ def report(console: Console) -> int:
     """Print the whole state; returns 0 if a study could run, else 1."""
     faults = []
     for name, value, fault in _rows():
-        console.print(f"{'LACKS' if fault else 'ok':5}  {name:22} {fault or value}", soft_wrap=True, highlight=False, markup=False)
+        console.print(
+            f"{'LACKS' if fault else 'ok':5}  {name:22} {fault or value}", soft_wrap=True, highlight=False, markup=False
+        )
         faults.append(fault if name != "compiler" else "")
     return 1 if any(faults) else 0
 
@@ -104,7 +106,9 @@ def _device_rows() -> list[tuple[str, str, str]]:
     found = f"{devices.count} x {devices.gpu_name or 'CPU worker process'}, {devices.cpus} cores"
     fault = ""
     if devices.gpu_name and not torch.cuda.is_available():
-        fault = f"{devices.gpu_name} is there, but torch {torch.__version__} cannot use it; install a CUDA build of torch"
+        fault = (
+            f"{devices.gpu_name} is there, but torch {torch.__version__} cannot use it; install a CUDA build of torch"
+        )
     return [("devices", found, fault), ("deepspeed accelerator", get_accelerator().device_name(), "")]
 
 
@@ -116,7 +120,11 @@ def _store_row() -> tuple[str, str, str]:
     path = Path(uri.removeprefix("sqlite:///"))
     if uri.startswith("sqlite:///") and not path.exists():
         writable = os.access(path.parent.resolve(), os.W_OK)
-        return "tracking store", f"{uri} (made at the first run)", "" if writable else f"{path.parent.resolve()} is not writable"
+        return (
+            "tracking store",
+            f"{uri} (made at the first run)",
+            "" if writable else f"{path.parent.resolve()} is not writable",
+        )
     try:
         mlflow.MlflowClient().search_experiments(max_results=1)
     except (MlflowException, OSError) as error:

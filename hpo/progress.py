@@ -105,7 +105,9 @@ def results_table(study: Study, rows: list[TrialRow]) -> Table:
     ranked = sorted(rows, key=lambda r: (r.outcome in ("diverged", "failed"), -r.units, sign * (r.objective or 0.0)))
     for row in ranked:
         shown = [_short(row.config.get(name, "")) for name in names]
-        scores = [_score(row.metrics.get(key), digits) for key, digits in (("eval_loss", 4), ("exact_match", 3), ("f1", 3))]
+        scores = [
+            _score(row.metrics.get(key), digits) for key, digits in (("eval_loss", 4), ("exact_match", 3), ("f1", 3))
+        ]
         table.add_row(str(row.number), row.outcome, str(row.units), *shown, *scores, f"{row.device_seconds:.1f}")
     return table
 
@@ -128,7 +130,9 @@ def print_report(
     console.print(results_table(study, results.rows))
     for row in results.rows:
         if row.outcome in ("failed", "diverged"):
-            console.print(f"trial {row.number} {row.outcome}: {row.reason}", soft_wrap=True, highlight=False, markup=False)
+            console.print(
+                f"trial {row.number} {row.outcome}: {row.reason}", soft_wrap=True, highlight=False, markup=False
+            )
     console.print(cost_table(shares, accelerator))
     console.print(f"train + evaluate: {shares.utilization:.1%} of the reserved device time", highlight=False)
     if best is not None:

@@ -172,7 +172,7 @@ def _graceful_signals(budget: Budget) -> Iterator[None]:
         restore()
 
 
-class _StudyLog(tune.Callback):  # type: ignore[misc]  # Ray's class is not typed
+class _StudyLog(tune.Callback):
     """Receives Tune's events and keeps results, ledger, MLflow and the live view in step."""
 
     def __init__(self, study: Study, tracker: Tracker, allotment: Allotment, console: Console) -> None:
@@ -192,7 +192,9 @@ class _StudyLog(tune.Callback):  # type: ignore[misc]  # Ray's class is not type
         if trial.trial_id not in self.results:
             self._tracker.start_trial(self.results.add(trial.trial_id, trial.config, self._now()))
 
-    def on_trial_result(self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **info: Any) -> None:
+    def on_trial_result(
+        self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **info: Any
+    ) -> None:
         """A unit is done."""
         seconds = {part: float(result[f"{part}_seconds"]) for part in PARTS}
         device_seconds = self.ledger.report(trial.trial_id, seconds, self._now())

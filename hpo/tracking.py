@@ -30,7 +30,13 @@ from hpo.results import METRICS, Results, TrialRow
 from hpo.study import PROTOCOL, Study
 from hpo.trial import loggable
 
-STATUS = {"completed": "FINISHED", "stopped": "FINISHED", "diverged": "FINISHED", "failed": "FAILED", "interrupted": "KILLED"}
+STATUS = {
+    "completed": "FINISHED",
+    "stopped": "FINISHED",
+    "diverged": "FINISHED",
+    "failed": "FAILED",
+    "interrupted": "KILLED",
+}
 VERSIONED = ("torch", "transformers", "deepspeed", "ray", "mlflow", "optuna", "hyperopt", "numpy")
 
 
@@ -66,10 +72,9 @@ class Tracker:
 
     def _open_study_run(self, experiment_id: str, launch_run: str | None) -> str:
         """The run that `mlflow run` opened, if it lies in the benchmark's experiment; else one that is linked to it."""
-        if launch_run is not None:
-            if self._client.get_run(launch_run).info.experiment_id == experiment_id:
-                self._client.set_tag(launch_run, "mlflow.runName", self._study.name)
-                return launch_run
+        if launch_run is not None and self._client.get_run(launch_run).info.experiment_id == experiment_id:
+            self._client.set_tag(launch_run, "mlflow.runName", self._study.name)
+            return launch_run
         run = self._client.create_run(experiment_id, run_name=self._study.name)
         if launch_run is not None:
             self._client.set_tag(launch_run, "hpo.kind", "launch")
@@ -110,8 +115,8 @@ class Tracker:
             split = getattr(finetune.data, name)
             settings = split.model_dump_json()
             content = split.file.read_bytes() if split.file else settings.encode()
-            digest = hashlib.sha256(content).hexdigest()[:16]
-            dataset = Dataset(f"{self._study.benchmark.name}/{name}", digest, "local" if split.file else "hub", settings)
+            digest, source = hashlib.sha256(content).hexdigest()[:16], "local" if split.file else "hub"
+            dataset = Dataset(f"{self._study.benchmark.name}/{name}", digest, source, settings)
             inputs.append(DatasetInput(dataset, [InputTag("mlflow.data.context", name)]))
         self._client.log_inputs(self.run_id, inputs)
 

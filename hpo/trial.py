@@ -21,7 +21,7 @@ from hpo.study import Study, is_diverged, objective
 PARTS = ("startup", "train", "evaluate", "checkpoint", "idle")
 
 
-class TrialActor(tune.Trainable):  # type: ignore[misc]  # Ray's class is not typed
+class TrialActor(tune.Trainable):
     """A trial, and after it the next one, on the same warm ranks."""
 
     _process: TrialProcess | None = None

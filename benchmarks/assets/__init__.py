@@ -1,0 +1,1 @@
+"""Files that benchmarks ship with, and the scripts that made them."""

@@ -41,11 +41,13 @@ def fill(
     """
     for name in BLOCKS_THAT_ARE_TUNED:
         if name in block:
-            raise BenchmarkError(f"deepspeed.{name}: remove this block; the search sets the {name} from `space` and `default`")
+            raise BenchmarkError(
+                f"deepspeed.{name}: remove this block; the search sets the {name} from `space` and `default`"
+            )
     known = _known_values(hyperparameters, precision, world_size, hidden_size)
     filled, mismatches = _fill_level(block, known, path="deepspeed")
     if mismatches:
-        raise BenchmarkError('; '.join(mismatches) + '; write "auto" there')
+        raise BenchmarkError("; ".join(mismatches) + '; write "auto" there')
     for key in ("train_micro_batch_size_per_gpu", "gradient_accumulation_steps", "gradient_clipping"):
         filled.setdefault(key, known[key])
     for name in ("bf16", "fp16"):

@@ -26,4 +26,6 @@ class Arguments(MethodArguments):
 
 def plan(study: Study, arguments: Arguments) -> Plan:
     """As many draws as the budget has full trainings."""
-    return Plan(BasicVariantGenerator(random_state=study.seed), to_tune(study.benchmark.space), num_samples=study.budget)
+    return Plan(
+        BasicVariantGenerator(random_state=study.seed), to_tune(study.benchmark.space), num_samples=study.budget
+    )

@@ -2,8 +2,9 @@
 
 A real `BloomForCausalLM` and a byte-level BPE tokenizer, as the large BLOOMs have, learn to answer from a
 context: each sequence is a paragraph in the pretraining wordings of `corpus.py` followed by a question about
-every fact or, in half of them, one question, the paragraph, and the answer. The loss weighs answer tokens 1 and the rest 0.2: plain language modelling spends a small model's
-capacity on predicting names that cannot be predicted, and did not learn retrieval in the same time.
+every fact or, in half of them, one question, the paragraph, and the answer. The loss weighs answer tokens 1 and
+the rest 0.2: plain language modelling spends a small model's capacity on predicting names that cannot be
+predicted, and did not learn retrieval in the same time.
 
 Nothing of the fine-tuning splits is read; the tokenizer alone has seen the words of both wordings, so that a
 word is one token in both. Prints the share of right answers on unseen paragraphs as it goes.
@@ -102,7 +103,7 @@ def train(model: BloomForCausalLM, tokenizer: PreTrainedTokenizerFast, arguments
     for step in range(1, arguments.steps + 1):
         ids, weights = encode([sequence(rng) for _ in range(arguments.batch_size)], tokenizer)
         loss = weighted_loss(model(ids).logits, ids, weights)
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         scheduler.step()
@@ -110,7 +111,10 @@ def train(model: BloomForCausalLM, tokenizer: PreTrainedTokenizerFast, arguments
         if step % 250 == 0 or step == arguments.steps:
             right = answered_right(model, tokenizer)
             seconds = time.perf_counter() - started
-            print(json.dumps({"step": step, "loss": round(loss.item(), 4), "right": right, "s": round(seconds)}), flush=True)
+            print(
+                json.dumps({"step": step, "loss": round(loss.item(), 4), "right": right, "s": round(seconds)}),
+                flush=True,
+            )
 
 
 def sequence(rng: random.Random) -> list[Piece]:
@@ -163,7 +167,9 @@ def answered_right(model: BloomForCausalLM, tokenizer: PreTrainedTokenizerFast) 
     hits = (model(ids).logits[:, :-1].argmax(-1) == ids[:, 1:]) | (weights[:, 1:] < 1.0)
     right = total = 0
     for hit, weight in zip(hits.tolist(), weights[:, 1:].tolist(), strict=True):
-        answer_ends = [i for i, (w, after) in enumerate(zip(weight, [*weight[1:], 0.0], strict=True)) if w == 1.0 != after]
+        answer_ends = [
+            i for i, (w, after) in enumerate(zip(weight, [*weight[1:], 0.0], strict=True)) if w == 1.0 != after
+        ]
         for end in answer_ends:
             start = end
             while start > 0 and weight[start - 1] == 1.0:
