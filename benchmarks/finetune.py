@@ -124,7 +124,7 @@ class Session:
         self._precision = choose_precision(self._settings.precision)
         self._tokenizer = load_tokenizer(self._settings.model)
         self._base_model = load_model(self._settings.model)
-        self._examples: dict[str, list[squad.Example]] = {}
+        self._splits: dict[str, list[squad.Example]] = {}
         self._forward_options = set(inspect.signature(self._base_model.forward).parameters)
         self._engine: Any = None
 
@@ -163,8 +163,8 @@ class Session:
         self._order: dict[int, list[int]] = {}
         self._hp = self._benchmark.hyperparameters(config)
         self._engine = self._make_engine()
-        self._split("train")
-        self._split("validation")
+        self.examples("train")
+        self.examples("validation")
         return {"startup_seconds": time.perf_counter() - began}
 
     def run_unit(self) -> dict[str, float]:
@@ -290,7 +290,7 @@ class Session:
 
     def _next_global_batch(self) -> list[list[squad.Example]]:
         """The next optimizer step's examples: one list per forward pass, all ranks' shares in order of rank."""
-        train, size = self._split("train"), self._hp.batch_size_per_device * self._world_size
+        train, size = self.examples("train"), self._hp.batch_size_per_device * self._world_size
         picked = [train[self._sample_at(self._samples + i)] for i in range(self._global_batch_size)]
         return [picked[i : i + size] for i in range(0, len(picked), size)]
 
@@ -301,10 +301,10 @@ class Session:
         """
         import torch
 
-        epoch, offset = divmod(position, len(self._split("train")))
+        epoch, offset = divmod(position, len(self.examples("train")))
         if epoch not in self._order:
             generator = torch.Generator().manual_seed(self._seed + epoch)
-            self._order = {epoch: torch.randperm(len(self._split("train")), generator=generator).tolist()}
+            self._order = {epoch: torch.randperm(len(self.examples("train")), generator=generator).tolist()}
         return self._order[epoch][offset]
 
     @property
@@ -362,7 +362,7 @@ class Session:
         self._engine.eval()
         sums = torch.zeros(5, dtype=torch.float64)
         with torch.no_grad():
-            for batch, counts in self._rank_batches(self._split(split)):
+            for batch, counts in self._rank_batches(self.examples(split)):
                 loss, predictions = self._loss_and_answers(batch)
                 tokens = sum(len(e.target) for e in batch)
                 pairs = [(p, e.references) for p, e in zip(predictions, batch, strict=True)]
@@ -443,14 +443,14 @@ class Session:
             own = i + self._rank
             yield (batches[own], True) if own < len(batches) else (batches[-1], False)
 
-    def _split(self, name: str) -> list[squad.Example]:
+    def examples(self, name: str) -> list[squad.Example]:
         """A split's examples, read and tokenised at first use and kept."""
-        if name not in self._examples:
+        if name not in self._splits:
             records = squad.read_split(getattr(self._settings.data, name))
-            self._examples[name] = squad.tokenize(
+            self._splits[name] = squad.tokenize(
                 records, self._tokenizer, self._settings.max_length, self._settings.max_answer_tokens, name == "train"
             )
-        return self._examples[name]
+        return self._splits[name]
 
 
 _NO_SCORES = {"eval_loss": math.nan, "perplexity": math.nan, "exact_match": 0.0, "f1": 0.0}

@@ -388,14 +388,19 @@ def _resolve_paths(content: dict[str, Any], folder: Path) -> None:
         if model.is_dir() or looks_local:
             finetune["model"] = str((folder / Path(finetune["model"]).expanduser()).resolve())
     if isinstance(finetune.get("deepspeed"), str):
-        finetune["deepspeed"] = _read_json(folder / Path(finetune["deepspeed"]).expanduser())
+        finetune["deepspeed"] = load_json(folder / Path(finetune["deepspeed"]).expanduser())
     data = finetune.get("data")
     for split in data.values() if isinstance(data, dict) else ():
         if isinstance(split, dict) and isinstance(split.get("file"), str):
             split["file"] = str((folder / Path(split["file"]).expanduser()).resolve())
 
 
-def _read_json(path: Path) -> Any:
+def load_json(path: Path) -> Any:
+    """The content of a JSON file.
+
+    Raises:
+        BenchmarkError: it cannot be read, or is not JSON.
+    """
     try:
         return json.loads(path.read_text())
     except OSError as error:

@@ -1,0 +1,62 @@
+"""Fixtures that several test files use."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks import spec
+from benchmarks.spec import Benchmark
+
+REPOSITORY = Path(__file__).parent.parent
+STAGES = [0, 1, 2, 3]
+
+
+@pytest.fixture(scope="session")
+def small_nano() -> Callable[..., Benchmark]:
+    """Makes nano with short trainings on a part of its data; keyword arguments replace fields of `finetune`."""
+
+    def make(unit_samples: int = 64, max_units: int = 3, stage: int = 0, **finetune: Any) -> Benchmark:
+        nano = spec.load("nano")
+        assert nano.finetune is not None
+        data = nano.finetune.data
+        limited = data.model_copy(
+            update={
+                "train": data.train.model_copy(update={"limit": 512}),
+                "validation": data.validation.model_copy(update={"limit": 48}),
+            }
+        )
+        deepspeed = spec.load_json(REPOSITORY / f"benchmarks/zero/stage{stage}.json")
+        settings = nano.finetune.model_copy(update={"data": limited, "deepspeed": deepspeed, **finetune})
+        resource = spec.Resource(unit_samples=unit_samples, max_units=max_units)
+        return nano.model_copy(update={"finetune": settings, "resource": resource})
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def process_group() -> None:
+    """This process as the only rank of a trial."""
+    from benchmarks import finetune
+
+    finetune.prepare_process(threads=1)
+    finetune.join_process_group()
+
+
+@pytest.fixture(scope="module")
+def ray_of_two() -> Iterator[None]:
+    """A Ray on loopback with two CPUs."""
+    import ray
+
+    ray.init(
+        num_cpus=2,
+        include_dashboard=False,
+        log_to_driver=False,
+        object_store_memory=100 * 2**20,
+        _node_ip_address="127.0.0.1",
+    )
+    yield
+    ray.shutdown()

@@ -1,0 +1,371 @@
+"""What every method has to keep. The methods are found by their files, so a new one is held to it at once.
+
+Each runs two small studies with one seed, side by side on two cores, on closed-form learning curves of which a
+third diverges: at `diverge_above: 1e-3` every larger learning rate gives NaN from its second unit on.
+"""
+
+from __future__ import annotations
+
+import csv
+import importlib
+import inspect
+import io
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pytest
+import ray
+from mlflow import MlflowClient
+from mlflow.entities import Run
+from rich.console import Console
+
+from benchmarks import spec
+from benchmarks.spec import Benchmark, BenchmarkError
+from hpo import methods
+from hpo.ledger import PARTS
+from hpo.results import TrialRow
+from hpo.runner import Finished, run
+from hpo.study import PROTOCOL, Study
+
+REPOSITORY = Path(__file__).parents[2]
+BUDGET, SEED = 4, 1
+DIVERGE_ABOVE = 1e-3
+STATUS = {"completed": "FINISHED", "stopped": "FINISHED", "diverged": "FINISHED", "failed": "FAILED"}
+STUDY_METRICS = {
+    "device_hours",
+    "gpu_hours",
+    "wall_seconds",
+    "num_trials",
+    "units",
+    "best_eval_loss",
+    "best_exact_match",
+    "best_f1",
+    "utilization",
+}
+TRIAL_METRICS = {
+    "eval_loss",
+    "perplexity",
+    "exact_match",
+    "f1",
+    "train_loss",
+    "samples_per_second",
+    "device_seconds",
+    "peak_memory_mb",
+}
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """One Ray for all studies, on two cores wherever the tests run, and a tracking store of its own."""
+    folder = tmp_path_factory.mktemp("contract")
+    cores = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set()
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.chdir(folder)  # MLflow puts artifacts into mlruns/ of the working directory
+        monkeypatch.setenv("PYTHONPATH", str(REPOSITORY))  # Ray's workers look for hpo where the driver was started
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder}/mlflow.db")
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+        monkeypatch.delenv("MLFLOW_RUN_ID", raising=False)
+        if cores:
+            os.sched_setaffinity(0, sorted(cores)[:2])
+        ray.init(
+            num_cpus=2,
+            include_dashboard=False,
+            _node_ip_address="127.0.0.1",
+            log_to_driver=False,
+            object_store_memory=100 * 2**20,
+        )
+        try:
+            yield
+        finally:
+            ray.shutdown()
+            if cores:
+                os.sched_setaffinity(0, cores)
+
+
+@dataclass(frozen=True)
+class Ran:
+    """A study that has run, and what MLflow has of it."""
+
+    study: Study
+    finished: Finished
+    printed: str
+
+    @property
+    def rows(self) -> list[TrialRow]:
+        return self.finished.results.rows
+
+    @cached_property
+    def parent(self) -> Run:
+        return MlflowClient().get_run(self.finished.run_id)
+
+    @cached_property
+    def children(self) -> list[Run]:
+        """The trials' runs, by number of the trial."""
+        wanted = f"tags.mlflow.parentRunId = '{self.finished.run_id}'"
+        found = MlflowClient().search_runs([self.parent.info.experiment_id], filter_string=wanted)
+        return sorted(found, key=lambda child: int(child.data.tags["hpo.trial"]))
+
+    def artifact(self, name: str) -> str:
+        folder = MlflowClient().download_artifacts(self.finished.run_id, name)
+        return Path(folder).read_text()
+
+    def steps(self, child: Run, metric: str) -> list[int]:
+        """The units at which a trial's run has a metric."""
+        return sorted(point.step for point in MlflowClient().get_metric_history(child.info.run_id, metric))
+
+
+def a_third_diverges() -> Benchmark:
+    benchmark = spec.load("synthetic")
+    assert benchmark.synthetic is not None
+    synthetic = benchmark.synthetic.model_copy(update={"seconds_per_unit": 0.001, "diverge_above": DIVERGE_ABOVE})
+    return benchmark.model_copy(update={"synthetic": synthetic})
+
+
+def run_study(method: str) -> Ran:
+    out = io.StringIO()
+    study = Study(method, a_third_diverges(), seed=SEED, budget=BUDGET)
+    return Ran(study, run(study, f"python -m hpo run {method}", Console(file=out, width=160)), out.getvalue())
+
+
+@pytest.fixture(scope="module", params=methods.names())
+def method(request: pytest.FixtureRequest) -> methods.Method:
+    return methods.get(request.param)
+
+
+@pytest.fixture(scope="module")
+def ran(method: methods.Method, cluster: None) -> Ran:
+    return run_study(method.name)
+
+
+class TestModule:
+    """What a method says of itself; nothing runs."""
+
+    def test_summary_is_a_sentence_in_one_line(self, method: methods.Method) -> None:
+        assert method.summary.endswith(".")
+
+    def test_docstring_cites_a_source(self, method: methods.Method) -> None:
+        assert "https://" in (inspect.getdoc(importlib.import_module(f"hpo.methods.{method.name}")) or "")
+
+    def test_docstring_says_what_it_does_not_do_and_when_to_use_it(self, method: methods.Method) -> None:
+        text = inspect.getdoc(importlib.import_module(f"hpo.methods.{method.name}")) or ""
+        assert "What it does not: " in text
+        assert "When to use it: " in text
+
+    def test_arguments_are_strict_and_immutable(self, method: methods.Method) -> None:
+        assert method.arguments.model_config.get("extra") == "forbid"
+        assert method.arguments.model_config.get("frozen") is True
+
+    def test_every_argument_has_a_description(self, method: methods.Method) -> None:
+        lacking = [name for name, field in method.arguments.model_fields.items() if not field.description]
+        assert lacking == []
+
+    def test_every_argument_has_a_default(self, method: methods.Method) -> None:
+        assert isinstance(method.parse({}), methods.MethodArguments)
+
+    def test_arguments_may_be_given_as_text(self, method: methods.Method) -> None:
+        texts = {name: str(value) for name, value in method.arguments().model_dump().items()}
+        assert method.parse(texts) == method.arguments()
+
+    def test_an_unknown_argument_is_refused_with_the_known_ones(self, method: methods.Method) -> None:
+        known = ", ".join(method.arguments.model_fields) or "none"
+        with pytest.raises(BenchmarkError, match="'no_such_argument'") as refused:
+            method.parse({"no_such_argument": 7})
+        assert f"(arguments of {method.name}: {known})" in str(refused.value)
+
+    def test_an_unknown_argument_of_a_study_is_refused(self, method: methods.Method) -> None:
+        study = Study(method.name, a_third_diverges(), arguments={"no_such_argument": 7})
+        with pytest.raises(BenchmarkError, match="'no_such_argument'"):
+            method.make_plan(study)
+
+    def test_makes_a_plan(self, method: methods.Method) -> None:
+        assert isinstance(method.make_plan(Study(method.name, a_third_diverges())), methods.Plan)
+
+    def test_makes_a_plan_for_the_largest_seed(self, method: methods.Method) -> None:
+        study = Study(method.name, a_third_diverges(), seed=2**32 - 1)
+        assert isinstance(method.make_plan(study), methods.Plan)
+
+    def test_makes_a_plan_where_the_metric_is_maximised(self, method: methods.Method) -> None:
+        benchmark = a_third_diverges().model_copy(update={"metric": "f1", "mode": "max"})
+        plan = method.make_plan(Study(method.name, benchmark))
+        assert getattr(plan.searcher, "mode", None) in (None, "max")
+
+
+@pytest.mark.slow  # two studies a method, of some seconds each
+class TestStudy:
+    """What a study of the method leaves behind."""
+
+    def test_reaches_its_end(self, ran: Ran) -> None:
+        assert ran.finished.reason == ""
+        assert ran.finished.reached_end
+
+    def test_spends_no_more_than_its_budget(self, ran: Ran) -> None:
+        assert sum(row.units for row in ran.rows) <= ran.study.budget_units
+
+    def test_spends_its_budget_to_the_last_unit(self, ran: Ran) -> None:
+        """Unless proposals run out, which a grid's do."""
+        if ran.study.method == "manual" and len(ran.rows) == len(list(ran.study.benchmark.grid_configs())):
+            pytest.skip("every point of the grid was tried")
+        assert sum(row.units for row in ran.rows) == ran.study.budget_units
+
+    def test_no_trial_goes_beyond_the_full_resource(self, ran: Ran) -> None:
+        assert max(row.units for row in ran.rows) <= ran.study.max_units
+
+    def test_no_trial_fails(self, ran: Ran) -> None:
+        assert [row.reason for row in ran.rows if row.outcome == "failed"] == []
+
+    def test_every_trial_has_a_unit(self, ran: Ran) -> None:
+        assert min(row.units for row in ran.rows) >= 1
+
+    def test_proposals_lie_in_the_search_space(self, ran: Ran) -> None:
+        space = ran.study.benchmark.space
+        assert all(domain.contains(row.config[name]) for row in ran.rows for name, domain in space.items())
+
+    def test_one_seed_gives_the_same_first_proposals(self, ran: Ran) -> None:
+        again = run_study(ran.study.method)
+        assert [row.config for row in again.rows[:2]] == [row.config for row in ran.rows[:2]]
+
+    # ---- divergence
+
+    def test_a_trial_above_the_limit_is_tagged_diverged(self, ran: Ran) -> None:
+        """It is so from the second unit on; a method may have stopped it before."""
+        diverging = [row for row in ran.rows if row.config["learning_rate"] > DIVERGE_ABOVE and row.units > 1]
+        assert diverging, "this seed should propose some"
+        assert {row.outcome for row in diverging} == {"diverged"}
+
+    def test_a_diverged_trial_ends_where_it_diverged(self, ran: Ran) -> None:
+        assert {row.units for row in ran.rows if row.outcome == "diverged"} == {2}
+
+    def test_no_other_trial_is_tagged_diverged(self, ran: Ran) -> None:
+        wrong = [r for r in ran.rows if r.outcome == "diverged" and r.config["learning_rate"] <= DIVERGE_ABOVE]
+        assert wrong == []
+
+    def test_the_incumbent_has_not_diverged(self, ran: Ran) -> None:
+        incumbent = ran.finished.results.incumbent()
+        assert incumbent is not None
+        assert incumbent.outcome in ("completed", "stopped")
+        assert incumbent.config["learning_rate"] <= DIVERGE_ABOVE or incumbent.units == 1
+
+    # ---- the study's run in MLflow
+
+    def test_the_study_s_run_is_finished(self, ran: Ran) -> None:
+        assert ran.parent.info.status == "FINISHED"
+
+    def test_the_study_s_run_lies_in_the_benchmark_s_experiment(self, ran: Ran) -> None:
+        assert MlflowClient().get_experiment(ran.parent.info.experiment_id).name == ran.study.benchmark.name
+
+    def test_the_study_s_tags(self, ran: Ran) -> None:
+        expected = {
+            "hpo.kind": "study",
+            "hpo.method": ran.study.method,
+            "hpo.benchmark": "synthetic",
+            "hpo.seed": str(SEED),
+            "hpo.budget": str(BUDGET),
+            "hpo.accelerator": "cpu",
+            "hpo.protocol": PROTOCOL,
+        }
+        assert {key: ran.parent.data.tags.get(key) for key in expected} == expected
+
+    def test_the_study_s_metrics(self, ran: Ran) -> None:
+        assert set(ran.parent.data.metrics) >= STUDY_METRICS
+
+    def test_the_study_s_totals_are_its_trials(self, ran: Ran) -> None:
+        metrics = ran.parent.data.metrics
+        assert (metrics["num_trials"], metrics["units"]) == (len(ran.rows), sum(row.units for row in ran.rows))
+
+    def test_the_study_s_best_is_the_incumbent(self, ran: Ran) -> None:
+        incumbent = ran.finished.results.incumbent()
+        assert incumbent is not None
+        best = {key: ran.parent.data.metrics[f"best_{key}"] for key in ("eval_loss", "exact_match", "f1")}
+        assert best == {key: incumbent.metrics[key] for key in best}
+
+    def test_no_gpu_hours_without_a_gpu(self, ran: Ran) -> None:
+        assert ran.parent.data.metrics["gpu_hours"] == 0.0
+
+    def test_the_ledger_s_parts_add_up_to_the_device_hours(self, ran: Ran) -> None:
+        metrics = ran.parent.data.metrics
+        assert sum(metrics[f"device_hours_{part}"] for part in PARTS) == pytest.approx(metrics["device_hours"], rel=0.01)
+
+    def test_trials_measured_no_more_than_was_reserved(self, ran: Ran) -> None:
+        assert ran.finished.shares.measured_seconds <= ran.finished.shares.reserved_seconds * 1.001
+
+    def test_device_hours_are_devices_times_the_study_s_length(self, ran: Ran) -> None:
+        metrics = ran.parent.data.metrics
+        devices = metrics["device_hours"] * 3600 / metrics["wall_seconds"]
+        assert devices == pytest.approx(round(devices))
+        assert round(devices) in (1, 2)
+
+    def test_the_study_s_files(self, ran: Ran) -> None:
+        files = {item.path for item in MlflowClient().list_artifacts(ran.finished.run_id)}
+        assert files >= {"trials.csv", "ledger.csv", "best_config.json"}
+
+    def test_trials_csv_has_a_line_a_trial(self, ran: Ran) -> None:
+        lines = list(csv.DictReader(io.StringIO(ran.artifact("trials.csv"))))
+        found = [(int(line["trial"]), line["outcome"], int(line["units"]), line["reason"]) for line in lines]
+        assert found == [(row.number, row.outcome, row.units, row.reason) for row in ran.rows]
+
+    def test_ledger_csv_adds_up(self, ran: Ran) -> None:
+        lines = {line["part"]: line for line in csv.DictReader(io.StringIO(ran.artifact("ledger.csv")))}
+        assert list(lines) == [*PARTS, "reserved"]
+        parts = sum(float(lines[part]["device_seconds"]) for part in PARTS)
+        assert parts == pytest.approx(float(lines["reserved"]["device_seconds"]), rel=0.01)
+
+    def test_best_config_json_is_the_incumbent(self, ran: Ran) -> None:
+        incumbent = ran.finished.results.incumbent()
+        assert incumbent is not None
+        expected: dict[str, Any] = {
+            "benchmark": "synthetic",
+            "method": ran.study.method,
+            "seed": SEED,
+            "units": incumbent.units,
+            "config": incumbent.config,
+            "metrics": incumbent.metrics,
+            "run_id": ran.children[incumbent.number].info.run_id,
+        }
+        assert json.loads(ran.artifact("best_config.json")) == expected
+
+    # ---- the trials' runs in MLflow
+
+    def test_every_trial_has_a_run(self, ran: Ran) -> None:
+        assert [int(child.data.tags["hpo.trial"]) for child in ran.children] == [row.number for row in ran.rows]
+
+    def test_every_trial_s_run_is_tagged_as_one(self, ran: Ran) -> None:
+        assert {child.data.tags["hpo.kind"] for child in ran.children} == {"trial"}
+
+    def test_every_trial_s_run_has_outcome_and_reason(self, ran: Ran) -> None:
+        tags = [(child.data.tags["hpo.outcome"], child.data.tags["hpo.reason"]) for child in ran.children]
+        assert tags == [(row.outcome, row.reason) for row in ran.rows]
+
+    def test_every_trial_s_run_is_closed(self, ran: Ran) -> None:
+        assert [child.info.status for child in ran.children] == [STATUS[row.outcome] for row in ran.rows]
+
+    def test_every_trial_s_run_has_its_hyperparameters(self, ran: Ran) -> None:
+        params = [child.data.params for child in ran.children]
+        assert params == [{key: str(value) for key, value in row.config.items()} for row in ran.rows]
+
+    def test_every_trial_s_run_has_the_metrics(self, ran: Ran) -> None:
+        sound = [child for child, row in zip(ran.children, ran.rows, strict=True) if row.outcome != "diverged"]
+        assert [TRIAL_METRICS - set(child.data.metrics) for child in sound] == [set()] * len(sound)
+
+    def test_every_unit_of_every_trial_is_stored(self, ran: Ran) -> None:
+        steps = [ran.steps(child, "device_seconds") for child in ran.children]
+        assert steps == [list(range(1, row.units + 1)) for row in ran.rows]
+
+    def test_every_loss_but_nan_is_stored(self, ran: Ran) -> None:
+        finite = [row.units - (row.outcome == "diverged") for row in ran.rows]
+        steps = [ran.steps(child, "eval_loss") for child in ran.children]
+        assert steps == [list(range(1, units + 1)) for units in finite]
+
+    # ---- what is shown
+
+    def test_the_report_shows_the_best_trial(self, ran: Ran) -> None:
+        shown = json.loads(ran.printed[ran.printed.index("best trial:") :].partition("\n")[2])
+        assert shown["run_id"] == json.loads(ran.artifact("best_config.json"))["run_id"]
+
+    def test_the_report_says_why_trials_diverged(self, ran: Ran) -> None:
+        reasons = [f"trial {row.number} diverged: {row.reason}" for row in ran.rows if row.outcome == "diverged"]
+        assert all(reason in ran.printed for reason in reasons)
