@@ -112,10 +112,6 @@ class TestNames:
     def test_an_option_is_not_abbreviated(self, fails: Fails) -> None:
         assert "--bud" in fails("run", "random", "--bud", "3")
 
-    def test_comparing_studies_of_no_benchmark(self, capsys: pytest.CaptureFixture[str]) -> None:
-        assert cli.main(["compare", "--benchmark", "nanoo"]) == 2
-        assert "no finished study of nanoo" in capsys.readouterr().err
-
 
 class TestNumbers:
     @pytest.mark.parametrize("value", ["1", "0.5", "-3", "three", "nan"])
@@ -170,24 +166,28 @@ class TestBenchmarkFile:
 
     def test_an_unknown_hyperparameter(self, fails: Fails, benchmark: Write) -> None:
         axis = {"type": "uniform", "low": 0, "high": 1}
-        error = fails("run", "random", "--benchmark", benchmark("synthetic", lambda c: c["space"].update(dropout=axis)))
+        path = benchmark("synthetic", lambda content: content["space"].update(dropout=axis))
+        error = fails("run", "random", "--benchmark", path)
         assert "'dropout'" in error
         assert "learning_rate, " in error
 
     def test_bounds_swapped(self, fails: Fails, benchmark: Write) -> None:
         axis = {"type": "loguniform", "low": 0.1, "high": 0.001}
-        error = fails("run", "random", "--benchmark", benchmark("synthetic", lambda c: c["space"].update(learning_rate=axis)))
+        path = benchmark("synthetic", lambda content: content["space"].update(learning_rate=axis))
+        error = fails("run", "random", "--benchmark", path)
         assert "low is 0.1 and high is 0.001, but low must be < high" in error
 
     def test_an_empty_choice(self, fails: Fails, benchmark: Write) -> None:
         axis: dict[str, Any] = {"type": "choice", "values": []}
-        error = fails("run", "random", "--benchmark", benchmark("synthetic", lambda c: c["space"].update(weight_decay=axis)))
+        path = benchmark("synthetic", lambda content: content["space"].update(weight_decay=axis))
+        error = fails("run", "random", "--benchmark", path)
         assert "weight_decay" in error
         assert "values is empty" in error
 
     def test_loguniform_from_zero(self, fails: Fails, benchmark: Write) -> None:
         axis = {"type": "loguniform", "low": 0, "high": 0.1}
-        error = fails("run", "random", "--benchmark", benchmark("synthetic", lambda c: c["space"].update(learning_rate=axis)))
+        path = benchmark("synthetic", lambda content: content["space"].update(learning_rate=axis))
+        error = fails("run", "random", "--benchmark", path)
         assert "low is 0, but a loguniform domain needs low > 0" in error
 
     def test_a_grid_value_outside_the_space(self, fails: Fails, benchmark: Write) -> None:
@@ -273,10 +273,14 @@ def test_more_ranks_than_devices(fails: Fails, benchmark: Write) -> None:
     assert "a trial needs 4096 devices (ranks_per_trial)" in error
 
 
-def test_a_tracking_store_that_cannot_be_written(fails: Fails, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:////proc/nope/x.db")
-    error = fails("run", "random", "--benchmark", "synthetic")
-    assert "tracking store sqlite:////proc/nope/x.db: cannot be used" in error
+@pytest.mark.parametrize("command", [["run", "random", "--benchmark", "synthetic"], ["compare"]], ids=["run", "compare"])
+@pytest.mark.parametrize("uri", ["sqlite:////proc/nope/x.db", "floppy://a"])
+def test_a_tracking_store_that_cannot_be_used(
+    fails: Fails, monkeypatch: pytest.MonkeyPatch, command: list[str], uri: str
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    error = fails(*command)
+    assert f"tracking store {uri}: cannot be used" in error
     assert "MLFLOW_TRACKING_URI" in error
 
 
@@ -315,3 +319,9 @@ class TestProcess:
         done = self.run(tmp_path, "run", "random", "--benchmark", "synthetic")
         assert (done.returncode, done.stderr.count("\n")) == (2, 1)
         assert done.stderr.startswith("error: tracking store sqlite:////proc/nope/x.db")
+
+    def test_comparing_where_there_is_no_study_ends_the_process_with_status_2(self, tmp_path: Path) -> None:
+        done = self.run(tmp_path, "compare", "--benchmark", "nanoo")
+        assert done.returncode == 2
+        assert done.stderr.startswith("error: no finished study of nanoo")
+        assert done.stderr.count("\n") == 1
