@@ -5,14 +5,14 @@ Reads files of this machine only; what comes from a hub is checked by the librar
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 from benchmarks import squad
-from benchmarks.spec import Benchmark, BenchmarkError, Choice, FineTune
-from benchmarks.zero.config import fill
+from benchmarks.spec import Benchmark, BenchmarkError, Choice, Config, FineTune, load_json
+from benchmarks.zero.config import Precision, fill
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json")
+SET_BY_DEEPSPEED = {"batch_size_per_device", "gradient_accumulation_steps", "max_grad_norm"}
 
 
 def check(benchmark: Benchmark) -> None:
@@ -48,15 +48,18 @@ def _check_model(finetune: FineTune) -> None:
 
 
 def _check_deepspeed(benchmark: Benchmark, finetune: FineTune) -> None:
-    """Every batch size that the search may propose must go with the DeepSpeed configuration."""
-    domain = benchmark.space.get("batch_size_per_device")
-    sizes = domain.values if isinstance(domain, Choice) else (benchmark.default.batch_size_per_device,)
-    precision = "fp32" if finetune.precision == "auto" else finetune.precision
+    """Whatever the search may propose must go with the DeepSpeed configuration."""
+    precision: Precision = "fp32" if finetune.precision == "auto" else finetune.precision
     block = finetune.deepspeed
     if finetune.precision == "auto":  # the device decides; only the ranks know it
         block = {key: value for key, value in block.items() if key not in ("bf16", "fp16")}
-    for size in sizes:
-        hyperparameters = benchmark.hyperparameters({"batch_size_per_device": size})
+    proposals: list[Config] = [{}] if not SET_BY_DEEPSPEED & set(benchmark.space) else []
+    for name in sorted(SET_BY_DEEPSPEED & set(benchmark.space)):
+        domain = benchmark.space[name]
+        values = domain.values if isinstance(domain, Choice) else (domain.low, domain.high)
+        proposals += [{name: value} for value in values]
+    for proposal in proposals:
+        hyperparameters = benchmark.hyperparameters(proposal)
         fill(block, hyperparameters, precision, finetune.ranks_per_trial, _hidden_size(finetune))
 
 
@@ -64,8 +67,7 @@ def _hidden_size(finetune: FineTune) -> int:
     path = Path(finetune.model) / "config.json"
     if not path.is_file():
         return 1  # a hub name; sizes of ZeRO's buckets do not matter here
-    try:
-        content = json.loads(path.read_text())
-    except ValueError as error:
-        raise BenchmarkError(f"model {path}: not valid JSON ({error})") from None
+    content = load_json(path)
+    if not isinstance(content, dict):
+        raise BenchmarkError(f"model {path}: expected a JSON object, found {type(content).__name__}")
     return int(content.get("hidden_size") or content.get("n_embd") or 1)

@@ -133,6 +133,8 @@ class Hyperparameters(_Strict):
         adam_epsilon: added to the denominator of Adam's update.
     """
 
+    model_config = ConfigDict(allow_inf_nan=False)
+
     learning_rate: PositiveFloat = 5e-5
     batch_size_per_device: PositiveInt = 8
     gradient_accumulation_steps: PositiveInt = 1
@@ -297,7 +299,9 @@ class Benchmark(_Strict):
         try:
             return Hyperparameters(**{**self.default.model_dump(), **config})
         except ValidationError as error:
-            raise BenchmarkError(f"configuration {dict(config)} is not usable: {_explain(error)}") from None
+            raise BenchmarkError(
+                f"configuration {dict(config)} is not usable: {_explain(error, ('default',))}"
+            ) from None
 
     def grid_configs(self) -> Iterator[Config]:
         """Every point of the manual grid, the last axis varying fastest."""
@@ -349,15 +353,22 @@ def _find(name_or_path: str) -> Path:
 
 def _read_space(path: Path) -> dict[str, Any]:
     content = _read_yaml(path)
-    unknown = sorted(set(content) - {"space", "grid"})
+    unknown = sorted(map(str, set(content) - {"space", "grid"}))
     if unknown or "space" not in content:
-        found = f"found {', '.join(map(str, unknown))}" if unknown else "`space` is missing"
+        found = f"found {', '.join(unknown)}" if unknown else "`space` is missing"
         raise BenchmarkError(f"{path}: a search space file has the keys `space` and, if wanted, `grid`; {found}")
     return {"grid": {}, **content}
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML as people write it: 1e-5 is a number (YAML 1.1 reads it as text without the dot)."""
+    """YAML as people mean it: 1e-5 is a number (YAML 1.1 reads it as text), a key given twice is a mistake."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        for key in keys:
+            if keys.count(key) > 1:
+                raise yaml.constructor.ConstructorError(None, None, f"key {key!r} is given twice", node.start_mark)
+        return super().construct_mapping(node, deep)
 
 
 _Loader.add_implicit_resolver(
@@ -378,21 +389,29 @@ def _read_yaml(path: Path) -> dict[str, Any]:
 
 
 def _resolve_paths(content: dict[str, Any], folder: Path) -> None:
-    """Make the paths in a freshly read file absolute; a model that is no folder is a hub name and stays."""
+    """Make the paths in a freshly read file absolute."""
     finetune = content.get("finetune")
     if not isinstance(finetune, dict):
         return
-    if isinstance(finetune.get("model"), str):
-        model = folder / finetune["model"]
-        looks_local = finetune["model"].startswith((".", "/", "~"))
-        if model.is_dir() or looks_local:
-            finetune["model"] = str((folder / Path(finetune["model"]).expanduser()).resolve())
+    _resolve_hub_name(finetune, "model", folder)
     if isinstance(finetune.get("deepspeed"), str):
         finetune["deepspeed"] = load_json(folder / Path(finetune["deepspeed"]).expanduser())
     data = finetune.get("data")
     for split in data.values() if isinstance(data, dict) else ():
-        if isinstance(split, dict) and isinstance(split.get("file"), str):
+        if not isinstance(split, dict):
+            continue
+        _resolve_hub_name(split, "dataset", folder)
+        if isinstance(split.get("file"), str):
             split["file"] = str((folder / Path(split["file"]).expanduser()).resolve())
+
+
+def _resolve_hub_name(section: dict[str, Any], key: str, folder: Path) -> None:
+    """A local folder becomes absolute; what is no folder, and does not look like one, is a hub name and stays."""
+    name = section.get(key)
+    if isinstance(name, str):
+        path = folder / Path(name).expanduser()
+        if path.is_dir() or name.startswith((".", "/", "~")):
+            section[key] = str(path.resolve())
 
 
 def load_json(path: Path) -> Any:
@@ -426,11 +445,20 @@ def _check_domain(name: str, domain: Domain) -> None:
         raise ValueError(
             f"space: no hyperparameter named {name!r}; known are {', '.join(Hyperparameters.model_fields)}"
         )
-    for value in domain.values if isinstance(domain, Choice) else (domain.low, domain.high):
+    for value in _probes(domain):
         try:
             Hyperparameters(**{name: value})
         except ValidationError as error:
             raise ValueError(f"space.{name}: {value!r} cannot be used: {error.errors()[0]['msg']}") from None
+
+
+def _probes(domain: Domain) -> tuple[Scalar, ...]:
+    """Values that stand for a domain: all of a choice, the bounds of the others, and a fraction of the real ones."""
+    if isinstance(domain, Choice):
+        return domain.values
+    if isinstance(domain, Integer):
+        return domain.low, domain.high
+    return domain.low, domain.high, domain.low + (domain.high - domain.low) / math.pi
 
 
 def _check_grid_axis(name: str, values: tuple[Scalar, ...], space: Space) -> None:
@@ -438,6 +466,8 @@ def _check_grid_axis(name: str, values: tuple[Scalar, ...], space: Space) -> Non
         raise ValueError(f"grid: {name!r} is not in the search space; it has {', '.join(space)}")
     if not values:
         raise ValueError(f"grid.{name} is empty, but an axis needs at least one value")
+    if len(set(values)) < len(values):
+        raise ValueError(f"grid.{name} repeats an entry: {list(values)}")
     for value in values:
         if not space[name].contains(value):
             raise ValueError(f"grid.{name}: {value!r} lies outside the search space, {describe(space[name])}")
@@ -450,16 +480,16 @@ def describe(domain: Domain) -> str:
     return f"{domain.type} {domain.low:g}..{domain.high:g}"
 
 
-def _explain(error: ValidationError) -> str:
-    """Pydantic's list of faults as one line, valid keys included."""
-    return "; ".join(_explain_one(fault) for fault in error.errors())
+def _explain(error: ValidationError, section: tuple[str, ...] = ()) -> str:
+    """Pydantic's list of faults as one line, valid keys included; `section`: where in a benchmark they lie."""
+    return "; ".join(_explain_one(fault, section) for fault in error.errors())
 
 
-def _explain_one(fault: Any) -> str:
+def _explain_one(fault: Any, section: tuple[str, ...]) -> str:
     where = ".".join(str(part) for part in fault["loc"])
     message = fault["msg"].removeprefix("Value error, ")
     if fault["type"] == "extra_forbidden":
-        parents = tuple(part for part in fault["loc"][:-1] if part not in _DOMAIN_TYPES)
+        parents = (*section, *(part for part in fault["loc"][:-1] if part not in _DOMAIN_TYPES))
         message = f"unknown key; valid here are {', '.join(_valid_keys(parents))}"
     elif "input" in fault and isinstance(fault["input"], bool | int | float | str):
         message += f" (got {fault['input']!r})"
@@ -494,4 +524,4 @@ def parse_space(content: Any) -> Space:
     try:
         return TypeAdapter(Space).validate_python(content)
     except ValidationError as error:
-        raise BenchmarkError(f"search space: {_explain(error)}") from None
+        raise BenchmarkError(f"search space: {_explain(error, ('space',))}") from None

@@ -114,7 +114,7 @@ def _from_file(path: Path) -> list[Record]:
             context = _get(paragraph, "context", str, there)
             for k, qa in enumerate(_get(paragraph, "qas", list, there)):
                 records.append(_read_question(qa, title, context, f"{there}, question {k}"))
-    _refuse_repeated_ids(records, path)
+    _refuse_repeated_ids(records, str(path))
     return records
 
 
@@ -142,10 +142,10 @@ def _get(mapping: Any, key: str, kind: type, where: str) -> Any:
     return mapping[key]
 
 
-def _refuse_repeated_ids(records: list[Record], path: Path) -> None:
+def _refuse_repeated_ids(records: list[Record], source: str) -> None:
     repeated = [name for name, count in Counter(r.id for r in records).items() if count > 1]
     if repeated:
-        raise BenchmarkError(f"{path}: question id {repeated[0]!r} occurs more than once ({len(repeated)} such ids)")
+        raise BenchmarkError(f"{source}: question id {repeated[0]!r} occurs more than once ({len(repeated)} such ids)")
 
 
 def _from_datasets(split: Split) -> list[Record]:
@@ -162,16 +162,19 @@ def _from_datasets(split: Split) -> list[Record]:
     missing = {"id", "title", "question", "context", "answers"} - set(rows.column_names)
     if missing:
         raise BenchmarkError(f"data set {split.dataset!r}: column `{sorted(missing)[0]}` is missing")
-    return [
-        Record(
-            row["id"],
-            row["title"],
-            row["question"],
-            row["context"],
-            tuple(map(Answer, row["answers"]["text"], row["answers"]["answer_start"])),
-        )
-        for row in rows
-    ]
+    source = f"data set {split.dataset!r}, split {split.split!r}"
+    records = []
+    for number, row in enumerate(rows):
+        where = f"{source}, row {number}"
+        answers = _get(row, "answers", dict, where)
+        texts, starts = _get(answers, "text", list, where), _get(answers, "answer_start", list, where)
+        if len(texts) != len(starts):
+            raise BenchmarkError(f"{where}: `answers` has {len(texts)} texts, but {len(starts)} values of answer_start")
+        pairs = [{"text": text, "answer_start": start} for text, start in zip(texts, starts, strict=True)]
+        title, context = _get(row, "title", str, where), _get(row, "context", str, where)
+        records.append(_read_question({**row, "answers": pairs}, title, context, where))
+    _refuse_repeated_ids(records, source)
+    return records
 
 
 def prompt_of(question: str, context: str) -> str:
@@ -224,9 +227,10 @@ def _token_ids(tokenizer: Any, texts: list[str]) -> list[list[int]]:
 
 def _window(offsets: list[tuple[int, int]], answer: Answer, room: int) -> slice:
     """The `room` context tokens around the answer. Offsets count the space before the context: one more."""
-    middle_character = answer.start + 1 + len(answer.text) // 2
-    middle = next((t for t, (_, end) in enumerate(offsets) if end > middle_character), len(offsets) - 1)
-    start = max(0, min(middle - room // 2, len(offsets) - room))
+    begin, end = answer.start + 1, answer.start + 1 + len(answer.text)
+    inside = [t for t, (token_begin, token_end) in enumerate(offsets) if token_begin < end and token_end > begin]
+    middle = (inside[0] + inside[-1]) // 2 if inside else 0
+    start = max(0, min(middle - (room - 1) // 2, len(offsets) - room))
     return slice(start, start + room)
 
 

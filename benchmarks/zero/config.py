@@ -51,7 +51,7 @@ def fill(
     for key in ("train_micro_batch_size_per_gpu", "gradient_accumulation_steps", "gradient_clipping"):
         filled.setdefault(key, known[key])
     for name in ("bf16", "fp16"):
-        filled.setdefault(name, {"enabled": precision == name})
+        filled.setdefault(name, {}).setdefault("enabled", precision == name)  # left out, DeepSpeed takes false
     filled.setdefault("steps_per_print", 2**31 - 1)
     return filled
 
@@ -85,7 +85,7 @@ def _fill_level(block: dict[str, Any], known: dict[str, Any], path: str) -> tupl
             filled[key], deeper = _fill_level(value, nested, here)
             mismatches += deeper
         elif value == "auto":
-            if expected is None:
+            if expected is None or isinstance(expected, dict):
                 raise BenchmarkError(f'{here}: "auto" has no meaning here; give a value')
             filled[key] = expected
         else:

@@ -96,7 +96,7 @@ def test_missing_data_file_is_refused(tmp_path: Path) -> None:
 
 def test_fixed_batch_size_that_disagrees_with_a_choice_is_refused() -> None:
     space = {"batch_size_per_device": {"type": "choice", "values": [8, 16]}}
-    with pytest.raises(BenchmarkError, match="deepspeed.train_micro_batch_size_per_gpu is 8, but the trial has 16"):
+    with pytest.raises(BenchmarkError, match=r"deepspeed\.train_micro_batch_size_per_gpu is 8, but the trial has 16"):
         check(nano_with(space, deepspeed={"train_micro_batch_size_per_gpu": 8}))
 
 

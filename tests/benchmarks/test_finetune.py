@@ -146,7 +146,10 @@ def test_a_unit_is_the_same_samples_for_every_batch_size(small_nano: Maker) -> N
 
 def test_third_trial_on_a_warm_rank_is_bitwise_a_fresh_process(small_nano: Maker, tmp_path: Path) -> None:
     trial = ({"learning_rate": 1e-3, "batch_size_per_device": 8}, 3)
-    others = [({"learning_rate": 1e-2, "batch_size_per_device": 16, "weight_decay": 0.1}, 0), ({"learning_rate": 1e-5}, 7)]
+    others = [
+        ({"learning_rate": 1e-2, "batch_size_per_device": 16, "weight_decay": 0.1}, 0),
+        ({"learning_rate": 1e-5}, 7),
+    ]
     (tmp_path / "benchmark.json").write_text(small_nano().model_dump_json())
     (tmp_path / "fresh.json").write_text(json.dumps([trial]))
     (tmp_path / "warm.json").write_text(json.dumps([*others, trial]))
@@ -271,7 +274,11 @@ def test_the_originals_benchmark_runs_on_local_folders(tmp_path: Path) -> None:
     BloomForCausalLM(shape).save_pretrained(tmp_path / "model")
     tokenizer.save_pretrained(tmp_path / "model")
     local = {name: split.model_copy(update={"limit": 40}) for name, split in nano.finetune.data}
-    settings = {"model": str(tmp_path / "model"), "data": nano.finetune.data.model_copy(update=local), "ranks_per_trial": 1}
+    settings = {
+        "model": str(tmp_path / "model"),
+        "data": nano.finetune.data.model_copy(update=local),
+        "ranks_per_trial": 1,
+    }
     resource = spec.Resource(unit_samples=8, max_units=2)
     benchmark = big.model_copy(update={"finetune": big.finetune.model_copy(update=settings), "resource": resource})
     session = Session(benchmark)

@@ -9,9 +9,12 @@ from __future__ import annotations
 import json
 import os
 import sys
+from pathlib import Path
 from typing import Any
 
-os.environ.update(DS_ACCELERATOR="cpu", RANK="0", WORLD_SIZE="1", LOCAL_RANK="0", MASTER_ADDR="127.0.0.1", MASTER_PORT="0")
+os.environ.update(
+    DS_ACCELERATOR="cpu", RANK="0", WORLD_SIZE="1", LOCAL_RANK="0", MASTER_ADDR="127.0.0.1", MASTER_PORT="0"
+)
 os.environ["OMP_NUM_THREADS"] = "1"
 
 import deepspeed
@@ -33,7 +36,7 @@ class RecordingTrainer(Trainer):
 
 
 def main() -> None:
-    settings = json.load(open(sys.argv[1]))
+    settings = json.loads(Path(sys.argv[1]).read_text())
     deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
     torch.set_num_threads(1)
     store = torch.distributed.HashStore()
@@ -54,7 +57,10 @@ def main() -> None:
     records = squad.read_split(spec.Split(file=settings["file"], limit=settings["limit"]))
     examples = squad.tokenize(records, tokenizer, settings["max_length"], settings["max_answer_tokens"], training=True)
     trainer = RecordingTrainer(
-        model, arguments, train_dataset=[{"e": e} for e in examples], data_collator=lambda rows: collate(rows, tokenizer)
+        model,
+        arguments,
+        train_dataset=[{"e": e} for e in examples],
+        data_collator=lambda rows: collate(rows, tokenizer),
     )
     trainer.args.remove_unused_columns = False
     trainer.losses = []

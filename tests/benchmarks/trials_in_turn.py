@@ -8,17 +8,18 @@ from __future__ import annotations
 import hashlib
 import json
 import sys
+from pathlib import Path
 
 from benchmarks import finetune
 from benchmarks.spec import Benchmark
 
 
 def main() -> None:
-    benchmark = Benchmark.model_validate_json(open(sys.argv[1]).read())
+    benchmark = Benchmark.model_validate_json(Path(sys.argv[1]).read_text())
     finetune.prepare_process(threads=1)
     finetune.join_process_group()
     session = finetune.Session(benchmark)
-    for config, seed in json.load(open(sys.argv[2])):
+    for config, seed in json.loads(Path(sys.argv[2]).read_text()):
         startup = session.start(config, seed)["startup_seconds"]
         metrics = session.run_unit()
     state = session.engine.module.state_dict()

@@ -169,7 +169,8 @@ class TestBudgetedSearch:
             configs.append(trial.config)
             search.on_trial_complete(trial.trial_id, error=True)
         free = searching(Budget(100), tmp_path / "free", num_samples=3)
-        assert configs == [trial.config for _ in range(3) if (trial := free.next_trial())]
+        trials = [free.next_trial() for _ in range(3)]
+        assert configs == [trial.config for trial in trials if trial is not None]
 
     def test_is_not_finished_while_units_are_left(self, tmp_path: Path) -> None:
         search = searching(Budget(2), tmp_path, num_samples=8)

@@ -64,7 +64,7 @@ def benchmark(tmp_path: Path) -> Callable[[str, Edit], Path]:
                 split["file"] = str(BENCHMARKS / split["file"])
         edit(content)
         path = tmp_path / "changed.yaml"
-        path.write_text(yaml.safe_dump(content))
+        path.write_text(yaml.safe_dump(content, sort_keys=False))
         return path
 
     return write
@@ -273,7 +273,9 @@ def test_more_ranks_than_devices(fails: Fails, benchmark: Write) -> None:
     assert "a trial needs 4096 devices (ranks_per_trial)" in error
 
 
-@pytest.mark.parametrize("command", [["run", "random", "--benchmark", "synthetic"], ["compare"]], ids=["run", "compare"])
+@pytest.mark.parametrize(
+    "command", [["run", "random", "--benchmark", "synthetic"], ["compare"]], ids=["run", "compare"]
+)
 @pytest.mark.parametrize("uri", ["sqlite:////proc/nope/x.db", "floppy://a"])
 def test_a_tracking_store_that_cannot_be_used(
     fails: Fails, monkeypatch: pytest.MonkeyPatch, command: list[str], uri: str

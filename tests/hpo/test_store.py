@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -43,11 +42,11 @@ class Both:
 
 
 @pytest.fixture(scope="module")
-def both(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Both]:
+def both(tmp_path_factory: pytest.TempPathFactory) -> Both:
     """Two processes, each with a Ray of its own, started together in a folder with a space and a quote in its name."""
     folder = tmp_path_factory.mktemp("it's shared")
     content = yaml.safe_load((REPOSITORY / "benchmarks" / "synthetic.yaml").read_text())
-    (folder / "shared.yaml").write_text(yaml.safe_dump({**content, "name": "shared"}))
+    (folder / "shared.yaml").write_text(yaml.safe_dump({**content, "name": "shared"}, sort_keys=False))
     uri = f"sqlite:///{folder}/fresh/mlflow.db"
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "MLFLOW_TRACKING_URI": uri, "CUDA_VISIBLE_DEVICES": ""}
     environment.pop("MLFLOW_RUN_ID", None)
@@ -68,7 +67,7 @@ def both(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Both]:
     finally:
         for process in processes:
             process.kill()
-    yield Both([process.returncode for process in processes], errors, MlflowClient(uri))
+    return Both([process.returncode for process in processes], errors, MlflowClient(uri))
 
 
 @pytest.mark.slow  # two processes start Ray and create the store's tables: about 30 s on two cores
@@ -89,7 +88,9 @@ class TestTwoStudiesAtOnce:
 
     def test_every_unit_of_both_is_stored(self, both: Both) -> None:
         for study in both.studies:
-            histories = [both.store.get_metric_history(run.info.run_id, "device_seconds") for run in both.trials_of(study)]
+            histories = [
+                both.store.get_metric_history(run.info.run_id, "device_seconds") for run in both.trials_of(study)
+            ]
             assert sum(map(len, histories)) == study.data.metrics["units"]
 
     def test_both_have_their_files(self, both: Both) -> None:
