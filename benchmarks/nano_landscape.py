@@ -28,9 +28,9 @@ from scipy.stats import spearmanr
 from benchmarks import finetune, spec
 from benchmarks.spec import Benchmark, Choice, Config, LogUniform
 
-LEARNING_RATES = (1e-5, 3e-5, 1e-4, 3e-4, 1e-3, 2e-3, 4e-3, 1e-2, 3e-2)
+LEARNING_RATES = (3e-5, 1e-4, 3e-4, 1e-3, 2e-3, 4e-3, 1e-2, 3e-2)
 SEEDS = (0, 1, 2, 3, 4)
-RANDOM_CONFIGS = 20
+RANDOM_CONFIGS = 24
 Row = dict[str, object]
 
 
@@ -93,6 +93,8 @@ def train(session: finetune.Session, purpose: str, config: Config, seed: int) ->
         "learning_rate": settings.learning_rate,
         "batch_size_per_device": settings.batch_size_per_device,
         "weight_decay": settings.weight_decay,
+        "warmup_ratio": settings.warmup_ratio,
+        "lr_scheduler": settings.lr_scheduler,
         "exact_match": last["exact_match"],
         "f1": last["f1"],
         "eval_loss": last["eval_loss"],

@@ -234,7 +234,7 @@ class TestStudy:
 
     def test_a_trial_above_the_limit_is_tagged_diverged(self, ran: Ran) -> None:
         """It is so from the second unit on; a method may have stopped it before."""
-        diverging = [row for row in ran.rows if row.config["learning_rate"] > DIVERGE_ABOVE and row.units > 1]
+        diverging = [row for row in ran.rows if float(row.config["learning_rate"]) > DIVERGE_ABOVE and row.units > 1]
         assert diverging, "this seed should propose some"
         assert {row.outcome for row in diverging} == {"diverged"}
 
@@ -242,14 +242,14 @@ class TestStudy:
         assert {row.units for row in ran.rows if row.outcome == "diverged"} == {2}
 
     def test_no_other_trial_is_tagged_diverged(self, ran: Ran) -> None:
-        wrong = [r for r in ran.rows if r.outcome == "diverged" and r.config["learning_rate"] <= DIVERGE_ABOVE]
+        wrong = [r for r in ran.rows if r.outcome == "diverged" and float(r.config["learning_rate"]) <= DIVERGE_ABOVE]
         assert wrong == []
 
     def test_the_incumbent_has_not_diverged(self, ran: Ran) -> None:
         incumbent = ran.finished.results.incumbent()
         assert incumbent is not None
         assert incumbent.outcome in ("completed", "stopped")
-        assert incumbent.config["learning_rate"] <= DIVERGE_ABOVE or incumbent.units == 1
+        assert float(incumbent.config["learning_rate"]) <= DIVERGE_ABOVE or incumbent.units == 1
 
     # ---- the study's run in MLflow
 

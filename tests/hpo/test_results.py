@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 
 from benchmarks import spec
+from benchmarks.spec import Config
 from hpo.results import Results, TrialRow, counts
 from hpo.study import Study, objective
 
-CONFIG = {"learning_rate": 1e-3}
+CONFIG: Config = {"learning_rate": 1e-3}
 
 
 def make_study(mode: str = "min") -> Study:
