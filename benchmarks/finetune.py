@@ -19,6 +19,7 @@ import ctypes
 import inspect
 import math
 import os
+import sys
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -94,11 +95,25 @@ def _import_deepspeed() -> Any:
     import logging
 
     logging.getLogger("DeepSpeed").setLevel(logging.ERROR)
-    import deepspeed
+    with _without("mlflow"):  # DeepSpeed's autotuner imports it if it can: most of a second in every rank
+        import deepspeed
 
     deepspeed.utils.logger.setLevel(logging.ERROR)
     deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
     return deepspeed
+
+
+@contextlib.contextmanager
+def _without(module: str) -> Iterator[None]:
+    """Make a module that is not imported yet look absent to optional imports."""
+    hidden = module not in sys.modules
+    if hidden:
+        sys.modules[module] = None  # type: ignore[assignment]  # Python's own way to say so
+    try:
+        yield
+    finally:
+        if hidden:
+            del sys.modules[module]
 
 
 class Session:

@@ -40,7 +40,7 @@ class TrialProcess(Protocol):
         """End; release the devices."""
 
 
-def open_trial(benchmark: Benchmark, cpus_per_rank: int, gpus_per_rank: int) -> TrialProcess:
+def open_trial(benchmark: Benchmark, cpus_per_rank: float, gpus_per_rank: int) -> TrialProcess:
     """The processes for trials of `benchmark`, inside the calling actor's placement group."""
     if benchmark.synthetic is not None:
         from benchmarks.synthetic import SyntheticTrial
@@ -55,7 +55,7 @@ class Ranks:
 
     Args:
         benchmark: a benchmark with a `finetune` block.
-        cpus_per_rank: CPU cores, and threads, of each.
+        cpus_per_rank: CPU cores that each reserves; it runs as many threads, at least one.
         gpus_per_rank: 1, or 0 on machines without GPUs.
         placement_group: a group with one bundle a rank; without one, ranks go wherever there is room.
     """
@@ -63,7 +63,7 @@ class Ranks:
     def __init__(
         self,
         benchmark: Benchmark,
-        cpus_per_rank: int,
+        cpus_per_rank: float,
         gpus_per_rank: int,
         placement_group: PlacementGroup | None = None,
     ) -> None:
@@ -72,7 +72,7 @@ class Ranks:
                 num_cpus=cpus_per_rank,
                 num_gpus=gpus_per_rank,
                 scheduling_strategy=_in_bundle(placement_group, rank),
-            ).remote(cpus_per_rank)
+            ).remote(max(1, int(cpus_per_rank)))
             for rank in range(benchmark.ranks_per_trial)
         ]
         self._join()

@@ -1,8 +1,9 @@
 """The budget of a study, and the two places where Ray Tune is held to it.
 
-Every trial that exists is owed one unit; a new trial, or a further unit of a running one, is granted only
-while `spent + owed` stays below the budget. So a study ends at its budget exactly, with no trial cut off
-within a unit. Failed units count: they were spent.
+Every trial that exists is owed units: one, where the method may stop trials, so that a study ends at its budget
+exactly; what is left of a full training, where it does not, so that no training begins that cannot be finished.
+A new trial, or a further unit of a running one, is granted only while `spent + owed` stays within the budget, so
+no trial is cut off within a unit. Failed units count: they were spent.
 """
 
 from __future__ import annotations
@@ -20,41 +21,48 @@ class Budget:
 
     Args:
         units: units that may be spent.
+        units_per_trial: units a new trial is owed.
         deadline_seconds: wall-clock seconds after which no unit is granted any more; None for no cap.
     """
 
-    def __init__(self, units: int, deadline_seconds: float | None = None) -> None:
+    def __init__(self, units: int, units_per_trial: int = 1, deadline_seconds: float | None = None) -> None:
         self.units, self.spent, self.revoked = units, 0, False
-        self._owed: set[str] = set()
+        self._units_per_trial = units_per_trial
+        self._owed: dict[str, int] = {}
         self._began, self._deadline_seconds = time.monotonic(), deadline_seconds
 
     def grants_trial(self) -> bool:
         """Whether one more trial may exist."""
-        return not self.revoked and not self._is_late() and self.spent + len(self._owed) < self.units
+        return not self.revoked and not self._is_late() and self._committed() + self._units_per_trial <= self.units
 
     def grants_unit(self, trial_id: str) -> bool:
         """Whether this trial may go on for another unit."""
-        return not self._is_late() and self.spent + len(self._owed - {trial_id}) < self.units
+        return not self._is_late() and self._committed() - self._owed.get(trial_id, 0) < self.units
 
     def is_spent(self) -> bool:
-        """Whether nothing will ever be granted again."""
-        return self._is_late() or self.spent >= self.units
+        """Whether no trial will ever be granted again."""
+        return self._is_late() or self.spent + self._units_per_trial > self.units
 
     def add_trial(self, trial_id: str) -> None:
         """A trial came to be."""
-        self._owed.add(trial_id)
+        self._owed[trial_id] = self._units_per_trial
 
-    def add_unit(self) -> None:
-        """A unit was spent."""
+    def add_unit(self, trial_id: str) -> None:
+        """A trial spent a unit; while it lives it is owed at least one more."""
         self.spent += 1
+        if trial_id in self._owed:
+            self._owed[trial_id] = max(1, self._owed[trial_id] - 1)
 
     def end_trial(self, trial_id: str) -> None:
         """A trial ended."""
-        self._owed.discard(trial_id)
+        self._owed.pop(trial_id, None)
 
     def revoke(self) -> None:
         """The study is interrupted: every trial is to end now, within its unit."""
         self.revoked = True
+
+    def _committed(self) -> int:
+        return self.spent + sum(self._owed.values())
 
     def _is_late(self) -> bool:
         return self._deadline_seconds is not None and time.monotonic() - self._began >= self._deadline_seconds
@@ -73,7 +81,7 @@ class BudgetStopper(Stopper):
 
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
         """Called by Tune once for every result, before the scheduler sees it."""
-        self._budget.add_unit()
+        self._budget.add_unit(trial_id)
         return bool(result["units"] >= self._max_units) or not self._budget.grants_unit(trial_id)
 
     def stop_all(self) -> bool:

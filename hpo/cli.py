@@ -29,15 +29,20 @@ class _Parser(argparse.ArgumentParser):
         super().__init__(allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter, **settings)
 
     def error(self, message: str) -> NoReturn:
+        raise BenchmarkError(f"{message}; see `{self.prog} --help`")
+
+    def refuse(self, unknown: list[str]) -> NoReturn:
+        """Name what is unknown and the options there are."""
         options = sorted(option for action in self._actions for option in action.option_strings if option != "-h")
-        valid = f" (options here: {', '.join(options)})" if "unrecognized" in message else ""
-        raise BenchmarkError(f"{message}{valid}; see `{self.prog} --help`")
+        self.error(f"unrecognized arguments: {' '.join(unknown)} (options here: {', '.join(options)})")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status."""
     try:
-        parsed = make_parser(_wanted_method(arguments)).parse_args(arguments)
+        parsed, unknown = make_parser(_wanted_method(arguments)).parse_known_args(arguments)
+        if unknown:
+            parsed.parser.refuse(unknown)
         status: int = parsed.command(parsed)
         return status
     except BenchmarkError as error:
@@ -64,17 +69,21 @@ def make_parser(method: str | None = None) -> argparse.ArgumentParser:
     _add_run(commands, method)
     compare = commands.add_parser("compare", help="the studies of a benchmark side by side")
     compare.add_argument("--benchmark", default="nano", help="name or YAML path")
-    compare.set_defaults(command=_compare)
-    commands.add_parser("methods", help="list the methods").set_defaults(command=_methods)
-    commands.add_parser("benchmarks", help="list the benchmarks").set_defaults(command=_benchmarks)
-    commands.add_parser("doctor", help="what this machine has and lacks").set_defaults(command=_doctor)
-    commands.add_parser("mlproject", help="print the MLproject file").set_defaults(command=_mlproject)
+    compare.set_defaults(command=_compare, parser=compare)
+    for name, command, text in (
+        ("methods", _methods, "list the methods"),
+        ("benchmarks", _benchmarks, "list the benchmarks"),
+        ("doctor", _doctor, "what this machine has and lacks"),
+        ("mlproject", _mlproject, "print the MLproject file"),
+    ):
+        added = commands.add_parser(name, help=text)
+        added.set_defaults(command=command, parser=added)
     return parser
 
 
 def _add_run(commands: Any, method: str | None) -> None:
     parser = commands.add_parser("run", help="run one study: a method on a benchmark")
-    parser.set_defaults(command=_run)
+    parser.set_defaults(command=_run, parser=parser)
     parser.add_argument("method", help="see `python -m hpo methods`")
     parser.add_argument("--benchmark", default="nano", help="name or YAML path (default: nano)")
     parser.add_argument("--budget", type=int, default=12, help="full trainings that may be spent (default: 12)")

@@ -14,6 +14,7 @@ from mlflow.entities import Run, ViewType
 from rich.table import Table
 
 from benchmarks.spec import BenchmarkError
+from hpo import store
 
 PAGE = 1000
 
@@ -43,11 +44,14 @@ def read_studies(benchmark: str) -> list[StoredStudy]:
     """All finished studies of a benchmark, by method and seed.
 
     Raises:
-        BenchmarkError: there is none.
+        BenchmarkError: there is none, or the store cannot be used.
     """
-    client = MlflowClient()
-    experiment = client.get_experiment_by_name(benchmark)
-    runs = _all_runs(client, str(experiment.experiment_id)) if experiment else []
+    runs = []
+    if store.exists():
+        with store.readable_errors():
+            client = MlflowClient()
+            experiment = client.get_experiment_by_name(benchmark)
+            runs = _all_runs(client, str(experiment.experiment_id)) if experiment else []
     children = Counter(
         (run.data.tags.get("mlflow.parentRunId", ""), run.data.tags.get("hpo.outcome", "running"))
         for run in runs

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from dataclasses import dataclass
 
@@ -35,13 +36,13 @@ class Allotment:
     Attributes:
         concurrency: trials at once.
         ranks_per_trial: devices of one trial.
-        cpus_per_rank: cores, and threads, of one rank.
+        cpus_per_rank: the share of the cores that one rank reserves; a fraction where they do not divide evenly.
         gpus_per_rank: 1 or 0.
     """
 
     concurrency: int
     ranks_per_trial: int
-    cpus_per_rank: int
+    cpus_per_rank: float
     gpus_per_rank: int
 
     @property
@@ -77,7 +78,7 @@ def _gpu_names() -> list[str]:
 def allot(devices: Devices, ranks_per_trial: int, concurrency: int | None = None) -> Allotment:
     """As many trials at once as devices allow, or fewer if asked.
 
-    Fewer trials on CPU devices get more cores each, which also is what keeps Ray from starting another trial.
+    The cores are shared out among the trials at once, which is what keeps Ray from starting another one.
 
     Raises:
         BenchmarkError: a trial needs more devices than there are.
@@ -90,5 +91,5 @@ def allot(devices: Devices, ranks_per_trial: int, concurrency: int | None = None
             f"{'s' if devices.count > 1 else ''}; lower ranks_per_trial or run on a larger machine"
         )
     at_once = min(at_once, concurrency or at_once)
-    cpus_per_rank = max(1, devices.cpus // (at_once * ranks_per_trial))
+    cpus_per_rank = math.floor(1e4 * devices.cpus / (at_once * ranks_per_trial)) / 1e4  # Ray counts in 1/10,000
     return Allotment(at_once, ranks_per_trial, cpus_per_rank, gpus_per_rank=1 if devices.gpu_name else 0)

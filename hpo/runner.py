@@ -14,9 +14,10 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-# Before ray.tune is imported: it reads these at import.
+# Settings of Ray and Tune, unless the user has made others; before anything of theirs runs.
 os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")  # tracking.py writes, once
 os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")  # progress.py shows what is going on
 os.environ.setdefault("TUNE_MAX_PENDING_TRIALS_PG", "1")  # a proposal made early is made knowing less
@@ -39,6 +40,7 @@ from hpo.study import Study
 from hpo.tracking import Tracker
 from hpo.trial import PARTS, TrialActor
 
+PROJECT = Path(__file__).parent.parent
 MAX_RETRIES = 1
 INTERRUPTED = "interrupted"
 GRACEFUL_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)  # SLURM: --signal=B:USR1@180
@@ -80,7 +82,7 @@ def run(study: Study, command: str, console: Console) -> Finished:
     allotment = allot(devices, study.benchmark.ranks_per_trial, plan.concurrency)
     tracker = Tracker(study, devices.accelerator, command)
     with ray_cluster(devices):
-        log = _StudyLog(study, tracker, allotment, console)
+        log = _StudyLog(study, tracker, allotment, plan.scheduler is not None, console)
         with _graceful_signals(log.budget), log.progress:
             reason = _fit(study, plan, allotment, log)
         shares = log.finish(on_gpu=devices.gpu_name is not None, reason=reason)
@@ -96,6 +98,8 @@ def ray_cluster(devices: Devices) -> Iterator[None]:
     if ray.is_initialized():
         yield
         return
+    workers_path = [str(PROJECT), *filter(None, [os.environ.get("PYTHONPATH")])]
+    os.environ["PYTHONPATH"] = os.pathsep.join(workers_path)  # workers import hpo wherever the driver was started
     settings: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR, "configure_logging": True}
     if "RAY_ADDRESS" not in os.environ:
         settings |= {
@@ -145,7 +149,7 @@ def _fit(study: Study, plan: methods.Plan, allotment: Allotment, log: _StudyLog)
 
 def _resources(allotment: Allotment) -> tune.PlacementGroupFactory:
     """An empty bundle for the actor that speaks with Tune, and one for each rank."""
-    rank = {"CPU": float(allotment.cpus_per_rank)}
+    rank = {"CPU": allotment.cpus_per_rank}
     if allotment.gpus_per_rank:
         rank["GPU"] = float(allotment.gpus_per_rank)
     return tune.PlacementGroupFactory([{}, *([rank] * allotment.ranks_per_trial)])
@@ -175,11 +179,14 @@ def _graceful_signals(budget: Budget) -> Iterator[None]:
 class _StudyLog(tune.Callback):
     """Receives Tune's events and keeps results, ledger, MLflow and the live view in step."""
 
-    def __init__(self, study: Study, tracker: Tracker, allotment: Allotment, console: Console) -> None:
+    def __init__(
+        self, study: Study, tracker: Tracker, allotment: Allotment, stops_early: bool, console: Console
+    ) -> None:
         self._tracker = tracker
         self.results = Results(study)
         self.ledger = Ledger(allotment.devices, allotment.ranks_per_trial)
-        self.budget = Budget(study.budget_units, _deadline_seconds(study, allotment))
+        units_per_trial = 1 if stops_early else study.max_units
+        self.budget = Budget(study.budget_units, units_per_trial, _deadline_seconds(study, allotment))
         self.progress = Progress(study, self.results, self.budget, self.ledger, console)
         self._began = time.monotonic()
 

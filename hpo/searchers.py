@@ -28,10 +28,12 @@ def make_searcher(name: SearcherName, study: Study) -> tuple[Searcher | SearchAl
     space = to_tune(study.benchmark.space)
     if name == "random":
         return BasicVariantGenerator(random_state=study.seed), space
-    settings: dict[str, Any] = {"space": space, "metric": OBJECTIVE, "mode": study.benchmark.mode}
+    settings: dict[str, Any] = {"metric": OBJECTIVE, "mode": study.benchmark.mode}
     if name == "hyperopt":
-        return BudgetAwareHyperOpt(study.max_units, **settings, random_state_seed=study.seed), {}
-    return BudgetAwareOptuna(study.max_units, **settings, seed=study.seed), {}
+        converted = BudgetAwareHyperOpt.convert_search_space(space)
+        return BudgetAwareHyperOpt(study.max_units, space=converted, random_state_seed=study.seed, **settings), {}
+    converted = BudgetAwareOptuna.convert_search_space(space)
+    return BudgetAwareOptuna(study.max_units, space=converted, seed=study.seed, **settings), {}
 
 
 class BudgetAwareHyperOpt(HyperOptSearch):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -35,9 +36,9 @@ class Study:
     def __post_init__(self) -> None:
         if self.budget < 1:
             raise BenchmarkError(f"budget is {self.budget}, but must be >= 1 (full trainings)")
-        if self.seed < 0:
-            raise BenchmarkError(f"seed is {self.seed}, but must be >= 0")
-        if self.gpu_hours is not None and self.gpu_hours <= 0:
+        if not 0 <= self.seed < 2**32:  # numpy's range
+            raise BenchmarkError(f"seed is {self.seed}, but must be >= 0 and < 2**32")
+        if self.gpu_hours is not None and not self.gpu_hours > 0:
             raise BenchmarkError(f"gpu_hours is {self.gpu_hours:g}, but must be > 0")
 
     @property
@@ -73,7 +74,7 @@ def objective(benchmark: Benchmark, metrics: Mapping[str, float]) -> float:
 def is_diverged(benchmark: Benchmark, metrics: Mapping[str, float]) -> bool:
     """Whether train or eval loss is not finite, or the eval loss is beyond `diverged_above`."""
     train_loss, eval_loss = metrics["train_loss"], metrics["eval_loss"]
-    return not (abs(train_loss) < float("inf") and eval_loss <= benchmark.diverged_above)
+    return not (math.isfinite(train_loss) and math.isfinite(eval_loss) and eval_loss <= benchmark.diverged_above)
 
 
 def is_better(benchmark: Benchmark, a: float, b: float) -> bool:

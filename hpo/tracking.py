@@ -2,6 +2,8 @@
 
 Layout (what compare, export and people rely on): experiment = benchmark; parent tags `hpo.kind=study`,
 `hpo.method`, ...; children tagged `hpo.kind=trial` with `mlflow.parentRunId`; metrics at step = resource unit.
+
+Trials' writes happen in order in one thread of their own, so that no device waits for a database.
 """
 
 from __future__ import annotations
@@ -11,24 +13,23 @@ import hashlib
 import importlib.metadata
 import io
 import json
+import math
 import os
 import subprocess
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock
-from mlflow import MlflowClient, get_tracking_uri
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
-from mlflow.exceptions import MlflowException
 
-from benchmarks.spec import BenchmarkError
+from hpo import store
 from hpo.ledger import Shares
 from hpo.results import METRICS, Results, TrialRow
 from hpo.study import PROTOCOL, Study
-from hpo.trial import loggable
 
 STATUS = {
     "completed": "FINISHED",
@@ -55,18 +56,14 @@ class Tracker:
     def __init__(self, study: Study, accelerator: str, command: str) -> None:
         self._study = study
         launch_run = os.environ.pop("MLFLOW_RUN_ID", None)  # set by `mlflow run`; Ray's workers must not inherit it
-        try:
-            self._client, experiment_id = open_store(study.benchmark.name)
-            self.run_id = self._open_study_run(experiment_id, launch_run)
+        self._client, self._experiment_id = store.open_experiment(study.benchmark.name)
+        with store.readable_errors():
+            self.run_id = self._open_study_run(self._experiment_id, launch_run)
             self._client.log_batch(self.run_id, params=self._params(), tags=self._tags(accelerator, command))
             self._log_datasets()
-        except (MlflowException, OSError) as error:
-            raise BenchmarkError(
-                f"tracking store {get_tracking_uri()}: cannot be used ({str(error).strip().splitlines()[0]}); "
-                "set MLFLOW_TRACKING_URI, or unset it for an SQLite file in this folder"
-            ) from None
-        self._experiment_id = experiment_id
         self._children: dict[int, str] = {}
+        self._writer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="mlflow")
+        self._pending: list[Future[None]] = []
 
     # ---- the study
 
@@ -129,7 +126,18 @@ class Tracker:
             wall_seconds: from the first request for devices to their release.
             on_gpu: whether device-hours are GPU hours.
             status: MLflow's: FINISHED, FAILED or KILLED.
+
+        Raises:
+            BenchmarkError: the store could not be written.
         """
+        with store.readable_errors():
+            self._writer.shutdown(wait=True)
+            for future in self._pending:
+                future.result()
+            self._write_totals(results, shares, wall_seconds, on_gpu)
+            self._client.set_terminated(self.run_id, status)
+
+    def _write_totals(self, results: Results, shares: Shares, wall_seconds: float, on_gpu: bool) -> None:
         incumbent = results.incumbent()
         totals = {
             "device_hours": shares.device_hours,
@@ -143,12 +151,11 @@ class Tracker:
         if incumbent is not None:
             totals |= {f"best_{key}": incumbent.metrics[key] for key in ("eval_loss", "exact_match", "f1")}
         now = _milliseconds()
-        self._client.log_batch(self.run_id, metrics=[Metric(k, v, now, 0) for k, v in loggable(totals).items()])
+        self._client.log_batch(self.run_id, metrics=[Metric(k, v, now, 0) for k, v in _loggable(totals).items()])
         files = {"trials.csv": trials_csv(results.rows), "ledger.csv": ledger_csv(shares)}
         if incumbent is not None:
             files["best_config.json"] = json.dumps(self.best_config(incumbent), indent=2) + "\n"
         self._log_files(files)
-        self._client.set_terminated(self.run_id, status)
 
     def best_config(self, row: TrialRow) -> dict[str, Any]:
         """The incumbent as `best_config.json` has it."""
@@ -173,45 +180,38 @@ class Tracker:
 
     def start_trial(self, row: TrialRow) -> None:
         """Open a child run with the trial's hyperparameters."""
+        self._later(self._start_trial, row)
+
+    def report_trial(self, row: TrialRow) -> None:
+        """Write a unit's metrics."""
+        self._later(self._report_trial, row)
+
+    def end_trial(self, row: TrialRow) -> None:
+        """Close the child run with outcome and reason."""
+        self._later(self._end_trial, row)
+
+    def _later(self, write: Callable[[TrialRow], None], row: TrialRow) -> None:
+        """Have the writer do it, with the row as it is now."""
+        self._pending.append(self._writer.submit(write, replace(row)))
+
+    def _start_trial(self, row: TrialRow) -> None:
         tags = {"mlflow.parentRunId": self.run_id, "hpo.kind": "trial", "hpo.trial": str(row.number)}
         run = self._client.create_run(self._experiment_id, tags=tags, run_name=f"{self._study.name} trial {row.number}")
         self._children[row.number] = run.info.run_id
         params = [Param(key, str(value)) for key, value in row.config.items()]
         self._client.log_batch(run.info.run_id, params=params)
 
-    def report_trial(self, row: TrialRow) -> None:
-        """Write a unit's metrics."""
-        metrics = loggable({**row.metrics, "device_seconds": row.device_seconds})
+    def _report_trial(self, row: TrialRow) -> None:
+        metrics = _loggable({**row.metrics, "device_seconds": row.device_seconds})
         now = _milliseconds()
         batch = [Metric(key, value, now, row.units) for key, value in metrics.items()]
         self._client.log_batch(self._children[row.number], metrics=batch)
 
-    def end_trial(self, row: TrialRow) -> None:
-        """Close the child run with outcome and reason."""
+    def _end_trial(self, row: TrialRow) -> None:
         run_id = self._children[row.number]
         tags = [RunTag("hpo.outcome", row.outcome), RunTag("hpo.reason", row.reason)]
         self._client.log_batch(run_id, tags=tags)
         self._client.set_terminated(run_id, STATUS[row.outcome])
-
-
-def open_store(experiment: str) -> tuple[MlflowClient, str]:
-    """The tracking store and the id of an experiment in it, made if need be.
-
-    Creating an SQLite store is not safe from several processes at once: a lock beside the file keeps them apart.
-    """
-    uri = get_tracking_uri()
-    if not uri.startswith("sqlite:///"):
-        return _open(experiment)
-    database = Path(uri.removeprefix("sqlite:///"))
-    database.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(f"{database}.lock"):
-        return _open(experiment)
-
-
-def _open(experiment: str) -> tuple[MlflowClient, str]:
-    client = MlflowClient()
-    found = client.get_experiment_by_name(experiment)
-    return client, str(found.experiment_id if found else client.create_experiment(experiment))
 
 
 def trials_csv(rows: Sequence[TrialRow]) -> str:
@@ -244,6 +244,11 @@ def _git_commit() -> str | None:
     except OSError:
         return None
     return done.stdout.strip() if done.returncode == 0 else None
+
+
+def _loggable(metrics: dict[str, float]) -> dict[str, float]:
+    """Metrics without those that are not numbers: stores keep NaN badly, and a missing point reads as what it is."""
+    return {key: value for key, value in metrics.items() if math.isfinite(value)}
 
 
 def _milliseconds() -> int:

@@ -7,7 +7,6 @@ waiting for Tune's next call included, so that the parts of an actor's life add 
 
 from __future__ import annotations
 
-import math
 import time
 from pathlib import Path
 from typing import Any
@@ -25,26 +24,24 @@ class TrialActor(tune.Trainable):
     """A trial, and after it the next one, on the same warm ranks."""
 
     _process: TrialProcess | None = None
+    _started = False
 
-    def setup(self, config: Config, study: Study, cpus_per_rank: int, gpus_per_rank: int) -> None:
-        """Start the ranks and the first trial."""
-        self._study = study
+    def setup(self, config: Config, study: Study, cpus_per_rank: float, gpus_per_rank: int) -> None:
+        """Note what to do. Tune asks for the next actor once this one is set up: the ranks start with the first step."""
+        self._study, self._config = study, config
+        self._share = (cpus_per_rank, gpus_per_rank)
         self._seconds = dict.fromkeys(PARTS, 0.0)
         self._last_mark = time.monotonic()
-        self._process = open_trial(study.benchmark, cpus_per_rank, gpus_per_rank)
-        self._start(config)
 
     def reset_config(self, new_config: Config) -> bool:
-        """Start the next trial on the same ranks."""
-        self._mark("idle")
-        self._start(new_config)
+        """The next trial on the same ranks."""
+        self._config, self._started = new_config, False
         return True
 
     def step(self) -> dict[str, Any]:
         """One unit."""
         self._mark("idle")
-        assert self._process is not None
-        metrics = self._process.run_unit()
+        metrics = self._ready().run_unit()
         train_seconds, evaluate_seconds = metrics.pop("train_seconds"), metrics.pop("evaluate_seconds")
         self._mark("train")
         self._seconds["train"] -= evaluate_seconds
@@ -64,15 +61,13 @@ class TrialActor(tune.Trainable):
     def save_checkpoint(self, checkpoint_dir: str) -> None:
         """Called by Tune where a scheduler pauses or clones."""
         self._mark("idle")
-        assert self._process is not None
-        self._process.save(Path(checkpoint_dir))
+        self._ready().save(Path(checkpoint_dir))
         self._mark("checkpoint")
 
     def load_checkpoint(self, checkpoint: str) -> None:
         """Called by Tune before a paused or cloned trial goes on."""
         self._mark("idle")
-        assert self._process is not None
-        self._process.load(Path(checkpoint))
+        self._ready().load(Path(checkpoint))
         self._mark("checkpoint")
 
     def cleanup(self) -> None:
@@ -80,18 +75,18 @@ class TrialActor(tune.Trainable):
         if self._process is not None:
             self._process.close()
 
-    def _start(self, config: Config) -> None:
-        assert self._process is not None
-        self._process.start(config, self._study.seed)
-        self._mark("startup")
+    def _ready(self) -> TrialProcess:
+        """The ranks, with the current trial begun."""
+        if self._process is None:
+            self._process = open_trial(self._study.benchmark, *self._share)
+        if not self._started:
+            self._process.start(self._config, self._study.seed)
+            self._started = True
+            self._mark("startup")
+        return self._process
 
     def _mark(self, part: str) -> None:
         """Book the time since the last mark."""
         now = time.monotonic()
         self._seconds[part] += now - self._last_mark
         self._last_mark = now
-
-
-def loggable(metrics: dict[str, float]) -> dict[str, float]:
-    """Metrics without those that are not numbers: stores keep NaN badly, and a missing point reads as what it is."""
-    return {key: value for key, value in metrics.items() if math.isfinite(value)}

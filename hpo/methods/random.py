@@ -8,7 +8,7 @@ What it does not: learn from results or stop bad trials.
 
 When to use it: as the yardstick. A method that does not beat it at the same cost is not worth its complexity.
 
-Cost: one full training a trial; as many trials as the budget.
+Cost: one full training a trial; as many trials as the budget, more where some diverge.
 """
 
 from __future__ import annotations
@@ -25,7 +25,9 @@ class Arguments(MethodArguments):
 
 
 def plan(study: Study, arguments: Arguments) -> Plan:
-    """As many draws as the budget has full trainings."""
+    """Draws until the budget is spent: a trial that diverges leaves its units to further ones."""
     return Plan(
-        BasicVariantGenerator(random_state=study.seed), to_tune(study.benchmark.space), num_samples=study.budget
+        searcher=BasicVariantGenerator(random_state=study.seed),
+        space=to_tune(study.benchmark.space),
+        num_samples=study.budget_units,
     )

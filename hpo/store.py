@@ -1,0 +1,65 @@
+"""The MLflow tracking store: opened safely, its faults said in a sentence. Imports neither Ray nor torch."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from filelock import FileLock
+from mlflow import MlflowClient, get_tracking_uri
+from mlflow.exceptions import MlflowException
+from sqlalchemy.exc import SQLAlchemyError
+
+from benchmarks.spec import BenchmarkError
+
+SQLITE = "sqlite:///"
+
+
+@contextmanager
+def readable_errors() -> Iterator[None]:
+    """Turn a store's errors into one sentence.
+
+    Raises:
+        BenchmarkError: the store cannot be used.
+    """
+    try:
+        yield
+    except (MlflowException, SQLAlchemyError, OSError) as error:
+        cause = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise BenchmarkError(
+            f"tracking store {get_tracking_uri()}: cannot be used ({cause}); "
+            "set MLFLOW_TRACKING_URI, or unset it for an SQLite file in this folder"
+        ) from None
+
+
+def exists() -> bool:
+    """Whether there is a store to read: an SQLite file may not have been made yet."""
+    uri = get_tracking_uri()
+    return not uri.startswith(SQLITE) or Path(uri.removeprefix(SQLITE)).exists()
+
+
+def open_experiment(name: str) -> tuple[MlflowClient, str]:
+    """The tracking store and the id of an experiment in it, made if need be.
+
+    Creating an SQLite store is not safe from several processes at once: a lock beside the file keeps them apart.
+
+    Raises:
+        BenchmarkError: the store cannot be used.
+    """
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)
+    uri = get_tracking_uri()
+    with readable_errors():
+        if not uri.startswith(SQLITE):
+            return _open(name)
+        database = Path(uri.removeprefix(SQLITE))
+        database.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(f"{database}.lock"):
+            return _open(name)
+
+
+def _open(name: str) -> tuple[MlflowClient, str]:
+    client = MlflowClient()
+    found = client.get_experiment_by_name(name)
+    return client, str(found.experiment_id if found else client.create_experiment(name))
