@@ -19,11 +19,12 @@ SQLITE = "sqlite:///"
 
 @contextmanager
 def readable_errors() -> Iterator[None]:
-    """Turn a store's errors into one sentence.
+    """Turn a store's errors into one sentence, and keep its start-up messages to itself.
 
     Raises:
         BenchmarkError: the store cannot be used.
     """
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)
     try:
         yield
     except (MlflowException, SQLAlchemyError, OSError) as error:
@@ -35,9 +36,10 @@ def readable_errors() -> Iterator[None]:
 
 
 def exists() -> bool:
-    """Whether there is a store to read: an SQLite file may not have been made yet."""
+    """Whether there is a store to read: an SQLite file may not have been made yet in a folder that is there."""
     uri = get_tracking_uri()
-    return not uri.startswith(SQLITE) or Path(uri.removeprefix(SQLITE)).exists()
+    database = Path(uri.removeprefix(SQLITE))
+    return not uri.startswith(SQLITE) or database.exists() or not database.parent.is_dir()
 
 
 def open_experiment(name: str) -> tuple[MlflowClient, str]:
@@ -48,7 +50,6 @@ def open_experiment(name: str) -> tuple[MlflowClient, str]:
     Raises:
         BenchmarkError: the store cannot be used.
     """
-    logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)
     uri = get_tracking_uri()
     with readable_errors():
         if not uri.startswith(SQLITE):

@@ -27,7 +27,7 @@ class TrialActor(tune.Trainable):
     _started = False
 
     def setup(self, config: Config, study: Study, cpus_per_rank: float, gpus_per_rank: int) -> None:
-        """Note what to do. Tune asks for the next actor once this one is set up: the ranks start with the first step."""
+        """Note what to do; the ranks start with the first step, since Tune waits for this before its next actor."""
         self._study, self._config = study, config
         self._share = (cpus_per_rank, gpus_per_rank)
         self._seconds = dict.fromkeys(PARTS, 0.0)

@@ -36,9 +36,9 @@ class TestBudget:
         budget = Budget(4)
         budget.add_trial("a")
         spent = 1
-        budget.add_unit()
+        budget.add_unit("a")
         while budget.grants_unit("a"):
-            budget.add_unit()
+            budget.add_unit("a")
             spent += 1
         assert spent == 4
         assert budget.is_spent()
@@ -47,16 +47,16 @@ class TestBudget:
         budget = Budget(2)
         budget.add_trial("a")
         budget.add_trial("b")
-        budget.add_unit()  # by a
+        budget.add_unit("a")
         assert not budget.grants_unit("a")
 
     def test_the_last_trial_is_granted_what_the_others_left(self) -> None:
         budget = Budget(3)
         budget.add_trial("a")
         budget.add_trial("b")
-        budget.add_unit()  # by a
+        budget.add_unit("a")
         budget.end_trial("a")
-        budget.add_unit()  # by b
+        budget.add_unit("b")
         assert budget.grants_unit("b")
 
     def test_a_trial_that_fails_before_its_unit_frees_it(self) -> None:
@@ -78,9 +78,22 @@ class TestBudget:
     def test_units_spent_by_a_trial_that_ended_stay_spent(self) -> None:
         budget = Budget(1)
         budget.add_trial("a")
-        budget.add_unit()
+        budget.add_unit("a")
         budget.end_trial("a")
         assert not budget.grants_trial()
+
+    def test_a_trial_owed_a_full_training_leaves_no_room_for_one_that_could_not_be_finished(self) -> None:
+        budget = Budget(18, units_per_trial=9)
+        budget.add_trial("a")
+        budget.add_unit("a")
+        assert budget.grants_trial()
+        budget.add_trial("b")
+        assert not budget.grants_trial()
+        budget.end_trial("a")  # diverged after one unit: eight are left beyond what b is owed
+        assert not budget.grants_trial()
+        for _ in range(8):
+            budget.add_unit("b")
+            assert budget.grants_unit("b")
 
     def test_revoking_stops_new_trials(self) -> None:
         budget = Budget(10)
@@ -120,7 +133,7 @@ class TestBudgetStopper:
 
     def test_a_spent_budget_ends_no_trial_within_its_unit(self) -> None:
         budget = Budget(1)
-        budget.add_unit()
+        budget.add_unit("a")
         assert not BudgetStopper(budget, max_units=9).stop_all()
 
     def test_a_revoked_budget_ends_all_trials_at_once(self) -> None:
@@ -153,7 +166,7 @@ class TestBudgetedSearch:
         search = searching(budget, tmp_path, num_samples=8)
         first = search.next_trial()
         assert first is not None
-        budget.add_unit()
+        budget.add_unit("a")
         search.on_trial_complete(first.trial_id, result={"units": 1})
         assert search.next_trial() is None
 
@@ -182,7 +195,7 @@ class TestBudgetedSearch:
         budget = Budget(1)
         search = searching(budget, tmp_path, num_samples=8)
         search.next_trial()
-        budget.add_unit()
+        budget.add_unit("a")
         assert search.is_finished()
 
     def test_is_finished_once_the_searcher_is(self, tmp_path: Path) -> None:

@@ -24,13 +24,15 @@ MORE_GPUS_THAN_CORES = Devices(count=8, gpu_name="NVIDIA H200", cpus=4)
         pytest.param(EIGHT_CORES, 1, 1, Allotment(1, 1, 8, 0), id="serial takes the whole machine"),
         pytest.param(EIGHT_CORES, 1, 100, Allotment(8, 1, 1, 0), id="a limit beyond the devices is none"),
         pytest.param(EIGHT_CORES, 2, None, Allotment(4, 2, 1, 0), id="two ranks a trial"),
-        pytest.param(EIGHT_CORES, 3, None, Allotment(2, 3, 1, 0), id="ranks that do not divide the cores"),
+        pytest.param(EIGHT_CORES, 3, None, Allotment(2, 3, 1.3333, 0), id="ranks that do not divide the cores"),
         pytest.param(EIGHT_CORES, 2, 1, Allotment(1, 2, 4, 0), id="two ranks, serial"),
         pytest.param(FOUR_GPUS, 1, None, Allotment(4, 1, 8, 1), id="a trial a GPU"),
         pytest.param(FOUR_GPUS, 2, None, Allotment(2, 2, 8, 1), id="two GPUs a trial"),
         pytest.param(FOUR_GPUS, 2, 1, Allotment(1, 2, 16, 1), id="two GPUs, serial"),
         pytest.param(FOUR_GPUS, 4, None, Allotment(1, 4, 8, 1), id="all GPUs in one trial"),
-        pytest.param(MORE_GPUS_THAN_CORES, 1, None, Allotment(8, 1, 1, 1), id="a rank has a core at least"),
+        pytest.param(
+            MORE_GPUS_THAN_CORES, 1, None, Allotment(8, 1, 0.5, 1), id="cores are shared where they are fewer"
+        ),
     ],
 )
 def test_as_many_trials_at_once_as_devices_allow(

@@ -1,0 +1,211 @@
+"""Whole studies with real training: kills, explosions, interruption, and the launch through `mlflow run`."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+import yaml
+from mlflow import MlflowClient
+from mlflow.entities import Run
+
+from benchmarks import spec
+
+REPOSITORY = Path(__file__).parent.parent.parent
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> str:
+    return f"sqlite:///{tmp_path}/mlflow.db"
+
+
+def write_benchmark(folder: Path, **changes: Any) -> Path:
+    """nano with short trainings; keyword arguments replace top-level keys."""
+    content = spec.load("nano").model_dump(mode="json", exclude_none=True)
+    for split in content["finetune"]["data"].values():
+        split["limit"] = 96
+    content |= {"name": "short", "resource": {"unit_samples": 48, "max_units": 3}, "grid": {}, **changes}
+    path = folder / "short.yaml"
+    path.write_text(yaml.safe_dump(content))
+    return path
+
+
+def start(store: str, *arguments: object) -> subprocess.Popen[str]:
+    """`python -m hpo run ...` in a process group of its own, in a folder that is not the project's."""
+    environment = {**os.environ, "MLFLOW_TRACKING_URI": store, "PYTHONPATH": str(REPOSITORY)}
+    environment.pop("MLFLOW_RUN_ID", None)
+    command = [sys.executable, "-m", "hpo", "run", *map(str, arguments)]
+    return subprocess.Popen(
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=Path(store[10:]).parent
+    )
+
+
+def finish(process: subprocess.Popen[str]) -> tuple[int, str, str]:
+    try:
+        out, err = process.communicate(timeout=240)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        raise
+    return process.returncode, out, err
+
+
+def read(store: str, experiment: str = "short") -> tuple[Run, list[Run]]:
+    """The study's run and its trials', in order."""
+    client = MlflowClient(store)
+    found = client.get_experiment_by_name(experiment)
+    assert found is not None
+    runs = client.search_runs([found.experiment_id])
+    [study] = [run for run in runs if run.data.tags["hpo.kind"] == "study"]
+    trials = [run for run in runs if run.data.tags["hpo.kind"] == "trial"]
+    return study, sorted(trials, key=lambda run: int(run.data.tags["hpo.trial"]))
+
+
+def ranks_of(driver: int) -> list[psutil.Process]:
+    """The rank processes that a driver's Ray has started."""
+    descendants = psutil.Process(driver).children(recursive=True)
+    return [process for process in descendants if "_Rank" in " ".join(_command(process))]
+
+
+def _command(process: psutil.Process) -> list[str]:
+    try:
+        return process.cmdline()
+    except psutil.Error:
+        return []
+
+
+def wait_for_rank(driver: int, after: set[int]) -> psutil.Process:
+    """A rank that trains and is not one of `after`."""
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline:
+        for process in ranks_of(driver):
+            if process.pid not in after and process.cpu_times().user > 4:  # past its imports
+                return process
+        time.sleep(0.1)
+    raise AssertionError("no rank appeared")
+
+
+def test_a_trial_killed_once_is_tried_again_and_one_killed_twice_is_a_failed_row(tmp_path: Path, store: str) -> None:
+    long = write_benchmark(tmp_path, resource={"unit_samples": 960, "max_units": 3})
+    process = start(store, "manual", "--benchmark", long, "--budget", 2, "--concurrency", 1, "--space", _grid(tmp_path))
+    killed: set[int] = set()
+    for _ in range(2):
+        rank = wait_for_rank(process.pid, after=killed)
+        killed.add(rank.pid)
+        os.kill(rank.pid, signal.SIGKILL)
+    status, out, err = finish(process)
+    assert status == 0, err
+    study, trials = read(store)
+    assert study.info.status == "FINISHED"
+    outcomes = [run.data.tags["hpo.outcome"] for run in trials]
+    assert sorted(outcomes) == ["completed", "failed"]
+    failed = trials[outcomes.index("failed")]
+    assert failed.info.status == "FAILED"
+    assert "died" in failed.data.tags["hpo.reason"].lower()
+    assert study.data.metrics["device_hours_failed"] > 0
+    assert "failed" in out
+
+
+def _grid(folder: Path) -> Path:
+    path = folder / "space.yaml"
+    domain = {"type": "loguniform", "low": 1e-5, "high": 1e-1}
+    path.write_text(yaml.safe_dump({"space": {"learning_rate": domain}, "grid": {"learning_rate": [1e-3, 1e-4]}}))
+    return path
+
+
+def test_an_exploding_trial_is_diverged_and_never_the_best(tmp_path: Path, store: str) -> None:
+    space = tmp_path / "space.yaml"
+    domain = {"type": "loguniform", "low": 1e-5, "high": 1e30}
+    grid = {"learning_rate": [1e30, 1e-3]}
+    path = write_benchmark(tmp_path, default={**spec.load("nano").default.model_dump(), "max_grad_norm": 0.0})
+    space.write_text(yaml.safe_dump({"space": {"learning_rate": domain}, "grid": grid}))
+    status, _, err = finish(start(store, "manual", "--benchmark", path, "--space", space))
+    assert status == 0, err
+    study, [exploded, sound] = read(store)
+    assert exploded.data.tags["hpo.outcome"] == "diverged"
+    assert "nan" in exploded.data.tags["hpo.reason"]
+    assert exploded.info.status == "FINISHED"
+    assert sound.data.tags["hpo.outcome"] == "completed"
+    assert study.data.metrics["best_eval_loss"] == sound.data.metrics["eval_loss"]
+    assert study.data.metrics["units"] == 4
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1])
+def test_an_interrupted_study_keeps_what_it_found(number: signal.Signals, tmp_path: Path, store: str) -> None:
+    content = spec.load("synthetic").model_dump(mode="json", exclude_none=True)
+    content |= {"name": "short", "synthetic": {"seconds_per_unit": 0.3}}
+    path = tmp_path / "slow.yaml"
+    path.write_text(yaml.safe_dump(content))
+    process = start(store, "random", "--benchmark", path, "--budget", 50)
+    assert process.stdout is not None
+    process.stdout.readline()  # a trial has ended
+    process.send_signal(number)
+    status, _, err = finish(process)
+    assert status == 1
+    assert err.splitlines()[-1].startswith("error: the study did not reach its end (interrupted)")
+    study, trials = read(store)
+    outcomes = [run.data.tags["hpo.outcome"] for run in trials]
+    assert study.info.status == "KILLED"
+    assert "completed" in outcomes
+    assert "interrupted" in outcomes
+    assert all(run.info.status in ("FINISHED", "KILLED") for run in trials)
+    assert "best_eval_loss" in study.data.metrics
+
+
+def test_mlflow_run_stores_the_study_in_the_benchmarks_experiment(store: str) -> None:
+    environment = {**os.environ, "MLFLOW_TRACKING_URI": store}
+    command = ["mlflow", "run", str(REPOSITORY), "-e", "asha", "--env-manager", "local"]
+    parameters = ["-P", "benchmark=synthetic", "-P", "budget=3", "-P", "seed=5", "-P", "searcher=optuna"]
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    done = subprocess.run(
+        [*command, *parameters], env={**environment, "PATH": path}, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    study, trials = read(store, "synthetic")
+    assert {key: study.data.tags[f"hpo.{key}"] for key in ("method", "seed", "budget")} == {
+        "method": "asha",
+        "seed": "5",
+        "budget": "3",
+    }
+    assert study.data.params["searcher"] == "optuna"
+    assert study.data.metrics["units"] == 27
+    assert all(run.data.tags["mlflow.parentRunId"] == study.info.run_id for run in trials)
+    [launch] = MlflowClient(store).search_runs(["0"])
+    assert launch.data.tags["hpo.study_run_id"] == study.info.run_id
+
+
+def test_the_launchers_run_is_the_study_where_the_experiment_is_the_benchmark(store: str) -> None:
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    environment = {**os.environ, "MLFLOW_TRACKING_URI": store, "PATH": path}
+    command = ["mlflow", "run", str(REPOSITORY), "-e", "random", "--env-manager", "local"]
+    command += ["--experiment-name", "synthetic", "-P", "benchmark=synthetic", "-P", "budget=2"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    study, trials = read(store, "synthetic")
+    assert study.data.tags["mlflow.project.entryPoint"] == "random"
+    assert len(trials) == 2
+
+
+def test_two_ranks_a_trial_run_a_study(tmp_path: Path, store: str) -> None:
+    content = json.loads(spec.load("nano").model_dump_json(exclude_none=True))
+    path = write_benchmark(tmp_path, finetune={**_short_data(content["finetune"]), "ranks_per_trial": 2})
+    status, _, err = finish(start(store, "random", "--benchmark", path, "--budget", 2))
+    assert status == 0, err
+    study, trials = read(store)
+    assert [run.data.tags["hpo.outcome"] for run in trials] == ["completed", "completed"]
+    parts = sum(value for key, value in study.data.metrics.items() if key.startswith("device_hours_"))
+    assert parts == pytest.approx(study.data.metrics["device_hours"], rel=0.01)
+
+
+def _short_data(finetune: dict[str, Any]) -> dict[str, Any]:
+    for split in finetune["data"].values():
+        split["limit"] = 96
+    return finetune
