@@ -41,7 +41,7 @@ class Budget:
 
     def is_spent(self) -> bool:
         """Whether no trial will ever be granted again."""
-        return self._is_late() or self.spent + self._units_per_trial > self.units
+        return self.revoked or self._is_late() or self.spent + self._units_per_trial > self.units
 
     def add_trial(self, trial_id: str) -> None:
         """A trial came to be."""

@@ -83,7 +83,7 @@ def run(study: Study, command: str, console: Console) -> Finished:
     tracker = Tracker(study, devices.accelerator, command)
     with ray_cluster(devices):
         log = _StudyLog(study, tracker, allotment, plan.scheduler is not None, console)
-        with _graceful_signals(log.budget), log.progress:
+        with log.signals, log.progress:
             reason = _fit(study, plan, allotment, log)
         shares = log.finish(on_gpu=devices.gpu_name is not None, reason=reason)
     incumbent = log.results.incumbent()
@@ -155,25 +155,31 @@ def _resources(allotment: Allotment) -> tune.PlacementGroupFactory:
     return tune.PlacementGroupFactory([{}, *([rank] * allotment.ranks_per_trial)])
 
 
-@contextmanager
-def _graceful_signals(budget: Budget) -> Iterator[None]:
+class _GracefulSignals:
     """End a study in good order on SIGINT, SIGTERM or SIGUSR1; a second signal has its usual effect."""
-    before: dict[signal.Signals, Any] = {}
 
-    def restore() -> None:
-        for number, handler in before.items():
+    def __init__(self, budget: Budget) -> None:
+        self._budget = budget
+        self._before = {number: signal.getsignal(number) for number in GRACEFUL_SIGNALS}
+
+    def __enter__(self) -> None:
+        self.install()
+
+    def __exit__(self, *_: Any) -> None:
+        self._restore()
+
+    def install(self) -> None:
+        """Take the signals; again where a library has taken one since."""
+        for number in self._before:
+            signal.signal(number, self._receive)
+
+    def _receive(self, *_: Any) -> None:
+        self._budget.revoke()
+        self._restore()
+
+    def _restore(self) -> None:
+        for number, handler in self._before.items():
             signal.signal(number, handler)
-
-    def receive(*_: Any) -> None:
-        budget.revoke()
-        restore()
-
-    for number in GRACEFUL_SIGNALS:
-        before[number] = signal.signal(number, receive)
-    try:
-        yield
-    finally:
-        restore()
 
 
 class _StudyLog(tune.Callback):
@@ -187,11 +193,16 @@ class _StudyLog(tune.Callback):
         self.ledger = Ledger(allotment.devices, allotment.ranks_per_trial)
         units_per_trial = 1 if stops_early else study.max_units
         self.budget = Budget(study.budget_units, units_per_trial, _deadline_seconds(study, allotment))
+        self.signals = _GracefulSignals(self.budget)
         self.progress = Progress(study, self.results, self.budget, self.ledger, console)
         self._began = time.monotonic()
 
     def _now(self) -> float:
         return time.monotonic() - self._began
+
+    def setup(self, *arguments: Any, **info: Any) -> None:
+        """Tune is about to begin, and has just taken SIGUSR1 for itself: it would stop without saying so."""
+        self.signals.install()
 
     def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         """A trial, or its retry, or a paused trial, got an actor."""

@@ -99,6 +99,7 @@ class TestBudget:
         budget = Budget(10)
         budget.revoke()
         assert not budget.grants_trial()
+        assert budget.is_spent()
 
     def test_no_deadline_means_no_cap(self) -> None:
         assert Budget(1, deadline_seconds=None).grants_trial()

@@ -94,10 +94,11 @@ def wait_for_rank(driver: int, after: set[int]) -> psutil.Process:
 
 
 def test_a_trial_killed_once_is_tried_again_and_one_killed_twice_is_a_failed_row(tmp_path: Path, store: str) -> None:
+    """Tune puts a retry at the end of its queue: the first two kills hit both trials, the third a retry."""
     long = write_benchmark(tmp_path, resource={"unit_samples": 960, "max_units": 3})
     process = start(store, "manual", "--benchmark", long, "--budget", 2, "--concurrency", 1, "--space", _grid(tmp_path))
     killed: set[int] = set()
-    for _ in range(2):
+    for _ in range(3):
         rank = wait_for_rank(process.pid, after=killed)
         killed.add(rank.pid)
         os.kill(rank.pid, signal.SIGKILL)
