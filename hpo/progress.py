@@ -1,7 +1,7 @@
 """What a study shows while it runs and at its end.
 
 On a terminal one panel is redrawn in place; elsewhere (a log file, a pipe) a line is printed when something
-worth a line happened: a trial ended, or half a minute passed.
+worth a line happened: a trial ended (a line every five seconds at most), or half a minute passed.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from hpo.ledger import Ledger, Shares
 from hpo.results import Results, TrialRow, counts
 from hpo.study import Study
 
-QUIET_SECONDS = 30.0
+LINE_SECONDS, QUIET_SECONDS = 5.0, 30.0
 REDRAW_SECONDS = 0.5
 
 
@@ -55,24 +55,23 @@ class Progress:
         quiet = time.monotonic() - self._last_shown
         ended = sum(row.outcome != "running" for row in self._results.rows)
         if self._live and quiet >= REDRAW_SECONDS:
-            self._live.update(self._panel(now), refresh=True)
-        elif not self._live and (ended > self._ended or quiet >= QUIET_SECONDS):
-            self._console.print(self._line(now), soft_wrap=True, highlight=False)
+            bar = ProgressBar(total=self._budget.units, completed=self._budget.spent, width=60)
+            self._live.update(Group(bar, *map(Text, self._facts(now))), refresh=True)
+        elif not self._live and quiet >= (LINE_SECONDS if ended > self._ended else QUIET_SECONDS):
+            self._console.print(" | ".join(self._facts(now)), soft_wrap=True, highlight=False, markup=False)
         else:
             return
         self._last_shown, self._ended = time.monotonic(), ended
 
-    def _panel(self, now: float) -> Group:
-        bar = ProgressBar(total=self._budget.units, completed=self._budget.spent, width=40)
-        return Group(bar, Text(self._line(now)))
-
-    def _line(self, now: float) -> str:
+    def _facts(self, now: float) -> list[str]:
         states = ", ".join(f"{number} {name}" for name, number in counts(self._results.rows).items()) or "starting"
-        return (
-            f"[{clock(now)}] {self._study.name}: {self._budget.spent}/{self._budget.units} units | trials: {states} | "
-            f"best {describe_incumbent(self._study, self._results)} | "
-            f"useful {self._ledger.shares(now).utilization:.0%} | left {self._time_left(now)}"
-        )
+        return [
+            f"[{clock(now)}] {self._study.name}: {self._budget.spent}/{self._budget.units} units",
+            f"left {self._time_left(now)}",
+            f"best {describe_incumbent(self._study, self._results)}",
+            f"trials: {states}",
+            f"useful {self._ledger.shares(now).utilization:.0%} of device time",
+        ]
 
     def _time_left(self, now: float) -> str:
         if not self._budget.spent:

@@ -1,0 +1,72 @@
+"""What a study prints."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+from rich.console import Console
+
+from benchmarks import spec
+from hpo import progress
+from hpo.budget import Budget
+from hpo.ledger import Ledger
+from hpo.progress import Progress
+from hpo.results import Results
+from hpo.study import Study
+
+STUDY = Study("asha", spec.load("synthetic"), seed=1, budget=2)
+METRICS = {"eval_loss": 0.5, "exact_match": 0.6, "f1": 0.7, "train_loss": 0.4}
+
+
+def results_of(units: int) -> Results:
+    """One trial that has reached `units`."""
+    results = Results(STUDY)
+    results.add("a", {"learning_rate": 1e-3}, now=0.0)
+    results.report("a", {**METRICS, "units": units, "objective": 0.5, "diverged": False}, device_seconds=2.0)
+    return results
+
+
+def shown(results: Results, terminal: bool, monkeypatch: pytest.MonkeyPatch) -> str:
+    """What one call of `show` prints at two seconds, nothing being held back."""
+    monkeypatch.setattr(progress, "LINE_SECONDS", 0.0)
+    monkeypatch.setattr(progress, "QUIET_SECONDS", 0.0)
+    monkeypatch.setattr(progress, "REDRAW_SECONDS", 0.0)
+    budget, ledger = Budget(STUDY.budget_units), Ledger(devices=1, devices_per_trial=1)
+    budget.add_unit("a")
+    ledger.report("a", {"train": 1.0}, now=2.0)
+    out = io.StringIO()
+    with Progress(STUDY, results, budget, ledger, Console(file=out, force_terminal=terminal, width=100)) as view:
+        view.show(now=2.0)
+        return out.getvalue()
+
+
+def test_a_log_file_gets_one_whole_line_without_control_characters(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert shown(results_of(3), terminal=False, monkeypatch=monkeypatch) == (
+        "[0:02] asha seed 1: 1/18 units | left about 0:34 | best eval_loss 0.5000 EM 0.600 (trial 0, unit 3 of 9) | "
+        "trials: 1 running | useful 50% of device time\n"
+    )
+
+
+def test_a_terminal_is_redrawn_in_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    text = shown(results_of(9), terminal=True, monkeypatch=monkeypatch)
+    assert "\x1b[" in text
+    assert "best eval_loss 0.5000 EM 0.600 (trial 0)" in text
+
+
+def test_before_the_first_result_there_is_no_best(monkeypatch: pytest.MonkeyPatch) -> None:
+    text = shown(Results(STUDY), terminal=False, monkeypatch=monkeypatch)
+    assert "best none yet | trials: starting" in text
+
+
+def test_the_table_puts_the_best_at_the_full_resource_first() -> None:
+    results = Results(STUDY)
+    for trial, units, loss in (("early", 1, 0.1), ("worse", 9, 0.9), ("best", 9, 0.5)):
+        results.add(trial, {"learning_rate": 1e-3}, now=0.0)
+        metrics = {**METRICS, "eval_loss": loss}
+        results.report(trial, {**metrics, "units": units, "objective": loss, "diverged": False}, device_seconds=1.0)
+        results.end(trial, now=1.0, budget_spent=False)
+    console = Console(file=io.StringIO(), width=140, record=True)
+    console.print(progress.results_table(STUDY, results.rows))
+    rows = [line.split("│")[1].strip() for line in console.export_text().splitlines() if line.startswith("│")]
+    assert rows == ["2", "1", "0"]

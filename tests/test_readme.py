@@ -1,0 +1,118 @@
+"""Every command in the README runs. Install, main job and `pytest` itself are run by `.ci/run`."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+import pytest
+import yaml
+
+from benchmarks import spec
+from hpo import methods
+
+REPOSITORY = Path(__file__).parent.parent
+README = (REPOSITORY / "README.md").read_text()
+RUN_BY_CI = [
+    "pip install -r requirements.txt && mlflow run . -e asha --env-manager local",
+    "pip install -r requirements.txt && pytest",
+]
+SERVER = "mlflow ui --backend-store-uri sqlite:///mlflow.db"
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", README, flags=re.DOTALL)
+
+
+def commands() -> list[str]:
+    return [line for block in blocks("bash") for line in block.strip().splitlines()]
+
+
+def environment(folder: Path) -> dict[str, str]:
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    return {**os.environ, "PATH": path, "MLFLOW_TRACKING_URI": f"sqlite:///{folder}/mlflow.db"}
+
+
+def test_install_main_job_and_tests_are_run_by_ci() -> None:
+    assert [command for command in commands() if command.startswith("pip install")] == RUN_BY_CI
+    ci = (REPOSITORY / ".ci/run").read_text().splitlines()
+    assert {"mlflow run . -e asha --env-manager local", "pytest"} <= set(ci)
+    assert any(line.startswith("pip install") and line.endswith("-r requirements.txt") for line in ci)
+
+
+@pytest.mark.slow
+def test_the_other_commands_run_in_the_order_of_the_page(tmp_path: Path) -> None:
+    others = [command for command in commands() if command not in [*RUN_BY_CI, SERVER]]
+    assert len(others) >= 7
+    for command in others:
+        done = subprocess.run(
+            shlex.split(command), cwd=REPOSITORY, env=environment(tmp_path), capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, f"{command}\n{done.stdout[-1000:]}\n{done.stderr[-2000:]}"
+
+
+@pytest.mark.slow
+def test_the_browser_command_serves_the_store(tmp_path: Path) -> None:
+    assert SERVER in commands()
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = [*shlex.split(SERVER), "--port", str(port), "--workers", "1"]
+    settings = {**environment(tmp_path), "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    server = subprocess.Popen(command, cwd=tmp_path, env=settings, start_new_session=True, stderr=subprocess.DEVNULL)
+    try:
+        assert _answers(f"http://127.0.0.1:{port}/health") == "OK"
+    finally:
+        os.killpg(server.pid, signal.SIGTERM)
+        server.wait(timeout=30)
+
+
+def _answers(url: str) -> str:
+    deadline = time.monotonic() + 90
+    while time.monotonic() < deadline:
+        try:
+            with urllib.request.urlopen(url, timeout=5) as response:
+                return str(response.read().decode())
+        except OSError:
+            time.sleep(0.5)
+    return "no answer"
+
+
+def test_the_search_space_on_the_page_is_usable(tmp_path: Path) -> None:
+    [space] = [block for block in blocks("yaml") if block.startswith("space:")]
+    (tmp_path / "my_space.yaml").write_text(space)
+    benchmark = spec.load("nano", tmp_path / "my_space.yaml")
+    assert set(benchmark.space) == {"learning_rate", "batch_size_per_device", "warmup_ratio"}
+    assert len(list(benchmark.grid_configs())) == 2
+
+
+def test_the_benchmark_on_the_page_is_usable(tmp_path: Path) -> None:
+    [own] = [block for block in blocks("yaml") if block.startswith("finetune:")]
+    content = spec.load("nano").model_dump(mode="json", exclude_none=True)
+    (tmp_path / "my.yaml").write_text(yaml.safe_dump({**content, **yaml.safe_load(own)}))
+    (tmp_path / "stage2.json").write_text((REPOSITORY / "benchmarks/zero/stage2.json").read_text())
+    benchmark = spec.load(str(tmp_path / "my.yaml"))
+    assert benchmark.finetune is not None
+    assert benchmark.finetune.data.validation.articles == "held_out"
+    assert benchmark.finetune.deepspeed["zero_optimization"]["stage"] == 2
+
+
+def test_the_page_names_every_method_and_file() -> None:
+    [layout] = [block for block in blocks("text") if block.startswith("MLproject")]
+    for name in re.findall(r"[a-z_0-9]+\.(?:py|yaml)", layout):
+        assert list(REPOSITORY.glob(f"*/{name}")), name
+    assert all(f"`{name}`" in README for name in methods.names())
+
+
+def test_links_lead_somewhere() -> None:
+    for page in [REPOSITORY / "README.md", *REPOSITORY.glob("docs/*.md")]:
+        for target in re.findall(r"\]\(([^)#]+)\)", page.read_text()):
+            assert target.startswith("http") or (page.parent / target).exists(), f"{page.name}: {target}"
