@@ -1,8 +1,22 @@
 """`python -m hpo`."""
 
+from __future__ import annotations
+
 import sys
 
-from hpo.cli import main
+from hpo import preflight
+
+
+def run() -> int:
+    """Refuse what could only end in a traceback, then hand over to the command line."""
+    fault = preflight.python_fault(sys.version_info[:2]) or preflight.package_fault(preflight.TO_PARSE)
+    if fault:
+        print(f"error: {fault}", file=sys.stderr)
+        return 2
+    from hpo.cli import main
+
+    return main()
+
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run())

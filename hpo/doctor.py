@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.metadata
-import importlib.util
 import os
 import platform
 import re
@@ -14,11 +13,9 @@ from pathlib import Path
 from rich.console import Console
 
 from benchmarks.spec import BenchmarkError
+from hpo.preflight import INSTALL, TO_RUN, package_fault, python_fault
 
 REQUIREMENTS = Path(__file__).parent.parent / "requirements.txt"
-OLDEST_PYTHON, NEWEST_PYTHON = (3, 11), (3, 13)
-NEEDED = ("torch", "deepspeed", "transformers", "ray", "mlflow", "hyperopt", "optuna", "pydantic", "yaml", "rich")
-INSTALL = "pip install -r requirements.txt"
 
 
 def require() -> None:
@@ -27,25 +24,9 @@ def require() -> None:
     Raises:
         BenchmarkError: the interpreter or a package; names the remedy.
     """
-    fault = python_fault(sys.version_info[:2]) or package_fault(NEEDED)
+    fault = python_fault(sys.version_info[:2]) or package_fault(TO_RUN)
     if fault:
         raise BenchmarkError(fault)
-
-
-def python_fault(version: tuple[int, ...]) -> str:
-    """A sentence if this Python is not supported, else an empty text."""
-    if OLDEST_PYTHON <= version <= NEWEST_PYTHON:
-        return ""
-    return (
-        f"Python is {version[0]}.{version[1]}, but must be {'.'.join(map(str, OLDEST_PYTHON))} to "
-        f"{'.'.join(map(str, NEWEST_PYTHON))}; make a virtual environment with one of these"
-    )
-
-
-def package_fault(modules: tuple[str, ...]) -> str:
-    """A sentence if a module cannot be found, else an empty text."""
-    missing = [module for module in modules if importlib.util.find_spec(module) is None]
-    return f"package {missing[0]} is missing; install what is pinned: {INSTALL}" if missing else ""
 
 
 def compiler_fault() -> str:

@@ -10,7 +10,7 @@ import json
 import time
 from typing import Any
 
-from rich.console import Console, Group
+from rich.console import Console
 from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
@@ -55,8 +55,11 @@ class Progress:
         quiet = time.monotonic() - self._last_shown
         ended = sum(row.outcome != "running" for row in self._results.rows)
         if self._live and quiet >= REDRAW_SECONDS:
-            bar = ProgressBar(total=self._budget.units, completed=self._budget.spent, width=60)
-            self._live.update(Group(bar, *map(Text, self._facts(now))), refresh=True)
+            panel = Table.grid()
+            panel.add_row(ProgressBar(total=self._budget.units, completed=self._budget.spent, width=60))
+            for fact in self._facts(now):
+                panel.add_row(Text(fact))
+            self._live.update(panel, refresh=True)
         elif not self._live and quiet >= (LINE_SECONDS if ended > self._ended else QUIET_SECONDS):
             self._console.print(" | ".join(self._facts(now)), soft_wrap=True, highlight=False, markup=False)
         else:

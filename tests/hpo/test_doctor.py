@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -94,3 +96,15 @@ class TestReport:
     def test_status_is_zero_where_only_the_compiler_may_be_lacking(self, report: tuple[int, str]) -> None:
         lacking = [line for line in report[1].splitlines() if line.startswith("LACKS") and "compiler" not in line]
         assert report[0] == (1 if lacking else 0)
+
+
+@pytest.mark.slow
+def test_a_missing_package_is_one_sentence_and_no_traceback() -> None:
+    """An interpreter without site-packages has none of them."""
+    repository = Path(__file__).parent.parent.parent
+    command = [sys.executable, "-S", "-m", "hpo", "methods"]
+    done = subprocess.run(command, cwd=repository, env={"PATH": ""}, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == (
+        "error: package pydantic is missing; install what is pinned: pip install -r requirements.txt\n"
+    )
