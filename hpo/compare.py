@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from mlflow import MlflowClient, get_tracking_uri
 from mlflow.entities import Run, ViewType
+from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from benchmarks.spec import BenchmarkError
@@ -101,7 +102,7 @@ def table(studies: list[StoredStudy], benchmark: str) -> Table:
         "Validation scores of each study's incumbent, chosen on the same data: they favour whoever tried more. "
         "Differences between methods are not resolved by this table."
     )
-    out = Table(title=f"studies of {benchmark}", caption=caption, header_style="bold")
+    out = Table(title=f"studies of {benchmark}", caption=caption, header_style="bold", box=SIMPLE_HEAD)
     for heading in (
         "method",
         "seed",

@@ -10,7 +10,8 @@ import json
 import time
 from typing import Any
 
-from rich.console import Console
+from rich.box import SIMPLE_HEAD
+from rich.console import Console, JustifyMethod
 from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
@@ -97,13 +98,20 @@ def clock(seconds: float) -> str:
 
 
 def results_table(study: Study, rows: list[TrialRow]) -> Table:
-    """All trials, the best first: those that got further before those that did not."""
+    """All trials, the best first: those that got further before those that did not.
+
+    Of the hyperparameters it shows those that were searched; headings are stacked, and values never cut, to fit a terminal.
+    """
     sign = 1.0 if study.benchmark.mode == "min" else -1.0
-    names = list(dict.fromkeys(key for row in rows for key in row.config))
-    table = Table(title=f"{study.method} on {study.benchmark.name}, seed {study.seed}", header_style="bold")
+    names = [name for name in study.benchmark.space if any(name in row.config for row in rows)]
+    title = f"{study.method} on {study.benchmark.name}, seed {study.seed}"
+    table = Table(
+        title=title, header_style="bold", box=SIMPLE_HEAD, title_justify="left", padding=(0, 0), pad_edge=False
+    )
     headings = ("trial", "outcome", "units", *names, "eval_loss", "EM", "F1", "seconds")
     for heading in headings:
-        table.add_column(heading.replace("_", " "), justify="left" if heading == "outcome" else "right")
+        side: JustifyMethod = "left" if heading == "outcome" else "right"
+        table.add_column(heading.replace("_", "\n"), justify=side, overflow="fold")
     ranked = sorted(rows, key=lambda r: (r.outcome in ("diverged", "failed"), -r.units, sign * (r.objective or 0.0)))
     for row in ranked:
         shown = [_short(row.config.get(name, "")) for name in names]
@@ -116,7 +124,8 @@ def results_table(study: Study, rows: list[TrialRow]) -> Table:
 
 def cost_table(shares: Shares, accelerator: str) -> Table:
     """The ledger's parts."""
-    table = Table(title=f"device time ({accelerator}): {shares.device_hours:.4f} device-hours", header_style="bold")
+    title = f"device time ({accelerator}): {shares.device_hours:.4f} device-hours"
+    table = Table(title=title, header_style="bold", box=SIMPLE_HEAD, title_justify="left", min_width=len(title))
     table.add_column("part")
     table.add_column("seconds", justify="right")
     table.add_column("share", justify="right")
