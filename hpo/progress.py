@@ -105,9 +105,8 @@ def results_table(study: Study, rows: list[TrialRow]) -> Table:
     sign = 1.0 if study.benchmark.mode == "min" else -1.0
     names = [name for name in study.benchmark.space if any(name in row.config for row in rows)]
     title = f"{study.method} on {study.benchmark.name}, seed {study.seed}"
-    table = Table(
-        title=title, header_style="bold", box=SIMPLE_HEAD, title_justify="left", padding=(0, 0), pad_edge=False
-    )
+    layout: dict[str, Any] = {"box": SIMPLE_HEAD, "padding": (0, 0), "pad_edge": False}
+    table = Table(title=title, header_style="bold", title_justify="left", **layout)
     headings = ("trial", "outcome", "units", *names, "eval_loss", "EM", "F1", "seconds")
     for heading in headings:
         side: JustifyMethod = "left" if heading == "outcome" else "right"
