@@ -100,7 +100,7 @@ def clock(seconds: float) -> str:
 def results_table(study: Study, rows: list[TrialRow]) -> Table:
     """All trials, the best first: those that got further before those that did not.
 
-    Of the hyperparameters it shows those that were searched; headings are stacked, and values never cut, to fit a terminal.
+    Of the hyperparameters it shows those that were searched; headings are stacked and values never cut.
     """
     sign = 1.0 if study.benchmark.mode == "min" else -1.0
     names = [name for name in study.benchmark.space if any(name in row.config for row in rows)]
