@@ -16,6 +16,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import ctypes
+import gc
 import inspect
 import math
 import os
@@ -34,6 +35,7 @@ if TYPE_CHECKING:  # torch and deepspeed cost seconds to import; only processes 
 
 M_MMAP_THRESHOLD, M_TRIM_THRESHOLD = -3, -1  # from malloc.h
 CHECKPOINT_TAG = "unit"
+STEPS_PER_CHECK = 8  # before fp16's loss scale, halved at every overflow, reaches its minimum, where DeepSpeed raises
 
 
 def prepare_process(threads: int, keep_freed_memory: bool = True) -> None:
@@ -212,10 +214,15 @@ class Session:
         optimizer's param group carries is overwritten, because a restored state brings the old values along.
 
         Raises:
-            BenchmarkError: a hyperparameter out of range.
+            BenchmarkError: a hyperparameter out of range, or a batch size that changes at a ZeRO stage above 0.
         """
         before, self._hp = self._hp, self._benchmark.hyperparameters(config)
         if _engine_settings(before) != _engine_settings(self._hp):
+            if self._engine.zero_optimization_stage() > 0:
+                raise BenchmarkError(
+                    "batch_size_per_device, gradient_accumulation_steps and max_grad_norm can change within a trial "
+                    f"at ZeRO stage 0 alone, but the stage is {self._engine.zero_optimization_stage()}"
+                )
             state = copy.deepcopy(self._engine.optimizer.state_dict())
             weights = {name: value.detach().clone() for name, value in self._engine.module.state_dict().items()}
             self._engine.destroy()
@@ -241,6 +248,8 @@ class Session:
         if self._engine is not None:
             self._engine.destroy()
             self._engine = None
+            if self._device.type == "cuda":  # engines sit in reference cycles, which only the collector frees
+                gc.collect()
 
     # ---- training
 
@@ -265,14 +274,20 @@ class Session:
 
     def _train_unit(self) -> float:
         """Steps up to the next unit boundary; the mean train loss of the unit over all ranks."""
-        import torch
-
         boundary = (self._units + 1) * self._benchmark.resource.unit_samples
-        losses = []
+        losses: list[torch.Tensor] = []
         while self._samples + self._global_batch_size / 2 <= boundary:
             losses.append(self.train_step())
+            if len(losses) % STEPS_PER_CHECK == 0 and not math.isfinite(self._mean_loss(losses)):
+                break
         self._units += 1
-        mean = torch.stack(losses).mean() if losses else torch.zeros((), device=self._device)
+        return self._mean_loss(losses) if losses else 0.0
+
+    def _mean_loss(self, losses: list[torch.Tensor]) -> float:
+        """Mean over steps of the global batch's loss, the same number on every rank."""
+        import torch
+
+        mean = torch.stack(losses).mean()
         torch.distributed.all_reduce(mean)
         return float(mean)
 
@@ -511,7 +526,7 @@ def choose_precision(wanted: str) -> Precision:
     if wanted == "fp16" and not on_gpu:
         raise BenchmarkError("precision is fp16, but there is no GPU; use fp32, bf16 or auto")
     if wanted == "auto":
-        wanted = ("bf16" if torch.cuda.is_bf16_supported() else "fp16") if on_gpu else "fp32"
+        wanted = ("bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16") if on_gpu else "fp32"
     return wanted  # type: ignore[return-value]  # the benchmark's field allows these alone
 
 

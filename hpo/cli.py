@@ -117,7 +117,8 @@ def _run(parsed: argparse.Namespace) -> int:
     finished = runner.run(study, _command_of(parsed, given), console)
     _print_next(console, benchmark.name)
     if not finished.reached_end:
-        print(f"error: the study did not reach its end ({finished.reason}); what it found is stored", file=sys.stderr)
+        outcome = "its results are shown above, and stored as far as possible"
+        print(f"error: the study did not reach its end ({finished.reason}); {outcome}", file=sys.stderr)
     return 0 if finished.reached_end else 1
 
 
@@ -155,7 +156,10 @@ def _print_next(console: Console, benchmark: str) -> None:
 def _compare(parsed: argparse.Namespace) -> int:
     from hpo import compare
 
-    _console().print(compare.table(compare.read_studies(parsed.benchmark), parsed.benchmark))
+    name = parsed.benchmark
+    if Path(name).suffix in (".yaml", ".yml"):
+        name = spec.load(name).name
+    _console().print(compare.table(compare.read_studies(name), name))
     return 0
 
 

@@ -54,11 +54,26 @@ class Allotment:
 def detect() -> Devices:
     """The GPUs that may be used (CUDA_VISIBLE_DEVICES is respected), else the CPU cores."""
     cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    gpus = _gpu_names()
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if visible is not None:
-        gpus = gpus[: len([entry for entry in visible.split(",") if entry.strip()])]
+    gpus = visible_gpus(_gpu_names(), os.environ.get("CUDA_VISIBLE_DEVICES"))
     return Devices(len(gpus) or cpus, gpus[0] if gpus else None, cpus)
+
+
+def visible_gpus(names: list[str], visible: str | None) -> list[str]:
+    """The names of the GPUs that CUDA_VISIBLE_DEVICES leaves; None leaves all.
+
+    As CUDA does, it stops at the first entry that is no device; an entry by UUID is taken to be of the first kind.
+    """
+    if visible is None or not names:
+        return names
+    chosen = []
+    for entry in (part.strip() for part in visible.split(",")):
+        if entry.isdigit() and int(entry) < len(names):
+            chosen.append(names[int(entry)])
+        elif entry.startswith(("GPU-", "MIG-")):
+            chosen.append(names[0])
+        else:
+            break
+    return chosen
 
 
 def _gpu_names() -> list[str]:

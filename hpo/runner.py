@@ -30,6 +30,7 @@ from ray.tune.experiment import Trial
 from ray.tune.search import SearchAlgorithm, SearchGenerator
 from rich.console import Console
 
+from benchmarks.spec import BenchmarkError
 from hpo import methods
 from hpo.budget import Budget, BudgetedSearch, BudgetStopper
 from hpo.devices import Allotment, Devices, allot, detect
@@ -85,8 +86,12 @@ def run(study: Study, command: str, console: Console) -> Finished:
         log = _StudyLog(study, tracker, allotment, plan.scheduler is not None, console)
         with log.signals, log.progress:
             reason = _fit(study, plan, allotment, log)
-        shares = log.finish(on_gpu=devices.gpu_name is not None, reason=reason)
+        shares, wall_seconds = log.close()
     incumbent = log.results.incumbent()
+    try:
+        log.store(shares, wall_seconds, devices.gpu_name is not None, reason)
+    except BenchmarkError as error:  # the results are shown all the same
+        reason = str(error)
     best = tracker.best_config(incumbent) if incumbent else None
     print_report(console, study, log.results, shares, devices.accelerator, best)
     return Finished(tracker.run_id, log.results, shares, not reason, reason)
@@ -94,22 +99,22 @@ def run(study: Study, command: str, console: Console) -> Finished:
 
 @contextmanager
 def ray_cluster(devices: Devices) -> Iterator[None]:
-    """A Ray of our own on loopback, or the cluster that RAY_ADDRESS names; ours is shut down at the end."""
+    """A Ray of our own on loopback, shut down at the end; or the one this process is connected to already."""
     if ray.is_initialized():
         yield
         return
     workers_path = [str(PROJECT), *filter(None, [os.environ.get("PYTHONPATH")])]
     os.environ["PYTHONPATH"] = os.pathsep.join(workers_path)  # workers import hpo wherever the driver was started
-    settings: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR, "configure_logging": True}
-    if "RAY_ADDRESS" not in os.environ:
-        settings |= {
-            "num_cpus": devices.cpus,
-            "num_gpus": devices.count if devices.gpu_name else 0,
-            "include_dashboard": False,
-            "object_store_memory": OBJECT_STORE_BYTES,
-            "_node_ip_address": "127.0.0.1",
-        }
-    ray.init(**settings)
+    ray.init(
+        address="local",
+        num_cpus=devices.cpus,
+        num_gpus=devices.count if devices.gpu_name else 0,
+        include_dashboard=False,
+        object_store_memory=OBJECT_STORE_BYTES,
+        log_to_driver=False,
+        logging_level=logging.ERROR,
+        _node_ip_address="127.0.0.1",
+    )
     try:
         yield
     finally:
@@ -188,7 +193,7 @@ class _StudyLog(tune.Callback):
     def __init__(
         self, study: Study, tracker: Tracker, allotment: Allotment, stops_early: bool, console: Console
     ) -> None:
-        self._tracker = tracker
+        self._tracker, self._max_units = tracker, study.max_units
         self.results = Results(study)
         self.ledger = Ledger(allotment.devices, allotment.ranks_per_trial)
         units_per_trial = 1 if stops_early else study.max_units
@@ -223,13 +228,18 @@ class _StudyLog(tune.Callback):
         if trial.trial_id not in self.results:  # ended before it began
             return
         self.ledger.end(trial.trial_id)
-        if not self.budget.revoked:
+        row = self.results[trial.trial_id]
+        is_whole = row.outcome != "running" or row.units >= self._max_units
+        if is_whole or not self.budget.revoked:
             spent = not self.budget.grants_unit(trial.trial_id)
             self._tracker.end_trial(self.results.end(trial.trial_id, self._now(), spent))
 
     def on_trial_recover(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         """An attempt failed and the trial is tried again."""
-        self.results[trial.trial_id].device_seconds += self.ledger.fail(trial.trial_id, self._now())
+        lost = self.ledger.fail(trial.trial_id, self._now())
+        if trial.trial_id in self.results:  # not if its actor died before it began
+            self.results[trial.trial_id].device_seconds += lost
+        self.budget.add_trial(trial.trial_id)  # it begins again, and is owed as much as at first
 
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         """A trial failed for good."""
@@ -244,15 +254,21 @@ class _StudyLog(tune.Callback):
         """Tune's loop went round."""
         self.progress.show(self._now())
 
-    def finish(self, on_gpu: bool, reason: str) -> Shares:
-        """Close what is open and store the totals."""
+    def close(self) -> tuple[Shares, float]:
+        """Close what is open; returns the ledger and how long the study took, in seconds."""
         wall_seconds = self._now()
         for row in self.results.interrupt_running(wall_seconds):
             self._tracker.end_trial(row)
-        shares = self.ledger.shares(wall_seconds)
+        return self.ledger.shares(wall_seconds), wall_seconds
+
+    def store(self, shares: Shares, wall_seconds: float, on_gpu: bool, reason: str) -> None:
+        """Store the totals.
+
+        Raises:
+            BenchmarkError: the store could not be written.
+        """
         status = "FINISHED" if not reason else "KILLED" if reason == INTERRUPTED else "FAILED"
-        self._tracker.finish(self.results, shares, wall_seconds, on_gpu, status)
-        return shares
+        self._tracker.finish(self.results, shares, self.budget.spent, wall_seconds, on_gpu, status)
 
 
 def _deadline_seconds(study: Study, allotment: Allotment) -> float | None:

@@ -117,12 +117,15 @@ class Tracker:
             inputs.append(DatasetInput(dataset, [InputTag("mlflow.data.context", name)]))
         self._client.log_inputs(self.run_id, inputs)
 
-    def finish(self, results: Results, shares: Shares, wall_seconds: float, on_gpu: bool, status: str) -> None:
+    def finish(
+        self, results: Results, shares: Shares, units: int, wall_seconds: float, on_gpu: bool, status: str
+    ) -> None:
         """Close the study's run with its totals and files.
 
         Args:
             results: all trials, none of them running.
             shares: the closed ledger.
+            units: resource units spent, those of failed attempts included.
             wall_seconds: from the first request for devices to their release.
             on_gpu: whether device-hours are GPU hours.
             status: MLflow's: FINISHED, FAILED or KILLED.
@@ -132,19 +135,20 @@ class Tracker:
         """
         with store.readable_errors():
             self._writer.shutdown(wait=True)
-            for future in self._pending:
-                future.result()
-            self._write_totals(results, shares, wall_seconds, on_gpu)
+            lost = [error for future in self._pending if (error := future.exception())]
+            self._write_totals(results, shares, units, wall_seconds, on_gpu)
             self._client.set_terminated(self.run_id, status)
+            if lost:  # the totals and trials.csv are written all the same
+                raise lost[0]
 
-    def _write_totals(self, results: Results, shares: Shares, wall_seconds: float, on_gpu: bool) -> None:
+    def _write_totals(self, results: Results, shares: Shares, units: int, wall_seconds: float, on_gpu: bool) -> None:
         incumbent = results.incumbent()
         totals = {
             "device_hours": shares.device_hours,
             "gpu_hours": shares.device_hours if on_gpu else 0.0,
             "wall_seconds": wall_seconds,
             "num_trials": len(results.rows),
-            "units": sum(row.units for row in results.rows),
+            "units": units,
             "utilization": shares.utilization,
             **{f"device_hours_{part}": seconds / 3600 for part, seconds in shares.seconds.items()},
         }
@@ -166,7 +170,7 @@ class Tracker:
             "units": row.units,
             "config": row.config,
             "metrics": row.metrics,
-            "run_id": self._children[row.number],
+            "run_id": self._children.get(row.number, ""),
         }
 
     def _log_files(self, files: Mapping[str, str]) -> None:

@@ -37,7 +37,8 @@ def fill(
         hidden_size: the model's width, which sizes ZeRO-3's buckets.
 
     Raises:
-        BenchmarkError: a fixed value that disagrees with the trial, or an `optimizer` or `scheduler` block.
+        BenchmarkError: a fixed value that disagrees with the trial, an `optimizer` or `scheduler` block, or fp16
+            at stage 0.
     """
     for name in BLOCKS_THAT_ARE_TUNED:
         if name in block:
@@ -45,6 +46,12 @@ def fill(
                 f"deepspeed.{name}: remove this block; the search sets the {name} from `space` and `default`"
             )
     known = _known_values(hyperparameters, precision, world_size, hidden_size)
+    zero = block.get("zero_optimization", {})
+    if precision == "fp16" and isinstance(zero, dict) and zero.get("stage", 0) == 0:
+        raise BenchmarkError(
+            "precision is fp16 and zero_optimization.stage is 0: DeepSpeed does not scale the loss there with the "
+            "optimizer used here; take stage 1 or higher, or bf16 or fp32"
+        )
     filled, mismatches = _fill_level(block, known, path="deepspeed")
     if mismatches:
         raise BenchmarkError("; ".join(mismatches) + '; write "auto" there')

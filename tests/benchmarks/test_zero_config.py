@@ -17,6 +17,10 @@ TRIAL = Hyperparameters(batch_size_per_device=4, gradient_accumulation_steps=3, 
 STAGES = sorted((HERE / "zero").glob("stage*.json"))
 
 
+STAGE_1 = {"zero_optimization": {"stage": 1}}
+NO_SCALING = (STAGES[0], "fp16")  # refused
+
+
 def filled(block: dict[str, Any], precision: Precision = "fp32", world_size: int = 2) -> dict[str, Any]:
     return fill(block, TRIAL, precision, world_size, hidden_size=64)
 
@@ -55,15 +59,16 @@ def test_auto_bucket_follows_the_models_width(key: str, value: int) -> None:
     ("precision", "bf16", "fp16"), [("fp32", False, False), ("bf16", True, False), ("fp16", False, True)]
 )
 def test_auto_precision_is_the_trials(precision: Precision, bf16: bool, fp16: bool) -> None:
-    result = filled({"bf16": {"enabled": "auto"}, "fp16": {"enabled": "auto"}}, precision)
+    result = filled({**STAGE_1, "bf16": {"enabled": "auto"}, "fp16": {"enabled": "auto"}}, precision)
     assert (result["bf16"], result["fp16"]) == ({"enabled": bf16}, {"enabled": fp16})
 
 
 @pytest.mark.parametrize(
     ("precision", "bf16", "fp16"), [("fp32", False, False), ("bf16", True, False), ("fp16", False, True)]
 )
-def test_empty_block_gets_what_training_needs(precision: Precision, bf16: bool, fp16: bool) -> None:
-    assert filled({}, precision) == {
+def test_bare_block_gets_what_training_needs(precision: Precision, bf16: bool, fp16: bool) -> None:
+    assert filled(STAGE_1, precision) == {
+        **STAGE_1,
         "train_micro_batch_size_per_gpu": 4,
         "gradient_accumulation_steps": 3,
         "gradient_clipping": 0.5,
@@ -75,7 +80,10 @@ def test_empty_block_gets_what_training_needs(precision: Precision, bf16: bool, 
 
 @pytest.mark.parametrize("name", ["bf16", "fp16"])
 def test_precision_block_without_enabled_follows_the_trial(name: Precision) -> None:
-    assert filled({name: {"initial_scale_power": 8}}, name)[name] == {"initial_scale_power": 8, "enabled": True}
+    assert filled({**STAGE_1, name: {"initial_scale_power": 8}}, name)[name] == {
+        "initial_scale_power": 8,
+        "enabled": True,
+    }
 
 
 @pytest.mark.parametrize(
@@ -159,8 +167,10 @@ def test_every_zero_stage_has_a_file() -> None:
     assert [path.name for path in STAGES] == [f"stage{stage}.json" for stage in range(4)]
 
 
-@pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
-@pytest.mark.parametrize("path", STAGES, ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    ("path", "precision"),
+    [(path, precision) for path in STAGES for precision in ("fp32", "bf16", "fp16") if (path, precision) != NO_SCALING],
+)
 def test_shipped_stage_leaves_no_auto(path: Path, precision: Precision) -> None:
     assert "auto" not in json.dumps(filled(json.loads(path.read_text()), precision))
 
@@ -169,3 +179,9 @@ def test_shipped_stage_leaves_no_auto(path: Path, precision: Precision) -> None:
 def test_shipped_stage_keeps_its_stage(path: Path) -> None:
     result = filled(json.loads(path.read_text()))
     assert result["zero_optimization"]["stage"] == int(path.stem.removeprefix("stage"))
+
+
+def test_fp16_at_stage_0_is_refused_because_the_loss_would_not_be_scaled() -> None:
+    block = {"zero_optimization": {"stage": 0}}
+    with pytest.raises(BenchmarkError, match=r"precision is fp16 and zero_optimization\.stage is 0"):
+        fill(block, Hyperparameters(), "fp16", world_size=1, hidden_size=8)

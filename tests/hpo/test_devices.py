@@ -7,7 +7,7 @@ import os
 import pytest
 
 from benchmarks.spec import BenchmarkError
-from hpo.devices import Allotment, Devices, allot, detect
+from hpo.devices import Allotment, Devices, allot, detect, visible_gpus
 
 ONE_CORE = Devices(count=1, gpu_name=None, cpus=1)
 EIGHT_CORES = Devices(count=8, gpu_name=None, cpus=8)
@@ -95,3 +95,21 @@ def test_only_the_cores_of_this_process_are_counted(monkeypatch: pytest.MonkeyPa
         assert detect().cpus == 1
     finally:
         os.sched_setaffinity(0, before)
+
+
+@pytest.mark.parametrize(
+    ("visible", "expected"),
+    [
+        (None, ["A", "B", "C"]),
+        ("", []),
+        ("-1", []),
+        ("1", ["B"]),
+        ("2,0", ["C", "A"]),
+        ("0,-1,1", ["A"]),
+        ("7", []),
+        ("NoDevFiles", []),
+        ("MIG-1,MIG-2", ["A", "A"]),
+    ],
+)
+def test_cuda_visible_devices_is_read_as_cuda_reads_it(visible: str | None, expected: list[str]) -> None:
+    assert visible_gpus(["A", "B", "C"], visible) == expected
