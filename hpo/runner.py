@@ -82,7 +82,7 @@ def run(study: Study, command: str, console: Console) -> Finished:
     plan = methods.get(study.method).make_plan(study)
     allotment = allot(devices, study.benchmark.ranks_per_trial, plan.concurrency)
     tracker = Tracker(study, devices.accelerator, command)
-    with ray_cluster(devices):
+    with _abandoning(tracker), ray_cluster(devices):
         log = _StudyLog(study, tracker, allotment, plan.scheduler is not None, console)
         with log.signals, log.progress:
             reason = _fit(study, plan, allotment, log)
@@ -98,6 +98,16 @@ def run(study: Study, command: str, console: Console) -> Finished:
 
 
 @contextmanager
+def _abandoning(tracker: Tracker) -> Iterator[None]:
+    """Leave no study behind that looks as if it still ran."""
+    try:
+        yield
+    except BaseException:
+        tracker.abandon()
+        raise
+
+
+@contextmanager
 def ray_cluster(devices: Devices) -> Iterator[None]:
     """A Ray of our own on loopback, shut down at the end; or the one this process is connected to already."""
     if ray.is_initialized():
@@ -105,16 +115,22 @@ def ray_cluster(devices: Devices) -> Iterator[None]:
         return
     workers_path = [str(PROJECT), *filter(None, [os.environ.get("PYTHONPATH")])]
     os.environ["PYTHONPATH"] = os.pathsep.join(workers_path)  # workers import hpo wherever the driver was started
-    ray.init(
-        address="local",
-        num_cpus=devices.cpus,
-        num_gpus=devices.count if devices.gpu_name else 0,
-        include_dashboard=False,
-        object_store_memory=OBJECT_STORE_BYTES,
-        log_to_driver=False,
-        logging_level=logging.ERROR,
-        _node_ip_address="127.0.0.1",
-    )
+    try:
+        ray.init(
+            address="local",
+            num_cpus=devices.cpus,
+            num_gpus=devices.count if devices.gpu_name else 0,
+            include_dashboard=False,
+            object_store_memory=OBJECT_STORE_BYTES,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+            _node_ip_address="127.0.0.1",
+        )
+    except (RuntimeError, OSError, ValueError) as error:
+        raise BenchmarkError(
+            f"Ray could not be started ({_first_line(error)}); look for a full /tmp or /dev/shm and for another Ray "
+            "that holds this machine (`ray status`)"
+        ) from None
     try:
         yield
     finally:

@@ -59,13 +59,26 @@ class Tracker:
         self._client, self._experiment_id = store.open_experiment(study.benchmark.name)
         with store.readable_errors():
             self.run_id = self._open_study_run(self._experiment_id, launch_run)
-            self._client.log_batch(self.run_id, params=self._params(), tags=self._tags(accelerator, command))
-            self._log_datasets()
+            try:
+                self._describe(accelerator, command)
+            except Exception:
+                self.abandon()
+                raise
         self._children: dict[int, str] = {}
         self._writer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="mlflow")
         self._pending: list[Future[None]] = []
 
     # ---- the study
+
+    def _describe(self, accelerator: str, command: str) -> None:
+        """Write what is known before the first trial; what cannot be written is found out now."""
+        self._client.log_batch(self.run_id, params=self._params(), tags=self._tags(accelerator, command))
+        self._log_datasets()
+        self._log_files({"benchmark.json": self._study.benchmark.model_dump_json(indent=2) + "\n"})
+
+    def abandon(self) -> None:
+        """Mark the study as failed: it could not begin."""
+        self._client.set_terminated(self.run_id, "FAILED")
 
     def _open_study_run(self, experiment_id: str, launch_run: str | None) -> str:
         """The run that `mlflow run` opened, if it lies in the benchmark's experiment; else one that is linked to it."""

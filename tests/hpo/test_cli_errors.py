@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import ray
 import yaml
+from mlflow import MlflowClient
 
 from hpo import cli
 
@@ -327,3 +328,21 @@ class TestProcess:
         assert done.returncode == 2
         assert done.stderr.startswith("error: no finished study of nanoo")
         assert done.stderr.count("\n") == 1
+
+
+def test_an_artifact_folder_that_cannot_be_written_is_refused_before_anything_is_trained(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """MLflow keeps artifacts in mlruns/ of the working directory; here a file is in the way."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+    (tmp_path / "mlruns").write_text("")
+    assert cli.main(["run", "random", "--benchmark", "synthetic"]) == 2
+    error = capsys.readouterr().err
+    assert "cannot be used" in error
+    assert "mlruns" in error
+    assert not ray.is_initialized()
+    client = MlflowClient()
+    experiment = client.get_experiment_by_name("synthetic")
+    assert experiment is not None
+    assert [run.info.status for run in client.search_runs([experiment.experiment_id])] == ["FAILED"]
