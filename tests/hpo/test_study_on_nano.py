@@ -210,3 +210,20 @@ def _short_data(finetune: dict[str, Any]) -> dict[str, Any]:
     for split in finetune["data"].values():
         split["limit"] = 96
     return finetune
+
+
+def test_a_store_that_breaks_midway_costs_no_result_on_the_screen(tmp_path: Path, store: str) -> None:
+    content = spec.load("synthetic").model_dump(mode="json", exclude_none=True)
+    content |= {"name": "short", "synthetic": {"seconds_per_unit": 0.2}}
+    path = tmp_path / "slow.yaml"
+    path.write_text(yaml.safe_dump(content))
+    process = start(store, "random", "--benchmark", path, "--budget", 6)
+    assert process.stdout is not None
+    process.stdout.readline()  # a trial has ended
+    (tmp_path / "mlflow.db").write_bytes(b"no database any more" * 500)
+    status, out, err = finish(process)
+    assert status == 1
+    assert "Traceback" not in err
+    assert f"tracking store {store}: cannot be used" in err
+    rows = [line.split() for line in out.splitlines() if " completed " in line and "|" not in line]
+    assert sorted(int(words[0]) for words in rows) == list(range(6))
