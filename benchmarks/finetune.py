@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmarks import squad
-from benchmarks.spec import Benchmark, BenchmarkError, Config, Hyperparameters
+from benchmarks.spec import Benchmark, BenchmarkError, Config, Hyperparameters, first_line
 from benchmarks.zero.config import Precision, fill
 
 if TYPE_CHECKING:  # torch and deepspeed cost seconds to import; only processes that train pay for them
@@ -278,7 +278,7 @@ class Session:
         losses: list[torch.Tensor] = []
         while self._samples + self._global_batch_size / 2 <= boundary:
             losses.append(self.train_step())
-            if len(losses) % STEPS_PER_CHECK == 0 and not math.isfinite(self._mean_loss(losses)):
+            if len(losses) % STEPS_PER_CHECK == 0 and not math.isfinite(self._mean_loss(losses[-STEPS_PER_CHECK:])):
                 break
         self._units += 1
         return self._mean_loss(losses) if losses else 0.0
@@ -541,7 +541,7 @@ def load_tokenizer(model: str) -> Any:
     try:
         tokenizer = AutoTokenizer.from_pretrained(model, use_fast=True, trust_remote_code=False, padding_side="left")
     except (OSError, ValueError) as error:
-        raise BenchmarkError(f"model {model}: its tokenizer cannot be loaded ({_first_line(error)})") from None
+        raise BenchmarkError(f"model {model}: its tokenizer cannot be loaded ({first_line(error)})") from None
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer
@@ -562,13 +562,9 @@ def load_model(model: str) -> Any:
         )
     except (OSError, ValueError) as error:
         raise BenchmarkError(
-            f"model {model}: cannot be loaded ({_first_line(error)}); give a hub name this machine can reach, "
+            f"model {model}: cannot be loaded ({first_line(error)}); give a hub name this machine can reach, "
             "or a folder with config.json and *.safetensors"
         ) from None
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0]
 
 
 def _engine_settings(hp: Hyperparameters) -> tuple[Any, ...]:

@@ -37,6 +37,11 @@ class BenchmarkError(ValueError):
     """A benchmark, search space or data file that cannot be used; the message says what to change."""
 
 
+def first_line(error: Exception) -> str:
+    """An error's message as far as it fits a sentence; its kind where it has none."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
 class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 

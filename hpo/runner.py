@@ -30,7 +30,7 @@ from ray.tune.experiment import Trial
 from ray.tune.search import SearchAlgorithm, SearchGenerator
 from rich.console import Console
 
-from benchmarks.spec import BenchmarkError
+from benchmarks.spec import BenchmarkError, first_line
 from hpo import methods
 from hpo.budget import Budget, BudgetedSearch, BudgetStopper
 from hpo.devices import Allotment, Devices, allot, detect
@@ -128,7 +128,7 @@ def ray_cluster(devices: Devices) -> Iterator[None]:
         )
     except (RuntimeError, OSError, ValueError) as error:
         raise BenchmarkError(
-            f"Ray could not be started ({_first_line(error)}); look for a full /tmp or /dev/shm and for another Ray "
+            f"Ray could not be started ({first_line(error)}); look for a full /tmp or /dev/shm and for another Ray "
             "that holds this machine (`ray status`)"
         ) from None
     try:
@@ -164,7 +164,7 @@ def _fit(study: Study, plan: methods.Plan, allotment: Allotment, log: _StudyLog)
         except KeyboardInterrupt:  # the second signal: the user does not want to wait
             return INTERRUPTED
         except Exception as error:  # a searcher or scheduler that raises must not cost the results so far
-            return f"{type(error).__name__}: {_first_line(error)}"
+            return f"{type(error).__name__}: {first_line(error)}"
     return INTERRUPTED if log.budget.revoked else ""
 
 
@@ -228,6 +228,10 @@ class _StudyLog(tune.Callback):
     def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         """A trial, or its retry, or a paused trial, got an actor."""
         self.ledger.start(trial.trial_id, self._now())
+        self._open_row(trial)
+
+    def _open_row(self, trial: Trial) -> None:
+        """Give a trial its row and its run, once."""
         if trial.trial_id not in self.results:
             self._tracker.start_trial(self.results.add(trial.trial_id, trial.config, self._now()))
 
@@ -259,8 +263,7 @@ class _StudyLog(tune.Callback):
 
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         """A trial failed for good."""
-        if trial.trial_id not in self.results:
-            self._tracker.start_trial(self.results.add(trial.trial_id, trial.config, self._now()))
+        self._open_row(trial)  # its actor may have died before it began
         lost = self.ledger.fail(trial.trial_id, self._now())
         row = self.results.fail(trial.trial_id, self._now(), failure_reason(trial))
         row.device_seconds += lost
@@ -299,7 +302,3 @@ def failure_reason(trial: Trial) -> str:
         cause = cause.cause
     lines = [line.strip() for line in str(cause).splitlines() if line.strip()]
     return f"{type(cause).__name__}: {lines[-1] if lines else 'no message'}"
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or ["no message"])[0]

@@ -12,7 +12,7 @@ from mlflow import MlflowClient, get_tracking_uri
 from mlflow.exceptions import MlflowException
 from sqlalchemy.exc import SQLAlchemyError
 
-from benchmarks.spec import BenchmarkError
+from benchmarks.spec import BenchmarkError, first_line
 
 SQLITE = "sqlite:///"
 
@@ -28,9 +28,8 @@ def readable_errors() -> Iterator[None]:
     try:
         yield
     except (MlflowException, SQLAlchemyError, OSError) as error:
-        cause = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise BenchmarkError(
-            f"tracking store {get_tracking_uri()}: cannot be used ({cause}); "
+            f"tracking store {get_tracking_uri()}: cannot be used ({first_line(error)}); "
             "set MLFLOW_TRACKING_URI, or unset it for an SQLite file in this folder"
         ) from None
 

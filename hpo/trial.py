@@ -42,11 +42,11 @@ class TrialActor(tune.Trainable):
         """One unit."""
         self._mark("idle")
         metrics = self._ready().run_unit()
-        train_seconds, evaluate_seconds = metrics.pop("train_seconds"), metrics.pop("evaluate_seconds")
+        evaluate_seconds = metrics.pop("evaluate_seconds")
+        del metrics["train_seconds"]  # what is left of the call is training, the mailbox to the ranks included
         self._mark("train")
         self._seconds["train"] -= evaluate_seconds
         self._seconds["evaluate"] += evaluate_seconds
-        del train_seconds  # what is left of the call is training: the mailbox between actor and ranks included
         diverged = is_diverged(self._study.benchmark, metrics)
         result: dict[str, Any] = {
             **metrics,

@@ -12,7 +12,6 @@ from benchmarks import spec
 from benchmarks.spec import Benchmark
 
 REPOSITORY = Path(__file__).parent.parent
-STAGES = [0, 1, 2, 3]
 
 
 @pytest.fixture(scope="session")

@@ -39,6 +39,15 @@ def write_benchmark(folder: Path, **changes: Any) -> Path:
     return path
 
 
+def write_slow_synthetic(folder: Path, seconds_per_unit: float) -> Path:
+    """synthetic, slow enough for something to happen to a study on its way."""
+    content = spec.load("synthetic").model_dump(mode="json", exclude_none=True)
+    content |= {"name": "short", "synthetic": {"seconds_per_unit": seconds_per_unit}}
+    path = folder / "slow.yaml"
+    path.write_text(yaml.safe_dump(content))
+    return path
+
+
 def start(store: str, *arguments: object) -> subprocess.Popen[str]:
     """`python -m hpo run ...` in a process group of its own, in a folder that is not the project's."""
     environment = {**os.environ, "MLFLOW_TRACKING_URI": store, "PYTHONPATH": str(REPOSITORY)}
@@ -141,10 +150,7 @@ def test_an_exploding_trial_is_diverged_and_never_the_best(tmp_path: Path, store
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1])
 def test_an_interrupted_study_keeps_what_it_found(number: signal.Signals, tmp_path: Path, store: str) -> None:
-    content = spec.load("synthetic").model_dump(mode="json", exclude_none=True)
-    content |= {"name": "short", "synthetic": {"seconds_per_unit": 0.3}}
-    path = tmp_path / "slow.yaml"
-    path.write_text(yaml.safe_dump(content))
+    path = write_slow_synthetic(tmp_path, seconds_per_unit=0.3)
     process = start(store, "random", "--benchmark", path, "--budget", 50)
     assert process.stdout is not None
     process.stdout.readline()  # a trial has ended
@@ -213,10 +219,7 @@ def _short_data(finetune: dict[str, Any]) -> dict[str, Any]:
 
 
 def test_a_store_that_breaks_midway_costs_no_result_on_the_screen(tmp_path: Path, store: str) -> None:
-    content = spec.load("synthetic").model_dump(mode="json", exclude_none=True)
-    content |= {"name": "short", "synthetic": {"seconds_per_unit": 0.2}}
-    path = tmp_path / "slow.yaml"
-    path.write_text(yaml.safe_dump(content))
+    path = write_slow_synthetic(tmp_path, seconds_per_unit=0.2)
     process = start(store, "random", "--benchmark", path, "--budget", 6)
     assert process.stdout is not None
     process.stdout.readline()  # a trial has ended
