@@ -1,99 +1,254 @@
 """The budget of a study, and the two places where Ray Tune is held to it.
 
-Every trial that exists is owed units: one, where the method may stop trials, so that a study ends at its budget
-exactly; what is left of a full training, where it does not, so that no training begins that cannot be finished.
-A new trial, or a further unit of a running one, is granted only while `spent + owed` stays within the budget, so
-no trial is cut off within a unit. Failed units count: they were spent.
+Units are reserved before they are spent. A method that may stop a trial at any unit reserves one at a time, so its
+study ends at the budget exactly; one that trains to the end reserves full trainings, and one that promotes in
+brackets reserves whole brackets, so neither begins what it could not finish. `BudgetedSearch` creates a trial only
+where its reservation fits; `BudgetedScheduler` ends a trial at the full resource, at divergence, or where no
+further unit is left. No trial is cut off within a unit. Failed units count: they were spent.
 """
 
 from __future__ import annotations
 
 import time
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 from ray.tune import Stopper
 from ray.tune.experiment import Trial
+from ray.tune.schedulers import TrialScheduler
 from ray.tune.search import SearchAlgorithm
 
 
 class Budget:
-    """Units spent and owed. Plain data: Tune pickles it with the searcher.
+    """Units spent and reserved, by account: a trial, or the group of trials that share a reservation.
 
     Args:
         units: units that may be spent.
-        units_per_trial: units a new trial is owed.
         deadline_seconds: wall-clock seconds after which no unit is granted any more; None for no cap.
     """
 
-    def __init__(self, units: int, units_per_trial: int = 1, deadline_seconds: float | None = None) -> None:
+    def __init__(self, units: int, deadline_seconds: float | None = None) -> None:
         self.units, self.spent, self.revoked = units, 0, False
-        self._units_per_trial = units_per_trial
-        self._owed: dict[str, int] = {}
+        self._reserved: dict[str, int] = {}
         self._began, self._deadline_seconds = time.monotonic(), deadline_seconds
 
-    def grants_trial(self) -> bool:
-        """Whether one more trial may exist."""
-        return not self.revoked and not self._is_late() and self._committed() + self._units_per_trial <= self.units
+    @property
+    def free(self) -> int:
+        """Units neither spent nor reserved."""
+        return self.units - self.spent - sum(self._reserved.values())
 
-    def grants_unit(self, trial_id: str) -> bool:
-        """Whether this trial may go on for another unit."""
-        return not self._is_late() and self._committed() - self._owed.get(trial_id, 0) < self.units
+    @property
+    def is_closed(self) -> bool:
+        """Whether nothing is granted any more, whatever is left."""
+        return self.revoked or self._is_late()
 
-    def is_spent(self) -> bool:
-        """Whether no trial will ever be granted again."""
-        return self.revoked or self._is_late() or self.spent + self._units_per_trial > self.units
+    def reserve(self, account: str, units: int) -> None:
+        """Set units aside for an account, on top of what it has."""
+        self._reserved[account] = self._reserved.get(account, 0) + units
 
-    def add_trial(self, trial_id: str) -> None:
-        """A trial came to be."""
-        self._owed[trial_id] = self._units_per_trial
-
-    def add_unit(self, trial_id: str) -> None:
-        """A trial spent a unit; while it lives it is owed at least one more."""
+    def spend(self, account: str) -> None:
+        """A unit was trained."""
         self.spent += 1
-        if trial_id in self._owed:
-            self._owed[trial_id] = max(1, self._owed[trial_id] - 1)
+        if self._reserved.get(account, 0):
+            self._reserved[account] -= 1
 
-    def end_trial(self, trial_id: str) -> None:
-        """A trial ended."""
-        self._owed.pop(trial_id, None)
+    def grants_unit(self, account: str) -> bool:
+        """Whether an account may train another unit: from its reservation, else from what is free."""
+        if self._is_late():
+            return False
+        if not self._reserved.get(account, 0) and self.free >= 1:
+            self.reserve(account, 1)
+        return self._reserved.get(account, 0) > 0
+
+    def release(self, account: str) -> None:
+        """What an account has not spent is free again."""
+        self._reserved.pop(account, None)
 
     def revoke(self) -> None:
         """The study is interrupted: every trial is to end now, within its unit."""
         self.revoked = True
 
-    def _committed(self) -> int:
-        return self.spent + sum(self._owed.values())
-
     def _is_late(self) -> bool:
         return self._deadline_seconds is not None and time.monotonic() - self._began >= self._deadline_seconds
 
 
-class BudgetStopper(Stopper):
-    """Ends a trial at the full resource, or where the budget grants it no further unit.
+class Admission(Protocol):
+    """What a new trial reserves."""
+
+    @property
+    def replaces_diverged(self) -> bool:
+        """Whether the scheduler gives a diverged trial other weights to go on with, instead of ending it."""
+
+    def admit(self, free_units: int) -> int | None:
+        """Units that the next trial has to reserve, or None if it cannot begin with what is free."""
+
+    def account_of(self, trial: Trial) -> str:
+        """The account of a trial."""
+
+    def is_over(self, account: str) -> bool:
+        """Whether an account that has no live trial left will never have another."""
+
+
+@dataclass(frozen=True)
+class PerTrial:
+    """Each trial reserves for itself alone.
+
+    Attributes:
+        units: 1 where the scheduler may stop trials anywhere, a full training where each is to finish.
+        replaces_diverged: see `Admission`.
+    """
+
+    units: int
+    replaces_diverged: bool = False
+
+    def admit(self, free_units: int) -> int | None:
+        """As `Admission`."""
+        return self.units if self.units <= free_units else None
+
+    def account_of(self, trial: Trial) -> str:
+        """As `Admission`."""
+        return str(trial.trial_id)
+
+    def is_over(self, account: str) -> bool:
+        """As `Admission`."""
+        return True
+
+
+class BudgetedScheduler(TrialScheduler):
+    """A scheduler, held to the budget.
 
     Args:
+        inner: decides which trials stop, pause and go on.
+        admission: what a new trial reserves; brackets are their own admission.
         budget: what may be spent.
         max_units: the full resource.
     """
 
-    def __init__(self, budget: Budget, max_units: int) -> None:
-        self._budget, self._max_units = budget, max_units
+    _supports_buffered_results = False  # every unit is decided on
+
+    def __init__(self, inner: TrialScheduler, admission: Admission, budget: Budget, max_units: int) -> None:
+        self._inner, self._admission, self._budget, self._max_units = inner, admission, budget, max_units
+        self._accounts: dict[str, str] = {}
+        self._cost: int | None = None
+        self.ended_by_budget: set[str] = set()
+
+    @property
+    def metric(self) -> Any:
+        """What the inner scheduler ranks by."""
+        return self._inner.metric
+
+    def admits_trial(self) -> bool:
+        """Whether one more trial may be created now."""
+        self._cost = None if self._budget.is_closed else self._admission.admit(self._budget.free)
+        return self._cost is not None
+
+    def end_trial(self, trial_id: str) -> None:
+        """A trial ended, in whatever way."""
+        account = self._accounts.pop(trial_id, None)
+        if account is not None and account not in self._accounts.values() and self._admission.is_over(account):
+            self._budget.release(account)
+
+    def set_search_properties(self, metric: Any, mode: Any, **spec: Any) -> bool:
+        """As `TrialScheduler`."""
+        return bool(self._inner.set_search_properties(metric, mode, **spec))
+
+    def on_trial_add(self, tune_controller: Any, trial: Trial) -> None:
+        """A new trial; or one that is tried again, of which the inner scheduler hears nothing.
+
+        What the failed attempt spent is reserved anew, as far as there is any.
+        """
+        if trial.trial_id in self._accounts:
+            lost_again = min(_units_lost(trial), self._budget.free)
+            self._budget.reserve(self._accounts[trial.trial_id], max(0, lost_again))
+            return
+        self._inner.on_trial_add(tune_controller, trial)
+        account = self._accounts[trial.trial_id] = self._admission.account_of(trial)
+        self._budget.reserve(account, self._cost or 0)
+
+    def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
+        """Called once for every unit."""
+        account = self._accounts[trial.trial_id]
+        self._budget.spend(account)
+        decision = str(self._inner.on_trial_result(tune_controller, trial, result))
+        if result["units"] >= self._max_units or (result["diverged"] and not self._admission.replaces_diverged):
+            return str(TrialScheduler.STOP)
+        if decision == TrialScheduler.CONTINUE and not self._budget.grants_unit(account):
+            self.ended_by_budget.add(trial.trial_id)
+            return str(TrialScheduler.STOP)
+        return decision
+
+    def choose_trial_to_run(self, tune_controller: Any) -> Trial | None:
+        """The inner scheduler's choice, if it is granted a unit."""
+        while trial := self._inner.choose_trial_to_run(tune_controller):
+            if self._budget.grants_unit(self._accounts[trial.trial_id]):
+                return trial
+            self._end_by_budget(tune_controller, trial)
+        if self._budget.is_closed:  # nobody will ever be chosen again
+            for trial in [t for t in tune_controller.get_live_trials() if t.status == Trial.PAUSED]:
+                self._end_by_budget(tune_controller, trial)
+        return None
+
+    def _end_by_budget(self, tune_controller: Any, trial: Trial) -> None:
+        self.ended_by_budget.add(trial.trial_id)
+        tune_controller.stop_trial(trial)
+
+    def on_trial_error(self, tune_controller: Any, trial: Trial) -> None:
+        """A trial failed for good; Ray's schedulers would forget one that is to be tried again."""
+        is_tried_again = trial.status == Trial.ERROR  # Tune marks those first, the others afterwards
+        if not is_tried_again:
+            self._inner.on_trial_error(tune_controller, trial)
+
+    def on_trial_complete(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> None:
+        """As `TrialScheduler`."""
+        self._inner.on_trial_complete(tune_controller, trial, result)
+
+    def on_trial_remove(self, tune_controller: Any, trial: Trial) -> None:
+        """As `TrialScheduler`."""
+        self._inner.on_trial_remove(tune_controller, trial)
+
+    def debug_string(self) -> str:
+        """As `TrialScheduler`."""
+        return str(self._inner.debug_string())
+
+
+def _units_lost(trial: Trial) -> int:
+    """Units that a failed attempt had trained since its checkpoint, or since the beginning."""
+    checkpoint = trial.latest_checkpoint_result
+    kept = checkpoint.metrics.get("units", 0) if checkpoint else 0
+    return int(trial.last_result.get("units", 0)) - int(kept)
+
+
+class Interruption(Stopper):
+    """Ends a study within its units when it is interrupted."""
+
+    def __init__(self, budget: Budget) -> None:
+        self._budget = budget
 
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
-        """Called by Tune once for every result, before the scheduler sees it."""
-        self._budget.add_unit(trial_id)
-        return bool(result["units"] >= self._max_units) or not self._budget.grants_unit(trial_id)
+        """The scheduler ends trials."""
+        return False
 
     def stop_all(self) -> bool:
-        """Only an interruption ends trials within a unit."""
+        """Whether the study was interrupted."""
         return self._budget.revoked
 
 
 class BudgetedSearch(SearchAlgorithm):
-    """Passes a search algorithm's trials on while the budget grants them."""
+    """Passes a search algorithm's trials on while the budget has room for them.
 
-    def __init__(self, inner: SearchAlgorithm, budget: Budget) -> None:
-        self._inner, self._budget = inner, budget
+    Args:
+        inner: proposes configurations.
+        scheduler: knows what a trial reserves.
+    """
+
+    def __init__(self, inner: SearchAlgorithm, scheduler: BudgetedScheduler) -> None:
+        self._inner, self._scheduler = inner, scheduler
+        self._live: set[str] = set()
+
+    @property
+    def searcher(self) -> Any:
+        """The searcher, which BOHB's scheduler speaks with; None for algorithms that have none."""
+        return getattr(self._inner, "searcher", None)
 
     @property
     def metric(self) -> Any:
@@ -114,12 +269,12 @@ class BudgetedSearch(SearchAlgorithm):
         self._inner.add_configurations(experiments)
 
     def next_trial(self) -> Trial | None:
-        """The next trial, or None while none is granted."""
-        if not self._budget.grants_trial():
+        """The next trial, or None while there is no room for one."""
+        if not self._scheduler.admits_trial():
             return None
         trial = self._inner.next_trial()
         if trial is not None:
-            self._budget.add_trial(trial.trial_id)
+            self._live.add(trial.trial_id)
         return trial
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
@@ -128,9 +283,13 @@ class BudgetedSearch(SearchAlgorithm):
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """As `SearchAlgorithm`; Tune calls it for every trial that ends, in whatever way."""
-        self._budget.end_trial(trial_id)
+        self._live.discard(trial_id)
+        self._scheduler.end_trial(trial_id)
         self._inner.on_trial_complete(trial_id, result=result, error=error)
 
     def is_finished(self) -> bool:
-        """Whether no further trial will come."""
-        return self._budget.is_spent() or bool(self._inner.is_finished())
+        """Whether no further trial will come; not while one lives, since its end may leave room for another.
+
+        Tune also ends warm actors as soon as this is true, and paused trials would need new ones.
+        """
+        return not self._live and (bool(self._inner.is_finished()) or not self._scheduler.admits_trial())

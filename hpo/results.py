@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from benchmarks.spec import Config
-from hpo.study import Study, is_better
+from hpo.study import TRAINING_SEED, Study, is_better
 
 Outcome = Literal["running", "completed", "stopped", "diverged", "failed", "interrupted"]
 METRICS = ("eval_loss", "perplexity", "exact_match", "f1", "train_loss", "samples_per_second", "peak_memory_mb")
@@ -21,7 +21,13 @@ class TrialRow:
         number: its place in order of creation, from 0.
         config: the hyperparameters it started with.
         began_seconds: when it began, since the study did.
+        seed: drove its model initialisation, dropout and data order.
+        schedule: the configurations that trained its weights, each with the units at which it took effect; more than
+            one where it took over another trial's weights, whose schedule it then continues.
+        varies: whether its method changes hyperparameters within a trial.
+        exploits: how often it took over another trial.
         units: resource units reached.
+        trained_units: resource units it trained itself, those of failed attempts included.
         metrics: the last unit's.
         objective: the last unit's, in the searcher's terms; None before the first unit.
         device_seconds: device time it has used in all attempts.
@@ -33,7 +39,12 @@ class TrialRow:
     number: int
     config: Config
     began_seconds: float
+    seed: int = 0
+    schedule: list[tuple[int, Config]] = field(default_factory=list)
+    varies: bool = False
+    exploits: int = 0
     units: int = 0
+    trained_units: int = 0
     metrics: dict[str, float] = field(default_factory=dict)
     objective: float | None = None
     device_seconds: float = 0.0
@@ -41,12 +52,22 @@ class TrialRow:
     reason: str = ""
     ended_seconds: float | None = None
 
+    @property
+    def last_config(self) -> Config:
+        """The hyperparameters of its latest unit."""
+        return self.schedule[-1][1] if self.schedule else self.config
+
 
 class Results:
-    """The trials of a study, by Tune's trial id."""
+    """The trials of a study, by Tune's trial id.
 
-    def __init__(self, study: Study) -> None:
-        self._study = study
+    Args:
+        study: what is run.
+        varies: whether its method changes hyperparameters within a trial.
+    """
+
+    def __init__(self, study: Study, varies: bool = False) -> None:
+        self._study, self._varies = study, varies
         self._rows: dict[str, TrialRow] = {}
 
     @property
@@ -56,8 +77,16 @@ class Results:
 
     def add(self, trial_id: str, config: Config, now: float) -> TrialRow:
         """A trial began."""
-        row = self._rows[trial_id] = TrialRow(len(self._rows), self._study.full_config(config), now)
+        seed = int(config.get(TRAINING_SEED, self._study.seed))
+        full = self._study.full_config({name: value for name, value in config.items() if name != TRAINING_SEED})
+        row = self._rows[trial_id] = TrialRow(len(self._rows), full, now, seed, [(0, full)], self._varies)
         return row
+
+    def exploit(self, trial_id: str, donor_id: str, units: int, config: Config) -> None:
+        """A trial takes over another's weights after `units`, and goes on with other hyperparameters."""
+        row, donor = self._rows[trial_id], self._rows[donor_id]
+        row.schedule = [*donor.schedule, (units, self._study.full_config(config))]
+        row.exploits += 1
 
     def __getitem__(self, trial_id: str) -> TrialRow:
         return self._rows[trial_id]
@@ -69,10 +98,13 @@ class Results:
         """A trial finished a unit."""
         row = self._rows[trial_id]
         row.units, row.objective = int(result["units"]), float(result["objective"])
+        row.trained_units += 1
         row.metrics = {key: float(result[key]) for key in METRICS if key in result}
         row.device_seconds += device_seconds
         if result["diverged"]:
             row.outcome, row.reason = "diverged", _divergence(row)
+        else:  # also one that had diverged and has taken over another
+            row.outcome, row.reason = "running", ""
         return row
 
     def end(self, trial_id: str, now: float, budget_spent: bool) -> TrialRow:

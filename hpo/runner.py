@@ -26,15 +26,18 @@ os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
 
 import ray
 from ray import tune
+from ray.tune.error import TuneError
 from ray.tune.experiment import Trial
 from ray.tune.search import SearchAlgorithm, SearchGenerator
 from rich.console import Console
 
 from benchmarks.spec import BenchmarkError, first_line
 from hpo import methods
-from hpo.budget import Budget, BudgetedSearch, BudgetStopper
+from hpo.budget import Budget, BudgetedSearch, Interruption
+from hpo.checkpoints import Checkpoints
 from hpo.devices import Allotment, Devices, allot, detect
 from hpo.ledger import Ledger, Shares
+from hpo.population import PopulationScheduler
 from hpo.progress import Progress, print_report
 from hpo.results import Results
 from hpo.study import Study
@@ -83,7 +86,7 @@ def run(study: Study, command: str, console: Console) -> Finished:
     allotment = allot(devices, study.benchmark.ranks_per_trial, plan.concurrency)
     tracker = Tracker(study, devices.accelerator, command)
     with _abandoning(tracker), ray_cluster(devices):
-        log = _StudyLog(study, tracker, allotment, plan.scheduler is not None, console)
+        log = _StudyLog(study, plan, tracker, allotment, console)
         with log.signals, log.progress:
             reason = _fit(study, plan, allotment, log)
         shares, wall_seconds = log.close()
@@ -149,13 +152,13 @@ def _fit(study: Study, plan: methods.Plan, allotment: Allotment, log: _StudyLog)
             tune.run(  # not Tuner: it pickles callbacks and stopper, which hold the driver's live objects
                 tune.with_resources(trainable, _resources(allotment)),
                 config=plan.space,
-                search_alg=BudgetedSearch(search, log.budget),
-                scheduler=plan.make_scheduler(),
+                search_alg=BudgetedSearch(search, log.scheduler),
+                scheduler=log.scheduler,
                 num_samples=plan.num_samples,
                 reuse_actors=True,
                 storage_path=folder,
                 name="study",
-                stop=BudgetStopper(log.budget, study.max_units),
+                stop=Interruption(log.budget),
                 callbacks=[log],
                 max_failures=MAX_RETRIES,
                 raise_on_failed_trial=False,
@@ -164,8 +167,16 @@ def _fit(study: Study, plan: methods.Plan, allotment: Allotment, log: _StudyLog)
         except KeyboardInterrupt:  # the second signal: the user does not want to wait
             return INTERRUPTED
         except Exception as error:  # a searcher or scheduler that raises must not cost the results so far
-            return f"{type(error).__name__}: {first_line(error)}"
+            return _reason(error, study.method)
     return INTERRUPTED if log.budget.revoked else ""
+
+
+def _reason(error: Exception, method: str) -> str:
+    """Why Tune gave up, in a line. What a searcher or scheduler raises reaches us as a traceback's text."""
+    if isinstance(error, TuneError):
+        lines = [line for line in str(error).splitlines() if line.strip()]
+        return f"{method} raised {lines[-1].strip() if lines else type(error).__name__}"
+    return f"{method} raised {type(error).__name__}: {first_line(error)}"
 
 
 def _resources(allotment: Allotment) -> tune.PlacementGroupFactory:
@@ -207,13 +218,17 @@ class _StudyLog(tune.Callback):
     """Receives Tune's events and keeps results, ledger, MLflow and the live view in step."""
 
     def __init__(
-        self, study: Study, tracker: Tracker, allotment: Allotment, stops_early: bool, console: Console
+        self, study: Study, plan: methods.Plan, tracker: Tracker, allotment: Allotment, console: Console
     ) -> None:
         self._tracker, self._max_units = tracker, study.max_units
-        self.results = Results(study)
+        population = plan.scheduler if isinstance(plan.scheduler, PopulationScheduler) else None
+        self.results = Results(study, varies=population is not None)
         self.ledger = Ledger(allotment.devices, allotment.ranks_per_trial)
-        units_per_trial = 1 if stops_early else study.max_units
-        self.budget = Budget(study.budget_units, units_per_trial, _deadline_seconds(study, allotment))
+        self.budget = Budget(study.budget_units, _deadline_seconds(study, allotment))
+        self.scheduler = plan.within(self.budget, study.max_units)
+        if population is not None:
+            population.on_exploit = self.results.exploit
+        self.checkpoints = Checkpoints()
         self.signals = _GracefulSignals(self.budget)
         self.progress = Progress(study, self.results, self.budget, self.ledger, console)
         self._began = time.monotonic()
@@ -243,23 +258,32 @@ class _StudyLog(tune.Callback):
         device_seconds = self.ledger.report(trial.trial_id, seconds, self._now())
         self._tracker.report_trial(self.results.report(trial.trial_id, result, device_seconds))
 
+    def on_checkpoint(self, iteration: int, trials: list[Trial], trial: Trial, checkpoint: Any, **info: Any) -> None:
+        """A trial wrote a checkpoint: what it did up to here will not be lost with a failure."""
+        self.ledger.end(trial.trial_id)
+        self.checkpoints.add(checkpoint)
+
+    def on_trial_save(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        """The checkpoint before it may have become superfluous."""
+        self.checkpoints.prune(trials)
+
     def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         """A trial ended well."""
+        self.checkpoints.prune([other for other in trials if other is not trial])
         if trial.trial_id not in self.results:  # ended before it began
             return
         self.ledger.end(trial.trial_id)
         row = self.results[trial.trial_id]
         is_whole = row.outcome != "running" or row.units >= self._max_units
         if is_whole or not self.budget.revoked:
-            spent = not self.budget.grants_unit(trial.trial_id)
-            self._tracker.end_trial(self.results.end(trial.trial_id, self._now(), spent))
+            by_budget = trial.trial_id in self.scheduler.ended_by_budget
+            self._tracker.end_trial(self.results.end(trial.trial_id, self._now(), by_budget))
 
     def on_trial_recover(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         """An attempt failed and the trial is tried again."""
         lost = self.ledger.fail(trial.trial_id, self._now())
         if trial.trial_id in self.results:  # not if its actor died before it began
             self.results[trial.trial_id].device_seconds += lost
-        self.budget.add_trial(trial.trial_id)  # it begins again, and is owed as much as at first
 
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         """A trial failed for good."""

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
 from benchmarks.spec import Benchmark, BenchmarkError, Config
 
+TRAINING_SEED = "seed"
+"""Key by which a proposal gives its trial another seed than the study's."""
 PROTOCOL = "1"
 """Version of the rules in docs/protocol.md; studies under one version are comparable."""
 
@@ -56,9 +62,33 @@ class Study:
         """Short name for people, e.g. "asha seed 0"."""
         return f"{self.method} seed {self.seed}"
 
+    def fingerprint(self, benchmark_digest: str) -> str:
+        """A checksum of everything that was asked for: studies that share it would repeat each other.
+
+        Args:
+            benchmark_digest: see `benchmarks.identity`.
+        """
+        asked = {
+            "benchmark": benchmark_digest,
+            "space": self.benchmark.model_dump(mode="json", include={"space", "grid"}),
+            "method": self.method,
+            "arguments": dict(self.arguments),
+            "seed": self.seed,
+            "budget": self.budget,
+            "gpu_hours": self.gpu_hours,
+            "protocol": PROTOCOL,
+        }
+        return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:16]
+
     def full_config(self, config: Config) -> Config:
         """A proposal with what the benchmark's default sets beyond it: everything worth logging of a trial."""
         return {**self.benchmark.default.model_dump(exclude_unset=True), **config}
+
+
+def training_seeds(seed: int, number: int) -> list[int]:
+    """Seeds for trainings of one configuration: the study's own first, the others derived from it."""
+    derived = np.random.SeedSequence(seed).generate_state(max(0, number - 1))
+    return [seed, *(int(value) for value in derived)][:number]
 
 
 def objective(benchmark: Benchmark, metrics: Mapping[str, float]) -> float:

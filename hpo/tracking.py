@@ -26,6 +26,7 @@ from typing import Any
 
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
 
+from benchmarks.identity import digest
 from hpo import store
 from hpo.ledger import Shares
 from hpo.results import METRICS, Results, TrialRow
@@ -55,6 +56,7 @@ class Tracker:
 
     def __init__(self, study: Study, accelerator: str, command: str) -> None:
         self._study = study
+        self._digest = digest(study.benchmark)
         launch_run = os.environ.pop("MLFLOW_RUN_ID", None)  # set by `mlflow run`; Ray's workers must not inherit it
         self._client, self._experiment_id = store.open_experiment(study.benchmark.name)
         with store.readable_errors():
@@ -109,6 +111,8 @@ class Tracker:
             "hpo.accelerator": accelerator,
             "hpo.protocol": PROTOCOL,
             "hpo.command": command,
+            "hpo.benchmark_digest": self._digest,
+            "hpo.fingerprint": study.fingerprint(self._digest),
             **{f"hpo.version.{name}": importlib.metadata.version(name) for name in VERSIONED},
         }
         commit = _git_commit()
@@ -175,23 +179,27 @@ class Tracker:
         self._log_files(files)
 
     def best_config(self, row: TrialRow) -> dict[str, Any]:
-        """The incumbent as `best_config.json` has it."""
+        """The incumbent as `best_config.json` has it; with its schedule where one configuration did not train it."""
         return {
             "benchmark": self._study.benchmark.name,
             "method": self._study.method,
             "seed": self._study.seed,
             "units": row.units,
-            "config": row.config,
+            "config": row.last_config,
             "metrics": row.metrics,
             "run_id": self._children.get(row.number, ""),
+            **({"schedule": schedule_of(row)} if row.exploits else {}),
         }
 
     def _log_files(self, files: Mapping[str, str]) -> None:
+        self._log_files_of(self.run_id, files)
+
+    def _log_files_of(self, run_id: str, files: Mapping[str, str]) -> None:
         with tempfile.TemporaryDirectory() as folder:
             for name, text in files.items():
                 path = Path(folder) / name
                 path.write_text(text)
-                self._client.log_artifact(self.run_id, str(path))
+                self._client.log_artifact(run_id, str(path))
 
     # ---- its trials
 
@@ -213,36 +221,52 @@ class Tracker:
 
     def _start_trial(self, row: TrialRow) -> None:
         tags = {"mlflow.parentRunId": self.run_id, "hpo.kind": "trial", "hpo.trial": str(row.number)}
+        tags["hpo.seed"] = str(row.seed)
         run = self._client.create_run(self._experiment_id, tags=tags, run_name=f"{self._study.name} trial {row.number}")
         self._children[row.number] = run.info.run_id
         params = [Param(key, str(value)) for key, value in row.config.items()]
         self._client.log_batch(run.info.run_id, params=params)
 
     def _report_trial(self, row: TrialRow) -> None:
-        metrics = _loggable({**row.metrics, "device_seconds": row.device_seconds})
+        metrics = _loggable({**row.metrics, **_varying(row), "device_seconds": row.device_seconds})
         now = _milliseconds()
         batch = [Metric(key, value, now, row.units) for key, value in metrics.items()]
         self._client.log_batch(self._children[row.number], metrics=batch)
 
     def _end_trial(self, row: TrialRow) -> None:
         run_id = self._children[row.number]
-        tags = [RunTag("hpo.outcome", row.outcome), RunTag("hpo.reason", row.reason)]
-        self._client.log_batch(run_id, tags=tags)
+        tags = {"hpo.outcome": row.outcome, "hpo.reason": row.reason}
+        if row.varies:
+            tags["hpo.exploits"] = str(row.exploits)
+            self._log_files_of(run_id, {"schedule.json": json.dumps(schedule_of(row), indent=2) + "\n"})
+        self._client.log_batch(run_id, tags=[RunTag(key, value) for key, value in tags.items()])
         self._client.set_terminated(run_id, STATUS[row.outcome])
 
 
+def schedule_of(row: TrialRow) -> list[dict[str, Any]]:
+    """The configurations that trained a trial's weights, each with the units at which it took effect."""
+    return [{"units": units, "config": config} for units, config in row.schedule]
+
+
+def _varying(row: TrialRow) -> dict[str, float]:
+    """`hp.<name>` of every number, where hyperparameters change within a trial."""
+    values = row.last_config.items() if row.varies else ()
+    return {f"hp.{name}": float(value) for name, value in values if isinstance(value, (int, float))}
+
+
 def trials_csv(rows: Sequence[TrialRow]) -> str:
-    """One line a trial: number, outcome, units, hyperparameters, last metrics, times, reason."""
+    """One line a trial: number, outcome, units, seed, hyperparameters at its start, last metrics, times, reason."""
     names = list(dict.fromkeys(key for row in rows for key in row.config))
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     timing = ["device_seconds", "began_seconds", "ended_seconds"]
-    writer.writerow(["trial", "outcome", "units", *names, *METRICS, *timing, "reason"])
+    writer.writerow(["trial", "outcome", "units", "trained_units", "seed", *names, *METRICS, *timing, "reason"])
     for row in rows:
         values = [row.metrics.get(key, "") for key in METRICS]
         times = [round(row.device_seconds, 3), round(row.began_seconds, 3), round(row.ended_seconds or 0.0, 3)]
         config = [row.config.get(name, "") for name in names]
-        writer.writerow([row.number, row.outcome, row.units, *config, *values, *times, row.reason])
+        counted = [row.number, row.outcome, row.units, row.trained_units, row.seed]
+        writer.writerow([*counted, *config, *values, *times, row.reason])
     return out.getvalue()
 
 

@@ -15,7 +15,7 @@ from ray import tune
 
 from benchmarks.ranks import TrialProcess, open_trial
 from benchmarks.spec import Config
-from hpo.study import Study, is_diverged, objective
+from hpo.study import TRAINING_SEED, Study, is_diverged, objective
 
 PARTS = ("startup", "train", "evaluate", "checkpoint", "idle")
 
@@ -52,7 +52,6 @@ class TrialActor(tune.Trainable):
             **metrics,
             "objective": objective(self._study.benchmark, metrics),
             "diverged": diverged,
-            "done": diverged,
             **{f"{part}_seconds": seconds for part, seconds in self._seconds.items()},
         }
         self._seconds = dict.fromkeys(PARTS, 0.0)
@@ -80,7 +79,9 @@ class TrialActor(tune.Trainable):
         if self._process is None:
             self._process = open_trial(self._study.benchmark, *self._share)
         if not self._started:
-            self._process.start(self._config, self._study.seed)
+            seed = self._config.get(TRAINING_SEED, self._study.seed)
+            config = {name: value for name, value in self._config.items() if name != TRAINING_SEED}
+            self._process.start(config, int(seed))
             self._started = True
             self._mark("startup")
         return self._process

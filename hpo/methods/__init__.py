@@ -23,6 +23,7 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import SearchAlgorithm, Searcher
 
 from benchmarks.spec import BenchmarkError
+from hpo.budget import Admission, Budget, BudgetedScheduler, PerTrial
 from hpo.study import Study
 
 OBJECTIVE = "objective"
@@ -46,6 +47,8 @@ class Plan:
         space: Tune's `param_space` for searchers that draw from it; empty for those that were given theirs.
         num_samples: trials at most; the budget usually ends a study earlier.
         scheduler: stops and pauses trials.
+        admission: what a new trial reserves of the budget; None for one unit where there is a scheduler, which may
+            stop it anywhere, and a full training where there is none.
         concurrency: trials at once at most; None for as many as there are devices.
     """
 
@@ -53,11 +56,13 @@ class Plan:
     space: dict[str, Any]
     num_samples: int
     scheduler: TrialScheduler | None = None
+    admission: Admission | None = None
     concurrency: int | None = None
 
-    def make_scheduler(self) -> TrialScheduler:
-        """The scheduler, or one that lets every trial run on."""
-        return self.scheduler or FIFOScheduler()
+    def within(self, budget: Budget, max_units: int) -> BudgetedScheduler:
+        """The scheduler, or one that lets every trial run on, held to a budget."""
+        admission = self.admission or PerTrial(1 if self.scheduler else max_units)
+        return BudgetedScheduler(self.scheduler or FIFOScheduler(), admission, budget, max_units)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,35 @@
+"""The benchmark's default configuration, trained with several seeds: what one has without any search.
+
+What it does: trains `default` of the benchmark `repeats` times at the full resource, with seeds of their own for
+model initialisation, dropout and data order, derived from the study's seed.
+What it does not: search. It spends `repeats` full trainings of the budget, not all of it.
+
+When to use it: always, once. A method has to beat it to be worth anything, and the spread over its seeds is the
+noise that differences between configurations have to exceed (Bouthillier et al. 2021,
+https://arxiv.org/abs/2103.03098).
+
+Logged metrics: as for every method; each trial's parameter `seed` is the seed it trained with.
+
+Cost: one full training a repeat.
+"""
+
+from __future__ import annotations
+
+from pydantic import Field
+from ray import tune
+from ray.tune.search import BasicVariantGenerator
+
+from hpo.methods import MethodArguments, Plan
+from hpo.study import TRAINING_SEED, Study, training_seeds
+
+
+class Arguments(MethodArguments):
+    """Arguments of the default configuration."""
+
+    repeats: int = Field(3, ge=1, description="trainings, each with a seed of its own")
+
+
+def plan(study: Study, arguments: Arguments) -> Plan:
+    """One trial a seed; those that the budget cannot pay for are left out."""
+    seeds = training_seeds(study.seed, arguments.repeats)
+    return Plan(searcher=BasicVariantGenerator(), space={TRAINING_SEED: tune.grid_search(seeds)}, num_samples=1)

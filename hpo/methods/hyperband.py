@@ -1,0 +1,57 @@
+"""HyperBand: successive halving in several brackets, from many short trials to few long ones.
+
+Paper: Li et al., "Hyperband: A Novel Bandit-Based Approach to Hyperparameter Optimization", JMLR 18, 2018,
+https://arxiv.org/abs/1603.06560.
+
+What it does: bracket s begins with n = ceil((s_max + 1) / (s + 1) * eta^s) random configurations at R / eta^s units,
+keeps the best 1/eta of them at each rung, and trains those on to the next. Brackets run from the most aggressive
+(s = s_max) to plain random search at the full resource (s = 0), and then again while the budget lasts. A trial
+that waits for its rung is paused and continues from its checkpoint: no unit is trained twice.
+What it does not: choose configurations (they are random draws), or decide before a whole rung is there. It begins
+no bracket that the budget cannot finish; the last one is made smaller to fit, so less than one full training of
+the budget can be left. A diverged trial leaves its bracket, and its place is not filled again.
+
+Arguments and the paper's symbols: `reduction_factor` is eta; R, the maximum resource, is the benchmark's
+`max_units`; s_max is the largest s with which every rung is a whole number of units. With R = 9 and eta = 3 one
+round of brackets is 9 + 5 + 3 = 17 trials and 75 units, 8 1/3 full trainings.
+
+When to use it: when it is not known how early rankings can be trusted: each bracket hedges differently. With
+many devices ASHA wastes less time waiting.
+
+Logged metrics: as for every method. Units of a trial are those it reached; `idle` in the ledger holds the waits at
+rungs where no other trial could run.
+
+Cost: the same units in every bracket, roughly. Each pause writes a checkpoint and each promotion reads one.
+"""
+
+from __future__ import annotations
+
+from pydantic import Field
+from ray.tune.search import BasicVariantGenerator
+
+from hpo.brackets import BracketScheduler, make_brackets
+from hpo.methods import MethodArguments, Plan
+from hpo.space import to_tune
+from hpo.study import Study
+
+
+class Arguments(MethodArguments):
+    """Arguments of HyperBand."""
+
+    reduction_factor: int = Field(3, ge=2, description="each rung keeps 1/x of the trials (eta); divides max_units")
+
+
+def plan(study: Study, arguments: Arguments) -> Plan:
+    """Ray's HyperBand with its brackets corrected.
+
+    Raises:
+        BenchmarkError: the reduction factor does not divide the benchmark's `max_units`.
+    """
+    scheduler = BracketScheduler(make_brackets(study, arguments.reduction_factor), study.benchmark.mode)
+    return Plan(
+        searcher=BasicVariantGenerator(random_state=study.seed),
+        space=to_tune(study.benchmark.space),
+        num_samples=study.budget_units,
+        scheduler=scheduler,
+        admission=scheduler,
+    )

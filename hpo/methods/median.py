@@ -1,0 +1,74 @@
+"""Median stopping: a trial whose best result is worse than the median of the others' averages so far is stopped.
+
+Paper: Golovin et al., "Google Vizier: A Service for Black-Box Optimization", KDD 2017, section 3.2,
+https://doi.org/10.1145/3097983.3098043.
+
+What it does: draws configurations at random. At every unit from `grace_units` on, a trial is stopped if its best
+objective by then is worse than the median of the running averages, up to the same unit, of the other trials that
+have got as far.
+What it does not: keep a fixed share: if the later trials are good, most go on. It decides nothing before
+`min_trials` others have reached the unit; the first trials always run to the end.
+
+Arguments and the paper's symbols: none are named there; the rule has no other parameters.
+
+When to use it: as the simplest early stopping, with no assumption on the shape of learning curves. It saves less
+than ASHA.
+
+Logged metrics: as for every method.
+
+Cost: between random search and ASHA.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import Field
+from ray.tune.experiment import Trial
+from ray.tune.schedulers import MedianStoppingRule, TrialScheduler
+from ray.tune.search import BasicVariantGenerator
+
+from benchmarks.spec import BenchmarkError
+from hpo.methods import OBJECTIVE, TIME_ATTRIBUTE, MethodArguments, Plan
+from hpo.space import to_tune
+from hpo.study import Study
+
+
+class Arguments(MethodArguments):
+    """Arguments of median stopping."""
+
+    grace_units: int = Field(1, ge=1, description="units every trial gets; averages begin there")
+    min_trials: int = Field(3, ge=1, description="other trials that must have reached a unit before it decides there")
+
+
+def plan(study: Study, arguments: Arguments) -> Plan:
+    """Ray's median stopping rule, which never pauses here.
+
+    Raises:
+        BenchmarkError: the grace period is the full resource.
+    """
+    if arguments.grace_units >= study.max_units:
+        raise BenchmarkError(
+            f"grace_units is {arguments.grace_units}, but must be < max_units, which is {study.max_units} "
+            f"in benchmark {study.benchmark.name}"
+        )
+    scheduler = _NeverPausing(
+        time_attr=TIME_ATTRIBUTE,
+        metric=OBJECTIVE,
+        mode=study.benchmark.mode,
+        grace_period=arguments.grace_units,
+        min_samples_required=arguments.min_trials,
+    )
+    return Plan(
+        searcher=BasicVariantGenerator(random_state=study.seed),
+        space=to_tune(study.benchmark.space),
+        num_samples=study.budget_units,
+        scheduler=scheduler,
+    )
+
+
+class _NeverPausing(MedianStoppingRule):
+    """Ray pauses a trial at every unit until others have caught up; a checkpoint each time, for nothing."""
+
+    def _on_insufficient_samples(self, tune_controller: Any, trial: Trial, time: float) -> str:
+        return str(TrialScheduler.CONTINUE)

@@ -1,0 +1,153 @@
+"""PB2: population based training that explores by a bandit model instead of at random.
+
+Paper: Parker-Holder et al., "Provably Efficient Online Hyperparameter Optimization with Population-Based Bandits",
+NeurIPS 2020, https://arxiv.org/abs/2002.02518.
+
+What it does: population and exchanges as PBT (see `pbt`), but a member that takes over another chooses its new
+hyperparameters by a Gaussian process: the improvement of the objective per unit, as a function of time, objective
+and hyperparameters, maximised by an upper confidence bound. Every value lies within its bounds.
+What it does not: model choices (batch sizes, schedules): a member keeps those of the member it took over. Before the
+model has data, at the first exchange, new values are drawn at random from the space.
+
+Arguments and the paper's symbols: `interval_units` is t_ready (0 for a fifth of the full training), `exploit_share`
+is lambda, the share of members replaced. The bounds are those of the search space, on its scale: logarithmic where
+the space is.
+
+When to use it: instead of PBT where the population is small, a dozen and fewer, and the space has at least one
+numeric range.
+
+Logged metrics: as for PBT.
+
+Cost: as PBT; the model takes some tenths of a second a replaced member.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Mapping
+from typing import Any
+
+import pandas as pd
+from pydantic import Field
+from ray.tune.experiment import Trial
+from ray.tune.schedulers.pb2 import PB2
+from ray.tune.search import BasicVariantGenerator
+from sklearn.exceptions import ConvergenceWarning
+
+from benchmarks.spec import BenchmarkError, Choice, Config, Integer, LogUniform, Uniform
+from hpo.budget import PerTrial
+from hpo.methods import TIME_ATTRIBUTE, MethodArguments, Plan
+from hpo.population import PopulationScheduler, clip, interval_units, population_size
+from hpo.space import to_tune
+from hpo.study import Study
+
+DIGITS = 6
+"""Unit coordinates are rounded to this: the model's table finds a member's rows by equal values."""
+Range = Uniform | LogUniform | Integer
+
+
+class Arguments(MethodArguments):
+    """Arguments of PB2."""
+
+    interval_units: int = Field(0, ge=0, description="units between exchanges; 0 for a fifth of the full training")
+    exploit_share: float = Field(0.25, gt=0, le=0.5, description="share of members replaced, and copied, at each")
+
+
+def plan(study: Study, arguments: Arguments) -> Plan:
+    """Ray's PB2, synchronous and corrected, on the unit cube.
+
+    Raises:
+        BenchmarkError: the budget pays for no population, the interval leaves no exchange, or no range to model.
+    """
+    ranges = {name: d for name, d in study.benchmark.space.items() if not isinstance(d, Choice)}
+    if not ranges:
+        raise BenchmarkError(
+            f"the search space of benchmark {study.benchmark.name} has choices alone, but pb2 models numeric ranges; "
+            "use pbt"
+        )
+    scheduler = Pb2Scheduler(
+        study,
+        ranges,
+        perturbation_interval=interval_units(study, arguments.interval_units),
+        quantile_fraction=arguments.exploit_share,
+    )
+    return Plan(
+        searcher=BasicVariantGenerator(random_state=study.seed),
+        space=to_tune(study.benchmark.space),
+        num_samples=population_size(study),
+        scheduler=scheduler,
+        admission=PerTrial(study.max_units, replaces_diverged=True),
+    )
+
+
+class Pb2Scheduler(PopulationScheduler, PB2):
+    """PB2 whose model sees unit coordinates: on the raw scale three decades of learning rates are one corner.
+
+    Args:
+        study: what is run.
+        ranges: the part of the search space that is modelled.
+        settings: arguments of Ray's scheduler.
+    """
+
+    data: pd.DataFrame
+
+    def __init__(self, study: Study, ranges: Mapping[str, Range], **settings: Any) -> None:
+        self._ranges = ranges
+        super().__init__(study, hyperparam_bounds={name: [0.0, 1.0] for name in ranges}, **settings)
+
+    def _save_trial_state(self, state: Any, time: int, result: dict[str, Any], trial: Trial) -> None:
+        member = _InUnitCube(trial, self._ranges)
+        super()._save_trial_state(state, time, {**result, TIME_ATTRIBUTE: time}, member)
+
+    def _get_new_config(self, trial: Trial, trial_to_clone: Trial) -> tuple[Config, dict[str, Any]]:
+        member, donor = _InUnitCube(trial, self._ranges), _InUnitCube(trial_to_clone, self._ranges)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)  # a kernel's parameter at its bound; Ray fits anyway
+            proposed, operations = super()._get_new_config(member, donor)
+        if proposed == donor.config:  # the model has no data yet
+            values = {name: sampler.sample() for name, sampler in to_tune(dict(self._ranges)).items()}
+        else:
+            values = from_unit_cube(self._ranges, proposed)
+            self.data = self.data.iloc[:-1]  # Ray's entry has the proposal as it was before rounding
+        self._note_start(member, values, self._trial_state[trial_to_clone].last_score)
+        return {**trial_to_clone.config, **values}, operations
+
+    def _note_start(self, member: _InUnitCube, values: Config, score: float) -> None:
+        """Where a replaced member begins, so that its next result is an improvement over something."""
+        entry = {"Trial": str(member), "Time": self._next_perturbation_sync, "Reward": score}
+        row = pd.DataFrame([{**entry, **to_unit_cube(self._ranges, values)}])
+        self.data = pd.concat([self.data, row]).reset_index(drop=True)
+
+
+class _InUnitCube:
+    """A trial as the model sees it."""
+
+    def __init__(self, trial: Trial, ranges: Mapping[str, Range]) -> None:
+        self._name = str(trial)
+        self.config = {**trial.config, **to_unit_cube(ranges, trial.config)}
+
+    def __str__(self) -> str:
+        return self._name
+
+
+def to_unit_cube(ranges: Mapping[str, Range], config: Config) -> dict[str, float]:
+    """Each ranged value as its place between the bounds, in [0, 1], on the scale of its domain."""
+    return {name: round(_place(domain, float(config[name])), DIGITS) for name, domain in ranges.items()}
+
+
+def from_unit_cube(ranges: Mapping[str, Range], places: Mapping[str, Any]) -> Config:
+    """The inverse of `to_unit_cube`."""
+    return {name: _value(domain, round(float(places[name]), DIGITS)) for name, domain in ranges.items()}
+
+
+def _place(domain: Range, value: float) -> float:
+    if isinstance(domain, LogUniform):
+        return math.log(value / domain.low) / math.log(domain.high / domain.low)
+    return (value - domain.low) / (domain.high - domain.low)
+
+
+def _value(domain: Range, place: float) -> Any:
+    if isinstance(domain, LogUniform):
+        return clip(domain, domain.low * (domain.high / domain.low) ** place)
+    return clip(domain, domain.low + place * (domain.high - domain.low))
