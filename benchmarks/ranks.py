@@ -1,19 +1,25 @@
 """The ranks of one trial: warm processes, one device each, joined in one process group.
 
-A rank is a Ray actor in the trial's placement group, so ranks may lie on several nodes, end with the trial's
-owner, and are scheduled, watched and killed by Ray. They outlive a trial: `start` gives them the next
-configuration while imports, process group, tokenised data and base weights stay in place.
+A rank is a Ray actor, so ranks may lie on several nodes, and are watched and killed by Ray. They outlive a trial:
+`start` gives them the next configuration while imports, process group, tokenised data and base weights stay in
+place. From a `RankPool` they outlive the study too, and the next one finds them warm.
+
+A rank reserves nothing itself. It runs where the trial's placement group has reserved a bundle for it, on that
+bundle's devices, and its owner gives it up with the reservation.
 """
 
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 import ray
-from ray.util.placement_group import PlacementGroup
-from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
+from ray.actor import ActorHandle
+from ray.util.placement_group import PlacementGroup, placement_group_table
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy, PlacementGroupSchedulingStrategy
 
 from benchmarks.spec import Benchmark, Config
 
@@ -40,53 +46,93 @@ class TrialProcess(Protocol):
         """End; release the devices."""
 
 
-def open_trial(benchmark: Benchmark, cpus_per_rank: float, gpus_per_rank: int) -> TrialProcess:
-    """The processes for trials of `benchmark`, inside the calling actor's placement group."""
+def open_trial(
+    benchmark: Benchmark, cpus_per_rank: float, gpus_per_rank: int, pool: ActorHandle | None = None
+) -> TrialProcess:
+    """The processes for trials of `benchmark`, on the devices of the calling actor's placement group.
+
+    Args:
+        benchmark: what trials train.
+        cpus_per_rank: CPU cores that the group reserves for each; a rank runs as many threads, at least one.
+        gpus_per_rank: 1, or 0 on machines without GPUs.
+        pool: a `RankPool` to take warm ranks from and give them back to; without one they end with the caller.
+    """
     if benchmark.synthetic is not None:
         from benchmarks.synthetic import SyntheticTrial
 
         return SyntheticTrial(benchmark)
-    group = ray.util.get_current_placement_group()
-    return Ranks(benchmark, cpus_per_rank, gpus_per_rank, group)
+    places = find_places(benchmark.ranks_per_trial, gpus_per_rank, ray.util.get_current_placement_group())
+    return Ranks(benchmark, places, max(1, int(cpus_per_rank)), pool)
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a rank runs.
+
+    Attributes:
+        node_id: Ray's id of the node.
+        devices: the GPU, as CUDA_VISIBLE_DEVICES has it; empty without one.
+    """
+
+    node_id: str
+    devices: str = ""
+
+
+def find_places(ranks: int, gpus_per_rank: int = 0, group: PlacementGroup | None = None) -> list[Place]:
+    """The places that a placement group with one bundle a rank has reserved; without a group, this node."""
+    if group is None:
+        return [Place(ray.get_runtime_context().get_node_id())] * ranks
+    if gpus_per_rank == 0:
+        nodes = placement_group_table(group)["bundles_to_node_id"]
+        return [Place(nodes[bundle]) for bundle in range(ranks)]
+    probe = ray.remote(num_cpus=0)(_where_am_i)
+    probes = [
+        probe.options(num_gpus=gpus_per_rank, scheduling_strategy=_in_bundle(group, bundle)).remote()
+        for bundle in range(ranks)
+    ]
+    return [Place(*found) for found in ray.get(probes)]
+
+
+def _where_am_i() -> tuple[str, str]:
+    """Which node and GPU a bundle has: only a task inside it is told."""
+    return ray.get_runtime_context().get_node_id(), os.environ.get("CUDA_VISIBLE_DEVICES", "")
+
+
+def _in_bundle(group: PlacementGroup, bundle: int) -> PlacementGroupSchedulingStrategy:
+    return PlacementGroupSchedulingStrategy(group, placement_group_bundle_index=bundle)
 
 
 class Ranks:
-    """`ranks_per_trial` warm processes. Every method runs on all of them and returns rank 0's answer.
+    """A trial's warm processes. Every method runs on all of them and returns rank 0's answer.
 
     Args:
         benchmark: a benchmark with a `finetune` block.
-        cpus_per_rank: CPU cores that each reserves; it runs as many threads, at least one.
-        gpus_per_rank: 1, or 0 on machines without GPUs.
-        placement_group: a group with one bundle a rank; without one, ranks go wherever there is room.
+        places: where they run, by rank.
+        threads: CPU threads of each.
+        pool: see `open_trial`.
     """
 
     def __init__(
-        self,
-        benchmark: Benchmark,
-        cpus_per_rank: float,
-        gpus_per_rank: int,
-        placement_group: PlacementGroup | None = None,
+        self, benchmark: Benchmark, places: Sequence[Place], threads: int = 1, pool: ActorHandle | None = None
     ) -> None:
-        self._actors = [
-            _Rank.options(  # type: ignore[attr-defined]  # added by ray.remote
-                num_cpus=cpus_per_rank,
-                num_gpus=gpus_per_rank,
-                scheduling_strategy=_in_bundle(placement_group, rank),
-            ).remote(max(1, int(cpus_per_rank)))
-            for rank in range(benchmark.ranks_per_trial)
-        ]
-        self._join()
-        self._all("load_session", benchmark)
+        self._pool, self._lease, self._is_sound = pool, -1, True
+        if pool is None:
+            self._actors, is_new = start_ranks(places, threads), True
+        else:
+            key, owner = f"{threads} {benchmark.model_dump_json()}", _current_actor()
+            self._lease, self._actors, is_new = ray.get(pool.lease.remote(key, places, threads, owner))
+        if is_new:
+            self._join(places)
+            self._all("load_session", benchmark)
 
-    def _join(self) -> None:
+    def _join(self, places: Sequence[Place]) -> None:
         """Rank 0 opens the store on a port the system gives it, so no port is bound, closed and bound again."""
-        places = self._all("place")
         visible = _devices_by_node(places)
-        local_ranks = [[p[0] for p in places[:rank]].count(place[0]) for rank, place in enumerate(places)]
+        local_ranks = [[p.node_id for p in places[:rank]].count(place.node_id) for rank, place in enumerate(places)]
         address = ray.get(self._actors[0].open_store.remote(len(self._actors)))
         ray.get(
             [
-                actor.join.remote(rank, len(self._actors), local_ranks[rank], address, visible[places[rank][0]])
+                actor.join.remote(rank, len(self._actors), local_ranks[rank], address, visible[places[rank].node_id])
                 for rank, actor in enumerate(self._actors)
             ]
         )
@@ -118,34 +164,59 @@ class Ranks:
 
     def process_ids(self) -> list[int]:
         """Process ids, by rank."""
-        return [int(place[1]) for place in self._all("place")]
+        return [int(number) for number in self._all("process_id")]
 
     def close(self) -> None:
-        """End the processes."""
-        for actor in self._actors:
-            ray.kill(actor)
+        """Give the processes back to the pool, or end them."""
+        if self._pool is None:
+            end_ranks(self._actors)
+        else:
+            give_up = self._pool.give_back if self._is_sound else self._pool.discard
+            ray.get(give_up.remote(self._lease))
 
     def _all(self, method: str, *arguments: Any) -> list[Any]:
-        return list(ray.get([getattr(actor, method).remote(*arguments) for actor in self._actors]))
+        try:
+            return list(ray.get([getattr(actor, method).remote(*arguments) for actor in self._actors]))
+        except Exception:
+            self._is_sound = False  # the others may be waiting for a rank that has failed
+            raise
 
     def _first(self, method: str, *arguments: Any) -> Any:
         return self._all(method, *arguments)[0]
 
 
-def _in_bundle(group: PlacementGroup | None, rank: int) -> PlacementGroupSchedulingStrategy | str:
-    return "DEFAULT" if group is None else PlacementGroupSchedulingStrategy(group, placement_group_bundle_index=rank)
-
-
-def _devices_by_node(places: list[tuple[str, int, str]]) -> dict[str, str]:
+def _devices_by_node(places: Sequence[Place]) -> dict[str, str]:
     """CUDA_VISIBLE_DEVICES for each node: the devices of all its ranks, in order of rank.
 
     Ray shows each actor its own GPU only; local rank 1 would then not exist, and ranks could not reach each
     other's memory directly.
     """
     by_node: dict[str, list[str]] = {}
-    for node, _, devices in places:
-        by_node.setdefault(node, []).extend(d for d in devices.split(",") if d)
+    for place in places:
+        by_node.setdefault(place.node_id, []).extend(d for d in place.devices.split(",") if d)
     return {node: ",".join(devices) for node, devices in by_node.items()}
+
+
+def _current_actor() -> ActorHandle | None:
+    """The actor this runs in; None in a driver."""
+    context = ray.get_runtime_context()
+    return context.current_actor if context.get_actor_id() else None
+
+
+def start_ranks(places: Sequence[Place], threads: int) -> list[ActorHandle]:
+    """New processes, one a place, owned by the caller: they end with it."""
+    return [
+        _Rank.options(  # type: ignore[attr-defined]  # added by ray.remote
+            num_cpus=0, scheduling_strategy=NodeAffinitySchedulingStrategy(place.node_id, soft=False)
+        ).remote(threads)
+        for place in places
+    ]
+
+
+def end_ranks(actors: Sequence[ActorHandle]) -> None:
+    """End processes, whatever they are doing."""
+    for actor in actors:
+        ray.kill(actor)
 
 
 @ray.remote
@@ -157,9 +228,9 @@ class _Rank:
         self._store: Any = None
         self._session: Any = None
 
-    def place(self) -> tuple[str, int, str]:
-        """Node id, process id, visible GPUs."""
-        return ray.get_runtime_context().get_node_id(), os.getpid(), os.environ.get("CUDA_VISIBLE_DEVICES", "")
+    def process_id(self) -> int:
+        """This process's id."""
+        return os.getpid()
 
     def open_store(self, world_size: int) -> tuple[str, int]:
         """Host and port of a new store."""

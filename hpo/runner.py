@@ -12,7 +12,7 @@ import signal
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,12 +26,18 @@ os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
 
 import ray
 from ray import tune
+from ray.actor import ActorHandle
+from ray.exceptions import RayActorError
 from ray.tune.error import TuneError
 from ray.tune.experiment import Trial
 from ray.tune.search import SearchAlgorithm, SearchGenerator
+from ray.util import remove_placement_group
+from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 from rich.console import Console
 
-from benchmarks.spec import BenchmarkError, first_line
+from benchmarks.pool import RankPool
+from benchmarks.ranks import open_trial
+from benchmarks.spec import Benchmark, BenchmarkError, first_line
 from hpo import methods
 from hpo.budget import Budget, BudgetedSearch, Interruption
 from hpo.checkpoints import Checkpoints
@@ -70,13 +76,14 @@ class Finished:
     reason: str = ""
 
 
-def run(study: Study, command: str, console: Console) -> Finished:
+def run(study: Study, command: str, console: Console, cluster: Cluster | None = None) -> Finished:
     """Run one study and store it.
 
     Args:
         study: what to run.
         command: the command that reproduces it, for the record.
         console: where the live view and the report go.
+        cluster: where to run it; by default a Ray of its own, ended with the study.
 
     Raises:
         BenchmarkError: something the user gave cannot be used; nothing has been started.
@@ -85,11 +92,12 @@ def run(study: Study, command: str, console: Console) -> Finished:
     plan = methods.get(study.method).make_plan(study)
     allotment = allot(devices, study.benchmark.ranks_per_trial, plan.concurrency)
     tracker = Tracker(study, devices.accelerator, command)
-    with _abandoning(tracker), ray_cluster(devices):
+    with _abandoning(tracker), nullcontext(cluster) if cluster else ray_cluster(devices) as where:
         log = _StudyLog(study, plan, tracker, allotment, console)
         with log.signals, log.progress:
-            reason = _fit(study, plan, allotment, log)
+            reason = _fit(study, plan, allotment, log, where.pool)
         shares, wall_seconds = log.close()
+        where.reclaim()
     incumbent = log.results.incumbent()
     try:
         log.store(shares, wall_seconds, devices.gpu_name is not None, reason)
@@ -110,11 +118,57 @@ def _abandoning(tracker: Tracker) -> Iterator[None]:
         raise
 
 
+@dataclass(frozen=True)
+class Cluster:
+    """A running Ray.
+
+    Attributes:
+        pool: the warm ranks of all studies that run on it, see `benchmarks.pool`.
+    """
+
+    pool: ActorHandle
+
+    def reclaim(self) -> None:
+        """A study is over: end the ranks of trials that died. A pool that died has taken them along."""
+        with suppress(RayActorError):
+            ray.get(self.pool.reclaim.remote())
+
+    def warm_up(self, benchmark: Benchmark, devices: Devices) -> float:
+        """Start ranks for as many trials as fit at once, so that no study pays for it; returns seconds."""
+        began = time.monotonic()
+        allotment = allot(devices, benchmark.ranks_per_trial)
+        groups = [_resources(allotment).to_placement_group() for _ in range(allotment.concurrency)]
+        ray.get([group.ready() for group in groups])
+        start = ray.remote(num_cpus=0)(_start_and_give_back)
+        ray.get(
+            [
+                start.options(scheduling_strategy=PlacementGroupSchedulingStrategy(group)).remote(
+                    benchmark, allotment.cpus_per_rank, allotment.gpus_per_rank, self.pool
+                )
+                for group in groups
+            ]
+        )
+        for group in groups:
+            remove_placement_group(group)
+        return time.monotonic() - began
+
+
+def _start_and_give_back(benchmark: Benchmark, cpus_per_rank: float, gpus_per_rank: int, pool: ActorHandle) -> None:
+    """Begin a trial and leave it."""
+    process = open_trial(benchmark, cpus_per_rank, gpus_per_rank, pool)
+    process.start({}, 0)
+    process.close()
+
+
 @contextmanager
-def ray_cluster(devices: Devices) -> Iterator[None]:
+def ray_cluster(devices: Devices) -> Iterator[Cluster]:
     """A Ray of our own on loopback, shut down at the end; or the one this process is connected to already."""
     if ray.is_initialized():
-        yield
+        pool = RankPool.remote()  # type: ignore[attr-defined]  # added by ray.remote
+        try:
+            yield Cluster(pool)
+        finally:
+            ray.kill(pool)
         return
     workers_path = [str(PROJECT), *filter(None, [os.environ.get("PYTHONPATH")])]
     os.environ["PYTHONPATH"] = os.pathsep.join(workers_path)  # workers import hpo wherever the driver was started
@@ -135,17 +189,21 @@ def ray_cluster(devices: Devices) -> Iterator[None]:
             "that holds this machine (`ray status`)"
         ) from None
     try:
-        yield
+        yield Cluster(RankPool.remote())  # type: ignore[attr-defined]
     finally:
         ray.shutdown()
 
 
-def _fit(study: Study, plan: methods.Plan, allotment: Allotment, log: _StudyLog) -> str:
+def _fit(study: Study, plan: methods.Plan, allotment: Allotment, log: _StudyLog, pool: ActorHandle) -> str:
     """Let Tune run the study; returns why it did not reach its end, or an empty text."""
     searcher = plan.searcher
     search = searcher if isinstance(searcher, SearchAlgorithm) else SearchGenerator(searcher)
     trainable = tune.with_parameters(
-        TrialActor, study=study, cpus_per_rank=allotment.cpus_per_rank, gpus_per_rank=allotment.gpus_per_rank
+        TrialActor,
+        study=study,
+        cpus_per_rank=allotment.cpus_per_rank,
+        gpus_per_rank=allotment.gpus_per_rank,
+        pool=pool,
     )
     with tempfile.TemporaryDirectory(prefix="hpo-tune-") as folder:
         try:

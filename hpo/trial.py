@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ray import tune
+from ray.actor import ActorHandle
 
 from benchmarks.ranks import TrialProcess, open_trial
 from benchmarks.spec import Config
@@ -26,10 +27,10 @@ class TrialActor(tune.Trainable):
     _process: TrialProcess | None = None
     _started = False
 
-    def setup(self, config: Config, study: Study, cpus_per_rank: float, gpus_per_rank: int) -> None:
+    def setup(self, config: Config, study: Study, cpus_per_rank: float, gpus_per_rank: int, pool: ActorHandle) -> None:
         """Note what to do; the ranks start with the first step, since Tune waits for this before its next actor."""
         self._study, self._config = study, config
-        self._share = (cpus_per_rank, gpus_per_rank)
+        self._share = (cpus_per_rank, gpus_per_rank, pool)
         self._seconds = dict.fromkeys(PARTS, 0.0)
         self._last_mark = time.monotonic()
 
@@ -70,7 +71,7 @@ class TrialActor(tune.Trainable):
         self._mark("checkpoint")
 
     def cleanup(self) -> None:
-        """End the ranks with the actor."""
+        """The ranks stay warm for the next study."""
         if self._process is not None:
             self._process.close()
 

@@ -10,7 +10,7 @@ import pytest
 import ray
 
 from benchmarks.finetune import Session
-from benchmarks.ranks import Ranks
+from benchmarks.ranks import Ranks, find_places
 from benchmarks.spec import Benchmark
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("ray_of_two", "process_group")]
@@ -28,7 +28,7 @@ def closing() -> Iterator[list[Ranks]]:
 
 @pytest.mark.parametrize("stage", [0, 2, 3])
 def test_two_ranks_equal_one_at_the_same_global_batch(stage: int, small_nano: Maker, closing: list[Ranks]) -> None:
-    pair = Ranks(small_nano(stage=stage, ranks_per_trial=2), cpus_per_rank=1, gpus_per_rank=0)
+    pair = Ranks(small_nano(stage=stage, ranks_per_trial=2), find_places(2))
     closing.append(pair)
     pair.start({"learning_rate": 1e-3, "batch_size_per_device": 4}, 3)
     single = Session(small_nano(stage=stage))
@@ -42,7 +42,7 @@ def test_two_ranks_equal_one_at_the_same_global_batch(stage: int, small_nano: Ma
 
 
 def test_the_same_ranks_take_the_next_trial(small_nano: Maker, closing: list[Ranks]) -> None:
-    ranks = Ranks(small_nano(), cpus_per_rank=1, gpus_per_rank=0)
+    ranks = Ranks(small_nano(), find_places(1))
     closing.append(ranks)
     processes = ranks.process_ids()
     for rate in (1e-3, 1e-4):
@@ -52,7 +52,7 @@ def test_the_same_ranks_take_the_next_trial(small_nano: Maker, closing: list[Ran
 
 
 def test_a_killed_rank_raises_in_its_owner(small_nano: Maker, closing: list[Ranks]) -> None:
-    ranks = Ranks(small_nano(), cpus_per_rank=1, gpus_per_rank=0)
+    ranks = Ranks(small_nano(), find_places(1))
     closing.append(ranks)
     ranks.start({"learning_rate": 1e-3}, 0)
     os.kill(ranks.process_ids()[0], signal.SIGKILL)
