@@ -17,7 +17,7 @@ from rich.console import Console
 
 from benchmarks import spec
 from benchmarks.check import check
-from benchmarks.spec import BenchmarkError
+from benchmarks.spec import Benchmark, BenchmarkError
 
 LOG_WIDTH = 160
 
@@ -67,6 +67,7 @@ def make_parser(method: str | None = None) -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=_Parser)
     _add_run(commands, method)
+    _add_suite(commands)
     compare = commands.add_parser("compare", help="the studies of a benchmark side by side")
     compare.add_argument("--benchmark", default="nano", help="name or YAML path")
     compare.set_defaults(command=_compare, parser=compare)
@@ -100,17 +101,53 @@ def _add_run(commands: Any, method: str | None) -> None:
             )
 
 
+def _add_suite(commands: Any) -> None:
+    parser = commands.add_parser("suite", help="run several methods with several seeds")
+    parser.set_defaults(command=_suite, parser=parser)
+    methods_help = "comma list; arguments as asha:searcher=optuna, another budget as random:budget=24 (default: all)"
+    parser.add_argument("--methods", default="all", help=methods_help)
+    parser.add_argument("--seeds", default="0,1,2", help="comma list (default: 0,1,2)")
+    parser.add_argument("--benchmark", default="nano", help="name or YAML path (default: nano)")
+    parser.add_argument("--budget", type=int, default=12, help="full trainings of each study (default: 12)")
+    parser.add_argument("--space", default="", help="YAML file that replaces the search space")
+    parser.add_argument("--gpu-hours", default="", help="cap of each study in device-hours")
+    force_help = "true: run again what the store has finished already (default: false)"
+    parser.add_argument("--force", nargs="?", const="true", default="false", choices=["true", "false"], help=force_help)
+
+
+def _suite(parsed: argparse.Namespace) -> int:
+    from hpo import doctor, suite
+
+    doctor.require()
+    contestants = suite.parse_methods(parsed.methods, parsed.budget)
+    seeds = suite.parse_seeds(parsed.seeds)
+    benchmark = _load(parsed)
+    console, gpu_hours = _console(), _optional_float(parsed.gpu_hours)
+    given_as = suite.GivenBenchmark(benchmark, parsed.benchmark, parsed.space)
+    outcome = suite.run(contestants, given_as, seeds, gpu_hours, parsed.force == "true", console)
+    console.print(suite.summary(outcome))
+    _print_next(console, benchmark.name)
+    for study, reason in outcome.failures:
+        print(f"error: {study.name} did not reach its end ({reason})", file=sys.stderr)
+    return 1 if outcome.failures else 0
+
+
+def _load(parsed: argparse.Namespace) -> Benchmark:
+    """The benchmark that was asked for, its files checked."""
+    benchmark = spec.load(parsed.benchmark, Path(parsed.space) if parsed.space else None)
+    check(benchmark)
+    return benchmark
+
+
 def _run(parsed: argparse.Namespace) -> int:
     from hpo import doctor, methods
-    from hpo.study import Study
 
     doctor.require()
     methods.get(parsed.method)
-    benchmark = spec.load(parsed.benchmark, Path(parsed.space) if parsed.space else None)
-    check(benchmark)
+    benchmark = _load(parsed)
     given = {key.removeprefix("method."): value for key, value in vars(parsed).items() if key.startswith("method.")}
-    arguments = methods.get(parsed.method).parse(given).model_dump()
-    study = Study(parsed.method, benchmark, parsed.seed, parsed.budget, _optional_float(parsed.gpu_hours), arguments)
+    gpu_hours = _optional_float(parsed.gpu_hours)
+    study = methods.get(parsed.method).study(benchmark, parsed.seed, parsed.budget, gpu_hours, given)
     from hpo import runner
 
     console = _console()

@@ -9,15 +9,13 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 
-from mlflow import MlflowClient, get_tracking_uri
-from mlflow.entities import Run, ViewType
+from mlflow import get_tracking_uri
+from mlflow.entities import Run
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from benchmarks.spec import BenchmarkError
-from hpo import store
-
-PAGE = 1000
+from hpo.history import stored_runs
 
 
 @dataclass(frozen=True)
@@ -25,10 +23,11 @@ class StoredStudy:
     """A finished study as MLflow has it.
 
     Attributes:
-        method: name of the method.
+        method: name of the method, with the arguments that set it apart from its defaults.
         seed: its seed.
         budget: full trainings it might spend.
         accelerator: what its device-hours are hours of.
+        fingerprint: see `Study.fingerprint`.
         metrics: the parent run's.
         outcomes: number of trials by outcome.
     """
@@ -37,22 +36,18 @@ class StoredStudy:
     seed: int
     budget: int
     accelerator: str
+    fingerprint: str
     metrics: dict[str, float]
     outcomes: dict[str, int]
 
 
-def read_studies(benchmark: str) -> list[StoredStudy]:
-    """All finished studies of a benchmark, by method and seed.
+def finished_studies(benchmark: str) -> list[StoredStudy]:
+    """All finished studies of a benchmark, by method, budget and seed; none where nothing is stored.
 
     Raises:
-        BenchmarkError: there is none, or the store cannot be used.
+        BenchmarkError: the store cannot be used.
     """
-    runs = []
-    if store.exists():
-        with store.readable_errors():
-            client = MlflowClient()
-            experiment = client.get_experiment_by_name(benchmark)
-            runs = _all_runs(client, str(experiment.experiment_id)) if experiment else []
+    runs = stored_runs(benchmark)
     children = Counter(
         (run.data.tags.get("mlflow.parentRunId", ""), run.data.tags.get("hpo.outcome", "running"))
         for run in runs
@@ -63,34 +58,32 @@ def read_studies(benchmark: str) -> list[StoredStudy]:
         for run in runs
         if run.data.tags.get("hpo.kind") == "study" and run.info.status == "FINISHED"
     ]
+    return sorted(studies, key=lambda s: (s.method, s.budget, s.seed))
+
+
+def read_studies(benchmark: str) -> list[StoredStudy]:
+    """As `finished_studies`, for those who need some.
+
+    Raises:
+        BenchmarkError: there is none, or the store cannot be used.
+    """
+    studies = finished_studies(benchmark)
     if not studies:
         raise BenchmarkError(
             f"no finished study of {benchmark} in {get_tracking_uri()}; run one first: "
             f"python -m hpo run random --benchmark {benchmark}"
         )
-    return sorted(studies, key=lambda s: (s.method, s.seed, s.budget))
-
-
-def _all_runs(client: MlflowClient, experiment_id: str) -> list[Run]:
-    runs: list[Run] = []
-    token = None
-    while True:
-        page = client.search_runs(
-            [experiment_id], run_view_type=ViewType.ACTIVE_ONLY, max_results=PAGE, page_token=token
-        )
-        runs += page
-        token = page.token
-        if not token:
-            return runs
+    return studies
 
 
 def _stored(run: Run, outcomes: dict[str, int]) -> StoredStudy:
     tags = run.data.tags
     return StoredStudy(
-        tags["hpo.method"],
+        " ".join(filter(None, [tags["hpo.method"], tags.get("hpo.variant")])),
         int(tags["hpo.seed"]),
         int(tags["hpo.budget"]),
         tags["hpo.accelerator"],
+        tags.get("hpo.fingerprint", ""),
         dict(run.data.metrics),
         outcomes,
     )

@@ -15,6 +15,14 @@ COMMON = {
     "space": ("string", '""'),
     "gpu_hours": ("string", '""'),
 }
+SUITE = {
+    "methods": ("string", "all"),
+    "seeds": ("string", '"0,1,2"'),
+    **{name: COMMON[name] for name in ("benchmark", "budget", "space", "gpu_hours")},
+    "force": ("string", '"false"'),
+}
+SMALL = {"methods": ("string", '"random,asha,bohb,pbt"'), "seeds": ("string", '"0"'), "budget": ("string", "4")}
+"""What `mlflow run .` runs: minutes on two cores."""
 HEADER = """\
 # Made by `python -m hpo mlproject`; one entry a method. Change hpo/methods/, not this file.
 name: hpo-llm-finetuning
@@ -27,7 +35,9 @@ entry_points:
 
 def text() -> str:
     """The whole file."""
-    entries = [_method_entry(methods.get(name)) for name in methods.names()]
+    entries = [_entry("main", {**SUITE, **SMALL}, "python -m hpo suite")]
+    entries += [_method_entry(methods.get(name)) for name in methods.names()]
+    entries.append(_entry("suite", SUITE, "python -m hpo suite"))
     entries.append(_entry("compare", {"benchmark": COMMON["benchmark"]}, "python -m hpo compare"))
     return HEADER + "\n".join(entries)
 

@@ -35,9 +35,13 @@ class Progress:
         budget: units spent.
         ledger: device time.
         console: where to print.
+        heading: put before the facts, e.g. the place of the study in a suite.
     """
 
-    def __init__(self, study: Study, results: Results, budget: Budget, ledger: Ledger, console: Console) -> None:
+    def __init__(
+        self, study: Study, results: Results, budget: Budget, ledger: Ledger, console: Console, heading: str = ""
+    ) -> None:
+        self._heading = [heading] if heading else []
         self._study, self._results, self._budget, self._ledger, self._console = study, results, budget, ledger, console
         self._live = Live(console=console, auto_refresh=False, transient=True) if console.is_terminal else None
         self._last_shown, self._ended = time.monotonic(), 0
@@ -70,6 +74,7 @@ class Progress:
     def _facts(self, now: float) -> list[str]:
         states = ", ".join(f"{number} {name}" for name, number in counts(self._results.rows).items()) or "starting"
         return [
+            *self._heading,
             f"[{clock(now)}] {self._study.name}: {self._budget.spent}/{self._budget.units} units",
             f"left {self._time_left(now)}",
             f"best {describe_incumbent(self._study, self._results)}",

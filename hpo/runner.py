@@ -65,6 +65,8 @@ class Finished:
         run_id: its run in MLflow.
         results: its trials.
         shares: its ledger.
+        accelerator: what its device-hours are hours of.
+        best: the content of `best_config.json`; None without a sound trial.
         reached_end: whether it ended by budget or by running out of proposals, not by an interruption.
         reason: why it did not reach its end.
     """
@@ -72,18 +74,39 @@ class Finished:
     run_id: str
     results: Results
     shares: Shares
+    accelerator: str
+    best: dict[str, Any] | None
     reached_end: bool
     reason: str = ""
 
 
-def run(study: Study, command: str, console: Console, cluster: Cluster | None = None) -> Finished:
-    """Run one study and store it.
+def run(study: Study, command: str, console: Console) -> Finished:
+    """Run one study on a Ray of its own, store it and report it.
 
     Args:
         study: what to run.
         command: the command that reproduces it, for the record.
         console: where the live view and the report go.
+
+    Raises:
+        BenchmarkError: something the user gave cannot be used; nothing has been started.
+    """
+    finished = execute(study, command, console)
+    print_report(console, study, finished.results, finished.shares, finished.accelerator, finished.best)
+    return finished
+
+
+def execute(
+    study: Study, command: str, console: Console, cluster: Cluster | None = None, heading: str = ""
+) -> Finished:
+    """Run one study and store it.
+
+    Args:
+        study: what to run.
+        command: the command that reproduces it, for the record.
+        console: where the live view goes.
         cluster: where to run it; by default a Ray of its own, ended with the study.
+        heading: put before the live view's facts.
 
     Raises:
         BenchmarkError: something the user gave cannot be used; nothing has been started.
@@ -93,19 +116,18 @@ def run(study: Study, command: str, console: Console, cluster: Cluster | None = 
     allotment = allot(devices, study.benchmark.ranks_per_trial, plan.concurrency)
     tracker = Tracker(study, devices.accelerator, command)
     with _abandoning(tracker), nullcontext(cluster) if cluster else ray_cluster(devices) as where:
-        log = _StudyLog(study, plan, tracker, allotment, console)
+        log = _StudyLog(study, plan, tracker, allotment, console, heading)
         with log.signals, log.progress:
             reason = _fit(study, plan, allotment, log, where.pool)
         shares, wall_seconds = log.close()
         where.reclaim()
-    incumbent = log.results.incumbent()
     try:
         log.store(shares, wall_seconds, devices.gpu_name is not None, reason)
     except BenchmarkError as error:  # the results are shown all the same
         reason = str(error)
+    incumbent = log.results.incumbent()
     best = tracker.best_config(incumbent) if incumbent else None
-    print_report(console, study, log.results, shares, devices.accelerator, best)
-    return Finished(tracker.run_id, log.results, shares, not reason, reason)
+    return Finished(tracker.run_id, log.results, shares, devices.accelerator, best, not reason, reason)
 
 
 @contextmanager
@@ -276,7 +298,13 @@ class _StudyLog(tune.Callback):
     """Receives Tune's events and keeps results, ledger, MLflow and the live view in step."""
 
     def __init__(
-        self, study: Study, plan: methods.Plan, tracker: Tracker, allotment: Allotment, console: Console
+        self,
+        study: Study,
+        plan: methods.Plan,
+        tracker: Tracker,
+        allotment: Allotment,
+        console: Console,
+        heading: str,
     ) -> None:
         self._tracker, self._max_units = tracker, study.max_units
         population = plan.scheduler if isinstance(plan.scheduler, PopulationScheduler) else None
@@ -288,7 +316,7 @@ class _StudyLog(tune.Callback):
             population.on_exploit = self.results.exploit
         self.checkpoints = Checkpoints()
         self.signals = _GracefulSignals(self.budget)
-        self.progress = Progress(study, self.results, self.budget, self.ledger, console)
+        self.progress = Progress(study, self.results, self.budget, self.ledger, console, heading)
         self._began = time.monotonic()
 
     def _now(self) -> float:

@@ -29,7 +29,8 @@ class Study:
         seed: drives searcher, scheduler, model initialisation, dropout and data order.
         budget: full trainings that may be spent, at least 1.
         gpu_hours: optional cap in device-hours.
-        arguments: the method's own arguments, as given.
+        arguments: the method's own arguments.
+        variant: the arguments that are not left at their defaults, for people: "searcher=optuna".
     """
 
     method: str
@@ -38,6 +39,7 @@ class Study:
     budget: int = 12
     gpu_hours: float | None = None
     arguments: Mapping[str, Any] = field(default_factory=dict)
+    variant: str = ""
 
     def __post_init__(self) -> None:
         if self.budget < 1:
@@ -59,8 +61,8 @@ class Study:
 
     @property
     def name(self) -> str:
-        """Short name for people, e.g. "asha seed 0"."""
-        return f"{self.method} seed {self.seed}"
+        """Short name for people, e.g. "asha searcher=optuna seed 0"."""
+        return " ".join(filter(None, [self.method, self.variant, f"seed {self.seed}"]))
 
     def fingerprint(self, benchmark_digest: str) -> str:
         """A checksum of everything that was asked for: studies that share it would repeat each other.

@@ -105,6 +105,7 @@ class Tracker:
         tags = {
             "hpo.kind": "study",
             "hpo.method": study.method,
+            "hpo.variant": study.variant,
             "hpo.benchmark": study.benchmark.name,
             "hpo.seed": study.seed,
             "hpo.budget": study.budget,

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,7 +22,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import SearchAlgorithm, Searcher
 
-from benchmarks.spec import BenchmarkError
+from benchmarks.spec import Benchmark, BenchmarkError
 from hpo.budget import Admission, Budget, BudgetedScheduler, PerTrial
 from hpo.study import Study
 
@@ -88,6 +88,25 @@ class Method:
             BenchmarkError: an argument that is unknown or out of range, or a study the method cannot run.
         """
         return self.plan(study, self.parse(study.arguments))
+
+    def study(
+        self, benchmark: Benchmark, seed: int, budget: int, gpu_hours: float | None, given: Mapping[str, Any]
+    ) -> Study:
+        """A study of this method.
+
+        Args:
+            benchmark: what is tuned.
+            seed: see `Study`.
+            budget: see `Study`.
+            gpu_hours: see `Study`.
+            given: its own arguments, as texts or values; the others keep their defaults.
+
+        Raises:
+            BenchmarkError: an argument that is unknown or out of range.
+        """
+        arguments, defaults = self.parse(given).model_dump(), self.arguments().model_dump()
+        variant = " ".join(f"{key}={value}" for key, value in arguments.items() if value != defaults[key])
+        return Study(self.name, benchmark, seed, budget, gpu_hours, arguments, variant)
 
     def parse(self, given: Any) -> MethodArguments:
         """Checked arguments from plain values, texts included.

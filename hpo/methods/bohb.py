@@ -107,7 +107,8 @@ class BohbSearch(TuneBOHB):
         self._counted: set[tuple[str, int]] = set()
         logging.getLogger("hpbandster").setLevel(logging.ERROR)
         space = to_configspace(study.benchmark.space)
-        super().__init__(space, settings, metric=OBJECTIVE, mode=study.benchmark.mode, seed=study.seed)
+        with _quiet():
+            super().__init__(space, settings, metric=OBJECTIVE, mode=study.benchmark.mode, seed=study.seed)
 
     def suggest(self, trial_id: str) -> Config | None:
         """As `Searcher`."""
@@ -151,7 +152,7 @@ def _plain(domain: Domain, value: Any) -> Scalar:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Silence statsmodels, which warns where all good results share one category, which BOHB expects."""
+    """Silence statsmodels, which warns where all good results share one category, and HpBandSter's old calls."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield

@@ -33,7 +33,6 @@ from pydantic import Field
 from ray.tune.experiment import Trial
 from ray.tune.schedulers.pb2 import PB2
 from ray.tune.search import BasicVariantGenerator
-from sklearn.exceptions import ConvergenceWarning
 
 from benchmarks.spec import BenchmarkError, Choice, Config, Integer, LogUniform, Uniform
 from hpo.budget import PerTrial
@@ -103,7 +102,7 @@ class Pb2Scheduler(PopulationScheduler, PB2):
     def _get_new_config(self, trial: Trial, trial_to_clone: Trial) -> tuple[Config, dict[str, Any]]:
         member, donor = _InUnitCube(trial, self._ranges), _InUnitCube(trial_to_clone, self._ranges)
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ConvergenceWarning)  # a kernel's parameter at its bound; Ray fits anyway
+            warnings.simplefilter("ignore")  # a kernel's parameter at its bound; options that SciPy renames
             proposed, operations = super()._get_new_config(member, donor)
         if proposed == donor.config:  # the model has no data yet
             values = {name: sampler.sample() for name, sampler in to_tune(dict(self._ranges)).items()}
