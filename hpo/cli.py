@@ -71,8 +71,10 @@ def make_parser(method: str | None = None) -> argparse.ArgumentParser:
     compare = commands.add_parser("compare", help="the studies of a benchmark side by side")
     compare.add_argument("--benchmark", default="nano", help="name or YAML path")
     compare.set_defaults(command=_compare, parser=compare)
+    pages = commands.add_parser("methods", help="list the methods, or print the page of one")
+    pages.add_argument("name", nargs="?", help="a method")
+    pages.set_defaults(command=_methods, parser=pages)
     for name, command, text in (
-        ("methods", _methods, "list the methods"),
         ("benchmarks", _benchmarks, "list the benchmarks"),
         ("doctor", _doctor, "what this machine has and lacks"),
         ("mlproject", _mlproject, "print the MLproject file"),
@@ -203,6 +205,9 @@ def _compare(parsed: argparse.Namespace) -> int:
 def _methods(parsed: argparse.Namespace) -> int:
     from hpo import methods
 
+    if parsed.name is not None:
+        print(methods.get(parsed.name).page)
+        return 0
     for name in methods.names():
         print(f"{name:10} {methods.get(name).summary}")
     return 0

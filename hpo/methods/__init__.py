@@ -71,15 +71,20 @@ class Method:
 
     Attributes:
         name: the module's name.
-        summary: the first line of the module's docstring.
+        page: the module's docstring.
         arguments: the model of its arguments.
         plan: makes a `Plan`.
     """
 
     name: str
-    summary: str
+    page: str
     arguments: type[MethodArguments]
     plan: Callable[[Study, Any], Plan]
+
+    @property
+    def summary(self) -> str:
+        """The page's first line."""
+        return self.page.splitlines()[0]
 
     def make_plan(self, study: Study) -> Plan:
         """The plan for a study.
@@ -140,5 +145,4 @@ def get(name: str) -> Method:
     if name not in names():
         raise BenchmarkError(f"no method named {name!r}; choose one of {', '.join(names())}")
     module = importlib.import_module(f"{__name__}.{name}")
-    summary = (module.__doc__ or "").strip().splitlines()[0]
-    return Method(name, summary, module.Arguments, module.plan)
+    return Method(name, (module.__doc__ or "").strip(), module.Arguments, module.plan)

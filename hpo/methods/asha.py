@@ -9,13 +9,16 @@ waits for another.
 What it does not: resume a stopped trial. The paper promotes the best of a rung whenever a worker is free;
 Ray's scheduler decides once, when a trial reaches the rung, so early arrivals, compared with few, are
 promoted too easily. It does not choose configurations either: `searcher` does, at random as in the paper, or
-by TPE over the trials so far, which are ranked by resource reached first and metric second.
+by TPE over the trials so far, which are ranked by resource reached first and metric second. TPE begins after
+20 (HyperOpt) or 10 (Optuna) trials have ended.
 
 Arguments and the paper's symbols: `reduction_factor` is eta, `grace_units` is r (minimum resource); R, the
 maximum resource, is the benchmark's `max_units`; s (minimum early-stopping rate) is 0.
 
 When to use it: when a third or less of a training already ranks configurations roughly. Where rankings cross
 late, it discards slow starters.
+
+Logged metrics: as for every method; the units of a stopped trial are the rung at which it was stopped.
 
 Cost: most trials end after `grace_units`, so a budget of full trainings buys several times as many trials.
 """

@@ -4,11 +4,13 @@ What it does: trains `default` of the benchmark `repeats` times at the full reso
 model initialisation, dropout and data order, derived from the study's seed.
 What it does not: search. It spends `repeats` full trainings of the budget, not all of it.
 
+Arguments and the paper's symbols: `repeats` is the number of seeds.
+
 When to use it: always, once. A method has to beat it to be worth anything, and the spread over its seeds is the
 noise that differences between configurations have to exceed (Bouthillier et al. 2021,
 https://arxiv.org/abs/2103.03098).
 
-Logged metrics: as for every method; each trial's parameter `seed` is the seed it trained with.
+Logged metrics: as for every method; each trial's tag `hpo.seed` is the seed it trained with.
 
 Cost: one full training a repeat.
 """

@@ -4,9 +4,14 @@ What it does: runs the benchmark's `grid`, each point at the full resource, in t
 What it does not: learn from results, stop bad trials, look between its values, or depend on the seed except
 through training. A budget below the size of the grid leaves the last points out.
 
+Arguments and the paper's symbols: none but `concurrency`, which stands for how people run grids: 1 is one after
+the other.
+
 When to use it: as the baseline that people know. Random search covers each axis better at the same cost
 wherever some hyperparameters matter more than others (Bergstra and Bengio 2012,
 https://jmlr.org/papers/v13/bergstra12a.html).
+
+Logged metrics: as for every method.
 
 Cost: one full training a point.
 """

@@ -6,7 +6,11 @@ https://jmlr.org/papers/v13/bergstra12a.html.
 What it does: draws each trial's configuration from the space, seeded, and trains it at the full resource.
 What it does not: learn from results or stop bad trials.
 
+Arguments and the paper's symbols: none; the paper's S, the number of trials, is the budget.
+
 When to use it: as the yardstick. A method that does not beat it at the same cost is not worth its complexity.
+
+Logged metrics: as for every method.
 
 Cost: one full training a trial; as many trials as the budget, more where some diverge.
 """
