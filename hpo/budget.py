@@ -18,6 +18,10 @@ from ray.tune.experiment import Trial
 from ray.tune.schedulers import TrialScheduler
 from ray.tune.search import SearchAlgorithm
 
+from benchmarks.spec import first_line
+
+INTERRUPTED = "interrupted"
+
 
 class Budget:
     """Units spent and reserved, by account: a trial, or the group of trials that share a reservation.
@@ -28,7 +32,7 @@ class Budget:
     """
 
     def __init__(self, units: int, deadline_seconds: float | None = None) -> None:
-        self.units, self.spent, self.revoked = units, 0, False
+        self.units, self.spent, self.revoked_because = units, 0, ""
         self._reserved: dict[str, int] = {}
         self._began, self._deadline_seconds = time.monotonic(), deadline_seconds
 
@@ -36,6 +40,11 @@ class Budget:
     def free(self) -> int:
         """Units neither spent nor reserved."""
         return self.units - self.spent - sum(self._reserved.values())
+
+    @property
+    def revoked(self) -> bool:
+        """Whether the study is to end at once."""
+        return bool(self.revoked_because)
 
     @property
     def is_closed(self) -> bool:
@@ -64,9 +73,9 @@ class Budget:
         """What an account has not spent is free again."""
         self._reserved.pop(account, None)
 
-    def revoke(self) -> None:
-        """The study is interrupted: every trial is to end now, within its unit."""
-        self.revoked = True
+    def revoke(self, reason: str = INTERRUPTED) -> None:
+        """The study is to end: every trial now, within its unit. The first reason stands."""
+        self.revoked_because = self.revoked_because or reason
 
     def _is_late(self) -> bool:
         return self._deadline_seconds is not None and time.monotonic() - self._began >= self._deadline_seconds
@@ -142,6 +151,10 @@ class BudgetedScheduler(TrialScheduler):
         self._cost = None if self._budget.is_closed else self._admission.admit(self._budget.free)
         return self._cost is not None
 
+    def fail(self, error: Exception) -> None:
+        """A searcher or scheduler raised: end the study with all it has found."""
+        self._budget.revoke(f"{type(error).__name__}: {first_line(error)}")
+
     def end_trial(self, trial_id: str) -> None:
         """A trial ended, in whatever way."""
         account = self._accounts.pop(trial_id, None)
@@ -169,7 +182,11 @@ class BudgetedScheduler(TrialScheduler):
         """Called once for every unit."""
         account = self._accounts[trial.trial_id]
         self._budget.spend(account)
-        decision = str(self._inner.on_trial_result(tune_controller, trial, result))
+        try:
+            decision = str(self._inner.on_trial_result(tune_controller, trial, result))
+        except Exception as error:  # Tune would drop this result on the way out
+            self.fail(error)
+            return str(TrialScheduler.STOP)
         if result["units"] >= self._max_units or (result["diverged"] and not self._admission.replaces_diverged):
             return str(TrialScheduler.STOP)
         if decision == TrialScheduler.CONTINUE and not self._budget.grants_unit(account):
@@ -179,7 +196,7 @@ class BudgetedScheduler(TrialScheduler):
 
     def choose_trial_to_run(self, tune_controller: Any) -> Trial | None:
         """The inner scheduler's choice, if it is granted a unit."""
-        while trial := self._inner.choose_trial_to_run(tune_controller):
+        while trial := self._choose(tune_controller):
             if self._budget.grants_unit(self._accounts[trial.trial_id]):
                 return trial
             self._end_by_budget(tune_controller, trial)
@@ -187,6 +204,13 @@ class BudgetedScheduler(TrialScheduler):
             for trial in [t for t in tune_controller.get_live_trials() if t.status == Trial.PAUSED]:
                 self._end_by_budget(tune_controller, trial)
         return None
+
+    def _choose(self, tune_controller: Any) -> Trial | None:
+        try:
+            return self._inner.choose_trial_to_run(tune_controller)
+        except Exception as error:
+            self.fail(error)
+            return None
 
     def _end_by_budget(self, tune_controller: Any, trial: Trial) -> None:
         self.ended_by_budget.add(trial.trial_id)
@@ -272,24 +296,36 @@ class BudgetedSearch(SearchAlgorithm):
         """The next trial, or None while there is no room for one."""
         if not self._scheduler.admits_trial():
             return None
-        trial = self._inner.next_trial()
+        try:
+            trial = self._inner.next_trial()
+        except Exception as error:
+            self._scheduler.fail(error)
+            return None
         if trial is not None:
             self._live.add(trial.trial_id)
         return trial
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         """As `SearchAlgorithm`."""
-        self._inner.on_trial_result(trial_id, result)
+        try:
+            self._inner.on_trial_result(trial_id, result)
+        except Exception as error:
+            self._scheduler.fail(error)
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """As `SearchAlgorithm`; Tune calls it for every trial that ends, in whatever way."""
         self._live.discard(trial_id)
         self._scheduler.end_trial(trial_id)
-        self._inner.on_trial_complete(trial_id, result=result, error=error)
+        try:
+            self._inner.on_trial_complete(trial_id, result=result, error=error)
+        except Exception as fault:
+            self._scheduler.fail(fault)
 
     def is_finished(self) -> bool:
         """Whether no further trial will come; not while one lives, since its end may leave room for another.
 
         Tune also ends warm actors as soon as this is true, and paused trials would need new ones.
         """
+        if self._finished:  # set by Tune when the study is to end at once
+            return True
         return not self._live and (bool(self._inner.is_finished()) or not self._scheduler.admits_trial())

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import time
+from dataclasses import dataclass
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
@@ -26,6 +27,21 @@ LINE_SECONDS, QUIET_SECONDS = 5.0, 30.0
 REDRAW_SECONDS = 0.5
 
 
+@dataclass(frozen=True)
+class Place:
+    """A study's place in a suite.
+
+    Attributes:
+        number: counted from 1.
+        studies: how many there are.
+        units_after: units that the studies after it may spend.
+    """
+
+    number: int
+    studies: int
+    units_after: int
+
+
 class Progress:
     """The live view of a study.
 
@@ -35,13 +51,19 @@ class Progress:
         budget: units spent.
         ledger: device time.
         console: where to print.
-        heading: put before the facts, e.g. the place of the study in a suite.
+        place: the place of the study in a suite.
     """
 
     def __init__(
-        self, study: Study, results: Results, budget: Budget, ledger: Ledger, console: Console, heading: str = ""
+        self,
+        study: Study,
+        results: Results,
+        budget: Budget,
+        ledger: Ledger,
+        console: Console,
+        place: Place | None = None,
     ) -> None:
-        self._heading = [heading] if heading else []
+        self._place = place
         self._study, self._results, self._budget, self._ledger, self._console = study, results, budget, ledger, console
         self._live = Live(console=console, auto_refresh=False, transient=True) if console.is_terminal else None
         self._last_shown, self._ended = time.monotonic(), 0
@@ -74,7 +96,7 @@ class Progress:
     def _facts(self, now: float) -> list[str]:
         states = ", ".join(f"{number} {name}" for name, number in counts(self._results.rows).items()) or "starting"
         return [
-            *self._heading,
+            *([f"study {self._place.number} of {self._place.studies}"] if self._place else []),
             f"[{clock(now)}] {self._study.name}: {self._budget.spent}/{self._budget.units} units",
             f"left {self._time_left(now)}",
             f"best {describe_incumbent(self._study, self._results)}",
@@ -85,7 +107,11 @@ class Progress:
     def _time_left(self, now: float) -> str:
         if not self._budget.spent:
             return "?"
-        return f"about {clock(now / self._budget.spent * (self._budget.units - self._budget.spent))}"
+        seconds_per_unit, units = now / self._budget.spent, self._budget.units - self._budget.spent
+        text = f"about {clock(seconds_per_unit * units)}"
+        if self._place and self._place.units_after:
+            text += f", {clock(seconds_per_unit * (units + self._place.units_after))} for all studies"
+        return text
 
 
 def describe_incumbent(study: Study, results: Results) -> str:

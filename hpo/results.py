@@ -126,12 +126,12 @@ class Results:
         row.ended_seconds, row.outcome, row.reason = now, "failed", reason
         return row
 
-    def interrupt_running(self, now: float) -> list[TrialRow]:
+    def interrupt_running(self, now: float, reason: str = "") -> list[TrialRow]:
         """The study ends early: what still runs is interrupted."""
         running = [row for row in self._rows.values() if row.outcome == "running"]
         for row in running:
             row.ended_seconds, row.outcome = now, "interrupted"
-            row.reason = f"the study was interrupted at unit {row.units}"
+            row.reason = f"the study ended at unit {row.units}" + f": {reason}" * bool(reason)
         return running
 
     def incumbent(self) -> TrialRow | None:

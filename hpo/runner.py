@@ -39,12 +39,12 @@ from benchmarks.pool import RankPool
 from benchmarks.ranks import open_trial
 from benchmarks.spec import Benchmark, BenchmarkError, first_line
 from hpo import methods
-from hpo.budget import Budget, BudgetedSearch, Interruption
+from hpo.budget import INTERRUPTED, Budget, BudgetedSearch, Interruption
 from hpo.checkpoints import Checkpoints
 from hpo.devices import Allotment, Devices, allot, detect
 from hpo.ledger import Ledger, Shares
 from hpo.population import PopulationScheduler
-from hpo.progress import Progress, print_report
+from hpo.progress import Place, Progress, print_report
 from hpo.results import Results
 from hpo.study import Study
 from hpo.tracking import Tracker
@@ -52,7 +52,6 @@ from hpo.trial import PARTS, TrialActor
 
 PROJECT = Path(__file__).parent.parent
 MAX_RETRIES = 1
-INTERRUPTED = "interrupted"
 GRACEFUL_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)  # SLURM: --signal=B:USR1@180
 OBJECT_STORE_BYTES = 200 * 2**20
 
@@ -97,7 +96,7 @@ def run(study: Study, command: str, console: Console) -> Finished:
 
 
 def execute(
-    study: Study, command: str, console: Console, cluster: Cluster | None = None, heading: str = ""
+    study: Study, command: str, console: Console, cluster: Cluster | None = None, place: Place | None = None
 ) -> Finished:
     """Run one study and store it.
 
@@ -106,7 +105,7 @@ def execute(
         command: the command that reproduces it, for the record.
         console: where the live view goes.
         cluster: where to run it; by default a Ray of its own, ended with the study.
-        heading: put before the live view's facts.
+        place: its place in a suite, for the live view.
 
     Raises:
         BenchmarkError: something the user gave cannot be used; nothing has been started.
@@ -116,7 +115,7 @@ def execute(
     allotment = allot(devices, study.benchmark.ranks_per_trial, plan.concurrency)
     tracker = Tracker(study, devices.accelerator, command)
     with _abandoning(tracker), nullcontext(cluster) if cluster else ray_cluster(devices) as where:
-        log = _StudyLog(study, plan, tracker, allotment, console, heading)
+        log = _StudyLog(study, plan, tracker, allotment, console, place)
         with log.signals, log.progress:
             reason = _fit(study, plan, allotment, log, where.pool)
         shares, wall_seconds = log.close()
@@ -248,7 +247,8 @@ def _fit(study: Study, plan: methods.Plan, allotment: Allotment, log: _StudyLog,
             return INTERRUPTED
         except Exception as error:  # a searcher or scheduler that raises must not cost the results so far
             return _reason(error, study.method)
-    return INTERRUPTED if log.budget.revoked else ""
+    because = log.budget.revoked_because
+    return because if because in ("", INTERRUPTED) else f"{study.method} raised {because}"
 
 
 def _reason(error: Exception, method: str) -> str:
@@ -304,7 +304,7 @@ class _StudyLog(tune.Callback):
         tracker: Tracker,
         allotment: Allotment,
         console: Console,
-        heading: str,
+        place: Place | None,
     ) -> None:
         self._tracker, self._max_units = tracker, study.max_units
         population = plan.scheduler if isinstance(plan.scheduler, PopulationScheduler) else None
@@ -316,7 +316,7 @@ class _StudyLog(tune.Callback):
             population.on_exploit = self.results.exploit
         self.checkpoints = Checkpoints()
         self.signals = _GracefulSignals(self.budget)
-        self.progress = Progress(study, self.results, self.budget, self.ledger, console, heading)
+        self.progress = Progress(study, self.results, self.budget, self.ledger, console, place)
         self._began = time.monotonic()
 
     def _now(self) -> float:
@@ -386,7 +386,7 @@ class _StudyLog(tune.Callback):
     def close(self) -> tuple[Shares, float]:
         """Close what is open; returns the ledger and how long the study took, in seconds."""
         wall_seconds = self._now()
-        for row in self.results.interrupt_running(wall_seconds):
+        for row in self.results.interrupt_running(wall_seconds, self.budget.revoked_because):
             self._tracker.end_trial(row)
         return self.ledger.shares(wall_seconds), wall_seconds
 

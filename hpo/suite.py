@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import shlex
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from statistics import fmean
@@ -20,10 +19,11 @@ from rich.table import Table
 from benchmarks.identity import digest
 from benchmarks.spec import Benchmark, BenchmarkError, first_line
 from hpo import methods
+from hpo.budget import INTERRUPTED
 from hpo.compare import StoredStudy, finished_studies
 from hpo.devices import detect
-from hpo.progress import clock, describe_incumbent
-from hpo.runner import INTERRUPTED, Cluster, Finished, execute, ray_cluster
+from hpo.progress import Place, clock, describe_incumbent
+from hpo.runner import Cluster, Finished, execute, ray_cluster
 from hpo.study import Study
 
 ALL = "all"
@@ -184,17 +184,12 @@ def stored(studies: Sequence[Study]) -> list[StoredStudy | None]:
 
 
 def _run_due(due: Sequence[tuple[Study, str]], outcome: Outcome, console: Console) -> None:
-    devices, began, units_done = detect(), time.monotonic(), 0
-    units = sum(study.budget_units for study, _ in due)
+    devices = detect()
     with ray_cluster(devices) as cluster:
         outcome.warm_up_seconds = _warm_up(cluster, due[0][0].benchmark, console)
         for number, (study, command) in enumerate(due, 1):
-            heading = f"study {number} of {len(due)}"
-            if units_done:
-                left = (time.monotonic() - began) / units_done * (units - units_done)
-                heading += f", about {clock(left)} left in all"
-            reason = _run_one(study, command, cluster, heading, console)
-            units_done += study.budget_units
+            place = Place(number, len(due), sum(later.budget_units for later, _ in due[number:]))
+            reason = _run_one(study, command, cluster, place, console)
             if reason:
                 outcome.failures.append((study, reason))
             if reason == INTERRUPTED:
@@ -210,10 +205,10 @@ def _warm_up(cluster: Cluster, benchmark: Benchmark, console: Console) -> float:
     return seconds
 
 
-def _run_one(study: Study, command: str, cluster: Cluster, heading: str, console: Console) -> str:
+def _run_one(study: Study, command: str, cluster: Cluster, place: Place, console: Console) -> str:
     """Run a study and print its line; returns why it did not reach its end, or an empty text."""
     try:
-        finished = execute(study, command, console, cluster, heading)
+        finished = execute(study, command, console, cluster, place)
         line, reason = _line(study, finished), finished.reason
     except Exception as error:  # one study's failure does not end the suite
         reason = str(error) if isinstance(error, BenchmarkError) else f"{type(error).__name__}: {first_line(error)}"

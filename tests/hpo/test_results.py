@@ -87,7 +87,7 @@ class TestOutcome:
         results.add("a", CONFIG, now=0.0)
         results.report("a", result_of(study, 4, 1.0), 1.0)
         (row,) = results.interrupt_running(now=5.0)
-        assert (row.outcome, row.reason) == ("interrupted", "the study was interrupted at unit 4")
+        assert (row.outcome, row.reason) == ("interrupted", "the study ended at unit 4")
 
     def test_interrupting_leaves_ended_trials_alone(self, study: Study, results: Results) -> None:
         row = add_trial(results, study, "a", units=9, eval_loss=1.0)
