@@ -66,7 +66,7 @@ class Progress:
         self._place = place
         self._study, self._results, self._budget, self._ledger, self._console = study, results, budget, ledger, console
         self._live = Live(console=console, auto_refresh=False, transient=True) if console.is_terminal else None
-        self._last_shown, self._ended = time.monotonic(), 0
+        self._last_shown, self._ended, self._paused = time.monotonic(), 0, 0
 
     def __enter__(self) -> Progress:
         if self._live:
@@ -77,8 +77,14 @@ class Progress:
         if self._live:
             self._live.stop()
 
-    def show(self, now: float) -> None:
-        """Redraw, or print a line if one is due. `now`: seconds since the study began."""
+    def show(self, now: float, paused: int = 0) -> None:
+        """Redraw, or print a line if one is due.
+
+        Args:
+            now: seconds since the study began.
+            paused: how many of the running trials wait with a checkpoint.
+        """
+        self._paused = paused
         quiet = time.monotonic() - self._last_shown
         ended = sum(row.outcome != "running" for row in self._results.rows)
         if self._live and quiet >= REDRAW_SECONDS:
@@ -94,7 +100,11 @@ class Progress:
         self._last_shown, self._ended = time.monotonic(), ended
 
     def _facts(self, now: float) -> list[str]:
-        states = ", ".join(f"{number} {name}" for name, number in counts(self._results.rows).items()) or "starting"
+        outcomes = counts(self._results.rows)
+        live = outcomes.pop("running", 0)
+        paused = min(self._paused, live)
+        shown = {"running": live - paused, "paused": paused, **outcomes}
+        states = ", ".join(f"{number} {name}" for name, number in shown.items() if number) or "starting"
         return [
             *([f"study {self._place.number} of {self._place.studies}"] if self._place else []),
             f"[{clock(now)}] {self._study.name}: {self._budget.spent}/{self._budget.units} units",

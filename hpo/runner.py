@@ -381,7 +381,7 @@ class _StudyLog(tune.Callback):
 
     def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:
         """Tune's loop went round."""
-        self.progress.show(self._now())
+        self.progress.show(self._now(), sum(trial.status == Trial.PAUSED for trial in trials))
 
     def close(self) -> tuple[Shares, float]:
         """Close what is open; returns the ledger and how long the study took, in seconds."""

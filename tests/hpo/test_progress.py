@@ -27,17 +27,24 @@ def results_of(units: int) -> Results:
     return results
 
 
-def shown(results: Results, terminal: bool, monkeypatch: pytest.MonkeyPatch) -> str:
+def shown(
+    results: Results,
+    terminal: bool,
+    monkeypatch: pytest.MonkeyPatch,
+    place: progress.Place | None = None,
+    paused: int = 0,
+) -> str:
     """What one call of `show` prints at two seconds, nothing being held back."""
     monkeypatch.setattr(progress, "LINE_SECONDS", 0.0)
     monkeypatch.setattr(progress, "QUIET_SECONDS", 0.0)
     monkeypatch.setattr(progress, "REDRAW_SECONDS", 0.0)
     budget, ledger = Budget(STUDY.budget_units), Ledger(devices=1, devices_per_trial=1)
-    budget.add_unit("a")
+    budget.spend("a")
     ledger.report("a", {"train": 1.0}, now=2.0)
     out = io.StringIO()
-    with Progress(STUDY, results, budget, ledger, Console(file=out, force_terminal=terminal, width=100)) as view:
-        view.show(now=2.0)
+    console = Console(file=out, force_terminal=terminal, width=100)
+    with Progress(STUDY, results, budget, ledger, console, place) as view:
+        view.show(2.0, paused)
         return out.getvalue()
 
 
@@ -46,6 +53,15 @@ def test_a_log_file_gets_one_whole_line_without_control_characters(monkeypatch: 
         "[0:02] asha seed 1: 1/18 units | left about 0:34 | best eval_loss 0.5000 EM 0.600 (trial 0, unit 3 of 9) | "
         "trials: 1 running | useful 50% of device time\n"
     )
+
+
+def test_in_a_suite_the_line_has_the_study_s_place_and_the_time_left_for_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    text = shown(results_of(3), False, monkeypatch, progress.Place(2, studies=3, units_after=18))
+    assert text.startswith("study 2 of 3 | [0:02] asha seed 1: 1/18 units | left about 0:34, 1:10 for all studies | ")
+
+
+def test_trials_that_wait_with_a_checkpoint_are_paused(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "trials: 1 paused |" in shown(results_of(3), False, monkeypatch, paused=1)
 
 
 def test_a_terminal_is_redrawn_in_place(monkeypatch: pytest.MonkeyPatch) -> None:
