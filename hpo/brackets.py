@@ -137,6 +137,10 @@ class BracketScheduler(HyperBandScheduler):
         """Whether the bracket of this account has been given all its trials."""
         return all(bracket.filled() for bracket in self._all_brackets() if bracket.name == account)
 
+    def on_trial_retry(self, trial: Trial) -> None:
+        """Its bracket waits for it again."""
+        self._trial_info[trial][0].forget_result(trial)
+
     # ---- what Tune calls
 
     def on_trial_add(self, tune_controller: Any, trial: Trial) -> None:
@@ -207,6 +211,15 @@ class CountingBracket(_Bracket):
     def filled(self) -> bool:
         """Whether it takes no more trials."""
         return len(self._all_trials) >= int(self._n0)
+
+    def cleanup_trial(self, trial: Trial) -> None:
+        """Nobody waits for a trial that has left."""
+        super().cleanup_trial(trial)
+        self.trials_to_unpause.discard(trial)
+
+    def forget_result(self, trial: Trial) -> None:
+        """A trial is tried again, and has yet to reach the rung."""
+        self._live_trials[trial] = None
 
     def waits(self) -> bool:
         """Whether all its live trials are paused at the rung and nobody has been promoted yet."""

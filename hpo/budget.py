@@ -34,6 +34,7 @@ class Budget:
     def __init__(self, units: int, deadline_seconds: float | None = None) -> None:
         self.units, self.spent, self.revoked_because = units, 0, ""
         self._reserved: dict[str, int] = {}
+        self._granted: dict[str, str] = {}
         self._began, self._deadline_seconds = time.monotonic(), deadline_seconds
 
     @property
@@ -55,19 +56,31 @@ class Budget:
         """Set units aside for an account, on top of what it has."""
         self._reserved[account] = self._reserved.get(account, 0) + units
 
-    def spend(self, account: str) -> None:
-        """A unit was trained."""
+    def spend(self, account: str, trial_id: str = "") -> None:
+        """A unit was trained by a trial of this account."""
         self.spent += 1
+        self._granted.pop(trial_id, None)
         if self._reserved.get(account, 0):
             self._reserved[account] -= 1
 
-    def grants_unit(self, account: str) -> bool:
-        """Whether an account may train another unit: from its reservation, else from what is free."""
+    def grants_unit(self, account: str, trial_id: str = "") -> bool:
+        """Whether a trial may train another unit: from its account's reservation, else from what is free.
+
+        What other trials of the account have been granted and not trained yet is theirs.
+        """
         if self._is_late():
             return False
-        if not self._reserved.get(account, 0) and self.free >= 1:
+        others = sum(of == account and holder != trial_id for holder, of in self._granted.items())
+        if self._reserved.get(account, 0) <= others and self.free >= 1:
             self.reserve(account, 1)
-        return self._reserved.get(account, 0) > 0
+        if self._reserved.get(account, 0) <= others:
+            return False
+        self._granted[trial_id] = account
+        return True
+
+    def withdraw(self, trial_id: str) -> None:
+        """A trial ended; what it was granted and has not trained goes back to its account."""
+        self._granted.pop(trial_id, None)
 
     def release(self, account: str) -> None:
         """What an account has not spent is free again."""
@@ -97,6 +110,9 @@ class Admission(Protocol):
     def is_over(self, account: str) -> bool:
         """Whether an account that has no live trial left will never have another."""
 
+    def on_trial_retry(self, trial: Trial) -> None:
+        """A trial has failed and is tried again, from its checkpoint or from the beginning."""
+
 
 @dataclass(frozen=True)
 class PerTrial:
@@ -121,6 +137,9 @@ class PerTrial:
     def is_over(self, account: str) -> bool:
         """As `Admission`."""
         return True
+
+    def on_trial_retry(self, trial: Trial) -> None:
+        """As `Admission`."""
 
 
 class BudgetedScheduler(TrialScheduler):
@@ -157,6 +176,7 @@ class BudgetedScheduler(TrialScheduler):
 
     def end_trial(self, trial_id: str) -> None:
         """A trial ended, in whatever way."""
+        self._budget.withdraw(trial_id)
         account = self._accounts.pop(trial_id, None)
         if account is not None and account not in self._accounts.values() and self._admission.is_over(account):
             self._budget.release(account)
@@ -166,13 +186,14 @@ class BudgetedScheduler(TrialScheduler):
         return bool(self._inner.set_search_properties(metric, mode, **spec))
 
     def on_trial_add(self, tune_controller: Any, trial: Trial) -> None:
-        """A new trial; or one that is tried again, of which the inner scheduler hears nothing.
+        """A new trial; or one that is tried again, which stays where it is in the inner scheduler.
 
         What the failed attempt spent is reserved anew, as far as there is any.
         """
         if trial.trial_id in self._accounts:
             lost_again = min(_units_lost(trial), self._budget.free)
             self._budget.reserve(self._accounts[trial.trial_id], max(0, lost_again))
+            self._admission.on_trial_retry(trial)
             return
         self._inner.on_trial_add(tune_controller, trial)
         account = self._accounts[trial.trial_id] = self._admission.account_of(trial)
@@ -181,7 +202,7 @@ class BudgetedScheduler(TrialScheduler):
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
         """Called once for every unit."""
         account = self._accounts[trial.trial_id]
-        self._budget.spend(account)
+        self._budget.spend(account, trial.trial_id)
         try:
             decision = str(self._inner.on_trial_result(tune_controller, trial, result))
         except Exception as error:  # Tune would drop this result on the way out
@@ -189,7 +210,7 @@ class BudgetedScheduler(TrialScheduler):
             return str(TrialScheduler.STOP)
         if result["units"] >= self._max_units or (result["diverged"] and not self._admission.replaces_diverged):
             return str(TrialScheduler.STOP)
-        if decision == TrialScheduler.CONTINUE and not self._budget.grants_unit(account):
+        if decision == TrialScheduler.CONTINUE and not self._budget.grants_unit(account, trial.trial_id):
             self.ended_by_budget.add(trial.trial_id)
             return str(TrialScheduler.STOP)
         return decision
@@ -197,7 +218,7 @@ class BudgetedScheduler(TrialScheduler):
     def choose_trial_to_run(self, tune_controller: Any) -> Trial | None:
         """The inner scheduler's choice, if it is granted a unit."""
         while trial := self._choose(tune_controller):
-            if self._budget.grants_unit(self._accounts[trial.trial_id]):
+            if self._budget.grants_unit(self._accounts[trial.trial_id], trial.trial_id):
                 return trial
             self._end_by_budget(tune_controller, trial)
         if self._budget.is_closed:  # nobody will ever be chosen again
