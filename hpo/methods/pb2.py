@@ -25,6 +25,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
@@ -93,38 +94,45 @@ class Pb2Scheduler(PopulationScheduler, PB2):
 
     def __init__(self, study: Study, ranges: Mapping[str, Range], **settings: Any) -> None:
         self._ranges = ranges
+        self._takeovers: Counter[str] = Counter()
         super().__init__(study, hyperparam_bounds={name: [0.0, 1.0] for name in ranges}, **settings)
 
     def _save_trial_state(self, state: Any, time: int, result: dict[str, Any], trial: Trial) -> None:
-        member = _InUnitCube(trial, self._ranges)
-        super()._save_trial_state(state, time, {**result, TIME_ATTRIBUTE: time}, member)
+        super()._save_trial_state(state, time, {**result, TIME_ATTRIBUTE: time}, self._seen(trial))
 
     def _get_new_config(self, trial: Trial, trial_to_clone: Trial) -> tuple[Config, dict[str, Any]]:
-        member, donor = _InUnitCube(trial, self._ranges), _InUnitCube(trial_to_clone, self._ranges)
+        # Members arrive in any order, and Ray's sort is not stable: one seed would give several models.
+        self.data = self.data.sort_values(["Time", "Trial"], ignore_index=True)
+        known = len(self.data)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # a kernel's parameter at its bound; options that SciPy renames
-            proposed, operations = super()._get_new_config(member, donor)
-        if proposed == donor.config:  # the model has no data yet
+            proposed, operations = super()._get_new_config(self._seen(trial), self._seen(trial_to_clone))
+        if len(self.data) == known:  # the model has no data yet
             values = {name: sampler.sample() for name, sampler in to_tune(dict(self._ranges)).items()}
         else:
             values = from_unit_cube(self._ranges, proposed)
             self.data = self.data.iloc[:-1]  # Ray's entry has the proposal as it was before rounding
-        self._note_start(member, values, self._trial_state[trial_to_clone].last_score)
+        self._takeovers[trial.trial_id] += 1
+        self._note_start(trial, values, self._trial_state[trial_to_clone].last_score)
         return {**trial_to_clone.config, **values}, operations
 
-    def _note_start(self, member: _InUnitCube, values: Config, score: float) -> None:
+    def _note_start(self, trial: Trial, values: Config, score: float) -> None:
         """Where a replaced member begins, so that its next result is an improvement over something."""
-        entry = {"Trial": str(member), "Time": self._next_perturbation_sync, "Reward": score}
+        entry = {"Trial": str(self._seen(trial)), "Time": self._next_perturbation_sync, "Reward": score}
         row = pd.DataFrame([{**entry, **to_unit_cube(self._ranges, values)}])
         self.data = pd.concat([self.data, row]).reset_index(drop=True)
 
+    def _seen(self, trial: Trial) -> _InUnitCube:
+        """A member as the model sees it; one that has taken over another is a new one, with a curve of its own."""
+        return _InUnitCube(f"{trial.trial_id} {self._takeovers[trial.trial_id]}", self._ranges, trial.config)
+
 
 class _InUnitCube:
-    """A trial as the model sees it."""
+    """What the model reads of a trial: a name, and a configuration in unit coordinates."""
 
-    def __init__(self, trial: Trial, ranges: Mapping[str, Range]) -> None:
-        self._name = str(trial)
-        self.config = {**trial.config, **to_unit_cube(ranges, trial.config)}
+    def __init__(self, name: str, ranges: Mapping[str, Range], config: Config) -> None:
+        self._name = name
+        self.config = {**config, **to_unit_cube(ranges, config)}
 
     def __str__(self) -> str:
         return self._name
