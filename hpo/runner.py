@@ -407,8 +407,15 @@ def _deadline_seconds(study: Study, allotment: Allotment) -> float | None:
 
 def failure_reason(trial: Trial) -> str:
     """Why a trial failed, in a line: the innermost error, without Ray's wrapping."""
-    cause = trial.get_pickled_error() or trial.get_error()
+    cause = _raised(trial)
     while getattr(cause, "cause", None) is not None:
         cause = cause.cause
     lines = [line.strip() for line in str(cause).splitlines() if line.strip()]
     return f"{type(cause).__name__}: {lines[-1] if lines else 'no message'}"
+
+
+def _raised(trial: Trial) -> Any:
+    """What a trial raised, from the driver's own folder: Tune's getters read the storage, where it arrives later."""
+    if trial.pickled_error_file and Path(trial.pickled_error_file).is_file():
+        return ray.cloudpickle.loads(Path(trial.pickled_error_file).read_bytes())
+    return trial.get_error()
