@@ -91,8 +91,10 @@ class PopulationScheduler(PopulationBasedTraining):
             if exchange_at >= self._max_units:
                 return str(TrialScheduler.STOP)
             self._diverged.add(trial)
-        elif result[TIME_ATTRIBUTE] < exchange_at:
-            return str(TrialScheduler.CONTINUE)
+        else:  # also one that had diverged, lost that with a failure, and was tried again
+            self._diverged.discard(trial)
+            if result[TIME_ATTRIBUTE] < exchange_at:
+                return str(TrialScheduler.CONTINUE)
         self._save_trial_state(self._trial_state[trial], exchange_at, result, trial)
         return str(TrialScheduler.PAUSE)
 

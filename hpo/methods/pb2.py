@@ -18,7 +18,7 @@ numeric range.
 
 Logged metrics: as for PBT.
 
-Cost: as PBT; the model takes some tenths of a second a replaced member.
+Cost: as PBT; the model takes about a second of one core a replaced member, more in larger spaces.
 """
 
 from __future__ import annotations

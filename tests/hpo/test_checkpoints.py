@@ -207,9 +207,8 @@ def synthetic() -> Benchmark:
 
 @pytest.mark.slow
 class TestStudy:
-    def test_more_are_written_than_are_ever_on_disk(self, watch: Watch) -> None:
-        """Else the rest would show nothing."""
-        assert watch.written > len(watch.rows) + DEVICES
+    def test_more_are_written_than_are_on_disk_at_any_time(self, watch: Watch) -> None:
+        assert 0 < watch.most < watch.written
 
     def test_after_each_deletion_there_is_one_a_live_trial_at_most(self, watch: Watch) -> None:
         """Beyond those that are being written."""
@@ -217,7 +216,7 @@ class TestStudy:
         assert max(watch.excess) <= 0
 
     def test_at_no_time_are_there_more_than_trials_and_devices(self, watch: Watch) -> None:
-        assert 0 < watch.most <= len(watch.rows) + DEVICES
+        assert watch.most <= len(watch.rows) + DEVICES
 
     def test_none_is_left_when_the_last_trial_has_ended(self, watch: Watch) -> None:
         assert watch.left == 0
