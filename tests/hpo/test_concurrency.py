@@ -227,6 +227,8 @@ def in_process(devices: int, order: int = 0, dies: Death = nobody_dies) -> Itera
     stand_in = InProcessRay(devices, order, dies)
     controller = "ray.tune.execution.tune_controller"
     with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setenv("RAY_CHDIR_TO_TRIAL_DIR", "0")  # actors would change this process's working directory
+        monkeypatch.setenv("TUNE_ORIG_WORKING_DIR", os.getcwd())  # and set this for good
         monkeypatch.setattr("ray.air.execution._internal.actor_manager.ray", stand_in)
         monkeypatch.setattr("ray.air.execution._internal.event_manager.ray", stand_in)
         monkeypatch.setattr(f"{controller}.PlacementGroupResourceManager", lambda: stand_in)
