@@ -323,7 +323,7 @@ class TestDevices:
         assert [row.trained_units for row in rows] == [row.units for row in rows]
 
 
-@pytest.mark.parametrize("order", range(4))
+@pytest.mark.parametrize("order", range(3))
 class TestOrder:
     """Eight devices and a third of the trials diverging, in several orders of events."""
 
@@ -452,9 +452,9 @@ class TestEnds:
         assert "running" not in {row.outcome for row in finished.results.rows}
 
     def test_a_study_whose_device_hours_are_spent_ends(self, method: str, devices: int) -> None:
-        """Within half a second of 5.4."""
-        benchmark = synthetic(seconds_per_unit=0.05)
-        study = Study(method, benchmark, seed=SEED, budget=12, gpu_hours=0.5 * devices / 3600)
+        """After 0.2 of the two seconds that it would take."""
+        benchmark = synthetic(seconds_per_unit=0.02)
+        study = Study(method, benchmark, seed=SEED, budget=12, gpu_hours=0.2 * devices / 3600)
         with in_process(devices) as stand_in:
             ran = Ran(study, run(study), stand_in.most_in_use)
         ran.assert_ended_well()
