@@ -6,6 +6,7 @@ live view, and holds the study to its budget.
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import signal
@@ -212,7 +213,21 @@ def ray_cluster(devices: Devices) -> Iterator[Cluster]:
     try:
         yield Cluster(RankPool.remote())  # type: ignore[attr-defined]
     finally:
+        _shut_down_ray()
+
+
+def _shut_down_ray() -> None:
+    """End Ray with the garbage collector at rest.
+
+    Another thread (one writes to MLflow) may set it off at any time, and Ray ends the whole process with status 1
+    where a reference to one of its objects is released in mid-shutdown.
+    """
+    gc.collect()
+    gc.disable()
+    try:
         ray.shutdown()
+    finally:
+        gc.enable()
 
 
 def _fit(study: Study, plan: methods.Plan, allotment: Allotment, log: _StudyLog, pool: ActorHandle) -> str:

@@ -1,0 +1,59 @@
+"""Ray ends the process that releases one of its objects while it shuts down; the driver must not."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).parents[2]
+DRIVER = """
+import gc, ray
+from ray._private.worker import global_worker
+from hpo.devices import detect
+from hpo.runner import ray_cluster
+
+
+class Worker:
+    '''Ray's worker; as its shutdown ends, an object of Ray is in a cycle, and Python makes more of them.'''
+
+    def __init__(self, worker):
+        self.worker, self.held = worker, [ray.put(1)]
+
+    def __getattr__(self, name):
+        return getattr(self.worker, name)
+
+    def shutdown_driver(self):
+        self.worker.shutdown_driver()
+        self.held.append(self.held)
+        del self.held
+        for _ in range(100_000):
+            cycle = []
+            cycle.append(cycle)
+
+
+with ray_cluster(detect()):
+    global_worker.core_worker = Worker(global_worker.core_worker)
+    SHUT_DOWN
+assert gc.isenabled() and not ray.is_initialized()
+print("ended well")
+"""
+
+
+def drive(shut_down: str) -> subprocess.CompletedProcess[str]:
+    code = DRIVER.replace("SHUT_DOWN", shut_down)
+    return subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.slow
+def test_a_collection_of_garbage_in_mid_shutdown_does_not_end_the_process() -> None:
+    done = drive("pass")
+    assert (done.returncode, done.stdout) == (0, "ended well\n"), done.stderr
+
+
+@pytest.mark.slow
+def test_ray_s_own_shutdown_ends_it() -> None:
+    done = drive("ray.shutdown()")
+    assert (done.returncode, done.stdout) == (1, ""), "Ray no longer does: _shut_down_ray may go"
