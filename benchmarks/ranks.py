@@ -33,6 +33,9 @@ class TrialProcess(Protocol):
     def run_unit(self) -> dict[str, float]:
         """Train one unit and evaluate; the keys are those of `finetune.Session.run_unit`."""
 
+    def evaluate(self, split: str) -> dict[str, float]:
+        """Score a split as it is: `eval_loss`, `perplexity`, `exact_match`, `f1`."""
+
     def set_hyperparameters(self, config: Config) -> None:
         """Continue with other hyperparameters."""
 

@@ -56,15 +56,19 @@ class SyntheticTrial:
         return {
             "units": self._units,
             "eval_loss": loss,
-            "perplexity": math.exp(loss) if math.isfinite(loss) else math.nan,
-            "exact_match": _score(loss, 1.0),
-            "f1": _score(loss, 1.1),
+            "perplexity": _perplexity(loss),
+            **_scores(loss),
             "train_loss": loss,
             "samples_per_second": self._benchmark.resource.unit_samples / seconds if seconds else 0.0,
             "peak_memory_mb": 0.0,
             "train_seconds": seconds,
             "evaluate_seconds": 0.0,
         }
+
+    def evaluate(self, split: str) -> dict[str, float]:
+        """The curve at the unit reached, with noise of the split's own."""
+        loss = self._loss(split)
+        return {"eval_loss": loss, "perplexity": _perplexity(loss), **_scores(loss)}
 
     def save(self, folder: Path) -> None:
         """Write the unit reached to `folder`."""
@@ -78,12 +82,12 @@ class SyntheticTrial:
     def close(self) -> None:
         """Nothing is held."""
 
-    def _loss(self) -> float:
+    def _loss(self, split: str = "") -> float:
         limit = self._settings.diverge_above
         if limit is not None and self._config.learning_rate > limit and self._units > 1:
             return math.nan
         progress = self._units / self._benchmark.resource.max_units
-        key = f"{self._seed} {self._config.model_dump_json()} {self._units}".encode()
+        key = f"{self._seed} {self._config.model_dump_json()} {self._units} {split}".strip().encode()
         noise = random.Random(hashlib.sha256(key).digest()).gauss(0.0, self._settings.noise)
         return expected_loss(self._config, progress) + noise
 
@@ -100,6 +104,14 @@ def expected_loss(config: Hyperparameters, progress: float) -> float:
     asymptote = 0.5 + 0.35 * offset**2 + (0.05 if config.weight_decay == 0 else 0.0)
     speed = 8.0 if offset >= 0 else 4.0 / (1 + abs(offset))
     return asymptote + (START_LOSS - asymptote) * math.exp(-speed * progress)
+
+
+def _perplexity(loss: float) -> float:
+    return math.exp(loss) if math.isfinite(loss) else math.nan
+
+
+def _scores(loss: float) -> dict[str, float]:
+    return {"exact_match": _score(loss, 1.0), "f1": _score(loss, 1.1)}
 
 
 def _score(loss: float, scale: float) -> float:

@@ -10,7 +10,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-PARTS = ("startup", "train", "evaluate", "checkpoint", "idle", "failed")
+MEASURED = ("startup", "train", "evaluate", "checkpoint", "idle")
+"""What a trial measures itself and reports as `<part>_seconds`."""
+PARTS = (*MEASURED, "failed")
 
 
 @dataclass(frozen=True)

@@ -7,10 +7,13 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from benchmarks.spec import Config
-from hpo.study import TRAINING_SEED, Study, is_better
+from hpo.ledger import MEASURED
+from hpo.study import Study, is_better, training_of
 
 Outcome = Literal["running", "completed", "stopped", "diverged", "failed", "interrupted"]
 METRICS = ("eval_loss", "perplexity", "exact_match", "f1", "train_loss", "samples_per_second", "peak_memory_mb")
+TEST_METRICS = ("test_eval_loss", "test_exact_match", "test_f1")
+"""What a confirmation adds to the last unit of a training."""
 
 
 @dataclass
@@ -55,7 +58,27 @@ class TrialRow:
     @property
     def last_config(self) -> Config:
         """The hyperparameters of its latest unit."""
-        return self.schedule[-1][1] if self.schedule else self.config
+        begun = [config for since, config in self.schedule if since < max(1, self.units)]
+        return begun[-1] if begun else self.config
+
+
+@dataclass(frozen=True)
+class UnitRow:
+    """One resource unit of a trial.
+
+    Attributes:
+        trial: the trial's number.
+        units: resource units the trial had reached with it.
+        ended_seconds: when its result arrived, since the study began.
+        seconds: what the trial did since its last result, by part of the ledger.
+        metrics: its result's.
+    """
+
+    trial: int
+    units: int
+    ended_seconds: float
+    seconds: dict[str, float]
+    metrics: dict[str, float]
 
 
 class Results:
@@ -69,6 +92,7 @@ class Results:
     def __init__(self, study: Study, varies: bool = False) -> None:
         self._study, self._varies = study, varies
         self._rows: dict[str, TrialRow] = {}
+        self.units: list[UnitRow] = []
 
     @property
     def rows(self) -> list[TrialRow]:
@@ -77,9 +101,10 @@ class Results:
 
     def add(self, trial_id: str, config: Config, now: float) -> TrialRow:
         """A trial began."""
-        seed = int(config.get(TRAINING_SEED, self._study.seed))
-        full = self._study.full_config({name: value for name, value in config.items() if name != TRAINING_SEED})
-        row = self._rows[trial_id] = TrialRow(len(self._rows), full, now, seed, [(0, full)], self._varies)
+        training = training_of(self._study, config)
+        schedule, varies = list(training.schedule), self._varies or len(training.schedule) > 1
+        row = TrialRow(len(self._rows), training.config, now, training.seed, schedule, varies)
+        self._rows[trial_id] = row
         return row
 
     def exploit(self, trial_id: str, donor_id: str, units: int, config: Config) -> None:
@@ -94,17 +119,18 @@ class Results:
     def __contains__(self, trial_id: str) -> bool:
         return trial_id in self._rows
 
-    def report(self, trial_id: str, result: dict[str, Any], device_seconds: float) -> TrialRow:
-        """A trial finished a unit."""
+    def report(self, trial_id: str, result: dict[str, Any], device_seconds: float, now: float) -> TrialRow:
+        """A trial finished a unit: what it reported, the device time since its last result, and when it arrived."""
         row = self._rows[trial_id]
         row.units, row.objective = int(result["units"]), float(result["objective"])
         row.trained_units += 1
-        row.metrics = {key: float(result[key]) for key in METRICS if key in result}
+        row.metrics = {key: float(result[key]) for key in (*METRICS, *TEST_METRICS) if key in result}
         row.device_seconds += device_seconds
         if result["diverged"]:
             row.outcome, row.reason = "diverged", _divergence(row)
         else:  # also one that had diverged and has taken over another
             row.outcome, row.reason = "running", ""
+        self.units.append(UnitRow(row.number, row.units, now, _parts(result), row.metrics))
         return row
 
     def end(self, trial_id: str, now: float, budget_spent: bool) -> TrialRow:
@@ -150,6 +176,10 @@ def counts(rows: Iterable[TrialRow]) -> dict[str, int]:
     order = ("running", "completed", "stopped", "diverged", "failed", "interrupted")
     outcomes = [row.outcome for row in rows]
     return {name: outcomes.count(name) for name in order if name in outcomes}
+
+
+def _parts(result: dict[str, Any]) -> dict[str, float]:
+    return {part: float(result[f"{part}_seconds"]) for part in MEASURED if f"{part}_seconds" in result}
 
 
 def _value(row: TrialRow) -> float:

@@ -43,13 +43,13 @@ from hpo import methods
 from hpo.budget import INTERRUPTED, Budget, BudgetedSearch, Interruption
 from hpo.checkpoints import Checkpoints
 from hpo.devices import Allotment, Devices, allot, detect
-from hpo.ledger import Ledger, Shares
+from hpo.ledger import MEASURED, Ledger, Shares
 from hpo.population import PopulationScheduler
 from hpo.progress import Place, Progress, print_report
 from hpo.results import Results
 from hpo.study import Study
 from hpo.tracking import Tracker
-from hpo.trial import PARTS, TrialActor
+from hpo.trial import TrialActor
 
 PROJECT = Path(__file__).parent.parent
 MAX_RETRIES = 1
@@ -355,9 +355,10 @@ class _StudyLog(tune.Callback):
         self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **info: Any
     ) -> None:
         """A unit is done."""
-        seconds = {part: float(result[f"{part}_seconds"]) for part in PARTS}
-        device_seconds = self.ledger.report(trial.trial_id, seconds, self._now())
-        self._tracker.report_trial(self.results.report(trial.trial_id, result, device_seconds))
+        seconds = {part: float(result[f"{part}_seconds"]) for part in MEASURED}
+        now = self._now()
+        device_seconds = self.ledger.report(trial.trial_id, seconds, now)
+        self._tracker.report_trial(self.results.report(trial.trial_id, result, device_seconds, now))
 
     def on_checkpoint(self, iteration: int, trials: list[Trial], trial: Trial, checkpoint: Any, **info: Any) -> None:
         """A trial wrote a checkpoint: what it did up to here will not be lost with a failure."""

@@ -5,9 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -15,8 +15,18 @@ from benchmarks.spec import Benchmark, BenchmarkError, Config
 
 TRAINING_SEED = "seed"
 """Key by which a proposal gives its trial another seed than the study's."""
+SCHEDULE = "schedule"
+"""Key by which a proposal gives its trial several configurations, each with the units at which it takes effect."""
+CONFIRMS = "confirms"
+"""Key of a proposal that holds the two above, where Tune must see one value."""
+FRESH = 1
+"""Sets the seeds of confirmations apart from those of studies."""
 PROTOCOL = "1"
 """Version of the rules in docs/protocol.md; studies under one version are comparable."""
+
+
+Schedule = Sequence[tuple[int, Config]]
+"""Configurations that train one model in turn, each with the units trained before it takes effect, the first with 0."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +41,7 @@ class Study:
         gpu_hours: optional cap in device-hours.
         arguments: the method's own arguments.
         variant: the arguments that are not left at their defaults, for people: "searcher=optuna".
+        kind: a study searches; a confirmation trains what studies found, and scores it on the test split.
     """
 
     method: str
@@ -40,6 +51,7 @@ class Study:
     gpu_hours: float | None = None
     arguments: Mapping[str, Any] = field(default_factory=dict)
     variant: str = ""
+    kind: Literal["study", "confirmation"] = "study"
 
     def __post_init__(self) -> None:
         if self.budget < 1:
@@ -64,6 +76,11 @@ class Study:
         """Short name for people, e.g. "asha searcher=optuna seed 0"."""
         return " ".join(filter(None, [self.method, self.variant, f"seed {self.seed}"]))
 
+    @property
+    def space_digest(self) -> str:
+        """A checksum of the search space: methods that searched different ones were not asked the same."""
+        return _checksum(self.benchmark.model_dump(mode="json", include={"space"}))
+
     def fingerprint(self, benchmark_digest: str) -> str:
         """A checksum of everything that was asked for: studies that share it would repeat each other.
 
@@ -80,17 +97,63 @@ class Study:
             "gpu_hours": self.gpu_hours,
             "protocol": PROTOCOL,
         }
-        return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:16]
+        return _checksum(asked)
 
     def full_config(self, config: Config) -> Config:
         """A proposal with what the benchmark's default sets beyond it: everything worth logging of a trial."""
         return {**self.benchmark.default.model_dump(exclude_unset=True), **config}
 
 
+@dataclass(frozen=True)
+class Training:
+    """How a trial trains.
+
+    Attributes:
+        seed: drives its model initialisation, dropout and data order.
+        schedule: its configurations, complete as far as they are worth logging.
+    """
+
+    seed: int
+    schedule: tuple[tuple[int, Config], ...]
+
+    @property
+    def config(self) -> Config:
+        """The configuration it starts with."""
+        return self.schedule[0][1]
+
+
+def training_of(study: Study, proposal: Mapping[str, Any]) -> Training:
+    """What a proposal, of a method or of a confirmation, asks of its trial."""
+    given = {**proposal, **proposal.get(CONFIRMS, {})}
+    seed = int(given.get(TRAINING_SEED, study.seed))
+    own = {name: value for name, value in given.items() if name not in (TRAINING_SEED, SCHEDULE, CONFIRMS)}
+    schedule = given.get(SCHEDULE, [(0, own)])
+    return Training(seed, tuple((int(units), study.full_config(config)) for units, config in schedule))
+
+
+def schedule_digest(benchmark: Benchmark, schedule: Schedule) -> str:
+    """A checksum of a schedule: two that mean the same training have the same."""
+    return _checksum([[units, benchmark.hyperparameters(config).model_dump()] for units, config in schedule])
+
+
+def fresh_seeds(seed: int, number: int) -> list[int]:
+    """Seeds to confirm the studies of one block with: the same for every method, and used by no study.
+
+    Args:
+        seed: the block's.
+        number: how many; fewer are the first of more.
+    """
+    return [int(value) for value in np.random.SeedSequence([seed, FRESH]).generate_state(number)]
+
+
 def training_seeds(seed: int, number: int) -> list[int]:
     """Seeds for trainings of one configuration: the study's own first, the others derived from it."""
     derived = np.random.SeedSequence(seed).generate_state(max(0, number - 1))
     return [seed, *(int(value) for value in derived)][:number]
+
+
+def _checksum(content: Any) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def objective(benchmark: Benchmark, metrics: Mapping[str, float]) -> float:

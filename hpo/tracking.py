@@ -27,10 +27,11 @@ from typing import Any
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
 
 from benchmarks.identity import digest
+from benchmarks.spec import Benchmark
 from hpo import store
-from hpo.ledger import Shares
-from hpo.results import METRICS, Results, TrialRow
-from hpo.study import PROTOCOL, Study
+from hpo.ledger import MEASURED, Shares
+from hpo.results import METRICS, TEST_METRICS, Results, TrialRow, UnitRow
+from hpo.study import PROTOCOL, Study, schedule_digest
 
 STATUS = {
     "completed": "FINISHED",
@@ -103,7 +104,7 @@ class Tracker:
     def _tags(self, accelerator: str, command: str) -> list[RunTag]:
         study = self._study
         tags = {
-            "hpo.kind": "study",
+            "hpo.kind": study.kind,
             "hpo.method": study.method,
             "hpo.variant": study.variant,
             "hpo.benchmark": study.benchmark.name,
@@ -113,6 +114,7 @@ class Tracker:
             "hpo.protocol": PROTOCOL,
             "hpo.command": command,
             "hpo.benchmark_digest": self._digest,
+            "hpo.space_digest": study.space_digest,
             "hpo.fingerprint": study.fingerprint(self._digest),
             **{f"hpo.version.{name}": importlib.metadata.version(name) for name in VERSIONED},
         }
@@ -160,7 +162,7 @@ class Tracker:
                 raise lost[0]
 
     def _write_totals(self, results: Results, shares: Shares, units: int, wall_seconds: float, on_gpu: bool) -> None:
-        incumbent = results.incumbent()
+        incumbent = results.incumbent() if self._study.kind == "study" else None
         totals = {
             "device_hours": shares.device_hours,
             "gpu_hours": shares.device_hours if on_gpu else 0.0,
@@ -174,7 +176,11 @@ class Tracker:
             totals |= {f"best_{key}": incumbent.metrics[key] for key in ("eval_loss", "exact_match", "f1")}
         now = _milliseconds()
         self._client.log_batch(self.run_id, metrics=[Metric(k, v, now, 0) for k, v in _loggable(totals).items()])
-        files = {"trials.csv": trials_csv(results.rows), "ledger.csv": ledger_csv(shares)}
+        files = {
+            "trials.csv": trials_csv(self._study.benchmark, results.rows),
+            "units.csv": units_csv(results.units),
+            "ledger.csv": ledger_csv(shares),
+        }
         if incumbent is not None:
             files["best_config.json"] = json.dumps(self.best_config(incumbent), indent=2) + "\n"
         self._log_files(files)
@@ -189,7 +195,7 @@ class Tracker:
             "config": row.last_config,
             "metrics": row.metrics,
             "run_id": self._children.get(row.number, ""),
-            **({"schedule": schedule_of(row)} if row.exploits else {}),
+            **({"schedule": schedule_of(row)} if len(schedule_of(row)) > 1 else {}),
         }
 
     def _log_files(self, files: Mapping[str, str]) -> None:
@@ -246,7 +252,8 @@ class Tracker:
 
 def schedule_of(row: TrialRow) -> list[dict[str, Any]]:
     """The configurations that trained a trial's weights, each with the units at which it took effect."""
-    return [{"units": units, "config": config} for units, config in row.schedule]
+    trained = [(units, config) for units, config in row.schedule if units < max(1, row.units)]
+    return [{"units": units, "config": config} for units, config in trained]
 
 
 def _varying(row: TrialRow) -> dict[str, float]:
@@ -255,19 +262,38 @@ def _varying(row: TrialRow) -> dict[str, float]:
     return {f"hp.{name}": float(value) for name, value in values if isinstance(value, (int, float))}
 
 
-def trials_csv(rows: Sequence[TrialRow]) -> str:
+def trials_csv(benchmark: Benchmark, rows: Sequence[TrialRow]) -> str:
     """One line a trial: number, outcome, units, seed, hyperparameters at its start, last metrics, times, reason."""
     names = list(dict.fromkeys(key for row in rows for key in row.config))
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
+    metrics = [*METRICS, *(key for key in TEST_METRICS if any(key in row.metrics for row in rows))]
     timing = ["device_seconds", "began_seconds", "ended_seconds"]
-    writer.writerow(["trial", "outcome", "units", "trained_units", "seed", *names, *METRICS, *timing, "reason"])
+    lines: list[list[Any]] = [
+        ["trial", "outcome", "units", "trained_units", "seed", "schedule", *names, *metrics, *timing, "reason"]
+    ]
     for row in rows:
-        values = [row.metrics.get(key, "") for key in METRICS]
+        values = [row.metrics.get(key, "") for key in metrics]
         times = [round(row.device_seconds, 3), round(row.began_seconds, 3), round(row.ended_seconds or 0.0, 3)]
         config = [row.config.get(name, "") for name in names]
-        counted = [row.number, row.outcome, row.units, row.trained_units, row.seed]
-        writer.writerow([*counted, *config, *values, *times, row.reason])
+        schedule = schedule_digest(benchmark, row.schedule)
+        counted = [row.number, row.outcome, row.units, row.trained_units, row.seed, schedule]
+        lines.append([*counted, *config, *values, *times, row.reason])
+    return _csv(lines)
+
+
+def units_csv(units: Sequence[UnitRow]) -> str:
+    """One line a resource unit, in order of arrival: when it ended, what its trial did since the last, its metrics."""
+    parts = [f"{part}_seconds" for part in MEASURED]
+    lines: list[list[Any]] = [["trial", "units", "ended_seconds", *parts, *METRICS]]
+    for unit in units:
+        seconds = [round(unit.seconds.get(part, 0.0), 4) for part in MEASURED]
+        metrics = [unit.metrics.get(key, "") for key in METRICS]
+        lines.append([unit.trial, unit.units, round(unit.ended_seconds, 4), *seconds, *metrics])
+    return _csv(lines)
+
+
+def _csv(lines: Sequence[Sequence[Any]]) -> str:
+    out = io.StringIO()
+    csv.writer(out, lineterminator="\n").writerows(lines)
     return out.getvalue()
 
 

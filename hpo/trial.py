@@ -7,6 +7,7 @@ waiting for Tune's next call included, so that the parts of an actor's life add 
 
 from __future__ import annotations
 
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -16,9 +17,8 @@ from ray.actor import ActorHandle
 
 from benchmarks.ranks import TrialProcess, open_trial
 from benchmarks.spec import Config
-from hpo.study import TRAINING_SEED, Study, is_diverged, objective
-
-PARTS = ("startup", "train", "evaluate", "checkpoint", "idle")
+from hpo.ledger import MEASURED
+from hpo.study import Study, is_diverged, objective, training_of
 
 
 class TrialActor(tune.Trainable):
@@ -31,7 +31,7 @@ class TrialActor(tune.Trainable):
         """Note what to do; the ranks start with the first step, since Tune waits for this before its next actor."""
         self._study, self._config = study, config
         self._share = (cpus_per_rank, gpus_per_rank, pool)
-        self._seconds = dict.fromkeys(PARTS, 0.0)
+        self._seconds = dict.fromkeys(MEASURED, 0.0)
         self._last_mark = time.monotonic()
 
     def reset_config(self, new_config: Config) -> bool:
@@ -42,20 +42,26 @@ class TrialActor(tune.Trainable):
     def step(self) -> dict[str, Any]:
         """One unit."""
         self._mark("idle")
-        metrics = self._ready().run_unit()
+        process = self._ready()
+        self._follow_schedule(process)
+        metrics = process.run_unit()
         evaluate_seconds = metrics.pop("evaluate_seconds")
         del metrics["train_seconds"]  # what is left of the call is training, the mailbox to the ranks included
         self._mark("train")
         self._seconds["train"] -= evaluate_seconds
         self._seconds["evaluate"] += evaluate_seconds
+        self._units = int(metrics["units"])
         diverged = is_diverged(self._study.benchmark, metrics)
+        if self._study.kind == "confirmation" and self._units == self._study.max_units and not diverged:
+            metrics |= {f"test_{name}": score for name, score in process.evaluate("test").items()}
+            self._mark("evaluate")
         result: dict[str, Any] = {
             **metrics,
             "objective": objective(self._study.benchmark, metrics),
             "diverged": diverged,
             **{f"{part}_seconds": seconds for part, seconds in self._seconds.items()},
         }
-        self._seconds = dict.fromkeys(PARTS, 0.0)
+        self._seconds = dict.fromkeys(MEASURED, 0.0)
         return result
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
@@ -80,12 +86,22 @@ class TrialActor(tune.Trainable):
         if self._process is None:
             self._process = open_trial(self._study.benchmark, *self._share)
         if not self._started:
-            seed = self._config.get(TRAINING_SEED, self._study.seed)
-            config = {name: value for name, value in self._config.items() if name != TRAINING_SEED}
-            self._process.start(config, int(seed))
+            self._training, self._units = training_of(self._study, self._config), 0
+            self._process.start(self._training.config, self._training.seed)
             self._started = True
             self._mark("startup")
         return self._process
+
+    def _follow_schedule(self, process: TrialProcess) -> None:
+        """Go on with the next configuration of a schedule, as a member of a population does: through a checkpoint."""
+        due = dict(self._training.schedule[1:]).get(self._units)
+        if due is None:
+            return
+        with tempfile.TemporaryDirectory(prefix="hpo-schedule-") as folder:
+            process.save(Path(folder))
+            process.start(due, self._training.seed)
+            process.load(Path(folder))
+        self._mark("checkpoint")
 
     def _mark(self, part: str) -> None:
         """Book the time since the last mark."""

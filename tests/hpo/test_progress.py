@@ -23,7 +23,7 @@ def results_of(units: int) -> Results:
     """One trial that has reached `units`."""
     results = Results(STUDY)
     results.add("a", {"learning_rate": 1e-3}, now=0.0)
-    results.report("a", {**METRICS, "units": units, "objective": 0.5, "diverged": False}, device_seconds=2.0)
+    results.report("a", {**METRICS, "units": units, "objective": 0.5, "diverged": False}, device_seconds=2.0, now=1.0)
     return results
 
 
@@ -80,7 +80,9 @@ def test_the_table_puts_the_best_at_the_full_resource_first() -> None:
     for trial, units, loss in (("early", 1, 0.1), ("worse", 9, 0.9), ("best", 9, 0.5)):
         results.add(trial, {"learning_rate": 1e-3}, now=0.0)
         metrics = {**METRICS, "eval_loss": loss}
-        results.report(trial, {**metrics, "units": units, "objective": loss, "diverged": False}, device_seconds=1.0)
+        results.report(
+            trial, {**metrics, "units": units, "objective": loss, "diverged": False}, device_seconds=1.0, now=1.0
+        )
         results.end(trial, now=1.0, budget_spent=False)
     console = Console(file=io.StringIO(), width=140, record=True)
     console.print(progress.results_table(STUDY, results.rows))

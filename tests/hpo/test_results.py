@@ -43,7 +43,7 @@ def result_of(study: Study, units: int, eval_loss: float, f1: float = 0.5) -> di
 def add_trial(results: Results, study: Study, name: str, units: int, eval_loss: float, f1: float = 0.5) -> TrialRow:
     """A trial that reached `units` and ended."""
     results.add(name, CONFIG, now=0.0)
-    results.report(name, result_of(study, units, eval_loss, f1), device_seconds=1.0)
+    results.report(name, result_of(study, units, eval_loss, f1), device_seconds=1.0, now=1.0)
     return results.end(name, now=1.0, budget_spent=False)
 
 
@@ -58,7 +58,7 @@ class TestOutcome:
 
     def test_completed_even_where_that_was_the_last_unit_of_the_budget(self, study: Study, results: Results) -> None:
         results.add("a", CONFIG, now=0.0)
-        results.report("a", result_of(study, 9, 1.0), 1.0)
+        results.report("a", result_of(study, 9, 1.0), 1.0, now=1.0)
         assert results.end("a", now=1.0, budget_spent=True).outcome == "completed"
 
     def test_stopped_by_the_method(self, study: Study, results: Results) -> None:
@@ -67,7 +67,7 @@ class TestOutcome:
 
     def test_stopped_by_the_budget(self, study: Study, results: Results) -> None:
         results.add("a", CONFIG, now=0.0)
-        results.report("a", result_of(study, 3, 1.0), 1.0)
+        results.report("a", result_of(study, 3, 1.0), 1.0, now=1.0)
         row = results.end("a", now=1.0, budget_spent=True)
         assert (row.outcome, row.reason) == ("stopped", "the study's budget was spent at unit 3")
 
@@ -85,7 +85,7 @@ class TestOutcome:
 
     def test_interrupted_where_the_study_ends_first(self, study: Study, results: Results) -> None:
         results.add("a", CONFIG, now=0.0)
-        results.report("a", result_of(study, 4, 1.0), 1.0)
+        results.report("a", result_of(study, 4, 1.0), 1.0, now=1.0)
         (row,) = results.interrupt_running(now=5.0)
         assert (row.outcome, row.reason) == ("interrupted", "the study ended at unit 4")
 
@@ -97,7 +97,7 @@ class TestOutcome:
     @pytest.mark.parametrize("how", ["end", "fail", "interrupt"])
     def test_every_end_has_its_time(self, study: Study, results: Results, how: str) -> None:
         results.add("a", CONFIG, now=1.0)
-        results.report("a", result_of(study, 4, 1.0), 1.0)
+        results.report("a", result_of(study, 4, 1.0), 1.0, now=1.0)
         if how == "end":
             results.end("a", now=7.0, budget_spent=False)
         elif how == "fail":
@@ -124,14 +124,14 @@ class TestRow:
 
     def test_metrics_are_the_last_unit_s(self, study: Study, results: Results) -> None:
         results.add("a", CONFIG, now=0.0)
-        results.report("a", result_of(study, 1, 3.0), 1.0)
-        results.report("a", result_of(study, 2, 2.0), 1.0)
+        results.report("a", result_of(study, 1, 3.0), 1.0, now=1.0)
+        results.report("a", result_of(study, 2, 2.0), 1.0, now=1.0)
         assert (results["a"].units, results["a"].metrics["eval_loss"]) == (2, 2.0)
 
     def test_device_seconds_add_up(self, study: Study, results: Results) -> None:
         results.add("a", CONFIG, now=0.0)
-        results.report("a", result_of(study, 1, 3.0), 1.5)
-        results.report("a", result_of(study, 2, 2.0), 2.0)
+        results.report("a", result_of(study, 1, 3.0), 1.5, now=1.0)
+        results.report("a", result_of(study, 2, 2.0), 2.0, now=1.0)
         assert results["a"].device_seconds == 3.5
 
 
@@ -168,7 +168,7 @@ class TestIncumbent:
 
     def test_a_failed_trial_never_is(self, study: Study, results: Results) -> None:
         results.add("failed", CONFIG, now=0.0)
-        results.report("failed", result_of(study, 8, 0.1), 1.0)
+        results.report("failed", result_of(study, 8, 0.1), 1.0, now=1.0)
         results.fail("failed", now=1.0, reason="x")
         add_trial(results, study, "poor", units=1, eval_loss=20.0)
         assert results.incumbent() is results["poor"]
