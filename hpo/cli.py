@@ -68,9 +68,8 @@ def make_parser(method: str | None = None) -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=_Parser)
     _add_run(commands, method)
     _add_suite(commands)
-    compare = commands.add_parser("compare", help="the studies of a benchmark side by side")
-    compare.add_argument("--benchmark", default="nano", help="name or YAML path")
-    compare.set_defaults(command=_compare, parser=compare)
+    _add_compare(commands)
+    _add_confirm(commands)
     pages = commands.add_parser("methods", help="list the methods, or print the page of one")
     pages.add_argument("name", nargs="?", help="a method")
     pages.set_defaults(command=_methods, parser=pages)
@@ -113,8 +112,34 @@ def _add_suite(commands: Any) -> None:
     parser.add_argument("--budget", type=int, default=12, help="full trainings of each study (default: 12)")
     parser.add_argument("--space", default="", help="YAML file that replaces the search space")
     parser.add_argument("--gpu-hours", default="", help="cap of each study in device-hours")
-    force_help = "true: run again what the store has finished already (default: false)"
-    parser.add_argument("--force", nargs="?", const="true", default="false", choices=["true", "false"], help=force_help)
+    _add_flag(parser, "force", "run again what the store has finished already")
+
+
+def _add_compare(commands: Any) -> None:
+    parser = commands.add_parser("compare", help="the methods of a benchmark side by side, with a report")
+    parser.set_defaults(command=_compare, parser=parser)
+    parser.add_argument("--benchmark", default="nano", help="name or YAML path (default: nano)")
+    parser.add_argument("--budget", default="", help="only studies of this budget (default: the one there is)")
+    _add_flag(parser, "mixed-budgets", "compare studies of different budgets, and say so")
+    reference_help = "compare the others with this method only, which takes fewer seeds (default: all, every pair)"
+    parser.add_argument("--reference", default="all", help=reference_help)
+    parser.add_argument("--output", default="results", help="folder for tables and report (default: results)")
+
+
+def _add_confirm(commands: Any) -> None:
+    parser = commands.add_parser("confirm", help="train what studies found again, and score it on the test split")
+    parser.set_defaults(command=_confirm, parser=parser)
+    parser.add_argument("--benchmark", default="nano", help="name or YAML path (default: nano)")
+    parser.add_argument("--methods", default="all", help="comma list (default: all that are stored)")
+    parser.add_argument("--repeats", type=int, default=5, help="fresh seeds of each (default: 5)")
+    parser.add_argument("--gpu-hours", default="", help="cap in device-hours")
+
+
+def _add_flag(parser: argparse.ArgumentParser, name: str, text: str) -> None:
+    """An option that MLproject entries can give a value."""
+    choices = ["true", "false"]
+    text = f"true: {text} (default: false)"
+    parser.add_argument(f"--{name}", nargs="?", const="true", default="false", choices=choices, help=text)
 
 
 def _suite(parsed: argparse.Namespace) -> int:
@@ -123,7 +148,7 @@ def _suite(parsed: argparse.Namespace) -> int:
     doctor.require()
     contestants = suite.parse_methods(parsed.methods, parsed.budget)
     seeds = suite.parse_seeds(parsed.seeds)
-    benchmark = _load(parsed)
+    benchmark = _load(parsed.benchmark, parsed.space)
     console, gpu_hours = _console(), _optional_float(parsed.gpu_hours)
     given_as = suite.GivenBenchmark(benchmark, parsed.benchmark, parsed.space)
     outcome = suite.run(contestants, given_as, seeds, gpu_hours, parsed.force == "true", console)
@@ -134,9 +159,9 @@ def _suite(parsed: argparse.Namespace) -> int:
     return 1 if outcome.failures else 0
 
 
-def _load(parsed: argparse.Namespace) -> Benchmark:
+def _load(name: str, space: str = "") -> Benchmark:
     """The benchmark that was asked for, its files checked."""
-    benchmark = spec.load(parsed.benchmark, Path(parsed.space) if parsed.space else None)
+    benchmark = spec.load(name, Path(space) if space else None)
     check(benchmark)
     return benchmark
 
@@ -146,14 +171,15 @@ def _run(parsed: argparse.Namespace) -> int:
 
     doctor.require()
     methods.get(parsed.method)
-    benchmark = _load(parsed)
+    benchmark = _load(parsed.benchmark, parsed.space)
     given = {key.removeprefix("method."): value for key, value in vars(parsed).items() if key.startswith("method.")}
     gpu_hours = _optional_float(parsed.gpu_hours)
     study = methods.get(parsed.method).study(benchmark, parsed.seed, parsed.budget, gpu_hours, given)
     from hpo import runner
 
     console = _console()
-    finished = runner.run(study, _command_of(parsed, given), console)
+    names = ("benchmark", "budget", "seed", "space", "gpu_hours")
+    finished = runner.run(study, _command_line(f"run {parsed.method}", parsed, names, **given), console)
     _print_next(console, benchmark.name)
     if not finished.reached_end:
         outcome = "its results are shown above, and stored as far as possible"
@@ -170,11 +196,18 @@ def _optional_float(text: str) -> float | None:
         raise BenchmarkError(f"gpu_hours is {text!r}, but must be a number of hours") from None
 
 
-def _command_of(parsed: argparse.Namespace, given: dict[str, Any]) -> str:
-    """The command that reproduces a study."""
-    words = ["python", "-m", "hpo", "run", parsed.method]
-    common = {name: getattr(parsed, name) for name in ("benchmark", "budget", "seed", "space", "gpu_hours")}
-    for name, value in {**common, **given}.items():
+def _optional_int(name: str, text: str) -> int | None:
+    if not text:
+        return None
+    if not text.isdigit():
+        raise BenchmarkError(f"{name} is {text!r}, but must be a whole number")
+    return int(text)
+
+
+def _command_line(verb: str, parsed: argparse.Namespace, names: Sequence[str], **given: Any) -> str:
+    """The command that was given, for the record."""
+    words = ["python", "-m", "hpo", *verb.split()]
+    for name, value in {**{name: getattr(parsed, name) for name in names}, **given}.items():
         if value != "":
             words += [f"--{name.replace('_', '-')}", str(value)]
     return shlex.join(words)
@@ -183,23 +216,56 @@ def _command_of(parsed: argparse.Namespace, given: dict[str, Any]) -> str:
 def _print_next(console: Console, benchmark: str) -> None:
     import mlflow
 
-    store = shlex.quote(mlflow.get_tracking_uri())
-    console.print(f"open it in the browser: mlflow ui --backend-store-uri {store}", soft_wrap=True, highlight=False)
-    console.print(
-        f"compare the methods:    python -m hpo compare --benchmark {shlex.quote(benchmark)}",
-        soft_wrap=True,
-        highlight=False,
-    )
+    store, name = shlex.quote(mlflow.get_tracking_uri()), shlex.quote(benchmark)
+    _print_line(console, f"open it in the browser: mlflow ui --backend-store-uri {store}")
+    _print_line(console, f"confirm on test:        python -m hpo confirm --benchmark {name}")
+    _print_line(console, f"compare the methods:    python -m hpo compare --benchmark {name}")
+
+
+def _print_line(console: Console, text: str) -> None:
+    console.print(text, soft_wrap=True, highlight=False, markup=False)
 
 
 def _compare(parsed: argparse.Namespace) -> int:
-    from hpo import compare
+    from hpo import compare, output, records, tables, tracking
 
-    name = parsed.benchmark
-    if Path(name).suffix in (".yaml", ".yml"):
-        name = spec.load(name).name
-    _console().print(compare.table(compare.read_studies(name), name))
+    stored = records.read(_name_of(parsed.benchmark))
+    budget, mixed = _optional_int("budget", parsed.budget), parsed.mixed_budgets == "true"
+    result = compare.compare(stored, budget=budget, mixed_budgets=mixed, reference=parsed.reference)
+    console = _console()
+    tables.print_all(console, result)
+    files = tables.files(result)
+    folder = output.write(Path(parsed.output), files)
+    tracking.store_files(result.benchmark.name, "comparison", files, {"hpo.benchmark_digest": result.digest})
+    _print_line(console, f"written to {folder}: {', '.join(files)}")
     return 0
+
+
+def _confirm(parsed: argparse.Namespace) -> int:
+    from hpo import compare, confirm, doctor, records, tables
+
+    doctor.require()
+    benchmark, console = _load(parsed.benchmark), _console()
+    stored = records.read(benchmark.name)
+    confirm.require_same(benchmark, stored)
+    labels = [] if parsed.methods == "all" else [word.strip() for word in parsed.methods.split(",")]
+    due = confirm.due(stored, labels, parsed.repeats)
+    console.print(f"{len(due)} trainings are due", highlight=False)
+    reason = ""
+    if due:
+        command = _command_line("confirm", parsed, ("benchmark", "methods", "repeats", "gpu_hours"))
+        reason = confirm.run(benchmark, due, _optional_float(parsed.gpu_hours), command, console).reason
+        stored = records.read(benchmark.name)
+    tables.print_shrinkage(console, compare.compare(stored, mixed_budgets=True))
+    _print_line(console, f"compare the methods: python -m hpo compare --benchmark {shlex.quote(parsed.benchmark)}")
+    if reason:
+        print(f"error: not all trainings reached their end ({reason}); run it again for the rest", file=sys.stderr)
+    return 1 if reason else 0
+
+
+def _name_of(benchmark: str) -> str:
+    """The name of a benchmark, which may be given as a file."""
+    return spec.load(benchmark).name if Path(benchmark).suffix in (".yaml", ".yml") else benchmark
 
 
 def _methods(parsed: argparse.Namespace) -> int:

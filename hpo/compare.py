@@ -1,130 +1,357 @@
-"""The studies of a benchmark side by side, read from MLflow alone.
+"""Methods side by side on what was confirmed, at equal budgets; a pure function of what the store has.
 
-A table of what was measured: trials by outcome, the incumbent on validation, cost. It names no winner: one
-incumbent a seed, chosen and scored on the same validation split, is not evidence about methods.
+A contestant is a method with its arguments and budget, a block is one seed by which contestants were run. A block's
+score is the mean over the fresh trainings of that study's incumbent, on the test split (see `hpo.confirm`). The rules
+of evidence are those of `hpo.stats`; where nothing is confirmed, nothing is said about which method is better.
 """
 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from statistics import fmean, median
 
-from mlflow import get_tracking_uri
-from mlflow.entities import Run
-from rich.box import SIMPLE_HEAD
-from rich.table import Table
+from benchmarks.spec import Benchmark, BenchmarkError
+from hpo import curves, stats
+from hpo.ledger import PARTS
+from hpo.records import DEFAULT, RANDOM, Records, StudyRecord, Training
+from hpo.stats import Comparison, Estimate
+from hpo.study import default_schedule
 
-from benchmarks.spec import BenchmarkError
-from hpo.history import stored_runs
+MANUAL = "manual"
+SCORE = "test_f1"
+"""What verdicts are about; `stats.MARGIN` is half a point of it."""
+TEST_SCORES = ("test_f1", "test_exact_match", "test_eval_loss")
+EVERY_PAIR = "all"
 
 
 @dataclass(frozen=True)
-class StoredStudy:
-    """A finished study as MLflow has it.
+class Contestant:
+    """A method with its arguments and budget.
 
     Attributes:
-        method: name of the method, with the arguments that set it apart from its defaults.
-        seed: its seed.
-        budget: full trainings it might spend.
-        accelerator: what its device-hours are hours of.
-        fingerprint: see `Study.fingerprint`.
-        metrics: the parent run's.
-        outcomes: number of trials by outcome.
+        name: for people; with the budget where it is not the comparison's.
+        method: the method's name.
+        studies: the newest one of each seed.
+        trainings: of each block, the confirmations of its incumbent.
     """
 
+    name: str
     method: str
-    seed: int
+    studies: Mapping[int, StudyRecord]
+    trainings: Mapping[int, Sequence[Training]]
+
+    def scores(self, metric: str, benchmark: Benchmark) -> dict[int, float]:
+        """The mean confirmed score of each block that has one; a training that diverged counts as the worst."""
+        found = {
+            block: [score(training, metric, benchmark) for training in trainings]
+            for block, trainings in self.trainings.items()
+            if trainings
+        }
+        lost = {block: worst(metric, benchmark) for block, study in self.studies.items() if study.best is None}
+        return {**{block: fmean(values) for block, values in found.items()}, **lost}
+
+
+@dataclass(frozen=True)
+class Line:
+    """One contestant in the table.
+
+    Attributes:
+        name: the contestant.
+        seeds: of its studies.
+        budget: full trainings of each; 0 where it has no study.
+        outcomes: trials of all studies by outcome.
+        validation: the benchmark's metric of the incumbents, which chose them; interquartile mean over seeds.
+        test: confirmed scores by metric, interquartile mean over seeds.
+        trainings: confirmations.
+        diverged: how many of them diverged.
+        device_hours: mean of a study, reserved.
+        gpu_hours: the same on GPUs, else 0.
+        parts: mean device-hours of a study by part of the ledger.
+        wall_seconds: mean of a study.
+        units: mean of a study, failed attempts included.
+        cost_of_grid: its device-hours by those of the manual grid; None without one.
+        reached_grid: number of studies whose incumbent was as good as the manual grid's of the same seed.
+        with_grid: number of studies that have a grid of the same seed to reach, and kept their units.
+        hours_to_grid: median device-hours to get there, of those that did; None where none did.
+        over_random: probability that a study of it beats one of random search.
+    """
+
+    name: str
+    seeds: tuple[int, ...]
     budget: int
+    outcomes: Mapping[str, int]
+    validation: Estimate | None
+    test: Mapping[str, Estimate | None]
+    trainings: int
+    diverged: int
+    device_hours: float | None
+    gpu_hours: float | None
+    parts: Mapping[str, float]
+    wall_seconds: float | None
+    units: float | None
+    cost_of_grid: float | None
+    reached_grid: int
+    with_grid: int
+    hours_to_grid: float | None
+    over_random: Estimate | None
+
+
+@dataclass(frozen=True)
+class Shrinkage:
+    """What became of a study's incumbent when it was trained again.
+
+    Attributes:
+        name: the contestant.
+        seed: the study's.
+        selected: its score on validation, which chose it.
+        validation: mean over the fresh trainings on validation.
+        test: mean over the fresh trainings on test.
+        trainings: how many there are.
+    """
+
+    name: str
+    seed: int
+    selected: float
+    validation: float
+    test: float
+    trainings: int
+
+
+@dataclass(frozen=True)
+class Result:
+    """A whole comparison.
+
+    Attributes:
+        benchmark: on what.
+        digest: its version.
+        accelerator: what device-hours are hours of.
+        lines: one a contestant, the best confirmed score first.
+        pairs: every two contestants, or each with the reference.
+        shrinkage: of every confirmed study.
+        confirmation_hours: device-hours of all confirmations, which no study pays.
+        contestants: what the lines are made from.
+        notes: what a reader must know: what was left out, and why there is no verdict.
+        is_marked: studies had different budgets, and were compared because that was asked for.
+    """
+
+    benchmark: Benchmark
+    digest: str
     accelerator: str
-    fingerprint: str
-    metrics: dict[str, float]
-    outcomes: dict[str, int]
+    lines: list[Line]
+    pairs: list[Comparison]
+    shrinkage: list[Shrinkage]
+    confirmation_hours: float
+    contestants: list[Contestant]
+    notes: list[str]
+    is_marked: bool
 
 
-def finished_studies(benchmark: str) -> list[StoredStudy]:
-    """All finished studies of a benchmark, by method, budget and seed; none where nothing is stored.
+def compare(
+    records: Records, *, budget: int | None = None, mixed_budgets: bool = False, reference: str = EVERY_PAIR
+) -> Result:
+    """Compare all contestants.
 
-    Raises:
-        BenchmarkError: the store cannot be used.
-    """
-    runs = stored_runs(benchmark)
-    children = Counter(
-        (run.data.tags.get("mlflow.parentRunId", ""), run.data.tags.get("hpo.outcome", "running"))
-        for run in runs
-        if run.data.tags.get("hpo.kind") == "trial"
-    )
-    studies = [
-        _stored(run, {outcome: number for (parent, outcome), number in children.items() if parent == run.info.run_id})
-        for run in runs
-        if run.data.tags.get("hpo.kind") == "study" and run.info.status == "FINISHED"
-    ]
-    return sorted(studies, key=lambda s: (s.method, s.budget, s.seed))
-
-
-def read_studies(benchmark: str) -> list[StoredStudy]:
-    """As `finished_studies`, for those who need some.
+    Args:
+        records: what is stored.
+        budget: compare studies of this budget only (random search with twice of it and the default stay).
+        mixed_budgets: compare whatever is there, and mark the result.
+        reference: "all" for every pair, or a contestant: fewer comparisons need fewer blocks.
 
     Raises:
-        BenchmarkError: there is none, or the store cannot be used.
+        BenchmarkError: studies of different budgets, or a reference that is not there.
     """
-    studies = finished_studies(benchmark)
-    if not studies:
-        raise BenchmarkError(
-            f"no finished study of {benchmark} in {get_tracking_uri()}; run one first: "
-            f"python -m hpo run random --benchmark {benchmark}"
+    studies, notes, is_marked = _of_equal_budget(records.studies, budget, mixed_budgets)
+    found = contestants(records, studies)
+    benchmark = records.benchmark
+    scores = {c.name: c.scores(SCORE, benchmark) for c in found}
+    scored = {name: by_block for name, by_block in scores.items() if by_block}
+    missing = [c.name for c in found if c.name not in scored]
+    if missing:
+        notes.append(
+            f"not confirmed, so without a verdict: {', '.join(missing)}; "
+            f"confirm them with: python -m hpo confirm --benchmark {benchmark.name}"
         )
-    return studies
-
-
-def _stored(run: Run, outcomes: dict[str, int]) -> StoredStudy:
-    tags = run.data.tags
-    return StoredStudy(
-        " ".join(filter(None, [tags["hpo.method"], tags.get("hpo.variant")])),
-        int(tags["hpo.seed"]),
-        int(tags["hpo.budget"]),
-        tags["hpo.accelerator"],
-        tags.get("hpo.fingerprint", ""),
-        dict(run.data.metrics),
-        outcomes,
+    lines = [_line(c, found, benchmark) for c in found]
+    return Result(
+        benchmark,
+        records.digest,
+        records.studies[0].tags.get("hpo.accelerator", ""),
+        sorted(lines, key=_place),
+        _pairs(scored, reference, notes),
+        [line for c in found for line in _shrinkage(c, benchmark)],
+        records.confirmation_hours,
+        found,
+        [*(f"left out: {text}" for text in records.left_out), *notes],
+        is_marked,
     )
 
 
-def table(studies: list[StoredStudy], benchmark: str) -> Table:
-    """One line a study."""
-    caption = (
-        "Validation scores of each study's incumbent, chosen on the same data: they favour whoever tried more. "
-        "Differences between methods are not resolved by this table."
-    )
-    out = Table(title=f"studies of {benchmark}", caption=caption, header_style="bold", box=SIMPLE_HEAD)
-    for heading in (
-        "method",
-        "seed",
-        "budget",
-        "trials",
-        "eval loss",
-        "EM",
-        "F1",
-        "units",
-        "device-hours",
-        "useful",
-        "on",
-    ):
-        out.add_column(heading, justify="left" if heading in ("method", "trials", "on") else "right")
+def contestants(records: Records, studies: Sequence[StudyRecord]) -> list[Contestant]:
+    """Studies by contestant, the newest one where a seed was run twice; and the default, if it was confirmed."""
+    usual = Counter(study.budget for study in studies if study.method != DEFAULT).most_common(1)
+    groups: dict[tuple[str, int], dict[int, StudyRecord]] = {}
     for study in studies:
-        get = study.metrics.get
-        out.add_row(
-            study.method,
-            str(study.seed),
-            str(study.budget),
-            ", ".join(f"{number} {name}" for name, number in sorted(study.outcomes.items())),
-            *(_number(get(f"best_{key}"), digits) for key, digits in (("eval_loss", 4), ("exact_match", 3), ("f1", 3))),
-            _number(get("units"), 0),
-            _number(get("device_hours"), 4),
-            f"{get('utilization', 0.0):.0%}",
-            study.accelerator,
+        by_seed = groups.setdefault((study.label, study.budget), {})
+        if study.seed not in by_seed or study.started > by_seed[study.seed].started:
+            by_seed[study.seed] = study
+    found = [
+        Contestant(
+            label if not usual or budget == usual[0][0] or label == DEFAULT else f"{label} budget={budget}",
+            next(iter(by_seed.values())).method,
+            by_seed,
+            {seed: records.confirmations(study) for seed, study in by_seed.items()},
         )
-    return out
+        for (label, budget), by_seed in groups.items()
+    ]
+    if not any(contestant.method == DEFAULT for contestant in found):
+        blocks = sorted({study.seed for study in studies})
+        schedule = default_schedule(records.benchmark)
+        trainings = {block: records.trainings_of(schedule, block) for block in blocks}
+        found += [Contestant(DEFAULT, DEFAULT, {}, trainings)] * any(trainings.values())
+    return found
 
 
-def _number(value: float | None, digits: int) -> str:
-    return "-" if value is None else f"{value:.{digits}f}"
+def score(training: Training, metric: str, benchmark: Benchmark) -> float:
+    """A training's score, or the worst there is where it diverged."""
+    return worst(metric, benchmark) if training.diverged else training.metrics[metric]
+
+
+def worst(metric: str, benchmark: Benchmark) -> float:
+    """The worst value of a metric: leaving out what diverged would favour methods that diverge."""
+    return benchmark.diverged_above if metric.endswith("eval_loss") else 0.0
+
+
+def _of_equal_budget(
+    studies: Sequence[StudyRecord], budget: int | None, mixed: bool
+) -> tuple[list[StudyRecord], list[str], bool]:
+    """Studies that were allowed the same, what is to be said about the others, and whether budgets are mixed.
+
+    The default configuration spends what it needs, and random search with twice the budget is a contestant on purpose.
+    """
+    allowances = {study.allowance for study in studies if study.method != DEFAULT}
+    doubled = {(2 * number, cap) for number, cap in allowances}
+    others = {s.allowance for s in studies if s.method not in (DEFAULT, RANDOM) or s.allowance not in doubled}
+    if budget is not None:
+        others = {allowance for allowance in others if allowance[0] == budget}
+        if not others:
+            there = ", ".join(str(number) for number, _ in sorted(allowances))
+            raise BenchmarkError(f"no study with budget {budget}; there are studies with budget {there}")
+    if len(others) > 1 and mixed:
+        return list(studies), ["budgets differ: these figures do not compare methods at equal cost"], True
+    if len(others) > 1:
+        raise BenchmarkError(
+            f"studies have different budgets ({', '.join(map(_allowance, sorted(others)))}), but methods are compared "
+            "at equal ones; choose with --budget, or --mixed-budgets true compares them all and says so"
+        )
+    number, cap = next(iter(others), (0, ""))
+    kept = [s for s in studies if _is_allowed(s, number, cap)]
+    gone = len(studies) - len(kept)
+    return kept, [f"left out: {gone} studies of other budgets"] * bool(gone), False
+
+
+def _is_allowed(study: StudyRecord, budget: int, cap: str) -> bool:
+    if study.method == DEFAULT:
+        return True
+    return study.allowance == (budget, cap) or (study.method == RANDOM and study.allowance == (2 * budget, cap))
+
+
+def _allowance(allowance: tuple[int, str]) -> str:
+    budget, cap = allowance
+    return f"{budget} trainings" + f" within {cap} device-hours" * bool(cap)
+
+
+def _pairs(scores: Mapping[str, Mapping[int, float]], reference: str, notes: list[str]) -> list[Comparison]:
+    """Verdicts, if there are two contestants to compare."""
+    if reference != EVERY_PAIR and reference not in scores:
+        raise BenchmarkError(
+            f"reference is {reference!r}, but must be {EVERY_PAIR!r} or a confirmed contestant: "
+            f"{', '.join(scores) or 'there is none yet'}"
+        )
+    if len(scores) < 2:
+        notes.append(f"{len(scores)} confirmed contestants: a verdict takes two")
+        return []
+    return stats.compare_pairs(scores, higher_is_better=True, reference=None if reference == EVERY_PAIR else reference)
+
+
+def _line(contestant: Contestant, all_of_them: Sequence[Contestant], benchmark: Benchmark) -> Line:
+    studies = list(contestant.studies.values())
+    trainings = [training for found in contestant.trainings.values() for training in found]
+    grid = next((c for c in all_of_them if c.name == MANUAL), None)
+    hours = _mean(studies, "device_hours")
+    grid_hours = _mean(list(grid.studies.values()), "device_hours") if grid else None
+    reached = _hours_to_grid(contestant, grid, benchmark)
+    there = [value for value in reached if value is not None]
+    return Line(
+        contestant.name,
+        tuple(sorted(contestant.studies)),
+        studies[0].budget if studies else 0,
+        sum((Counter(study.outcomes) for study in studies), Counter[str]()),
+        _estimate([s.metrics[f"best_{benchmark.metric}"] for s in studies if f"best_{benchmark.metric}" in s.metrics]),
+        {metric: _estimate(list(contestant.scores(metric, benchmark).values())) for metric in TEST_SCORES},
+        len(trainings),
+        sum(training.diverged for training in trainings),
+        hours,
+        _mean(studies, "gpu_hours"),
+        {part: _mean(studies, f"device_hours_{part}") or 0.0 for part in PARTS if studies},
+        _mean(studies, "wall_seconds"),
+        _mean(studies, "units"),
+        hours / grid_hours if hours is not None and grid_hours else None,
+        len(there),
+        len(reached),
+        median(there) if there else None,
+        _over_random(contestant, all_of_them, benchmark),
+    )
+
+
+def _hours_to_grid(contestant: Contestant, grid: Contestant | None, benchmark: Benchmark) -> list[float | None]:
+    """Of each study that has a grid of the same seed: device-hours until it was as good, None if it never was."""
+    if grid is None:
+        return []
+    key = f"best_{benchmark.metric}"
+    targets = {seed: study.metrics[key] for seed, study in grid.studies.items() if key in study.metrics}
+    return [
+        curves.hours_to(study, benchmark, targets[seed])
+        for seed, study in contestant.studies.items()
+        if seed in targets and not study.units.empty
+    ]
+
+
+def _over_random(contestant: Contestant, all_of_them: Sequence[Contestant], benchmark: Benchmark) -> Estimate | None:
+    baseline = next((c for c in all_of_them if c.name == RANDOM), None)
+    if baseline is None or baseline is contestant:
+        return None
+    own, others = (list(c.scores(SCORE, benchmark).values()) for c in (contestant, baseline))
+    return stats.probability_of_improvement(own, others, higher_is_better=True) if own and others else None
+
+
+def _shrinkage(contestant: Contestant, benchmark: Benchmark) -> list[Shrinkage]:
+    return [
+        Shrinkage(
+            contestant.name,
+            seed,
+            study.best["metrics"]["f1"],
+            fmean(score(t, "f1", benchmark) for t in trainings),
+            fmean(score(t, "test_f1", benchmark) for t in trainings),
+            len(trainings),
+        )
+        for seed, study in contestant.studies.items()
+        if study.best and "f1" in study.best["metrics"] and (trainings := contestant.trainings[seed])
+    ]
+
+
+def _estimate(values: Sequence[float]) -> Estimate | None:
+    """Interquartile mean with its interval."""
+    return Estimate(stats.interquartile_mean(values), stats.bootstrap_interval(values)) if values else None
+
+
+def _mean(studies: Sequence[StudyRecord], metric: str) -> float | None:
+    values = [study.metrics[metric] for study in studies if metric in study.metrics]
+    return fmean(values) if values else None
+
+
+def _place(line: Line) -> tuple[float, str]:
+    """Best confirmed score first, then those without."""
+    best = line.test[SCORE]
+    return (-best.value if best else 1.0, line.name)

@@ -86,8 +86,23 @@ class StudyRecord:
 
     @property
     def label(self) -> str:
-        """The contestant it is a study of: method, variant, and budget where that sets it apart."""
+        """The method and what sets it apart from its defaults."""
         return " ".join(filter(None, [self.method, self.variant]))
+
+    @property
+    def fingerprint(self) -> str:
+        """See `Study.fingerprint`."""
+        return self.tags.get("hpo.fingerprint", "")
+
+    @property
+    def accelerator(self) -> str:
+        """What its device-hours are hours of."""
+        return self.tags.get("hpo.accelerator", "")
+
+    @property
+    def allowance(self) -> tuple[int, str]:
+        """What it might spend: full trainings, and the cap in device-hours as text, empty for none."""
+        return self.budget, self.tags.get("hpo.gpu_hours", "")
 
     @cached_property
     def trials(self) -> pd.DataFrame:
@@ -125,6 +140,7 @@ class Records:
 
     Attributes:
         benchmark: as the newest study ran it.
+        digest: its version, see `benchmarks.identity`.
         studies: the finished ones, by method, variant, budget and seed.
         trainings: confirmations.
         confirmation_hours: device-hours that confirmations took, apart from the studies'.
@@ -132,6 +148,7 @@ class Records:
     """
 
     benchmark: Benchmark
+    digest: str
     studies: list[StudyRecord]
     trainings: list[Training]
     confirmation_hours: float
@@ -187,11 +204,22 @@ def read(benchmark: str) -> Records:
         raise BenchmarkError(f"run {newest.info.run_id} of {benchmark} has no benchmark.json: its artifacts are gone")
     return Records(
         Benchmark.model_validate_json(benchmark_text),
+        newest.data.tags.get("hpo.benchmark_digest", ""),
         sorted(map(_study, kept, files), key=lambda s: (s.method, s.variant, s.budget, s.seed, s.started)),
         [training for text in trials if text for training in _trainings(_frame(text))],
         sum(run.data.metrics.get("device_hours", 0.0) for run in confirmations),
         left_out,
     )
+
+
+def finished(benchmark: str) -> list[StudyRecord]:
+    """All finished studies of a benchmark, comparable or not, without their files; none where nothing is stored.
+
+    Raises:
+        BenchmarkError: the store cannot be used.
+    """
+    runs = stored_runs(benchmark, "tags.hpo.kind = 'study'")
+    return [_study(run, {}) for run in runs if _is_finished_study(run)]
 
 
 def _is_finished_study(run: Run) -> bool:

@@ -97,7 +97,12 @@ def run(study: Study, command: str, console: Console) -> Finished:
 
 
 def execute(
-    study: Study, command: str, console: Console, cluster: Cluster | None = None, place: Place | None = None
+    study: Study,
+    command: str,
+    console: Console,
+    cluster: Cluster | None = None,
+    place: Place | None = None,
+    plan: methods.Plan | None = None,
 ) -> Finished:
     """Run one study and store it.
 
@@ -107,12 +112,13 @@ def execute(
         console: where the live view goes.
         cluster: where to run it; by default a Ray of its own, ended with the study.
         place: its place in a suite, for the live view.
+        plan: how to search; by default as the study's method does.
 
     Raises:
         BenchmarkError: something the user gave cannot be used; nothing has been started.
     """
     devices = detect()
-    plan = methods.get(study.method).make_plan(study)
+    plan = plan or methods.get(study.method).make_plan(study)
     allotment = allot(devices, study.benchmark.ranks_per_trial, plan.concurrency)
     tracker = Tracker(study, devices.accelerator, command)
     with _abandoning(tracker), nullcontext(cluster) if cluster else ray_cluster(devices) as where:

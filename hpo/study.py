@@ -74,6 +74,8 @@ class Study:
     @property
     def name(self) -> str:
         """Short name for people, e.g. "asha searcher=optuna seed 0"."""
+        if self.kind == "confirmation":
+            return f"confirmation of {self.budget} trainings"
         return " ".join(filter(None, [self.method, self.variant, f"seed {self.seed}"]))
 
     @property
@@ -129,6 +131,11 @@ def training_of(study: Study, proposal: Mapping[str, Any]) -> Training:
     own = {name: value for name, value in given.items() if name not in (TRAINING_SEED, SCHEDULE, CONFIRMS)}
     schedule = given.get(SCHEDULE, [(0, own)])
     return Training(seed, tuple((int(units), study.full_config(config)) for units, config in schedule))
+
+
+def default_schedule(benchmark: Benchmark) -> list[tuple[int, Config]]:
+    """The schedule that is the benchmark's default configuration all the way."""
+    return [(0, benchmark.default.model_dump(exclude_unset=True))]
 
 
 def schedule_digest(benchmark: Benchmark, schedule: Schedule) -> str:

@@ -20,9 +20,9 @@ from benchmarks.identity import digest
 from benchmarks.spec import Benchmark, BenchmarkError, first_line
 from hpo import methods
 from hpo.budget import INTERRUPTED
-from hpo.compare import StoredStudy, finished_studies
 from hpo.devices import detect
 from hpo.progress import Place, clock, describe_incumbent
+from hpo.records import StudyRecord, finished
 from hpo.runner import Cluster, Finished, execute, ray_cluster
 from hpo.study import Study
 
@@ -162,8 +162,8 @@ def run(
         for contestant in contestants
     ]
     outcome = Outcome([study for study, _ in wanted])
-    finished = [None] * len(wanted) if force else stored(outcome.studies)
-    due = [entry for entry, there in zip(wanted, finished, strict=True) if there is None]
+    there = [None] * len(wanted) if force else stored(outcome.studies)
+    due = [entry for entry, study in zip(wanted, there, strict=True) if study is None]
     if len(due) < len(wanted):
         text = f"{len(wanted) - len(due)} of {len(wanted)} studies are finished already (--force runs them again)"
         console.print(text, highlight=False)
@@ -172,14 +172,14 @@ def run(
     return outcome
 
 
-def stored(studies: Sequence[Study]) -> list[StoredStudy | None]:
+def stored(studies: Sequence[Study]) -> list[StudyRecord | None]:
     """Each of these studies as the store has finished it on devices like these; None where it has not.
 
     Raises:
         BenchmarkError: the store cannot be used.
     """
     checksum, accelerator = digest(studies[0].benchmark), detect().accelerator
-    there = {s.fingerprint: s for s in finished_studies(studies[0].benchmark.name) if s.accelerator == accelerator}
+    there = {s.fingerprint: s for s in finished(studies[0].benchmark.name) if s.accelerator == accelerator}
     return [there.get(study.fingerprint(checksum)) for study in studies]
 
 
@@ -208,8 +208,8 @@ def _warm_up(cluster: Cluster, benchmark: Benchmark, console: Console) -> float:
 def _run_one(study: Study, command: str, cluster: Cluster, place: Place, console: Console) -> str:
     """Run a study and print its line; returns why it did not reach its end, or an empty text."""
     try:
-        finished = execute(study, command, console, cluster, place)
-        line, reason = _line(study, finished), finished.reason
+        done = execute(study, command, console, cluster, place)
+        line, reason = _line(study, done), done.reason
     except Exception as error:  # one study's failure does not end the suite
         reason = str(error) if isinstance(error, BenchmarkError) else f"{type(error).__name__}: {first_line(error)}"
         line = "not run"
@@ -217,12 +217,12 @@ def _run_one(study: Study, command: str, cluster: Cluster, place: Place, console
     return reason
 
 
-def _line(study: Study, finished: Finished) -> str:
+def _line(study: Study, done: Finished) -> str:
     """A study in a line."""
-    trained = sum(row.trained_units for row in finished.results.rows)
+    trained = sum(row.trained_units for row in done.results.rows)
     return (
-        f"best {describe_incumbent(study, finished.results)}, {len(finished.results.rows)} trials, {trained} units, "
-        f"{finished.shares.device_hours:.4f} device-hours, {finished.shares.utilization:.0%} useful"
+        f"best {describe_incumbent(study, done.results)}, {len(done.results.rows)} trials, {trained} units, "
+        f"{done.shares.device_hours:.4f} device-hours, {done.shares.utilization:.0%} useful"
     )
 
 
@@ -254,17 +254,17 @@ CAPTION = (
 COLUMNS = ("method", "studies", "eval loss", "EM", "F1", "units", "of", "device-hours", "useful", "wall")
 
 
-def _row(studies: Sequence[Study], finished: Sequence[StoredStudy]) -> Iterator[str]:
+def _row(studies: Sequence[Study], there: Sequence[StudyRecord]) -> Iterator[str]:
     yield " ".join(filter(None, [studies[0].method, studies[0].variant]))
-    yield f"{len(finished)} of {len(studies)}"
+    yield f"{len(there)} of {len(studies)}"
     for key, digits in (("best_eval_loss", 4), ("best_exact_match", 3), ("best_f1", 3), ("units", 0)):
-        yield _mean(finished, key, digits)
+        yield _mean(there, key, digits)
     yield str(studies[0].budget_units)
-    yield _mean(finished, "device_hours", 4)
-    yield f"{100 * fmean(s.metrics.get('utilization', 0.0) for s in finished):.0f}%" if finished else "-"
-    yield clock(fmean(s.metrics.get("wall_seconds", 0.0) for s in finished)) if finished else "-"
+    yield _mean(there, "device_hours", 4)
+    yield f"{100 * fmean(s.metrics.get('utilization', 0.0) for s in there):.0f}%" if there else "-"
+    yield clock(fmean(s.metrics.get("wall_seconds", 0.0) for s in there)) if there else "-"
 
 
-def _mean(studies: Sequence[StoredStudy], key: str, digits: int) -> str:
+def _mean(studies: Sequence[StudyRecord], key: str, digits: int) -> str:
     values = [study.metrics[key] for study in studies if key in study.metrics]
     return f"{fmean(values):.{digits}f}" if values else "-"

@@ -24,6 +24,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from mlflow import MlflowClient
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
 
 from benchmarks.identity import digest
@@ -61,7 +62,7 @@ class Tracker:
         launch_run = os.environ.pop("MLFLOW_RUN_ID", None)  # set by `mlflow run`; Ray's workers must not inherit it
         self._client, self._experiment_id = store.open_experiment(study.benchmark.name)
         with store.readable_errors():
-            self.run_id = self._open_study_run(self._experiment_id, launch_run)
+            self.run_id = _open_run(self._client, self._experiment_id, study.name, launch_run)
             try:
                 self._describe(accelerator, command)
             except Exception:
@@ -77,22 +78,13 @@ class Tracker:
         """Write what is known before the first trial; what cannot be written is found out now."""
         self._client.log_batch(self.run_id, params=self._params(), tags=self._tags(accelerator, command))
         self._log_datasets()
-        self._log_files({"benchmark.json": self._study.benchmark.model_dump_json(indent=2) + "\n"})
+        _log_files(
+            self._client, self.run_id, {"benchmark.json": self._study.benchmark.model_dump_json(indent=2) + "\n"}
+        )
 
     def abandon(self) -> None:
         """Mark the study as failed: it could not begin."""
         self._client.set_terminated(self.run_id, "FAILED")
-
-    def _open_study_run(self, experiment_id: str, launch_run: str | None) -> str:
-        """The run that `mlflow run` opened, if it lies in the benchmark's experiment; else one that is linked to it."""
-        if launch_run is not None and self._client.get_run(launch_run).info.experiment_id == experiment_id:
-            self._client.set_tag(launch_run, "mlflow.runName", self._study.name)
-            return launch_run
-        run = self._client.create_run(experiment_id, run_name=self._study.name)
-        if launch_run is not None:
-            self._client.set_tag(launch_run, "hpo.kind", "launch")
-            self._client.set_tag(launch_run, "hpo.study_run_id", run.info.run_id)
-        return str(run.info.run_id)
 
     def _params(self) -> list[Param]:
         """What the study was asked for; parameters `mlflow run` has logged already stay as they are."""
@@ -110,6 +102,7 @@ class Tracker:
             "hpo.benchmark": study.benchmark.name,
             "hpo.seed": study.seed,
             "hpo.budget": study.budget,
+            "hpo.gpu_hours": "" if study.gpu_hours is None else study.gpu_hours,
             "hpo.accelerator": accelerator,
             "hpo.protocol": PROTOCOL,
             "hpo.command": command,
@@ -183,7 +176,7 @@ class Tracker:
         }
         if incumbent is not None:
             files["best_config.json"] = json.dumps(self.best_config(incumbent), indent=2) + "\n"
-        self._log_files(files)
+        _log_files(self._client, self.run_id, files)
 
     def best_config(self, row: TrialRow) -> dict[str, Any]:
         """The incumbent as `best_config.json` has it; with its schedule where one configuration did not train it."""
@@ -197,16 +190,6 @@ class Tracker:
             "run_id": self._children.get(row.number, ""),
             **({"schedule": schedule_of(row)} if len(schedule_of(row)) > 1 else {}),
         }
-
-    def _log_files(self, files: Mapping[str, str]) -> None:
-        self._log_files_of(self.run_id, files)
-
-    def _log_files_of(self, run_id: str, files: Mapping[str, str]) -> None:
-        with tempfile.TemporaryDirectory() as folder:
-            for name, text in files.items():
-                path = Path(folder) / name
-                path.write_text(text)
-                self._client.log_artifact(run_id, str(path))
 
     # ---- its trials
 
@@ -245,9 +228,55 @@ class Tracker:
         tags = {"hpo.outcome": row.outcome, "hpo.reason": row.reason}
         if row.varies:
             tags["hpo.exploits"] = str(row.exploits)
-            self._log_files_of(run_id, {"schedule.json": json.dumps(schedule_of(row), indent=2) + "\n"})
+            _log_files(self._client, run_id, {"schedule.json": json.dumps(schedule_of(row), indent=2) + "\n"})
         self._client.log_batch(run_id, tags=[RunTag(key, value) for key, value in tags.items()])
         self._client.set_terminated(run_id, STATUS[row.outcome])
+
+
+def _open_run(client: MlflowClient, experiment_id: str, name: str, launch_run: str | None) -> str:
+    """The run that `mlflow run` opened, if it lies in the benchmark's experiment; else one that is linked to it."""
+    if launch_run is not None and client.get_run(launch_run).info.experiment_id == experiment_id:
+        client.set_tag(launch_run, "mlflow.runName", name)
+        return launch_run
+    run = client.create_run(experiment_id, run_name=name)
+    if launch_run is not None:
+        client.set_tag(launch_run, "hpo.kind", "launch")
+        client.set_tag(launch_run, "hpo.study_run_id", run.info.run_id)
+    return str(run.info.run_id)
+
+
+def store_files(benchmark: str, kind: str, files: Mapping[str, str], tags: Mapping[str, str]) -> str:
+    """Keep files as a run of their own.
+
+    Args:
+        benchmark: name of the experiment.
+        kind: the run's tag `hpo.kind`, also its name.
+        files: their text, by name.
+        tags: of the run.
+
+    Returns:
+        The run's id.
+
+    Raises:
+        BenchmarkError: the store cannot be used.
+    """
+    launch_run = os.environ.pop("MLFLOW_RUN_ID", None)
+    client, experiment_id = store.open_experiment(benchmark)
+    with store.readable_errors():
+        run_id = _open_run(client, experiment_id, f"{kind} of {benchmark}", launch_run)
+        for key, value in {"hpo.kind": kind, **tags}.items():
+            client.set_tag(run_id, key, value)
+        _log_files(client, run_id, files)
+        client.set_terminated(run_id, "FINISHED")
+    return run_id
+
+
+def _log_files(client: MlflowClient, run_id: str, files: Mapping[str, str]) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        for name, text in files.items():
+            path = Path(folder) / name
+            path.write_text(text)
+            client.log_artifact(run_id, str(path))
 
 
 def schedule_of(row: TrialRow) -> list[dict[str, Any]]:

@@ -1,0 +1,32 @@
+"""Writes files where the user wants them: whole or not at all."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from benchmarks.spec import BenchmarkError
+
+
+def write(folder: Path, files: Mapping[str, str]) -> Path:
+    """Write text files into a folder, which is made if need be; files of the same names are replaced.
+
+    Args:
+        folder: where.
+        files: texts, by name without a folder.
+
+    Raises:
+        BenchmarkError: the folder cannot be written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, text in files.items():
+            part = folder / f".{name}.part"
+            part.write_text(text, encoding="utf-8")
+            os.replace(part, folder / name)
+    except OSError as error:
+        raise BenchmarkError(
+            f"output {folder}: cannot be written ({error.strerror}); give another folder with --output"
+        ) from None
+    return folder
