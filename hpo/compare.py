@@ -230,9 +230,10 @@ def _of_equal_budget(
 
     The default configuration spends what it needs, and random search with twice the budget is a contestant on purpose.
     """
-    allowances = {study.allowance for study in studies if study.method != DEFAULT}
+    searched = [study for study in studies if study.method != DEFAULT]
+    allowances = {study.allowance for study in searched}
     doubled = {(2 * number, cap) for number, cap in allowances}
-    others = {s.allowance for s in studies if s.method not in (DEFAULT, RANDOM) or s.allowance not in doubled}
+    others = {s.allowance for s in searched if s.method != RANDOM or s.allowance not in doubled}
     if budget is not None:
         others = {allowance for allowance in others if allowance[0] == budget}
         if not others:
@@ -278,7 +279,7 @@ def _pairs(scores: Mapping[str, Mapping[int, float]], reference: str, notes: lis
 def _line(contestant: Contestant, all_of_them: Sequence[Contestant], benchmark: Benchmark) -> Line:
     studies = list(contestant.studies.values())
     trainings = [training for found in contestant.trainings.values() for training in found]
-    grid = next((c for c in all_of_them if c.name == MANUAL), None)
+    grid = next((c for c in all_of_them if c.method == MANUAL), None)
     hours = _mean(studies, "device_hours")
     grid_hours = _mean(list(grid.studies.values()), "device_hours") if grid else None
     reached = _hours_to_grid(contestant, grid, benchmark)

@@ -21,7 +21,20 @@ SUITE = {
     **{name: COMMON[name] for name in ("benchmark", "budget", "space", "gpu_hours")},
     "force": ("string", '"false"'),
 }
-SMALL = {"methods": ("string", '"random,asha,bohb,pbt"'), "seeds": ("string", '"0"'), "budget": ("string", "4")}
+CONFIRM = {
+    "benchmark": COMMON["benchmark"],
+    "methods": ("string", "all"),
+    "repeats": ("string", "5"),
+    "gpu_hours": COMMON["gpu_hours"],
+}
+COMPARE = {
+    "benchmark": COMMON["benchmark"],
+    "budget": ("string", '""'),
+    "mixed_budgets": ("string", '"false"'),
+    "reference": ("string", "all"),
+    "output": ("string", "results"),
+}
+SMALL = {"methods": ("string", '"random,asha,bohb,pbt"'), "seeds": ("string", '"0"'), "budget": ("string", "3")}
 """What `mlflow run .` runs: minutes on two cores."""
 HEADER = """\
 # Made by `python -m hpo mlproject`; one entry a method. Change hpo/methods/, not this file.
@@ -38,7 +51,8 @@ def text() -> str:
     entries = [_entry("main", {**SUITE, **SMALL}, "python -m hpo suite")]
     entries += [_method_entry(methods.get(name)) for name in methods.names()]
     entries.append(_entry("suite", SUITE, "python -m hpo suite"))
-    entries.append(_entry("compare", {"benchmark": COMMON["benchmark"]}, "python -m hpo compare"))
+    entries.append(_entry("confirm", CONFIRM, "python -m hpo confirm"))
+    entries.append(_entry("compare", COMPARE, "python -m hpo compare"))
     return HEADER + "\n".join(entries)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import time
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console, JustifyMethod
@@ -18,10 +18,12 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from hpo.budget import Budget
 from hpo.ledger import Ledger, Shares
 from hpo.results import Results, TrialRow, counts
 from hpo.study import Study
+
+if TYPE_CHECKING:  # it imports Ray, which tables of stored studies do without
+    from hpo.budget import Budget
 
 LINE_SECONDS, QUIET_SECONDS = 5.0, 30.0
 REDRAW_SECONDS = 0.5

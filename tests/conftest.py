@@ -12,6 +12,12 @@ from benchmarks import spec
 from benchmarks.spec import Benchmark
 
 REPOSITORY = Path(__file__).parent.parent
+LONGEST_FIRST = ("test_readme.py", "test_suite.py", "test_study_on_nano.py", "test_finetune.py")
+"""Files that take minutes, begun first so that both of pytest's workers end at about the same time."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: item.path.name not in LONGEST_FIRST)
 
 
 @pytest.fixture(scope="session")

@@ -49,6 +49,7 @@ def test_install_main_job_and_tests_are_run_by_ci() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_the_other_commands_run_in_the_order_of_the_page(tmp_path: Path) -> None:
     others = [command for command in commands() if command not in [*RUN_BY_CI, SERVER]]
     assert len(others) >= 7
