@@ -243,6 +243,34 @@ class Session:
         self._order.clear()
         self._write_hyperparameters()
 
+    def save_model(self, folder: Path) -> None:
+        """Write the trained model, as safetensors, and its tokenizer to `folder`; every rank calls it.
+
+        What is written is what `evaluate` scores: the engine's weights, in the precision it computes with.
+        """
+        import torch
+
+        weights = self._whole_weights()
+        if self._rank == 0:
+            model = self._engine.module
+            model.generation_config.update(  # a plain `generate` then ends as `predict` does
+                eos_token_id=self._tokenizer.eos_token_id, pad_token_id=self._tokenizer.pad_token_id
+            )
+            model.save_pretrained(folder, state_dict=weights)
+            self._tokenizer.save_pretrained(folder)
+        torch.distributed.barrier()
+
+    def _whole_weights(self) -> dict[str, torch.Tensor]:
+        """All weights on the CPU of rank 0, nothing on the others. ZeRO-3's shares are gathered one by one."""
+        whole: dict[int, torch.Tensor] = {}  # by parameter, so that tied weights stay one
+        named = self._engine.module.state_dict(keep_vars=True)
+        for weight in named.values():
+            gathered = self._deepspeed.zero.GatheredParameters([weight], enabled=hasattr(weight, "ds_id"))
+            with gathered:
+                if self._rank == 0 and id(weight) not in whole:
+                    whole[id(weight)] = weight.detach().to("cpu", copy=True)
+        return {name: whole[id(weight)] for name, weight in named.items()} if self._rank == 0 else {}
+
     def close(self) -> None:
         """End the current trial; the session can start another."""
         if self._engine is not None:

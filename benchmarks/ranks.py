@@ -165,6 +165,10 @@ class Ranks:
         """See `finetune.Session.load`."""
         self._all("load", folder)
 
+    def save_model(self, folder: Path) -> None:
+        """See `finetune.Session.save_model`; rank 0 must reach the folder."""
+        self._all("save_model", folder)
+
     def process_ids(self) -> list[int]:
         """Process ids, by rank."""
         return [int(number) for number in self._all("process_id")]
@@ -282,6 +286,9 @@ class _Rank:
 
     def load(self, folder: Path) -> None:
         self._session.load(folder)
+
+    def save_model(self, folder: Path) -> None:
+        self._session.save_model(folder)
 
 
 def _bind_gloo_to(node_ip: str) -> None:

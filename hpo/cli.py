@@ -1,4 +1,4 @@
-"""The command line: `python -m hpo ...`, which the MLproject entries call. Parses and joins; no logic.
+"""The command line: `python -m hpo ...`, which the MLproject entries call. Parses; `hpo.commands` does.
 
 A user's mistake ends with one paragraph on stderr and exit status 2; a study that did not reach its end with
 status 1; otherwise 0.
@@ -7,19 +7,12 @@ status 1; otherwise 0.
 from __future__ import annotations
 
 import argparse
-import shlex
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, NoReturn
 
-from rich.console import Console
-
-from benchmarks import spec
-from benchmarks.check import check
-from benchmarks.spec import Benchmark, BenchmarkError
-
-LOG_WIDTH = 160
+from benchmarks.spec import BenchmarkError
+from hpo import commands
 
 
 class _Parser(argparse.ArgumentParser):
@@ -65,27 +58,30 @@ def make_parser(method: str | None = None) -> argparse.ArgumentParser:
     parser = _Parser(
         prog="python -m hpo", description="Hyperparameter optimisation methods for LLM fine-tuning, compared."
     )
-    commands = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=_Parser)
-    _add_run(commands, method)
-    _add_suite(commands)
-    _add_compare(commands)
-    _add_confirm(commands)
-    pages = commands.add_parser("methods", help="list the methods, or print the page of one")
+    verbs = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=_Parser)
+    _add_run(verbs, method)
+    _add_suite(verbs)
+    _add_compare(verbs)
+    _add_confirm(verbs)
+    _add_export(verbs)
+    _add_train(verbs)
+    _add_import(verbs)
+    pages = verbs.add_parser("methods", help="list the methods, or print the page of one")
     pages.add_argument("name", nargs="?", help="a method")
-    pages.set_defaults(command=_methods, parser=pages)
+    pages.set_defaults(command=commands.methods, parser=pages)
     for name, command, text in (
-        ("benchmarks", _benchmarks, "list the benchmarks"),
-        ("doctor", _doctor, "what this machine has and lacks"),
-        ("mlproject", _mlproject, "print the MLproject file"),
+        ("benchmarks", commands.benchmarks, "list the benchmarks"),
+        ("doctor", commands.doctor, "what this machine has and lacks"),
+        ("mlproject", commands.mlproject, "print the MLproject file"),
     ):
-        added = commands.add_parser(name, help=text)
+        added = verbs.add_parser(name, help=text)
         added.set_defaults(command=command, parser=added)
     return parser
 
 
-def _add_run(commands: Any, method: str | None) -> None:
-    parser = commands.add_parser("run", help="run one study: a method on a benchmark")
-    parser.set_defaults(command=_run, parser=parser)
+def _add_run(verbs: Any, method: str | None) -> None:
+    parser = verbs.add_parser("run", help="run one study: a method on a benchmark")
+    parser.set_defaults(command=commands.run, parser=parser)
     parser.add_argument("method", help="see `python -m hpo methods`")
     parser.add_argument("--benchmark", default="nano", help="name or YAML path (default: nano)")
     parser.add_argument("--budget", type=int, default=12, help="full trainings that may be spent (default: 12)")
@@ -102,9 +98,9 @@ def _add_run(commands: Any, method: str | None) -> None:
             )
 
 
-def _add_suite(commands: Any) -> None:
-    parser = commands.add_parser("suite", help="run several methods with several seeds")
-    parser.set_defaults(command=_suite, parser=parser)
+def _add_suite(verbs: Any) -> None:
+    parser = verbs.add_parser("suite", help="run several methods with several seeds")
+    parser.set_defaults(command=commands.suite, parser=parser)
     methods_help = "comma list; arguments as asha:searcher=optuna, another budget as random:budget=24 (default: all)"
     parser.add_argument("--methods", default="all", help=methods_help)
     parser.add_argument("--seeds", default="0,1,2", help="comma list (default: 0,1,2)")
@@ -115,24 +111,63 @@ def _add_suite(commands: Any) -> None:
     _add_flag(parser, "force", "run again what the store has finished already")
 
 
-def _add_compare(commands: Any) -> None:
-    parser = commands.add_parser("compare", help="the methods of a benchmark side by side, with a report")
-    parser.set_defaults(command=_compare, parser=parser)
+def _add_compare(verbs: Any) -> None:
+    parser = verbs.add_parser("compare", help="the methods of a benchmark side by side, with a report")
+    parser.set_defaults(command=commands.compare, parser=parser)
     parser.add_argument("--benchmark", default="nano", help="name or YAML path (default: nano)")
     parser.add_argument("--budget", default="", help="only studies of this budget (default: the one there is)")
     _add_flag(parser, "mixed-budgets", "compare studies of different budgets, and say so")
     reference_help = "compare the others with this method only, which takes fewer seeds (default: all, every pair)"
     parser.add_argument("--reference", default="all", help=reference_help)
+    parser.add_argument("--max-gpu-hours", default="", help="also name the best trial that cost no more device-hours")
+    parser.add_argument("--max-memory-mb", default="", help="also name the best trial that took no more memory")
     parser.add_argument("--output", default="results", help="folder for tables and report (default: results)")
 
 
-def _add_confirm(commands: Any) -> None:
-    parser = commands.add_parser("confirm", help="train what studies found again, and score it on the test split")
-    parser.set_defaults(command=_confirm, parser=parser)
+def _add_confirm(verbs: Any) -> None:
+    parser = verbs.add_parser("confirm", help="train what studies found again, and score it on the test split")
+    parser.set_defaults(command=commands.confirm, parser=parser)
     parser.add_argument("--benchmark", default="nano", help="name or YAML path (default: nano)")
     parser.add_argument("--methods", default="all", help="comma list (default: all that are stored)")
     parser.add_argument("--repeats", type=int, default=5, help="fresh seeds of each (default: 5)")
     parser.add_argument("--gpu-hours", default="", help="cap in device-hours")
+
+
+def _add_export(verbs: Any) -> None:
+    parser = verbs.add_parser("export", help="write what won as files for a Trainer script")
+    parser.set_defaults(command=commands.export, parser=parser)
+    parser.add_argument("--benchmark", default="nano", help="name or YAML path (default: nano)")
+    parser.add_argument(
+        "--method", default="best", help="a method as compare names it (default: best, by what is confirmed)"
+    )
+    parser.add_argument("--output", default="exported", help="folder for the files (default: exported)")
+
+
+def _add_train(verbs: Any) -> None:
+    parser = verbs.add_parser("train", help="train an exported configuration to the end, and save the model")
+    parser.set_defaults(command=commands.train, parser=parser)
+    parser.add_argument("--config", default="exported", help="folder of an export, or its best_config.json")
+    parser.add_argument("--benchmark", default="nano", help="name or YAML path (default: nano)")
+    for split in ("train", "validation", "test"):
+        parser.add_argument(f"--data-{split}", default="", help=f"SQuAD v1.1 JSON in place of the {split} split")
+    parser.add_argument("--seed", default="", help="drives everything random (default: the study's)")
+    parser.add_argument("--output", default="trained", help="folder for the model (default: trained)")
+
+
+def _add_import(verbs: Any) -> None:
+    parser = verbs.add_parser("import", help="bring a study that was run elsewhere into the store, from a CSV file")
+    parser.set_defaults(command=commands.import_, parser=parser)
+    parser.add_argument("file", help="see docs/import.md")
+    parser.add_argument("--benchmark", required=True, help="name or YAML path")
+    parser.add_argument("--method", required=True, help="a label of your own")
+    parser.add_argument("--seed", type=int, default=0, help="its seed, the block it belongs to (default: 0)")
+    parser.add_argument(
+        "--accelerator", required=True, help="what it ran on, such as 'Tesla V100'; cpu counts no GPU hours"
+    )
+    parser.add_argument("--wall-seconds", default="", help="how long it took (default: the sum of its trials)")
+    parser.add_argument("--devices", default="", help="devices it had reserved; needs --wall-seconds")
+    parser.add_argument("--space", default="", help="YAML file with the search space that it searched")
+    _add_flag(parser, "force", "store a file again that is stored already")
 
 
 def _add_flag(parser: argparse.ArgumentParser, name: str, text: str) -> None:
@@ -140,164 +175,3 @@ def _add_flag(parser: argparse.ArgumentParser, name: str, text: str) -> None:
     choices = ["true", "false"]
     text = f"true: {text} (default: false)"
     parser.add_argument(f"--{name}", nargs="?", const="true", default="false", choices=choices, help=text)
-
-
-def _suite(parsed: argparse.Namespace) -> int:
-    from hpo import doctor, suite
-
-    doctor.require()
-    contestants = suite.parse_methods(parsed.methods, parsed.budget)
-    seeds = suite.parse_seeds(parsed.seeds)
-    benchmark = _load(parsed.benchmark, parsed.space)
-    console, gpu_hours = _console(), _optional_float(parsed.gpu_hours)
-    given_as = suite.GivenBenchmark(benchmark, parsed.benchmark, parsed.space)
-    outcome = suite.run(contestants, given_as, seeds, gpu_hours, parsed.force == "true", console)
-    console.print(suite.summary(outcome))
-    _print_next(console, benchmark.name)
-    for study, reason in outcome.failures:
-        print(f"error: {study.name} did not reach its end ({reason})", file=sys.stderr)
-    return 1 if outcome.failures else 0
-
-
-def _load(name: str, space: str = "") -> Benchmark:
-    """The benchmark that was asked for, its files checked."""
-    benchmark = spec.load(name, Path(space) if space else None)
-    check(benchmark)
-    return benchmark
-
-
-def _run(parsed: argparse.Namespace) -> int:
-    from hpo import doctor, methods
-
-    doctor.require()
-    methods.get(parsed.method)
-    benchmark = _load(parsed.benchmark, parsed.space)
-    given = {key.removeprefix("method."): value for key, value in vars(parsed).items() if key.startswith("method.")}
-    gpu_hours = _optional_float(parsed.gpu_hours)
-    study = methods.get(parsed.method).study(benchmark, parsed.seed, parsed.budget, gpu_hours, given)
-    from hpo import runner
-
-    console = _console()
-    names = ("benchmark", "budget", "seed", "space", "gpu_hours")
-    finished = runner.run(study, _command_line(f"run {parsed.method}", parsed, names, **given), console)
-    _print_next(console, benchmark.name)
-    if not finished.reached_end:
-        outcome = "its results are shown above, and stored as far as possible"
-        print(f"error: the study did not reach its end ({finished.reason}); {outcome}", file=sys.stderr)
-    return 0 if finished.reached_end else 1
-
-
-def _optional_float(text: str) -> float | None:
-    if not text:
-        return None
-    try:
-        return float(text)
-    except ValueError:
-        raise BenchmarkError(f"gpu_hours is {text!r}, but must be a number of hours") from None
-
-
-def _optional_int(name: str, text: str) -> int | None:
-    if not text:
-        return None
-    if not text.isdigit():
-        raise BenchmarkError(f"{name} is {text!r}, but must be a whole number")
-    return int(text)
-
-
-def _command_line(verb: str, parsed: argparse.Namespace, names: Sequence[str], **given: Any) -> str:
-    """The command that was given, for the record."""
-    words = ["python", "-m", "hpo", *verb.split()]
-    for name, value in {**{name: getattr(parsed, name) for name in names}, **given}.items():
-        if value != "":
-            words += [f"--{name.replace('_', '-')}", str(value)]
-    return shlex.join(words)
-
-
-def _print_next(console: Console, benchmark: str) -> None:
-    import mlflow
-
-    store, name = shlex.quote(mlflow.get_tracking_uri()), shlex.quote(benchmark)
-    _print_line(console, f"open it in the browser: mlflow ui --backend-store-uri {store}")
-    _print_line(console, f"confirm on test:        python -m hpo confirm --benchmark {name}")
-    _print_line(console, f"compare the methods:    python -m hpo compare --benchmark {name}")
-
-
-def _print_line(console: Console, text: str) -> None:
-    console.print(text, soft_wrap=True, highlight=False, markup=False)
-
-
-def _compare(parsed: argparse.Namespace) -> int:
-    from hpo import compare, output, records, tables, tracking
-
-    stored = records.read(_name_of(parsed.benchmark))
-    budget, mixed = _optional_int("budget", parsed.budget), parsed.mixed_budgets == "true"
-    result = compare.compare(stored, budget=budget, mixed_budgets=mixed, reference=parsed.reference)
-    console = _console()
-    tables.print_all(console, result)
-    files = tables.files(result)
-    folder = output.write(Path(parsed.output), files)
-    tracking.store_files(result.benchmark.name, "comparison", files, {"hpo.benchmark_digest": result.digest})
-    _print_line(console, f"written to {folder}: {', '.join(files)}")
-    return 0
-
-
-def _confirm(parsed: argparse.Namespace) -> int:
-    from hpo import compare, confirm, doctor, records, tables
-
-    doctor.require()
-    benchmark, console = _load(parsed.benchmark), _console()
-    stored = records.read(benchmark.name)
-    confirm.require_same(benchmark, stored)
-    labels = [] if parsed.methods == "all" else [word.strip() for word in parsed.methods.split(",")]
-    due = confirm.due(stored, labels, parsed.repeats)
-    console.print(f"{len(due)} trainings are due", highlight=False)
-    reason = ""
-    if due:
-        command = _command_line("confirm", parsed, ("benchmark", "methods", "repeats", "gpu_hours"))
-        reason = confirm.run(benchmark, due, _optional_float(parsed.gpu_hours), command, console).reason
-        stored = records.read(benchmark.name)
-    tables.print_shrinkage(console, compare.compare(stored, mixed_budgets=True))
-    _print_line(console, f"compare the methods: python -m hpo compare --benchmark {shlex.quote(parsed.benchmark)}")
-    if reason:
-        print(f"error: not all trainings reached their end ({reason}); run it again for the rest", file=sys.stderr)
-    return 1 if reason else 0
-
-
-def _name_of(benchmark: str) -> str:
-    """The name of a benchmark, which may be given as a file."""
-    return spec.load(benchmark).name if Path(benchmark).suffix in (".yaml", ".yml") else benchmark
-
-
-def _methods(parsed: argparse.Namespace) -> int:
-    from hpo import methods
-
-    if parsed.name is not None:
-        print(methods.get(parsed.name).page)
-        return 0
-    for name in methods.names():
-        print(f"{name:10} {methods.get(name).summary}")
-    return 0
-
-
-def _benchmarks(parsed: argparse.Namespace) -> int:
-    for name in spec.names():
-        print(f"{name:20} {spec.load(name).description}")
-    return 0
-
-
-def _doctor(parsed: argparse.Namespace) -> int:
-    from hpo import doctor
-
-    return doctor.report(_console())
-
-
-def _mlproject(parsed: argparse.Namespace) -> int:
-    from hpo import mlproject
-
-    print(mlproject.text(), end="")
-    return 0
-
-
-def _console() -> Console:
-    """Stdout; in a file wide enough for a table's rows to stay on one line."""
-    return Console() if sys.stdout.isatty() else Console(width=LOG_WIDTH)

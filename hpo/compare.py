@@ -147,6 +147,11 @@ class Result:
     notes: list[str]
     is_marked: bool
 
+    @property
+    def studies(self) -> list[StudyRecord]:
+        """All studies that count, by contestant and seed."""
+        return [study for contestant in self.contestants for study in contestant.studies.values()]
+
 
 def compare(
     records: Records, *, budget: int | None = None, mixed_budgets: bool = False, reference: str = EVERY_PAIR

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 
 import numpy as np
 import pandas as pd
@@ -66,10 +67,17 @@ def band(studies: Sequence[StudyRecord], benchmark: Benchmark) -> pd.DataFrame:
     last = max(first, min(study.metrics["device_hours"] for study in studies))
     hours = np.geomspace(first, last, POINTS)
     hours[0] = first  # rounding must not put it before the last study's first incumbent
+    steps = [(curve["device_hours"].to_numpy(), curve["value"].to_numpy()) for curve in curves]
     rows = []
     for hour in hours:
-        values = [float(curve["value"][curve["device_hours"] <= hour].iloc[-1]) for curve in curves]
-        interval = bootstrap_interval(values, resamples=1000)
-        ends = (interval.low, interval.high) if interval else (np.nan, np.nan)
-        rows.append((hour, interquartile_mean(values), *ends))
+        values = tuple(float(found[np.searchsorted(when, hour, side="right") - 1]) for when, found in steps)
+        rows.append((hour, *_estimate(values)))
     return pd.DataFrame(rows, columns=columns)
+
+
+@cache
+def _estimate(values: tuple[float, ...]) -> tuple[float, float, float]:
+    """Interquartile mean and the ends of its interval; incumbents change rarely, so most points repeat the last."""
+    interval = bootstrap_interval(values, resamples=1000)
+    ends = (interval.low, interval.high) if interval else (np.nan, np.nan)
+    return interquartile_mean(values), *ends

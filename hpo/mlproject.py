@@ -32,7 +32,23 @@ COMPARE = {
     "budget": ("string", '""'),
     "mixed_budgets": ("string", '"false"'),
     "reference": ("string", "all"),
+    "max_gpu_hours": ("string", '""'),
+    "max_memory_mb": ("string", '""'),
     "output": ("string", "results"),
+}
+EXPORT = {
+    "benchmark": COMMON["benchmark"],
+    "method": ("string", "best"),
+    "output": ("string", "exported"),
+}
+TRAIN = {
+    "config": ("string", "exported"),
+    "benchmark": COMMON["benchmark"],
+    "data_train": ("string", '""'),
+    "data_validation": ("string", '""'),
+    "data_test": ("string", '""'),
+    "seed": ("string", '""'),
+    "output": ("string", "trained"),
 }
 SMALL = {"methods": ("string", '"random,asha,bohb,pbt"'), "seeds": ("string", '"0"'), "budget": ("string", "3")}
 """What `mlflow run .` runs: minutes on two cores."""
@@ -53,6 +69,8 @@ def text() -> str:
     entries.append(_entry("suite", SUITE, "python -m hpo suite"))
     entries.append(_entry("confirm", CONFIRM, "python -m hpo confirm"))
     entries.append(_entry("compare", COMPARE, "python -m hpo compare"))
+    entries.append(_entry("export", EXPORT, "python -m hpo export"))
+    entries.append(_entry("train", TRAIN, "python -m hpo train"))
     return HEADER + "\n".join(entries)
 
 

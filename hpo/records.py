@@ -1,7 +1,8 @@
 """Stored studies and confirmations of a benchmark, read from MLflow alone: what compare, report and export rest on.
 
 Studies are comparable where they share a version of the benchmark (its digest), the search space, the protocol and the
-accelerator. Of several such groups the newest is read, and what was left out is said. Imports neither Ray nor torch.
+accelerator. Of several such groups that of the newest study is read, imports aside, and what was left out is said.
+Imports neither Ray nor torch.
 """
 
 from __future__ import annotations
@@ -192,7 +193,7 @@ def read(benchmark: str) -> Records:
             f"no finished study of {benchmark} in {mlflow.get_tracking_uri()}; run one first: "
             f"python -m hpo run random --benchmark {benchmark}"
         )
-    newest = max(studies, key=lambda run: run.info.start_time)
+    newest = max(studies, key=lambda run: (run.data.tags.get("hpo.source") != "import", run.info.start_time))
     kept, left_out = _comparable_with(newest, studies)
     confirmations = [run for run in runs if run.data.tags.get("hpo.kind") == "confirmation"]
     confirmations, _ = _comparable_with(newest, confirmations, ("hpo.benchmark_digest", "hpo.protocol"))

@@ -552,8 +552,8 @@ def _check_bootstrap(confidence: float, resamples: int) -> None:
 
 def _finite(values: Sequence[float] | Floats) -> Floats:
     array = np.asarray(values, dtype=np.float64)
-    for value in array.flat:
-        _check_finite(value, "a score")
+    if not np.isfinite(array).all():
+        _check_finite(array[~np.isfinite(array)].flat[0], "a score")
     return array
 
 

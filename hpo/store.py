@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -41,8 +41,8 @@ def exists() -> bool:
     return not uri.startswith(SQLITE) or database.exists() or not database.parent.is_dir()
 
 
-def open_experiment(name: str) -> tuple[MlflowClient, str]:
-    """The tracking store and the id of an experiment in it, made if need be.
+def open_experiment(name: str, tags: Mapping[str, str] | None = None) -> tuple[MlflowClient, str]:
+    """The tracking store and the id of an experiment in it, made if need be, with these tags if it lacks them.
 
     Creating an SQLite store is not safe from several processes at once: a lock beside the file keeps them apart.
 
@@ -52,14 +52,19 @@ def open_experiment(name: str) -> tuple[MlflowClient, str]:
     uri = get_tracking_uri()
     with readable_errors():
         if not uri.startswith(SQLITE):
-            return _open(name)
+            return _open(name, tags or {})
         database = Path(uri.removeprefix(SQLITE))
         database.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(f"{database}.lock"):
-            return _open(name)
+            return _open(name, tags or {})
 
 
-def _open(name: str) -> tuple[MlflowClient, str]:
+def _open(name: str, tags: Mapping[str, str]) -> tuple[MlflowClient, str]:
     client = MlflowClient()
     found = client.get_experiment_by_name(name)
-    return client, str(found.experiment_id if found else client.create_experiment(name))
+    experiment_id = str(found.experiment_id if found else client.create_experiment(name))
+    there = found.tags if found else {}
+    for key, value in tags.items():
+        if key not in there:
+            client.set_experiment_tag(experiment_id, key, value)
+    return client, experiment_id

@@ -14,7 +14,9 @@ from rich.console import Console
 from rich.table import Table
 
 from hpo.compare import TEST_SCORES, Line, Result, Shrinkage
+from hpo.importance import Importances
 from hpo.ledger import PARTS
+from hpo.pareto import StoredTrial
 from hpo.progress import clock
 from hpo.stats import Comparison, Estimate
 
@@ -43,6 +45,44 @@ def print_shrinkage(console: Console, result: Result) -> None:
     """What became of each confirmed incumbent."""
     if result.shrinkage:
         console.print(shrinkage_table(result.shrinkage))
+
+
+def print_importance(console: Console, found: Importances | str) -> None:
+    """The hyperparameters that explain most, in a line."""
+    if isinstance(found, str):
+        text = f"importance of hyperparameters: {found}"
+    else:
+        shares = ", ".join(f"{one.name} {estimate(one.share, 2)}" for one in found.hyperparameters)
+        where = "" if found.is_at_full_resource else f" at unit {found.units} of {found.max_units}"
+        text = f"share of the metric's variance{where}, by {found.num_trials} trials: {shares}"
+    console.print(text, soft_wrap=True, highlight=False, markup=False)
+
+
+def importance_notes(found: Importances | str) -> list[str]:
+    """What a reader of importances must know, and the strongest interactions."""
+    if isinstance(found, str):
+        return []
+    explained = f"A forest explains {max(0.0, found.r_squared):.0%} of the variance of trials it has not seen."
+    pairs = [f"{pair.a} with {pair.b}: {estimate(pair.share, 2)}" for pair in found.interactions[:3]]
+    return [explained, *([f"Beyond the single shares, together: {'; '.join(pairs)}."] if pairs else [])]
+
+
+def importance_shares(found: Importances | str) -> dict[str, tuple[float, float | None, float | None]] | str:
+    """By hyperparameter the share and the ends of its interval, or why there is none."""
+    if isinstance(found, str):
+        return found
+    rows = {one.name: _ends("share", one.share) for one in found.hyperparameters}
+    return {name: (row["share"] or 0.0, row["share_low"], row["share_high"]) for name, row in rows.items()}
+
+
+def print_best_within(console: Console, found: StoredTrial | str) -> None:
+    """The best trial within limits of cost and memory, or why there is none."""
+    if isinstance(found, str):
+        text = f"within the limits: {found}"
+    else:
+        memory = "" if found.peak_memory_mb is None else f", {found.peak_memory_mb:.0f} MB"
+        text = f"within the limits: {found.name}, {found.device_hours:.4f} device-hours{memory}, {found.config}"
+    console.print(text, soft_wrap=True, highlight=False, markup=False)
 
 
 def lines_table(result: Result) -> Table:

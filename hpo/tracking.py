@@ -29,7 +29,7 @@ from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunT
 
 from benchmarks.identity import digest
 from benchmarks.spec import Benchmark
-from hpo import store
+from hpo import store, views
 from hpo.ledger import MEASURED, Shares
 from hpo.results import METRICS, TEST_METRICS, Results, TrialRow, UnitRow
 from hpo.study import PROTOCOL, Study, schedule_digest
@@ -60,9 +60,9 @@ class Tracker:
         self._study = study
         self._digest = digest(study.benchmark)
         launch_run = os.environ.pop("MLFLOW_RUN_ID", None)  # set by `mlflow run`; Ray's workers must not inherit it
-        self._client, self._experiment_id = store.open_experiment(study.benchmark.name)
+        self._client, self._experiment_id = store.open_experiment(study.benchmark.name, views.tags(study.benchmark))
         with store.readable_errors():
-            self.run_id = _open_run(self._client, self._experiment_id, study.name, launch_run)
+            self.run_id = open_run(self._client, self._experiment_id, study.name, launch_run)
             try:
                 self._describe(accelerator, command)
             except Exception:
@@ -166,7 +166,8 @@ class Tracker:
             **{f"device_hours_{part}": seconds / 3600 for part, seconds in shares.seconds.items()},
         }
         if incumbent is not None:
-            totals |= {f"best_{key}": incumbent.metrics[key] for key in ("eval_loss", "exact_match", "f1")}
+            scores = [key for key in ("eval_loss", "exact_match", "f1") if key in incumbent.metrics]
+            totals |= {f"best_{key}": incumbent.metrics[key] for key in scores}
         now = _milliseconds()
         self._client.log_batch(self.run_id, metrics=[Metric(k, v, now, 0) for k, v in _loggable(totals).items()])
         files = {
@@ -233,7 +234,7 @@ class Tracker:
         self._client.set_terminated(run_id, STATUS[row.outcome])
 
 
-def _open_run(client: MlflowClient, experiment_id: str, name: str, launch_run: str | None) -> str:
+def open_run(client: MlflowClient, experiment_id: str, name: str, launch_run: str | None) -> str:
     """The run that `mlflow run` opened, if it lies in the benchmark's experiment; else one that is linked to it."""
     if launch_run is not None and client.get_run(launch_run).info.experiment_id == experiment_id:
         client.set_tag(launch_run, "mlflow.runName", name)
@@ -263,7 +264,7 @@ def store_files(benchmark: str, kind: str, files: Mapping[str, str], tags: Mappi
     launch_run = os.environ.pop("MLFLOW_RUN_ID", None)
     client, experiment_id = store.open_experiment(benchmark)
     with store.readable_errors():
-        run_id = _open_run(client, experiment_id, f"{kind} of {benchmark}", launch_run)
+        run_id = open_run(client, experiment_id, f"{kind} of {benchmark}", launch_run)
         for key, value in {"hpo.kind": kind, **tags}.items():
             client.set_tag(run_id, key, value)
         _log_files(client, run_id, files)

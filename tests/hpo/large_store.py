@@ -27,7 +27,7 @@ import mlflow
 from benchmarks import identity, spec
 from benchmarks.spec import Benchmark, Config
 from benchmarks.synthetic import expected_loss
-from hpo import compare, records, store, tables
+from hpo import compare, importance, records, report, store, tables
 from hpo.ledger import PARTS, Shares
 from hpo.results import Results
 from hpo.study import CONFIRMS, PROTOCOL, SCHEDULE, TRAINING_SEED, Study, fresh_seeds, objective
@@ -196,7 +196,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         uri = generate(folder, parsed.studies, parsed.trials)
         made = time.monotonic()
         result = compare.compare(records.read("synthetic"))
-        texts = tables.files(result)
+        found = importance.importances(result.studies, result.benchmark)
+        texts = {**tables.files(result), **report.files(result, tables.importance_shares(found))}
         ended = time.monotonic()
     print(f"{parsed.studies} studies of {parsed.trials} trials in {uri}, made in {made - began:.1f} s")
     print(

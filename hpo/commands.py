@@ -1,0 +1,270 @@
+"""What each command does: joins the parts, prints, and returns the exit status; no logic of its own.
+
+Parts are imported where they are used: a comparison needs no Ray, and `--help` needs nothing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from benchmarks import spec
+from benchmarks.check import check
+from benchmarks.spec import Benchmark, BenchmarkError
+
+LOG_WIDTH = 160
+
+
+def suite(parsed: argparse.Namespace) -> int:
+    """Several methods with several seeds."""
+    from hpo import doctor, suite
+
+    doctor.require()
+    contestants = suite.parse_methods(parsed.methods, parsed.budget)
+    seeds = suite.parse_seeds(parsed.seeds)
+    benchmark = _load(parsed.benchmark, parsed.space)
+    console, gpu_hours = _console(), _optional_float("gpu_hours", parsed.gpu_hours)
+    given_as = suite.GivenBenchmark(benchmark, parsed.benchmark, parsed.space)
+    outcome = suite.run(contestants, given_as, seeds, gpu_hours, parsed.force == "true", console)
+    console.print(suite.summary(outcome))
+    _print_next(console, benchmark.name)
+    for study, reason in outcome.failures:
+        print(f"error: {study.name} did not reach its end ({reason})", file=sys.stderr)
+    return 1 if outcome.failures else 0
+
+
+def _load(name: str, space: str = "") -> Benchmark:
+    """The benchmark that was asked for, its files checked."""
+    benchmark = spec.load(name, Path(space) if space else None)
+    check(benchmark)
+    return benchmark
+
+
+def run(parsed: argparse.Namespace) -> int:
+    """One study."""
+    from hpo import doctor, methods
+
+    doctor.require()
+    methods.get(parsed.method)
+    benchmark = _load(parsed.benchmark, parsed.space)
+    given = {key.removeprefix("method."): value for key, value in vars(parsed).items() if key.startswith("method.")}
+    gpu_hours = _optional_float("gpu_hours", parsed.gpu_hours)
+    study = methods.get(parsed.method).study(benchmark, parsed.seed, parsed.budget, gpu_hours, given)
+    from hpo import runner
+
+    console = _console()
+    names = ("benchmark", "budget", "seed", "space", "gpu_hours")
+    finished = runner.run(study, _command_line(f"run {parsed.method}", parsed, names, **given), console)
+    _print_next(console, benchmark.name)
+    if not finished.reached_end:
+        outcome = "its results are shown above, and stored as far as possible"
+        print(f"error: the study did not reach its end ({finished.reason}); {outcome}", file=sys.stderr)
+    return 0 if finished.reached_end else 1
+
+
+def _optional_float(name: str, text: str) -> float | None:
+    if not text:
+        return None
+    try:
+        return float(text)
+    except ValueError:
+        raise BenchmarkError(f"{name} is {text!r}, but must be a number") from None
+
+
+def _optional_int(name: str, text: str) -> int | None:
+    if not text:
+        return None
+    if not text.isdigit():
+        raise BenchmarkError(f"{name} is {text!r}, but must be a whole number")
+    return int(text)
+
+
+def _command_line(verb: str, parsed: argparse.Namespace, names: Sequence[str], **given: Any) -> str:
+    """The command that was given, for the record."""
+    words = ["python", "-m", "hpo", *verb.split()]
+    for name, value in {**{name: getattr(parsed, name) for name in names}, **given}.items():
+        if value != "":
+            words += [f"--{name.replace('_', '-')}", str(value)]
+    return shlex.join(words)
+
+
+def _print_next(console: Console, benchmark: str) -> None:
+    import mlflow
+
+    store, name = shlex.quote(mlflow.get_tracking_uri()), shlex.quote(benchmark)
+    _print_line(console, f"open it in the browser: mlflow ui --backend-store-uri {store}")
+    _print_line(console, f"confirm on test:        python -m hpo confirm --benchmark {name}")
+    _print_line(console, f"compare the methods:    python -m hpo compare --benchmark {name}")
+
+
+def _print_line(console: Console, text: str) -> None:
+    console.print(text, soft_wrap=True, highlight=False, markup=False)
+
+
+def compare(parsed: argparse.Namespace) -> int:
+    """The methods of a benchmark side by side, as tables, files and a report."""
+    from hpo import compare, importance, output, records, report, tables, tracking
+
+    stored, console = records.read(_name_of(parsed.benchmark)), _console()
+    result = compare.compare(
+        stored,
+        budget=_optional_int("budget", parsed.budget),
+        mixed_budgets=parsed.mixed_budgets == "true",
+        reference=parsed.reference,
+    )
+    found = importance.importances(result.studies, result.benchmark)
+    tables.print_all(console, result)
+    tables.print_importance(console, found)
+    _print_best_within(console, parsed, result)
+    drawn = report.files(result, tables.importance_shares(found), tables.importance_notes(found))
+    files = {**tables.files(result), **drawn}
+    folder = output.write(Path(parsed.output), files)
+    tracking.store_files(result.benchmark.name, "comparison", files, {"hpo.benchmark_digest": result.digest})
+    _print_line(console, f"written to {folder}: {', '.join(files)}")
+    _print_line(console, f"export the winner: python -m hpo export --benchmark {shlex.quote(parsed.benchmark)}")
+    return 0
+
+
+def _print_best_within(console: Console, parsed: argparse.Namespace, result: Any) -> None:
+    """The best trial within the limits that were given, if any."""
+    from hpo import pareto, tables
+
+    hours = _optional_float("max_gpu_hours", parsed.max_gpu_hours)
+    megabytes = _optional_float("max_memory_mb", parsed.max_memory_mb)
+    if hours is None and megabytes is None:
+        return
+    trials = pareto.stored_trials(result.studies, result.benchmark)
+    tables.print_best_within(console, pareto.best_within(trials, result.benchmark, hours, megabytes))
+
+
+def confirm(parsed: argparse.Namespace) -> int:
+    """What studies found, trained again and scored on test."""
+    from hpo import compare, confirm, doctor, records, tables
+
+    doctor.require()
+    benchmark, console = _load(parsed.benchmark), _console()
+    stored = records.read(benchmark.name)
+    confirm.require_same(benchmark, stored)
+    labels = [] if parsed.methods == "all" else [word.strip() for word in parsed.methods.split(",")]
+    due = confirm.due(stored, labels, parsed.repeats)
+    console.print(f"{len(due)} trainings are due", highlight=False)
+    reason = ""
+    if due:
+        command = _command_line("confirm", parsed, ("benchmark", "methods", "repeats", "gpu_hours"))
+        reason = confirm.run(benchmark, due, _optional_float("gpu_hours", parsed.gpu_hours), command, console).reason
+        stored = records.read(benchmark.name)
+    tables.print_shrinkage(console, compare.compare(stored, mixed_budgets=True))
+    _print_line(console, f"compare the methods: python -m hpo compare --benchmark {shlex.quote(parsed.benchmark)}")
+    if reason:
+        print(f"error: not all trainings reached their end ({reason}); run it again for the rest", file=sys.stderr)
+    return 1 if reason else 0
+
+
+def export(parsed: argparse.Namespace) -> int:
+    """What won, as files for a Trainer script."""
+    from hpo import export
+
+    console, folder = _console(), Path(parsed.output)
+    done = export.export(_name_of(parsed.benchmark), parsed.method, folder)
+    chosen = done.choice
+    sure = "confirmed on test" if done.is_confirmed else "not confirmed"
+    _print_line(console, f"{chosen.contestant.name}, study with seed {chosen.study.seed}, {sure}")
+    _print_line(console, f"written to {folder}: {', '.join(done.files)}")
+    if export.ARGUMENTS_FILE in done.files:  # of a benchmark that trains a model
+        where = f"--config {shlex.quote(str(folder))} --benchmark {shlex.quote(parsed.benchmark)}"
+        _print_line(console, f"train it in full: python -m hpo train {where}")
+    return 0
+
+
+def train(parsed: argparse.Namespace) -> int:
+    """A full training of an exported configuration; the model is saved and scored once on test."""
+    from hpo import doctor, train
+
+    doctor.require()
+    own = {name: Path(path) for name in train.SPLITS if (path := getattr(parsed, f"data_{name}"))}
+    benchmark = train.with_data(spec.load(parsed.benchmark), **own)
+    names = ("config", "benchmark", *(f"data_{name}" for name in train.SPLITS), "seed", "output")
+    done = train.train(
+        Path(parsed.config),
+        benchmark,
+        Path(parsed.output),
+        _console(),
+        seed=_optional_int("seed", parsed.seed),
+        command=_command_line("train", parsed, names),
+    )
+    if done.reason:
+        print(f"error: the training did not reach its end ({done.reason})", file=sys.stderr)
+    return 1 if done.reason else 0
+
+
+def import_(parsed: argparse.Namespace) -> int:
+    """A study that was run elsewhere, from a CSV file into the store."""
+    from hpo import external
+
+    benchmark = spec.load(parsed.benchmark, Path(parsed.space) if parsed.space else None)
+    names = ("benchmark", "method", "seed", "accelerator", "wall_seconds", "devices", "space")
+    done = external.import_csv(
+        Path(parsed.file),
+        benchmark,
+        parsed.method,
+        parsed.seed,
+        parsed.accelerator,
+        wall_seconds=_optional_float("wall_seconds", parsed.wall_seconds),
+        devices=_optional_int("devices", parsed.devices),
+        command=_command_line(f"import {shlex.quote(parsed.file)}", parsed, names),
+        force=parsed.force == "true",
+    )
+    console, outcomes = _console(), ", ".join(f"{number} {name}" for name, number in done.outcomes.items())
+    _print_line(console, f"{done.name}: {done.num_trials} trials ({outcomes}), {done.device_hours:.4f} device-hours")
+    _print_line(console, f"compare the methods: python -m hpo compare --benchmark {shlex.quote(parsed.benchmark)}")
+    return 0
+
+
+def _name_of(benchmark: str) -> str:
+    """The name of a benchmark, which may be given as a file."""
+    return spec.load(benchmark).name if Path(benchmark).suffix in (".yaml", ".yml") else benchmark
+
+
+def methods(parsed: argparse.Namespace) -> int:
+    """All methods, or the page of one."""
+    from hpo import methods
+
+    if parsed.name is not None:
+        print(methods.get(parsed.name).page)
+        return 0
+    for name in methods.names():
+        print(f"{name:10} {methods.get(name).summary}")
+    return 0
+
+
+def benchmarks(parsed: argparse.Namespace) -> int:
+    """The benchmarks that come with the suite."""
+    for name in spec.names():
+        print(f"{name:20} {spec.load(name).description}")
+    return 0
+
+
+def doctor(parsed: argparse.Namespace) -> int:
+    """What this machine has and lacks."""
+    from hpo import doctor
+
+    return doctor.report(_console())
+
+
+def mlproject(parsed: argparse.Namespace) -> int:
+    """The MLproject file."""
+    from hpo import mlproject
+
+    print(mlproject.text(), end="")
+    return 0
+
+
+def _console() -> Console:
+    """Stdout; in a file wide enough for a table's rows to stay on one line."""
+    return Console() if sys.stdout.isatty() else Console(width=LOG_WIDTH)

@@ -1,0 +1,66 @@
+"""Saved views of an experiment in MLflow's browser interface: its own default columns show neither method nor score.
+
+MLflow 3.17 keeps a view as a tag of the experiment: a name, and the state of the page as compressed JSON. It opens from
+the menu "Views", or by a link with `viewStateShareKey`.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import zlib
+from typing import Any
+
+from benchmarks.spec import Benchmark
+
+STUDIES, TRIALS = "hpo-studies", "hpo-trials"
+"""Keys of the views, for links."""
+PREFIX = "mlflow.sharedViewState."
+KIND = {"mlflow.experimentKind": "custom_model_development"}
+"""Without it the interface takes the experiment for one of prompts and traces."""
+STUDY_COLUMNS = (
+    *(f"tags.`hpo.{name}`" for name in ("method", "variant", "seed", "budget", "accelerator")),
+    *(f"metrics.`best_{name}`" for name in ("eval_loss", "exact_match", "f1")),
+    *(f"metrics.`{name}`" for name in ("num_trials", "units", "device_hours", "gpu_hours", "utilization")),
+)
+TRIAL_METRICS = ("eval_loss", "exact_match", "f1", "train_loss", "device_seconds", "peak_memory_mb")
+PAGE_STATE: dict[str, Any] = {
+    "searchFilter": "",
+    "orderByAsc": False,
+    "startTime": "ALL",
+    "lifecycleFilter": "Active",
+    "datasetsFilter": [],
+    "modelVersionFilter": "All Runs",
+    "columnOrder": [],
+    "columnWidths": {},
+    "runsHiddenMode": "FIRST_10_RUNS",
+    "viewMaximized": False,
+    "runListHidden": False,
+    "isAccordionReordered": False,
+    "useGroupedValuesInCharts": True,
+    "hideEmptyCharts": True,
+    "groupBy": None,
+    "groupsExpanded": {},
+    "globalLineChartConfig": {"xAxisKey": "step", "lineSmoothness": 0, "selectedXAxisMetricKey": ""},
+}
+
+
+def tags(benchmark: Benchmark) -> dict[str, str]:
+    """Tags of a benchmark's experiment: its kind, a view of studies, and one of trials with their hyperparameters."""
+    trial_columns = (
+        "tags.`hpo.outcome`",
+        *(f"params.`{name}`" for name in benchmark.space),
+        *(f"metrics.`{name}`" for name in TRIAL_METRICS),
+    )
+    only_trials = {"searchFilter": "tags.`hpo.kind` = 'trial'"}
+    return {
+        **KIND,
+        PREFIX + STUDIES: _view("Studies", STUDY_COLUMNS, {"orderByKey": "attributes.start_time"}),
+        PREFIX + TRIALS: _view("Trials", trial_columns, {**only_trials, "orderByKey": "attributes.start_time"}),
+    }
+
+
+def _view(name: str, columns: tuple[str, ...], changes: dict[str, Any]) -> str:
+    state = json.dumps({**PAGE_STATE, **changes, "selectedColumns": list(columns)}, separators=(",", ":"))
+    packed = base64.b64encode(zlib.compress(state.encode())).decode()
+    return json.dumps({"name": name, "createdAt": 0, "updatedAt": 0, "state": f"deflate;{packed}"})

@@ -1,0 +1,72 @@
+"""What a user would run with an export: Hugging Face Trainer with the two exported files as they are, on CPU.
+
+Usage, in the export's folder: python plain_trainer.py MODEL TRAIN_FILE LIMIT MAX_LENGTH MAX_ANSWER_TOKENS; prints the
+loss of every forward pass as a JSON list. A script of its own, because DeepSpeed and Trainer keep global state.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+os.environ.update(
+    DS_ACCELERATOR="cpu", RANK="0", WORLD_SIZE="1", LOCAL_RANK="0", MASTER_ADDR="127.0.0.1", MASTER_PORT="0"
+)
+os.environ["OMP_NUM_THREADS"] = "1"
+
+import deepspeed
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer, Trainer, TrainingArguments
+
+from benchmarks import spec, squad
+
+
+class RecordingTrainer(Trainer):
+    """Keeps the loss of every forward pass as the training loop gets it, unrounded."""
+
+    def __init__(self, *arguments: Any, **keywords: Any) -> None:
+        super().__init__(*arguments, **keywords)
+        self.losses: list[float] = []
+
+    def training_step(self, *arguments: Any, **keywords: Any) -> torch.Tensor:
+        loss = super().training_step(*arguments, **keywords)
+        self.losses.append(float(loss))
+        return loss
+
+
+def main() -> None:
+    model_name, train_file, limit, max_length, max_answer_tokens = sys.argv[1:]
+    deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False  # it would be compiled on first use
+    torch.set_num_threads(1)
+    store = torch.distributed.HashStore()
+    torch.distributed.init_process_group("gloo", store=store, rank=0, world_size=1)
+    arguments = TrainingArguments(**json.loads(Path("training_arguments.json").read_text()))
+    arguments.remove_unused_columns = False  # of this script's own data set
+    tokenizer = AutoTokenizer.from_pretrained(model_name)
+    model = AutoModelForCausalLM.from_pretrained(model_name, dtype=torch.float32)
+    records = squad.read_split(spec.Split(file=Path(train_file), limit=int(limit)))
+    examples = squad.tokenize(records, tokenizer, int(max_length), int(max_answer_tokens), training=True)
+    rows = [{"e": example} for example in examples]
+    trainer = RecordingTrainer(model, arguments, train_dataset=rows, data_collator=lambda r: collate(r, tokenizer))
+    trainer.train()
+    print(json.dumps(trainer.losses))
+
+
+def collate(rows: list[dict[str, squad.Example]], tokenizer: Any) -> dict[str, torch.Tensor]:
+    """Right padding, labels -100 on prompt and padding, as most Trainer scripts have it."""
+    examples = [row["e"] for row in rows]
+    width = max(len(e.prompt) + len(e.target) for e in examples)
+    ids, mask, labels = [], [], []
+    for e in examples:
+        gap = width - len(e.prompt) - len(e.target)
+        ids.append(e.prompt + e.target + [tokenizer.pad_token_id] * gap)
+        mask.append([1] * (width - gap) + [0] * gap)
+        labels.append([-100] * len(e.prompt) + e.target + [-100] * gap)
+    return {"input_ids": torch.tensor(ids), "attention_mask": torch.tensor(mask), "labels": torch.tensor(labels)}
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,154 @@
+"""MLflow's own browser interface on a finished suite: studies group their trials, and runs compare side by side."""
+
+from __future__ import annotations
+
+import io
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from mlflow import MlflowClient
+from rich.console import Console
+
+from benchmarks import spec
+from hpo import suite, views
+
+REPOSITORY = Path(__file__).parents[2]
+CHROMIUM = Path("/usr/bin/chromium")
+WAIT = 60_000
+"""Milliseconds."""
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not CHROMIUM.exists(), reason=f"there is no {CHROMIUM}: apt-get install chromium"),
+]
+
+
+@pytest.fixture(scope="module")
+def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A server with a suite of two methods and two seeds; the address of its experiment's runs."""
+    folder = tmp_path_factory.mktemp("ui")
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.chdir(folder)
+        monkeypatch.setenv("PYTHONPATH", str(REPOSITORY))
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder}/mlflow.db")
+        given = suite.GivenBenchmark(spec.load("synthetic"), "synthetic")
+        contestants = suite.parse_methods("random,asha", 3)
+        assert suite.run(contestants, given, [0, 1], None, False, Console(file=io.StringIO())).failures == []
+        experiment = MlflowClient().get_experiment_by_name("synthetic")
+        assert experiment is not None
+    with serving(folder) as port:
+        yield f"http://127.0.0.1:{port}/#/experiments/{experiment.experiment_id}/runs"
+
+
+class serving:
+    """`mlflow server` on a store in a folder, on a port of the system's."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def __enter__(self) -> int:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port: int = probe.getsockname()[1]
+        command = [
+            sys.executable,
+            "-m",
+            "mlflow",
+            "server",
+            "--backend-store-uri",
+            f"sqlite:///{self.folder}/mlflow.db",
+        ]
+        self.process = subprocess.Popen(
+            [*command, "--host", "127.0.0.1", "--port", str(port), "--workers", "1"],
+            cwd=self.folder,
+            env={**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},
+            start_new_session=True,
+            stderr=subprocess.DEVNULL,
+        )
+        deadline = time.monotonic() + 90
+        while time.monotonic() < deadline:
+            try:
+                with urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=5):
+                    return port
+            except OSError:
+                time.sleep(0.3)
+        raise AssertionError("the server does not answer")
+
+    def __exit__(self, *_: Any) -> None:
+        os.killpg(self.process.pid, signal.SIGTERM)
+        self.process.wait(timeout=30)
+
+
+@pytest.fixture(scope="module")
+def page(address: str) -> Iterator[Any]:
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=["--no-sandbox"])
+        page = browser.new_page(viewport={"width": 1600, "height": 900})
+        page.set_default_timeout(WAIT)
+        yield page
+        browser.close()
+
+
+def shoot(page: Any, name: str) -> None:
+    """Keep a picture for the docs, if asked: SCREENSHOTS=docs/images pytest tests/hpo/test_mlflow_ui.py."""
+    if folder := os.environ.get("SCREENSHOTS"):
+        close = page.get_by_label("Close").first  # an advertisement's, which covers a quarter of the page
+        if close.is_visible():
+            close.click()
+        page.wait_for_timeout(1500)
+        page.screenshot(path=Path(folder) / f"{name}.png")
+
+
+def row(page: Any, name: str) -> Any:
+    return page.locator("[role=row]", has=page.get_by_role("link", name=name, exact=True)).first
+
+
+def headings(page: Any) -> set[str]:
+    return {text.strip() for text in page.get_by_role("columnheader").all_inner_texts()}
+
+
+def test_the_view_of_studies_has_a_line_a_study_with_its_scores_and_cost(page: Any, address: str) -> None:
+    page.goto(f"{address}?viewStateShareKey={views.STUDIES}")
+    for name in ("asha seed 0", "asha seed 1", "random seed 0", "random seed 1"):
+        row(page, name).wait_for()
+    assert {"best_eval_loss", "best_exact_match", "best_f1", "device_hours", "units"} <= headings(page)
+    assert not page.get_by_role("link", name="random seed 1 trial 0", exact=True).is_visible()
+    shoot(page, "mlflow-studies")
+
+
+def test_a_study_unfolds_to_its_trials(page: Any) -> None:
+    row(page, "random seed 1").get_by_role("button").first.click()
+    for number in range(3):
+        row(page, f"random seed 1 trial {number}").wait_for()
+
+
+def test_three_trials_compare_with_parallel_coordinates(page: Any) -> None:
+    for number in range(3):
+        row(page, f"random seed 1 trial {number}").get_by_role("checkbox").click()
+    shoot(page, "mlflow-trials")
+    page.get_by_role("button", name="Compare").click()
+    page.get_by_text("Comparing 3 Runs from 1 Experiment").wait_for()
+    plot = page.locator(".parcoords").first
+    plot.wait_for()
+    axes = [str(text).strip() for text in page.locator(".parcoords .axis-title").all_text_contents()]
+    assert {"learning_rate", "weight_decay", "eval_loss"} <= set(axes)
+    assert any(text.startswith("batch_size") for text in axes)
+    shoot(page, "mlflow-compare")
+
+
+def test_the_view_of_trials_shows_hyperparameters_and_outcome(page: Any, address: str) -> None:
+    page.goto("about:blank")
+    page.goto(f"{address}?viewStateShareKey={views.TRIALS}")
+    row(page, "asha seed 0").wait_for()
+    assert {"eval_loss", "learning_rate", "batch_size_per_device"} <= headings(page)
