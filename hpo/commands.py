@@ -33,7 +33,7 @@ def suite(parsed: argparse.Namespace) -> int:
     given_as = suite.GivenBenchmark(benchmark, parsed.benchmark, parsed.space)
     outcome = suite.run(contestants, given_as, seeds, gpu_hours, parsed.force == "true", console)
     console.print(suite.summary(outcome))
-    _print_next(console, benchmark.name)
+    _print_next(console, benchmark.name, parsed.budget)
     for study, reason in outcome.failures:
         print(f"error: {study.name} did not reach its end ({reason})", file=sys.stderr)
     return 1 if outcome.failures else 0
@@ -61,7 +61,7 @@ def run(parsed: argparse.Namespace) -> int:
     console = _console()
     names = ("benchmark", "budget", "seed", "space", "gpu_hours")
     finished = runner.run(study, _command_line(f"run {parsed.method}", parsed, names, **given), console)
-    _print_next(console, benchmark.name)
+    _print_next(console, benchmark.name, parsed.budget)
     if not finished.reached_end:
         outcome = "its results are shown above, and stored as far as possible"
         print(f"error: the study did not reach its end ({finished.reason}); {outcome}", file=sys.stderr)
@@ -94,13 +94,13 @@ def _command_line(verb: str, parsed: argparse.Namespace, names: Sequence[str], *
     return shlex.join(words)
 
 
-def _print_next(console: Console, benchmark: str) -> None:
+def _print_next(console: Console, benchmark: str, budget: int) -> None:
     import mlflow
 
     store, name = shlex.quote(mlflow.get_tracking_uri()), shlex.quote(benchmark)
     _print_line(console, f"open it in the browser: mlflow ui --backend-store-uri {store}")
     _print_line(console, f"confirm on test:        python -m hpo confirm --benchmark {name}")
-    _print_line(console, f"compare the methods:    python -m hpo compare --benchmark {name}")
+    _print_line(console, f"compare the methods:    python -m hpo compare --benchmark {name} --budget {budget}")
 
 
 def _print_line(console: Console, text: str) -> None:
@@ -109,19 +109,18 @@ def _print_line(console: Console, text: str) -> None:
 
 def compare(parsed: argparse.Namespace) -> int:
     """The methods of a benchmark side by side, as tables, files and a report."""
-    from hpo import compare, importance, output, records, report, tables, tracking
+    from hpo import compare, importance, output, pareto, records, report, tables, tracking
 
+    budget, mixed = _optional_int("budget", parsed.budget), parsed.mixed_budgets == "true"
+    limits = [_optional_float(name, getattr(parsed, name)) for name in ("max_gpu_hours", "max_memory_mb")]
     stored, console = records.read(_name_of(parsed.benchmark)), _console()
-    result = compare.compare(
-        stored,
-        budget=_optional_int("budget", parsed.budget),
-        mixed_budgets=parsed.mixed_budgets == "true",
-        reference=parsed.reference,
-    )
+    result = compare.compare(stored, budget=budget, mixed_budgets=mixed, reference=parsed.reference)
     found = importance.importances(result.studies, result.benchmark)
     tables.print_all(console, result)
     tables.print_importance(console, found)
-    _print_best_within(console, parsed, result)
+    if any(limit is not None for limit in limits):
+        trials = pareto.stored_trials(result.studies, result.benchmark)
+        tables.print_best_within(console, pareto.best_within(trials, result.benchmark, *limits))
     drawn = report.files(result, tables.importance_shares(found), tables.importance_notes(found))
     files = {**tables.files(result), **drawn}
     folder = output.write(Path(parsed.output), files)
@@ -129,18 +128,6 @@ def compare(parsed: argparse.Namespace) -> int:
     _print_line(console, f"written to {folder}: {', '.join(files)}")
     _print_line(console, f"export the winner: python -m hpo export --benchmark {shlex.quote(parsed.benchmark)}")
     return 0
-
-
-def _print_best_within(console: Console, parsed: argparse.Namespace, result: Any) -> None:
-    """The best trial within the limits that were given, if any."""
-    from hpo import pareto, tables
-
-    hours = _optional_float("max_gpu_hours", parsed.max_gpu_hours)
-    megabytes = _optional_float("max_memory_mb", parsed.max_memory_mb)
-    if hours is None and megabytes is None:
-        return
-    trials = pareto.stored_trials(result.studies, result.benchmark)
-    tables.print_best_within(console, pareto.best_within(trials, result.benchmark, hours, megabytes))
 
 
 def confirm(parsed: argparse.Namespace) -> int:

@@ -69,6 +69,7 @@ class Line:
         device_hours: mean of a study, reserved.
         gpu_hours: the same on GPUs, else 0.
         parts: mean device-hours of a study by part of the ledger.
+        knows_parts: whether all studies measured them; imported ones know their total alone.
         wall_seconds: mean of a study.
         units: mean of a study, failed attempts included.
         cost_of_grid: its device-hours by those of the manual grid; None without one.
@@ -89,6 +90,7 @@ class Line:
     device_hours: float | None
     gpu_hours: float | None
     parts: Mapping[str, float]
+    knows_parts: bool
     wall_seconds: float | None
     units: float | None
     cost_of_grid: float | None
@@ -301,6 +303,7 @@ def _line(contestant: Contestant, all_of_them: Sequence[Contestant], benchmark: 
         hours,
         _mean(studies, "gpu_hours"),
         {part: _mean(studies, f"device_hours_{part}") or 0.0 for part in PARTS if studies},
+        all(study.tags.get("hpo.ledger") != "total" for study in studies),
         _mean(studies, "wall_seconds"),
         _mean(studies, "units"),
         hours / grid_hours if hours is not None and grid_hours else None,

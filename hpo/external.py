@@ -24,16 +24,14 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, NoReturn
 
-from mlflow import MlflowClient
 from pydantic import ValidationError
 
 from benchmarks.spec import Benchmark, BenchmarkError, Config, Hyperparameters, Scalar, describe
-from hpo import store
 from hpo.history import stored_runs, value_in
 from hpo.ledger import PARTS, Shares
 from hpo.results import Results, TrialRow, counts
 from hpo.study import SCHEDULE, Study, is_diverged, objective
-from hpo.tracking import VERSIONED, Tracker
+from hpo.tracking import Tracker
 
 REQUIRED = ("trial", "unit", "eval_loss", "seconds", "devices")
 LOSSES = ("eval_loss", "train_loss")
@@ -213,9 +211,8 @@ def import_csv(
     study = _study(content, benchmark, method, seed, budget)
     if not force:
         _require_new(content, study)
-    tracker = Tracker(study, accelerator, command)
+    tracker = Tracker(study, accelerator, command, _origin(content))
     try:
-        _tag(tracker.run_id, content)
         results = _replay(content, study, tracker, wall_seconds)
         tracker.finish(results, shares, content.units, wall_seconds, accelerator.lower() != CPU, "FINISHED")
     except BaseException:
@@ -509,22 +506,10 @@ def _require_new(content: External, study: Study) -> None:
             )
 
 
-def _tag(run_id: str, content: External) -> None:
-    """Say where the study comes from; the packages of this machine did not run it."""
-    client = MlflowClient()
+def _origin(content: External) -> dict[str, str]:
+    """Where the study comes from; the packages of this machine did not run it."""
     tags = {"source": "import", "source_file": content.name, "source_sha256": content.checksum, "ledger": "total"}
-    with store.readable_errors():
-        for name, value in tags.items():
-            client.set_tag(run_id, f"hpo.{name}", value)
-        for package in VERSIONED:
-            client.delete_tag(run_id, f"hpo.version.{package}")
-
-
-class _Known(dict[str, float]):
-    """Metrics of which some are not known: those read as NaN, which the tracker stores nowhere."""
-
-    def __missing__(self, key: str) -> float:
-        return math.nan
+    return {f"hpo.{name}": value for name, value in tags.items()}
 
 
 def _replay(content: External, study: Study, tracker: Tracker, wall_seconds: float) -> Results:
@@ -560,7 +545,7 @@ def _report(results: Results, line: Line, benchmark: Benchmark, now: float) -> T
     metrics = {"eval_loss": math.nan, **line.metrics}
     result = {"units": line.unit, "objective": objective(benchmark, _with_train_loss(metrics)), "diverged": False}
     row = results.report(line.trial, {**metrics, **result, "train_seconds": line.seconds}, line.device_seconds, now)
-    row.metrics, row.trained_units = _Known(row.metrics), line.unit
+    row.trained_units = line.unit
     return row
 
 

@@ -50,7 +50,7 @@ TRAIN = {
     "seed": ("string", '""'),
     "output": ("string", "trained"),
 }
-SMALL = {"methods": ("string", '"random,asha,bohb,pbt"'), "seeds": ("string", '"0"'), "budget": ("string", "3")}
+SMALL = {"methods": ("string", '"random,asha,bohb,pbt"'), "seeds": ("string", '"0"'), "budget": ("string", "4")}
 """What `mlflow run .` runs: minutes on two cores."""
 HEADER = """\
 # Made by `python -m hpo mlproject`; one entry a method. Change hpo/methods/, not this file.

@@ -180,7 +180,7 @@ def _method_row(line: Line, color: str) -> list[Cell]:
     outcomes = ", ".join(f"{number} {name}" for name, number in sorted(line.outcomes.items()))
     trials = sum(line.outcomes.values())
     useful = sum(line.parts.get(part, 0.0) for part in ("train", "evaluate"))
-    share = useful / line.device_hours if line.device_hours else None
+    share = useful / line.device_hours if line.device_hours and line.knows_parts else None
     diverged = f"{line.diverged} of {line.trainings} diverged" if line.diverged else ""
     return [
         Cell(line.name, line.name, diverged, color),

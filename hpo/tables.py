@@ -115,7 +115,7 @@ def _shown(line: Line) -> Iterable[str]:
     yield _stacked(line.validation, 3)
     yield from (_stacked(line.test[metric], 3) for metric in TEST_SCORES)
     yield number(line.device_hours, 4)
-    yield f"{useful / line.device_hours:.0%}" if line.device_hours else "-"
+    yield f"{useful / line.device_hours:.0%}" if line.device_hours and line.knows_parts else "-"
     yield clock(line.wall_seconds) if line.wall_seconds is not None else "-"
     yield number(line.cost_of_grid, 2)
     yield _stacked(line.over_random, 2)

@@ -51,13 +51,15 @@ class Tracker:
         study: what is run.
         accelerator: name of the devices, see `Devices.accelerator`.
         command: the command that reproduces the study.
+        origin: tags that say what ran it; by default the versions of the packages here.
 
     Raises:
         BenchmarkError: the tracking store cannot be used.
     """
 
-    def __init__(self, study: Study, accelerator: str, command: str) -> None:
+    def __init__(self, study: Study, accelerator: str, command: str, origin: Mapping[str, str] | None = None) -> None:
         self._study = study
+        self._origin = _versions() if origin is None else origin
         self._digest = digest(study.benchmark)
         launch_run = os.environ.pop("MLFLOW_RUN_ID", None)  # set by `mlflow run`; Ray's workers must not inherit it
         self._client, self._experiment_id = store.open_experiment(study.benchmark.name, views.tags(study.benchmark))
@@ -109,7 +111,7 @@ class Tracker:
             "hpo.benchmark_digest": self._digest,
             "hpo.space_digest": study.space_digest,
             "hpo.fingerprint": study.fingerprint(self._digest),
-            **{f"hpo.version.{name}": importlib.metadata.version(name) for name in VERSIONED},
+            **self._origin,
         }
         commit = _git_commit()
         if commit:
@@ -232,6 +234,10 @@ class Tracker:
             _log_files(self._client, run_id, {"schedule.json": json.dumps(schedule_of(row), indent=2) + "\n"})
         self._client.log_batch(run_id, tags=[RunTag(key, value) for key, value in tags.items()])
         self._client.set_terminated(run_id, STATUS[row.outcome])
+
+
+def _versions() -> dict[str, str]:
+    return {f"hpo.version.{name}": importlib.metadata.version(name) for name in VERSIONED}
 
 
 def open_run(client: MlflowClient, experiment_id: str, name: str, launch_run: str | None) -> str:

@@ -114,6 +114,46 @@ class TestNames:
         assert "--bud" in fails("run", "random", "--bud", "3")
 
 
+class TestDecisions:
+    """Commands that read what is stored, where nothing is."""
+
+    @pytest.mark.parametrize("command", ["compare", "confirm", "export"])
+    def test_nothing_is_stored(self, command: str, store: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        store.mkdir()
+        assert cli.main([command, "--benchmark", "synthetic"]) == 2
+        error = capsys.readouterr().err
+        assert "no finished study of synthetic" in error
+        assert "python -m hpo run random --benchmark synthetic" in error
+        assert list(store.iterdir()) == []
+
+    @pytest.mark.parametrize("value", ["many", "-1", "1.5"])
+    def test_a_budget_that_is_no_whole_number(self, fails: Fails, value: str) -> None:
+        assert f"budget is '{value}'" in fails("compare", "--budget", value)
+
+    def test_a_limit_that_is_no_number(self, fails: Fails) -> None:
+        assert "max_memory_mb is 'much'" in fails("compare", "--max-memory-mb", "much")
+
+    def test_no_configuration_to_train(self, fails: Fails) -> None:
+        error = fails("train", "--benchmark", "nano")
+        assert "no such file; write one with: python -m hpo export" in error
+
+    def test_a_benchmark_that_trains_no_model(self, fails: Fails, tmp_path: Path) -> None:
+        (tmp_path / "best_config.json").write_text('{"config": {"learning_rate": 0.001}}')
+        error = fails("train", "--benchmark", "synthetic", "--config", "best_config.json")
+        assert "trains no model" in error
+
+    def test_own_data_that_is_not_there(self, fails: Fails, tmp_path: Path) -> None:
+        (tmp_path / "best_config.json").write_text('{"config": {"learning_rate": 0.001}}')
+        assert "nowhere.json" in fails("train", "--config", "best_config.json", "--data-train", "nowhere.json")
+
+    def test_no_file_to_import(self, fails: Fails) -> None:
+        error = fails("import", "no.csv", "--benchmark", "nano", "--method", "m", "--accelerator", "cpu")
+        assert "no.csv" in error
+
+    def test_what_an_import_needs_is_named(self, fails: Fails) -> None:
+        assert "--accelerator" in fails("import", "no.csv", "--benchmark", "nano", "--method", "m")
+
+
 class TestNumbers:
     @pytest.mark.parametrize("value", ["1", "0.5", "-3", "three", "nan"])
     def test_a_reduction_factor_that_reduces_nothing(self, fails: Fails, value: str) -> None:

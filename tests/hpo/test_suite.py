@@ -125,7 +125,7 @@ class TestSuite:
         found = sorted((study.method, study.seed) for study in records.finished("synthetic"))
         assert found == [("asha", 0), ("asha", 1), ("random", 0), ("random", 1)]
         assert [line for line in done.stdout.splitlines() if "2 of 2" in line], done.stdout
-        assert done.stdout.rstrip().endswith("python -m hpo compare --benchmark synthetic")
+        assert done.stdout.rstrip().endswith("python -m hpo compare --benchmark synthetic --budget 2")
 
     def test_shows_units_and_device_hours_of_every_method(self, folder: Path) -> None:
         printed = run_suite(folder, *self.SMALL).stdout
