@@ -141,14 +141,16 @@ def test_three_trials_compare_with_parallel_coordinates(page: Any) -> None:
     page.get_by_text("Comparing 3 Runs from 1 Experiment").wait_for()
     plot = page.locator(".parcoords").first
     plot.wait_for()
-    axes = [str(text).strip() for text in page.locator(".parcoords .axis-title").all_text_contents()]
-    assert {"learning_rate", "weight_decay", "eval_loss"} <= set(axes)
-    assert any(text.startswith("batch_size") for text in axes)
+    page.locator(".parcoords .axis-title").nth(2).wait_for(state="attached")
+    axes = {str(text).strip() for text in page.locator(".parcoords .axis-title").all_text_contents()}
+    assert {"learning_rate", "eval_loss"} <= axes  # it leaves out what is the same in all three
     shoot(page, "mlflow-compare")
 
 
 def test_the_view_of_trials_shows_hyperparameters_and_outcome(page: Any, address: str) -> None:
     page.goto("about:blank")
+    page.set_viewport_size({"width": 2400, "height": 900})  # the table draws columns that are in sight alone
     page.goto(f"{address}?viewStateShareKey={views.TRIALS}")
     row(page, "asha seed 0").wait_for()
+    page.get_by_role("columnheader", name="learning_rate").first.wait_for()
     assert {"eval_loss", "learning_rate", "batch_size_per_device"} <= headings(page)
