@@ -230,7 +230,7 @@ def _curves(
 
 def _changes(band: pd.DataFrame) -> pd.DataFrame:
     """A curve's first and last point, and those between at which it steps: the others draw nothing."""
-    columns = band[["value", "low", "high"]]
+    columns = band[["value", "low", "high"]].fillna(0.0)  # NaN, of a curve without a band, differs from itself
     keeps = (columns != columns.shift()).any(axis=1)
     keeps.iloc[-1] = True
     return band[keeps].drop_duplicates()

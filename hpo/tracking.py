@@ -215,7 +215,8 @@ class Tracker:
     def _start_trial(self, row: TrialRow) -> None:
         tags = {"mlflow.parentRunId": self.run_id, "hpo.kind": "trial", "hpo.trial": str(row.number)}
         tags["hpo.seed"] = str(row.seed)
-        run = self._client.create_run(self._experiment_id, tags=tags, run_name=f"{self._study.name} trial {row.number}")
+        name = f"trial {row.number} of {self._study.name}"
+        run = self._client.create_run(self._experiment_id, tags=tags, run_name=name)
         self._children[row.number] = run.info.run_id
         params = [Param(key, str(value)) for key, value in row.config.items()]
         self._client.log_batch(run.info.run_id, params=params)

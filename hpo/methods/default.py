@@ -28,7 +28,7 @@ from hpo.study import TRAINING_SEED, Study, training_seeds
 class Arguments(MethodArguments):
     """Arguments of the default configuration."""
 
-    repeats: int = Field(3, ge=1, description="trainings, each with a seed of its own")
+    repeats: int = Field(4, ge=1, description="trainings, each with a seed of its own; even, to fill two devices")
 
 
 def plan(study: Study, arguments: Arguments) -> Plan:

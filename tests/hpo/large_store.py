@@ -176,7 +176,7 @@ def write_trials(
     for row in results.rows:
         tags = {"mlflow.parentRunId": parent, "hpo.kind": "trial", "hpo.trial": row.number, "hpo.seed": row.seed}
         tags |= {"hpo.outcome": row.outcome, "hpo.reason": row.reason}
-        children.append(rows.add(f"{study.name} trial {row.number}", folder, experiment_id, tags))
+        children.append(rows.add(f"trial {row.number} of {study.name}", folder, experiment_id, tags))
         rows.params += [(key, str(value), children[-1]) for key, value in row.config.items()]
     for unit in results.units:
         rows.log(children[unit.trial], unit.metrics, unit.units, is_last=unit.units == study.max_units)

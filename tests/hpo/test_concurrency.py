@@ -452,9 +452,9 @@ class TestEnds:
         assert "running" not in {row.outcome for row in finished.results.rows}
 
     def test_a_study_whose_device_hours_are_spent_ends(self, method: str, devices: int) -> None:
-        """After 0.2 of the two seconds that it would take."""
-        benchmark = synthetic(seconds_per_unit=0.02)
-        study = Study(method, benchmark, seed=SEED, budget=12, gpu_hours=0.2 * devices / 3600)
+        """Within the third unit of nine of its first training."""
+        benchmark = synthetic(seconds_per_unit=0.1)
+        study = Study(method, benchmark, seed=SEED, budget=12, gpu_hours=0.25 * devices / 3600)
         with in_process(devices) as stand_in:
             ran = Ran(study, run(study), stand_in.most_in_use)
         ran.assert_ended_well()

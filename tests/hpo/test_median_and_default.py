@@ -125,8 +125,8 @@ class TestDefault:
         default = synthetic().default.model_dump(exclude_unset=True)
         assert [row.config for row in rows] == [default] * 4
 
-    def test_three_times_if_not_asked(self, run_once: Callable[..., Finished]) -> None:
-        assert len(run_once("default").results.rows) == 3
+    def test_four_times_if_not_asked(self, run_once: Callable[..., Finished]) -> None:
+        assert len(run_once("default").results.rows) == 4
 
     def test_each_with_a_seed_of_its_own_the_first_the_study_s(self, run_once: Callable[..., Finished]) -> None:
         seeds = [row.seed for row in run_once("default", repeats=4).results.rows]
@@ -140,7 +140,7 @@ class TestDefault:
         assert len({row.objective for row in rows}) == 4
 
     def test_a_repeat_has_the_same_seed_however_many_there_are(self, run_once: Callable[..., Finished]) -> None:
-        few, many = run_once("default").results.rows, run_once("default", repeats=4).results.rows
+        few, many = (run_once("default", repeats=number).results.rows for number in (3, 4))
         assert [row.seed for row in few] == [row.seed for row in many[:3]]
 
     def test_the_budget_leaves_out_what_it_cannot_pay_for(self, run_once: Callable[..., Finished]) -> None:

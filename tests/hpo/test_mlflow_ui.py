@@ -123,19 +123,19 @@ def test_the_view_of_studies_has_a_line_a_study_with_its_scores_and_cost(page: A
     for name in ("asha seed 0", "asha seed 1", "random seed 0", "random seed 1"):
         row(page, name).wait_for()
     assert {"best_eval_loss", "best_exact_match", "best_f1", "device_hours", "units"} <= headings(page)
-    assert not page.get_by_role("link", name="random seed 1 trial 0", exact=True).is_visible()
+    assert not page.get_by_role("link", name="trial 0 of random seed 1", exact=True).is_visible()
     shoot(page, "mlflow-studies")
 
 
 def test_a_study_unfolds_to_its_trials(page: Any) -> None:
     row(page, "random seed 1").get_by_role("button").first.click()
     for number in range(3):
-        row(page, f"random seed 1 trial {number}").wait_for()
+        row(page, f"trial {number} of random seed 1").wait_for()
 
 
 def test_three_trials_compare_with_parallel_coordinates(page: Any) -> None:
     for number in range(3):
-        row(page, f"random seed 1 trial {number}").get_by_role("checkbox").click()
+        row(page, f"trial {number} of random seed 1").get_by_role("checkbox").click()
     shoot(page, "mlflow-trials")
     page.get_by_role("button", name="Compare").click()
     page.get_by_text("Comparing 3 Runs from 1 Experiment").wait_for()
