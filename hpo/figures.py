@@ -230,9 +230,10 @@ def _curves(
 
 def _changes(band: pd.DataFrame) -> pd.DataFrame:
     """A curve's first and last point, and those between at which it steps: the others draw nothing."""
-    columns = band[["value", "low", "high"]].fillna(0.0)  # NaN, of a curve without a band, differs from itself
-    keeps = (columns != columns.shift()).any(axis=1)
-    keeps.iloc[-1] = True
+    columns = band[["value", "low", "high"]]
+    stays = (columns == columns.shift()) | (columns.isna() & columns.shift().isna())  # a curve may have no band
+    keeps = ~stays.all(axis=1)
+    keeps.iloc[[0, -1]] = True
     return band[keeps].drop_duplicates()
 
 

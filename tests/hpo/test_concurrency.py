@@ -33,7 +33,7 @@ from benchmarks.spec import Benchmark
 from hpo import methods
 from hpo.devices import Devices
 from hpo.results import TrialRow
-from hpo.runner import Cluster, Finished, execute
+from hpo.runner import GRACEFUL_SIGNALS, Cluster, Finished, execute
 from hpo.study import Study
 
 BUDGET, SEED = 4, 1
@@ -424,6 +424,20 @@ class TestDeaths:
             ran = Ran(study, run(study), stand_in.most_in_use)
         assert ran.rows[3].trained_units >= 2
         ran.assert_ended_well()
+
+
+@pytest.mark.parametrize("number", GRACEFUL_SIGNALS)
+def test_every_signal_that_asks_a_study_to_end_ends_it(number: signal.Signals) -> None:
+    def interrupt(call: Call) -> bool:
+        if call.method == "train" and call.trial == 2:
+            os.kill(os.getpid(), number)
+        return False
+
+    before = signal.getsignal(number)
+    with in_process(devices=2, dies=interrupt):
+        finished = run(Study("random", synthetic(), seed=SEED, budget=6))
+    assert (finished.reached_end, finished.reason) == (False, "interrupted")
+    assert signal.getsignal(number) is before
 
 
 @pytest.mark.parametrize("devices", [1, 8])

@@ -239,6 +239,8 @@ class TestFigures:
         figure = drawn(figures.anytime_curves(one, figures.styles(one)))
         assert figure.notes == ("Without a band, since one study has no spread: asha, random, pbt.",)
         assert all(trace.fill is None for trace in figure.views[""].data)
+        for trace in figure.views[""].data:  # a point where it steps, and the first and the last
+            assert 2 <= len(trace.y) <= len(set(trace.y)) + 1
 
     def test_parts_add_up_to_the_device_hours(self, result: Result) -> None:
         data = drawn(figures.cost_split(result)).data

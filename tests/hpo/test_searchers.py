@@ -1,7 +1,7 @@
 """The searchers: seeded, not misled by trials that ended early, and given what is known beforehand.
 
 Ray's own searchers, which are misled, go through the same check and must fail it: were they corrected upstream,
-`hpo/searchers.py` could be shortened.
+`hpo/tpe.py` could be shortened.
 """
 
 from __future__ import annotations
@@ -27,9 +27,10 @@ from benchmarks.spec import Benchmark, BenchmarkError, Choice, Config, Integer, 
 from hpo import methods
 from hpo.history import PastTrial
 from hpo.methods import OBJECTIVE
-from hpo.searchers import BudgetAwareHyperOpt, BudgetAwareOptuna, TPEName, default_config, make_searcher
+from hpo.searchers import TPEName, default_config, make_searcher
 from hpo.space import to_tune
 from hpo.study import Study
+from hpo.tpe import BudgetAwareHyperOpt, BudgetAwareOptuna
 
 MAX_UNITS = 9
 MODEL_BASED: list[TPEName] = ["hyperopt", "optuna"]
