@@ -332,7 +332,7 @@ def load(name_or_path: str, space_file: Path | None = None) -> Benchmark:
         BenchmarkError: no such benchmark, or a key or value that does not hold.
     """
     path = _find(name_or_path)
-    content = _read_yaml(path)
+    content = read_yaml(path)
     if space_file is not None:
         content = {**content, **_read_space(space_file)}
     _resolve_paths(content, path.parent)
@@ -357,7 +357,7 @@ def _find(name_or_path: str) -> Path:
 
 
 def _read_space(path: Path) -> dict[str, Any]:
-    content = _read_yaml(path)
+    content = read_yaml(path)
     unknown = sorted(map(str, set(content) - {"space", "grid"}))
     if unknown or "space" not in content:
         found = f"found {', '.join(unknown)}" if unknown else "`space` is missing"
@@ -381,7 +381,12 @@ _Loader.add_implicit_resolver(
 )
 
 
-def _read_yaml(path: Path) -> dict[str, Any]:
+def read_yaml(path: Path) -> dict[str, Any]:
+    """The mapping in a YAML file.
+
+    Raises:
+        BenchmarkError: it cannot be read, is not YAML, holds no mapping, or gives a key twice.
+    """
     try:
         content = yaml.load(path.read_text(), Loader=_Loader)  # noqa: S506 - _Loader is a SafeLoader
     except OSError as error:

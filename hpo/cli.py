@@ -33,9 +33,7 @@ class _Parser(argparse.ArgumentParser):
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status."""
     try:
-        parsed, unknown = make_parser(_wanted_method(arguments)).parse_known_args(arguments)
-        if unknown:
-            parsed.parser.refuse(unknown)
+        parsed = parse(sys.argv[1:] if arguments is None else arguments)
         status: int = parsed.command(parsed)
         return status
     except BenchmarkError as error:
@@ -43,9 +41,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
 
 
-def _wanted_method(arguments: Sequence[str] | None) -> str | None:
+def parse(arguments: Sequence[str]) -> argparse.Namespace:
+    """Options by name, and `command`, the function that does it.
+
+    Raises:
+        BenchmarkError: an unknown command, option or method.
+    """
+    parsed, unknown = make_parser(_wanted_method(arguments)).parse_known_args(arguments)
+    if unknown:
+        parsed.parser.refuse(unknown)
+    return parsed
+
+
+def _wanted_method(words: Sequence[str]) -> str | None:
     """The method after `run`, if there is one: its module is imported for its options, and no other."""
-    words = list(sys.argv[1:] if arguments is None else arguments)
     return words[1] if len(words) > 1 and words[0] == "run" and not words[1].startswith("-") else None
 
 
@@ -66,6 +75,7 @@ def make_parser(method: str | None = None) -> argparse.ArgumentParser:
     _add_export(verbs)
     _add_train(verbs)
     _add_import(verbs)
+    _add_slurm(verbs)
     pages = verbs.add_parser("methods", help="list the methods, or print the page of one")
     pages.add_argument("name", nargs="?", help="a method")
     pages.set_defaults(command=commands.methods, parser=pages)
@@ -168,6 +178,13 @@ def _add_import(verbs: Any) -> None:
     parser.add_argument("--devices", default="", help="devices it had reserved; needs --wall-seconds")
     parser.add_argument("--space", default="", help="YAML file with the search space that it searched")
     _add_flag(parser, "force", "store a file again that is stored already")
+
+
+def _add_slurm(verbs: Any) -> None:
+    from slurm import cli
+
+    parser = verbs.add_parser("slurm", help="submit studies to a SLURM cluster")
+    cli.add_verbs(parser.add_subparsers(required=True, metavar="COMMAND", parser_class=_Parser))
 
 
 def _add_flag(parser: argparse.ArgumentParser, name: str, text: str) -> None:

@@ -10,13 +10,16 @@ import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
 from benchmarks import spec
 from benchmarks.check import check
 from benchmarks.spec import Benchmark, BenchmarkError
+
+if TYPE_CHECKING:
+    from hpo.study import Study
 
 LOG_WIDTH = 160
 
@@ -52,20 +55,34 @@ def run(parsed: argparse.Namespace) -> int:
 
     doctor.require()
     methods.get(parsed.method)
-    benchmark = _load(parsed.benchmark, parsed.space)
-    given = {key.removeprefix("method."): value for key, value in vars(parsed).items() if key.startswith("method.")}
-    gpu_hours = _optional_float("gpu_hours", parsed.gpu_hours)
-    study = methods.get(parsed.method).study(benchmark, parsed.seed, parsed.budget, gpu_hours, given)
+    study = study_of(parsed)
     from hpo import runner
 
     console = _console()
     names = ("benchmark", "budget", "seed", "space", "gpu_hours")
-    finished = runner.run(study, _command_line(f"run {parsed.method}", parsed, names, **given), console)
-    _print_next(console, benchmark.name, parsed.budget)
+    finished = runner.run(study, _command_line(f"run {parsed.method}", parsed, names, **_given(parsed)), console)
+    _print_next(console, study.benchmark.name, parsed.budget)
     if not finished.reached_end:
         outcome = "its results are shown above, and stored as far as possible"
         print(f"error: the study did not reach its end ({finished.reason}); {outcome}", file=sys.stderr)
     return 0 if finished.reached_end else 1
+
+
+def study_of(parsed: argparse.Namespace) -> Study:
+    """The study that `run` is asked for, checked as far as it can be before anything starts.
+
+    Raises:
+        BenchmarkError: a value that does not hold, or a file that is not there.
+    """
+    from hpo import methods
+
+    benchmark, gpu_hours = _load(parsed.benchmark, parsed.space), _optional_float("gpu_hours", parsed.gpu_hours)
+    return methods.get(parsed.method).study(benchmark, parsed.seed, parsed.budget, gpu_hours, _given(parsed))
+
+
+def _given(parsed: argparse.Namespace) -> dict[str, str]:
+    """The method's own arguments."""
+    return {key.removeprefix("method."): value for key, value in vars(parsed).items() if key.startswith("method.")}
 
 
 def _optional_float(name: str, text: str) -> float | None:

@@ -17,11 +17,14 @@ class Devices:
         count: GPUs, or worker processes (one a CPU core) on a machine without.
         gpu_name: the GPU's name; None where devices are worker processes.
         cpus: CPU cores.
+        cpus_per_device: on a cluster, the CPU cores that a device may have on every node; None on one machine, where
+            trials share out the cores.
     """
 
     count: int
     gpu_name: str | None
     cpus: int
+    cpus_per_device: float | None = None
 
     @property
     def accelerator(self) -> str:
@@ -52,9 +55,19 @@ class Allotment:
 
 
 def detect() -> Devices:
-    """The GPUs that may be used (CUDA_VISIBLE_DEVICES is respected), else the CPU cores."""
+    """The GPUs that may be used (CUDA_VISIBLE_DEVICES is respected), else the CPU cores.
+
+    Where RAY_ADDRESS names a cluster, its devices.
+
+    Raises:
+        BenchmarkError: that cluster cannot be reached, or has nothing to train on.
+    """
+    if os.environ.get("RAY_ADDRESS"):
+        from hpo import cluster  # imports Ray
+
+        return cluster.cluster_devices()
     cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    gpus = visible_gpus(_gpu_names(), os.environ.get("CUDA_VISIBLE_DEVICES"))
+    gpus = visible_gpus(gpu_names(), os.environ.get("CUDA_VISIBLE_DEVICES"))
     return Devices(len(gpus) or cpus, gpus[0] if gpus else None, cpus)
 
 
@@ -76,7 +89,8 @@ def visible_gpus(names: list[str], visible: str | None) -> list[str]:
     return chosen
 
 
-def _gpu_names() -> list[str]:
+def gpu_names() -> list[str]:
+    """The names of this machine's GPUs, visible or not."""
     import pynvml
 
     try:
@@ -93,7 +107,8 @@ def _gpu_names() -> list[str]:
 def allot(devices: Devices, ranks_per_trial: int, concurrency: int | None = None) -> Allotment:
     """As many trials at once as devices allow, or fewer if asked.
 
-    The cores are shared out among the trials at once, which is what keeps Ray from starting another one.
+    On one machine the cores are shared out among the trials at once, which is what keeps Ray from starting another
+    one. On a cluster no share does that, see `cluster.Cluster.holding`.
 
     Raises:
         BenchmarkError: a trial needs more devices than there are.
@@ -101,10 +116,12 @@ def allot(devices: Devices, ranks_per_trial: int, concurrency: int | None = None
     at_once = devices.count // ranks_per_trial
     if at_once < 1:
         kind = "GPU" if devices.gpu_name else "CPU core"
+        where = "the cluster" if devices.cpus_per_device else "this machine"
         raise BenchmarkError(
-            f"a trial needs {ranks_per_trial} devices (ranks_per_trial), but this machine has {devices.count} {kind}"
+            f"a trial needs {ranks_per_trial} devices (ranks_per_trial), but {where} has {devices.count} {kind}"
             f"{'s' if devices.count > 1 else ''}; lower ranks_per_trial or run on a larger machine"
         )
     at_once = min(at_once, concurrency or at_once)
-    cpus_per_rank = math.floor(1e4 * devices.cpus / (at_once * ranks_per_trial)) / 1e4  # Ray counts in 1/10,000
+    share = devices.cpus_per_device or devices.cpus / (at_once * ranks_per_trial)
+    cpus_per_rank = math.floor(1e4 * share) / 1e4  # Ray counts in 1/10,000
     return Allotment(at_once, ranks_per_trial, cpus_per_rank, gpus_per_rank=1 if devices.gpu_name else 0)

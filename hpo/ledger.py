@@ -1,9 +1,10 @@
 """The ledger: every device-second that a study reserves, by what it was used for. Pure.
 
-Reserved is devices x time from the study's first request for devices to the release of the last. Trials report
-what they measured: start-up (process, imports, model, engine), training, evaluation, checkpoints and the waiting
-between. What an attempt used before it failed is booked as failed, its useful-looking parts included. Devices
-that no trial held (before the first, after the last, between two actors) are idle.
+Reserved is devices x time, summed up where their number changes, from the study's first request for devices to the
+release of the last. Trials report what they measured: start-up (process, imports, model, engine), training,
+evaluation, checkpoints and the waiting between. What an attempt used before it failed is booked as failed, its
+useful-looking parts included. Devices that no trial held (before the first, after the last, between two actors) are
+idle.
 """
 
 from __future__ import annotations
@@ -51,6 +52,7 @@ class Ledger:
 
     def __init__(self, devices: int, devices_per_trial: int) -> None:
         self._devices, self._devices_per_trial = devices, devices_per_trial
+        self._reserved, self._resized = 0.0, 0.0
         self._booked = dict.fromkeys(PARTS, 0.0)
         self._attempts: dict[str, dict[str, float]] = {}
         self._last_seen: dict[str, float] = {}
@@ -79,9 +81,15 @@ class Ledger:
         self._booked["failed"] += lost + sum(self._attempts.pop(trial_id, {}).values())
         return lost
 
+    def resize(self, devices: int, now: float) -> None:
+        """The study has another number of devices from now on: workers of a cluster join late, and die."""
+        if devices != self._devices:
+            self._reserved += self._devices * (now - self._resized)
+            self._devices, self._resized = devices, now
+
     def shares(self, now: float) -> Shares:
         """The ledger as it stands at `now`."""
         seconds = {part: self._booked[part] + sum(a[part] for a in self._attempts.values()) for part in PARTS}
-        measured, reserved = sum(seconds.values()), self._devices * now
+        measured, reserved = sum(seconds.values()), self._reserved + self._devices * (now - self._resized)
         seconds["idle"] += max(0.0, reserved - measured)
         return Shares(seconds, reserved, measured)

@@ -6,42 +6,29 @@ live view, and holds the study to its budget.
 
 from __future__ import annotations
 
-import gc
 import logging
-import os
 import signal
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-# Settings of Ray and Tune, unless the user has made others; before anything of theirs runs.
-os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")  # tracking.py writes, once
-os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")  # progress.py shows what is going on
-os.environ.setdefault("TUNE_MAX_PENDING_TRIALS_PG", "1")  # a proposal made early is made knowing less
-os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")  # _graceful_signals ends a study instead
-os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-
 import ray
 from ray import tune
 from ray.actor import ActorHandle
-from ray.exceptions import RayActorError
 from ray.tune.error import TuneError
 from ray.tune.experiment import Trial
 from ray.tune.search import SearchAlgorithm, SearchGenerator
-from ray.util import remove_placement_group
-from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 from rich.console import Console
 
-from benchmarks.pool import RankPool
-from benchmarks.ranks import open_trial
-from benchmarks.spec import Benchmark, BenchmarkError, first_line
+from benchmarks.spec import BenchmarkError, first_line
 from hpo import methods
 from hpo.budget import INTERRUPTED, Budget, BudgetedSearch, Interruption
 from hpo.checkpoints import Checkpoints
+from hpo.cluster import Cluster, count_devices, ray_cluster, resources
 from hpo.devices import Allotment, Devices, allot, detect
 from hpo.ledger import MEASURED, Ledger, Shares
 from hpo.population import PopulationScheduler
@@ -51,10 +38,9 @@ from hpo.study import Study
 from hpo.tracking import Tracker
 from hpo.trial import TrialActor
 
-PROJECT = Path(__file__).parent.parent
 MAX_RETRIES = 1
+SECONDS_PER_COUNT = 5.0
 GRACEFUL_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)  # SLURM: --signal=B:USR1@180
-OBJECT_STORE_BYTES = 200 * 2**20
 
 
 @dataclass(frozen=True)
@@ -122,8 +108,8 @@ def execute(
     allotment = allot(devices, study.benchmark.ranks_per_trial, plan.concurrency)
     tracker = Tracker(study, devices.accelerator, command)
     with _abandoning(tracker), nullcontext(cluster) if cluster else ray_cluster(devices) as where:
-        log = _StudyLog(study, plan, tracker, allotment, console, place)
-        with log.signals, log.progress:
+        log = _StudyLog(study, plan, tracker, devices, allotment, console, place)
+        with where.holding(devices, allotment), log.signals, log.progress:
             reason = _fit(study, plan, allotment, log, where.pool)
         shares, wall_seconds = log.close()
         where.reclaim()
@@ -146,96 +132,6 @@ def _abandoning(tracker: Tracker) -> Iterator[None]:
         raise
 
 
-@dataclass(frozen=True)
-class Cluster:
-    """A running Ray.
-
-    Attributes:
-        pool: the warm ranks of all studies that run on it, see `benchmarks.pool`.
-    """
-
-    pool: ActorHandle
-
-    def reclaim(self) -> None:
-        """A study is over: end the ranks of trials that died. A pool that died has taken them along."""
-        with suppress(RayActorError):
-            ray.get(self.pool.reclaim.remote())
-
-    def warm_up(self, benchmark: Benchmark, devices: Devices) -> float:
-        """Start ranks for as many trials as fit at once, so that no study pays for it; returns seconds."""
-        began = time.monotonic()
-        allotment = allot(devices, benchmark.ranks_per_trial)
-        groups = [_resources(allotment).to_placement_group() for _ in range(allotment.concurrency)]
-        ray.get([group.ready() for group in groups])
-        start = ray.remote(num_cpus=0)(_start_and_give_back)
-        ray.get(
-            [
-                start.options(scheduling_strategy=PlacementGroupSchedulingStrategy(group)).remote(
-                    benchmark, allotment.cpus_per_rank, allotment.gpus_per_rank, self.pool
-                )
-                for group in groups
-            ]
-        )
-        for group in groups:
-            remove_placement_group(group)
-        return time.monotonic() - began
-
-
-def _start_and_give_back(benchmark: Benchmark, cpus_per_rank: float, gpus_per_rank: int, pool: ActorHandle) -> None:
-    """Begin a trial and leave it."""
-    process = open_trial(benchmark, cpus_per_rank, gpus_per_rank, pool)
-    process.start({}, 0)
-    process.close()
-
-
-@contextmanager
-def ray_cluster(devices: Devices) -> Iterator[Cluster]:
-    """A Ray of our own on loopback, shut down at the end; or the one this process is connected to already."""
-    if ray.is_initialized():
-        pool = RankPool.remote()  # type: ignore[attr-defined]  # added by ray.remote
-        try:
-            yield Cluster(pool)
-        finally:
-            ray.kill(pool)
-        return
-    workers_path = [str(PROJECT), *filter(None, [os.environ.get("PYTHONPATH")])]
-    os.environ["PYTHONPATH"] = os.pathsep.join(workers_path)  # workers import hpo wherever the driver was started
-    try:
-        ray.init(
-            address="local",
-            num_cpus=devices.cpus,
-            num_gpus=devices.count if devices.gpu_name else 0,
-            include_dashboard=False,
-            object_store_memory=OBJECT_STORE_BYTES,
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-            _node_ip_address="127.0.0.1",
-        )
-    except (RuntimeError, OSError, ValueError) as error:
-        raise BenchmarkError(
-            f"Ray could not be started ({first_line(error)}); look for a full /tmp or /dev/shm and for another Ray "
-            "that holds this machine (`ray status`)"
-        ) from None
-    try:
-        yield Cluster(RankPool.remote())  # type: ignore[attr-defined]
-    finally:
-        _shut_down_ray()
-
-
-def _shut_down_ray() -> None:
-    """End Ray with the garbage collector at rest.
-
-    Another thread (one writes to MLflow) may set it off at any time, and Ray ends the whole process with status 1
-    where a reference to one of its objects is released in mid-shutdown.
-    """
-    gc.collect()
-    gc.disable()
-    try:
-        ray.shutdown()
-    finally:
-        gc.enable()
-
-
 def _fit(study: Study, plan: methods.Plan, allotment: Allotment, log: _StudyLog, pool: ActorHandle) -> str:
     """Let Tune run the study; returns why it did not reach its end, or an empty text."""
     searcher = plan.searcher
@@ -247,10 +143,11 @@ def _fit(study: Study, plan: methods.Plan, allotment: Allotment, log: _StudyLog,
         gpus_per_rank=allotment.gpus_per_rank,
         pool=pool,
     )
+    logging.getLogger("ray.tune.execution.tune_controller").setLevel(logging.CRITICAL)  # tracebacks of failed trials
     with tempfile.TemporaryDirectory(prefix="hpo-tune-") as folder:
         try:
             tune.run(  # not Tuner: it pickles callbacks and stopper, which hold the driver's live objects
-                tune.with_resources(trainable, _resources(allotment)),
+                tune.with_resources(trainable, resources(allotment)),
                 config=plan.space,
                 search_alg=BudgetedSearch(search, log.scheduler),
                 scheduler=log.scheduler,
@@ -278,14 +175,6 @@ def _reason(error: Exception, method: str) -> str:
         lines = [line for line in str(error).splitlines() if line.strip()]
         return f"{method} raised {lines[-1].strip() if lines else type(error).__name__}"
     return f"{method} raised {type(error).__name__}: {first_line(error)}"
-
-
-def _resources(allotment: Allotment) -> tune.PlacementGroupFactory:
-    """An empty bundle for the actor that speaks with Tune, and one for each rank."""
-    rank = {"CPU": allotment.cpus_per_rank}
-    if allotment.gpus_per_rank:
-        rank["GPU"] = float(allotment.gpus_per_rank)
-    return tune.PlacementGroupFactory([{}, *([rank] * allotment.ranks_per_trial)])
 
 
 class _GracefulSignals:
@@ -323,11 +212,13 @@ class _StudyLog(tune.Callback):
         study: Study,
         plan: methods.Plan,
         tracker: Tracker,
+        devices: Devices,
         allotment: Allotment,
         console: Console,
         place: Place | None,
     ) -> None:
         self._tracker, self._max_units = tracker, study.max_units
+        self._devices, self._allotment, self._counted = devices, allotment, 0.0
         population = plan.scheduler if isinstance(plan.scheduler, PopulationScheduler) else None
         self.results = Results(study, varies=population is not None)
         self.ledger = Ledger(allotment.devices, allotment.ranks_per_trial)
@@ -403,7 +294,16 @@ class _StudyLog(tune.Callback):
 
     def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:
         """Tune's loop went round."""
+        self._count_devices()
         self.progress.show(self._now(), sum(trial.status == Trial.PAUSED for trial in trials))
+
+    def _count_devices(self) -> None:
+        """Book what a cluster has now; trials follow its devices by themselves, unless a number of trials was asked."""
+        now, at_once = self._now(), self._allotment.concurrency
+        if now < self._counted + SECONDS_PER_COUNT or at_once < self._devices.count // self._allotment.ranks_per_trial:
+            return
+        self._counted, ranks = now, self._allotment.ranks_per_trial
+        self.ledger.resize(count_devices(self._devices) // ranks * ranks, now)
 
     def close(self) -> tuple[Shares, float]:
         """Close what is open; returns the ledger and how long the study took, in seconds."""

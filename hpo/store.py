@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -50,6 +51,7 @@ def open_experiment(name: str, tags: Mapping[str, str] | None = None) -> tuple[M
         BenchmarkError: the store cannot be used.
     """
     uri = get_tracking_uri()
+    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")  # two lines a trial, from a server
     with readable_errors():
         if not uri.startswith(SQLITE):
             return _open(name, tags or {})

@@ -20,10 +20,11 @@ from benchmarks.identity import digest
 from benchmarks.spec import Benchmark, BenchmarkError, first_line
 from hpo import methods
 from hpo.budget import INTERRUPTED
+from hpo.cluster import Cluster, ray_cluster
 from hpo.devices import detect
 from hpo.progress import Place, clock, describe_incumbent
 from hpo.records import StudyRecord, finished
-from hpo.runner import Cluster, Finished, execute, ray_cluster
+from hpo.runner import Finished, execute
 from hpo.study import Study
 
 ALL = "all"

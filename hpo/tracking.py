@@ -113,6 +113,8 @@ class Tracker:
             "hpo.fingerprint": study.fingerprint(self._digest),
             **self._origin,
         }
+        if job := os.environ.get("SLURM_JOB_ID"):
+            tags["hpo.slurm_job"] = job
         commit = _git_commit()
         if commit:
             tags["mlflow.source.git.commit"] = commit

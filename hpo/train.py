@@ -256,7 +256,7 @@ def _ranks(benchmark: Benchmark, allotment: Allotment) -> Iterator[Any]:
     from ray.util import placement_group
 
     from benchmarks.ranks import Ranks, find_places
-    from hpo.runner import ray_cluster
+    from hpo.cluster import ray_cluster
 
     bundle = {"CPU": allotment.cpus_per_rank, **({"GPU": 1.0} if allotment.gpus_per_rank else {})}
     with ray_cluster(detect()):

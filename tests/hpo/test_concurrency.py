@@ -31,9 +31,10 @@ from rich.console import Console
 from benchmarks import spec
 from benchmarks.spec import Benchmark
 from hpo import methods
+from hpo.cluster import Cluster
 from hpo.devices import Devices
 from hpo.results import TrialRow
-from hpo.runner import GRACEFUL_SIGNALS, Cluster, Finished, execute
+from hpo.runner import GRACEFUL_SIGNALS, Finished, execute
 from hpo.study import Study
 
 BUDGET, SEED = 4, 1

@@ -16,7 +16,7 @@ from rich.console import Console
 from benchmarks import spec
 from benchmarks.spec import BenchmarkError, Config
 from benchmarks.synthetic import SyntheticTrial
-from hpo import compare, confirm, records, runner, suite
+from hpo import cluster, compare, confirm, records, runner, suite
 from hpo.history import stored_runs
 from hpo.records import Records, StudyRecord, Training
 from hpo.study import (
@@ -129,7 +129,7 @@ def confirmed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Record
         monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder}/mlflow.db")
         monkeypatch.delenv("MLFLOW_RUN_ID", raising=False)
         console = Console(file=io.StringIO())
-        with runner.ray_cluster(runner.detect()):
+        with cluster.ray_cluster(runner.detect()):
             given = suite.GivenBenchmark(BENCHMARK, "synthetic")
             contestants = suite.parse_methods("pbt:interval_units=2:exploit_share=0.5,random", 4)
             assert suite.run(contestants, given, [0], None, False, console).failures == []

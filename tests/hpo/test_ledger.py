@@ -130,3 +130,12 @@ def test_looking_at_the_ledger_changes_nothing() -> None:
 
 def test_a_study_of_no_length_has_no_utilization() -> None:
     assert Ledger(devices=2, devices_per_trial=1).shares(now=0.0).utilization == 0.0
+
+
+def test_reserved_follows_the_number_of_devices() -> None:
+    """Two devices for 10 s, three for 5 s, one for 5 s."""
+    ledger = Ledger(devices=2, devices_per_trial=1)
+    ledger.resize(3, 10.0)
+    ledger.resize(3, 12.0)
+    ledger.resize(1, 15.0)
+    assert ledger.shares(20.0).reserved_seconds == 2 * 10 + 3 * 5 + 1 * 5

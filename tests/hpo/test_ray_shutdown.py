@@ -13,7 +13,7 @@ DRIVER = """
 import gc, ray
 from ray._private.worker import global_worker
 from hpo.devices import detect
-from hpo.runner import ray_cluster
+from hpo.cluster import ray_cluster
 
 
 class Worker:

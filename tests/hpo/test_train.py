@@ -145,7 +145,7 @@ class Ended:
 @pytest.fixture(scope="module")
 def _ray() -> Iterator[None]:
     """One Ray for all trainings: starting it takes longer than they do."""
-    from hpo.runner import ray_cluster
+    from hpo.cluster import ray_cluster
 
     with ray_cluster(detect()):
         yield

@@ -1,0 +1,128 @@
+"""How many trials run at once on a cluster, and why not more; before anything is submitted. Pure.
+
+Two inequalities bind the trials of a node, Tnode, each of W ranks with Cw CPUs and Gw GPUs a rank::
+
+    Csys + Tnode * W * Cw <= Cnode
+           Tnode * W * Gw <= Gnode
+
+A trial with more ranks than a node holds spans nodes; what binds then is the number of ranks on all nodes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from slurm.profile import Profile
+
+
+@dataclass(frozen=True)
+class Capacity:
+    """What fits.
+
+    Attributes:
+        cpus_system: CPUs of a node left to Ray, Csys.
+        cpus_node: CPUs of a node, Cnode.
+        gpus_node: GPUs of a node, Gnode.
+        ranks: ranks of a trial, W.
+        cpus_rank: CPUs of a rank, Cw.
+        gpus_rank: GPUs of a rank, Gw: 1, or 0 where a node has none.
+        nodes: worker nodes.
+    """
+
+    cpus_system: int
+    cpus_node: int
+    gpus_node: int
+    ranks: int
+    cpus_rank: int
+    gpus_rank: int
+    nodes: int
+
+    @property
+    def ranks_by_cpus(self) -> int:
+        """Ranks that a node's CPUs allow."""
+        return (self.cpus_node - self.cpus_system) // self.cpus_rank
+
+    @property
+    def ranks_by_gpus(self) -> int | None:
+        """Ranks that a node's GPUs allow; None where ranks take none."""
+        return self.gpus_node // self.gpus_rank if self.gpus_rank else None
+
+    @property
+    def ranks_node(self) -> int:
+        """Ranks of a node at once."""
+        by_gpus = self.ranks_by_gpus
+        return self.ranks_by_cpus if by_gpus is None else min(self.ranks_by_cpus, by_gpus)
+
+    @property
+    def trials_node(self) -> int:
+        """Trials of a node at once, Tnode; 0 where a trial spans nodes."""
+        return self.ranks_node // self.ranks
+
+    @property
+    def trials(self) -> int:
+        """Trials at once on all nodes."""
+        return self.trials_node * self.nodes if self.trials_node else self.ranks_node * self.nodes // self.ranks
+
+    @property
+    def spans_nodes(self) -> bool:
+        """Whether a trial's ranks lie on more than one node."""
+        return self.trials_node == 0 and self.trials > 0
+
+    @property
+    def binding(self) -> str:
+        """The resource that allows no further trial."""
+        by_gpus = self.ranks_by_gpus
+        return "CPUs" if by_gpus is None or self.ranks_by_cpus // self.ranks < by_gpus // self.ranks else "GPUs"
+
+
+def of(profile: Profile, ranks_per_trial: int) -> Capacity:
+    """The capacity of a cluster for trials of so many ranks."""
+    node = profile.node
+    return Capacity(
+        profile.cpus_for_ray,
+        node.cpus,
+        node.gpus,
+        ranks_per_trial,
+        profile.cpus_per_rank,
+        1 if node.gpus else 0,
+        profile.workers,
+    )
+
+
+def describe(capacity: Capacity) -> str:
+    """Both inequalities with their numbers, what fits, what binds, and what to change."""
+    c = capacity
+    fits = c.trials_node
+    used = c.cpus_system + fits * c.ranks * c.cpus_rank
+    lines = [
+        f"Csys + Tnode*W*Cw <= Cnode   {c.cpus_system} + {fits}*{c.ranks}*{c.cpus_rank} = {used} <= {c.cpus_node} CPUs",
+        "       Tnode*W*Gw <= Gnode   "
+        f"{fits}*{c.ranks}*{c.gpus_rank} = {fits * c.ranks * c.gpus_rank} <= {c.gpus_node} GPUs",
+        f"trials at once: {_at_once(c)}",
+        f"{c.binding} bind: {_advice(c)}",
+    ]
+    return "\n".join(lines)
+
+
+def _at_once(c: Capacity) -> str:
+    nodes = "1 node" if c.nodes == 1 else f"{c.nodes} nodes"
+    if c.trials == 0:
+        return f"none: a trial has {_ranks(c.ranks)}, and {nodes} hold {c.ranks_node * c.nodes}"
+    if c.spans_nodes:
+        return f"{c.trials}, each across nodes: a trial has {_ranks(c.ranks)}, and a node holds {c.ranks_node}"
+    return f"{c.trials_node} a node, {c.trials} on {nodes}"
+
+
+def _ranks(number: int) -> str:
+    return f"{number} rank{'s' * (number > 1)}"
+
+
+def _advice(c: Capacity) -> str:
+    """What one more trial a node takes."""
+    more = (c.trials_node + 1) * c.ranks
+    if c.binding == "GPUs":
+        needs = f"{more * c.gpus_rank} GPUs of {c.gpus_node}"
+        return f"one more trial a node takes {needs}; lower ranks_per_trial, or add workers"
+    cpus = c.cpus_system + more * c.cpus_rank
+    spare = "" if c.ranks_by_gpus is None else f"; {c.gpus_node - c.trials_node * c.ranks} GPUs of a node stay unused"
+    return f"one more trial a node takes {cpus} CPUs of {c.cpus_node}; lower cpus_per_rank or cpus_for_ray{spare}"

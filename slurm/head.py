@@ -1,0 +1,329 @@
+"""The head job: Ray's head, an MLflow server, the worker jobs, and the driver, which is `python -m hpo` as anywhere.
+
+The user submits this job alone. What it starts has free ports and a folder of its own, so two studies at once do not
+meet, and it ends all of it however it ends itself: at the end of the study, on failure, on scancel, on its time limit.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import signal
+import socket
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+
+from benchmarks.spec import BenchmarkError
+from slurm import connection, results, scheduler, scripts, stores
+from slurm.connection import Connection
+from slurm.processes import Child, Stamps, node_name, say
+from slurm.profile import Profile
+from slurm.scripts import Places
+from slurm.worker import job_id, ray_start, temporary_folder
+
+PROJECT = Path(__file__).parent.parent
+START_SECONDS = 120
+POLL_SECONDS = 2.0
+REPORT_SECONDS = 60.0
+_ADDRESS = re.compile(r"--address='([^']+)'")
+
+
+@dataclass(frozen=True)
+class Order:
+    """What a head job is to do.
+
+    Attributes:
+        profile: the cluster.
+        name: of the job.
+        command: arguments of `python -m hpo`.
+        work: the folder that relative paths in the command are relative to.
+    """
+
+    profile: Profile
+    name: str
+    command: tuple[str, ...]
+    work: Path
+
+
+class _Ended(Exception):  # noqa: N818 - not an error
+    """SLURM asked this job to end."""
+
+
+class _Signals:
+    """SIGTERM (scancel) and SIGUSR1 (the time limit is near), noted; raised where the job only waits."""
+
+    def __init__(self) -> None:
+        self.received: signal.Signals | None = None
+
+    def __enter__(self) -> _Signals:
+        self.install()
+        return self
+
+    def install(self) -> None:
+        """Take the signals; again where a library has taken one since."""
+        for number in (signal.SIGTERM, signal.SIGUSR1):
+            signal.signal(number, self._note)
+
+    def __exit__(self, *_: object) -> None:
+        """Ending goes on undisturbed."""
+        for number in (signal.SIGTERM, signal.SIGUSR1):
+            signal.signal(number, signal.SIG_IGN)
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        self.received = signal.Signals(number)
+
+    def sleep(self) -> None:
+        """Wait a little.
+
+        Raises:
+            _Ended: a signal has come.
+        """
+        time.sleep(POLL_SECONDS)
+        if self.received:
+            raise _Ended
+
+
+def run(order: Order) -> int:
+    """Do all of it; returns the exit status."""
+    with Stamps(f"head job {job_id()} ({order.name})") as stamps, _Signals() as signals:
+        try:
+            stamps.status = _run(order, signals)
+        except _Ended:
+            say("ended before the study began; nothing is lost")
+        except BenchmarkError as error:
+            say(f"error: {error}")
+        return int(stamps.status)
+
+
+def _run(order: Order, signals: _Signals) -> int:
+    with ExitStack() as stack:
+        folder = stack.enter_context(_job_folder(order))
+        tracking = stack.enter_context(_store(order.profile, folder))
+        joined = stack.enter_context(_ray_head(folder))
+        file = folder / connection.FILE
+        connection.write(joined, file)
+        workers = stack.enter_context(_Workers(order, folder))
+        _wait_for(workers, joined, signals)
+        return _drive(order, joined, tracking, workers, signals)
+
+
+@contextmanager
+def _job_folder(order: Order) -> Iterator[Path]:
+    """A folder of this job's own, for its owner's eyes only."""
+    folder = Path(order.profile.logs) / f"{order.name}-{job_id()}"
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    try:
+        yield folder
+    finally:
+        (folder / connection.FILE).unlink(missing_ok=True)
+
+
+# ---- the store
+
+
+@contextmanager
+def _store(profile: Profile, folder: Path) -> Iterator[str]:
+    """The tracking URI of this job's store: the server that is configured, or one of its own for the SQLite file."""
+    if profile.is_served:
+        yield profile.store
+        return
+    shared, own = Path(profile.store), folder / stores.FILE
+    stores.begin(own, shared)
+    port = _free_port()
+    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
+    command += ["--backend-store-uri", f"sqlite:///{own}", "--no-serve-artifacts"]
+    command += ["--default-artifact-root", str(shared.parent / "mlruns")]
+    quiet = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    try:
+        with Child(command, quiet, folder / "mlflow.log", shielded=True) as server:
+            uri = f"http://127.0.0.1:{port}"
+            _wait_until_it_answers(server, f"{uri}/health", folder / "mlflow.log")
+            say(f"MLflow on this node: {uri}; from your machine: ssh -L {port}:127.0.0.1:{port} {node_name()}")
+            yield uri
+    finally:
+        if own.exists():
+            say(f"added {stores.collect(own, shared)} runs to {shared}")
+            say(f"open it in the browser: mlflow ui --backend-store-uri {shlex.quote(f'sqlite:///{shared}')}")
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _wait_until_it_answers(server: Child, url: str, log: Path) -> None:
+    deadline = time.monotonic() + START_SECONDS
+    while time.monotonic() < deadline and server.status is None:
+        try:
+            with urllib.request.urlopen(url, timeout=5):  # noqa: S310 - our own address
+                return
+        except OSError:
+            time.sleep(0.5)
+    raise BenchmarkError(f"the MLflow server did not start; it says: {_last_line(log)} (all of it: {log})")
+
+
+def _last_line(log: Path) -> str:
+    lines = [line.strip() for line in log.read_text().splitlines() if line.strip()]
+    return lines[-1] if lines else "nothing"
+
+
+# ---- Ray
+
+
+@contextmanager
+def _ray_head(folder: Path) -> Iterator[Connection]:
+    """Ray's head, which trains nothing: trials run on the workers."""
+    token, log = connection.new_token(), folder / "ray.log"
+    with temporary_folder() as temporary:
+        command = [*ray_start(cpus=0, gpus=0), "--head", "--port=0", "--include-dashboard=false"]
+        environment = connection.authentication(token)
+        with Child([*command, f"--temp-dir={temporary}"], environment, log, shielded=True) as ray:
+            yield Connection(_address(ray, log), token, job_id())
+
+
+def _address(ray: Child, log: Path) -> str:
+    """Where Ray's head listens, as it says itself once it does."""
+    deadline = time.monotonic() + START_SECONDS
+    while time.monotonic() < deadline and ray.status is None:
+        found = _ADDRESS.search(log.read_text())
+        if found:
+            return found.group(1)
+        time.sleep(0.2)
+    raise BenchmarkError(f"Ray's head did not start; it says: {_last_line(log)} (all of it: {log})")
+
+
+# ---- worker jobs
+
+
+class _Workers:
+    """The worker jobs of this head job; cancelled with it. One that ends early is replaced, once for each."""
+
+    def __init__(self, order: Order, folder: Path) -> None:
+        self.profile = profile = order.profile
+        command = ["slurm", "worker", "--connection", str(folder / connection.FILE)]
+        command += ["--cpus", str(profile.node.cpus - profile.cpus_for_ray), "--gpus", str(profile.node.gpus)]
+        self._script = folder / "worker.sbatch"
+        places = Places(PROJECT, order.work, sys.executable)
+        self._script.write_text(scripts.worker(profile, f"{order.name}-worker", command, places))
+        self.live: list[str] = []
+        self._replacements = profile.workers
+
+    def __enter__(self) -> _Workers:
+        try:
+            for _ in range(self.profile.workers):
+                self._submit()
+        except BaseException:
+            scheduler.cancel(self.live)
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        scheduler.cancel(self.live)
+
+    def _submit(self) -> None:
+        self.live.append(scheduler.submit(self._script, Path(self.profile.logs)))
+
+    def look(self) -> dict[str, scheduler.Job]:
+        """The state of those that have not ended; those that have are replaced as long as replacements last."""
+        found = scheduler.jobs(self.live)
+        for number, job in found.items():
+            if job.state not in scheduler.ENDED:
+                continue
+            self.live.remove(number)
+            say(f"worker job {number} has ended early ({job.state}); what its trials lost is trained again")
+            if self._replacements:
+                self._replacements -= 1
+                self._submit()
+                say(f"worker job {self.live[-1]} replaces it")
+        return {number: job for number, job in found.items() if number in self.live}
+
+
+def _wait_for(workers: _Workers, joined: Connection, signals: _Signals) -> None:
+    """Wait for worker jobs to start and join, and say what for.
+
+    Raises:
+        BenchmarkError: none is left to wait for.
+    """
+    profile = workers.profile
+    began, said = time.monotonic(), ""
+    os.environ.update(joined.environment)
+    with _watching_ray() as count_nodes:
+        signals.install()  # Ray has taken SIGTERM
+        while (nodes := count_nodes()) < profile.workers:
+            jobs = workers.look()
+            if not workers.live and not nodes:
+                raise BenchmarkError(f"all worker jobs ended before they joined; see their logs in {profile.logs}")
+            waited = (time.monotonic() - began) / 60
+            if nodes and profile.join_minutes and waited > profile.join_minutes:
+                break
+            text = f"waits for workers: {nodes} of {profile.workers} joined; {_describe(jobs)}"
+            if text != said:
+                say(text)
+                said = text
+            signals.sleep()
+    signals.install()
+    say(f"{nodes} of {profile.workers} workers joined")
+
+
+def _describe(jobs: dict[str, scheduler.Job]) -> str:
+    return ", ".join(
+        f"job {number} {job.state}{f' ({job.reason})' if job.reason else ''}" for number, job in jobs.items()
+    )
+
+
+@contextmanager
+def _watching_ray() -> Iterator[Callable[[], int]]:
+    """Counts the nodes of Ray that have joined; the head, which has no CPUs, is none of them."""
+    import ray
+
+    ray.init(log_to_driver=False, logging_level="ERROR")
+    try:
+        yield lambda: sum(node["Alive"] and node["Resources"].get("CPU", 0) > 0 for node in ray.nodes())
+    finally:
+        ray.shutdown()
+
+
+# ---- the driver
+
+
+def _drive(order: Order, joined: Connection, tracking: str, workers: _Workers, signals: _Signals) -> int:
+    """Run the study on the workers; on a signal, let it end in good order."""
+    environment = {**joined.environment, "MLFLOW_TRACKING_URI": tracking}
+    command = [sys.executable, "-m", "hpo", *order.command]
+    with Child(command, environment, shielded=True) as driver:
+        is_told = False
+        while driver.status is None:
+            time.sleep(POLL_SECONDS)
+            workers.look()
+            if (signals.received or not workers.live) and not is_told:
+                is_told = True
+                say("tells the study to end in good order: " + (_why(signals) or "no worker job is left"))
+                driver.signal(signal.SIGUSR1)
+    table = Path(order.profile.logs) / f"{order.name}-{job_id()}.csv"
+    say(f"{results.write(tracking, job_id(), table)} trials in {table}")
+    return _conclude(order, int(driver.status or 0), signals)
+
+
+def _why(signals: _Signals) -> str:
+    if signals.received == signal.SIGUSR1:
+        return "the time limit is near"
+    return "the job was cancelled" if signals.received else ""
+
+
+def _conclude(order: Order, status: int, signals: _Signals) -> int:
+    """A suite that ran into its time limit goes on where it stood when the job is queued again."""
+    if signals.received == signal.SIGUSR1:
+        if order.profile.requeue and order.command[0] == "suite":
+            say("queued again: studies that are finished are kept")
+            scheduler.requeue(job_id())
+        else:
+            say(f"what it found is stored; to go on: python -m hpo slurm submit {shlex.join(order.command)}")
+    return status

@@ -1,0 +1,218 @@
+"""A cluster profile: what a job asks SLURM for, and how it finds its Python. Read from YAML, strictly. Pure.
+
+A cluster's limits have their home here and nowhere else; `slurm.scripts` makes job scripts of them and
+`slurm.capacity` says what fits.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from benchmarks.spec import BenchmarkError, read_yaml
+
+PROFILES = Path(__file__).parent / "profiles"
+_TIME = re.compile(r"^(\d+-)?\d{1,3}(:\d\d){0,2}$")
+_WORD = re.compile(r"^[\w.@,+:=/\[\]-]+$", re.ASCII)
+_MEMORY = re.compile(r"^\d+[KMGT]?$")
+OWNED = ("--job-name", "--output", "--time", "--cpus-per-task", "--mem", "--signal", "--array", "--chdir")
+"""Directives that the suite writes itself."""
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Environment(_Strict):
+    """How a job finds its Python; without any of these it takes the one that submitted it.
+
+    Attributes:
+        modules: environment modules to load, in order.
+        conda: name or folder of a conda environment.
+        venv: folder of a virtual environment.
+        lines: shell lines to run first, for what the others do not cover, such as `export HF_HOME=/scratch/hf`.
+    """
+
+    modules: tuple[str, ...] = ()
+    conda: str = ""
+    venv: str = ""
+    lines: tuple[str, ...] = ()
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.conda and self.venv:
+            raise ValueError(f"conda is {self.conda!r} and venv is {self.venv!r}, but there can be one of them only")
+        return self
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing is said, and jobs use the submitting Python."""
+        return not (self.modules or self.conda or self.venv)
+
+
+class Node(_Strict):
+    """What one worker job asks for: one node, or a part of one.
+
+    Attributes:
+        cpus: CPU cores, Cnode.
+        gpus: GPUs, Gnode; 0 for training on CPU cores.
+        memory: host memory as SLURM writes it, such as 180G; empty for the site's default.
+    """
+
+    cpus: int = Field(ge=1)
+    gpus: int = Field(0, ge=0)
+    memory: str = ""
+
+    @field_validator("memory")
+    @classmethod
+    def _is_memory(cls, value: str) -> str:
+        return _check_memory(value)
+
+
+class Head(_Strict):
+    """What the head job asks for; it trains nothing, it runs Ray's head, the MLflow server and the driver.
+
+    Attributes:
+        partition: empty for that of the workers.
+        cpus: CPU cores.
+        memory: host memory; empty for the site's default.
+    """
+
+    partition: str = ""
+    cpus: int = Field(2, ge=1)
+    memory: str = ""
+
+    @field_validator("memory")
+    @classmethod
+    def _is_memory(cls, value: str) -> str:
+        return _check_memory(value)
+
+
+class Profile(_Strict):
+    """A cluster, as jobs see it.
+
+    Attributes:
+        partition: of the worker jobs; empty for the site's default.
+        account: empty for the user's default.
+        time: limit of each job, as SLURM writes it: minutes, [days-]hours:minutes:seconds.
+        workers: worker jobs of a study, each on a node of its own.
+        node: what a worker job asks for.
+        cpus_per_rank: CPU cores of one rank of a trial, Cw.
+        cpus_for_ray: CPU cores of a worker job that are left to Ray itself, Csys.
+        gpu_request: how the site wants GPUs asked for, `--gres=gpu:N` or `--gpus-per-node=N`.
+        head: what the head job asks for.
+        directives: further options for all jobs, such as `--constraint=v100`.
+        environment: how jobs find their Python.
+        store: an SQLite file for MLflow (a path, relative to this file), or the address of a tracking server.
+        logs: folder of the jobs' logs and results.
+        grace_seconds: how long before its time limit a job is told to end in good order.
+        join_minutes: how long the head job waits for worker jobs before it goes on with those it has; 0 for ever.
+        requeue: whether a suite that runs into its time limit is queued again by itself.
+    """
+
+    partition: str = ""
+    account: str = ""
+    time: str = "04:00:00"
+    workers: int = Field(1, ge=1)
+    node: Node
+    cpus_per_rank: int = Field(1, ge=1)
+    cpus_for_ray: int = Field(0, ge=0)
+    gpu_request: Literal["gres", "gpus-per-node"] = "gres"
+    head: Head = Head()
+    directives: tuple[str, ...] = ()
+    environment: Environment = Environment()
+    store: str = "mlflow.db"
+    logs: str = "logs"
+    grace_seconds: int = Field(180, ge=10, le=3600)
+    join_minutes: float = Field(0, ge=0)
+    requeue: bool = True
+
+    @field_validator("partition", "account")
+    @classmethod
+    def _is_word(cls, value: str) -> str:
+        if value and not _WORD.match(value):
+            raise ValueError("must be a name without spaces or quotes")
+        return value
+
+    @field_validator("time")
+    @classmethod
+    def _is_time(cls, value: str) -> str:
+        if not _TIME.match(value):
+            raise ValueError("must be minutes, or [days-]hours:minutes:seconds")
+        return value
+
+    @field_validator("directives")
+    @classmethod
+    def _are_directives(cls, values: tuple[str, ...]) -> tuple[str, ...]:
+        for value in values:
+            if not value.startswith("--") or "\n" in value:
+                raise ValueError(f"{value!r} is no option of sbatch; one a line, such as --constraint=v100")
+            if value.split("=")[0].split()[0] in OWNED:
+                raise ValueError(f"{value!r} is set by the profile's own keys; the suite writes {', '.join(OWNED)}")
+        return values
+
+    @model_validator(mode="after")
+    def _leaves_cpus(self) -> Self:
+        if self.cpus_for_ray >= self.node.cpus:
+            raise ValueError(
+                f"cpus_for_ray is {self.cpus_for_ray}, but a node has {self.node.cpus} CPUs: none are left for trials"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _counts_cores_as_devices(self) -> Self:
+        if not self.node.gpus and self.cpus_per_rank != 1:
+            raise ValueError(
+                f"cpus_per_rank is {self.cpus_per_rank}, but where a node has no GPUs a rank is one CPU core"
+            )
+        return self
+
+    @property
+    def is_served(self) -> bool:
+        """Whether the store is a tracking server that runs already."""
+        return self.store.startswith(("http://", "https://"))
+
+
+def load(path: Path) -> Profile:
+    """Read a profile.
+
+    Args:
+        path: a YAML file; `store` and `logs` in it are relative to its folder.
+
+    Raises:
+        BenchmarkError: it cannot be read, or a key or value does not hold.
+    """
+    if not path.is_file() and (PROFILES / path.name).is_file():
+        raise BenchmarkError(f"cluster profile {path}: no such file; there is an example: {PROFILES / path.name}")
+    content = read_yaml(path)
+    try:
+        profile = Profile.model_validate(content)
+    except ValidationError as error:
+        raise BenchmarkError(f"{path}: {'; '.join(_explain(fault) for fault in error.errors())}") from None
+    folder = path.resolve().parent
+    places = {"logs": str(folder / Path(profile.logs).expanduser())}
+    if not profile.is_served:
+        places["store"] = str(folder / Path(profile.store).expanduser())
+    return profile.model_copy(update=places)
+
+
+def _explain(fault: Any) -> str:
+    """A fault as pydantic reports it, with the value and the valid keys."""
+    where = ".".join(str(part) for part in fault["loc"])
+    message = fault["msg"].removeprefix("Value error, ")
+    if fault["type"] == "extra_forbidden":
+        sections: dict[str, type[BaseModel]] = {"node": Node, "head": Head, "environment": Environment}
+        valid = sections.get(str(fault["loc"][0]), Profile) if len(fault["loc"]) > 1 else Profile
+        return f"{where}: unknown key; valid here are {', '.join(valid.model_fields)}"
+    if isinstance(fault.get("input"), bool | int | float | str):
+        message += f" (got {fault['input']!r})"
+    return f"{where}: {message}" if where else message
+
+
+def _check_memory(value: str) -> str:
+    if value and not _MEMORY.match(value):
+        raise ValueError("must be a number of megabytes, or one with K, M, G or T, such as 180G")
+    return value

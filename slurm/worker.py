@@ -1,0 +1,102 @@
+"""A worker job: one node's devices, joined to the Ray of a head job until that ends."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from pathlib import Path
+from types import FrameType
+
+from benchmarks.spec import BenchmarkError
+from slurm import connection
+from slurm.connection import Connection
+from slurm.processes import Child, Stamps, say
+
+OBJECT_STORE_BYTES = 200 * 2**20
+ANY_PORT = [
+    f"--{name}=0"
+    for name in (
+        "node-manager-port",
+        "object-manager-port",
+        "min-worker-port",
+        "max-worker-port",
+        "dashboard-agent-listen-port",
+        "dashboard-agent-grpc-port",
+        "runtime-env-agent-port",
+        "metrics-export-port",
+    )
+]
+"""The system gives a free port to each, so that jobs on one node cannot collide."""
+
+
+def run(file: Path, cpus: int, gpus: int) -> int:
+    """Join, stay until the head job ends Ray or SLURM ends this job; returns the exit status.
+
+    Args:
+        file: the head job's connection file.
+        cpus: CPU cores that trials may use; SLURM gave this job more where some are left to Ray.
+        gpus: GPUs that trials may use.
+    """
+    with Stamps(f"worker job {job_id()}") as stamps:
+        try:
+            stamps.status = _stay(connection.read(file), file.parent, cpus, gpus)
+        except BenchmarkError as error:
+            say(f"error: {error}")
+        return int(stamps.status)
+
+
+def _stay(joined: Connection, logs: Path, cpus: int, gpus: int) -> int:
+    asked_to_end: list[int] = []
+
+    def ask(number: int, frame: FrameType | None) -> None:
+        asked_to_end.append(number)
+
+    signal.signal(signal.SIGTERM, ask)
+    command = [*ray_start(cpus, gpus), f"--address={joined.address}"]
+    say(f"joins the Ray of job {joined.job} at {joined.address} with {cpus} CPUs, {gpus} GPUs")
+    log = logs / f"worker-{job_id()}.ray.log"
+    with temporary_folder() as folder, Child([*command, f"--temp-dir={folder}"], joined.environment, log) as ray:
+        while ray.status is None and not asked_to_end:
+            time.sleep(0.5)
+        if asked_to_end:
+            say("ends: SLURM asked this job to")
+            return 0
+        say("ends: the head job has ended Ray, or cannot be reached")
+        return 0 if ray.status == 0 else 1
+
+
+def job_id() -> str:
+    """SLURM's id of this job; that of the process outside of one."""
+    return os.environ.get("SLURM_JOB_ID", f"pid{os.getpid()}")
+
+
+def ray_start(cpus: int, gpus: int) -> list[str]:
+    """The command that starts a node of Ray, less where it belongs. Ray alone would take the whole machine."""
+    return [
+        sys.executable,
+        "-m",
+        "ray.scripts.scripts",
+        "start",
+        "--block",
+        f"--num-cpus={cpus}",
+        f"--num-gpus={gpus}",
+        f"--object-store-memory={OBJECT_STORE_BYTES}",
+        "--disable-usage-stats",
+        "--include-log-monitor=false",
+        *ANY_PORT,
+    ]
+
+
+class temporary_folder:  # noqa: N801 - used as a function is
+    """A folder of this job on the node itself; its path is short, as the sockets in it must be."""
+
+    def __enter__(self) -> Path:
+        self.path = Path(tempfile.mkdtemp(prefix=f"hpo-{job_id()}-", dir="/tmp"))
+        return self.path
+
+    def __exit__(self, *_: object) -> None:
+        shutil.rmtree(self.path, ignore_errors=True)

@@ -1,0 +1,46 @@
+"""The page for clusters: its profile is read, its commands are taken, its output is ours."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from hpo.cli import main
+from slurm import capacity, profile
+
+PAGE = (Path(__file__).parents[2] / "slurm/README.md").read_text()
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", PAGE, flags=re.DOTALL)
+
+
+@pytest.fixture
+def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The page's profile, where its commands look for it."""
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "my.yaml"
+    path.write_text(blocks("yaml")[0])
+    return path
+
+
+def test_the_inequalities_on_the_page_are_those_of_its_profile(cluster: Path) -> None:
+    assert f"{capacity.describe(capacity.of(profile.load(cluster), ranks_per_trial=2))}\n" == blocks("text")[0]
+
+
+@pytest.mark.parametrize(
+    "command", [line for block in blocks("bash") for line in block.splitlines() if " hpo slurm " in line]
+)
+def test_commands_are_taken(command: str, cluster: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """As they are, except that nothing is submitted: without a cluster, that ends at sbatch."""
+    words = shlex.split(command)[3:]
+    if "submit" in words and "--dry-run" not in words:
+        words.insert(words.index("submit") + 1, "--dry-run")
+    assert main(words) == 0
+    printed = capsys.readouterr().out
+    assert printed
+    if "submit" in words:
+        assert printed.startswith("#!/bin/bash -l\n#SBATCH --job-name=hpo-")

@@ -1,0 +1,102 @@
+"""Job scripts, whole: what is submitted is what is read here."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from slurm import scripts
+from slurm.profile import Profile
+from slurm.scripts import Places
+
+PLACES = Places(Path("/opt/hpo"), Path('/home/me/it\'s "mine"'), "/opt/venv/bin/python")
+COMMAND = ["slurm", "head", "--cluster", "/home/me/my cluster.yaml", "--", "run", "asha", "--benchmark", "nano"]
+
+HEAD = """\
+#!/bin/bash
+#SBATCH --job-name=hpo-asha
+#SBATCH --output="/home/me/logs of 100%% \\"mine\\""/%x-%j.out
+#SBATCH --open-mode=append
+#SBATCH --time=04:00:00
+#SBATCH --nodes=1
+#SBATCH --cpus-per-task=2
+#SBATCH --signal=B:USR1@180
+#SBATCH --requeue
+
+cd '/home/me/it'"'"'s "mine"'
+export PYTHONPATH=/opt/hpo${PYTHONPATH:+:$PYTHONPATH}
+exec /opt/venv/bin/python -m hpo slurm head --cluster '/home/me/my cluster.yaml' -- run asha --benchmark nano
+"""
+
+WORKER = """\
+#!/bin/bash -l
+#SBATCH --job-name=hpo-asha-worker
+#SBATCH --output="/logs"/%x-%j.out
+#SBATCH --open-mode=append
+#SBATCH --time=8:00:00
+#SBATCH --account=me
+#SBATCH --partition=gpu
+#SBATCH --nodes=1
+#SBATCH --cpus-per-task=20
+#SBATCH --mem=180G
+#SBATCH --gres=gpu:8
+#SBATCH --no-requeue
+#SBATCH --constraint=v100
+
+module load cuda/12.4
+eval "$(conda shell.bash hook)"
+conda activate hpo
+export HF_HOME=/scratch/hf
+cd /work
+export PYTHONPATH=/opt/hpo${PYTHONPATH:+:$PYTHONPATH}
+exec python -m hpo slurm worker --connection /logs/hpo-asha-7/connection.json
+"""
+
+
+def profile(**given: object) -> Profile:
+    return Profile.model_validate({"node": {"cpus": 4}, "logs": "/logs", **given})
+
+
+def test_the_head_job_s_script() -> None:
+    """It asks for no GPU, and quotes survive sbatch and bash."""
+    cluster = profile(logs='/home/me/logs of 100% "mine"')
+    assert scripts.head(cluster, "hpo-asha", COMMAND, PLACES) == HEAD
+
+
+def test_a_worker_job_s_script() -> None:
+    cluster = profile(
+        account="me",
+        partition="gpu",
+        time="8:00:00",
+        node={"cpus": 20, "gpus": 8, "memory": "180G"},
+        directives=["--constraint=v100"],
+        environment={"modules": ["cuda/12.4"], "conda": "hpo", "lines": ["export HF_HOME=/scratch/hf"]},
+    )
+    command = ["slurm", "worker", "--connection", "/logs/hpo-asha-7/connection.json"]
+    written = scripts.worker(
+        cluster, "hpo-asha-worker", command, Places(Path("/opt/hpo"), Path("/work"), "/usr/python")
+    )
+    assert written == WORKER
+
+
+def test_gpus_may_be_asked_for_by_the_node() -> None:
+    cluster = profile(node={"cpus": 8, "gpus": 4}, gpu_request="gpus-per-node")
+    assert "#SBATCH --gpus-per-node=4\n" in scripts.worker(cluster, "w", [], PLACES)
+
+
+def test_a_virtual_environment_is_activated_and_its_python_used() -> None:
+    written = scripts.head(profile(environment={"venv": "/my env"}), "h", ["doctor"], PLACES)
+    assert ". '/my env/bin/activate'\n" in written
+    assert "\nexec python -m hpo doctor\n" in written
+
+
+@pytest.mark.parametrize("name", ["a b", "it's", 'say "no"', "$HOME", "`id`", "100%", "back\\slash"])
+def test_any_folder_survives_the_shell(name: str, tmp_path: Path) -> None:
+    folder = tmp_path / name
+    folder.mkdir()
+    places = Places(tmp_path, folder, "/bin/echo")
+    written = scripts.head(profile(), "h", [name], places).replace("exec ", "pwd; exec ")
+    done = subprocess.run(["bash"], input=written, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines() == [str(folder), f"-m hpo {name}"]
