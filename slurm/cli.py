@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from benchmarks.spec import BenchmarkError
+
+if TYPE_CHECKING:
+    from slurm.head import Order
 
 VERBS_TO_SUBMIT = ("suite", "confirm")
 """What a head job runs beside a method's study."""
@@ -29,7 +33,10 @@ def add_verbs(verbs: Any) -> None:
     _add_cluster(collecting)
     collecting.set_defaults(command=collect, parser=collecting)
     head_ = verbs.add_parser("head", help="what the head job runs")
-    _add_cluster(head_)
+    head_.add_argument("--cluster", default="", help="YAML file of the cluster profile")
+    head_.add_argument(
+        "--from-environment", action="store_true", help="as head_node.slurm has it, see slurm/environment.py"
+    )
     head_.add_argument("words", nargs=argparse.REMAINDER, help="arguments of `python -m hpo`, after --")
     head_.set_defaults(command=head, parser=head_)
     worker_ = verbs.add_parser("worker", help="what a worker job runs")
@@ -69,16 +76,19 @@ def _command(what: str, options: Sequence[str]) -> list[str]:
     Raises:
         BenchmarkError: an unknown method or option, or a value that does not hold.
     """
+    return list(_checked([what, *options] if what in VERBS_TO_SUBMIT else ["run", what, *options]))
+
+
+def _checked(command: Sequence[str]) -> tuple[str, ...]:
     from hpo import cli, commands, suite
 
-    command = [what, *options] if what in VERBS_TO_SUBMIT else ["run", what, *options]
     parsed = cli.parse(command)
     if command[0] == "run":
         commands.study_of(parsed)
     if command[0] == "suite":
         suite.parse_methods(parsed.methods, parsed.budget)
         suite.parse_seeds(parsed.seeds)
-    return command
+    return tuple(command)
 
 
 def _ranks_per_trial(command: Sequence[str]) -> int:
@@ -118,9 +128,30 @@ def head(parsed: argparse.Namespace) -> int:
     """The head job."""
     from slurm import head, profile, submit
 
+    if parsed.from_environment:
+        return head.run(_order_from_environment(os.environ))
     words = parsed.words[parsed.words[:1] == ["--"] :]
     cluster = profile.load(Path(parsed.cluster))
     return head.run(head.Order(cluster, submit.job_name(words), tuple(words), Path.cwd()))
+
+
+def _order_from_environment(given: Mapping[str, str]) -> Order:
+    """What `sbatch slurm/head_node.slurm` asks for; a search space of its own lies beside the logs."""
+    import yaml
+
+    from benchmarks import spec
+    from slurm import environment, head, profile, submit, worker
+
+    cluster = profile.load(Path(environment.value("CLUSTER", given)))
+    cluster = cluster.model_copy(update={"workers": environment.workers(given, cluster.workers)})
+    content, file = environment.space(given, spec.load(environment.value("BENCHMARK", given))), ""
+    if content:
+        path = Path(cluster.logs) / f"space-{worker.job_id()}.yaml"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(yaml.safe_dump(content))
+        file = str(path)
+    words = environment.command(given, file)
+    return head.Order(cluster, submit.job_name(words), _checked(words), Path.cwd())
 
 
 def worker(parsed: argparse.Namespace) -> int:

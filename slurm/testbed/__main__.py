@@ -149,6 +149,7 @@ def _configuration(folder: Path, cpus: int, memory_mb: int) -> str:
         "ClusterName": "testbed",
         "SlurmctldHost": f"{host}(127.0.0.1)",
         "SlurmctldPort": ports[0],
+        "FirstJobId": 1 + int(time.time()) % 1_000_000,  # no two test beds give the same number
         "SlurmUser": "root",
         "AuthType": "auth/munge",
         "AuthInfo": f"socket={folder}/munge.socket",

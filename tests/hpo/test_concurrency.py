@@ -429,8 +429,11 @@ class TestDeaths:
 
 @pytest.mark.parametrize("number", GRACEFUL_SIGNALS)
 def test_every_signal_that_asks_a_study_to_end_ends_it(number: signal.Signals) -> None:
+    """The first one; a second has its usual effect."""
+    left = iter([number])
+
     def interrupt(call: Call) -> bool:
-        if call.method == "train" and call.trial == 2:
+        if call.method == "train" and call.trial == 2 and next(left, None):
             os.kill(os.getpid(), number)
         return False
 
