@@ -26,6 +26,7 @@ from ray import tune
 from ray.actor import ActorHandle
 from ray.exceptions import AuthenticationError, RayActorError
 from ray.util import remove_placement_group
+from ray.util.placement_group import PlacementGroup
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy, PlacementGroupSchedulingStrategy
 
 from benchmarks.pool import RankPool
@@ -57,32 +58,36 @@ class Cluster:
     def holding(self, devices: Devices, allotment: Allotment) -> Iterator[None]:
         """Hold the devices that a study on a cluster was not allotted, so that Ray starts no further trial there."""
         spare = devices.count // allotment.ranks_per_trial - allotment.concurrency
-        groups = [resources(allotment).to_placement_group() for _ in range(spare if devices.cpus_per_device else 0)]
-        ray.get([group.ready() for group in groups])
-        try:
+        with _reserved(allotment, spare if devices.cpus_per_device else 0):
             yield
-        finally:
-            for group in groups:
-                remove_placement_group(group)
 
     def warm_up(self, benchmark: Benchmark, devices: Devices) -> float:
         """Start ranks for as many trials as fit at once, so that no study pays for it; returns seconds."""
         began = time.monotonic()
         allotment = allot(devices, benchmark.ranks_per_trial)
-        groups = [resources(allotment).to_placement_group() for _ in range(allotment.concurrency)]
-        ray.get([group.ready() for group in groups])
         start = ray.remote(num_cpus=0)(_start_and_give_back)
-        ray.get(
-            [
-                start.options(scheduling_strategy=PlacementGroupSchedulingStrategy(group)).remote(
-                    benchmark, allotment.cpus_per_rank, allotment.gpus_per_rank, self.pool
-                )
-                for group in groups
-            ]
-        )
+        with _reserved(allotment, allotment.concurrency) as groups:
+            ray.get(
+                [
+                    start.options(scheduling_strategy=PlacementGroupSchedulingStrategy(group)).remote(
+                        benchmark, allotment.cpus_per_rank, allotment.gpus_per_rank, self.pool
+                    )
+                    for group in groups
+                ]
+            )
+        return time.monotonic() - began
+
+
+@contextmanager
+def _reserved(allotment: Allotment, trials: int) -> Iterator[list[PlacementGroup]]:
+    """The devices of so many trials, reserved meanwhile."""
+    groups = [resources(allotment).to_placement_group() for _ in range(trials)]
+    ray.get([group.ready() for group in groups])
+    try:
+        yield groups
+    finally:
         for group in groups:
             remove_placement_group(group)
-        return time.monotonic() - began
 
 
 def _start_and_give_back(benchmark: Benchmark, cpus_per_rank: float, gpus_per_rank: int, pool: ActorHandle) -> None:

@@ -103,9 +103,7 @@ def hyperopt(
     return BudgetAwareHyperOpt(
         study.max_units,
         space=BudgetAwareHyperOpt.convert_search_space(space),
-        metric=OBJECTIVE,
-        mode=study.benchmark.mode,
-        points_to_evaluate=first,
+        **_shared(study, first),
         random_state_seed=study.seed,
         **counts,
     )
@@ -120,8 +118,11 @@ def optuna(
     return BudgetAwareOptuna(
         study.max_units,
         space=BudgetAwareOptuna.convert_search_space(space),
-        metric=OBJECTIVE,
-        mode=study.benchmark.mode,
-        points_to_evaluate=first,
+        **_shared(study, first),
         sampler=TPESampler(seed=study.seed, **counts),
     )
+
+
+def _shared(study: Study, first: list[Config] | None) -> dict[str, Any]:
+    """What Ray's wrappers of both libraries are told alike."""
+    return {"metric": OBJECTIVE, "mode": study.benchmark.mode, "points_to_evaluate": first}

@@ -1,1 +1,1 @@
-"""The suite on a cluster, for someone who has only `sbatch`. Uses `hpo`; neither `hpo` nor `benchmarks` needs it."""
+"""The suite on a cluster, for someone who has only `sbatch`. Uses `hpo`, of which only the command line knows it."""

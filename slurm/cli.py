@@ -54,9 +54,11 @@ def submit(parsed: argparse.Namespace) -> int:
     """Check, render and submit."""
     from slurm import capacity, profile, submit
 
-    file, command = Path(parsed.cluster), _command(parsed.what, parsed.options)
+    command = [*([] if parsed.what in VERBS_TO_SUBMIT else ["run"]), parsed.what, *parsed.options]
+    ranks_per_trial = _check(command)
+    file = Path(parsed.cluster)
     cluster = profile.load(file)
-    fits = capacity.of(cluster, _ranks_per_trial(command))
+    fits = capacity.of(cluster, ranks_per_trial)
     if not fits.trials:
         raise BenchmarkError(f"no trial fits on this cluster\n{capacity.describe(fits)}")
     script = submit.head_script(cluster, file, command, Path.cwd())
@@ -70,32 +72,21 @@ def submit(parsed: argparse.Namespace) -> int:
     return 0
 
 
-def _command(what: str, options: Sequence[str]) -> list[str]:
-    """The command of the driver, checked as it will be there.
+def _check(command: Sequence[str]) -> int:
+    """Check the driver's command as it will be checked in the job; returns the ranks of its trials.
 
     Raises:
         BenchmarkError: an unknown method or option, or a value that does not hold.
     """
-    return list(_checked([what, *options] if what in VERBS_TO_SUBMIT else ["run", what, *options]))
-
-
-def _checked(command: Sequence[str]) -> tuple[str, ...]:
+    from benchmarks import spec
     from hpo import cli, commands, suite
 
     parsed = cli.parse(command)
     if command[0] == "run":
-        commands.study_of(parsed)
+        return commands.study_of(parsed).benchmark.ranks_per_trial
     if command[0] == "suite":
         suite.parse_methods(parsed.methods, parsed.budget)
         suite.parse_seeds(parsed.seeds)
-    return tuple(command)
-
-
-def _ranks_per_trial(command: Sequence[str]) -> int:
-    from benchmarks import spec
-    from hpo import cli
-
-    parsed = cli.parse(command)
     space = getattr(parsed, "space", "")
     return spec.load(parsed.benchmark, Path(space) if space else None).ranks_per_trial
 
@@ -151,7 +142,8 @@ def _order_from_environment(given: Mapping[str, str]) -> Order:
         path.write_text(yaml.safe_dump(content))
         file = str(path)
     words = environment.command(given, file)
-    return head.Order(cluster, submit.job_name(words), _checked(words), Path.cwd())
+    _check(words)
+    return head.Order(cluster, submit.job_name(words), tuple(words), Path.cwd())
 
 
 def worker(parsed: argparse.Namespace) -> int:

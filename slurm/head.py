@@ -143,8 +143,8 @@ def _store(profile: Profile, folder: Path) -> Iterator[str]:
     quiet = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
     try:
         with Child(command, quiet, folder / "mlflow.log", shielded=True) as server:
-            uri = f"http://127.0.0.1:{port}"
-            _wait_until_it_answers(server, f"{uri}/health", folder / "mlflow.log")
+            here = f"http://127.0.0.1:{port}"
+            uri = _wait_for_start(server, "the MLflow server", folder / "mlflow.log", lambda: _health(here))
             say(f"MLflow on this node: {uri}; from your machine: ssh -L {port}:127.0.0.1:{port} {node_name()}")
             yield uri
     finally:
@@ -159,15 +159,26 @@ def _free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def _wait_until_it_answers(server: Child, url: str, log: Path) -> None:
+def _wait_for_start(child: Child, what: str, log: Path, answer: Callable[[], str | None]) -> str:
+    """What it answers once it has started.
+
+    Raises:
+        BenchmarkError: it ended, or took too long; with the last line of its log.
+    """
     deadline = time.monotonic() + START_SECONDS
-    while time.monotonic() < deadline and server.status is None:
-        try:
-            with urllib.request.urlopen(url, timeout=5):  # noqa: S310 - our own address
-                return
-        except OSError:
-            time.sleep(0.5)
-    raise BenchmarkError(f"the MLflow server did not start; it says: {_last_line(log)} (all of it: {log})")
+    while time.monotonic() < deadline and child.status is None:
+        if found := answer():
+            return found
+        time.sleep(0.2)
+    raise BenchmarkError(f"{what} did not start; it says: {_last_line(log)} (all of it: {log})")
+
+
+def _health(uri: str) -> str | None:
+    try:
+        with urllib.request.urlopen(f"{uri}/health", timeout=5):  # noqa: S310 - our own address
+            return uri
+    except OSError:
+        return None
 
 
 def _last_line(log: Path) -> str:
@@ -186,18 +197,14 @@ def _ray_head(folder: Path) -> Iterator[Connection]:
         command = [*ray_start(cpus=0, gpus=0), "--head", "--port=0", "--include-dashboard=false"]
         environment = connection.authentication(token)
         with Child([*command, f"--temp-dir={temporary}"], environment, log, shielded=True) as ray:
-            yield Connection(_address(ray, log), token, job_id())
+            address = _wait_for_start(ray, "Ray's head", log, lambda: _address(log))
+            yield Connection(address, token, job_id())
 
 
-def _address(ray: Child, log: Path) -> str:
+def _address(log: Path) -> str | None:
     """Where Ray's head listens, as it says itself once it does."""
-    deadline = time.monotonic() + START_SECONDS
-    while time.monotonic() < deadline and ray.status is None:
-        found = _ADDRESS.search(log.read_text())
-        if found:
-            return found.group(1)
-        time.sleep(0.2)
-    raise BenchmarkError(f"Ray's head did not start; it says: {_last_line(log)} (all of it: {log})")
+    found = _ADDRESS.search(log.read_text())
+    return found.group(1) if found else None
 
 
 # ---- worker jobs

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from benchmarks.spec import BenchmarkError, read_yaml
 
@@ -20,6 +20,15 @@ _WORD = re.compile(r"^[\w.@,+:=/\[\]-]+$", re.ASCII)
 _MEMORY = re.compile(r"^\d+[KMGT]?$")
 OWNED = ("--job-name", "--output", "--time", "--cpus-per-task", "--mem", "--signal", "--array", "--chdir")
 """Directives that the suite writes itself."""
+
+
+def _check_memory(value: str) -> str:
+    if value and not _MEMORY.match(value):
+        raise ValueError("must be a number of megabytes, or one with K, M, G or T, such as 180G")
+    return value
+
+
+Memory = Annotated[str, AfterValidator(_check_memory)]
 
 
 class _Strict(BaseModel):
@@ -64,12 +73,7 @@ class Node(_Strict):
 
     cpus: int = Field(ge=1)
     gpus: int = Field(0, ge=0)
-    memory: str = ""
-
-    @field_validator("memory")
-    @classmethod
-    def _is_memory(cls, value: str) -> str:
-        return _check_memory(value)
+    memory: Memory = ""
 
 
 class Head(_Strict):
@@ -83,12 +87,7 @@ class Head(_Strict):
 
     partition: str = ""
     cpus: int = Field(2, ge=1)
-    memory: str = ""
-
-    @field_validator("memory")
-    @classmethod
-    def _is_memory(cls, value: str) -> str:
-        return _check_memory(value)
+    memory: Memory = ""
 
 
 class Profile(_Strict):
@@ -210,9 +209,3 @@ def _explain(fault: Any) -> str:
     if isinstance(fault.get("input"), bool | int | float | str):
         message += f" (got {fault['input']!r})"
     return f"{where}: {message}" if where else message
-
-
-def _check_memory(value: str) -> str:
-    if value and not _MEMORY.match(value):
-        raise ValueError("must be a number of megabytes, or one with K, M, G or T, such as 180G")
-    return value

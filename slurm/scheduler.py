@@ -29,20 +29,17 @@ class Job:
     reason: str = ""
 
 
-def submit(script: Path, folder: Path, dependency: str = "", array: str = "") -> str:
+def submit(script: Path, folder: Path) -> str:
     """Submit a job script; returns the job's id.
 
     Args:
         script: the file.
         folder: the directory that it is submitted from.
-        dependency: as sbatch takes it, such as `afterany:12`.
-        array: as sbatch takes it, such as `0-11%4`.
 
     Raises:
         BenchmarkError: there is no SLURM here, or it refused; the message is SLURM's.
     """
-    options = [f"--dependency={dependency}"] * bool(dependency) + [f"--array={array}"] * bool(array)
-    printed = _run(["sbatch", "--parsable", *options, str(script)], folder)
+    printed = _run(["sbatch", "--parsable", str(script)], folder)
     return printed.strip().split(";")[0]  # on federated clusters the cluster's name follows
 
 

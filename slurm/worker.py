@@ -8,6 +8,8 @@ import signal
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
@@ -91,12 +93,11 @@ def ray_start(cpus: int, gpus: int) -> list[str]:
     ]
 
 
-class temporary_folder:  # noqa: N801 - used as a function is
+@contextmanager
+def temporary_folder() -> Iterator[Path]:
     """A folder of this job on the node itself; its path is short, as the sockets in it must be."""
-
-    def __enter__(self) -> Path:
-        self.path = Path(tempfile.mkdtemp(prefix=f"hpo-{job_id()}-", dir="/tmp"))
-        return self.path
-
-    def __exit__(self, *_: object) -> None:
-        shutil.rmtree(self.path, ignore_errors=True)
+    path = Path(tempfile.mkdtemp(prefix=f"hpo-{job_id()}-", dir="/tmp"))
+    try:
+        yield path
+    finally:
+        shutil.rmtree(path, ignore_errors=True)
