@@ -139,7 +139,8 @@ class TestSuite:
         rows = [line.split() for line in printed if " 1 of 1 " in line and "|" not in line]
         assert heading.index("units") < heading.index("device-hours")
         assert len(rows) == len(methods.names()) + 1
-        assert [(row[0], row[7], row[8]) for row in rows if row[0] == "asha"] == [("asha", "18", "18")]
+        assert ("asha", "18", "18") in [(row[0], row[7], row[8]) for row in rows]
+        assert sorted(tuple(row[7:9]) for row in rows if row[0] == "random") == [("18", "18"), ("36", "36")]
 
     def test_none_exceeds_its_budget_by_more_than_a_unit_a_device(
         self, every_method: subprocess.CompletedProcess[str], folder: Path, monkeypatch: pytest.MonkeyPatch
@@ -148,9 +149,13 @@ class TestSuite:
         for study in records.finished("synthetic"):
             assert study.metrics["units"] <= 9 * study.budget + runner.detect().count, study.method
 
-    def test_keeps_what_is_finished(self, folder: Path) -> None:
+    def test_keeps_what_is_finished(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         done = run_suite(folder, *self.SMALL)
         assert done.returncode == 0
+        assert [line for line in done.stdout.splitlines() if " 2 of 2 " in line and "|" not in line], done.stdout
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder}/mlflow.db")
+        found = {(study.method, study.seed) for study in records.finished("synthetic")}
+        assert {("asha", 0), ("asha", 1), ("random", 0), ("random", 1)} <= found
         assert "2 of 4 studies are finished already" in done.stdout
         assert len([line for line in done.stdout.splitlines() if "device-hours," in line]) == 2
 
