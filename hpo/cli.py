@@ -48,7 +48,9 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
         BenchmarkError: an unknown command, option or method.
     """
     parsed, unknown = make_parser(_wanted_method(arguments)).parse_known_args(arguments)
-    if unknown:
+    if "options" in parsed:  # the verb passes on what it does not know
+        parsed.options = unknown
+    elif unknown:
         parsed.parser.refuse(unknown)
     return parsed
 

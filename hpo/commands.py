@@ -32,7 +32,7 @@ def suite(parsed: argparse.Namespace) -> int:
     contestants = suite.parse_methods(parsed.methods, parsed.budget)
     seeds = suite.parse_seeds(parsed.seeds)
     benchmark = _load(parsed.benchmark, parsed.space)
-    console, gpu_hours = _console(), _optional_float("gpu_hours", parsed.gpu_hours)
+    console, gpu_hours = open_console(), _optional_float("gpu_hours", parsed.gpu_hours)
     given_as = suite.GivenBenchmark(benchmark, parsed.benchmark, parsed.space)
     outcome = suite.run(contestants, given_as, seeds, gpu_hours, parsed.force == "true", console)
     console.print(suite.summary(outcome))
@@ -58,7 +58,7 @@ def run(parsed: argparse.Namespace) -> int:
     study = study_of(parsed)
     from hpo import runner
 
-    console = _console()
+    console = open_console()
     names = ("benchmark", "budget", "seed", "space", "gpu_hours")
     finished = runner.run(study, _command_line(f"run {parsed.method}", parsed, names, **_given(parsed)), console)
     _print_next(console, study.benchmark.name, parsed.budget)
@@ -130,7 +130,7 @@ def compare(parsed: argparse.Namespace) -> int:
 
     budget, mixed = _optional_int("budget", parsed.budget), parsed.mixed_budgets == "true"
     limits = [_optional_float(name, getattr(parsed, name)) for name in ("max_gpu_hours", "max_memory_mb")]
-    stored, console = records.read(_name_of(parsed.benchmark)), _console()
+    stored, console = records.read(_name_of(parsed.benchmark)), open_console()
     result = compare.compare(stored, budget=budget, mixed_budgets=mixed, reference=parsed.reference)
     found = importance.importances(result.studies, result.benchmark)
     tables.print_all(console, result)
@@ -152,7 +152,7 @@ def confirm(parsed: argparse.Namespace) -> int:
     from hpo import compare, confirm, doctor, records, tables
 
     doctor.require()
-    benchmark, console = _load(parsed.benchmark), _console()
+    benchmark, console = _load(parsed.benchmark), open_console()
     stored = records.read(benchmark.name)
     confirm.require_same(benchmark, stored)
     labels = [] if parsed.methods == "all" else [word.strip() for word in parsed.methods.split(",")]
@@ -174,7 +174,7 @@ def export(parsed: argparse.Namespace) -> int:
     """What won, as files for a Trainer script."""
     from hpo import export
 
-    console, folder = _console(), Path(parsed.output)
+    console, folder = open_console(), Path(parsed.output)
     done = export.export(_name_of(parsed.benchmark), parsed.method, folder)
     chosen = done.choice
     sure = "confirmed on test" if done.is_confirmed else "not confirmed"
@@ -198,7 +198,7 @@ def train(parsed: argparse.Namespace) -> int:
         Path(parsed.config),
         benchmark,
         Path(parsed.output),
-        _console(),
+        open_console(),
         seed=_optional_int("seed", parsed.seed),
         command=_command_line("train", parsed, names),
     )
@@ -224,7 +224,7 @@ def import_(parsed: argparse.Namespace) -> int:
         command=_command_line(f"import {shlex.quote(parsed.file)}", parsed, names),
         force=parsed.force == "true",
     )
-    console, outcomes = _console(), ", ".join(f"{number} {name}" for name, number in done.outcomes.items())
+    console, outcomes = open_console(), ", ".join(f"{number} {name}" for name, number in done.outcomes.items())
     _print_line(console, f"{done.name}: {done.num_trials} trials ({outcomes}), {done.device_hours:.4f} device-hours")
     _print_line(console, f"compare the methods: python -m hpo compare --benchmark {shlex.quote(parsed.benchmark)}")
     return 0
@@ -258,7 +258,7 @@ def doctor(parsed: argparse.Namespace) -> int:
     """What this machine has and lacks."""
     from hpo import doctor
 
-    return doctor.report(_console())
+    return doctor.report(open_console())
 
 
 def mlproject(parsed: argparse.Namespace) -> int:
@@ -269,6 +269,6 @@ def mlproject(parsed: argparse.Namespace) -> int:
     return 0
 
 
-def _console() -> Console:
+def open_console() -> Console:
     """Stdout; in a file wide enough for a table's rows to stay on one line."""
     return Console() if sys.stdout.isatty() else Console(width=LOG_WIDTH)

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import itertools
+import tempfile
 from collections.abc import Sequence
 from typing import Any, Literal
 
 from pydantic import Field
+from ray import tune
+from ray.tune.experiment import Experiment
 from ray.tune.search import BasicVariantGenerator, SearchAlgorithm, Searcher
 
 from benchmarks.spec import Benchmark, BenchmarkError, Config, describe
+from hpo import methods
 from hpo.history import PastTrial, completed_trials, value_in
 from hpo.methods import MethodArguments, Plan
 from hpo.space import to_tune
@@ -37,11 +42,34 @@ def tpe_plan(name: TPEName, study: Study, arguments: TPEArguments) -> Plan:
     searcher, space = make_searcher(
         name,
         study,
-        initial_points=arguments.initial_points or max(2, study.budget // 3),
+        initial_points=initial_points(study, arguments),
         first=[default_config(study.benchmark)] if arguments.start_with_default else [],
         past=completed_trials(study.benchmark) if arguments.warm_start else [],
     )
     return Plan(searcher, space, num_samples=study.budget_units)
+
+
+def initial_points(study: Study, arguments: TPEArguments) -> int:
+    """Random trials before TPE's model proposes."""
+    return arguments.initial_points or max(2, study.budget // 3)
+
+
+def proposals(study: Study) -> list[Config]:
+    """What a method that does not learn from results proposes for a study, without running any of it.
+
+    Raises:
+        BenchmarkError: the method cannot run this study, or its proposals depend on results.
+    """
+    plan = methods.get(study.method).make_plan(study)
+    if not isinstance(plan.searcher, BasicVariantGenerator) or plan.scheduler is not None:
+        raise BenchmarkError(f"{study.method} learns from results while trials run, so it needs Ray")
+    with tempfile.TemporaryDirectory() as unused:
+        experiment = Experiment(
+            "draw", tune.Trainable, config=plan.space, num_samples=plan.num_samples, storage_path=unused
+        )
+        plan.searcher.add_configurations([experiment])
+        trials = iter(plan.searcher.next_trial, None)
+        return [dict(trial.config) for trial in itertools.islice(trials, study.budget)]
 
 
 def default_config(benchmark: Benchmark) -> Config:

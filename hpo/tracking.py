@@ -59,7 +59,7 @@ class Tracker:
 
     def __init__(self, study: Study, accelerator: str, command: str, origin: Mapping[str, str] | None = None) -> None:
         self._study = study
-        self._origin = _versions() if origin is None else origin
+        self._origin = versions() if origin is None else origin
         self._digest = digest(study.benchmark)
         launch_run = os.environ.pop("MLFLOW_RUN_ID", None)  # set by `mlflow run`; Ray's workers must not inherit it
         self._client, self._experiment_id = store.open_experiment(study.benchmark.name, views.tags(study.benchmark))
@@ -239,7 +239,8 @@ class Tracker:
         self._client.set_terminated(run_id, STATUS[row.outcome])
 
 
-def _versions() -> dict[str, str]:
+def versions() -> dict[str, str]:
+    """Tags with the versions of the packages here."""
     return {f"hpo.version.{name}": importlib.metadata.version(name) for name in VERSIONED}
 
 

@@ -22,9 +22,9 @@ def add_verbs(verbs: Any) -> None:
     submitting = verbs.add_parser("submit", help="submit a study, or with `suite` or `confirm` one of these")
     _add_cluster(submitting)
     submitting.add_argument("--dry-run", action="store_true", help="print the job script instead")
-    submitting.add_argument("what", help="a method, `suite` or `confirm`")
-    submitting.add_argument("options", nargs=argparse.REMAINDER, help="what it takes, such as --benchmark nano")
-    submitting.set_defaults(command=submit, parser=submitting)
+    _add_what(submitting, "a method, `suite` or `confirm`, and then what it takes, such as --benchmark nano")
+    submitting.set_defaults(command=submit)
+    _add_alone(verbs)
     fits = verbs.add_parser("capacity", help="how many trials run at once, and what binds")
     _add_cluster(fits)
     fits.add_argument("--benchmark", default="nano", help="name or YAML path (default: nano)")
@@ -44,6 +44,38 @@ def add_verbs(verbs: Any) -> None:
     worker_.add_argument("--cpus", type=int, required=True, help="CPU cores for trials")
     worker_.add_argument("--gpus", type=int, required=True, help="GPUs for trials")
     worker_.set_defaults(command=worker, parser=worker_)
+
+
+def _add_alone(verbs: Any) -> None:
+    """Studies without Ray."""
+    array = verbs.add_parser("array", help="without Ray: a job for each trial of random search, Optuna or a grid")
+    array.add_argument("--at-once", type=int, default=0, help="tasks at once at most; 0 for no limit (default: 0)")
+    array.add_argument("--batch", type=int, default=0, help="in batches of so many, each after the one before it")
+    serial = verbs.add_parser("serial", help="without Ray: one job that trains one trial after the other")
+    for parser in (array, serial):
+        _add_cluster(parser)
+        parser.add_argument("--dry-run", action="store_true", help="print the job scripts instead")
+        _add_what(parser, "manual, random, default or optuna, and then what it takes, such as --benchmark nano")
+        parser.set_defaults(command=submit_alone, is_array=parser is array)
+    resuming = verbs.add_parser("resume", help="train the trials of an array or a serial job that have no result")
+    _add_cluster(resuming)
+    resuming.add_argument("study", help="the study's folder, among the logs")
+    resuming.set_defaults(command=resume, parser=resuming, at_once=0)
+    for name, command, text in (
+        ("task", task, "what a task of an array runs"),
+        ("serial-job", serial_job, "what a serial job runs"),
+        ("gather-job", gather_job, "what runs at the end of an array"),
+    ):
+        job = verbs.add_parser(name, help=text)
+        job.add_argument("--cluster", default="", help="YAML file of the cluster profile")
+        job.add_argument("study", help="the study's folder")
+        job.set_defaults(command=command, parser=job)
+
+
+def _add_what(parser: argparse.ArgumentParser, text: str) -> None:
+    """A method, and beside it options that are not this verb's own."""
+    parser.add_argument("what", help=text)
+    parser.set_defaults(parser=parser, options=[])
 
 
 def _add_cluster(parser: argparse.ArgumentParser) -> None:
@@ -69,6 +101,89 @@ def submit(parsed: argparse.Namespace) -> int:
     number = submit.submit(cluster, script, name)
     print(capacity.describe(fits))
     print(f"submitted job {number}; watch it: tail -F {cluster.logs}/{name}-{number}.out")
+    return 0
+
+
+def submit_alone(parsed: argparse.Namespace) -> int:
+    """An array, or a serial job."""
+    import shlex
+
+    from hpo import cli, commands
+    from slurm import alone, profile
+
+    if getattr(parsed, "at_once", 0) < 0 or getattr(parsed, "batch", 0) < 0:
+        raise BenchmarkError("at-once and batch are numbers of tasks, and must be >= 0")
+    file = Path(parsed.cluster)
+    cluster = profile.load(file)
+    study = commands.study_of(cli.parse(["run", parsed.what, *parsed.options]))
+    alone.require_one_node(cluster, study.benchmark.ranks_per_trial)
+    evaluation: alone.Evaluation = "sequential"
+    if parsed.is_array:
+        evaluation = "batch" if parsed.batch else "asynchronous"
+    words = ["array" if parsed.is_array else "serial", "--cluster", str(file), parsed.what, *parsed.options]
+    order = alone.order(study, evaluation, cluster.cpus_per_rank, shlex.join(["python", "-m", "hpo", "slurm", *words]))
+    name, at_once = f"hpo-{study.method}", parsed.batch or parsed.at_once if parsed.is_array else 0
+    folder = Path(cluster.logs) / f"{name}-STUDY" if parsed.dry_run else alone.new_folder(cluster, name)
+    wanted = alone.submissions(cluster, file, name, folder, order, range(order.trials), at_once)
+    if parsed.dry_run:
+        for submission in wanted:
+            print(shlex.join(["sbatch", *submission.options]), submission.script, sep="\n")
+        return 0
+    if not os.environ.get("MLFLOW_TRACKING_URI"):  # a warm start reads what earlier studies found
+        os.environ["MLFLOW_TRACKING_URI"] = cluster.tracking_uri
+    alone.write(folder, order)
+    return _say_submitted(folder, alone.submit(folder, name, wanted))
+
+
+def resume(parsed: argparse.Namespace) -> int:
+    """The trials of a study that have no result yet."""
+    from slurm import alone, profile, scheduler, tasks
+
+    file, folder = Path(parsed.cluster), Path(parsed.study).resolve()
+    cluster, order, done = profile.load(file), tasks.Order.read(folder), tasks.finished(folder)
+    missing = [trial for trial in range(order.trials) if trial not in done]
+    if not missing:
+        raise BenchmarkError(f"{folder}: all {order.trials} trials have a result; to store them: slurm collect")
+    if running := scheduler.unfinished(tasks.jobs_of(folder)):
+        raise BenchmarkError(f"{folder}: jobs {', '.join(running)} still work on it; see squeue")
+    name = f"hpo-{order.study.method}"
+    return _say_submitted(
+        folder, alone.submit(folder, name, alone.submissions(cluster, file, name, folder, order, missing, 0))
+    )
+
+
+def _say_submitted(folder: Path, jobs: Sequence[str]) -> int:
+    print(f"submitted job{'s' * (len(jobs) > 1)} {', '.join(jobs)}; the study is in {folder}")
+    return 0
+
+
+def task(parsed: argparse.Namespace) -> int:
+    """A task of an array."""
+    from slurm import trials
+
+    number = os.environ.get("SLURM_ARRAY_TASK_ID", "")
+    if not number.isdigit():
+        raise BenchmarkError("SLURM_ARRAY_TASK_ID is not set: a task is run by SLURM; submit it with `slurm array`")
+    return trials.task(Path(parsed.study), int(number))
+
+
+def serial_job(parsed: argparse.Namespace) -> int:
+    """A serial job."""
+    from slurm import profile, trials
+
+    file = Path(parsed.cluster)
+    return trials.serial(Path(parsed.study), profile.load(file), file)
+
+
+def gather_job(parsed: argparse.Namespace) -> int:
+    """The end of an array."""
+    from slurm import gather, profile
+    from slurm.processes import Stamps, job_id
+
+    file = Path(parsed.cluster)
+    with Stamps(f"job {job_id()} (gathers {Path(parsed.study).name})") as stamps:
+        gather.run(Path(parsed.study), profile.load(file), file)
+        stamps.status = 0
     return 0
 
 
@@ -103,14 +218,21 @@ def capacity(parsed: argparse.Namespace) -> int:
 
 
 def collect(parsed: argparse.Namespace) -> int:
-    """What jobs that were killed have left in stores of their own."""
-    from slurm import profile, stores
+    """What jobs could not add to the store themselves: they were killed, or the store could not be reached."""
+    from slurm import gather, profile, scheduler, stores, tasks
 
-    cluster = profile.load(Path(parsed.cluster))
-    if cluster.is_served:
-        raise BenchmarkError(f"store is {cluster.store}: jobs write there themselves, and leave nothing to collect")
-    for own in sorted(Path(cluster.logs).glob(f"*/{stores.FILE}")):
+    file = Path(parsed.cluster)
+    cluster = profile.load(file)
+    for own in [] if cluster.is_served else sorted(Path(cluster.logs).glob(f"*/{stores.FILE}")):
         print(f"{own.parent.name}: {stores.collect(own, Path(cluster.store))} runs added")
+    os.environ["MLFLOW_TRACKING_URI"] = cluster.tracking_uri
+    for study in sorted(path.parent for path in Path(cluster.logs).glob(f"*/{tasks.STUDY}")):
+        if running := scheduler.unfinished(tasks.jobs_of(study)):
+            print(f"{study.name}: waits for jobs {', '.join(running)}")
+        elif gather.is_gathered(study):
+            print(f"{study.name}: is there")
+        else:
+            gather.run(study, cluster, file)
     print(f"the store is {cluster.store}")
     return 0
 
@@ -131,13 +253,13 @@ def _order_from_environment(given: Mapping[str, str]) -> Order:
     import yaml
 
     from benchmarks import spec
-    from slurm import environment, head, profile, submit, worker
+    from slurm import environment, head, processes, profile, submit
 
     cluster = profile.load(Path(environment.value("CLUSTER", given)))
     cluster = cluster.model_copy(update={"workers": environment.workers(given, cluster.workers)})
     content, file = environment.space(given, spec.load(environment.value("BENCHMARK", given))), ""
     if content:
-        path = Path(cluster.logs) / f"space-{worker.job_id()}.yaml"
+        path = Path(cluster.logs) / f"space-{processes.job_id()}.yaml"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(yaml.safe_dump(content))
         file = str(path)

@@ -10,27 +10,22 @@ import os
 import re
 import shlex
 import signal
-import socket
 import sys
 import time
-import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
 
 from benchmarks.spec import BenchmarkError
 from slurm import connection, results, scheduler, scripts, stores
 from slurm.connection import Connection
-from slurm.processes import Child, Stamps, node_name, say
+from slurm.processes import POLL_SECONDS, Child, Ended, Signals, Stamps, job_id, say, wait_for_start
 from slurm.profile import Profile
 from slurm.scripts import Places
-from slurm.worker import job_id, ray_start, temporary_folder
+from slurm.worker import ray_start, temporary_folder
 
 PROJECT = Path(__file__).parent.parent
-START_SECONDS = 120
-POLL_SECONDS = 2.0
 REPORT_SECONDS = 60.0
 _ADDRESS = re.compile(r"--address='([^']+)'")
 
@@ -52,60 +47,22 @@ class Order:
     work: Path
 
 
-class _Ended(Exception):  # noqa: N818 - not an error
-    """SLURM asked this job to end."""
-
-
-class _Signals:
-    """SIGTERM (scancel) and SIGUSR1 (the time limit is near), noted; raised where the job only waits."""
-
-    def __init__(self) -> None:
-        self.received: signal.Signals | None = None
-
-    def __enter__(self) -> _Signals:
-        self.install()
-        return self
-
-    def install(self) -> None:
-        """Take the signals; again where a library has taken one since."""
-        for number in (signal.SIGTERM, signal.SIGUSR1):
-            signal.signal(number, self._note)
-
-    def __exit__(self, *_: object) -> None:
-        """Ending goes on undisturbed."""
-        for number in (signal.SIGTERM, signal.SIGUSR1):
-            signal.signal(number, signal.SIG_IGN)
-
-    def _note(self, number: int, frame: FrameType | None) -> None:
-        self.received = signal.Signals(number)
-
-    def sleep(self) -> None:
-        """Wait a little.
-
-        Raises:
-            _Ended: a signal has come.
-        """
-        time.sleep(POLL_SECONDS)
-        if self.received:
-            raise _Ended
-
-
 def run(order: Order) -> int:
     """Do all of it; returns the exit status."""
-    with Stamps(f"head job {job_id()} ({order.name})") as stamps, _Signals() as signals:
+    with Stamps(f"head job {job_id()} ({order.name})") as stamps, Signals() as signals:
         try:
             stamps.status = _run(order, signals)
-        except _Ended:
+        except Ended:
             say("ended before the study began; nothing is lost")
         except BenchmarkError as error:
             say(f"error: {error}")
         return int(stamps.status)
 
 
-def _run(order: Order, signals: _Signals) -> int:
+def _run(order: Order, signals: Signals) -> int:
     with ExitStack() as stack:
         folder = stack.enter_context(_job_folder(order))
-        tracking = stack.enter_context(_store(order.profile, folder))
+        tracking = stack.enter_context(stores.served(order.profile, folder))
         joined = stack.enter_context(_ray_head(folder))
         file = folder / connection.FILE
         connection.write(joined, file)
@@ -125,67 +82,6 @@ def _job_folder(order: Order) -> Iterator[Path]:
         (folder / connection.FILE).unlink(missing_ok=True)
 
 
-# ---- the store
-
-
-@contextmanager
-def _store(profile: Profile, folder: Path) -> Iterator[str]:
-    """The tracking URI of this job's store: the server that is configured, or one of its own for the SQLite file."""
-    if profile.is_served:
-        yield profile.store
-        return
-    shared, own = Path(profile.store), folder / stores.FILE
-    stores.begin(own, shared)
-    port = _free_port()
-    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
-    command += ["--backend-store-uri", f"sqlite:///{own}", "--no-serve-artifacts"]
-    command += ["--default-artifact-root", str(shared.parent / "mlruns")]
-    quiet = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
-    try:
-        with Child(command, quiet, folder / "mlflow.log", shielded=True) as server:
-            here = f"http://127.0.0.1:{port}"
-            uri = _wait_for_start(server, "the MLflow server", folder / "mlflow.log", lambda: _health(here))
-            say(f"MLflow on this node: {uri}; from your machine: ssh -L {port}:127.0.0.1:{port} {node_name()}")
-            yield uri
-    finally:
-        if own.exists():
-            say(f"added {stores.collect(own, shared)} runs to {shared}")
-            say(f"open it in the browser: mlflow ui --backend-store-uri {shlex.quote(f'sqlite:///{shared}')}")
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def _wait_for_start(child: Child, what: str, log: Path, answer: Callable[[], str | None]) -> str:
-    """What it answers once it has started.
-
-    Raises:
-        BenchmarkError: it ended, or took too long; with the last line of its log.
-    """
-    deadline = time.monotonic() + START_SECONDS
-    while time.monotonic() < deadline and child.status is None:
-        if found := answer():
-            return found
-        time.sleep(0.2)
-    raise BenchmarkError(f"{what} did not start; it says: {_last_line(log)} (all of it: {log})")
-
-
-def _health(uri: str) -> str | None:
-    try:
-        with urllib.request.urlopen(f"{uri}/health", timeout=5):  # noqa: S310 - our own address
-            return uri
-    except OSError:
-        return None
-
-
-def _last_line(log: Path) -> str:
-    lines = [line.strip() for line in log.read_text().splitlines() if line.strip()]
-    return lines[-1] if lines else "nothing"
-
-
 # ---- Ray
 
 
@@ -197,7 +93,7 @@ def _ray_head(folder: Path) -> Iterator[Connection]:
         command = [*ray_start(cpus=0, gpus=0), "--head", "--port=0", "--include-dashboard=false"]
         environment = connection.authentication(token)
         with Child([*command, f"--temp-dir={temporary}"], environment, log, shielded=True) as ray:
-            address = _wait_for_start(ray, "Ray's head", log, lambda: _address(log))
+            address = wait_for_start(ray, "Ray's head", log, lambda: _address(log))
             yield Connection(address, token, job_id())
 
 
@@ -253,7 +149,7 @@ class _Workers:
         return {number: job for number, job in found.items() if number in self.live}
 
 
-def _wait_for(workers: _Workers, joined: Connection, signals: _Signals) -> None:
+def _wait_for(workers: _Workers, joined: Connection, signals: Signals) -> None:
     """Wait for worker jobs to start and join, and say what for.
 
     Raises:
@@ -301,7 +197,7 @@ def _watching_ray() -> Iterator[Callable[[], int]]:
 # ---- the driver
 
 
-def _drive(order: Order, joined: Connection, tracking: str, workers: _Workers, signals: _Signals) -> int:
+def _drive(order: Order, joined: Connection, tracking: str, workers: _Workers, signals: Signals) -> int:
     """Run the study on the workers; on a signal, let it end in good order."""
     environment = {**joined.environment, "MLFLOW_TRACKING_URI": tracking}
     command = [sys.executable, "-m", "hpo", *order.command]
@@ -312,20 +208,14 @@ def _drive(order: Order, joined: Connection, tracking: str, workers: _Workers, s
             workers.look()
             if (signals.received or not workers.live) and not is_told:
                 is_told = True
-                say("tells the study to end in good order: " + (_why(signals) or "no worker job is left"))
+                say("tells the study to end in good order: " + (signals.reason or "no worker job is left"))
                 driver.signal(signal.SIGUSR1)
     table = Path(order.profile.logs) / f"{order.name}-{job_id()}.csv"
     say(f"{results.write(tracking, job_id(), table)} trials in {table}")
     return _conclude(order, int(driver.status or 0), signals)
 
 
-def _why(signals: _Signals) -> str:
-    if signals.received == signal.SIGUSR1:
-        return "the time limit is near"
-    return "the job was cancelled" if signals.received else ""
-
-
-def _conclude(order: Order, status: int, signals: _Signals) -> int:
+def _conclude(order: Order, status: int, signals: Signals) -> int:
     """A suite that ran into its time limit goes on where it stood when the job is queued again."""
     if signals.received == signal.SIGUSR1:
         if order.profile.requeue and order.command[0] == "suite":

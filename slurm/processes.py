@@ -6,16 +6,20 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from types import TracebackType
+from types import FrameType, TracebackType
 from typing import IO, Self
 
 import psutil
 
+from benchmarks.spec import BenchmarkError
+
 END_SECONDS = 10
+POLL_SECONDS = 2.0
+START_SECONDS = 120
 
 
 class Child:
@@ -115,6 +119,11 @@ class Stamps:
         say(f"FINISH {now()} {self._name} after {took:.0f} s, exit status {self.status}")
 
 
+def job_id() -> str:
+    """SLURM's id of this job; that of the process outside of one."""
+    return os.environ.get("SLURM_JOB_ID", f"pid{os.getpid()}")
+
+
 def node_name() -> str:
     """SLURM's name of this node, or the machine's."""
     return os.environ.get("SLURMD_NODENAME") or os.uname().nodename
@@ -128,3 +137,67 @@ def now() -> str:
 def say(text: str) -> None:
     """A line in the job's log, at once."""
     print(text, flush=True)
+
+
+class Ended(Exception):  # noqa: N818 - not an error
+    """SLURM asked this job to end."""
+
+
+class Signals:
+    """SIGTERM (scancel) and SIGUSR1 (the time limit is near), noted; raised where a job only waits."""
+
+    def __init__(self) -> None:
+        self.received: signal.Signals | None = None
+
+    def __enter__(self) -> Signals:
+        self.install()
+        return self
+
+    def install(self) -> None:
+        """Take the signals; again where a library has taken one since."""
+        for number in (signal.SIGTERM, signal.SIGUSR1):
+            signal.signal(number, self._note)
+
+    def __exit__(self, *_: object) -> None:
+        """Ending goes on undisturbed."""
+        for number in (signal.SIGTERM, signal.SIGUSR1):
+            signal.signal(number, signal.SIG_IGN)
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        self.received = signal.Signals(number)
+
+    @property
+    def reason(self) -> str:
+        """What the signal means; empty without one."""
+        if self.received == signal.SIGUSR1:
+            return "the time limit is near"
+        return "the job was cancelled" if self.received else ""
+
+    def sleep(self) -> None:
+        """Wait a little.
+
+        Raises:
+            Ended: a signal has come.
+        """
+        time.sleep(POLL_SECONDS)
+        if self.received:
+            raise Ended
+
+
+def wait_for_start(child: Child, what: str, log: Path, answer: Callable[[], str | None]) -> str:
+    """What it answers once it has started.
+
+    Raises:
+        BenchmarkError: it ended, or took too long; with the last line of its log.
+    """
+    deadline = time.monotonic() + START_SECONDS
+    while time.monotonic() < deadline and child.status is None:
+        if found := answer():
+            return found
+        time.sleep(0.2)
+    raise BenchmarkError(f"{what} did not start; it says: {_last_line(log)} (all of it: {log})")
+
+
+def _last_line(log: Path) -> str:
+    lines = [line.strip() for line in log.read_text().splitlines() if line.strip()]
+    return lines[-1] if lines else "nothing"

@@ -174,6 +174,11 @@ class Profile(_Strict):
         """Whether the store is a tracking server that runs already."""
         return self.store.startswith(("http://", "https://"))
 
+    @property
+    def tracking_uri(self) -> str:
+        """The store, as MLflow names it."""
+        return self.store if self.is_served else f"sqlite:///{self.store}"
+
 
 def load(path: Path) -> Profile:
     """Read a profile.

@@ -29,17 +29,18 @@ class Job:
     reason: str = ""
 
 
-def submit(script: Path, folder: Path) -> str:
+def submit(script: Path, folder: Path, options: Sequence[str] = ()) -> str:
     """Submit a job script; returns the job's id.
 
     Args:
         script: the file.
         folder: the directory that it is submitted from.
+        options: of sbatch, beside those in the script, such as `--array=0-3`.
 
     Raises:
         BenchmarkError: there is no SLURM here, or it refused; the message is SLURM's.
     """
-    printed = _run(["sbatch", "--parsable", str(script)], folder)
+    printed = _run(["sbatch", "--parsable", *options, str(script)], folder)
     return printed.strip().split(";")[0]  # on federated clusters the cluster's name follows
 
 
@@ -53,6 +54,12 @@ def jobs(ids: Sequence[str]) -> dict[str, Job]:
         if number in found:
             found[number] = Job(state, "" if reason == "None" else reason)
     return found
+
+
+def unfinished(ids: Sequence[str]) -> list[str]:
+    """Those of these jobs, arrays among them, that wait or run."""
+    queued = set(_run(["squeue", "--noheader", "--format=%F"], None).split()) if ids else set()
+    return [job for job in ids if job in queued]
 
 
 def cancel(ids: Sequence[str]) -> None:

@@ -11,7 +11,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from slurm import capacity
 from slurm.profile import Profile
+
+_MEGABYTES = {"K": 1 / 1024, "M": 1, "G": 1024, "T": 1024 * 1024}
 
 
 @dataclass(frozen=True)
@@ -51,30 +54,70 @@ def head(profile: Profile, name: str, command: Sequence[str], places: Places) ->
 
 def worker(profile: Profile, name: str, command: Sequence[str], places: Places) -> str:
     """A worker job: a node's devices, joined to the Ray of a head job. Not requeued: the head job sees to it."""
-    gpus = profile.node.gpus
-    request = f"--gres=gpu:{gpus}" if profile.gpu_request == "gres" else f"--gpus-per-node={gpus}"
-    resources = [
-        f"--partition={profile.partition}",
-        "--nodes=1",
-        f"--cpus-per-task={profile.node.cpus}",
-        f"--mem={profile.node.memory}",
-        request if gpus else "",
-        "--no-requeue",
-    ]
+    resources = [*_devices(profile, profile.node.cpus, profile.node.gpus, profile.node.memory), "--no-requeue"]
     return _script(profile, name, resources, command, places)
 
 
-def _script(profile: Profile, name: str, resources: Sequence[str], command: Sequence[str], places: Places) -> str:
+def trials(profile: Profile, name: str, command: Sequence[str], places: Places, ranks: int, is_array: bool) -> str:
+    """A job that trains trials without Ray, and takes what one of them takes.
+
+    Args:
+        profile: the cluster.
+        name: of the job.
+        command: arguments of `python -m hpo`.
+        places: where things are.
+        ranks: of a trial.
+        is_array: whether sbatch will make many tasks of it; such a task is not queued again by itself.
+    """
+    resources = [
+        *_devices(
+            profile, ranks * profile.cpus_per_rank, ranks * bool(profile.node.gpus), memory_share(profile, ranks)
+        ),
+        f"--signal=B:USR1@{profile.grace_seconds}",
+        "--requeue" if profile.requeue and not is_array else "--no-requeue",
+    ]
+    return _script(profile, name, resources, command, places, "%x-%A_%a" if is_array else "%x-%j")
+
+
+def memory_share(profile: Profile, ranks: int) -> str:
+    """The share of a node's memory of a trial, as SLURM writes it; empty for the site's default."""
+    memory = profile.node.memory
+    if not memory:
+        return ""
+    megabytes = int(memory.rstrip("KMGT")) * _MEGABYTES[memory[-1] if memory[-1].isalpha() else "M"]
+    return f"{int(megabytes / max(1, capacity.of(profile, ranks).trials_node))}M"
+
+
+def _devices(profile: Profile, cpus: int, gpus: int, memory: str) -> list[str]:
+    """A request for a part of a worker node."""
+    request = f"--gres=gpu:{gpus}" if profile.gpu_request == "gres" else f"--gpus-per-node={gpus}"
+    return [
+        f"--partition={profile.partition}",
+        "--nodes=1",
+        f"--cpus-per-task={cpus}",
+        f"--mem={memory}",
+        request if gpus else "",
+    ]
+
+
+def _script(
+    profile: Profile,
+    name: str,
+    resources: Sequence[str],
+    command: Sequence[str],
+    places: Places,
+    log: str = "%x-%j",
+) -> str:
     directives = [
         f"--job-name={name}",
-        f"--output={_quoted(profile.logs)}/%x-%j.out",
+        f"--output={_quoted(profile.logs)}/{log}.out",
         "--open-mode=append",
         f"--time={profile.time}",
         f"--account={profile.account}",
         *resources,
         *profile.directives,
     ]
-    asked = [f"#SBATCH {directive}" for directive in directives if not directive.endswith("=")]
+    asked = [f"#SBATCH {directive}" for directive in directives if directive and not directive.endswith("=")]
     run = [places.python if profile.environment.is_empty else "python", "-m", "hpo", *command]
     lines = [
         _shebang(profile),

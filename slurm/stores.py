@@ -9,7 +9,11 @@ A run is taken over as it is, with its id; its artifacts lie beside the shared f
 
 from __future__ import annotations
 
+import shlex
+import socket
 import sqlite3
+import sys
+import urllib.request
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -18,6 +22,9 @@ from filelock import SoftFileLock, Timeout
 from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
 from benchmarks.spec import BenchmarkError
+from hpo.store import readable_errors
+from slurm.processes import Child, node_name, say, wait_for_start
+from slurm.profile import Profile
 
 OF_A_RUN = ("params", "metrics", "latest_metrics", "tags")
 """Tables of MLflow's schema whose rows belong to one run by `run_uuid`."""
@@ -36,7 +43,8 @@ def begin(own: Path, shared: Path) -> None:
     if not shared.exists():
         # MLflow writes the place of its experiment "Default" into SQL as text, which fails in a folder with a quote
         # in its name; nothing is stored in that experiment.
-        SqlAlchemyStore(f"sqlite:///{own}", "file:///unused")  # type: ignore[no-untyped-call]
+        with readable_errors():
+            SqlAlchemyStore(f"sqlite:///{own}", "file:///unused")  # type: ignore[no-untyped-call]
         return
     with _locked(shared), closing(sqlite3.connect(shared)) as source, closing(sqlite3.connect(own)) as target:
         source.backup(target)
@@ -145,3 +153,42 @@ def _locked(shared: Path) -> Iterator[None]:
         raise BenchmarkError(
             f"{shared} is locked by another job for more than {LOCK_SECONDS} s; if none runs, delete {shared}.lock"
         ) from None
+
+
+@contextmanager
+def served(profile: Profile, folder: Path) -> Iterator[str]:
+    """The tracking URI of this job's store: the server that is configured, or one of its own for the SQLite file."""
+    if profile.is_served:
+        yield profile.store
+        return
+    shared, own = Path(profile.store), folder / FILE
+    begin(own, shared)
+    port = _free_port()
+    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
+    command += ["--backend-store-uri", f"sqlite:///{own}", "--no-serve-artifacts"]
+    command += ["--default-artifact-root", str(shared.parent / "mlruns")]
+    quiet = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    try:
+        with Child(command, quiet, folder / "mlflow.log", shielded=True) as server:
+            here = f"http://127.0.0.1:{port}"
+            uri = wait_for_start(server, "the MLflow server", folder / "mlflow.log", lambda: _health(here))
+            say(f"MLflow on this node: {uri}; from your machine: ssh -L {port}:127.0.0.1:{port} {node_name()}")
+            yield uri
+    finally:
+        if own.exists():
+            say(f"added {collect(own, shared)} runs to {shared}")
+            say(f"open it in the browser: mlflow ui --backend-store-uri {shlex.quote(f'sqlite:///{shared}')}")
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _health(uri: str) -> str | None:
+    try:
+        with urllib.request.urlopen(f"{uri}/health", timeout=5):  # noqa: S310 - our own address
+            return uri
+    except OSError:
+        return None

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import signal
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
 
 from benchmarks.spec import BenchmarkError
 from slurm import connection
 from slurm.connection import Connection
-from slurm.processes import Child, Stamps, say
+from slurm.processes import Child, Signals, Stamps, job_id, say
 
 OBJECT_STORE_BYTES = 200 * 2**20
 ANY_PORT = [
@@ -43,37 +40,26 @@ def run(file: Path, cpus: int, gpus: int) -> int:
         cpus: CPU cores that trials may use; SLURM gave this job more where some are left to Ray.
         gpus: GPUs that trials may use.
     """
-    with Stamps(f"worker job {job_id()}") as stamps:
+    with Stamps(f"worker job {job_id()}") as stamps, Signals() as signals:
         try:
-            stamps.status = _stay(connection.read(file), file.parent, cpus, gpus)
+            stamps.status = _stay(connection.read(file), file.parent, cpus, gpus, signals)
         except BenchmarkError as error:
             say(f"error: {error}")
         return int(stamps.status)
 
 
-def _stay(joined: Connection, logs: Path, cpus: int, gpus: int) -> int:
-    asked_to_end: list[int] = []
-
-    def ask(number: int, frame: FrameType | None) -> None:
-        asked_to_end.append(number)
-
-    signal.signal(signal.SIGTERM, ask)
+def _stay(joined: Connection, logs: Path, cpus: int, gpus: int, signals: Signals) -> int:
     command = [*ray_start(cpus, gpus), f"--address={joined.address}"]
     say(f"joins the Ray of job {joined.job} at {joined.address} with {cpus} CPUs, {gpus} GPUs")
     log = logs / f"worker-{job_id()}.ray.log"
     with temporary_folder() as folder, Child([*command, f"--temp-dir={folder}"], joined.environment, log) as ray:
-        while ray.status is None and not asked_to_end:
+        while ray.status is None and not signals.received:
             time.sleep(0.5)
-        if asked_to_end:
+        if signals.received:
             say("ends: SLURM asked this job to")
             return 0
         say("ends: the head job has ended Ray, or cannot be reached")
         return 0 if ray.status == 0 else 1
-
-
-def job_id() -> str:
-    """SLURM's id of this job; that of the process outside of one."""
-    return os.environ.get("SLURM_JOB_ID", f"pid{os.getpid()}")
 
 
 def ray_start(cpus: int, gpus: int) -> list[str]:

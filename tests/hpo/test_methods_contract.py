@@ -28,7 +28,8 @@ from hpo import methods
 from hpo.ledger import PARTS
 from hpo.results import TrialRow
 from hpo.runner import Finished, run
-from hpo.study import PROTOCOL, Study
+from hpo.searchers import proposals
+from hpo.study import PROTOCOL, Study, training_of
 
 REPOSITORY = Path(__file__).parents[2]
 BUDGET, SEED = 4, 1
@@ -247,6 +248,16 @@ class TestStudy:
     def test_one_seed_gives_the_same_first_proposals(self, ran: Ran) -> None:
         again = run_study(ran.study.method)
         assert [row.config for row in again.rows[:2]] == [row.config for row in ran.rows[:2]]
+
+    def test_what_needs_no_results_can_be_proposed_without_running(self, ran: Ran) -> None:
+        """So that jobs without Ray train the same trials."""
+        if ran.study.method not in ("manual", "random", "default"):
+            with pytest.raises(BenchmarkError, match="learns from results"):
+                proposals(ran.study)
+            return
+        proposed = [training_of(ran.study, config) for config in proposals(ran.study)]
+        found = [(row.seed, row.config) for row in ran.rows]
+        assert [(training.seed, training.config) for training in proposed] == found[: len(proposed)]
 
     # ---- divergence
 

@@ -9,7 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from slurm import scheduler
 from slurm.testbed import __main__ as testbed
+from tests.slurm.drills import squeue, wait_until, write_benchmark, write_profile
+
+REPOSITORY = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="session")
@@ -25,3 +29,20 @@ def bed() -> Iterator[Path]:
         finally:
             testbed.stop(folder)
     assert "SLURM_CONF" not in os.environ or os.environ["SLURM_CONF"] != f"{name}/slurm.conf"
+
+
+@pytest.fixture
+def work(bed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A folder with a name that shells stumble over, a cluster profile and a benchmark; no job is left at its end."""
+    folder = tmp_path / 'it\'s "mine", 100% $HOME'
+    folder.mkdir()
+    for name in [name for name in os.environ if name.startswith("SLURM_") and name != "SLURM_CONF"]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("PYTHONPATH", str(REPOSITORY))
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    write_profile(folder)
+    write_benchmark(folder, seconds_per_unit=0.05)
+    yield folder
+    left = squeue()
+    scheduler.cancel([job for job, _, _ in left])
+    wait_until(lambda: not squeue(), "the jobs' end")

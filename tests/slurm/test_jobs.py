@@ -2,112 +2,28 @@
 
 from __future__ import annotations
 
-import os
 import re
-import subprocess
-import sys
-import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import psutil
 import pytest
-import yaml
-from mlflow import MlflowClient
-from mlflow.entities import Run
 
-from benchmarks import spec
 from slurm import scheduler
+from tests.slurm.drills import (
+    SECONDS,
+    assert_nothing_is_left,
+    has_begun,
+    hpo,
+    log,
+    squeue,
+    stored,
+    submit,
+    wait_for_end,
+    wait_until,
+    write_benchmark,
+    write_profile,
+)
 
-REPOSITORY = Path(__file__).parents[2]
-SECONDS = 240
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(2 * SECONDS)]
-
-
-@pytest.fixture
-def work(bed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A folder with a name that shells stumble over, a cluster profile and a benchmark; no job is left at its end."""
-    folder = tmp_path / 'it\'s "mine", 100% $HOME'
-    folder.mkdir()
-    for name in [name for name in os.environ if name.startswith("SLURM_") and name != "SLURM_CONF"]:
-        monkeypatch.delenv(name)
-    monkeypatch.setenv("PYTHONPATH", str(REPOSITORY))
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    write_profile(folder)
-    write_benchmark(folder, seconds_per_unit=0.05)
-    yield folder
-    left = squeue()
-    scheduler.cancel([job for job, _, _ in left])
-    wait_until(lambda: not squeue(), "the jobs' end")
-
-
-def write_profile(folder: Path, **changes: object) -> None:
-    content = {"time": "00:10:00", "workers": 2, "node": {"cpus": 1}, "head": {"cpus": 1}, **changes}
-    (folder / "cluster.yaml").write_text(yaml.safe_dump(content))
-
-
-def write_benchmark(folder: Path, seconds_per_unit: float) -> None:
-    content = spec.load("synthetic").model_dump(mode="json", exclude_none=True)
-    content |= {"name": "slow", "synthetic": {"seconds_per_unit": seconds_per_unit}}
-    (folder / "slow.yaml").write_text(yaml.safe_dump(content))
-
-
-def submit(folder: Path, *what: str) -> str:
-    """Submit as a user does; returns the job's id."""
-    done = hpo(folder, "slurm", "submit", "--cluster", "cluster.yaml", *what, "--benchmark", "slow.yaml")
-    assert done.returncode == 0, done.stderr
-    return re.findall(r"submitted job (\d+)", done.stdout)[0]
-
-
-def hpo(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "hpo", *words]
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
-
-
-def squeue() -> list[tuple[str, str, str]]:
-    """Id, name and state of the jobs that have not ended."""
-    printed = subprocess.run(["squeue", "--noheader", "--format=%A|%j|%T"], capture_output=True, text=True, check=True)
-    return [tuple(line.strip().split("|")) for line in printed.stdout.splitlines()]  # type: ignore[misc]
-
-
-def wait_until(holds: Callable[[], object], what: str, seconds: float = SECONDS) -> None:
-    deadline = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < deadline, f"waited {seconds} s for {what}"
-        time.sleep(0.2)
-
-
-def wait_for_end(*jobs: str) -> None:
-    wait_until(lambda: not {job for job, _, _ in squeue()} & set(jobs), f"the end of {jobs}")
-
-
-def log(folder: Path, job: str) -> str:
-    [path] = folder.glob(f"logs/*-{job}.out")
-    return path.read_text()
-
-
-def has_begun(folder: Path, job: str) -> bool:
-    """A trial of its study has ended, and more are on their way."""
-    return any(folder.glob(f"logs/*-{job}.out")) and "units | left" in log(folder, job)
-
-
-def stored(folder: Path) -> list[Run]:
-    """The studies in the shared store."""
-    client = MlflowClient(f"sqlite:///{folder}/mlflow.db")
-    found = client.get_experiment_by_name("slow")
-    return list(client.search_runs([found.experiment_id], "tags.`hpo.kind` = 'study'")) if found else []
-
-
-def assert_nothing_is_left(folder: Path, job: str) -> None:
-    """No job of it, no process, no connection file, nothing in /tmp."""
-    wait_until(lambda: not squeue(), "the workers' end", 60)
-    assert not list(folder.glob("logs/*/connection.json"))
-    assert not list(Path("/tmp").glob(f"hpo-{job}-*"))
-    left = []
-    for process in psutil.process_iter(["environ", "cmdline"]):
-        if (process.info["environ"] or {}).get("SLURM_JOB_ID") == job and process.status() != psutil.STATUS_ZOMBIE:
-            left.append(process.info["cmdline"])
-    assert left == []
 
 
 def test_two_studies_at_once_in_one_folder_do_not_meet(work: Path) -> None:

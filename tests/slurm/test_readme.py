@@ -37,10 +37,11 @@ def test_the_inequalities_on_the_page_are_those_of_its_profile(cluster: Path) ->
 def test_commands_are_taken(command: str, cluster: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """As they are, except that nothing is submitted: without a cluster, that ends at sbatch."""
     words = shlex.split(command)[3:]
-    if "submit" in words and "--dry-run" not in words:
-        words.insert(words.index("submit") + 1, "--dry-run")
+    submits = {"submit", "array", "serial"} & set(words)
+    if submits and "--dry-run" not in words:
+        words.append("--dry-run")
     assert main(words) == 0
     printed = capsys.readouterr().out
     assert printed
-    if "submit" in words:
-        assert printed.startswith("#!/bin/bash -l\n#SBATCH --job-name=hpo-")
+    if submits:
+        assert "#!/bin/bash -l\n#SBATCH --job-name=hpo-" in printed

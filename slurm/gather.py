@@ -1,0 +1,190 @@
+"""Brings a study's folder into MLflow, in the layout of a study that Ray ran: by the same tracker, results and ledger.
+
+Reserved is what the jobs held, from each one's start to its end. What a job did before it could say so (Python, its
+imports) is in a trial's start-up; what it did between trials is idle, and an attempt that was trained again is failed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks.spec import BenchmarkError
+from hpo import commands, tracking
+from hpo.history import stored_runs
+from hpo.ledger import MEASURED, Ledger, Shares
+from hpo.progress import print_report
+from hpo.results import Results
+from hpo.study import is_diverged, objective
+from hpo.tracking import Tracker, trials_csv
+from slurm import stores, tasks
+from slurm.processes import say
+from slurm.profile import Profile
+from slurm.tasks import Event, Order
+
+TAG = "hpo.slurm_study"
+"""The name of the folder that a study was gathered from."""
+CPU = "cpu"
+
+
+@dataclass(frozen=True)
+class Gathered:
+    """A study that is in MLflow now.
+
+    Attributes:
+        run_id: its run.
+        order: what was asked.
+        results: its trials.
+        shares: its ledger.
+        accelerator: what its device-hours are hours of.
+        missing: trials that have no outcome yet.
+        best: the content of `best_config.json`; None without a sound trial.
+    """
+
+    run_id: str
+    order: Order
+    results: Results
+    shares: Shares
+    accelerator: str
+    missing: int
+    best: dict[str, object] | None
+
+
+def gather(folder: Path) -> Gathered:
+    """Store a study: FINISHED and once, or KILLED where trials are missing, which may be gathered again.
+
+    Args:
+        folder: the study's, none of its jobs running.
+
+    Raises:
+        BenchmarkError: nothing has run, it is in MLflow already, or the store cannot be used; the folder keeps all.
+    """
+    order, events = Order.read(folder), tasks.events(folder)
+    if not events:
+        raise BenchmarkError(f"{folder}: none of its jobs has begun")
+    if is_gathered(folder):
+        raise BenchmarkError(f"{folder}: is in the store already")
+    accelerator = next(event.content["accelerator"] for event in events if event.kind == "reserved")
+    origin = {**tracking.versions(), TAG: folder.name}
+    tracker = Tracker(order.study, accelerator, order.command, origin)
+    try:
+        replay = _Replay(order, tracker, events)
+        missing = order.trials - len(tasks.finished(folder))
+        status = "KILLED" if missing else "FINISHED"
+        tracker.finish(replay.results, replay.shares, replay.units, replay.wall_seconds, accelerator != CPU, status)
+    except BaseException:
+        tracker.abandon()
+        raise
+    if not missing:
+        (folder / tasks.GATHERED).write_text(json.dumps({"run_id": tracker.run_id}) + "\n")
+    incumbent = replay.results.incumbent()
+    best = tracker.best_config(incumbent) if incumbent else None
+    return Gathered(tracker.run_id, order, replay.results, replay.shares, accelerator, missing, best)
+
+
+def is_gathered(folder: Path) -> bool:
+    """Whether a study is in MLflow with all its trials, by its own word or by the store's."""
+    if (folder / tasks.GATHERED).exists():
+        return True
+    experiment = Order.read(folder).study.benchmark.name
+    return bool(stored_runs(experiment, f"tags.`{TAG}` = '{folder.name}' and attributes.status = 'FINISHED'"))
+
+
+class _Replay:
+    """Lets everything that the jobs did happen again, to the books of a study.
+
+    Attributes:
+        results: the trials.
+        shares: the closed ledger.
+        units: resource units spent, those of failed attempts included.
+        wall_seconds: from the first device that a job held to the last.
+    """
+
+    def __init__(self, order: Order, tracker: Tracker, events: list[Event]) -> None:
+        self._order, self._tracker = order, tracker
+        self.results, self.units = Results(order.study), 0
+        self._ledger = Ledger(0, order.study.benchmark.ranks_per_trial)
+        self._held: dict[str, int] = {}
+        self._attempts = {event.trial: event for event in events if event.kind == "began"}  # the last of each
+        for event in events:
+            happen: Callable[[Event, float], None] = getattr(self, f"_on_{event.kind}")
+            happen(event, event.at - events[0].at)
+        self.wall_seconds = events[-1].at - events[0].at
+        self.shares = self._ledger.shares(self.wall_seconds)
+
+    def _on_reserved(self, event: Event, now: float) -> None:
+        self._held[event.job] = event.content["devices"]
+        self._ledger.resize(sum(self._held.values()), now)
+
+    def _on_released(self, event: Event, now: float) -> None:
+        self._held.pop(event.job, None)
+        self._ledger.resize(sum(self._held.values()), now)
+
+    def _on_began(self, event: Event, now: float) -> None:
+        name = str(event.trial)
+        if name not in self.results:
+            self._tracker.start_trial(self.results.add(name, event.content["config"], now))
+        self._ledger.start(name, now)
+
+    def _on_unit(self, event: Event, now: float) -> None:
+        name, metrics, benchmark = str(event.trial), event.content, self._order.study.benchmark
+        seconds = {part: float(metrics[f"{part}_seconds"]) for part in MEASURED}
+        used = self._ledger.report(name, seconds, now)
+        told = {"objective": objective(benchmark, metrics), "diverged": is_diverged(benchmark, metrics)}
+        self._tracker.report_trial(self.results.report(name, {**metrics, **told}, used, now))
+        self.units += 1
+
+    def _on_ended(self, event: Event, now: float) -> None:
+        name, outcome, reason = str(event.trial), event.content["outcome"], event.content["reason"]
+        if outcome == "failed":
+            lost = self._ledger.fail(name, now)
+            row = self.results.fail(name, now, reason)
+        elif outcome == "interrupted" and event.at < self._attempts[event.trial].at:  # it was trained again
+            self.results[name].device_seconds += self._ledger.fail(name, now)
+            return
+        elif outcome == "interrupted":
+            self._ledger.end(name)
+            row, lost = self.results[name], 0.0
+            row.outcome, row.ended_seconds, row.reason = "interrupted", now, reason
+        else:
+            self._ledger.end(name)
+            row, lost = self.results.end(name, now, budget_spent=False), 0.0
+        row.device_seconds += lost
+        self._tracker.end_trial(row)
+
+
+# ---- as a job
+
+
+def run(folder: Path, profile: Profile, file: Path) -> None:
+    """Gather a study into the cluster's store, write its table beside the logs, and say what it found.
+
+    Args:
+        folder: the study's.
+        profile: the cluster.
+        file: the profile's file.
+
+    Raises:
+        BenchmarkError: see `gather`; the message says how to try again.
+    """
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")  # the results are safe: no need to wait minutes
+    try:
+        with stores.served(profile, folder) as tracking_uri:
+            os.environ["MLFLOW_TRACKING_URI"] = tracking_uri
+            found = gather(folder)
+    except BenchmarkError as error:
+        again = ["python", "-m", "hpo", "slurm", "collect", "--cluster", str(file)]
+        raise BenchmarkError(
+            f"{error}\nnothing is lost, all results are in {folder}; to try again: {shlex.join(again)}"
+        ) from None
+    table = folder.with_suffix(".csv")
+    table.write_text(trials_csv(found.order.study.benchmark, found.results.rows))
+    print_report(commands.open_console(), found.order.study, found.results, found.shares, found.accelerator, found.best)
+    say(f"{len(found.results.rows)} trials in {table}")
+    if found.missing:
+        again = ["python", "-m", "hpo", "slurm", "resume", "--cluster", str(file), str(folder)]
+        say(f"{found.missing} of {found.order.trials} trials have no result; to train them: {shlex.join(again)}")

@@ -1,0 +1,88 @@
+"""What tests on a real SLURM do and look at."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+import yaml
+from mlflow import MlflowClient
+from mlflow.entities import Run
+
+from benchmarks import spec
+
+SECONDS = 240
+
+
+def write_profile(folder: Path, **changes: object) -> None:
+    content = {"time": "00:10:00", "workers": 2, "node": {"cpus": 1}, "head": {"cpus": 1}, **changes}
+    (folder / "cluster.yaml").write_text(yaml.safe_dump(content))
+
+
+def write_benchmark(folder: Path, seconds_per_unit: float) -> None:
+    content = spec.load("synthetic").model_dump(mode="json", exclude_none=True)
+    content |= {"name": "slow", "synthetic": {"seconds_per_unit": seconds_per_unit}}
+    (folder / "slow.yaml").write_text(yaml.safe_dump(content))
+
+
+def submit(folder: Path, *what: str) -> str:
+    """Submit as a user does; returns the job's id."""
+    done = hpo(folder, "slurm", "submit", "--cluster", "cluster.yaml", *what, "--benchmark", "slow.yaml")
+    assert done.returncode == 0, done.stderr
+    return re.findall(r"submitted job (\d+)", done.stdout)[0]
+
+
+def hpo(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "hpo", *words]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+
+
+def squeue() -> list[tuple[str, str, str]]:
+    """Id, name and state of the jobs that have not ended."""
+    printed = subprocess.run(["squeue", "--noheader", "--format=%A|%j|%T"], capture_output=True, text=True, check=True)
+    return [tuple(line.strip().split("|")) for line in printed.stdout.splitlines()]  # type: ignore[misc]
+
+
+def wait_until(holds: Callable[[], object], what: str, seconds: float = SECONDS) -> None:
+    deadline = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < deadline, f"waited {seconds} s for {what}"
+        time.sleep(0.2)
+
+
+def wait_for_end(*jobs: str) -> None:
+    wait_until(lambda: not {job for job, _, _ in squeue()} & set(jobs), f"the end of {jobs}")
+
+
+def log(folder: Path, job: str) -> str:
+    [path] = folder.glob(f"logs/*-{job}.out")
+    return path.read_text()
+
+
+def has_begun(folder: Path, job: str) -> bool:
+    """A trial of its study has ended, and more are on their way."""
+    return any(folder.glob(f"logs/*-{job}.out")) and "units | left" in log(folder, job)
+
+
+def stored(folder: Path) -> list[Run]:
+    """The studies in the shared store."""
+    client = MlflowClient(f"sqlite:///{folder}/mlflow.db")
+    found = client.get_experiment_by_name("slow")
+    return list(client.search_runs([found.experiment_id], "tags.`hpo.kind` = 'study'")) if found else []
+
+
+def assert_nothing_is_left(folder: Path, job: str) -> None:
+    """No job of it, no process, no connection file, nothing in /tmp."""
+    wait_until(lambda: not squeue(), "the workers' end", 60)
+    assert not list(folder.glob("logs/*/connection.json"))
+    assert not list(Path("/tmp").glob(f"hpo-{job}-*"))
+    left = []
+    for process in psutil.process_iter(["environ", "cmdline"]):
+        if (process.info["environ"] or {}).get("SLURM_JOB_ID") == job and process.status() != psutil.STATUS_ZOMBIE:
+            left.append(process.info["cmdline"])
+    assert left == []
