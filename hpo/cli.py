@@ -77,6 +77,7 @@ def make_parser(method: str | None = None) -> argparse.ArgumentParser:
     _add_export(verbs)
     _add_train(verbs)
     _add_import(verbs)
+    _add_fetch(verbs)
     _add_slurm(verbs)
     pages = verbs.add_parser("methods", help="list the methods, or print the page of one")
     pages.add_argument("name", nargs="?", help="a method")
@@ -180,6 +181,13 @@ def _add_import(verbs: Any) -> None:
     parser.add_argument("--devices", default="", help="devices it had reserved; needs --wall-seconds")
     parser.add_argument("--space", default="", help="YAML file with the search space that it searched")
     _add_flag(parser, "force", "store a file again that is stored already")
+
+
+def _add_fetch(verbs: Any) -> None:
+    parser = verbs.add_parser("fetch", help="bring model and data from the hub, for nodes without internet")
+    parser.set_defaults(command=commands.fetch, parser=parser)
+    parser.add_argument("--benchmark", required=True, help="name or YAML path")
+    parser.add_argument("--output", required=True, help="folder that the compute nodes reach")
 
 
 def _add_slurm(verbs: Any) -> None:

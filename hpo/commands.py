@@ -230,6 +230,20 @@ def import_(parsed: argparse.Namespace) -> int:
     return 0
 
 
+def fetch(parsed: argparse.Namespace) -> int:
+    """What a benchmark takes from the hub, into a folder."""
+    from hpo import fetch
+
+    places, path = fetch.fetch(spec.load(parsed.benchmark), Path(parsed.output))
+    console = open_console()
+    _print_line(console, "fetched and checked; the folders to put into the benchmark in place of the names:")
+    for name, place in places.items():
+        _print_line(console, f"  {name}: {place}")
+    _print_line(console, f"{path} has them already; jobs need no hub: export HF_HUB_OFFLINE=1")
+    _print_line(console, f"try it: python -m hpo run random --budget 1 --benchmark {shlex.quote(str(path))}")
+    return 0
+
+
 def _name_of(benchmark: str) -> str:
     """The name of a benchmark, which may be given as a file."""
     return spec.load(benchmark).name if Path(benchmark).suffix in (".yaml", ".yml") else benchmark
