@@ -12,7 +12,14 @@ from benchmarks import spec
 from benchmarks.spec import Benchmark
 
 REPOSITORY = Path(__file__).parent.parent
-LONGEST_FIRST = ("test_readme.py", "test_suite.py", "test_study_on_nano.py", "test_jobs.py", "test_population.py")
+LONGEST_FIRST = (
+    "test_readme.py",
+    "test_suite.py",
+    "test_study_on_nano.py",
+    "test_jobs.py",
+    "test_arrays.py",
+    "test_population.py",
+)
 """Files that take minutes, begun first so that both of pytest's workers end at about the same time."""
 
 

@@ -26,10 +26,17 @@ def closing() -> Iterator[list[Ranks]]:
         ranks.close()
 
 
+@pytest.fixture(scope="module")
+def pair(ray_of_two: None, small_nano: Maker) -> Iterator[Ranks]:
+    """Two ranks, for one benchmark after the other."""
+    ranks = Ranks(small_nano(ranks_per_trial=2), find_places(2))
+    yield ranks
+    ranks.close()
+
+
 @pytest.mark.parametrize("stage", [0, 2, 3])
-def test_two_ranks_equal_one_at_the_same_global_batch(stage: int, small_nano: Maker, closing: list[Ranks]) -> None:
-    pair = Ranks(small_nano(stage=stage, ranks_per_trial=2), find_places(2))
-    closing.append(pair)
+def test_two_ranks_equal_one_at_the_same_global_batch(stage: int, small_nano: Maker, pair: Ranks) -> None:
+    pair._all("load_session", small_nano(stage=stage, ranks_per_trial=2))
     pair.start({"learning_rate": 1e-3, "batch_size_per_device": 4}, 3)
     single = Session(small_nano(stage=stage))
     single.start({"learning_rate": 1e-3, "batch_size_per_device": 8}, 3)
