@@ -17,12 +17,14 @@ import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from benchmarks.ranks import TrialProcess
 from benchmarks.spec import Benchmark, Config
 from hpo.ledger import MEASURED
 from hpo.study import is_diverged
+
+if TYPE_CHECKING:  # it imports Ray
+    from benchmarks.ranks import TrialProcess
 
 
 @dataclass(frozen=True)
@@ -115,12 +117,17 @@ def main(order_file: Path, results: Path) -> None:
     """Train, and add a line a unit."""
     order = Order.read(order_file)
     writes = os.environ.get("RANK", "0") == "0"
-    with results.open("a") as file:
-        for result in units(order, _open(order)):
-            if writes:
-                file.write(json.dumps(result) + "\n")
-                file.flush()
-                os.fsync(file.fileno())
+    for result in units(order, _open(order)):
+        if writes:
+            add_line(results, result)
+
+
+def add_line(path: Path, content: dict[str, Any]) -> None:
+    """Add a line of JSON, and bring it to the disk; on a line of its own, also after one that was cut off."""
+    with path.open("a") as file:
+        file.write(f"\n{json.dumps(content)}\n")
+        file.flush()
+        os.fsync(file.fileno())
 
 
 if __name__ == "__main__":

@@ -24,9 +24,10 @@ class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         raise BenchmarkError(f"{message}; see `{self.prog} --help`")
 
-    def refuse(self, unknown: list[str]) -> NoReturn:
-        """Name what is unknown and the options there are."""
-        options = sorted(option for action in self._actions for option in action.option_strings if option != "-h")
+    def refuse(self, unknown: list[str], also: argparse.ArgumentParser | None = None) -> NoReturn:
+        """Name what is unknown and the options there are, those of another parser too."""
+        actions = [*self._actions, *(also._actions if also else [])]
+        options = sorted({option for action in actions for option in action.option_strings if option != "-h"})
         self.error(f"unrecognized arguments: {' '.join(unknown)} (options here: {', '.join(options)})")
 
 
@@ -41,8 +42,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
 
 
-def parse(arguments: Sequence[str]) -> argparse.Namespace:
+def parse(arguments: Sequence[str], also: argparse.ArgumentParser | None = None) -> argparse.Namespace:
     """Options by name, and `command`, the function that does it.
+
+    Args:
+        arguments: the words.
+        also: a parser that has taken its options out of them, named too where one is unknown.
 
     Raises:
         BenchmarkError: an unknown command, option or method.
@@ -51,7 +56,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     if "options" in parsed:  # the verb passes on what it does not know
         parsed.options = unknown
     elif unknown:
-        parsed.parser.refuse(unknown)
+        parsed.parser.refuse(unknown, also)
     return parsed
 
 

@@ -1,14 +1,17 @@
 """Studies without Ray: a job for each trial (an array), or one job for all, one after the other.
 
-What a trial trains is settled when it is submitted, by the method itself, so an array trains what the same method and
-seed train under Ray; Optuna alone proposes when a trial begins, through a journal that all tasks share.
+What a trial trains is settled when it is submitted, by the method itself: the first trials that the same method and
+seed train under Ray, as many as the budget. (There, what a diverged trial leaves of the budget goes to further ones.)
+Optuna alone proposes when a trial begins, through a journal that all tasks share.
 """
 
 from __future__ import annotations
 
+import shutil
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -38,38 +41,62 @@ class Submission:
     options: tuple[str, ...] = ()
 
 
-def order(study: Study, evaluation: Evaluation, threads: int, command: str) -> Order:
+def order(study: Study, evaluation: Evaluation, profile: Profile, at_once: int, command: str) -> Order:
     """What the jobs of a study are to do.
 
     Args:
         study: as its method made it.
         evaluation: how trials share the time; the study is of its own variant, since it costs differently.
-        threads: CPU threads of each rank.
+        profile: the cluster.
+        at_once: tasks at once, or of a batch; 0 for no limit.
         command: the command that submits it.
 
     Raises:
-        BenchmarkError: the method cannot be run without Ray.
+        BenchmarkError: the method cannot be run without Ray, or was asked for what takes Ray.
     """
     from hpo import methods, searchers
 
+    if study.gpu_hours is not None or study.arguments.get("concurrency"):
+        raise BenchmarkError(
+            "gpu-hours and concurrency take Ray: jobs know nothing of each other; use at-once or batch"
+        )
     arguments = methods.get(study.method).parse(study.arguments)
     marked = replace(
         study,
         arguments={**study.arguments, "evaluation": evaluation},
         variant=f"{study.variant} evaluation={evaluation}".strip(),
     )
+    given = (profile.cpus_per_rank, profile.node.gpus > 0, at_once, command)
     if study.method == "optuna":
         assert isinstance(arguments, searchers.TPEArguments)
-        return Order(marked, (), searchers.initial_points(study, arguments), threads, command)
-    return Order(marked, tuple(searchers.proposals(study)), 0, threads, command)
+        return Order(marked, (), searchers.initial_points(study, arguments), *given)
+    return Order(marked, tuple(searchers.proposals(study)), 0, *given)
+
+
+@contextmanager
+def new_folder(profile: Profile, name: str, order: Order) -> Iterator[Path]:
+    """A folder for a study; gone again where its jobs could not be submitted.
+
+    Raises:
+        BenchmarkError: it cannot be written, or earlier studies, with which Optuna is to begin, cannot be read.
+    """
+    try:
+        Path(profile.logs).mkdir(parents=True, exist_ok=True)
+        folder = Path(tempfile.mkdtemp(prefix=f"{name}-", dir=profile.logs))
+    except OSError as error:
+        raise BenchmarkError(
+            f"{profile.logs}: cannot be written ({error.strerror}); `logs` in the profile says where"
+        ) from None
+    try:
+        write(folder, order)
+        yield folder
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
 
 
 def write(folder: Path, order: Order) -> None:
-    """Make a study's folder.
-
-    Raises:
-        BenchmarkError: it cannot be written, or earlier studies cannot be read.
-    """
+    """Write what a study's jobs read."""
     from hpo import journal, methods, searchers
 
     order.write(folder)
@@ -80,23 +107,8 @@ def write(folder: Path, order: Order) -> None:
         journal.begin(folder / tasks.JOURNAL, order.study, arguments)
 
 
-def new_folder(profile: Profile, name: str) -> Path:
-    """A folder that no other study has.
-
-    Raises:
-        BenchmarkError: the logs' folder cannot be written.
-    """
-    try:
-        Path(profile.logs).mkdir(parents=True, exist_ok=True)
-        return Path(tempfile.mkdtemp(prefix=f"{name}-", dir=profile.logs))
-    except OSError as error:
-        raise BenchmarkError(
-            f"{profile.logs}: cannot be written ({error.strerror}); `logs` in the profile says where"
-        ) from None
-
-
 def submissions(
-    profile: Profile, file: Path, name: str, folder: Path, order: Order, trials: Sequence[int], at_once: int
+    profile: Profile, file: Path, name: str, folder: Path, order: Order, trials: Sequence[int]
 ) -> list[Submission]:
     """What to submit, in this order: the trials, and for an array the job that gathers them.
 
@@ -107,15 +119,14 @@ def submissions(
         folder: the study's.
         order: what its jobs do.
         trials: numbers of those to train.
-        at_once: tasks at once, or of a batch; 0 for no limit.
     """
     ranks, places = order.study.benchmark.ranks_per_trial, Places(PROJECT, Path.cwd(), sys.executable)
-    evaluation = order.study.arguments["evaluation"]
+    evaluation, at_once = order.study.arguments["evaluation"], order.at_once
     cluster = ["--cluster", str(file.resolve()), str(folder)]
     if evaluation == "sequential":
         return [Submission(scripts.trials(profile, name, ["slurm", "serial-job", *cluster], places, ranks, False))]
     task = scripts.trials(profile, name, ["slurm", "task", str(folder)], places, ranks, True)
-    size = at_once if evaluation == "batch" else len(trials)
+    size = at_once if at_once and evaluation == "batch" else len(trials)
     batches = [trials[first : first + size] for first in range(0, len(trials), size)]
     limit = f"%{at_once}" if at_once and evaluation == "asynchronous" else ""
     after = ("--dependency=afterany:{previous}",)
@@ -153,7 +164,7 @@ def require_one_node(profile: Profile, ranks: int) -> None:
     Raises:
         BenchmarkError: such a trial.
     """
-    fits = capacity.of(profile, ranks)
+    fits = capacity.of(profile.model_copy(update={"cpus_for_ray": 0}), ranks)
     if not fits.trials_node:
         raise BenchmarkError(
             f"a trial without Ray runs on one node, and none fits on one\n{capacity.describe(fits)}\n"

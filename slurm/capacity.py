@@ -98,13 +98,14 @@ def describe(capacity: Capacity) -> str:
         f"Csys + Tnode*W*Cw <= Cnode   {c.cpus_system} + {fits}*{c.ranks}*{c.cpus_rank} = {used} <= {c.cpus_node} CPUs",
         "       Tnode*W*Gw <= Gnode   "
         f"{fits}*{c.ranks}*{c.gpus_rank} = {fits * c.ranks * c.gpus_rank} <= {c.gpus_node} GPUs",
-        f"trials at once: {_at_once(c)}",
+        f"trials at once: {at_once(c)}",
         f"{c.binding} bind: {_advice(c)}",
     ]
     return "\n".join(lines)
 
 
-def _at_once(c: Capacity) -> str:
+def at_once(c: Capacity) -> str:
+    """Trials at once, in words; and if none, why."""
     nodes = "1 node" if c.nodes == 1 else f"{c.nodes} nodes"
     if c.trials == 0:
         return f"none: a trial has {_ranks(c.ranks)}, and {nodes} hold {c.ranks_node * c.nodes}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,7 +12,9 @@ from typing import TYPE_CHECKING, Any
 from benchmarks.spec import BenchmarkError
 
 if TYPE_CHECKING:
+    from slurm.alone import Evaluation
     from slurm.head import Order
+    from slurm.profile import Profile
 
 VERBS_TO_SUBMIT = ("suite", "confirm")
 """What a head job runs beside a method's study."""
@@ -29,8 +32,15 @@ def add_verbs(verbs: Any) -> None:
     _add_cluster(fits)
     fits.add_argument("--benchmark", default="nano", help="name or YAML path (default: nano)")
     fits.set_defaults(command=capacity, parser=fits)
+    asking = verbs.add_parser("doctor", help="what a compute node has and lacks, told by a job")
+    _add_cluster(asking)
+    asking.set_defaults(command=doctor, parser=asking)
+    answering = verbs.add_parser("doctor-job", help="what that job runs")
+    answering.add_argument("--mark", required=True, help="file beside which to write what this node has")
+    answering.set_defaults(command=doctor_job, parser=answering)
     collecting = verbs.add_parser("collect", help="add what jobs found and could not add themselves to the store")
     _add_cluster(collecting)
+    collecting.add_argument("--incomplete", action="store_true", help="also arrays in which trials have no result")
     collecting.set_defaults(command=collect, parser=collecting)
     head_ = verbs.add_parser("head", help="what the head job runs")
     head_.add_argument("--cluster", default="", help="YAML file of the cluster profile")
@@ -60,7 +70,7 @@ def _add_alone(verbs: Any) -> None:
     resuming = verbs.add_parser("resume", help="train the trials of an array or a serial job that have no result")
     _add_cluster(resuming)
     resuming.add_argument("study", help="the study's folder, among the logs")
-    resuming.set_defaults(command=resume, parser=resuming, at_once=0)
+    resuming.set_defaults(command=resume, parser=resuming)
     for name, command, text in (
         ("task", task, "what a task of an array runs"),
         ("serial-job", serial_job, "what a serial job runs"),
@@ -87,7 +97,7 @@ def submit(parsed: argparse.Namespace) -> int:
     from slurm import capacity, profile, submit
 
     command = [*([] if parsed.what in VERBS_TO_SUBMIT else ["run"]), parsed.what, *parsed.options]
-    ranks_per_trial = _check(command)
+    ranks_per_trial = _check(command, parsed.parser)
     file = Path(parsed.cluster)
     cluster = profile.load(file)
     fits = capacity.of(cluster, ranks_per_trial)
@@ -111,45 +121,57 @@ def submit_alone(parsed: argparse.Namespace) -> int:
     from hpo import cli, commands
     from slurm import alone, profile
 
-    if getattr(parsed, "at_once", 0) < 0 or getattr(parsed, "batch", 0) < 0:
-        raise BenchmarkError("at-once and batch are numbers of tasks, and must be >= 0")
     file = Path(parsed.cluster)
     cluster = profile.load(file)
-    study = commands.study_of(cli.parse(["run", parsed.what, *parsed.options]))
+    study = commands.study_of(cli.parse(["run", parsed.what, *parsed.options], parsed.parser))
     alone.require_one_node(cluster, study.benchmark.ranks_per_trial)
-    evaluation: alone.Evaluation = "sequential"
-    if parsed.is_array:
-        evaluation = "batch" if parsed.batch else "asynchronous"
-    words = ["array" if parsed.is_array else "serial", "--cluster", str(file), parsed.what, *parsed.options]
-    order = alone.order(study, evaluation, cluster.cpus_per_rank, shlex.join(["python", "-m", "hpo", "slurm", *words]))
-    name, at_once = f"hpo-{study.method}", parsed.batch or parsed.at_once if parsed.is_array else 0
-    folder = Path(cluster.logs) / f"{name}-STUDY" if parsed.dry_run else alone.new_folder(cluster, name)
-    wanted = alone.submissions(cluster, file, name, folder, order, range(order.trials), at_once)
+    evaluation, at_once, own = _evaluation(parsed)
+    words = ["python", "-m", "hpo", "slurm", "array" if parsed.is_array else "serial", parsed.what]
+    command = shlex.join([*words, "--cluster", str(file), *own, *parsed.options])
+    order, name = alone.order(study, evaluation, cluster, at_once, command), f"hpo-{study.method}"
     if parsed.dry_run:
-        for submission in wanted:
+        folder = Path(cluster.logs) / f"{name}-STUDY"
+        for submission in alone.submissions(cluster, file, name, folder, order, range(order.trials)):
             print(shlex.join(["sbatch", *submission.options]), submission.script, sep="\n")
         return 0
     if not os.environ.get("MLFLOW_TRACKING_URI"):  # a warm start reads what earlier studies found
         os.environ["MLFLOW_TRACKING_URI"] = cluster.tracking_uri
-    alone.write(folder, order)
-    return _say_submitted(folder, alone.submit(folder, name, wanted))
+    with alone.new_folder(cluster, name, order) as folder:
+        wanted = alone.submissions(cluster, file, name, folder, order, range(order.trials))
+        return _say_submitted(folder, alone.submit(folder, name, wanted))
+
+
+def _evaluation(parsed: argparse.Namespace) -> tuple[Evaluation, int, list[str]]:
+    """How trials share the time, how many at once, and the options that say so."""
+    if not parsed.is_array:
+        return "sequential", 0, []
+    if parsed.at_once < 0 or parsed.batch < 0 or (parsed.at_once and parsed.batch):
+        raise BenchmarkError(
+            f"at-once is {parsed.at_once} and batch is {parsed.batch}, "
+            "but one of them may be given, as a number of tasks"
+        )
+    if parsed.batch:
+        return "batch", parsed.batch, ["--batch", str(parsed.batch)]
+    return "asynchronous", parsed.at_once, ["--at-once", str(parsed.at_once)] if parsed.at_once else []
 
 
 def resume(parsed: argparse.Namespace) -> int:
     """The trials of a study that have no result yet."""
-    from slurm import alone, profile, scheduler, tasks
+    from slurm import alone, gather, profile, scheduler, tasks
 
     file, folder = Path(parsed.cluster), Path(parsed.study).resolve()
     cluster, order, done = profile.load(file), tasks.Order.read(folder), tasks.finished(folder)
+    os.environ["MLFLOW_TRACKING_URI"] = cluster.tracking_uri
     missing = [trial for trial in range(order.trials) if trial not in done]
     if not missing:
         raise BenchmarkError(f"{folder}: all {order.trials} trials have a result; to store them: slurm collect")
+    if gather.is_gathered(folder):
+        raise BenchmarkError(f"{folder}: is in the store already, without {len(missing)} trials")
     if running := scheduler.unfinished(tasks.jobs_of(folder)):
         raise BenchmarkError(f"{folder}: jobs {', '.join(running)} still work on it; see squeue")
     name = f"hpo-{order.study.method}"
-    return _say_submitted(
-        folder, alone.submit(folder, name, alone.submissions(cluster, file, name, folder, order, missing, 0))
-    )
+    wanted = alone.submissions(cluster, file, name, folder, order, missing)
+    return _say_submitted(folder, alone.submit(folder, name, wanted))
 
 
 def _say_submitted(folder: Path, jobs: Sequence[str]) -> int:
@@ -182,13 +204,20 @@ def gather_job(parsed: argparse.Namespace) -> int:
 
     file = Path(parsed.cluster)
     with Stamps(f"job {job_id()} (gathers {Path(parsed.study).name})") as stamps:
-        gather.run(Path(parsed.study), profile.load(file), file)
-        stamps.status = 0
-    return 0
+        try:
+            gather.run(Path(parsed.study), profile.load(file), file)
+            stamps.status = 0
+        except BenchmarkError as error:
+            print(f"error: {error}", flush=True)
+        return int(stamps.status)
 
 
-def _check(command: Sequence[str]) -> int:
+def _check(command: Sequence[str], parser: argparse.ArgumentParser | None = None) -> int:
     """Check the driver's command as it will be checked in the job; returns the ranks of its trials.
+
+    Args:
+        command: arguments of `python -m hpo`.
+        parser: of the verb that was given them, whose options are named too where one is unknown.
 
     Raises:
         BenchmarkError: an unknown method or option, or a value that does not hold.
@@ -196,7 +225,7 @@ def _check(command: Sequence[str]) -> int:
     from benchmarks import spec
     from hpo import cli, commands, suite
 
-    parsed = cli.parse(command)
+    parsed = cli.parse(command, parser)
     if command[0] == "run":
         return commands.study_of(parsed).benchmark.ranks_per_trial
     if command[0] == "suite":
@@ -217,35 +246,88 @@ def capacity(parsed: argparse.Namespace) -> int:
     return 0 if fits.trials else 1
 
 
+def doctor(parsed: argparse.Namespace) -> int:
+    """Login node and compute node side by side."""
+    from rich.table import Table
+
+    from hpo import commands
+    from slurm import doctor, profile
+
+    rows = doctor.run(profile.load(Path(parsed.cluster)))
+    table = Table("", "", "here", "on the compute node", box=None, header_style="bold")
+    for row in rows:
+        table.add_row(row.verdict, row.name, row.here, row.there if row.there != row.here else "the same")
+    commands.open_console().print(table)
+    lacks = [row.name for row in rows if row.verdict == "LACKS"]
+    print(f"a study would not run there as here: {', '.join(lacks)}" if lacks else "a study would run there as here")
+    return 1 if lacks else 0
+
+
+def doctor_job(parsed: argparse.Namespace) -> int:
+    """The job that tells."""
+    from slurm import doctor
+
+    doctor.answer(Path(parsed.mark))
+    return 0
+
+
 def collect(parsed: argparse.Namespace) -> int:
     """What jobs could not add to the store themselves: they were killed, or the store could not be reached."""
-    from slurm import gather, profile, scheduler, stores, tasks
+    from slurm import profile, stores, tasks
 
     file = Path(parsed.cluster)
     cluster = profile.load(file)
-    for own in [] if cluster.is_served else sorted(Path(cluster.logs).glob(f"*/{stores.FILE}")):
-        print(f"{own.parent.name}: {stores.collect(own, Path(cluster.store))} runs added")
     os.environ["MLFLOW_TRACKING_URI"] = cluster.tracking_uri
-    for study in sorted(path.parent for path in Path(cluster.logs).glob(f"*/{tasks.STUDY}")):
-        if running := scheduler.unfinished(tasks.jobs_of(study)):
-            print(f"{study.name}: waits for jobs {', '.join(running)}")
-        elif gather.is_gathered(study):
-            print(f"{study.name}: is there")
-        else:
-            gather.run(study, cluster, file)
+    folders = sorted(
+        {path.parent for name in (stores.FILE, tasks.STUDY) for path in Path(cluster.logs).glob(f"*/{name}")}
+    )
+    status = 0
+    for folder in folders:
+        try:
+            print(f"{folder.name}: {_collect(folder, cluster, file, parsed.incomplete)}")
+        except BenchmarkError as error:  # one that cannot be added keeps no other from it
+            print(f"{folder.name}: error: {error}", file=sys.stderr)
+            status = 1
     print(f"the store is {cluster.store}")
-    return 0
+    return status
+
+
+def _collect(folder: Path, cluster: Profile, file: Path, incomplete: bool) -> str:
+    """Add what lies in a job's or a study's folder; returns what was done, in words."""
+    from slurm import gather, scheduler, stores, tasks
+
+    is_study = (folder / tasks.STUDY).exists()
+    if running := scheduler.unfinished(tasks.jobs_of(folder) if is_study else [folder.name.rsplit("-", 1)[-1]]):
+        return f"left to job {', '.join(running)}, which has not ended"
+    if not is_study:
+        if cluster.is_served:
+            return f"{folder / stores.FILE} is of another store than the profile's, and was left alone"
+        return f"{stores.collect(folder / stores.FILE, Path(cluster.store))} runs added"
+    if gather.is_gathered(folder):
+        return "is there"
+    gather.run(folder, cluster, file, incomplete)
+    return "added"
 
 
 def head(parsed: argparse.Namespace) -> int:
     """The head job."""
-    from slurm import head, profile, submit
+    from slurm import head, profile
 
     if parsed.from_environment:
         return head.run(_order_from_environment(os.environ))
     words = parsed.words[parsed.words[:1] == ["--"] :]
-    cluster = profile.load(Path(parsed.cluster))
-    return head.run(head.Order(cluster, submit.job_name(words), tuple(words), Path.cwd()))
+    return head.run(_order(profile.load(Path(parsed.cluster)), parsed.cluster, words))
+
+
+def _order(cluster: Profile, file: str, command: Sequence[str]) -> Order:
+    """What a head job is to do."""
+    import shlex
+
+    from slurm import head, submit
+
+    what, *options = command[command[0] == "run" :]
+    again = shlex.join(["python", "-m", "hpo", "slurm", "submit", what, "--cluster", file, *options])
+    return head.Order(cluster, submit.job_name(command), tuple(command), Path.cwd(), _check(command), again)
 
 
 def _order_from_environment(given: Mapping[str, str]) -> Order:
@@ -253,7 +335,7 @@ def _order_from_environment(given: Mapping[str, str]) -> Order:
     import yaml
 
     from benchmarks import spec
-    from slurm import environment, head, processes, profile, submit
+    from slurm import environment, processes, profile
 
     cluster = profile.load(Path(environment.value("CLUSTER", given)))
     cluster = cluster.model_copy(update={"workers": environment.workers(given, cluster.workers)})
@@ -263,9 +345,7 @@ def _order_from_environment(given: Mapping[str, str]) -> Order:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(yaml.safe_dump(content))
         file = str(path)
-    words = environment.command(given, file)
-    _check(words)
-    return head.Order(cluster, submit.job_name(words), tuple(words), Path.cwd())
+    return _order(cluster, environment.value("CLUSTER", given), environment.command(given, file))
 
 
 def worker(parsed: argparse.Namespace) -> int:

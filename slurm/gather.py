@@ -1,7 +1,8 @@
 """Brings a study's folder into MLflow, in the layout of a study that Ray ran: by the same tracker, results and ledger.
 
-Reserved is what the jobs held, from each one's start to its end. What a job did before it could say so (Python, its
-imports) is in a trial's start-up; what it did between trials is idle, and an attempt that was trained again is failed.
+Reserved is what the jobs held, from the start of each one's script to its last trial's end. What a job did outside of
+its trials is idle, the start of its own Python included; an attempt that was trained again is failed. A study comes
+into MLflow once, when no trial is missing, or when it is told to do with those it has.
 """
 
 from __future__ import annotations
@@ -10,8 +11,11 @@ import json
 import os
 import shlex
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+
+from mlflow.exceptions import MlflowException
 
 from benchmarks.spec import BenchmarkError
 from hpo import commands, tracking
@@ -41,7 +45,7 @@ class Gathered:
         results: its trials.
         shares: its ledger.
         accelerator: what its device-hours are hours of.
-        missing: trials that have no outcome yet.
+        missing: trials that have no result.
         best: the content of `best_config.json`; None without a sound trial.
     """
 
@@ -54,44 +58,47 @@ class Gathered:
     best: dict[str, object] | None
 
 
-def gather(folder: Path) -> Gathered:
-    """Store a study: FINISHED and once, or KILLED where trials are missing, which may be gathered again.
+def gather(folder: Path, incomplete: bool = False) -> Gathered:
+    """Store a study.
 
     Args:
         folder: the study's, none of its jobs running.
+        incomplete: also if trials are missing; the study is then KILLED, as one that was ended early.
 
     Raises:
-        BenchmarkError: nothing has run, it is in MLflow already, or the store cannot be used; the folder keeps all.
+        BenchmarkError: trials are missing, it is in MLflow already, or the store cannot be used; the folder keeps all.
     """
     order, events = Order.read(folder), tasks.events(folder)
-    if not events:
-        raise BenchmarkError(f"{folder}: none of its jobs has begun")
+    missing = order.trials - len(tasks.finished(folder))
+    if not events or (missing and not incomplete):
+        raise BenchmarkError(f"{folder}: {missing} of {order.trials} trials have no result")
     if is_gathered(folder):
         raise BenchmarkError(f"{folder}: is in the store already")
-    accelerator = next(event.content["accelerator"] for event in events if event.kind == "reserved")
+    kinds = {event.content["accelerator"] for event in events if event.kind == "reserved"}
+    accelerator = " + ".join(sorted(kinds))  # hours on different ones compare with no other study
     origin = {**tracking.versions(), TAG: folder.name}
     tracker = Tracker(order.study, accelerator, order.command, origin)
     try:
         replay = _Replay(order, tracker, events)
-        missing = order.trials - len(tasks.finished(folder))
         status = "KILLED" if missing else "FINISHED"
         tracker.finish(replay.results, replay.shares, replay.units, replay.wall_seconds, accelerator != CPU, status)
     except BaseException:
-        tracker.abandon()
+        with suppress(MlflowException, OSError):  # a store that has gone cannot be told
+            tracker.abandon()
         raise
-    if not missing:
-        (folder / tasks.GATHERED).write_text(json.dumps({"run_id": tracker.run_id}) + "\n")
+    (folder / tasks.GATHERED).write_text(json.dumps({"run_id": tracker.run_id}) + "\n")
     incumbent = replay.results.incumbent()
     best = tracker.best_config(incumbent) if incumbent else None
     return Gathered(tracker.run_id, order, replay.results, replay.shares, accelerator, missing, best)
 
 
 def is_gathered(folder: Path) -> bool:
-    """Whether a study is in MLflow with all its trials, by its own word or by the store's."""
+    """Whether a study is in MLflow, by its own word or by the store's."""
     if (folder / tasks.GATHERED).exists():
         return True
     experiment = Order.read(folder).study.benchmark.name
-    return bool(stored_runs(experiment, f"tags.`{TAG}` = '{folder.name}' and attributes.status = 'FINISHED'"))
+    found = stored_runs(experiment, f"tags.`{TAG}` = '{folder.name}'")
+    return any(run.info.status in ("FINISHED", "KILLED") for run in found)
 
 
 class _Replay:
@@ -127,7 +134,9 @@ class _Replay:
     def _on_began(self, event: Event, now: float) -> None:
         name = str(event.trial)
         if name not in self.results:
-            self._tracker.start_trial(self.results.add(name, event.content["config"], now))
+            row = self.results.add(name, event.content["config"], now)
+            row.number = event.trial  # whichever began first
+            self._tracker.start_trial(row)
         self._ledger.start(name, now)
 
     def _on_unit(self, event: Event, now: float) -> None:
@@ -160,31 +169,47 @@ class _Replay:
 # ---- as a job
 
 
-def run(folder: Path, profile: Profile, file: Path) -> None:
-    """Gather a study into the cluster's store, write its table beside the logs, and say what it found.
+def run(folder: Path, profile: Profile, file: Path, incomplete: bool = False) -> None:
+    """Gather a study into the cluster's store, write its table beside its folder, and say what it found.
 
     Args:
         folder: the study's.
         profile: the cluster.
         file: the profile's file.
+        incomplete: see `gather`.
 
     Raises:
-        BenchmarkError: see `gather`; the message says how to try again.
+        BenchmarkError: see `gather`; the message says how to go on.
     """
+    order = Order.read(folder)
+    if order.trials > len(tasks.finished(folder)) and not incomplete:
+        raise BenchmarkError(_how_to_go_on(folder, order, file))
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")  # the results are safe: no need to wait minutes
+    (folder / stores.FILE).unlink(missing_ok=True)  # of an attempt that did not reach its end
+    before = os.environ.get("MLFLOW_TRACKING_URI")
     try:
         with stores.served(profile, folder) as tracking_uri:
             os.environ["MLFLOW_TRACKING_URI"] = tracking_uri
-            found = gather(folder)
+            found = gather(folder, incomplete)
     except BenchmarkError as error:
-        again = ["python", "-m", "hpo", "slurm", "collect", "--cluster", str(file)]
-        raise BenchmarkError(
-            f"{error}\nnothing is lost, all results are in {folder}; to try again: {shlex.join(again)}"
-        ) from None
+        again = shlex.join(["python", "-m", "hpo", "slurm", "collect", "--cluster", str(file)])
+        raise BenchmarkError(f"{error}\nnothing is lost, all results are in {folder}; to try again: {again}") from None
+    finally:
+        os.environ.pop("MLFLOW_TRACKING_URI", None)
+        if before is not None:
+            os.environ["MLFLOW_TRACKING_URI"] = before
     table = folder.with_suffix(".csv")
-    table.write_text(trials_csv(found.order.study.benchmark, found.results.rows))
-    print_report(commands.open_console(), found.order.study, found.results, found.shares, found.accelerator, found.best)
+    table.write_text(trials_csv(order.study.benchmark, found.results.rows))
+    print_report(commands.open_console(), order.study, found.results, found.shares, found.accelerator, found.best)
     say(f"{len(found.results.rows)} trials in {table}")
-    if found.missing:
-        again = ["python", "-m", "hpo", "slurm", "resume", "--cluster", str(file), str(folder)]
-        say(f"{found.missing} of {found.order.trials} trials have no result; to train them: {shlex.join(again)}")
+
+
+def _how_to_go_on(folder: Path, order: Order, file: Path) -> str:
+    missing = order.trials - len(tasks.finished(folder))
+    hpo = ["python", "-m", "hpo", "slurm"]
+    resume = shlex.join([*hpo, "resume", "--cluster", str(file), str(folder)])
+    collect = shlex.join([*hpo, "collect", "--cluster", str(file), "--incomplete"])
+    return (
+        f"{folder}: {missing} of {order.trials} trials have no result\n"
+        f"to train them: {resume}\nto store the study without them: {collect}"
+    )

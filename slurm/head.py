@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import re
-import shlex
 import signal
 import sys
 import time
@@ -18,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.spec import BenchmarkError
-from slurm import connection, results, scheduler, scripts, stores
+from slurm import capacity, connection, results, scheduler, scripts, stores
 from slurm.connection import Connection
 from slurm.processes import POLL_SECONDS, Child, Ended, Signals, Stamps, job_id, say, wait_for_start
 from slurm.profile import Profile
@@ -26,7 +25,6 @@ from slurm.scripts import Places
 from slurm.worker import ray_start, temporary_folder
 
 PROJECT = Path(__file__).parent.parent
-REPORT_SECONDS = 60.0
 _ADDRESS = re.compile(r"--address='([^']+)'")
 
 
@@ -39,12 +37,16 @@ class Order:
         name: of the job.
         command: arguments of `python -m hpo`.
         work: the folder that relative paths in the command are relative to.
+        ranks_per_trial: ranks of a trial.
+        again: the command that submits it, for the record.
     """
 
     profile: Profile
     name: str
     command: tuple[str, ...]
     work: Path
+    ranks_per_trial: int
+    again: str
 
 
 def run(order: Order) -> int:
@@ -64,9 +66,7 @@ def _run(order: Order, signals: Signals) -> int:
         folder = stack.enter_context(_job_folder(order))
         tracking = stack.enter_context(stores.served(order.profile, folder))
         joined = stack.enter_context(_ray_head(folder))
-        file = folder / connection.FILE
-        connection.write(joined, file)
-        workers = stack.enter_context(_Workers(order, folder))
+        workers = stack.enter_context(_Workers(order, folder, joined))
         _wait_for(workers, joined, signals)
         return _drive(order, joined, tracking, workers, signals)
 
@@ -109,15 +109,18 @@ def _address(log: Path) -> str | None:
 class _Workers:
     """The worker jobs of this head job; cancelled with it. One that ends early is replaced, once for each."""
 
-    def __init__(self, order: Order, folder: Path) -> None:
+    def __init__(self, order: Order, folder: Path, joined: Connection) -> None:
         self.profile = profile = order.profile
-        command = ["slurm", "worker", "--connection", str(folder / connection.FILE)]
+        self._ranks_per_trial = order.ranks_per_trial
+        self._joined, self._file = joined, folder / connection.FILE
+        connection.write(joined, self._file)
+        command = ["slurm", "worker", "--connection", str(self._file)]
         command += ["--cpus", str(profile.node.cpus - profile.cpus_for_ray), "--gpus", str(profile.node.gpus)]
         self._script = folder / "worker.sbatch"
         places = Places(PROJECT, order.work, sys.executable)
         self._script.write_text(scripts.worker(profile, f"{order.name}-worker", command, places))
         self.live: list[str] = []
-        self._replacements = profile.workers
+        self._replacements, self._lost, self._refused = profile.workers, 0, ""
 
     def __enter__(self) -> _Workers:
         try:
@@ -136,17 +139,45 @@ class _Workers:
 
     def look(self) -> dict[str, scheduler.Job]:
         """The state of those that have not ended; those that have are replaced as long as replacements last."""
-        found = scheduler.jobs(self.live)
+        try:
+            if not self._file.exists():
+                connection.write(self._joined, self._file)
+                say(f"connection file {self._file} was deleted; written again, for workers that are still to come")
+            found = scheduler.jobs(self.live)
+        except (BenchmarkError, OSError):  # slurmctld restarts, the disk is full; the study does not depend on either
+            return {number: scheduler.Job("UNKNOWN") for number in self.live}
         for number, job in found.items():
             if job.state not in scheduler.ENDED:
                 continue
             self.live.remove(number)
             say(f"worker job {number} has ended early ({job.state}); what its trials lost is trained again")
-            if self._replacements:
-                self._replacements -= 1
-                self._submit()
-                say(f"worker job {self.live[-1]} replaces it")
+            self._lost += 1
+        self._replace()
         return {number: job for number, job in found.items() if number in self.live}
+
+    def _replace(self) -> None:
+        """Submit workers for those that were lost; what SLURM refuses now it may take at the next look."""
+        while self._lost and self._replacements:
+            try:
+                self._submit()
+            except BenchmarkError as error:
+                if str(error) != self._refused:
+                    say(f"no worker replaces it yet: {error}")
+                self._refused = str(error)
+                return
+            self._lost, self._replacements = self._lost - 1, self._replacements - 1
+            say(f"worker job {self.live[-1]} replaces it")
+
+    def explain(self, jobs: dict[str, scheduler.Job]) -> str:
+        """Why fewer trials run than the profile has room for; empty if all workers do."""
+        waiting = {number: job for number, job in jobs.items() if job.state != "RUNNING"}
+        running = len(jobs) - len(waiting)
+        if running >= self.profile.workers:
+            return ""
+        now = self.profile.model_copy(update={"workers": running})
+        why = f"; {_describe(waiting)}" if waiting else ""
+        fits = capacity.at_once(capacity.of(now, self._ranks_per_trial))
+        return f"{running} of {self.profile.workers} worker jobs run{why}; trials at once: {fits}"
 
 
 def _wait_for(workers: _Workers, joined: Connection, signals: Signals) -> None:
@@ -202,10 +233,13 @@ def _drive(order: Order, joined: Connection, tracking: str, workers: _Workers, s
     environment = {**joined.environment, "MLFLOW_TRACKING_URI": tracking}
     command = [sys.executable, "-m", "hpo", *order.command]
     with Child(command, environment, shielded=True) as driver:
-        is_told = False
+        is_told, said = False, ""
         while driver.status is None:
             time.sleep(POLL_SECONDS)
-            workers.look()
+            text = workers.explain(workers.look())
+            if text and text != said and driver.status is None:
+                say(text)
+            said = text
             if (signals.received or not workers.live) and not is_told:
                 is_told = True
                 say("tells the study to end in good order: " + (signals.reason or "no worker job is left"))
@@ -222,5 +256,5 @@ def _conclude(order: Order, status: int, signals: Signals) -> int:
             say("queued again: studies that are finished are kept")
             scheduler.requeue(job_id())
         else:
-            say(f"what it found is stored; to go on: python -m hpo slurm submit {shlex.join(order.command)}")
+            say(f"what it found is stored; to run it again, with more `time` in the profile: {order.again}")
     return status

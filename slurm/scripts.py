@@ -85,7 +85,7 @@ def memory_share(profile: Profile, ranks: int) -> str:
     if not memory:
         return ""
     megabytes = int(memory.rstrip("KMGT")) * _MEGABYTES[memory[-1] if memory[-1].isalpha() else "M"]
-    return f"{int(megabytes / max(1, capacity.of(profile, ranks).trials_node))}M"
+    return f"{int(megabytes / max(1, capacity.of(profile.model_copy(update={'cpus_for_ray': 0}), ranks).trials_node))}M"
 
 
 def _devices(profile: Profile, cpus: int, gpus: int, memory: str) -> list[str]:
@@ -143,10 +143,11 @@ def _shebang(profile: Profile) -> str:
 
 
 def _activation(profile: Profile) -> list[str]:
+    """Shell lines that find the job's Python; without it no other must be taken."""
     environment = profile.environment
-    lines = [f"module load {shlex.quote(module)}" for module in environment.modules]
+    lines = [f"module load {shlex.quote(module)} || exit 1" for module in environment.modules]
     if environment.conda:
-        lines += ['eval "$(conda shell.bash hook)"', f"conda activate {shlex.quote(environment.conda)}"]
+        lines += ['eval "$(conda shell.bash hook)"', f"conda activate {shlex.quote(environment.conda)} || exit 1"]
     if environment.venv:
-        lines.append(f". {shlex.quote(str(Path(environment.venv).expanduser() / 'bin/activate'))}")
+        lines.append(f". {shlex.quote(str(Path(environment.venv).expanduser() / 'bin/activate'))} || exit 1")
     return [*lines, *environment.lines]

@@ -15,14 +15,14 @@ No job needs a server, so none can be lost with one. `slurm.gather` brings all o
 from __future__ import annotations
 
 import json
-import os
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from benchmarks.spec import Benchmark, BenchmarkError, Config
+from benchmarks.spec import Benchmark, BenchmarkError, Config, first_line
+from hpo import alone
 from hpo.study import Study
 
 STUDY, JOBS, GATHERED, JOURNAL = "study.json", "jobs.json", "gathered.json", "optuna.journal"
@@ -40,6 +40,8 @@ class Order:
         proposals: a configuration a trial; empty where Optuna proposes when a trial begins.
         initial_points: random trials that end before Optuna's model proposes.
         threads: CPU threads of each rank.
+        needs_gpus: whether jobs ask for GPUs, and must not train without.
+        at_once: tasks at once, or of a batch; 0 for no limit.
         command: the command that submitted it.
     """
 
@@ -47,6 +49,8 @@ class Order:
     proposals: tuple[Config, ...]
     initial_points: int
     threads: int
+    needs_gpus: bool
+    at_once: int
     command: str
 
     @property
@@ -64,15 +68,19 @@ class Order:
         """The order of a folder.
 
         Raises:
-            BenchmarkError: there is none.
+            BenchmarkError: there is none that this version of the suite has written.
         """
         path = folder / STUDY
         try:
             content = json.loads(path.read_text())
+            study = {**content["study"], "benchmark": Benchmark.model_validate(content["study"]["benchmark"])}
+            return cls(**{**content, "study": Study(**study), "proposals": tuple(content["proposals"])})
         except OSError as error:
             raise BenchmarkError(f"{path}: cannot be read ({error.strerror}); give the folder of a study") from None
-        study = {**content["study"], "benchmark": Benchmark.model_validate(content["study"]["benchmark"])}
-        return cls(**{**content, "study": Study(**study), "proposals": tuple(content["proposals"])})
+        except (ValueError, KeyError, TypeError) as error:
+            raise BenchmarkError(
+                f"{path}: is no study of this version ({type(error).__name__}: {first_line(error)})"
+            ) from None
 
 
 @dataclass
@@ -91,11 +99,8 @@ class Record:
         return cls(folder / f"job-{job}.jsonl")
 
     def add(self, event: str, **content: Any) -> None:
-        """Add an event that has just happened."""
-        with self.path.open("a") as file:
-            file.write(json.dumps({"event": event, "at": time.time(), **content}) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
+        """Add an event that has just happened, or did `at` another time."""
+        alone.add_line(self.path, {"event": event, "at": time.time(), **content})
 
 
 @dataclass(frozen=True)
@@ -144,8 +149,8 @@ def _of_job(path: Path) -> Iterator[Event]:
 
 
 def _lines(path: Path) -> Iterator[dict[str, Any]]:
-    """The lines of a record; a last one that was cut off by the end of its job is none."""
-    for line in path.read_text().splitlines():
+    """The lines of a record; one that was cut off, by the end of its job or a full disk, is none."""
+    for line in path.read_text(errors="replace").splitlines():
         try:
             content: dict[str, Any] = json.loads(line)
         except json.JSONDecodeError:

@@ -12,11 +12,13 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+import psutil
+
 from benchmarks.spec import BenchmarkError, Config
 from hpo import alone, journal
 from hpo.devices import detect
 from hpo.study import is_diverged, objective, training_of
-from slurm import gather, scheduler, tasks
+from slurm import scheduler, tasks
 from slurm.processes import Child, Signals, Stamps, job_id, node_name, say
 from slurm.profile import Profile
 from slurm.tasks import Order, Record
@@ -25,6 +27,7 @@ ATTEMPTS = 2
 """As under Ray: a trial that fails is tried once more."""
 POLL_SECONDS = 0.1
 _RAISED = re.compile(r"(?m)^(?:\[rank\d+\]: ?)?((?:\w+\.)*\w*(?:Error|Exception)\b.*)$")
+_BY_TORCHRUN = "ChildFailedError"  # which says that a rank has raised, not what
 
 
 def task(folder: Path, trial: int) -> int:
@@ -43,6 +46,8 @@ def serial(folder: Path, profile: Profile, file: Path) -> int:
     Near its time limit it is queued again, if a trial has ended in it: one that takes longer than the limit never
     would. At its end it gathers the study.
     """
+    from slurm import gather  # imports MLflow
+
     with Stamps(f"job {job_id()} ({folder.name})") as stamps, Signals() as signals:
         try:
             outcomes = train(folder, [], signals)
@@ -86,10 +91,14 @@ class _Job:
     def run(self, trials: Sequence[int]) -> list[str]:
         """See `train`."""
         devices, ranks = detect(), self._benchmark.ranks_per_trial
-        if devices.gpu_name and devices.count < ranks:
-            raise BenchmarkError(f"a trial has {ranks} ranks, but this job has {devices.count} GPUs")
+        if self._order.needs_gpus and (devices.gpu_name is None or devices.count < ranks):
+            found = devices.count if devices.gpu_name else 0
+            raise BenchmarkError(
+                f"a trial takes {ranks} GPUs, but this job on {node_name()} finds {found}; see nvidia-smi"
+            )
         done = tasks.finished(self._folder)
-        self._record.add("reserved", devices=ranks, accelerator=devices.accelerator, node=node_name())
+        began = min(time.time(), psutil.Process().create_time())  # the job's script has become this process
+        self._record.add("reserved", at=began, devices=ranks, accelerator=devices.accelerator, node=node_name())
         try:
             return [self._train(trial) for trial in trials or range(self._order.trials) if trial not in done]
         finally:
@@ -128,6 +137,7 @@ class _Job:
         """Train it once; returns its outcome, and why where it needs saying."""
         training, ranks = training_of(self._order.study, config), self._benchmark.ranks_per_trial
         log = self._folder / f"trial-{trial}.log"
+        said_before = log.stat().st_size if log.exists() else 0
         self._record.add("began", trial=trial, config=config, number=number)
         with tempfile.TemporaryDirectory(prefix="hpo-trial-") as temporary:
             order = Path(temporary) / "order.json"
@@ -140,7 +150,7 @@ class _Job:
         if self._signals.received and status != 0:
             return "interrupted", self._signals.reason
         if status:
-            return "failed", _why(status, log.read_text(errors="replace"))
+            return "failed", _why(status, log.read_bytes()[said_before:].decode(errors="replace"))
         last = tasks.last_unit(self._folder, trial)
         return ("diverged" if last and is_diverged(self._benchmark, last) else "completed"), ""
 
@@ -149,5 +159,5 @@ def _why(status: int, log: str) -> str:
     """Why a trial's process ended so: what it raised, or the signal that ended it."""
     if status < 0:
         return f"its process was ended by {signal.Signals(-status).name}"
-    raised = _RAISED.findall(log)
+    raised = [text for text in _RAISED.findall(log) if _BY_TORCHRUN not in text]
     return str(raised[-1]).strip() if raised else f"its process ended with status {status}"

@@ -83,7 +83,7 @@ def start(folder: Path, cpus: int = 4, memory_mb: int = 16000) -> Path:
     for node in NODES:
         start_node(folder, node)
     deadline = time.monotonic() + READY_SECONDS
-    while _query(folder, "sinfo", "--noheader", "--format=%T %D").split() != ["idle", str(len(NODES))]:
+    while not idle(folder):
         if time.monotonic() > deadline:
             stop(folder)
             raise RuntimeError(f"the nodes did not come up within {READY_SECONDS} s; see {folder / 'log'}")
@@ -91,14 +91,30 @@ def start(folder: Path, cpus: int = 4, memory_mb: int = 16000) -> Path:
     return configuration
 
 
+def idle(folder: Path) -> bool:
+    """Whether all nodes are up, and no job runs on them."""
+    return _query(folder, "sinfo", "--noheader", "--format=%T %D").split() == ["idle", str(len(NODES))]
+
+
 def start_node(folder: Path, node: str) -> None:
-    """Start a node's slurmd."""
+    """Start a node's slurmd; one that runs already stays."""
+    with suppress(FileNotFoundError, ValueError, psutil.NoSuchProcess):
+        if psutil.Process(int((folder / f"slurmd-{node}.pid").read_text())).name() == "slurmd":
+            return
     _run(folder, "slurmd", "-N", node)
 
 
-def stop_node(folder: Path, node: str) -> None:
-    """End a node's slurmd, as if the node had gone; jobs on it are left to themselves."""
-    _end(folder / f"slurmd-{node}.pid")
+def kill_node(folder: Path, node: str) -> None:
+    """End everything on a node at once, as if its power had gone: slurmd, its jobs, and what the jobs have started."""
+    with suppress(FileNotFoundError, ValueError, psutil.NoSuchProcess):
+        psutil.Process(int((folder / f"slurmd-{node}.pid").read_text())).kill()
+    on_node = _query(folder, "squeue", "--noheader", f"--nodelist={node}", "--format=%A").split()
+    for process in psutil.process_iter(["cmdline", "environ"]):
+        environment, command = process.info["environ"] or {}, " ".join(process.info["cmdline"] or [])
+        is_job = environment.get("SLURMD_NODENAME") == node and environment.get("SLURM_JOB_ID") in on_node
+        if is_job or any(command.startswith(f"slurmstepd: [{job}.") for job in on_node):
+            with suppress(psutil.Error):
+                process.kill()
 
 
 def stop(folder: Path) -> None:

@@ -11,9 +11,7 @@ import pytest
 
 from slurm import scheduler
 from slurm.testbed import __main__ as testbed
-from tests.slurm.drills import squeue, wait_until, write_benchmark, write_profile
-
-REPOSITORY = Path(__file__).parents[2]
+from tests.slurm.drills import REPOSITORY, running, wait_until, write_benchmark, write_profile
 
 
 @pytest.fixture(scope="session")
@@ -28,7 +26,6 @@ def bed() -> Iterator[Path]:
             yield folder
         finally:
             testbed.stop(folder)
-    assert "SLURM_CONF" not in os.environ or os.environ["SLURM_CONF"] != f"{name}/slurm.conf"
 
 
 @pytest.fixture
@@ -43,6 +40,5 @@ def work(bed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator
     write_profile(folder)
     write_benchmark(folder, seconds_per_unit=0.05)
     yield folder
-    left = squeue()
-    scheduler.cancel([job for job, _, _ in left])
-    wait_until(lambda: not squeue(), "the jobs' end")
+    scheduler.cancel(running())
+    wait_until(lambda: not running(), "the jobs' end")

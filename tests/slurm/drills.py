@@ -16,6 +16,7 @@ from mlflow.entities import Run
 
 from benchmarks import spec
 
+REPOSITORY = Path(__file__).parents[2]
 SECONDS = 240
 
 
@@ -48,6 +49,11 @@ def squeue() -> list[tuple[str, str, str]]:
     return [tuple(line.strip().split("|")) for line in printed.stdout.splitlines()]  # type: ignore[misc]
 
 
+def running() -> list[str]:
+    """The jobs that have not ended."""
+    return [job for job, _, _ in squeue()]
+
+
 def wait_until(holds: Callable[[], object], what: str, seconds: float = SECONDS) -> None:
     deadline = time.monotonic() + seconds
     while not holds():
@@ -56,7 +62,7 @@ def wait_until(holds: Callable[[], object], what: str, seconds: float = SECONDS)
 
 
 def wait_for_end(*jobs: str) -> None:
-    wait_until(lambda: not {job for job, _, _ in squeue()} & set(jobs), f"the end of {jobs}")
+    wait_until(lambda: not set(running()) & set(jobs), f"the end of {jobs}")
 
 
 def log(folder: Path, job: str) -> str:

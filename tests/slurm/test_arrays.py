@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from pathlib import Path
 
 import pytest
 
-from slurm import scheduler, tasks
+from slurm import gather, scheduler, tasks
 from tests.slurm.drills import (
     SECONDS,
     hpo,
@@ -42,14 +43,26 @@ def began(folder: Path) -> list[tuple[int, float]]:
 
 
 def test_an_array_trains_a_trial_a_task_and_gathers_them(work: Path) -> None:
-    """In batches of two: the third waits for both others."""
+    """In batches of two: the third waits for both others. A store that cannot be reached costs nothing."""
+    write_profile(work, store="http://127.0.0.1:9")
     [first, second, gathering], folder = begin(work, "array", "random", "--batch", "2", "--budget", "3")
     wait_for_end(first, second, gathering)
     assert re.search(rf"^START \S+ job \d+ \(trial 0 of {folder.name}\) on n[12]$", text(work, f"*-{first}_0"), re.M)
     assert re.search(r"^FINISH .* exit status 0$", text(work, f"*-{second}_2"), re.M)
     printed = text(work, f"*-gather-{gathering}")
-    assert f"3 trials in {folder}.csv" in printed
-    [study] = stored(work)
+    assert "error: tracking store http://127.0.0.1:9: cannot be used" in printed
+    assert f"nothing is lost, all results are in {folder}; to try again: python -m hpo slurm collect" in printed
+    assert "Traceback" not in printed
+    write_profile(work)
+    shutil.copytree(folder, folder.with_name("another"))
+    (folder.parent / "broken").mkdir()
+    (folder.parent / "broken" / tasks.STUDY).write_text("{")
+    done = hpo(work, "slurm", "collect", "--cluster", "cluster.yaml")
+    assert done.returncode == 1
+    assert "broken: error: " in done.stderr
+    assert f"3 trials in {folder}.csv" in done.stdout
+    assert len(stored(work)) == 2  # of both folders
+    [study] = [run for run in stored(work) if run.data.tags[gather.TAG] == folder.name]
     assert (study.info.status, study.data.tags["hpo.variant"]) == ("FINISHED", "evaluation=batch")
     assert study.data.metrics["units"] == 27
     assert len((work / f"{folder}.csv").read_text().splitlines()) == 4
@@ -59,54 +72,45 @@ def test_an_array_trains_a_trial_a_task_and_gathers_them(work: Path) -> None:
 
 
 def test_a_cancelled_task_is_a_row_and_can_be_trained_later(work: Path) -> None:
-    """And a store that cannot be reached costs nothing."""
     write_benchmark(work, seconds_per_unit=0.5)
-    write_profile(work, store="http://127.0.0.1:9")
     [array, gathering], folder = begin(work, "array", "optuna", "--at-once", "2", "--budget", "2")
     wait_until(lambda: any(event.kind == "unit" and event.trial == 1 for event in tasks.events(folder)), "a unit")
     scheduler.cancel([f"{array}_1"])
     wait_for_end(array, gathering)
-    printed = text(work, f"*-gather-{gathering}")
-    assert "error: tracking store http://127.0.0.1:9: cannot be used" in printed
-    assert f"nothing is lost, all results are in {folder}; to try again: python -m hpo slurm collect" in printed
-    assert "Traceback" not in printed
-
-    write_profile(work)
+    assert "error: " in text(work, f"*-gather-{gathering}")
     done = hpo(work, "slurm", "collect", "--cluster", "cluster.yaml")
-    assert done.returncode == 0, done.stderr
-    assert "1 of 2 trials have no result; to train them: python -m hpo slurm resume" in done.stdout
-    [study] = stored(work)
-    assert study.info.status == "KILLED"
-    assert study.data.metrics["num_trials"] == 2
+    assert done.returncode == 1
+    assert "1 of 2 trials have no result\nto train them: python -m hpo slurm resume" in done.stderr
+    assert stored(work) == []
 
-    write_benchmark(work, seconds_per_unit=0.05)
     again = hpo(work, "slurm", "resume", "--cluster", "cluster.yaml", str(folder))
     assert again.returncode == 0, again.stderr
     wait_until(lambda: not squeue(), "the end of what was resumed")
     assert sorted(trial for trial, _ in began(folder)) == [0, 1, 1]
-    assert sorted(run.info.status for run in stored(work)) == ["FINISHED", "KILLED"]
+    [study] = stored(work)
+    assert (study.info.status, study.data.metrics["num_trials"]) == ("FINISHED", 2)
+    assert study.data.metrics["device_hours_failed"] > 0
     assert hpo(work, "slurm", "resume", "--cluster", "cluster.yaml", str(folder)).returncode == 2
     assert f"{folder.name}: is there" in hpo(work, "slurm", "collect", "--cluster", "cluster.yaml").stdout
 
 
-def test_a_serial_job_that_nears_its_time_limit_is_queued_again_and_goes_on(work: Path) -> None:
-    """The signal is the one SLURM sends; trials that are finished are not trained again."""
-    write_benchmark(work, seconds_per_unit=0.3)
-    [job], folder = begin(work, "serial", "manual", "--budget", "3")
-    wait_until(lambda: len(tasks.finished(folder)) == 1, "a trial")
-    scheduler._run(["scancel", "--batch", "--signal=USR1", job], None)
+def test_a_serial_job_that_reaches_its_time_limit_is_queued_again_and_goes_on(work: Path) -> None:
+    """SLURM tells it 30 to 60 s before its limit of two minutes; finished trials are not trained again."""
+    write_benchmark(work, seconds_per_unit=1.3)
+    write_profile(work, time="2", grace_seconds=30)
+    [job], folder = begin(work, "serial", "manual", "--budget", "8")
     log = work / f"logs/hpo-manual-{job}.out"
-    wait_until(lambda: "queued again: trials that are finished are kept" in log.read_text(), "the signal")
+    wait_until(lambda: log.exists() and "queued again: trials that are finished are kept" in log.read_text(), "SLURM")
     wait_until(lambda: (job, "hpo-manual", "PENDING") in squeue(), "its place in the queue")
     scheduler._run(["scontrol", "update", f"JobId={job}", "StartTime=now"], None)  # SLURM would wait two minutes
     wait_for_end(job)
     printed = log.read_text()
     assert [line.split()[0] for line in printed.splitlines() if f" job {job} (" in line] == ["START", "FINISH"] * 2
     assert printed.count("START trial 0") == 1
-    assert "FINISH trial 1: interrupted (the time limit is near)" in printed
+    assert printed.count(": interrupted (the time limit is near)") == 1
     [study] = stored(work)
     assert (study.info.status, study.data.tags["hpo.variant"]) == ("FINISHED", "evaluation=sequential")
-    assert study.data.metrics["num_trials"] == 3
+    assert study.data.metrics["num_trials"] == 8
     assert study.data.metrics["device_hours_failed"] > 0
     assert json.loads((folder / tasks.GATHERED).read_text()) == {"run_id": study.info.run_id}
 
@@ -117,5 +121,10 @@ def test_what_cannot_run_without_ray_is_refused_before_anything_is_submitted(wor
     assert "asha learns from results while trials run, so it needs Ray" in done.stderr
     done = hpo(work, "slurm", "array", "random", "--cluster", "cluster.yaml", "--at-once", "-1")
     assert done.returncode == 2
+    done = hpo(work, "slurm", "array", "random", "--cluster", "cluster.yaml", "--at-onec", "4")
+    assert (done.returncode, "--at-once" in done.stderr) == (2, True)
+    write_profile(work, partition="nowhere")
+    done = hpo(work, "slurm", "array", "random", "--cluster", "cluster.yaml", "--benchmark", "slow.yaml")
+    assert "error: sbatch refused: " in done.stderr
     assert squeue() == []
-    assert not (work / "logs").exists()
+    assert list((work / "logs").iterdir()) == []

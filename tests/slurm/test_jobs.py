@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import re
+import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
+from benchmarks import spec
 from slurm import scheduler
+from slurm.testbed import __main__ as testbed
 from tests.slurm.drills import (
+    REPOSITORY,
     SECONDS,
     assert_nothing_is_left,
     has_begun,
     hpo,
     log,
+    running,
     squeue,
     stored,
     submit,
@@ -80,6 +86,73 @@ def test_a_worker_that_is_cancelled_in_mid_trial_is_replaced(work: Path) -> None
     [study] = stored(work)
     assert study.info.status == "FINISHED"
     assert study.data.metrics["units"] >= 54
+
+
+def test_a_node_that_dies_is_replaced_by_one_that_finds_the_connection_again(bed: Path, work: Path) -> None:
+    """The node's power goes: slurmd, the worker and its ranks at once. And somebody has deleted the connection file."""
+    write_benchmark(work, seconds_per_unit=0.8)
+    write_profile(work, node={"cpus": 2}, cpus_for_ray=1)  # beside the head job there is room for one worker only
+    job = submit(work, "random", "--budget", "6")
+    wait_until(lambda: has_begun(work, job), "a trial")
+    [connection] = work.glob("logs/*/connection.json")
+    connection.unlink()
+    wait_until(connection.exists, "the connection file", 30)
+    assert connection.stat().st_mode & 0o777 == 0o600
+    testbed.kill_node(bed, "n2")
+    try:
+        wait_until(lambda: "has ended early (NODE_FAIL)" in log(work, job) or job not in running(), "the node's end")
+        testbed.start_node(bed, "n2")
+        wait_for_end(job)
+    finally:
+        testbed.start_node(bed, "n2")
+        wait_until(lambda: testbed.idle(bed), "the node's return")
+    text = log(work, job)
+    assert "was deleted; written again, for workers that are still to come" in text
+    assert re.search(r"1 of 2 worker jobs run; job \d+ \w+.*; trials at once: 1 a node, 1 on 1 node", text), text
+    assert re.search(r"^FINISH .* exit status 0$", text, re.MULTILINE), text
+    assert_nothing_is_left(work, job)
+    [study] = stored(work)
+    assert study.info.status == "FINISHED"
+    assert study.data.metrics["units"] >= 54
+
+
+def test_sbatch_alone_runs_trials_across_nodes(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two ranks on two nodes, each with a raylet of its own; the search space by environment variables."""
+    content = spec.load("nano").model_dump(mode="json", exclude_none=True)
+    for split in content["finetune"]["data"].values():
+        split["limit"] = 64
+    content["finetune"]["ranks_per_trial"] = 2
+    content |= {"name": "slow", "resource": {"unit_samples": 32, "max_units": 2}, "grid": {}}
+    (work / "slow.yaml").write_text(yaml.safe_dump(content))
+    write_profile(work, node={"cpus": 2}, cpus_for_ray=1)
+    (work / "logs").mkdir()
+    told = {"METHOD": "random", "BENCHMARK": "slow.yaml", "BUDGET": "2", "SEED": "5", "NUM_WORKERS": "2"}
+    told |= {
+        "LR_LOWER": "1e-4",
+        "LR_UPPER": "1e-3",
+        "BS_CHOICES": "4,8",
+        "WD_CHOICES": "0.01",
+        "PYTHON": sys.executable,
+    }
+    for name, value in told.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.chdir(work)
+    job = scheduler.submit(REPOSITORY / "slurm/head_node.slurm", work, ["--cpus-per-task=1"])
+    wait_for_end(job)
+    text = log(work, job)
+    assert "2 of 2 workers joined" in text
+    assert re.search(r"^FINISH .* exit status 0$", text, re.MULTILINE), text
+    assert_nothing_is_left(work, job)
+    [study] = stored(work)
+    assert (study.info.status, study.data.tags["hpo.seed"]) == ("FINISHED", "5")
+    assert study.data.metrics["units"] == 4
+    rows = (work / f"logs/hpo-random-{job}.csv").read_text().splitlines()
+    assert len(rows) == 3
+    assert set(re.findall(r"worker job \d+ on (n[12])$", _worker_logs(work), re.MULTILINE)) == {"n1", "n2"}
+
+
+def _worker_logs(work: Path) -> str:
+    return "\n".join(path.read_text() for path in work.glob("logs/*-worker-*.out"))
 
 
 def test_what_slurm_refuses_is_passed_on_in_its_words(work: Path) -> None:

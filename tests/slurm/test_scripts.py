@@ -45,9 +45,9 @@ WORKER = """\
 #SBATCH --no-requeue
 #SBATCH --constraint=v100
 
-module load cuda/12.4
+module load cuda/12.4 || exit 1
 eval "$(conda shell.bash hook)"
-conda activate hpo
+conda activate hpo || exit 1
 export HF_HOME=/scratch/hf
 cd /work
 export PYTHONPATH=/opt/hpo${PYTHONPATH:+:$PYTHONPATH}
@@ -88,7 +88,7 @@ def test_gpus_may_be_asked_for_by_the_node() -> None:
 
 def test_a_virtual_environment_is_activated_and_its_python_used() -> None:
     written = scripts.head(profile(environment={"venv": "/my env"}), "h", ["doctor"], PLACES)
-    assert ". '/my env/bin/activate'\n" in written
+    assert ". '/my env/bin/activate' || exit 1\n" in written
     assert "\nexec python -m hpo doctor\n" in written
 
 
@@ -100,3 +100,72 @@ def test_any_folder_survives_the_shell(name: str, tmp_path: Path) -> None:
     written = scripts.head(profile(), "h", [name], places).replace("exec ", "pwd; exec ")
     done = subprocess.run(["bash"], input=written, capture_output=True, text=True, check=True)
     assert done.stdout.splitlines() == [str(folder), f"-m hpo {name}"]
+
+
+TASKS = """\
+#!/bin/bash
+#SBATCH --job-name=hpo-random
+#SBATCH --output="/logs"/%x-%A_%a.out
+#SBATCH --open-mode=append
+#SBATCH --time=04:00:00
+#SBATCH --nodes=1
+#SBATCH --cpus-per-task=4
+#SBATCH --mem=46080M
+#SBATCH --gres=gpu:2
+#SBATCH --signal=B:USR1@180
+#SBATCH --no-requeue
+
+cd '/home/me/it'"'"'s "mine"'
+export PYTHONPATH=/opt/hpo${PYTHONPATH:+:$PYTHONPATH}
+exec /opt/venv/bin/python -m hpo slurm task /logs/hpo-random-x
+"""
+
+
+def test_an_array_s_script() -> None:
+    """A task takes what a trial takes: here a quarter of a node."""
+    cluster = profile(node={"cpus": 20, "gpus": 8, "memory": "180G"}, cpus_per_rank=2, cpus_for_ray=4)
+    written = scripts.trials(cluster, "hpo-random", ["slurm", "task", "/logs/hpo-random-x"], PLACES, 2, True)
+    assert written == TASKS
+
+
+def test_a_serial_job_is_queued_again_where_the_profile_says_so() -> None:
+    for requeue in (True, False):
+        written = scripts.trials(profile(requeue=requeue), "h", [], PLACES, 1, False)
+        assert ("#SBATCH --requeue\n" in written) is requeue
+        assert '#SBATCH --output="/logs"/%x-%j.out\n' in written
+        assert "#SBATCH \n" not in written
+
+
+@pytest.mark.parametrize(
+    ("memory", "share"), [("180G", "46080M"), ("1T", "262144M"), ("4096", "1024M"), ("8192K", "2M"), ("", "")]
+)
+def test_a_trial_takes_its_share_of_the_memory(memory: str, share: str) -> None:
+    cluster = profile(node={"cpus": 20, "gpus": 8, "memory": memory}, cpus_per_rank=2, cpus_for_ray=4)
+    assert scripts.memory_share(cluster, 2) == share
+
+
+FOUND = """
+module() { echo "module $*"; }
+conda() { if [ "$1" = shell.bash ]; then echo 'echo hooked'; else echo "conda $*"; fi; }
+"""
+
+
+def test_modules_and_conda_are_loaded_before_python_is_looked_for(tmp_path: Path) -> None:
+    """The script runs in a shell that has both, as a login shell of a cluster has."""
+    cluster = profile(environment={"modules": ["cuda/12.4", "gcc"], "conda": "my env", "lines": ["export A='b c'"]})
+    written = scripts.head(cluster, "h", ["doctor"], Places(tmp_path, tmp_path, ""))
+    told = FOUND + written.replace("exec python", 'echo "$A"; echo python')
+    done = subprocess.run(["bash"], input=told, capture_output=True, text=True, check=True)
+    expected = ["module load cuda/12.4", "module load gcc", "hooked", "conda activate my env", "b c"]
+    assert done.stdout.splitlines() == [*expected, "python -m hpo doctor"]
+
+
+@pytest.mark.parametrize("environment", [{"modules": ["none"]}, {"conda": "none"}, {"venv": "/none"}])
+def test_without_its_environment_a_job_ends_and_takes_no_other_python(
+    environment: dict[str, object], tmp_path: Path
+) -> None:
+    written = scripts.head(profile(environment=environment), "h", [], Places(tmp_path, tmp_path, ""))
+    told = written.replace("exec python", "echo python")
+    done = subprocess.run(["bash"], input=told, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "python" not in done.stdout

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,11 @@ from benchmarks.spec import BenchmarkError, Config
 from hpo import methods, records
 from hpo.searchers import proposals
 from slurm import alone, gather, tasks
+from slurm.profile import Profile
 from slurm.tasks import Order, Record
 
 RATES = (1e-3, 1e-4, 1e-2)
+CLUSTER = Profile.model_validate({"node": {"cpus": 1}})
 
 
 @pytest.fixture
@@ -26,10 +29,10 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
     study = methods.get("random").study(spec.load("synthetic"), 0, 3, None, {})
     configs: tuple[Config, ...] = tuple({"learning_rate": rate, "batch_size_per_device": 8} for rate in RATES)
-    order = alone.order(study, "asynchronous", 1, "the command")
+    order = alone.order(study, "asynchronous", CLUSTER, 2, "the command")
     made = tmp_path / "study"
     made.mkdir()
-    Order(order.study, configs, 0, 1, "the command").write(made)
+    replace(order, proposals=configs).write(made)
     return made
 
 
@@ -97,21 +100,29 @@ class TestRecords:
         assert tasks.finished(folder) == {2}
 
     def test_a_line_that_was_cut_off_costs_no_other(self, folder: Path) -> None:
-        job = Job(folder, "7").reserve().begin(0).unit(1)
+        """Nor the one that the job, queued again, adds to it."""
+        Job(folder, "7").reserve().begin(0).unit(1)
         path = folder / "job-7.jsonl"
         path.write_text(path.read_text() + '{"event": "ended", "outc')
-        assert job.at == 3.0
-        assert kinds(folder) == [("reserved", -1), ("began", 0), ("unit", 0), ("ended", 0), ("released", -1)]
+        told = [("reserved", -1), ("began", 0), ("unit", 0), ("ended", 0), ("released", -1)]
+        assert kinds(folder) == told
+        Record(path).add("reserved", devices=1, accelerator="cpu", node="n1")
+        Record(path).add("released")
+        assert kinds(folder) == [*told, ("reserved", -1), ("released", -1)]
 
     def test_a_folder_of_something_else_is_refused(self, tmp_path: Path) -> None:
         with pytest.raises(BenchmarkError, match=r"study\.json: cannot be read"):
             Order.read(tmp_path)
+        for text in ("", "[1]", '{"study": {"benchmark": {}}}', '{"study": 3}'):
+            (tmp_path / tasks.STUDY).write_text(text)
+            with pytest.raises(BenchmarkError, match=r"study\.json: is no study of this version"):
+                Order.read(tmp_path)
 
     def test_an_order_is_read_as_it_was_written(self, folder: Path) -> None:
         order = Order.read(folder)
         assert order.study.variant == "evaluation=asynchronous"
         assert order.study.benchmark == spec.load("synthetic")
-        assert (order.trials, order.threads, order.command) == (3, 1, "the command")
+        assert (order.trials, order.threads, order.at_once, order.command) == (3, 1, 2, "the command")
 
 
 class TestGathering:
@@ -149,22 +160,39 @@ class TestGathering:
         assert found.results.rows[0].outcome == "completed"
         assert records.finished("synthetic")[0].metrics["units"] == 29
 
-    def test_every_trial_is_a_row_whatever_became_of_it(self, folder: Path) -> None:
-        """A study that lacks results is no finished one, and can be gathered again when it has them."""
-        job = (
-            Job(folder, "7").reserve().whole(0, 0.5).begin(1).unit(1).end("failed", "RuntimeError: no").begin(2).unit(1)
-        )
+    def test_what_began_first_does_not_change_a_trial_s_number(self, folder: Path) -> None:
+        """The log of trial 2 is trial-2.log, and its task has the number 2."""
+        Job(folder, "7").reserve().whole(2, 0.9).whole(0, 0.5).whole(1, 0.7).add("released")
         found = gather.gather(folder)
+        assert [(row.number, row.config["learning_rate"]) for row in found.results.rows] == [
+            (2, RATES[2]),
+            (0, RATES[0]),
+            (1, RATES[1]),
+        ]
+        assert {unit.trial for unit in found.results.units[:9]} == {2}
+
+    def test_hours_on_different_devices_are_not_booked_as_those_of_one(self, folder: Path) -> None:
+        Job(folder, "7").add("reserved", devices=1, accelerator="V100", node="n1").whole(0, 0.5).whole(1, 0.7)
+        Job(folder, "8").add("reserved", devices=1, accelerator="A100", node="n2").whole(2, 0.9)
+        assert gather.gather(folder).accelerator == "A100 + V100"
+
+    def test_a_study_that_lacks_results_is_stored_only_if_told_so(self, folder: Path) -> None:
+        """Then every trial is a row, whatever became of it; and it is stored once all the same."""
+        job = Job(folder, "7").reserve().whole(0, 0.5)
+        job.begin(1).unit(1).end("failed", "RuntimeError: no").begin(2).unit(1)
+        with pytest.raises(BenchmarkError, match="1 of 3 trials have no result"):
+            gather.gather(folder)
+        assert records.finished("synthetic") == []
+        found = gather.gather(folder, incomplete=True)
         assert [(row.outcome, row.reason) for row in found.results.rows] == [
             ("completed", "reached the full resource of 9 units"),
             ("failed", "RuntimeError: no"),
             ("interrupted", tasks.WITHOUT_A_WORD),
         ]
         assert found.missing == 1
-        assert records.finished("synthetic") == []
-        job.reserve().whole(2, 0.9).add("released")
-        assert gather.gather(folder).missing == 0
-        assert [study.metrics["num_trials"] for study in records.finished("synthetic")] == [3]
+        assert MlflowClient().get_run(found.run_id).info.status == "KILLED"
+        with pytest.raises(BenchmarkError, match="is in the store already"):
+            gather.gather(folder, incomplete=True)
 
     def test_a_loss_that_is_lost_is_diverged(self, folder: Path) -> None:
         Job(folder, "7").reserve().begin(0).unit(1, float("nan")).end("diverged").whole(1, 0.7).whole(2, 0.9)
@@ -173,8 +201,9 @@ class TestGathering:
         assert "train loss nan" in rows[0].reason
 
     def test_before_any_job_has_begun_there_is_nothing(self, folder: Path) -> None:
-        with pytest.raises(BenchmarkError, match="none of its jobs has begun"):
-            gather.gather(folder)
+        for incomplete in (False, True):
+            with pytest.raises(BenchmarkError, match="3 of 3 trials have no result"):
+                gather.gather(folder, incomplete)
 
 
 class TestProposals:
@@ -198,4 +227,10 @@ class TestProposals:
     def test_methods_that_learn_from_results_need_ray(self, method: str) -> None:
         study = methods.get(method).study(spec.load("synthetic"), 0, 12, None, {})
         with pytest.raises(BenchmarkError, match=f"{method} learns from results while trials run, so it needs Ray"):
-            alone.order(study, "asynchronous", 1, "")
+            alone.order(study, "asynchronous", CLUSTER, 0, "")
+
+    @pytest.mark.parametrize(("given", "gpu_hours"), [({"concurrency": "1"}, None), ({}, 0.5)])
+    def test_what_jobs_cannot_keep_is_refused(self, given: dict[str, str], gpu_hours: float | None) -> None:
+        study = methods.get("manual").study(spec.load("synthetic"), 0, 3, gpu_hours, given)
+        with pytest.raises(BenchmarkError, match="gpu-hours and concurrency take Ray"):
+            alone.order(study, "asynchronous", CLUSTER, 0, "")

@@ -22,10 +22,11 @@ from optuna.storages.journal import JournalFileBackend
 
 from benchmarks import spec
 from benchmarks.spec import Benchmark
-from hpo import methods
+from hpo import journal, methods
 from hpo.study import objective
 from slurm import alone, tasks, trials
 from slurm.processes import Signals
+from slurm.profile import Profile
 
 REPOSITORY = Path(__file__).parents[2]
 pytestmark = pytest.mark.slow
@@ -48,7 +49,8 @@ def make(folder: Path, benchmark: Benchmark, method: str = "random", budget: int
     made = folder / "study"
     made.mkdir()
     study = methods.get(method).study(benchmark, 0, budget, None, {})
-    alone.write(made, alone.order(study, "sequential", 1, ""))
+    cluster = Profile.model_validate({"node": {"cpus": 1}})
+    alone.write(made, alone.order(study, "sequential", cluster, 0, ""))
     return made
 
 
@@ -164,7 +166,7 @@ def test_a_signal_ends_the_trial_and_keeps_its_units(tmp_path: Path, number: sig
 
 
 def test_optuna_proposes_what_it_has_learnt_from_other_processes(tmp_path: Path) -> None:
-    """Six processes one after the other: from the third trial on, proposals depend on what the others told."""
+    """The same journal without what the first trials told proposes something else for the last one."""
     folder = make(tmp_path, slow(0.0), "optuna", 6)
     assert set(train(folder)) <= {"completed", "diverged"}
     begun = [event.content for event in tasks.events(folder) if event.kind == "began"]
@@ -173,6 +175,11 @@ def test_optuna_proposes_what_it_has_learnt_from_other_processes(tmp_path: Path)
     last = [tasks.last_unit(folder, trial) for trial in range(6)]
     assert [trial.value for trial in told] == [objective(spec.load("synthetic"), unit or {}) for unit in last]
     assert [trial.params for trial in told] == [content["config"] for content in begun]
+    order, untold = tasks.Order.read(folder), tmp_path / "untold.journal"
+    for trial in range(6):
+        proposed, _ = journal.ask(untold, order.study, order.initial_points, trial)
+        is_drawn = trial < order.initial_points  # by the trial's seed alone
+        assert (proposed == begun[trial]["config"]) is is_drawn, trial
 
 
 def optuna_study(path: Path) -> optuna.Study:

@@ -1,0 +1,193 @@
+"""What a compute node has that the login node has not, and the other way round: told by a job of its own.
+
+What works where a study is submitted may not where it runs: another Python, a missing package, no GPU driver, a folder
+that is not shared, no way to the internet. The job collects the same facts there as this process here.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import os
+import platform
+import resource
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import psutil
+
+from benchmarks.spec import BenchmarkError
+from hpo.devices import gpu_names
+from hpo.doctor import pins
+from slurm import scheduler, scripts
+from slurm.head import PROJECT
+from slurm.processes import say
+from slurm.profile import Profile
+from slurm.scripts import Places
+
+MINUTES = 10
+POLL_SECONDS = 0.5
+SAME = ("python", "work folder", "logs folder")
+"""What must be equal on both, beside the packages."""
+SETTLE_SECONDS = 60.0
+"""How long a file may take to appear here after the job that wrote it has ended: network file systems remember."""
+WRITABLE = "shared and writable"
+RAY_FOLDERS = ("/tmp", "/dev/shm")  # noqa: S108 - where Ray puts its files
+VARIABLES = ("HF_HOME", "HF_HUB_OFFLINE", "HTTPS_PROXY", "LD_LIBRARY_PATH", "OMP_NUM_THREADS", "NCCL_SOCKET_IFNAME")
+Verdict = Literal["ok", "differs", "LACKS"]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One thing that was looked at.
+
+    Attributes:
+        verdict: "LACKS" where a study could not run, or would not be the same; "differs" where that may be as it is.
+        name: of the thing.
+        here: where the study is submitted.
+        there: on the compute node.
+    """
+
+    verdict: Verdict
+    name: str
+    here: str
+    there: str
+
+
+def facts(work: Path, mark: Path) -> dict[str, str]:
+    """What this machine has, by name.
+
+    Args:
+        work: the folder that studies are submitted from.
+        mark: a file that the login node has just made in the logs' folder.
+    """
+    memory = psutil.virtual_memory().total / 2**30
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    found = {
+        "node": socket.gethostname(),
+        "system": platform.platform(),
+        "python": f"{platform.python_version()} {sys.prefix}",
+        "project": _commit(PROJECT),
+        "work folder": str(work) if work.is_dir() else f"no {work}",
+        "logs folder": _shared(mark),
+        "cores": str(cores),
+        "memory": f"{memory:.0f} GiB",
+        "GPUs": ", ".join(gpu_names()) or "none",
+        "compiler": shutil.which("g++") or "none",
+        **{folder: f"{shutil.disk_usage(folder).free / 2**30:.0f} GiB free" for folder in RAY_FOLDERS},
+        "open files": str(resource.getrlimit(resource.RLIMIT_NOFILE)[0]),
+        **{name: os.environ.get(name, "not set") for name in VARIABLES},
+    }
+    return found | {f"package {name}": _version(name) for name in pins()}
+
+
+def _version(name: str) -> str:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return "none"
+
+
+def _commit(folder: Path) -> str:
+    """The folder and its commit; without git, or in somebody else's checkout, the folder alone."""
+    command = ["git", "-C", str(folder), "rev-parse", "--short", "HEAD"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False) if shutil.which("git") else None
+    return f"{folder} {done.stdout.strip()}".strip() if done else str(folder)
+
+
+def _shared(mark: Path) -> str:
+    """Whether a folder is the one in which the login node has left a mark, and can be written."""
+    if not mark.exists():
+        return f"{mark.parent} is not the login node's"
+    return WRITABLE if os.access(mark.parent, os.W_OK) else f"{mark.parent} cannot be written"
+
+
+def compare(here: Mapping[str, str], there: Mapping[str, str], needs_gpu: bool) -> list[Row]:
+    """Both sides, a row each thing.
+
+    Args:
+        here: facts of the login node.
+        there: facts of the compute node.
+        needs_gpu: whether jobs ask for GPUs.
+    """
+    return [
+        Row(
+            _verdict(name, here.get(name, ""), there.get(name, ""), needs_gpu),
+            name,
+            here.get(name, ""),
+            there.get(name, ""),
+        )
+        for name in dict.fromkeys([*here, *there])
+    ]
+
+
+def _verdict(name: str, here: str, there: str, needs_gpu: bool) -> Verdict:
+    if name == "GPUs" and needs_gpu and there == "none":
+        return "LACKS"
+    if name == "logs folder" and there != WRITABLE:
+        return "LACKS"
+    if here == there:
+        return "ok"
+    return "LACKS" if name in SAME or name.startswith("package ") else "differs"
+
+
+def run(profile: Profile) -> list[Row]:
+    """Ask a compute node, through the queue; says what it waits for.
+
+    Raises:
+        BenchmarkError: SLURM refused, or the job ended without an answer.
+    """
+    logs, work = Path(profile.logs), Path.cwd()
+    logs.mkdir(parents=True, exist_ok=True)
+    script = logs / "hpo-doctor.sbatch"
+    with tempfile.TemporaryDirectory(prefix="doctor-", dir=logs) as folder:
+        mark, answer = Path(folder) / "mark", Path(folder) / "answer.json"
+        mark.touch()
+        short = profile.model_copy(update={"time": str(MINUTES)})
+        command = ["slurm", "doctor-job", "--mark", str(mark)]
+        script.write_text(scripts.worker(short, "hpo-doctor", command, Places(PROJECT, work, sys.executable)))
+        job = scheduler.submit(script, work)
+        _wait(job, answer)
+        there: dict[str, str] = json.loads(answer.read_text()) if answer.exists() else {}
+        here = facts(work, mark)
+    if not there:
+        log = logs / f"hpo-doctor-{job}.out"
+        said = log.read_text().strip().splitlines() if log.exists() else []
+        why = said[-1] if said else "nothing at all: the node may not reach the logs' folder"
+        raise BenchmarkError(f"job {job} ended without an answer; its log says: {why} (all of it: {log})")
+    return compare(here, there, profile.node.gpus > 0)
+
+
+def _wait(job: str, answer: Path) -> None:
+    """Wait for the job's end; a Ctrl-C cancels it."""
+    said, ended = "", None
+    try:
+        while not answer.exists():
+            state = scheduler.jobs([job])[job]
+            if state.state in scheduler.ENDED:
+                ended = ended or time.monotonic()
+                if state.state != "COMPLETED" or time.monotonic() > ended + SETTLE_SECONDS:
+                    return
+            text = f"waits for job {job}: {state.state}{f' ({state.reason})' if state.reason else ''}"
+            if text != said:
+                say(text)
+                said = text
+            time.sleep(POLL_SECONDS)
+    except BaseException:
+        scheduler.cancel([job])
+        raise
+
+
+def answer(mark: Path) -> None:
+    """What the job runs: write this node's facts beside the mark, whole or not at all."""
+    partial = mark.with_name("answer.part")
+    partial.write_text(json.dumps(facts(Path.cwd(), mark)))
+    partial.replace(mark.with_name("answer.json"))
