@@ -311,12 +311,14 @@ def _collect(folder: Path, cluster: Profile, file: Path, incomplete: bool) -> st
 
 def head(parsed: argparse.Namespace) -> int:
     """The head job."""
-    from slurm import head, profile
+    from slurm import connection, head, profile
 
+    token = connection.new_token()
+    os.environ |= connection.authentication(token)  # Ray looks once, when it is imported, as checking a study does
     if parsed.from_environment:
-        return head.run(_order_from_environment(os.environ))
+        return head.run(_order_from_environment(os.environ), token)
     words = parsed.words[parsed.words[:1] == ["--"] :]
-    return head.run(_order(profile.load(Path(parsed.cluster)), parsed.cluster, words))
+    return head.run(_order(profile.load(Path(parsed.cluster)), parsed.cluster, words), token)
 
 
 def _order(cluster: Profile, file: str, command: Sequence[str]) -> Order:

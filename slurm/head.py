@@ -16,7 +16,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.spec import BenchmarkError
+from benchmarks.spec import BenchmarkError, first_line
 from slurm import capacity, connection, results, scheduler, scripts, stores
 from slurm.connection import Connection
 from slurm.processes import POLL_SECONDS, Child, Ended, Signals, Stamps, job_id, say, wait_for_start
@@ -49,11 +49,16 @@ class Order:
     again: str
 
 
-def run(order: Order) -> int:
-    """Do all of it; returns the exit status."""
+def run(order: Order, token: str) -> int:
+    """Do all of it; returns the exit status.
+
+    Args:
+        order: what to do.
+        token: for Ray, which this process has in its environment since before it imported Ray.
+    """
     with Stamps(f"head job {job_id()} ({order.name})") as stamps, Signals() as signals:
         try:
-            stamps.status = _run(order, signals)
+            stamps.status = _run(order, token, signals)
         except Ended:
             say("ended before the study began; nothing is lost")
         except BenchmarkError as error:
@@ -61,11 +66,11 @@ def run(order: Order) -> int:
         return int(stamps.status)
 
 
-def _run(order: Order, signals: Signals) -> int:
+def _run(order: Order, token: str, signals: Signals) -> int:
     with ExitStack() as stack:
         folder = stack.enter_context(_job_folder(order))
         tracking = stack.enter_context(stores.served(order.profile, folder))
-        joined = stack.enter_context(_ray_head(folder))
+        joined = stack.enter_context(_ray_head(folder, token))
         workers = stack.enter_context(_Workers(order, folder, joined))
         _wait_for(workers, joined, signals)
         return _drive(order, joined, tracking, workers, signals)
@@ -86,9 +91,9 @@ def _job_folder(order: Order) -> Iterator[Path]:
 
 
 @contextmanager
-def _ray_head(folder: Path) -> Iterator[Connection]:
+def _ray_head(folder: Path, token: str) -> Iterator[Connection]:
     """Ray's head, which trains nothing: trials run on the workers."""
-    token, log = connection.new_token(), folder / "ray.log"
+    log = folder / "ray.log"
     with temporary_folder() as temporary:
         command = [*ray_start(cpus=0, gpus=0), "--head", "--port=0", "--include-dashboard=false"]
         environment = connection.authentication(token)
@@ -218,7 +223,10 @@ def _watching_ray() -> Iterator[Callable[[], int]]:
     """Counts the nodes of Ray that have joined; the head, which has no CPUs, is none of them."""
     import ray
 
-    ray.init(log_to_driver=False, logging_level="ERROR")
+    try:
+        ray.init(log_to_driver=False, logging_level="ERROR")
+    except (ConnectionError, RuntimeError) as error:
+        raise BenchmarkError(f"Ray's head does not answer this job: {first_line(error)}") from None
     try:
         yield lambda: sum(node["Alive"] and node["Resources"].get("CPU", 0) > 0 for node in ray.nodes())
     finally:

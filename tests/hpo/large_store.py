@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import random
 import sqlite3
 import sys
@@ -21,8 +22,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-
-import mlflow
 
 from benchmarks import identity, spec
 from benchmarks.spec import Benchmark, Config
@@ -79,10 +78,13 @@ class Tables:
 
 
 def generate(folder: Path, studies: int, trials: int, repeats: int = 1) -> str:
-    """Make a store of so many studies, each with so many trials, and their confirmations; returns its URI."""
+    """Make a store of so many studies, each with so many trials, and their confirmations.
+
+    Returns:
+        Its URI, which the variable MLFLOW_TRACKING_URI has from now on.
+    """
     benchmark = spec.load("synthetic")
-    uri = f"sqlite:///{folder}/mlflow.db"
-    mlflow.set_tracking_uri(uri)
+    uri = os.environ["MLFLOW_TRACKING_URI"] = f"sqlite:///{folder}/mlflow.db"
     _, experiment_id = store.open_experiment(benchmark.name)
     rows, artifacts = Tables(), folder / "artifacts"
     wanted = [(METHODS[n % len(METHODS)], n // len(METHODS)) for n in range(studies)]

@@ -12,7 +12,6 @@ import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
-import mlflow
 import pytest
 from mlflow import MlflowClient
 
@@ -29,16 +28,16 @@ METHODS = len(large_store.METHODS)
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A store with two seeds of ten methods."""
     made = tmp_path_factory.mktemp("records")
-    large_store.generate(made, studies=SEEDS * METHODS, trials=3)
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", "")  # undone at the end
+        large_store.generate(made, studies=SEEDS * METHODS, trials=3)
     return made
 
 
 @pytest.fixture(autouse=True)
-def uri(folder: Path) -> Iterator[str]:
-    before = mlflow.get_tracking_uri()
-    mlflow.set_tracking_uri(f"sqlite:///{folder}/mlflow.db")
-    yield mlflow.get_tracking_uri()
-    mlflow.set_tracking_uri(before)
+def uri(folder: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder}/mlflow.db")
+    return f"sqlite:///{folder}/mlflow.db"
 
 
 @pytest.fixture
@@ -104,7 +103,7 @@ def test_an_empty_store_names_the_next_command() -> None:
 
 
 @pytest.mark.slow
-def test_a_server_gives_the_same_comparison(folder: Path, uri: str) -> None:
+def test_a_server_gives_the_same_comparison(folder: Path, uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -120,7 +119,7 @@ def test_a_server_gives_the_same_comparison(folder: Path, uri: str) -> None:
     )
     try:
         wait_for(f"http://127.0.0.1:{port}/health")
-        mlflow.set_tracking_uri(f"http://127.0.0.1:{port}")
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{port}")
         there = compare.compare(records.read("synthetic"))
     finally:
         os.killpg(server.pid, signal.SIGTERM)

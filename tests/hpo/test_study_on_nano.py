@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
@@ -199,23 +198,6 @@ def test_the_launchers_run_is_the_study_where_the_experiment_is_the_benchmark(st
     study, trials = read(store, "synthetic")
     assert study.data.tags["mlflow.project.entryPoint"] == "random"
     assert len(trials) == 2
-
-
-def test_two_ranks_a_trial_run_a_study(tmp_path: Path, store: str) -> None:
-    content = json.loads(spec.load("nano").model_dump_json(exclude_none=True))
-    path = write_benchmark(tmp_path, finetune={**_short_data(content["finetune"]), "ranks_per_trial": 2})
-    status, _, err = finish(start(store, "random", "--benchmark", path, "--budget", 2))
-    assert status == 0, err
-    study, trials = read(store)
-    assert [run.data.tags["hpo.outcome"] for run in trials] == ["completed", "completed"]
-    parts = sum(value for key, value in study.data.metrics.items() if key.startswith("device_hours_"))
-    assert parts == pytest.approx(study.data.metrics["device_hours"], rel=0.01)
-
-
-def _short_data(finetune: dict[str, Any]) -> dict[str, Any]:
-    for split in finetune["data"].values():
-        split["limit"] = 96
-    return finetune
 
 
 def test_a_store_that_breaks_midway_costs_no_result_on_the_screen(tmp_path: Path, store: str) -> None:

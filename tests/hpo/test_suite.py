@@ -197,43 +197,47 @@ class Raising(MethodArguments):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("part", ["searcher", "scheduler"])
 def test_a_part_that_raises_ends_its_study_with_a_reason_and_keeps_its_results(
-    part: str, store: Path, monkeypatch: pytest.MonkeyPatch
+    store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The study after it runs as if nothing had been."""
+    """A searcher, then a scheduler; the study after them runs as if nothing had been."""
     find = methods.get
 
-    def plan(study: Study, arguments: Raising) -> Plan:
-        made = find("asha").make_plan(Study("asha", study.benchmark, study.seed, study.budget))
-        victim: Any = made.searcher if part == "searcher" else made.scheduler
-        name = "next_trial" if part == "searcher" else "on_trial_result"
-        works = getattr(victim, name)
-        left = iter(range(5))
+    def plan_of(part: str) -> Callable[[Study, Any], Plan]:
+        def plan(study: Study, arguments: Raising) -> Plan:
+            made = find("asha").make_plan(Study("asha", study.benchmark, study.seed, study.budget))
+            victim: Any = getattr(made, part)
+            name = "next_trial" if part == "searcher" else "on_trial_result"
+            works = getattr(victim, name)
+            left = iter(range(5))
 
-        def raising(*given: Any) -> Any:
-            if next(left, None) is None:
-                raise ArithmeticError("the density is negative")
-            return works(*given)
+            def raising(*given: Any) -> Any:
+                if next(left, None) is None:
+                    raise ArithmeticError("the density is negative")
+                return works(*given)
 
-        setattr(victim, name, raising)
-        return made
+            setattr(victim, name, raising)
+            return made
 
-    method = Method("raising", "A method with a fault.", Raising, plan)
-    monkeypatch.setattr(methods, "get", lambda name: method if name == "raising" else find(name))
-    contestants = [suite.Contestant("raising", {}, 3), suite.Contestant("random", {}, 3)]
+        return plan
+
+    parts = {part: Method(part, "A method with a fault.", Raising, plan_of(part)) for part in ("searcher", "scheduler")}
+    monkeypatch.setattr(methods, "get", lambda name: parts.get(name) or find(name))
+    contestants = [suite.Contestant(name, {}, 3) for name in (*parts, "random")]
     given = suite.GivenBenchmark(spec.load("synthetic"), "synthetic")
     outcome = suite.run(contestants, given, [0], None, False, Console(quiet=True))
-    [(study, reason)] = outcome.failures
-    assert (study.method, reason) == ("raising", "raising raised ArithmeticError: the density is negative")
+    assert [(study.method, reason) for study, reason in outcome.failures] == [
+        (part, f"{part} raised ArithmeticError: the density is negative") for part in parts
+    ]
     [finished] = records.finished("synthetic")
     assert finished.method == "random"
-    [failed] = stored_runs("synthetic", "tags.hpo.kind = 'study' and tags.hpo.method = 'raising'")
-    trials = stored_runs("synthetic", f"tags.mlflow.parentRunId = '{failed.info.run_id}'")
-    units = sum(len(MlflowClient().get_metric_history(trial.info.run_id, "device_seconds")) for trial in trials)
-    assert failed.info.status == "FAILED"
-    assert failed.data.metrics["units"] == units >= 5
-    assert all(trial.data.tags["hpo.outcome"] in ("completed", "stopped", "interrupted") for trial in trials)
+    for part in parts:
+        [failed] = stored_runs("synthetic", f"tags.hpo.kind = 'study' and tags.hpo.method = '{part}'")
+        trials = stored_runs("synthetic", f"tags.mlflow.parentRunId = '{failed.info.run_id}'")
+        units = sum(len(MlflowClient().get_metric_history(trial.info.run_id, "device_seconds")) for trial in trials)
+        assert failed.info.status == "FAILED"
+        assert failed.data.metrics["units"] == units >= 5
+        assert all(trial.data.tags["hpo.outcome"] in ("completed", "stopped", "interrupted") for trial in trials)
 
 
 @pytest.mark.slow

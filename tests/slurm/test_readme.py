@@ -22,6 +22,7 @@ def blocks(language: str) -> list[str]:
 def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The page's profile, where its commands look for it."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "")  # commands set it; undone at the end
     path = tmp_path / "my.yaml"
     path.write_text(blocks("yaml")[0])
     return path
