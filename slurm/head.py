@@ -93,7 +93,7 @@ def _job_folder(order: Order) -> Iterator[Path]:
 @contextmanager
 def _ray_head(folder: Path, token: str) -> Iterator[Connection]:
     """Ray's head, which trains nothing: trials run on the workers."""
-    log = folder / "ray.log"
+    log = folder / f"ray{os.environ.get('SLURM_RESTART_COUNT', '')}.log"  # a job queued again has another address
     with temporary_folder() as temporary:
         command = [*ray_start(cpus=0, gpus=0), "--head", "--port=0", "--include-dashboard=false"]
         environment = connection.authentication(token)

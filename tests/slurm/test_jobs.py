@@ -29,6 +29,7 @@ from tests.slurm.drills import (
     write_profile,
 )
 
+SLOW = ("--budget", "4", "--benchmark", "slow.yaml")
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(2 * SECONDS)]
 
 
@@ -70,6 +71,26 @@ def test_a_cancelled_study_keeps_what_it_found(work: Path) -> None:
     assert study.info.status == "KILLED"
     assert study.data.metrics["num_trials"] >= 2
     assert "best_eval_loss" in study.data.metrics
+
+
+def test_a_suite_that_nears_its_time_limit_is_queued_again_and_goes_on(work: Path) -> None:
+    """The signal is the one that SLURM sends; studies that are finished are not run again."""
+    write_benchmark(work, seconds_per_unit=0.3)
+    done = hpo(work, *"slurm submit suite --cluster cluster.yaml --methods random,asha --seeds 0".split(), *SLOW)
+    [job] = re.findall(r"submitted job (\d+)", done.stdout)
+    wait_until(lambda: any(work.glob("logs/*.out")) and "study 2 of 2" in log(work, job), "the second study")
+    scheduler._run(["scancel", "--batch", "--signal=USR1", job], None)
+    wait_until(lambda: (job, "hpo-suite", "PENDING") in squeue(), "its place in the queue")
+    scheduler._run(["scontrol", "update", f"JobId={job}", "StartTime=now"], None)  # SLURM would wait two minutes
+    wait_for_end(job)
+    text = log(work, job)
+    assert "tells the study to end in good order: the time limit is near" in text
+    assert "queued again: studies that are finished are kept" in text
+    assert "1 of 2 studies are finished already" in text
+    assert re.search(r"^FINISH .* exit status 0$", text, re.MULTILINE), text
+    assert_nothing_is_left(work, job)
+    found = sorted((run.data.tags["hpo.method"], run.info.status) for run in stored(work))
+    assert found == [("asha", "FINISHED"), ("asha", "KILLED"), ("random", "FINISHED")]
 
 
 def test_a_worker_that_is_cancelled_in_mid_trial_is_replaced(work: Path) -> None:
