@@ -41,7 +41,9 @@ def digest(session: Session) -> str:
     return hashlib.sha256(b"".join(state[name].contiguous().numpy().tobytes() for name in sorted(state))).hexdigest()
 
 
-@pytest.mark.parametrize("stage", [0, 1, 2, 3])
+@pytest.mark.parametrize(
+    "stage", [0, pytest.param(1, marks=pytest.mark.thorough), pytest.param(2, marks=pytest.mark.thorough), 3]
+)
 def test_equals_hugging_face_trainer_step_for_step(stage: int, small_nano: Maker, tmp_path: Path) -> None:
     steps, batch = 32, 8
     benchmark = small_nano(unit_samples=steps * batch // 2, max_units=2, stage=stage)
@@ -159,6 +161,7 @@ def test_third_trial_on_a_warm_rank_is_bitwise_a_fresh_process(small_nano: Maker
     assert warm["startup_seconds"] < 0.5
 
 
+@pytest.mark.thorough
 def test_memory_is_steady_over_fifty_trials(small_nano: Maker) -> None:
     session = Session(small_nano(unit_samples=16))
     process, resident = psutil.Process(), {}

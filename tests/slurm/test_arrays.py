@@ -94,11 +94,16 @@ def test_a_cancelled_task_is_a_row_and_can_be_trained_later(work: Path) -> None:
     assert f"{folder.name}: is there" in hpo(work, "slurm", "collect", "--cluster", "cluster.yaml").stdout
 
 
-def test_a_serial_job_that_reaches_its_time_limit_is_queued_again_and_goes_on(work: Path) -> None:
-    """SLURM tells it 30 to 60 s before its limit of two minutes; finished trials are not trained again."""
-    write_benchmark(work, seconds_per_unit=1.3)
+@pytest.mark.parametrize("is_told_by", ["scancel", pytest.param("the limit", marks=pytest.mark.thorough)])
+def test_a_serial_job_that_nears_its_time_limit_is_queued_again_and_goes_on(work: Path, is_told_by: str) -> None:
+    """Of two minutes, of which SLURM tells it 30 to 60 s before; or by the same signal after the first trial."""
+    trials = 8 if is_told_by == "the limit" else 3
+    write_benchmark(work, seconds_per_unit=1.3 if is_told_by == "the limit" else 0.3)
     write_profile(work, time="2", grace_seconds=30)
-    [job], folder = begin(work, "serial", "manual", "--budget", "8")
+    [job], folder = begin(work, "serial", "manual", "--budget", str(trials))
+    wait_until(lambda: tasks.finished(folder), "a trial")
+    if is_told_by == "scancel":
+        scheduler._run(["scancel", "--batch", "--signal=USR1", job], None)
     log = work / f"logs/hpo-manual-{job}.out"
     wait_until(lambda: log.exists() and "queued again: trials that are finished are kept" in log.read_text(), "SLURM")
     wait_until(lambda: (job, "hpo-manual", "PENDING") in squeue(), "its place in the queue")
@@ -110,7 +115,7 @@ def test_a_serial_job_that_reaches_its_time_limit_is_queued_again_and_goes_on(wo
     assert printed.count(": interrupted (the time limit is near)") == 1
     [study] = stored(work)
     assert (study.info.status, study.data.tags["hpo.variant"]) == ("FINISHED", "evaluation=sequential")
-    assert study.data.metrics["num_trials"] == 8
+    assert study.data.metrics["num_trials"] == trials
     assert study.data.metrics["device_hours_failed"] > 0
     assert json.loads((folder / tasks.GATHERED).read_text()) == {"run_id": study.info.run_id}
 

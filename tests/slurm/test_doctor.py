@@ -61,7 +61,8 @@ def test_the_answer_is_a_file_of_facts(tmp_path: Path, monkeypatch: pytest.Monke
 
 
 @pytest.mark.slow
-def test_a_job_tells_what_its_node_has(work: Path) -> None:
+def test_a_job_tells_what_its_node_has(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     write_profile(work, environment={"lines": ["export OMP_NUM_THREADS=7"]})
     done = hpo(work, "slurm", "doctor", "--cluster", "cluster.yaml")
     assert done.returncode == 0, done.stdout + done.stderr

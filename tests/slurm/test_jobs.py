@@ -106,7 +106,8 @@ def test_a_worker_that_is_cancelled_in_mid_trial_is_replaced(work: Path) -> None
     assert_nothing_is_left(work, job)
     [study] = stored(work)
     assert study.info.status == "FINISHED"
-    assert study.data.metrics["units"] >= 54
+    assert study.data.metrics["units"] > 45  # what was lost is spent; what is left is less than a full training
+    assert study.data.metrics["device_hours_failed"] > 0
 
 
 def test_a_node_that_dies_is_replaced_by_one_that_finds_the_connection_again(bed: Path, work: Path) -> None:
@@ -134,7 +135,8 @@ def test_a_node_that_dies_is_replaced_by_one_that_finds_the_connection_again(bed
     assert_nothing_is_left(work, job)
     [study] = stored(work)
     assert study.info.status == "FINISHED"
-    assert study.data.metrics["units"] >= 54
+    assert study.data.metrics["units"] > 45  # what was lost is spent; what is left is less than a full training
+    assert study.data.metrics["device_hours_failed"] > 0
 
 
 def test_sbatch_alone_runs_trials_across_nodes(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
