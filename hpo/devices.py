@@ -8,6 +8,9 @@ from dataclasses import dataclass
 
 from benchmarks.spec import BenchmarkError
 
+CPU = "cpu"
+"""The accelerator of devices that are worker processes."""
+
 
 @dataclass(frozen=True)
 class Devices:
@@ -29,7 +32,7 @@ class Devices:
     @property
     def accelerator(self) -> str:
         """The tag by which costs are kept apart: hours on different accelerators are not comparable."""
-        return self.gpu_name or "cpu"
+        return self.gpu_name or CPU
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,7 @@ from typing import Any, NoReturn
 from pydantic import ValidationError
 
 from benchmarks.spec import Benchmark, BenchmarkError, Config, Hyperparameters, Scalar, describe
+from hpo.devices import CPU
 from hpo.history import stored_runs, value_in
 from hpo.ledger import PARTS, Shares
 from hpo.results import Results, TrialRow, counts
@@ -46,7 +47,6 @@ METRICS = {
 """Columns with metrics, each with the largest value it may have; the smallest is 0."""
 OUTCOMES = ("completed", "stopped", "diverged", "failed")
 COLUMNS = (*REQUIRED, *(name for name in METRICS if name not in REQUIRED), "outcome", "reason")
-CPU = "cpu"
 LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 LONGEST_PERPLEXITY = 700.0
 """The exponential of a larger loss is no float; the same bound as in trials that run here."""

@@ -8,7 +8,6 @@ Optuna alone proposes when a trial begins, through a journal that all tasks shar
 from __future__ import annotations
 
 import shutil
-import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -19,9 +18,9 @@ from typing import Literal
 from benchmarks.spec import BenchmarkError
 from hpo.study import Study
 from slurm import capacity, scheduler, scripts, tasks
-from slurm.head import PROJECT
 from slurm.profile import Profile
 from slurm.scripts import Places
+from slurm.submit import cannot_write, logs_folder
 from slurm.tasks import Order
 
 Evaluation = Literal["sequential", "batch", "asynchronous"]
@@ -80,13 +79,11 @@ def new_folder(profile: Profile, name: str, order: Order) -> Iterator[Path]:
     Raises:
         BenchmarkError: it cannot be written, or earlier studies, with which Optuna is to begin, cannot be read.
     """
+    logs = logs_folder(profile)
     try:
-        Path(profile.logs).mkdir(parents=True, exist_ok=True)
-        folder = Path(tempfile.mkdtemp(prefix=f"{name}-", dir=profile.logs))
+        folder = Path(tempfile.mkdtemp(prefix=f"{name}-", dir=logs))
     except OSError as error:
-        raise BenchmarkError(
-            f"{profile.logs}: cannot be written ({error.strerror}); `logs` in the profile says where"
-        ) from None
+        raise cannot_write(logs, error) from None
     try:
         write(folder, order)
         yield folder
@@ -120,7 +117,7 @@ def submissions(
         order: what its jobs do.
         trials: numbers of those to train.
     """
-    ranks, places = order.study.benchmark.ranks_per_trial, Places(PROJECT, Path.cwd(), sys.executable)
+    ranks, places = order.study.benchmark.ranks_per_trial, Places.here(Path.cwd())
     evaluation, at_once = order.study.arguments["evaluation"], order.at_once
     cluster = ["--cluster", str(file.resolve()), str(folder)]
     if evaluation == "sequential":

@@ -204,12 +204,9 @@ def gather_job(parsed: argparse.Namespace) -> int:
 
     file = Path(parsed.cluster)
     with Stamps(f"job {job_id()} (gathers {Path(parsed.study).name})") as stamps:
-        try:
-            gather.run(Path(parsed.study), profile.load(file), file)
-            stamps.status = 0
-        except BenchmarkError as error:
-            print(f"error: {error}", flush=True)
-        return int(stamps.status)
+        gather.run(Path(parsed.study), profile.load(file), file)
+        stamps.status = 0
+    return stamps.status
 
 
 def _check(command: Sequence[str], parser: argparse.ArgumentParser | None = None) -> int:

@@ -28,10 +28,10 @@ from benchmarks.spec import BenchmarkError
 from hpo.devices import gpu_names
 from hpo.doctor import pins
 from slurm import scheduler, scripts
-from slurm.head import PROJECT
 from slurm.processes import say
 from slurm.profile import Profile
-from slurm.scripts import Places
+from slurm.scripts import PROJECT, Places
+from slurm.submit import logs_folder
 
 MINUTES = 10
 POLL_SECONDS = 0.5
@@ -145,15 +145,14 @@ def run(profile: Profile) -> list[Row]:
     Raises:
         BenchmarkError: SLURM refused, or the job ended without an answer.
     """
-    logs, work = Path(profile.logs), Path.cwd()
-    logs.mkdir(parents=True, exist_ok=True)
+    logs, work = logs_folder(profile), Path.cwd()
     script = logs / "hpo-doctor.sbatch"
     with tempfile.TemporaryDirectory(prefix="doctor-", dir=logs) as folder:
         mark, answer = Path(folder) / "mark", Path(folder) / "answer.json"
         mark.touch()
         short = profile.model_copy(update={"time": str(MINUTES)})
         command = ["slurm", "doctor-job", "--mark", str(mark)]
-        script.write_text(scripts.worker(short, "hpo-doctor", command, Places(PROJECT, work, sys.executable)))
+        script.write_text(scripts.worker(short, "hpo-doctor", command, Places.here(work)))
         job = scheduler.submit(script, work)
         _wait(job, answer)
         there: dict[str, str] = json.loads(answer.read_text()) if answer.exists() else {}
@@ -176,7 +175,7 @@ def _wait(job: str, answer: Path) -> None:
                 ended = ended or time.monotonic()
                 if state.state != "COMPLETED" or time.monotonic() > ended + SETTLE_SECONDS:
                     return
-            text = f"waits for job {job}: {state.state}{f' ({state.reason})' if state.reason else ''}"
+            text = f"waits for job {job}: {state}"
             if text != said:
                 say(text)
                 said = text

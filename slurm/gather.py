@@ -19,6 +19,7 @@ from mlflow.exceptions import MlflowException
 
 from benchmarks.spec import BenchmarkError
 from hpo import commands, tracking
+from hpo.devices import CPU
 from hpo.history import stored_runs
 from hpo.ledger import MEASURED, Ledger, Shares
 from hpo.progress import print_report
@@ -32,7 +33,6 @@ from slurm.tasks import Event, Order
 
 TAG = "hpo.slurm_study"
 """The name of the folder that a study was gathered from."""
-CPU = "cpu"
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,6 @@ class Gathered:
 
     Attributes:
         run_id: its run.
-        order: what was asked.
         results: its trials.
         shares: its ledger.
         accelerator: what its device-hours are hours of.
@@ -50,7 +49,6 @@ class Gathered:
     """
 
     run_id: str
-    order: Order
     results: Results
     shares: Shares
     accelerator: str
@@ -89,7 +87,7 @@ def gather(folder: Path, incomplete: bool = False) -> Gathered:
     (folder / tasks.GATHERED).write_text(json.dumps({"run_id": tracker.run_id}) + "\n")
     incumbent = replay.results.incumbent()
     best = tracker.best_config(incumbent) if incumbent else None
-    return Gathered(tracker.run_id, order, replay.results, replay.shares, accelerator, missing, best)
+    return Gathered(tracker.run_id, replay.results, replay.shares, accelerator, missing, best)
 
 
 def is_gathered(folder: Path) -> bool:
@@ -182,8 +180,11 @@ def run(folder: Path, profile: Profile, file: Path, incomplete: bool = False) ->
         BenchmarkError: see `gather`; the message says how to go on.
     """
     order = Order.read(folder)
-    if order.trials > len(tasks.finished(folder)) and not incomplete:
-        raise BenchmarkError(_how_to_go_on(folder, order, file))
+    missing = order.trials - len(tasks.finished(folder))
+    if missing and not incomplete:
+        raise BenchmarkError(
+            f"{folder}: {missing} of {order.trials} trials have no result\n{_how_to_go_on(folder, file)}"
+        )
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")  # the results are safe: no need to wait minutes
     (folder / stores.FILE).unlink(missing_ok=True)  # of an attempt that did not reach its end
     before = os.environ.get("MLFLOW_TRACKING_URI")
@@ -204,12 +205,8 @@ def run(folder: Path, profile: Profile, file: Path, incomplete: bool = False) ->
     say(f"{len(found.results.rows)} trials in {table}")
 
 
-def _how_to_go_on(folder: Path, order: Order, file: Path) -> str:
-    missing = order.trials - len(tasks.finished(folder))
+def _how_to_go_on(folder: Path, file: Path) -> str:
     hpo = ["python", "-m", "hpo", "slurm"]
     resume = shlex.join([*hpo, "resume", "--cluster", str(file), str(folder)])
     collect = shlex.join([*hpo, "collect", "--cluster", str(file), "--incomplete"])
-    return (
-        f"{folder}: {missing} of {order.trials} trials have no result\n"
-        f"to train them: {resume}\nto store the study without them: {collect}"
-    )
+    return f"to train them: {resume}\nto store the study without them: {collect}"

@@ -24,7 +24,6 @@ from slurm.profile import Profile
 from slurm.scripts import Places
 from slurm.worker import ray_start, temporary_folder
 
-PROJECT = Path(__file__).parent.parent
 _ADDRESS = re.compile(r"--address='([^']+)'")
 
 
@@ -61,9 +60,7 @@ def run(order: Order, token: str) -> int:
             stamps.status = _run(order, token, signals)
         except Ended:
             say("ended before the study began; nothing is lost")
-        except BenchmarkError as error:
-            say(f"error: {error}")
-        return int(stamps.status)
+    return stamps.status
 
 
 def _run(order: Order, token: str, signals: Signals) -> int:
@@ -122,7 +119,7 @@ class _Workers:
         command = ["slurm", "worker", "--connection", str(self._file)]
         command += ["--cpus", str(profile.node.cpus - profile.cpus_for_ray), "--gpus", str(profile.node.gpus)]
         self._script = folder / "worker.sbatch"
-        places = Places(PROJECT, order.work, sys.executable)
+        places = Places.here(order.work)
         self._script.write_text(scripts.worker(profile, f"{order.name}-worker", command, places))
         self.live: list[str] = []
         self._replacements, self._lost, self._refused = profile.workers, 0, ""
@@ -213,9 +210,7 @@ def _wait_for(workers: _Workers, joined: Connection, signals: Signals) -> None:
 
 
 def _describe(jobs: dict[str, scheduler.Job]) -> str:
-    return ", ".join(
-        f"job {number} {job.state}{f' ({job.reason})' if job.reason else ''}" for number, job in jobs.items()
-    )
+    return ", ".join(f"job {number} {job}" for number, job in jobs.items())
 
 
 @contextmanager

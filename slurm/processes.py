@@ -103,20 +103,29 @@ def _family(process_id: int) -> list[psutil.Process]:
 
 
 class Stamps:
-    """START and FINISH of a job in its log, whatever ends it; times with their zone."""
+    """START and FINISH of a job in its log, whatever ends it; times with their zone.
+
+    What the user can mend is said between the two, and ends the job with status 1.
+    """
 
     def __init__(self, name: str) -> None:
         self._name = name
-        self.status: int | str = 1
+        self.status = 1
 
     def __enter__(self) -> Self:
         self._began = time.monotonic()
         say(f"START {now()} {self._name} on {node_name()}")
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool:
+        is_said = isinstance(error, BenchmarkError)
+        if is_said:
+            say(f"error: {error}")
         took = time.monotonic() - self._began
         say(f"FINISH {now()} {self._name} after {took:.0f} s, exit status {self.status}")
+        return is_said
 
 
 def job_id() -> str:

@@ -28,6 +28,9 @@ class Job:
     state: str
     reason: str = ""
 
+    def __str__(self) -> str:
+        return f"{self.state} ({self.reason})" if self.reason else self.state
+
 
 def submit(script: Path, folder: Path, options: Sequence[str] = ()) -> str:
     """Submit a job script; returns the job's id.

@@ -7,6 +7,7 @@ so that SLURM's signals reach Python and not a shell that waits for it.
 from __future__ import annotations
 
 import shlex
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ from pathlib import Path
 from slurm import capacity
 from slurm.profile import Profile
 
+PROJECT = Path(__file__).parent.parent
 _MEGABYTES = {"K": 1 / 1024, "M": 1, "G": 1024, "T": 1024 * 1024}
 
 
@@ -30,6 +32,11 @@ class Places:
     project: Path
     work: Path
     python: str
+
+    @classmethod
+    def here(cls, work: Path) -> Places:
+        """This repository and this interpreter, for jobs that work in a folder."""
+        return cls(PROJECT, work, sys.executable)
 
 
 def head(profile: Profile, name: str, command: Sequence[str], places: Places) -> str:

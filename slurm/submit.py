@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.spec import BenchmarkError
 from slurm import scheduler, scripts
-from slurm.head import PROJECT
 from slurm.profile import Profile
 from slurm.scripts import Places
 
@@ -28,7 +26,26 @@ def head_script(profile: Profile, file: Path, command: Sequence[str], work: Path
         work: the folder that relative paths in the command are relative to.
     """
     words = ["slurm", "head", "--cluster", str(file.resolve()), "--", *command]
-    return scripts.head(profile, job_name(command), words, Places(PROJECT, work, sys.executable))
+    return scripts.head(profile, job_name(command), words, Places.here(work))
+
+
+def logs_folder(profile: Profile) -> Path:
+    """The folder of the logs, made if need be.
+
+    Raises:
+        BenchmarkError: it cannot be made.
+    """
+    logs = Path(profile.logs)
+    try:
+        logs.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise cannot_write(logs, error) from None
+    return logs
+
+
+def cannot_write(path: Path, error: OSError) -> BenchmarkError:
+    """What to say where a file or folder among the logs cannot be written."""
+    return BenchmarkError(f"{path}: cannot be written ({error.strerror}); `logs` in the profile says where")
 
 
 def submit(profile: Profile, script: str, name: str) -> str:
@@ -37,13 +54,9 @@ def submit(profile: Profile, script: str, name: str) -> str:
     Raises:
         BenchmarkError: SLURM refused, or the folder cannot be written.
     """
-    logs = Path(profile.logs)
-    path = logs / f"{name}.sbatch"
+    path = logs_folder(profile) / f"{name}.sbatch"
     try:
-        logs.mkdir(parents=True, exist_ok=True)
         path.write_text(script)
     except OSError as error:
-        raise BenchmarkError(
-            f"{path}: cannot be written ({error.strerror}); `logs` in the profile says where"
-        ) from None
+        raise cannot_write(path, error) from None
     return scheduler.submit(path, Path.cwd())

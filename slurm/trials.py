@@ -33,11 +33,8 @@ _BY_TORCHRUN = "ChildFailedError"  # which says that a rank has raised, not what
 def task(folder: Path, trial: int) -> int:
     """A task of an array: one trial; returns the exit status."""
     with Stamps(f"job {job_id()} (trial {trial} of {folder.name})") as stamps, Signals() as signals:
-        try:
-            stamps.status = _status(train(folder, [trial], signals))
-        except BenchmarkError as error:
-            say(f"error: {error}")
-        return int(stamps.status)
+        stamps.status = _status(train(folder, [trial], signals))
+    return stamps.status
 
 
 def serial(folder: Path, profile: Profile, file: Path) -> int:
@@ -49,17 +46,14 @@ def serial(folder: Path, profile: Profile, file: Path) -> int:
     from slurm import gather  # imports MLflow
 
     with Stamps(f"job {job_id()} ({folder.name})") as stamps, Signals() as signals:
-        try:
-            outcomes = train(folder, [], signals)
-            if signals.received == signal.SIGUSR1 and profile.requeue and set(outcomes) & set(tasks.FINAL):
-                say("queued again: trials that are finished are kept")
-                scheduler.requeue(job_id())
-            else:
-                gather.run(folder, profile, file)
-            stamps.status = _status(outcomes)
-        except BenchmarkError as error:
-            say(f"error: {error}")
-        return int(stamps.status)
+        outcomes = train(folder, [], signals)
+        if signals.received == signal.SIGUSR1 and profile.requeue and set(outcomes) & set(tasks.FINAL):
+            say("queued again: trials that are finished are kept")
+            scheduler.requeue(job_id())
+        else:
+            gather.run(folder, profile, file)
+        stamps.status = _status(outcomes)
+    return stamps.status
 
 
 def _status(outcomes: Sequence[str]) -> int:

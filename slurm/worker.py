@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from benchmarks.spec import BenchmarkError
 from slurm import connection
 from slurm.connection import Connection
 from slurm.processes import Child, Signals, Stamps, job_id, say
@@ -41,11 +40,8 @@ def run(file: Path, cpus: int, gpus: int) -> int:
         gpus: GPUs that trials may use.
     """
     with Stamps(f"worker job {job_id()}") as stamps, Signals() as signals:
-        try:
-            stamps.status = _stay(connection.read(file), file.parent, cpus, gpus, signals)
-        except BenchmarkError as error:
-            say(f"error: {error}")
-        return int(stamps.status)
+        stamps.status = _stay(connection.read(file), file.parent, cpus, gpus, signals)
+    return stamps.status
 
 
 def _stay(joined: Connection, logs: Path, cpus: int, gpus: int, signals: Signals) -> int:

@@ -82,6 +82,14 @@ def stored(folder: Path) -> list[Run]:
     return list(client.search_runs([found.experiment_id], "tags.`hpo.kind` = 'study'")) if found else []
 
 
+def assert_ended_well(folder: Path, job: str) -> str:
+    """Its head says so, and nothing of it is left; returns the log."""
+    text = log(folder, job)
+    assert re.search(r"^FINISH .* exit status 0$", text, re.MULTILINE), text
+    assert_nothing_is_left(folder, job)
+    return text
+
+
 def assert_nothing_is_left(folder: Path, job: str) -> None:
     """No job of it, no process, no connection file, nothing in /tmp."""
     wait_until(lambda: not squeue(), "the workers' end", 60)

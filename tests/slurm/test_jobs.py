@@ -15,6 +15,7 @@ from slurm.testbed import __main__ as testbed
 from tests.slurm.drills import (
     REPOSITORY,
     SECONDS,
+    assert_ended_well,
     assert_nothing_is_left,
     has_begun,
     hpo,
@@ -83,12 +84,10 @@ def test_a_suite_that_nears_its_time_limit_is_queued_again_and_goes_on(work: Pat
     wait_until(lambda: (job, "hpo-suite", "PENDING") in squeue(), "its place in the queue")
     scheduler._run(["scontrol", "update", f"JobId={job}", "StartTime=now"], None)  # SLURM would wait two minutes
     wait_for_end(job)
-    text = log(work, job)
+    text = assert_ended_well(work, job)
     assert "tells the study to end in good order: the time limit is near" in text
     assert "queued again: studies that are finished are kept" in text
     assert "1 of 2 studies are finished already" in text
-    assert re.search(r"^FINISH .* exit status 0$", text, re.MULTILINE), text
-    assert_nothing_is_left(work, job)
     found = sorted((run.data.tags["hpo.method"], run.info.status) for run in stored(work))
     assert found == [("asha", "FINISHED"), ("asha", "KILLED"), ("random", "FINISHED")]
 
@@ -100,14 +99,11 @@ def test_a_worker_that_is_cancelled_in_mid_trial_is_replaced(work: Path) -> None
     workers = [number for number, name, _ in squeue() if name == "hpo-random-worker"]
     scheduler.cancel(workers[:1])
     wait_for_end(job)
-    text = log(work, job)
+    text = assert_ended_well(work, job)
     assert f"worker job {workers[0]} has ended early (CANCELLED)" in text
-    assert re.search(r"^FINISH .* exit status 0$", text, re.MULTILINE), text
-    assert_nothing_is_left(work, job)
     [study] = stored(work)
     assert study.info.status == "FINISHED"
-    assert study.data.metrics["units"] > 45  # what was lost is spent; what is left is less than a full training
-    assert study.data.metrics["device_hours_failed"] > 0
+    assert study.data.metrics["units"] >= 54
 
 
 def test_a_node_that_dies_is_replaced_by_one_that_finds_the_connection_again(bed: Path, work: Path) -> None:
@@ -128,11 +124,9 @@ def test_a_node_that_dies_is_replaced_by_one_that_finds_the_connection_again(bed
     finally:
         testbed.start_node(bed, "n2")
         wait_until(lambda: testbed.idle(bed), "the node's return")
-    text = log(work, job)
+    text = assert_ended_well(work, job)
     assert "was deleted; written again, for workers that are still to come" in text
     assert re.search(r"1 of 2 worker jobs run.*; trials at once: 1 a node, 1 on 1 node", text), text
-    assert re.search(r"^FINISH .* exit status 0$", text, re.MULTILINE), text
-    assert_nothing_is_left(work, job)
     [study] = stored(work)
     assert study.info.status == "FINISHED"
     assert study.data.metrics["units"] > 45  # what was lost is spent; what is left is less than a full training
@@ -162,10 +156,8 @@ def test_sbatch_alone_runs_trials_across_nodes(work: Path, monkeypatch: pytest.M
     monkeypatch.chdir(work)
     job = scheduler.submit(REPOSITORY / "slurm/head_node.slurm", work, ["--cpus-per-task=1", "--time=10"])
     wait_for_end(job)
-    text = log(work, job)
+    text = assert_ended_well(work, job)
     assert "2 of 2 workers joined" in text
-    assert re.search(r"^FINISH .* exit status 0$", text, re.MULTILINE), text
-    assert_nothing_is_left(work, job)
     [study] = stored(work)
     assert (study.info.status, study.data.tags["hpo.seed"]) == ("FINISHED", "5")
     assert study.data.metrics["units"] == 4
