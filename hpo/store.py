@@ -57,8 +57,13 @@ def open_experiment(name: str, tags: Mapping[str, str] | None = None) -> tuple[M
             return _open(name, tags or {})
         database = Path(uri.removeprefix(SQLITE))
         database.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(f"{database}.lock"):
+        with making(database):
             return _open(name, tags or {})
+
+
+def making(database: Path) -> FileLock:
+    """Keeps processes of one machine apart that may make this SQLite file; let go by the kernel whatever ends them."""
+    return FileLock(f"{database}.lock")
 
 
 def _open(name: str, tags: Mapping[str, str]) -> tuple[MlflowClient, str]:

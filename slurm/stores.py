@@ -22,7 +22,7 @@ from filelock import SoftFileLock, Timeout
 from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
 from benchmarks.spec import BenchmarkError
-from hpo.store import readable_errors
+from hpo.store import making, readable_errors
 from slurm.processes import Child, node_name, say, wait_for_start
 from slurm.profile import Profile
 
@@ -146,12 +146,13 @@ def _copy(connection: sqlite3.Connection, table: str, condition: str, column: st
 def _locked(shared: Path) -> Iterator[None]:
     """One job at a time; by a file that is made or not made, which shared file systems keep apart too."""
     shared.parent.mkdir(parents=True, exist_ok=True)
+    file = f"{shared}.jobs-lock"
     try:
-        with SoftFileLock(f"{shared}.lock", timeout=LOCK_SECONDS):
+        with SoftFileLock(file, timeout=LOCK_SECONDS), making(shared):
             yield
     except Timeout:
         raise BenchmarkError(
-            f"{shared} is locked by another job for more than {LOCK_SECONDS} s; if none runs, delete {shared}.lock"
+            f"{shared} is locked by another job for more than {LOCK_SECONDS} s; if none runs, delete {file}"
         ) from None
 
 

@@ -9,6 +9,7 @@ Prints two tables in Markdown and writes FOLDER/evaluation-<mode>.png, the Gantt
 from __future__ import annotations
 
 import os
+import re
 import sys
 import tempfile
 import time
@@ -47,6 +48,9 @@ def run(folder: Path, *words: str) -> None:
     if done.returncode:
         sys.exit(f"{' '.join(words)}: {done.stderr}")
     wait_until(lambda: not running(), "the jobs' end", 1800)
+    for log in folder.glob("logs/*.out"):
+        if not re.search(r"^FINISH .* exit status 0$", log.read_text(), re.MULTILINE):
+            sys.exit(f"{log.name}:\n{log.read_text()}")
 
 
 def submit(folder: Path, *words: str) -> None:

@@ -10,6 +10,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Run
 
 from benchmarks.spec import BenchmarkError
+from hpo import store
 from slurm import stores
 
 
@@ -65,6 +66,26 @@ def test_the_first_job_of_all_makes_the_shared_store(tmp_path: Path) -> None:
     add_study(own, "nano", "mine")
     assert stores.collect(own, shared) == 2
     assert [run.info.run_name for run in studies(shared, "nano")] == ["mine"]
+
+
+def test_a_store_that_was_made_without_slurm_is_open_to_jobs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A study on this machine leaves its lock's file behind, which locks nothing any more."""
+    own, shared = tmp_path / "job.db", tmp_path / "mlflow.db"
+    monkeypatch.setattr(stores, "LOCK_SECONDS", 1)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{shared}")
+    store.open_experiment("nano")
+    stores.begin(own, shared)
+    add_study(own, "nano", "mine")
+    assert stores.collect(own, shared) == 2
+
+
+def test_a_lock_that_another_job_holds_is_named(shared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    own = tmp_path / "job.db"
+    stores.begin(own, shared)
+    monkeypatch.setattr(stores, "LOCK_SECONDS", 0.2)
+    (tmp_path / "mlflow.db.jobs-lock").touch()
+    with pytest.raises(BenchmarkError, match=r"if none runs, delete .*mlflow\.db\.jobs-lock"):
+        stores.collect(own, shared)
 
 
 class TestTwoJobs:
