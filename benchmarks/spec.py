@@ -170,10 +170,12 @@ class Resource(_Strict):
 
 
 class Split(_Strict):
-    """One split: a SQuAD v1.1 JSON file, or a split of a data set known to `datasets`.
+    """One split: a file, or a split of a data set known to `datasets`.
 
     Attributes:
-        file: path of the JSON file; relative paths are relative to the YAML file.
+        file: path of a SQuAD v1.1 JSON file, or of a .jsonl file with `question`, `context` and `answers` a line;
+            relative paths are relative to the YAML file.
+        config: which of a data set's configurations, where it has several.
         dataset: name on the hub or local folder for `datasets.load_dataset`, with columns as `rajpurkar/squad` has.
         split: the split to take from `dataset`, slices allowed ("train[:1000]").
         limit: keep this many questions at most, the first ones.
@@ -183,6 +185,7 @@ class Split(_Strict):
 
     file: Path | None = None
     dataset: str | None = None
+    config: str | None = None
     split: str | None = None
     limit: PositiveInt | None = None
     articles: Literal["all", "held_out", "rest"] = "all"
@@ -194,6 +197,8 @@ class Split(_Strict):
             raise ValueError("give either `file` or `dataset`")
         if self.dataset is not None and self.split is None:
             raise ValueError('`dataset` needs `split`, such as "train"')
+        if self.file is not None and self.config is not None:
+            raise ValueError("`config` goes with `dataset`, not with `file`")
         return self
 
 

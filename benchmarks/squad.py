@@ -34,6 +34,7 @@ from typing import Any
 from benchmarks.spec import BenchmarkError, Split
 
 IGNORED_LABEL = -100
+JSON_LINES = (".jsonl", ".ndjson")
 _ARTICLES = re.compile(r"\b(a|an|the)\b", re.UNICODE)
 _PUNCTUATION = frozenset(string.punctuation)
 
@@ -80,7 +81,12 @@ def read_split(split: Split) -> list[Record]:
     Raises:
         BenchmarkError: the source is missing or malformed; names the article and the field.
     """
-    records = _from_file(split.file) if split.file is not None else _from_datasets(split)
+    if split.file is None:
+        records = _from_datasets(split)
+    elif split.file.suffix in JSON_LINES:
+        records = _from_json_lines(split.file)
+    else:
+        records = _from_file(split.file)
     if split.articles != "all":
         held_out = split.articles == "held_out"
         records = [r for r in records if _is_held_out(r.title, split.held_out_share) == held_out]
@@ -96,13 +102,65 @@ def _is_held_out(title: str, share: float) -> bool:
     return int.from_bytes(digest[:8], "big") < share * 2**64
 
 
-def _from_file(path: Path) -> list[Record]:
+def _text_of(path: Path) -> str:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        return path.read_text(encoding="utf-8")
     except OSError as error:
         raise BenchmarkError(
-            f"{path}: cannot be read ({error.strerror}); give the path of a SQuAD v1.1 JSON file"
+            f"{path}: cannot be read ({error.strerror}); give the path of a SQuAD v1.1 JSON file, or of a .jsonl file"
         ) from None
+    except ValueError as error:
+        raise BenchmarkError(f"{path}: not valid JSON ({error})") from None
+
+
+def _from_json_lines(path: Path) -> list[Record]:
+    """A question a line; `id` and `title` may be left out, and so may be where an answer starts."""
+    records = []
+    for number, line in enumerate(_text_of(path).split("\n"), start=1):  # a string may hold other ends of lines
+        if not line.strip():
+            continue
+        where = f"{path}, line {number}"
+        try:
+            row = json.loads(line)
+        except ValueError as error:
+            raise BenchmarkError(f"{where}: not valid JSON ({error})") from None
+        context = _get(row, "context", str, where)
+        pairs = [_placed(answer, context, f"{where}, answers[{i}]") for i, answer in enumerate(_answers(row, where))]
+        title = _get(row, "title", str, where) if "title" in row else context  # what shares a context stays together
+        row = {"id": f"line {number}", **row, "answers": pairs}
+        records.append(_read_question(row, title, context, where))
+    _refuse_repeated_ids(records, str(path))
+    return records
+
+
+def _answers(row: dict[str, Any], where: str) -> list[Any]:
+    """A list of texts or of objects, or the two lists that `datasets` writes."""
+    if isinstance(row.get("answers"), dict):
+        return _paired(row["answers"], where)
+    answers: list[Any] = _get(row, "answers", list, where)
+    return answers
+
+
+def _placed(answer: Any, context: str, where: str) -> Any:
+    """An answer given as text alone starts where it first occurs."""
+    if not isinstance(answer, str):
+        return answer
+    start = context.find(answer)
+    if start < 0:
+        raise BenchmarkError(f"{where}: the text {answer!r} does not occur in the context")
+    return {"text": answer, "answer_start": start}
+
+
+def _paired(answers: dict[str, Any], where: str) -> list[dict[str, Any]]:
+    texts, starts = _get(answers, "text", list, where), _get(answers, "answer_start", list, where)
+    if len(texts) != len(starts):
+        raise BenchmarkError(f"{where}: `answers` has {len(texts)} texts, but {len(starts)} values of answer_start")
+    return [{"text": text, "answer_start": start} for text, start in zip(texts, starts, strict=True)]
+
+
+def _from_file(path: Path) -> list[Record]:
+    try:
+        content = json.loads(_text_of(path))
     except ValueError as error:
         raise BenchmarkError(f"{path}: not valid JSON ({error})") from None
     records = []
@@ -153,7 +211,7 @@ def _from_datasets(split: Split) -> list[Record]:
     import datasets
 
     try:
-        rows = datasets.load_dataset(split.dataset, split=split.split)
+        rows = datasets.load_dataset(split.dataset, split.config, split=split.split)
     except Exception as error:  # the library raises many kinds; all mean the same to the user
         raise BenchmarkError(
             f"data set {split.dataset!r}, split {split.split!r}: cannot be loaded ({type(error).__name__}: {error}); "
@@ -166,11 +224,7 @@ def _from_datasets(split: Split) -> list[Record]:
     records = []
     for number, row in enumerate(rows):
         where = f"{source}, row {number}"
-        answers = _get(row, "answers", dict, where)
-        texts, starts = _get(answers, "text", list, where), _get(answers, "answer_start", list, where)
-        if len(texts) != len(starts):
-            raise BenchmarkError(f"{where}: `answers` has {len(texts)} texts, but {len(starts)} values of answer_start")
-        pairs = [{"text": text, "answer_start": start} for text, start in zip(texts, starts, strict=True)]
+        pairs = _paired(_get(row, "answers", dict, where), where)
         title, context = _get(row, "title", str, where), _get(row, "context", str, where)
         records.append(_read_question({**row, "answers": pairs}, title, context, where))
     _refuse_repeated_ids(records, source)

@@ -34,6 +34,7 @@ from hpo.results import TrialRow
 from hpo.runner import run
 from hpo.study import Study
 from tests.hpo.test_concurrency import in_process
+from tests.stores import fresh_store
 
 EXACT = [(9, 3), (27, 3), (81, 3), (8, 2), (16, 4), (12, 2), (10, 5), (6, 6)]
 """Pairs of resource and reduction factor whose rungs are whole numbers of units."""
@@ -153,7 +154,7 @@ def store(ray_of_two: None, tmp_path_factory: pytest.TempPathFactory) -> Iterato
     folder = tmp_path_factory.mktemp("brackets")
     with pytest.MonkeyPatch.context() as monkeypatch:
         monkeypatch.chdir(folder)  # MLflow puts artifacts into mlruns/ of the working directory
-        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder}/mlflow.db")
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", fresh_store(folder))
         monkeypatch.delenv("MLFLOW_RUN_ID", raising=False)
         yield
 

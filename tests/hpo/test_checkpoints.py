@@ -24,6 +24,7 @@ from hpo.devices import Devices
 from hpo.results import TrialRow
 from hpo.runner import run
 from hpo.study import Study
+from tests.stores import fresh_store
 
 DEVICES = 2
 
@@ -175,7 +176,7 @@ def watch(request: pytest.FixtureRequest, ray_of_two: None, tmp_path_factory: py
 
     with pytest.MonkeyPatch.context() as monkeypatch:
         monkeypatch.chdir(folder)  # MLflow puts artifacts into mlruns/ of the working directory
-        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder}/mlflow.db")
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", fresh_store(folder))
         monkeypatch.delenv("MLFLOW_RUN_ID", raising=False)
         monkeypatch.setattr("tempfile.tempdir", str(folder))
         monkeypatch.setattr("hpo.runner.detect", lambda: Devices(count=DEVICES, gpu_name=None, cpus=2))

@@ -30,6 +30,7 @@ from hpo.study import (
     training_of,
     training_seeds,
 )
+from tests.stores import fresh_store
 
 REPOSITORY = Path(__file__).parents[2]
 BENCHMARK = spec.load("synthetic")
@@ -126,7 +127,7 @@ def confirmed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Record
     with pytest.MonkeyPatch.context() as monkeypatch:
         monkeypatch.chdir(folder)
         monkeypatch.setenv("PYTHONPATH", str(REPOSITORY))
-        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder}/mlflow.db")
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", fresh_store(folder))
         monkeypatch.delenv("MLFLOW_RUN_ID", raising=False)
         console = Console(file=io.StringIO())
         with cluster.ray_cluster(runner.detect()):

@@ -22,6 +22,7 @@ from hpo.ledger import Ledger
 from hpo.results import Results
 from hpo.study import CONFIRMS, SCHEDULE, TRAINING_SEED, Schedule, Study, default_schedule, fresh_seeds
 from hpo.tracking import Tracker
+from tests.stores import fresh_store
 
 HERE = Path(__file__).parent
 REPOSITORY = HERE.parents[1]
@@ -36,7 +37,7 @@ def _store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     folder = tmp_path_factory.mktemp("export")
     with pytest.MonkeyPatch.context() as monkeypatch:
         monkeypatch.chdir(folder)
-        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder}/mlflow.db")
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", fresh_store(folder))
         monkeypatch.delenv("MLFLOW_RUN_ID", raising=False)
         yield
 

@@ -30,6 +30,7 @@ from hpo.results import TrialRow
 from hpo.runner import Finished, run
 from hpo.searchers import proposals
 from hpo.study import PROTOCOL, Study, training_of
+from tests.stores import fresh_store
 
 REPOSITORY = Path(__file__).parents[2]
 BUDGET, SEED = 4, 1
@@ -76,7 +77,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as monkeypatch:
         monkeypatch.chdir(folder)  # MLflow puts artifacts into mlruns/ of the working directory
         monkeypatch.setenv("PYTHONPATH", str(REPOSITORY))  # Ray's workers look for hpo where the driver was started
-        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder}/mlflow.db")
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", fresh_store(folder))
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
         monkeypatch.delenv("MLFLOW_RUN_ID", raising=False)
         if cores:

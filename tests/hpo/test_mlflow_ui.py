@@ -20,6 +20,7 @@ from rich.console import Console
 
 from benchmarks import spec
 from hpo import suite, views
+from tests.stores import fresh_store
 
 REPOSITORY = Path(__file__).parents[2]
 CHROMIUM = Path("/usr/bin/chromium")
@@ -39,7 +40,7 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     with pytest.MonkeyPatch.context() as monkeypatch:
         monkeypatch.chdir(folder)
         monkeypatch.setenv("PYTHONPATH", str(REPOSITORY))
-        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder}/mlflow.db")
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", fresh_store(folder))
         given = suite.GivenBenchmark(spec.load("synthetic"), "synthetic")
         contestants = suite.parse_methods("random,asha", 3)
         assert suite.run(contestants, given, [0, 1], None, False, Console(file=io.StringIO())).failures == []

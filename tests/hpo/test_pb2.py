@@ -30,6 +30,7 @@ from hpo.methods.pb2 import Pb2Scheduler, from_unit_cube, to_unit_cube
 from hpo.results import TrialRow
 from hpo.runner import run
 from hpo.study import Study
+from tests.stores import fresh_store
 
 REPOSITORY = Path(__file__).parents[2]
 BUDGET, INTERVAL, MAX_UNITS, SEED = 4, 2, 9, 2
@@ -122,7 +123,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as monkeypatch:
         monkeypatch.chdir(folder)  # MLflow puts artifacts into mlruns/ of the working directory
         monkeypatch.setenv("PYTHONPATH", str(REPOSITORY))  # Ray's workers look for hpo where the driver was started
-        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder}/mlflow.db")
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", fresh_store(folder))
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
         monkeypatch.delenv("MLFLOW_RUN_ID", raising=False)
         os.sched_setaffinity(0, sorted(cores)[:2])

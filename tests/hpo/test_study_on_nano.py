@@ -17,6 +17,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 
 from benchmarks import spec
+from tests.stores import fresh_store
 
 REPOSITORY = Path(__file__).parent.parent.parent
 pytestmark = pytest.mark.slow
@@ -24,7 +25,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture
 def store(tmp_path: Path) -> str:
-    return f"sqlite:///{tmp_path}/mlflow.db"
+    return fresh_store(tmp_path)
 
 
 def write_benchmark(folder: Path, **changes: Any) -> Path:

@@ -21,6 +21,7 @@ from hpo import methods, records, runner, suite
 from hpo.history import stored_runs
 from hpo.methods import Method, MethodArguments, Plan
 from hpo.study import Study
+from tests.stores import fresh_store
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -104,7 +105,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def run_suite(folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
     environment = {
         **os.environ,
-        "MLFLOW_TRACKING_URI": f"sqlite:///{folder}/mlflow.db",
+        "MLFLOW_TRACKING_URI": fresh_store(folder),
         "PYTHONPATH": str(REPOSITORY),
         "CUDA_VISIBLE_DEVICES": "",
     }
@@ -186,7 +187,7 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A store of its own, for suites that run in this process."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PYTHONPATH", str(REPOSITORY))
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", fresh_store(tmp_path))
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     yield tmp_path
     ray.shutdown()

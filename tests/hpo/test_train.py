@@ -21,6 +21,7 @@ from benchmarks.spec import Benchmark, BenchmarkError, Config
 from hpo import train
 from hpo.devices import detect
 from hpo.train import Trained, check_schedule, read_config, with_data
+from tests.stores import fresh_store
 
 CONFIG: Config = {"learning_rate": 2e-3, "batch_size_per_device": 8}
 LATER: Config = {"learning_rate": 5e-4, "batch_size_per_device": 16, "weight_decay": 0.1}
@@ -33,7 +34,7 @@ def _store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     folder = tmp_path_factory.mktemp("train")
     with pytest.MonkeyPatch.context() as monkeypatch:
         monkeypatch.chdir(folder)
-        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder}/mlflow.db")
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", fresh_store(folder))
         monkeypatch.delenv("MLFLOW_RUN_ID", raising=False)
         yield
 
