@@ -26,8 +26,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from benchmarks import squad
-from benchmarks.spec import Benchmark, BenchmarkError, Config, Hyperparameters, first_line
+from benchmarks import lora, memory, squad
+from benchmarks.spec import FIXED_IN_A_TRIAL, Benchmark, BenchmarkError, Config, Hyperparameters, first_line
 from benchmarks.zero.config import Precision, fill
 
 if TYPE_CHECKING:  # torch and deepspeed cost seconds to import; only processes that train pay for them
@@ -85,10 +85,10 @@ def join_process_group(rank: int = 0, world_size: int = 1, local_rank: int = 0, 
         torch.cuda.set_device(local_rank)
     backend, store = "nccl" if on_gpu else "gloo", store or HashStore()
     torch.distributed.init_process_group(backend, store=store, rank=rank, world_size=world_size)
-    _import_deepspeed()
+    import_deepspeed()
 
 
-def _import_deepspeed() -> Any:
+def import_deepspeed() -> Any:
     """DeepSpeed, quiet, and without its shared-memory reduction, which it would compile on first use.
 
     gloo reduces between CPU ranks as it is; the compiled kernel would only be a faster way to the same sums,
@@ -134,7 +134,7 @@ class Session:
         assert benchmark.finetune is not None
         assert torch.distributed.is_initialized()
         self._benchmark, self._settings = benchmark, benchmark.finetune
-        self._deepspeed = _import_deepspeed()
+        self._deepspeed = import_deepspeed()
         self._rank, self._world_size = torch.distributed.get_rank(), torch.distributed.get_world_size()
         on_gpu = torch.cuda.is_available()
         self._device = torch.device("cuda", torch.cuda.current_device()) if on_gpu else torch.device("cpu")
@@ -175,7 +175,7 @@ class Session:
         began = time.perf_counter()
         self.close()
         _seed_everything(seed)
-        _reset_peak_memory(self._device)
+        memory.reset_peak(self._device)
         self._seed, self._units, self._samples = seed, 0, 0
         self._order: dict[int, list[int]] = {}
         self._hp = self._benchmark.hyperparameters(config)
@@ -202,7 +202,7 @@ class Session:
             "train_loss": train_loss,
             **scores,
             "samples_per_second": (self._samples - samples_before) / (trained - began),
-            "peak_memory_mb": _peak_memory_mb(self._device),
+            "peak_memory_mb": memory.peak_mb(self._device),
             "train_seconds": trained - began,
             "evaluate_seconds": ended - trained,
         }
@@ -214,9 +214,15 @@ class Session:
         optimizer's param group carries is overwritten, because a restored state brings the old values along.
 
         Raises:
-            BenchmarkError: a hyperparameter out of range, or a batch size that changes at a ZeRO stage above 0.
+            BenchmarkError: a hyperparameter out of range, one that cannot change, or a batch size that changes at a
+                ZeRO stage above 0.
         """
         before, self._hp = self._hp, self._benchmark.hyperparameters(config)
+        for name in FIXED_IN_A_TRIAL:
+            if getattr(before, name) != getattr(self._hp, name):
+                raise BenchmarkError(
+                    f"{name} cannot change within a trial, from {getattr(before, name)} to {getattr(self._hp, name)}"
+                )
         if _engine_settings(before) != _engine_settings(self._hp):
             if self._engine.zero_optimization_stage() > 0:
                 raise BenchmarkError(
@@ -253,6 +259,8 @@ class Session:
         weights = self._whole_weights()
         if self._rank == 0:
             model = self._engine.module
+            if self._hp.lora_rank:
+                model, weights = self._base_model, lora.merged(self._make_model(), weights)
             model.generation_config.update(  # a plain `generate` then ends as `predict` does
                 eos_token_id=self._tokenizer.eos_token_id, pad_token_id=self._tokenizer.pad_token_id
             )
@@ -383,15 +391,24 @@ class Session:
             group["eps"] = self._hp.adam_epsilon
         self._set_learning_rate()
 
+    def _make_model(self) -> Any:
+        """A fresh copy of the base model, on the CPU, as the trial's hyperparameters want it."""
+        model = copy.deepcopy(self._base_model)
+        if self._hp.lora_rank:
+            lora.inject(model, self._hp)
+        if self._hp.gradient_checkpointing:
+            model.activation_checkpointing_enable({"use_reentrant": False})
+        return model
+
     def _make_engine(self, weights: dict[str, torch.Tensor] | None = None) -> Any:
         """A DeepSpeed engine around a fresh copy of the base model, or of it with other `weights`."""
         import torch
 
-        model = copy.deepcopy(self._base_model).to(self._device)
+        hp, model = self._hp, self._make_model()
+        model.to(self._device)
         if weights is not None:
             model.load_state_dict(weights)
         model.train()
-        hp = self._hp
         optimizer = torch.optim.AdamW(
             decay_groups(model, hp.weight_decay),
             lr=hp.learning_rate,
@@ -417,16 +434,14 @@ class Session:
         """
         import torch
 
-        self._engine.eval()
         sums = torch.zeros(5, dtype=torch.float64)
-        with torch.no_grad():
+        with self._at_rest():
             for batch, counts in self._rank_batches(self.examples(split)):
                 loss, predictions = self._loss_and_answers(batch)
                 tokens = sum(len(e.target) for e in batch)
                 pairs = [(p, e.references) for p, e in zip(predictions, batch, strict=True)]
                 exact, overlap = (sum(score(*pair) for pair in pairs) for score in (squad.exact_match, squad.f1))
                 sums += counts * torch.tensor([float(loss), tokens, exact, overlap, len(batch)], dtype=torch.float64)
-        self._engine.train()
         torch.distributed.all_reduce(on_device := sums.to(self._device))
         loss_sum, tokens, exact, overlap, number = on_device.tolist()
         eval_loss = loss_sum / tokens
@@ -437,9 +452,22 @@ class Session:
             "f1": overlap / number,
         }
 
+    @contextlib.contextmanager
+    def _at_rest(self) -> Iterator[None]:
+        """No dropout and no gradients meanwhile."""
+        import torch
+
+        self._engine.eval()
+        try:
+            with torch.no_grad():
+                yield
+        finally:
+            self._engine.train()
+
     def predict(self, examples: Sequence[squad.Example]) -> list[str]:
         """Greedy answers, one per example: batched, with KV cache, each ending at the end token."""
-        return self._generate(self._prompts(examples), cache=None)
+        with self._at_rest():
+            return self._generate(self._prompts(examples), cache=None)
 
     def _loss_and_answers(self, examples: Sequence[squad.Example]) -> tuple[float, list[str]]:
         """Summed cross entropy of the reference answers, and the greedy answers.
@@ -536,10 +564,11 @@ def decay_groups(model: torch.nn.Module, weight_decay: float) -> list[dict[str, 
     not_decayed = [r"bias", r"layernorm", r"rmsnorm", r"(?:^|\.)norm(?:$|\.)", r"_norm(?:$|\.)"]
     decayed = set(get_parameter_names(model, [torch.nn.LayerNorm], not_decayed))
     named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
-    return [
+    groups = [
         {"params": [p for n, p in named if n in decayed], "weight_decay": weight_decay, "decays": True},
         {"params": [p for n, p in named if n not in decayed], "weight_decay": 0.0, "decays": False},
     ]
+    return [group for group in groups if group["params"]]  # LoRA trains neither biases nor norms
 
 
 def choose_precision(wanted: str) -> Precision:
@@ -618,24 +647,3 @@ def _seed_everything(seed: int) -> None:
     from transformers import set_seed
 
     set_seed(seed)
-
-
-def _reset_peak_memory(device: torch.device) -> None:
-    if device.type == "cuda":
-        import torch
-
-        torch.cuda.reset_peak_memory_stats(device)
-    else:
-        with contextlib.suppress(OSError):
-            Path("/proc/self/clear_refs").write_text("5")  # resets VmHWM, the peak of resident memory
-
-
-def _peak_memory_mb(device: torch.device) -> float:
-    """Peak since the trial began: memory allocated on the GPU, or resident memory of this process."""
-    if device.type == "cuda":
-        import torch
-
-        return torch.cuda.max_memory_allocated(device) / 2**20
-    status = Path("/proc/self/status").read_text()
-    kilobytes = next(line.split()[1] for line in status.splitlines() if line.startswith("VmHWM"))
-    return int(kilobytes) / 2**10

@@ -136,6 +136,12 @@ class Hyperparameters(_Strict):
         adam_beta1: decay of the first moment.
         adam_beta2: decay of the second moment.
         adam_epsilon: added to the denominator of Adam's update.
+        lora_rank: rank of the updates that LoRA learns for every linear layer, all other weights staying as they are
+            (Hu et al. 2021, https://arxiv.org/abs/2106.09685); 0 trains all weights.
+        lora_alpha: the updates count lora_alpha / lora_rank times.
+        lora_dropout: share of what goes into the updates that is dropped in training.
+        gradient_checkpointing: compute activations again in the backward pass instead of keeping them: less memory, a
+            third more computing, the same result.
     """
 
     model_config = ConfigDict(allow_inf_nan=False)
@@ -150,6 +156,14 @@ class Hyperparameters(_Strict):
     adam_beta1: Annotated[float, Field(ge=0, lt=1)] = 0.9
     adam_beta2: Annotated[float, Field(ge=0, lt=1)] = 0.999
     adam_epsilon: PositiveFloat = 1e-8
+    lora_rank: Annotated[int, Field(ge=0)] = 0
+    lora_alpha: PositiveFloat = 16.0
+    lora_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    gradient_checkpointing: bool = False
+
+
+FIXED_IN_A_TRIAL = ("lora_rank", "lora_alpha", "lora_dropout", "gradient_checkpointing")
+"""Hyperparameters that make the model what it is: they cannot change on the way."""
 
 
 class Resource(_Strict):

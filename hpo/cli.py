@@ -81,6 +81,7 @@ def make_parser(method: str | None = None) -> argparse.ArgumentParser:
     _add_confirm(verbs)
     _add_export(verbs)
     _add_train(verbs)
+    _add_deepspeed(verbs)
     _add_import(verbs)
     _add_fetch(verbs)
     _add_slurm(verbs)
@@ -170,6 +171,37 @@ def _add_train(verbs: Any) -> None:
         parser.add_argument(f"--data-{split}", default="", help=f"SQuAD v1.1 JSON in place of the {split} split")
     parser.add_argument("--seed", default="", help="drives everything random (default: the study's)")
     parser.add_argument("--output", default="trained", help="folder for the model (default: trained)")
+
+
+def _add_deepspeed(verbs: Any) -> None:
+    parser = verbs.add_parser("deepspeed", help="one Trainer script with and without DeepSpeed, ZeRO stage by stage")
+    parser.set_defaults(command=commands.deepspeed, parser=parser)
+    parser.add_argument("--benchmark", default="nano", help="name or YAML path; its model and data (default: nano)")
+    parser.add_argument(
+        "--configurations", default="all", help="comma list, such as plain,zero3-offload (default: all)"
+    )
+    parser.add_argument("--ranks", default="1", help="ranks of a node, a comma list for scaling (default: 1)")
+    parser.add_argument("--nodes", default="1", help="nodes of a SLURM job, likewise (default: 1)")
+    scaling_help = "strong keeps examples and global batch, weak keeps both for each rank (default: strong)"
+    parser.add_argument("--scaling", default="strong", choices=["strong", "weak", "both"], help=scaling_help)
+    for name, kind, value, text in (
+        ("examples", int, 500, "training examples"),
+        ("eval-examples", int, 100, "validation examples"),
+        ("epochs", int, 3, "epochs"),
+        ("batch-size", int, 4, "sequences of a rank in a forward pass"),
+        ("accumulation", int, 4, "forward passes of an optimizer step"),
+        ("learning-rate", float, 5e-5, "learning rate"),
+        ("weight-decay", float, 0.01, "weight decay"),
+        ("seed", int, 0, "drives everything random"),
+    ):
+        parser.add_argument(f"--{name}", type=kind, default=value, help=f"{text} (default: {value})")
+    precisions = ["auto", "fp32", "bf16", "fp16"]
+    parser.add_argument("--precision", default="auto", choices=precisions, help="arithmetic (default: by the device)")
+    launchers = ["torchrun", "deepspeed"]
+    parser.add_argument(
+        "--launcher", default="torchrun", choices=launchers, help="what starts ranks (default: torchrun)"
+    )
+    parser.add_argument("--output", default="deepspeed", help="folder for table, figure and logs (default: deepspeed)")
 
 
 def _add_import(verbs: Any) -> None:

@@ -6,9 +6,11 @@ Parts are imported where they are used: a comparison needs no Ray, and `--help` 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import shlex
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -205,6 +207,49 @@ def train(parsed: argparse.Namespace) -> int:
     if done.reason:
         print(f"error: the training did not reach its end ({done.reason})", file=sys.stderr)
     return 1 if done.reason else 0
+
+
+def deepspeed(parsed: argparse.Namespace) -> int:
+    """One Trainer script with and without DeepSpeed, ZeRO stage by stage."""
+    from benchmarks.zero.study import Machine, Training
+    from hpo import devices, doctor, output, zero_report, zero_study
+
+    doctor.require()
+    names = [field.name for field in dataclasses.fields(Training)]
+    training = Training(**{name: getattr(parsed, name) for name in names})
+    scales = zero_study.scales(_numbers("ranks", parsed.ranks), _numbers("nodes", parsed.nodes), parsed.scaling)
+    wanted, found = zero_study.configurations(parsed.configurations), devices.detect_here()
+    precision = devices.precision() if parsed.precision == "auto" else parsed.precision
+    machine = Machine(found.count if found.gpu_name else 0, found.cpus, precision, parsed.launcher)
+    console, folder = open_console(), Path(parsed.output)
+    options = (*names, "configurations", "ranks", "nodes", "scaling", "precision", "launcher", "output")
+    command = _command_line("deepspeed", parsed, options)
+    done = zero_study.run(
+        training,
+        wanted,
+        scales,
+        machine,
+        found.accelerator,
+        folder / "rows",
+        command,
+        told=partial(_print_line, console),
+    )
+    console.print(zero_report.table(done.lines, f"{training.benchmark} on {found.accelerator}, {precision}"))
+    for reason in zero_report.reasons(done.lines):
+        _print_line(console, reason)
+    files = zero_report.files(done.lines)
+    _print_line(console, f"written to {output.write(folder, files)}: {', '.join(files)}, rows/")
+    if done.reason:
+        print(f"error: the study did not reach its end ({done.reason}); what it found is in {folder}", file=sys.stderr)
+    return 1 if done.reason or any(line.row.outcome == "failed" for line in done.lines) else 0
+
+
+def _numbers(name: str, text: str) -> list[int]:
+    """Of a comma list."""
+    words = [word.strip() for word in text.split(",")]
+    if not all(word.isdigit() for word in words):
+        raise BenchmarkError(f"{name} is {text!r}, but must be whole numbers with commas between them, such as 1,2")
+    return [int(word) for word in words]
 
 
 def import_(parsed: argparse.Namespace) -> int:

@@ -7,6 +7,7 @@ import os
 from dataclasses import dataclass
 
 from benchmarks.spec import BenchmarkError
+from benchmarks.zero.config import Precision
 
 CPU = "cpu"
 """The accelerator of devices that are worker processes."""
@@ -69,6 +70,11 @@ def detect() -> Devices:
         from hpo import cluster  # imports Ray
 
         return cluster.cluster_devices()
+    return detect_here()
+
+
+def detect_here() -> Devices:
+    """What this machine has, whatever cluster it belongs to."""
     cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     gpus = visible_gpus(gpu_names(), os.environ.get("CUDA_VISIBLE_DEVICES"))
     return Devices(len(gpus) or cpus, gpus[0] if gpus else None, cpus)
@@ -90,6 +96,24 @@ def visible_gpus(names: list[str], visible: str | None) -> list[str]:
         else:
             break
     return chosen
+
+
+def precision() -> Precision:
+    """The arithmetic for this machine: bf16 from Ampere on, fp16 on older GPUs, fp32 on a CPU."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if not visible_gpus(gpu_names(), visible):
+        return "fp32"
+    import pynvml
+
+    first = (visible or "0").split(",")[0].strip()
+    pynvml.nvmlInit()
+    try:
+        by_index = first.isdigit()
+        handle = pynvml.nvmlDeviceGetHandleByIndex(int(first)) if by_index else pynvml.nvmlDeviceGetHandleByUUID(first)
+        major, _ = pynvml.nvmlDeviceGetCudaComputeCapability(handle)
+        return "bf16" if major >= 8 else "fp16"
+    finally:
+        pynvml.nvmlShutdown()
 
 
 def gpu_names() -> list[str]:

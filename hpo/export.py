@@ -24,6 +24,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+from benchmarks import lora
 from benchmarks.spec import Benchmark, BenchmarkError, Config, FineTune, Hyperparameters, Split
 from hpo import compare, output, records
 from hpo.compare import Contestant
@@ -34,9 +35,11 @@ BEST = "best"
 CONFIG_FILE = "best_config.json"
 ARGUMENTS_FILE = "training_arguments.json"
 DEEPSPEED_FILE = "deepspeed.json"
+LORA_FILE = "lora.json"
+CHECKPOINTING = {"gradient_checkpointing": True, "gradient_checkpointing_kwargs": {"use_reentrant": False}}
 SCHEDULE_FILE = "schedule.json"
 CARD_FILE = "MODEL_CARD.md"
-FILES = (CONFIG_FILE, ARGUMENTS_FILE, DEEPSPEED_FILE, SCHEDULE_FILE, CARD_FILE)
+FILES = (CONFIG_FILE, ARGUMENTS_FILE, DEEPSPEED_FILE, LORA_FILE, SCHEDULE_FILE, CARD_FILE)
 TRAINER_OUTPUT = "trainer_output"
 LR_SCHEDULERS = {"linear": "linear", "cosine": "cosine", "constant": "constant_with_warmup"}
 """Trainer's names; its "constant" has no warm-up."""
@@ -189,6 +192,8 @@ def render(stored: Records, choice: Choice) -> dict[str, str]:
         accelerator = choice.study.tags.get("hpo.accelerator", "")
         contents[ARGUMENTS_FILE] = training_arguments(benchmark, best["config"], best["seed"], accelerator)
         contents[DEEPSPEED_FILE] = deepspeed_config(benchmark.finetune)
+        if (hp := benchmark.hyperparameters(best["config"])).lora_rank:
+            contents[LORA_FILE] = lora.settings(hp)
     if "schedule" in best:
         contents[SCHEDULE_FILE] = best["schedule"]
     texts = {name: json.dumps(content, indent=2) + "\n" for name, content in contents.items()}
@@ -223,6 +228,7 @@ def training_arguments(benchmark: Benchmark, config: Config, seed: int, accelera
         "adam_epsilon": hp.adam_epsilon,
         "max_grad_norm": hp.max_grad_norm,
         "average_tokens_across_devices": True,
+        **(CHECKPOINTING if hp.gradient_checkpointing else {}),
         "bf16": precision == "bf16",
         "fp16": precision == "fp16",
         "seed": seed,
@@ -435,6 +441,11 @@ def _caveats(benchmark: Benchmark, finetune: FineTune, choice: Choice, files: Se
         f"{num_steps(benchmark, choice.best['config'])} steps are {benchmark.resource.total_samples} samples. Where "
         "the batch does not divide the data, Trainer's last batch of an epoch is smaller.",
     ]
+    if LORA_FILE in files:
+        lines.append(
+            f"LoRA trained it: before Trainer gets the model, `peft.get_peft_model(model, LoraConfig(**settings))` "
+            f"gives it its updates, with the settings in `{LORA_FILE}`."
+        )
     if SCHEDULE_FILE in files:
         lines.append(
             f"**A schedule won**: hyperparameters changed during the training as `{SCHEDULE_FILE}` says, and the "

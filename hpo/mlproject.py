@@ -50,6 +50,24 @@ TRAIN = {
     "seed": ("string", '""'),
     "output": ("string", "trained"),
 }
+DEEPSPEED = {
+    "benchmark": COMMON["benchmark"],
+    "configurations": ("string", "all"),
+    "ranks": ("string", '"1"'),
+    "nodes": ("string", '"1"'),
+    "scaling": ("string", "strong"),
+    "examples": ("string", '"500"'),
+    "eval_examples": ("string", '"100"'),
+    "epochs": ("string", '"3"'),
+    "batch_size": ("string", '"4"'),
+    "accumulation": ("string", '"4"'),
+    "learning_rate": ("string", '"5e-5"'),
+    "weight_decay": ("string", '"0.01"'),
+    "seed": COMMON["seed"],
+    "precision": ("string", "auto"),
+    "launcher": ("string", "torchrun"),
+    "output": ("string", "deepspeed"),
+}
 SMALL = {"methods": ("string", '"random,asha,bohb,pbt"'), "seeds": ("string", '"0"'), "budget": ("string", "4")}
 """What `mlflow run .` runs: minutes on two cores."""
 HEADER = """\
@@ -71,6 +89,7 @@ def text() -> str:
     entries.append(_entry("compare", COMPARE, "python -m hpo compare"))
     entries.append(_entry("export", EXPORT, "python -m hpo export"))
     entries.append(_entry("train", TRAIN, "python -m hpo train"))
+    entries.append(_entry("deepspeed", DEEPSPEED, "python -m hpo deepspeed"))
     return HEADER + "\n".join(entries)
 
 

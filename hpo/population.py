@@ -20,7 +20,7 @@ from typing import Any
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import PopulationBasedTraining, TrialScheduler
 
-from benchmarks.spec import BenchmarkError, Choice, Config, Domain, Integer, Scalar, Space
+from benchmarks.spec import FIXED_IN_A_TRIAL, BenchmarkError, Choice, Config, Domain, Integer, Scalar, Space
 from hpo.methods import OBJECTIVE, TIME_ATTRIBUTE
 from hpo.randomness import OwnRandomness
 from hpo.study import Study
@@ -43,6 +43,19 @@ def population_size(study: Study) -> int:
             "raise the budget"
         )
     return study.budget
+
+
+def require_exchangeable(study: Study) -> None:
+    """Members take over each other's weights, so all must have the same.
+
+    Raises:
+        BenchmarkError: the search space varies what makes a model what it is.
+    """
+    if fixed := [name for name in FIXED_IN_A_TRIAL if name in study.benchmark.space]:
+        raise BenchmarkError(
+            f"the search space of benchmark {study.benchmark.name} has {fixed[0]}, which cannot change within a trial, "
+            f"as {study.method} does it; take it out of `space`, or take another method"
+        )
 
 
 def interval_units(study: Study, given: int) -> int:

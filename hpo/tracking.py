@@ -80,9 +80,7 @@ class Tracker:
         """Write what is known before the first trial; what cannot be written is found out now."""
         self._client.log_batch(self.run_id, params=self._params(), tags=self._tags(accelerator, command))
         self._log_datasets()
-        _log_files(
-            self._client, self.run_id, {"benchmark.json": self._study.benchmark.model_dump_json(indent=2) + "\n"}
-        )
+        log_files(self._client, self.run_id, {"benchmark.json": self._study.benchmark.model_dump_json(indent=2) + "\n"})
 
     def abandon(self) -> None:
         """Mark the study as failed: it could not begin."""
@@ -181,7 +179,7 @@ class Tracker:
         }
         if incumbent is not None:
             files["best_config.json"] = json.dumps(self.best_config(incumbent), indent=2) + "\n"
-        _log_files(self._client, self.run_id, files)
+        log_files(self._client, self.run_id, files)
 
     def best_config(self, row: TrialRow) -> dict[str, Any]:
         """The incumbent as `best_config.json` has it; with its schedule where one configuration did not train it."""
@@ -234,7 +232,7 @@ class Tracker:
         tags = {"hpo.outcome": row.outcome, "hpo.reason": row.reason}
         if row.varies:
             tags["hpo.exploits"] = str(row.exploits)
-            _log_files(self._client, run_id, {"schedule.json": json.dumps(schedule_of(row), indent=2) + "\n"})
+            log_files(self._client, run_id, {"schedule.json": json.dumps(schedule_of(row), indent=2) + "\n"})
         self._client.log_batch(run_id, tags=[RunTag(key, value) for key, value in tags.items()])
         self._client.set_terminated(run_id, STATUS[row.outcome])
 
@@ -277,12 +275,13 @@ def store_files(benchmark: str, kind: str, files: Mapping[str, str], tags: Mappi
         run_id = open_run(client, experiment_id, f"{kind} of {benchmark}", launch_run)
         for key, value in {"hpo.kind": kind, **tags}.items():
             client.set_tag(run_id, key, value)
-        _log_files(client, run_id, files)
+        log_files(client, run_id, files)
         client.set_terminated(run_id, "FINISHED")
     return run_id
 
 
-def _log_files(client: MlflowClient, run_id: str, files: Mapping[str, str]) -> None:
+def log_files(client: MlflowClient, run_id: str, files: Mapping[str, str]) -> None:
+    """Keep texts as a run's artifacts, by name."""
     with tempfile.TemporaryDirectory() as folder:
         for name, text in files.items():
             path = Path(folder) / name

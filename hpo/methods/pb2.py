@@ -38,7 +38,7 @@ from ray.tune.search import BasicVariantGenerator
 from benchmarks.spec import BenchmarkError, Choice, Config, Integer, LogUniform, Uniform
 from hpo.budget import PerTrial
 from hpo.methods import TIME_ATTRIBUTE, MethodArguments, Plan
-from hpo.population import PopulationScheduler, clip, interval_units, population_size
+from hpo.population import PopulationScheduler, clip, interval_units, population_size, require_exchangeable
 from hpo.space import to_tune
 from hpo.study import Study
 
@@ -58,8 +58,10 @@ def plan(study: Study, arguments: Arguments) -> Plan:
     """Ray's PB2, synchronous and corrected, on the unit cube.
 
     Raises:
-        BenchmarkError: the budget pays for no population, the interval leaves no exchange, or no range to model.
+        BenchmarkError: the budget pays for no population, the interval leaves no exchange, no range is left to
+            model, or the model itself is searched.
     """
+    require_exchangeable(study)
     ranges = {name: d for name, d in study.benchmark.space.items() if not isinstance(d, Choice)}
     if not ranges:
         raise BenchmarkError(

@@ -37,7 +37,7 @@ from ray.tune.search import BasicVariantGenerator
 from benchmarks.spec import Choice
 from hpo.budget import PerTrial
 from hpo.methods import MethodArguments, Plan
-from hpo.population import PopulationScheduler, interval_units, into_space, population_size
+from hpo.population import PopulationScheduler, interval_units, into_space, population_size, require_exchangeable
 from hpo.space import to_tune
 from hpo.study import Study
 
@@ -56,8 +56,10 @@ def plan(study: Study, arguments: Arguments) -> Plan:
     """Ray's PBT, synchronous and corrected.
 
     Raises:
-        BenchmarkError: the budget pays for no population, or the interval leaves no exchange.
+        BenchmarkError: the budget pays for no population, the interval leaves no exchange, or the model itself is
+            searched.
     """
+    require_exchangeable(study)
     space = study.benchmark.space
     mutations: dict[str, Any] = {
         name: list(domain.values) if isinstance(domain, Choice) else to_tune({name: domain})[name]

@@ -291,6 +291,30 @@ def test_the_originals_benchmark_runs_on_local_folders(tmp_path: Path) -> None:
     assert result["eval_loss"] == pytest.approx(math.log(len(tokenizer)), rel=0.1)  # random weights guess uniformly
 
 
+@pytest.mark.slow
+def test_a_layer_of_bloom_560m_trains_at_its_true_width_and_vocabulary(tmp_path: Path) -> None:
+    """One unit of the real benchmark: all that is large in it but the depth."""
+    if psutil.virtual_memory().available < 12 * 2**30:
+        pytest.skip("takes 12 GiB of memory")
+    nano, big = spec.load("nano"), spec.load("bloom_560m_squad")
+    assert nano.finetune is not None
+    assert big.finetune is not None
+    finetune.load_tokenizer(nano.finetune.model).save_pretrained(tmp_path)
+    shape = BloomConfig(vocab_size=250880, hidden_size=1024, n_layer=1, n_head=16)
+    BloomForCausalLM(shape).save_pretrained(tmp_path)
+    local = {name: split.model_copy(update={"limit": 2}) for name, split in nano.finetune.data}
+    settings = {"model": str(tmp_path), "data": nano.finetune.data.model_copy(update=local), "ranks_per_trial": 1}
+    changed = big.finetune.model_copy(update={**settings, "max_answer_tokens": 4})
+    resource = spec.Resource(unit_samples=2, max_units=2)
+    session = Session(big.model_copy(update={"finetune": changed, "resource": resource}))
+    session.start({"learning_rate": 1e-4, "batch_size_per_device": 2}, seed=0)
+    result = session.run_unit()
+    session.close()
+    for loss in (result["train_loss"], result["eval_loss"]):  # random weights guess, and not even uniformly
+        assert math.log(250880) < loss < 25
+    assert result["peak_memory_mb"] > 16 * 250880 * 1024 / 2**20  # weights, gradients and moments of the embedding
+
+
 def test_a_model_folder_without_weights_is_refused(tmp_path: Path, small_nano: Maker) -> None:
     with pytest.raises(BenchmarkError, match="cannot be loaded"):
         finetune.load_model(str(tmp_path))

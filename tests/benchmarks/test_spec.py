@@ -110,8 +110,8 @@ def test_key_given_twice_is_refused(tmp_path: Path) -> None:
         ("default.", HYPERPARAMETERS),
         ("finetune.", "model, data, max_length, max_answer_tokens, ranks_per_trial, precision, eval_batch_size, "),
         ("finetune.data.", "train, validation, test"),
-        ("finetune.data.train.", "file, dataset, split, limit, articles, held_out_share"),
-        ("finetune.data.test.", "file, dataset, split, limit, articles, held_out_share"),
+        ("finetune.data.train.", "file, dataset, config, split, limit, articles, held_out_share"),
+        ("finetune.data.test.", "file, dataset, config, split, limit, articles, held_out_share"),
     ],
 )
 def test_unknown_key_is_refused_with_the_valid_ones(tmp_path: Path, parent: str, valid: str) -> None:
@@ -463,6 +463,10 @@ def test_hyperparameters_named_nowhere_have_the_trainers_defaults(tmp_path: Path
         "adam_beta1": 0.9,
         "adam_beta2": 0.999,
         "adam_epsilon": 1e-8,
+        "lora_rank": 0,
+        "lora_alpha": 16.0,
+        "lora_dropout": 0.0,
+        "gradient_checkpointing": False,
     }
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from peft import LoraConfig
 from transformers import TrainingArguments
 
 from benchmarks import spec
@@ -277,6 +278,20 @@ class TestTrainer:
             "fp16": {"enabled": "auto"},
         }
         assert bare.deepspeed == {"zero_optimization": {"stage": 1}}
+
+    def test_lora_and_checkpointing_are_exported(self, nano: Benchmark, tmp_path: Path) -> None:
+        config: Config = {"lora_rank": 8, "lora_alpha": 32.0, "lora_dropout": 0.1, "gradient_checkpointing": True}
+        store_study(nano, "asha", seed=5, config={**GOOD, **config})
+        export.export(nano.name, "asha", tmp_path)
+        found = LoraConfig(**read(tmp_path, "lora.json"))
+        assert (found.r, found.lora_alpha, found.lora_dropout, found.task_type) == (8, 32.0, 0.1, "CAUSAL_LM")
+        assert "`lora.json`" in (tmp_path / "MODEL_CARD.md").read_text()
+        content = read(tmp_path, "training_arguments.json")
+        content.pop("deepspeed")
+        assert TrainingArguments(**content).gradient_checkpointing
+        store_study(nano, "random", seed=5, config=GOOD)
+        export.export(nano.name, "random", tmp_path)
+        assert not (tmp_path / "lora.json").exists()
 
     @pytest.mark.slow
     @pytest.mark.usefixtures("process_group")

@@ -650,6 +650,17 @@ class TestPlan:
         with pytest.raises(BenchmarkError, match=f"budget is 1, but {method} needs a population of at least 2"):
             methods.get(method).make_plan(Study(method, synthetic(), budget=1))
 
+    @pytest.mark.parametrize("method", ["pbt", "pb2"])
+    def test_a_search_for_the_model_itself_is_refused(self, method: str) -> None:
+        """Members take over each other's weights."""
+        benchmark = synthetic()
+        space = {**benchmark.space, "lora_rank": spec.Choice(type="choice", values=(4, 8))}
+        study = Study(method, benchmark.model_copy(update={"space": space}))
+        with pytest.raises(
+            BenchmarkError, match=f"has lora_rank, which cannot change within a trial, as {method} does"
+        ):
+            methods.get(method).make_plan(study)
+
     @pytest.mark.parametrize("interval", [MAX_UNITS, MAX_UNITS + 1])
     def test_an_interval_that_leaves_no_exchange_is_refused(self, interval: int) -> None:
         study = Study("pbt", synthetic(), arguments={"interval_units": interval})

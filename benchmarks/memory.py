@@ -1,0 +1,215 @@
+"""What a process holds in memory, and what its GPU holds: peaks, and samples over time.
+
+Two measures, because neither tells all:
+
+- `reset_peak` and `peak_mb`: the peak as the kernel or the CUDA allocator counted it; exact, of this process alone.
+- `Sampler`: how it went, ten times a second or more, as NVML and the kernel see it, with whatever else is on the GPU:
+  the number that says whether something fits.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import astuple, dataclass, fields
+from itertools import pairwise
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+import psutil
+
+if TYPE_CHECKING:
+    import torch
+
+MIB = 2**20
+INTERVAL = 0.05
+"""Seconds between samples: twenty a second."""
+
+
+def reset_peak(device: torch.device) -> None:
+    """Forget the peak so far."""
+    if device.type == "cuda":
+        import torch
+
+        torch.cuda.reset_peak_memory_stats(device)
+    else:
+        with contextlib.suppress(OSError):
+            Path("/proc/self/clear_refs").write_text("5")  # resets VmHWM, the peak of resident memory
+
+
+def peak_mb(device: torch.device) -> float:
+    """Peak since `reset_peak`, MiB: tensors allocated on a GPU, else resident memory of this process."""
+    if device.type == "cuda":
+        import torch
+
+        return torch.cuda.max_memory_allocated(device) / MIB
+    return host_peak_mb()
+
+
+def host_peak_mb() -> float:
+    """The most resident memory that this process has had since its start or `reset_peak` of a CPU, MiB."""
+    status = Path("/proc/self/status").read_text()
+    kilobytes = next(line.split()[1] for line in status.splitlines() if line.startswith("VmHWM"))
+    return int(kilobytes) / 2**10
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Memory at one moment, MiB.
+
+    Attributes:
+        seconds: since the sampler's start.
+        host_mb: resident memory of this process.
+        gpu_mb: memory in use on the whole GPU, other processes' too; None without a GPU.
+    """
+
+    seconds: float
+    host_mb: float
+    gpu_mb: float | None
+
+
+@dataclass(frozen=True)
+class Summary:
+    """Samples in short; the figures of a GPU are None without one."""
+
+    num_samples: int
+    seconds: float
+    longest_gap_seconds: float
+    host_peak_mb: float
+    host_mean_mb: float
+    gpu_peak_mb: float | None
+    gpu_mean_mb: float | None
+    gpu_min_mb: float | None
+
+
+class Sampler:
+    """Samples memory while its `with` block runs, from a thread of this process, with which it ends in any case.
+
+    Args:
+        path: a CSV file that gets each sample as it is taken; one that cannot be written ends the writing alone.
+        device: a CUDA device whose memory is sampled too.
+        interval: seconds between samples, above 0.
+
+    Attributes:
+        samples: in order of time; at least two after the block, one of its beginning and one of its end.
+        fault: why the file is not whole; empty if it is.
+    """
+
+    def __init__(
+        self, path: Path | None = None, device: torch.device | None = None, interval: float = INTERVAL
+    ) -> None:
+        self.samples: list[Sample] = []
+        self.fault = ""
+        self._path, self._device, self._interval = path, device, interval
+        self._ended = threading.Event()
+        self._open = ExitStack()
+        self._write: Callable[[Sample], None] = lambda sample: None
+
+    def __enter__(self) -> Sampler:
+        self._gpu_mb = self._open.enter_context(_gpu_reader(self._device))
+        self._process = psutil.Process()
+        self._begin_file()
+        self._began = time.perf_counter()
+        self._take()
+        self._thread = threading.Thread(target=self._run, name="memory", daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._ended.set()
+        self._thread.join()
+        self._take()
+        with self._noting_faults():  # what could not be written is tried once more
+            self._open.close()
+
+    @property
+    def now(self) -> float:
+        """Seconds since the start."""
+        return time.perf_counter() - self._began
+
+    def summary(self, since: float = 0.0) -> Summary:
+        """Peaks of all samples, mean and least of those since a moment, in seconds after the start."""
+        late = [sample for sample in self.samples if sample.seconds >= since]
+        host = [sample.host_mb for sample in late]
+        gpu = [sample.gpu_mb for sample in late if sample.gpu_mb is not None]
+        return Summary(
+            num_samples=len(self.samples),
+            seconds=self.samples[-1].seconds,
+            longest_gap_seconds=_longest_gap([sample.seconds for sample in self.samples]),
+            host_peak_mb=max(sample.host_mb for sample in self.samples),
+            host_mean_mb=sum(host) / len(host),
+            gpu_peak_mb=max((s.gpu_mb for s in self.samples if s.gpu_mb is not None), default=None),
+            gpu_mean_mb=sum(gpu) / len(gpu) if gpu else None,
+            gpu_min_mb=min(gpu) if gpu else None,
+        )
+
+    def _run(self) -> None:
+        while not self._ended.wait(self._interval):
+            self._take()
+
+    def _take(self) -> None:
+        sample = Sample(self.now, self._process.memory_info().rss / MIB, self._gpu_mb())
+        self.samples.append(sample)
+        with self._noting_faults():
+            self._write(sample)
+
+    def _begin_file(self) -> None:
+        if self._path is None:
+            return
+        with self._noting_faults():
+            file = self._open.enter_context(self._path.open("w", newline="", buffering=1))  # a line at a time
+            writer = csv.writer(file)
+            writer.writerow(field.name for field in fields(Sample))
+            self._write = lambda sample: _write_row(writer, sample)
+
+    @contextmanager
+    def _noting_faults(self) -> Iterator[None]:
+        """A disk that is full ends the writing, not what is measured."""
+        try:
+            yield
+        except OSError as error:
+            self.fault = self.fault or f"{self._path}: {error.strerror}"
+            self._write = lambda sample: None
+
+
+def _write_row(writer: csv.writer, sample: Sample) -> None:  # type: ignore[valid-type]  # a function to mypy
+    writer.writerow("" if value is None else round(value, 4) for value in astuple(sample))  # type: ignore[attr-defined]
+
+
+def _longest_gap(seconds: Sequence[float]) -> float:
+    return max((after - before for before, after in pairwise(seconds)), default=0.0)
+
+
+@contextmanager
+def _gpu_reader(device: torch.device | None) -> Iterator[Callable[[], float | None]]:
+    """Reads the memory in use on a GPU, MiB; None without one, and where the driver does not tell."""
+    if device is None or device.type != "cuda":
+        yield lambda: None
+        return
+    import pynvml
+    import torch
+
+    def read() -> float | None:
+        try:
+            return float(pynvml.nvmlDeviceGetMemoryInfo(handle).used) / MIB
+        except pynvml.NVMLError:
+            return None
+
+    try:
+        pynvml.nvmlInit()
+        uuid = str(torch.cuda.get_device_properties(device).uuid)  # an index is another where devices are hidden
+        handle = pynvml.nvmlDeviceGetHandleByUUID(uuid if uuid.startswith(("GPU-", "MIG-")) else f"GPU-{uuid}")
+    except pynvml.NVMLError:
+        yield lambda: None
+        return
+    try:
+        yield read
+    finally:
+        pynvml.nvmlShutdown()

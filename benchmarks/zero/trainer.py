@@ -1,0 +1,230 @@
+"""A plain Hugging Face Trainer script. DeepSpeed comes in by one argument, `--deepspeed`, and goes without it.
+
+    torchrun --nproc-per-node 1 -m benchmarks.zero.trainer --benchmark nano --output_dir out [--deepspeed stage2.json]
+
+Takes every argument of `TrainingArguments` besides its own. Rank r writes `rank-<r>.json`, what it measured, and
+`memory-<r>.csv` into the output folder. What is timed is optimizer steps alone, without evaluation and start.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import json
+import os
+import signal
+import sys
+import time
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from benchmarks import finetune, memory, spec, squad
+from benchmarks.spec import BenchmarkError
+
+if TYPE_CHECKING:
+    import torch
+
+PR_SET_PDEATHSIG = 1  # from linux/prctl.h
+
+
+@dataclass
+class Task:
+    """What is trained on what.
+
+    Attributes:
+        benchmark: its model, data and lengths are used.
+        examples: training examples.
+        eval_examples: validation examples; as many as there are where there are fewer.
+    """
+
+    benchmark: str = field(default="nano")
+    examples: int = field(default=500)
+    eval_examples: int = field(default=100)
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What one rank measured.
+
+    Attributes:
+        train_losses: mean training loss of every epoch.
+        eval_losses: after every epoch.
+        train_samples_per_second: of all ranks together, as are the next two.
+        train_tokens_per_second: padding not counted.
+        eval_samples_per_second: in the last evaluation.
+        train_seconds: in optimizer steps.
+        train_examples: of an epoch.
+        eval_examples: of an evaluation.
+        parameters: of the whole model.
+        torch_peak_mb: the CUDA allocator's peak; None without a GPU.
+        host_peak_mb: resident memory since the data were ready, as the kernel counts its peak.
+        memory: samples in short, `benchmarks.memory.Summary`: peaks since before the model was loaded, means and least
+            of the training.
+        fault: why the file of samples is not whole; empty if it is.
+    """
+
+    train_losses: list[float]
+    eval_losses: list[float]
+    train_samples_per_second: float
+    train_tokens_per_second: float
+    eval_samples_per_second: float
+    steps_per_epoch: int
+    train_seconds: float
+    train_examples: int
+    eval_examples: int
+    parameters: int
+    torch_peak_mb: float | None
+    host_peak_mb: float
+    memory: dict[str, Any]
+    fault: str
+
+
+def main() -> None:
+    """Train, evaluate after every epoch, write what was measured."""
+    end_with_parent()
+    if os.environ.get("DS_ACCELERATOR") == "cpu":
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""  # DeepSpeed's launcher shows GPUs that were hidden
+    finetune.prepare_process(threads=int(os.environ.get("OMP_NUM_THREADS", "1")), keep_freed_memory=False)
+    from transformers import HfArgumentParser, TrainingArguments
+
+    words = [*sys.argv[1:], *_for_the_device(with_deepspeed="--deepspeed" in sys.argv)]
+    task, arguments = HfArgumentParser((Task, TrainingArguments)).parse_args_into_dataclasses(words)
+    folder = Path(arguments.output_dir)
+    folder.mkdir(parents=True, exist_ok=True)
+    measured = train(task, arguments, folder)
+    (folder / f"rank-{arguments.process_index}.json").write_text(json.dumps(asdict(measured), indent=1))
+
+
+def end_with_parent() -> None:
+    """Let the kernel end this process with the one that started it, however that ends; on Linux."""
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+def _for_the_device(with_deepspeed: bool) -> list[str]:
+    """Arguments without which accelerate would take each rank for the only one where there is no GPU."""
+    import torch
+    from accelerate import PartialState
+
+    if with_deepspeed:
+        finetune.import_deepspeed()
+    if torch.cuda.is_available():
+        return []
+    if not with_deepspeed:
+        return ["--use_cpu", "True"]
+    os.environ |= {"ACCELERATE_TORCH_DEVICE": "cpu", "ACCELERATE_USE_DEEPSPEED": "true"}
+    PartialState(backend="gloo")
+    return ["--accelerator_config", '{"use_configured_state": true}']
+
+
+def train(task: Task, arguments: Any, folder: Path) -> Measured:
+    """Train as `arguments` say; every rank calls it.
+
+    Raises:
+        BenchmarkError: the benchmark cannot give what the task asks for.
+    """
+    import torch
+    from transformers import Trainer
+
+    settings, tokenizer, training, validation = _prepare(task)
+    memory.reset_peak(torch.device("cpu"))  # reading the data is not what is measured
+    with memory.Sampler(folder / f"memory-{arguments.process_index}.csv", arguments.device) as sampler:
+        clock = _make_clock(sampler)
+        trainer = Trainer(
+            finetune.load_model(settings.model),
+            arguments,
+            train_dataset=_rows(training),
+            eval_dataset=_rows(validation),
+            data_collator=lambda rows: collate([row["example"] for row in rows], tokenizer.pad_token_id),
+            callbacks=[clock],
+        )
+        parameters = sum(getattr(p, "ds_numel", p.numel()) for p in trainer.model.parameters())
+        trainer.train()
+    evaluations = [line for line in trainer.state.log_history if "eval_loss" in line]
+    on_gpu = arguments.device.type == "cuda"
+    tokens = sum(len(e.prompt) + len(e.target) for e in training)
+    return Measured(
+        train_losses=[line["loss"] for line in trainer.state.log_history if "loss" in line],
+        eval_losses=[line["eval_loss"] for line in evaluations],
+        train_samples_per_second=len(training) * arguments.num_train_epochs / clock.seconds,
+        train_tokens_per_second=tokens * arguments.num_train_epochs / clock.seconds,
+        eval_samples_per_second=evaluations[-1]["eval_samples_per_second"],
+        steps_per_epoch=round(trainer.state.global_step / arguments.num_train_epochs),
+        train_seconds=clock.seconds,
+        train_examples=len(training),
+        eval_examples=len(validation),
+        parameters=parameters,
+        torch_peak_mb=torch.cuda.max_memory_allocated(arguments.device) / memory.MIB if on_gpu else None,
+        host_peak_mb=memory.host_peak_mb(),
+        memory=asdict(sampler.summary(since=clock.began)),
+        fault=sampler.fault,
+    )
+
+
+def _prepare(task: Task) -> tuple[spec.FineTune, Any, list[squad.Example], list[squad.Example]]:
+    """Settings, tokenizer, and the examples of both splits."""
+    benchmark = spec.load(task.benchmark)
+    settings = benchmark.finetune
+    if settings is None:
+        raise BenchmarkError(f"benchmark {benchmark.name} trains no model; take one with a `finetune` block")
+    tokenizer = finetune.load_tokenizer(settings.model)
+
+    def examples(split: spec.Split, limit: int) -> list[squad.Example]:
+        records = squad.read_split(split)[:limit]
+        return squad.tokenize(records, tokenizer, settings.max_length, settings.max_answer_tokens, training=True)
+
+    training = examples(settings.data.train, task.examples)
+    if len(training) < task.examples:
+        raise BenchmarkError(
+            f"{task.examples} training examples are asked for, and {benchmark.name} has {len(training)}; lower examples"
+        )
+    return settings, tokenizer, training, examples(settings.data.validation, task.eval_examples)
+
+
+def _rows(examples: list[squad.Example]) -> list[dict[str, squad.Example]]:
+    return [{"example": example} for example in examples]
+
+
+def collate(examples: list[squad.Example], padding: int) -> dict[str, torch.Tensor]:
+    """Right padding, labels -100 on prompt and padding, all `(batch, seq_len)`."""
+    import torch
+
+    width = max(len(e.prompt) + len(e.target) for e in examples)
+    ids, mask, labels = [], [], []
+    for e in examples:
+        length = len(e.prompt) + len(e.target)
+        gap = width - length
+        ids.append([*e.prompt, *e.target, *[padding] * gap])
+        mask.append([1] * length + [0] * gap)
+        labels.append([squad.IGNORED_LABEL] * len(e.prompt) + e.target + [squad.IGNORED_LABEL] * gap)
+    return {"input_ids": torch.tensor(ids), "attention_mask": torch.tensor(mask), "labels": torch.tensor(labels)}
+
+
+def _make_clock(sampler: memory.Sampler) -> Any:
+    """A callback that notes when training began, and adds up the epochs, which end before they are evaluated."""
+    import torch
+    from transformers import TrainerCallback
+
+    def now() -> float:
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+        return time.perf_counter()
+
+    class Clock(TrainerCallback):
+        seconds = began = 0.0
+
+        def on_train_begin(self, *_: Any, **__: Any) -> None:
+            self.began = sampler.now
+
+        def on_epoch_begin(self, *_: Any, **__: Any) -> None:
+            self._epoch = now()
+
+        def on_epoch_end(self, *_: Any, **__: Any) -> None:
+            self.seconds += now() - self._epoch
+
+    return Clock()
+
+
+if __name__ == "__main__":
+    main()
