@@ -656,9 +656,7 @@ class TestPlan:
         benchmark = synthetic()
         space = {**benchmark.space, "lora_rank": spec.Choice(type="choice", values=(4, 8))}
         study = Study(method, benchmark.model_copy(update={"space": space}))
-        with pytest.raises(
-            BenchmarkError, match=f"has lora_rank, which cannot change within a trial, as {method}"
-        ):
+        with pytest.raises(BenchmarkError, match=f"has lora_rank, which cannot change within a trial, as {method}"):
             methods.get(method).make_plan(study)
 
     @pytest.mark.parametrize("interval", [MAX_UNITS, MAX_UNITS + 1])
