@@ -102,6 +102,7 @@ def wait_for_rank(driver: int, after: set[int]) -> psutil.Process:
     raise AssertionError("no rank appeared")
 
 
+@pytest.mark.timeout(600)  # four starts of a rank, one after the other
 def test_a_trial_killed_once_is_tried_again_and_one_killed_twice_is_a_failed_row(tmp_path: Path, store: str) -> None:
     """Tune puts a retry at the end of its queue: the first two kills hit both trials, the third a retry."""
     long = write_benchmark(tmp_path, resource={"unit_samples": 480, "max_units": 3})
