@@ -13,7 +13,7 @@ import contextlib
 import csv
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import astuple, dataclass, fields
 from itertools import pairwise
@@ -138,14 +138,14 @@ class Sampler:
         """Peaks of all samples, mean and least of those since a moment, in seconds after the start."""
         late = [sample for sample in self.samples if sample.seconds >= since]
         host = [sample.host_mb for sample in late]
-        gpu = [sample.gpu_mb for sample in late if sample.gpu_mb is not None]
+        gpu = _known(sample.gpu_mb for sample in late)
         return Summary(
             num_samples=len(self.samples),
             seconds=self.samples[-1].seconds,
             longest_gap_seconds=_longest_gap([sample.seconds for sample in self.samples]),
             host_peak_mb=max(sample.host_mb for sample in self.samples),
             host_mean_mb=sum(host) / len(host),
-            gpu_peak_mb=max((s.gpu_mb for s in self.samples if s.gpu_mb is not None), default=None),
+            gpu_peak_mb=max(_known(sample.gpu_mb for sample in self.samples), default=None),
             gpu_mean_mb=sum(gpu) / len(gpu) if gpu else None,
             gpu_min_mb=min(gpu) if gpu else None,
         )
@@ -181,6 +181,10 @@ class Sampler:
 
 def _write_row(writer: csv.writer, sample: Sample) -> None:  # type: ignore[valid-type]  # a function to mypy
     writer.writerow("" if value is None else round(value, 4) for value in astuple(sample))  # type: ignore[attr-defined]
+
+
+def _known(values: Iterable[float | None]) -> list[float]:
+    return [value for value in values if value is not None]
 
 
 def _longest_gap(seconds: Sequence[float]) -> float:

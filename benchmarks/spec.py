@@ -314,6 +314,18 @@ class Benchmark(_Strict):
         """Devices one trial occupies."""
         return self.finetune.ranks_per_trial if self.finetune else 1
 
+    def training_settings(self) -> FineTune:
+        """The trial, where it has to be a real one.
+
+        Raises:
+            BenchmarkError: it is computed, with no model behind it.
+        """
+        if self.finetune is None:
+            raise BenchmarkError(
+                f"benchmark {self.name} computes learning curves and trains no model; give one with a `finetune` block"
+            )
+        return self.finetune
+
     def hyperparameters(self, config: Mapping[str, Scalar]) -> Hyperparameters:
         """The full set for a trial: `config` over the benchmark's default.
 

@@ -113,6 +113,13 @@ def _text_of(path: Path) -> str:
         raise BenchmarkError(f"{path}: not valid JSON ({error})") from None
 
 
+def _parsed(text: str, where: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise BenchmarkError(f"{where}: not valid JSON ({error})") from None
+
+
 def _from_json_lines(path: Path) -> list[Record]:
     """A question a line; `id` and `title` may be left out, and so may be where an answer starts."""
     records = []
@@ -120,10 +127,7 @@ def _from_json_lines(path: Path) -> list[Record]:
         if not line.strip():
             continue
         where = f"{path}, line {number}"
-        try:
-            row = json.loads(line)
-        except ValueError as error:
-            raise BenchmarkError(f"{where}: not valid JSON ({error})") from None
+        row = _parsed(line, where)
         context = _get(row, "context", str, where)
         pairs = [_placed(answer, context, f"{where}, answers[{i}]") for i, answer in enumerate(_answers(row, where))]
         title = _get(row, "title", str, where) if "title" in row else context  # what shares a context stays together
@@ -159,10 +163,7 @@ def _paired(answers: dict[str, Any], where: str) -> list[dict[str, Any]]:
 
 
 def _from_file(path: Path) -> list[Record]:
-    try:
-        content = json.loads(_text_of(path))
-    except ValueError as error:
-        raise BenchmarkError(f"{path}: not valid JSON ({error})") from None
+    content = _parsed(_text_of(path), str(path))
     records = []
     for i, article in enumerate(_get(content, "data", list, str(path))):
         where = f"{path}: article {i}"

@@ -9,9 +9,11 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from dataclasses import fields
 from typing import Any, NoReturn
 
 from benchmarks.spec import BenchmarkError
+from benchmarks.zero.settings import Training
 from hpo import commands
 
 
@@ -184,17 +186,11 @@ def _add_deepspeed(verbs: Any) -> None:
     parser.add_argument("--nodes", default="1", help="nodes of a SLURM job, likewise (default: 1)")
     scaling_help = "strong keeps examples and global batch, weak keeps both for each rank (default: strong)"
     parser.add_argument("--scaling", default="strong", choices=["strong", "weak", "both"], help=scaling_help)
-    for name, kind, value, text in (
-        ("examples", int, 500, "training examples"),
-        ("eval-examples", int, 100, "validation examples"),
-        ("epochs", int, 3, "epochs"),
-        ("batch-size", int, 4, "sequences of a rank in a forward pass"),
-        ("accumulation", int, 4, "forward passes of an optimizer step"),
-        ("learning-rate", float, 5e-5, "learning rate"),
-        ("weight-decay", float, 0.01, "weight decay"),
-        ("seed", int, 0, "drives everything random"),
-    ):
-        parser.add_argument(f"--{name}", type=kind, default=value, help=f"{text} (default: {value})")
+    for option in fields(Training):
+        if option.name != "benchmark":
+            text = f"{option.metadata['help']} (default: {option.default})"
+            flag = f"--{option.name.replace('_', '-')}"
+            parser.add_argument(flag, type=type(option.default), default=option.default, help=text)
     precisions = ["auto", "fp32", "bf16", "fp16"]
     parser.add_argument("--precision", default="auto", choices=precisions, help="arithmetic (default: by the device)")
     launchers = ["torchrun", "deepspeed"]

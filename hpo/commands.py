@@ -211,7 +211,7 @@ def train(parsed: argparse.Namespace) -> int:
 
 def deepspeed(parsed: argparse.Namespace) -> int:
     """One Trainer script with and without DeepSpeed, ZeRO stage by stage."""
-    from benchmarks.zero.study import Machine, Training
+    from benchmarks.zero.settings import Machine, Training
     from hpo import devices, doctor, output, zero_report, zero_study
 
     doctor.require()
@@ -237,8 +237,7 @@ def deepspeed(parsed: argparse.Namespace) -> int:
     console.print(zero_report.table(done.lines, f"{training.benchmark} on {found.accelerator}, {precision}"))
     for reason in zero_report.reasons(done.lines):
         _print_line(console, reason)
-    files = zero_report.files(done.lines)
-    _print_line(console, f"written to {output.write(folder, files)}: {', '.join(files)}, rows/")
+    _print_line(console, f"written to {output.write(folder, done.files)}: {', '.join(done.files)}, rows/")
     if done.reason:
         print(f"error: the study did not reach its end ({done.reason}); what it found is in {folder}", file=sys.stderr)
     return 1 if done.reason or any(line.row.outcome == "failed" for line in done.lines) else 0

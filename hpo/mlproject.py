@@ -6,6 +6,9 @@ not use are ignored by MLflow without a word, so commands and parameters are mad
 
 from __future__ import annotations
 
+from dataclasses import fields
+
+from benchmarks.zero.settings import Training
 from hpo import methods
 
 COMMON = {
@@ -56,14 +59,7 @@ DEEPSPEED = {
     "ranks": ("string", '"1"'),
     "nodes": ("string", '"1"'),
     "scaling": ("string", "strong"),
-    "examples": ("string", '"500"'),
-    "eval_examples": ("string", '"100"'),
-    "epochs": ("string", '"3"'),
-    "batch_size": ("string", '"4"'),
-    "accumulation": ("string", '"4"'),
-    "learning_rate": ("string", '"5e-5"'),
-    "weight_decay": ("string", '"0.01"'),
-    "seed": COMMON["seed"],
+    **{option.name: ("string", f'"{option.default}"') for option in fields(Training) if option.name != "benchmark"},
     "precision": ("string", "auto"),
     "launcher": ("string", "torchrun"),
     "output": ("string", "deepspeed"),

@@ -32,7 +32,7 @@ from rich.console import Console
 
 from benchmarks.check import check
 from benchmarks.identity import digest
-from benchmarks.spec import Benchmark, BenchmarkError, Config, FineTune, Scalar, Split, first_line, load_json
+from benchmarks.spec import Benchmark, BenchmarkError, Config, Scalar, Split, first_line, load_json
 from hpo import output, store, tracking, views
 from hpo.devices import Allotment, allot, detect
 from hpo.export import CONFIG_FILE
@@ -148,17 +148,9 @@ def with_data(
     splits = {name: Split(file=path.resolve()) for name, path in given.items() if path is not None}
     if not splits:
         return benchmark
-    finetune = _finetune_of(benchmark)
+    finetune = benchmark.training_settings()
     data = finetune.data.model_copy(update=splits)
     return benchmark.model_copy(update={"finetune": finetune.model_copy(update={"data": data})})
-
-
-def _finetune_of(benchmark: Benchmark) -> FineTune:
-    if benchmark.finetune is None:
-        raise BenchmarkError(
-            f"benchmark {benchmark.name} computes learning curves and trains no model; give one with a `finetune` block"
-        )
-    return benchmark.finetune
 
 
 # ---- what is given
@@ -194,7 +186,7 @@ def check_schedule(best: BestConfig, benchmark: Benchmark) -> list[tuple[int, Co
     Raises:
         BenchmarkError: a hyperparameter that the benchmark cannot use, or units out of order or beyond its resource.
     """
-    _finetune_of(benchmark)
+    benchmark.training_settings()
     steps, last = best.steps, benchmark.resource.max_units - 1
     begins = [units for units, _ in steps]
     if begins[0] != 0 or begins != sorted(set(begins)) or begins[-1] > last:
@@ -350,7 +342,7 @@ class _Run:
     def _params(self) -> dict[str, object]:
         """The full set of hyperparameters it starts with, the seed, and the files of the splits."""
         hyperparameters = self._benchmark.hyperparameters(self._best.steps[0][1]).model_dump()
-        data = {f"data_{name}": getattr(_finetune_of(self._benchmark).data, name).file for name in SPLITS}
+        data = {f"data_{name}": getattr(self._benchmark.training_settings().data, name).file for name in SPLITS}
         return {**hyperparameters, "seed": self.seed, **{key: path for key, path in data.items() if path}}
 
     def _tags(self, command: str) -> list[RunTag]:
@@ -396,7 +388,7 @@ class _Run:
         self._client.set_tag(self.run_id, "hpo.reason", reason)
         if not reason:
             self._log({f"test_{name}": value for name, value in test.items()}, len(units))
-            finetune = _finetune_of(self._benchmark)
+            finetune = self._benchmark.training_settings()
             log_model(self.run_id, folder / MODEL_FOLDER, finetune.max_answer_tokens)
         self._client.set_terminated(self.run_id, "FAILED" if reason else "FINISHED")
 

@@ -13,7 +13,8 @@ from rich.table import Table
 
 from benchmarks.zero import plan
 from benchmarks.zero.config import Precision
-from benchmarks.zero.study import Configuration, Row, Scale
+from benchmarks.zero.settings import Configuration, Scale
+from benchmarks.zero.study import Row
 from hpo.tables import markdown_table, to_csv
 
 BY_EPOCH = {"train_losses": "train_loss", "eval_losses": "eval_loss"}

@@ -21,13 +21,14 @@ from benchmarks import spec
 from benchmarks.spec import BenchmarkError
 from benchmarks.zero import plan, study
 from benchmarks.zero.config import Precision
-from benchmarks.zero.study import Configuration, Machine, Row, Scale, Training
+from benchmarks.zero.settings import ALL, Configuration, Machine, Scale, Scaling, Training
+from benchmarks.zero.study import Row
 from hpo import store, zero_report
 from hpo.tracking import log_files, open_run, versions
 from hpo.zero_report import BY_EPOCH, Line, numbers
 
 KIND = "deepspeed"
-SCALING: tuple[study.Scaling, ...] = ("strong", "weak")
+SCALING: tuple[Scaling, ...] = ("strong", "weak")
 STATUS = {"completed": "FINISHED", "out of memory": "FAILED", "failed": "FAILED", "not run": "KILLED"}
 
 
@@ -37,10 +38,12 @@ class Done:
 
     Attributes:
         lines: in the order in which they were trained.
+        files: table and figure, by name.
         reason: why it did not reach its end; empty if it did.
     """
 
     lines: list[Line]
+    files: dict[str, str]
     reason: str = ""
 
 
@@ -73,8 +76,8 @@ def configurations(names: str) -> list[Configuration]:
         BenchmarkError: a name that is none.
     """
     if names == "all":
-        return list(study.ALL)
-    known = {one.name: one for one in study.ALL}
+        return list(ALL)
+    known = {one.name: one for one in ALL}
     wanted = [name.strip() for name in names.split(",")]
     for name in wanted:
         if name not in known:
@@ -108,9 +111,7 @@ def run(
         BenchmarkError: the benchmark names no model, or the store cannot be used.
     """
     benchmark = spec.load(training.benchmark)
-    if benchmark.finetune is None:
-        raise BenchmarkError(f"benchmark {benchmark.name} trains no model; take one with a `finetune` block")
-    size = plan.model_size(benchmark.finetune.model)
+    size = plan.model_size(benchmark.training_settings().model)
     told(zero_report.plan_text(size, wanted, at, machine.precision))
     tags = {
         "hpo.benchmark": benchmark.name,
@@ -133,8 +134,9 @@ def run(
         status, reason = "KILLED", "interrupted"
     except (OSError, BenchmarkError) as error:  # such as a folder that cannot be written
         status, reason = "FAILED", str(error)
-    kept.close(zero_report.files(lines), status)
-    return Done(lines, reason or kept.fault)
+    files = zero_report.files(lines)
+    kept.close(files, status)
+    return Done(lines, files, reason or kept.fault)
 
 
 @contextmanager

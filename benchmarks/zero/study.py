@@ -19,10 +19,10 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from benchmarks.spec import BenchmarkError, load_json
-from benchmarks.zero.config import Precision
+from benchmarks.zero.settings import Configuration, Launcher, Machine, Scale, Training
 from benchmarks.zero.trainer import end_with_parent
 
 PROJECT = Path(__file__).parents[2]
@@ -33,107 +33,6 @@ OUT_OF_MEMORY = re.compile(
 KILLED = re.compile(r"SIGKILL|exitcode\s*:\s*-9\b|return code = -9\b")
 ERROR = re.compile(r"^(\[rank\d+\]: )?[\w.]*(Error|Exception)\b(:|$)")
 OF_THE_LAUNCHER = "ChildFailedError"
-Launcher = Literal["torchrun", "deepspeed"]
-Scaling = Literal["strong", "weak"]
-
-
-@dataclass(frozen=True)
-class Configuration:
-    """A way to train.
-
-    Attributes:
-        stage: of ZeRO, 0 to 3; None without DeepSpeed.
-        offload: the optimizer's states are kept on the host, at stage 3 the parameters too.
-    """
-
-    stage: int | None = None
-    offload: bool = False
-
-    @property
-    def name(self) -> str:
-        """Such as `zero2-offload`."""
-        return "plain" if self.stage is None else f"zero{self.stage}{'-offload' * self.offload}"
-
-
-ALL = (Configuration(), *(Configuration(n) for n in range(4)), *(Configuration(n, offload=True) for n in (1, 2, 3)))
-
-
-@dataclass(frozen=True)
-class Training:
-    """The training that is repeated under every configuration; the defaults are those of the published baseline.
-
-    Attributes:
-        benchmark: name or path; its model, data and lengths are used.
-        examples: with one rank, and with any number under strong scaling.
-        accumulation: gradient accumulation steps, likewise.
-    """
-
-    benchmark: str = "nano"
-    examples: int = 500
-    eval_examples: int = 100
-    epochs: int = 3
-    batch_size: int = 4
-    accumulation: int = 4
-    learning_rate: float = 5e-5
-    weight_decay: float = 0.01
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        """Refuse what could only fail in the ranks."""
-        for name in ("examples", "eval_examples", "epochs", "batch_size", "accumulation"):
-            if getattr(self, name) < 1:
-                raise BenchmarkError(f"{name} is {getattr(self, name)}, but must be at least 1")
-        if self.learning_rate <= 0:
-            raise BenchmarkError(f"learning_rate is {self.learning_rate:g}, but must be above 0")
-        if self.weight_decay < 0:
-            raise BenchmarkError(f"weight_decay is {self.weight_decay:g}, but must be at least 0")
-
-
-@dataclass(frozen=True)
-class Scale:
-    """How many ranks train together, and what grows with them.
-
-    Attributes:
-        scaling: strong keeps examples and global batch, weak keeps both for each rank.
-    """
-
-    ranks_per_node: int = 1
-    nodes: int = 1
-    scaling: Scaling = "strong"
-
-    @property
-    def ranks(self) -> int:
-        """Of all nodes together."""
-        return self.ranks_per_node * self.nodes
-
-    @property
-    def name(self) -> str:
-        """Such as `2 x 4, weak` for two nodes with four ranks each."""
-        of_a_node = str(self.ranks_per_node)
-        number = of_a_node if self.nodes == 1 else f"{self.nodes} x {of_a_node}"
-        return number if self.ranks == 1 else f"{number}, {self.scaling}"
-
-
-@dataclass(frozen=True)
-class Machine:
-    """What trains, the same for all rows.
-
-    Attributes:
-        gpus: GPUs of this node that may be used; 0 trains on CPU cores.
-        cpus: cores of this node, which ranks share.
-        precision: of the arithmetic; "fp16" takes a GPU.
-        launcher: what starts the ranks.
-    """
-
-    gpus: int
-    cpus: int
-    precision: Precision
-    launcher: Launcher = "torchrun"
-
-    def __post_init__(self) -> None:
-        """Refuse an arithmetic that the device does not have."""
-        if self.precision == "fp16" and not self.gpus:
-            raise BenchmarkError("precision is fp16, but there is no GPU; use fp32, bf16 or auto")
 
 
 @dataclass(frozen=True)

@@ -155,7 +155,7 @@ def train(task: Task, arguments: Any, folder: Path) -> Measured:
         train_examples=len(training),
         eval_examples=len(validation),
         parameters=parameters,
-        torch_peak_mb=torch.cuda.max_memory_allocated(arguments.device) / memory.MIB if on_gpu else None,
+        torch_peak_mb=memory.peak_mb(arguments.device) if on_gpu else None,
         host_peak_mb=memory.host_peak_mb(),
         memory=asdict(sampler.summary(since=clock.began)),
         fault=sampler.fault,
@@ -165,9 +165,7 @@ def train(task: Task, arguments: Any, folder: Path) -> Measured:
 def _prepare(task: Task) -> tuple[spec.FineTune, Any, list[squad.Example], list[squad.Example]]:
     """Settings, tokenizer, and the examples of both splits."""
     benchmark = spec.load(task.benchmark)
-    settings = benchmark.finetune
-    if settings is None:
-        raise BenchmarkError(f"benchmark {benchmark.name} trains no model; take one with a `finetune` block")
+    settings = benchmark.training_settings()
     tokenizer = finetune.load_tokenizer(settings.model)
 
     def examples(split: spec.Split, limit: int) -> list[squad.Example]:

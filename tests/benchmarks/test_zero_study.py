@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from benchmarks.spec import BenchmarkError
-from benchmarks.zero import study
-from benchmarks.zero.study import Configuration, Machine, Scale, Training
+from benchmarks.zero import settings, study
+from benchmarks.zero.settings import Configuration, Machine, Scale, Training
 
 SHORT = Training(examples=32, eval_examples=16, epochs=2)
 CPU = Machine(gpus=0, cpus=2, precision="fp32")
@@ -20,14 +20,14 @@ PLAIN, ZERO3 = Configuration(), Configuration(3)
 
 
 def test_the_configurations_are_those_of_the_study() -> None:
-    names = [configuration.name for configuration in study.ALL]
+    names = [configuration.name for configuration in settings.ALL]
     stages = ["zero0", "zero1", "zero2", "zero3"]
     assert names == ["plain", *stages, "zero1-offload", "zero2-offload", "zero3-offload"]
 
 
 def test_nothing_but_the_deepspeed_argument_differs(tmp_path: Path) -> None:
     plain = study.script(SHORT, PLAIN, Scale(), CPU, tmp_path)
-    for configuration in study.ALL[1:]:
+    for configuration in settings.ALL[1:]:
         words = study.script(SHORT, configuration, Scale(), CPU, tmp_path)
         assert words == [*plain, "--deepspeed", str(tmp_path / "deepspeed.json")]
         content = json.loads((tmp_path / "deepspeed.json").read_text())

@@ -22,6 +22,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, Trainer, TrainingArguments
 
 from benchmarks import spec, squad
+from benchmarks.zero.trainer import collate
 
 
 class RecordingTrainer(Trainer):
@@ -50,22 +51,14 @@ def main() -> None:
     records = squad.read_split(spec.Split(file=Path(train_file), limit=int(limit)))
     examples = squad.tokenize(records, tokenizer, int(max_length), int(max_answer_tokens), training=True)
     rows = [{"e": example} for example in examples]
-    trainer = RecordingTrainer(model, arguments, train_dataset=rows, data_collator=lambda r: collate(r, tokenizer))
+    trainer = RecordingTrainer(
+        model,
+        arguments,
+        train_dataset=rows,
+        data_collator=lambda batch: collate([row["e"] for row in batch], tokenizer.pad_token_id),
+    )
     trainer.train()
     print(json.dumps(trainer.losses))
-
-
-def collate(rows: list[dict[str, squad.Example]], tokenizer: Any) -> dict[str, torch.Tensor]:
-    """Right padding, labels -100 on prompt and padding, as most Trainer scripts have it."""
-    examples = [row["e"] for row in rows]
-    width = max(len(e.prompt) + len(e.target) for e in examples)
-    ids, mask, labels = [], [], []
-    for e in examples:
-        gap = width - len(e.prompt) - len(e.target)
-        ids.append(e.prompt + e.target + [tokenizer.pad_token_id] * gap)
-        mask.append([1] * (width - gap) + [0] * gap)
-        labels.append([-100] * len(e.prompt) + e.target + [-100] * gap)
-    return {"input_ids": torch.tensor(ids), "attention_mask": torch.tensor(mask), "labels": torch.tensor(labels)}
 
 
 if __name__ == "__main__":

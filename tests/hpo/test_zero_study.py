@@ -20,7 +20,8 @@ from rich.console import Console
 
 from benchmarks.spec import BenchmarkError
 from benchmarks.zero.plan import ModelSize
-from benchmarks.zero.study import ALL, Configuration, Row, Scale
+from benchmarks.zero.settings import ALL, Configuration, Scale
+from benchmarks.zero.study import Row
 from hpo import zero_report, zero_study
 from hpo.zero_report import Line
 from tests.stores import fresh_store

@@ -1,0 +1,111 @@
+"""What a DeepSpeed study compares, on what, and with what: plain values, which the command line shows as options."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from benchmarks.spec import BenchmarkError
+from benchmarks.zero.config import Precision
+
+Launcher = Literal["torchrun", "deepspeed"]
+Scaling = Literal["strong", "weak"]
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """A way to train.
+
+    Attributes:
+        stage: of ZeRO, 0 to 3; None without DeepSpeed.
+        offload: the optimizer's states are kept on the host, at stage 3 the parameters too.
+    """
+
+    stage: int | None = None
+    offload: bool = False
+
+    @property
+    def name(self) -> str:
+        """Such as `zero2-offload`."""
+        return "plain" if self.stage is None else f"zero{self.stage}{'-offload' * self.offload}"
+
+
+ALL = (Configuration(), *(Configuration(n) for n in range(4)), *(Configuration(n, offload=True) for n in (1, 2, 3)))
+
+
+@dataclass(frozen=True)
+class Training:
+    """The training that is repeated under every configuration; the defaults are those of the published baseline.
+
+    Attributes:
+        benchmark: name or path; its model, data and lengths are used.
+        examples: with one rank, and with any number under strong scaling.
+        accumulation: gradient accumulation steps, likewise.
+    """
+
+    benchmark: str = "nano"
+    examples: int = field(default=500, metadata={"help": "training examples"})
+    eval_examples: int = field(default=100, metadata={"help": "validation examples"})
+    epochs: int = field(default=3, metadata={"help": "epochs"})
+    batch_size: int = field(default=4, metadata={"help": "sequences of a rank in a forward pass"})
+    accumulation: int = field(default=4, metadata={"help": "forward passes of an optimizer step"})
+    learning_rate: float = field(default=5e-5, metadata={"help": "learning rate"})
+    weight_decay: float = field(default=0.01, metadata={"help": "weight decay"})
+    seed: int = field(default=0, metadata={"help": "drives everything random"})
+
+    def __post_init__(self) -> None:
+        """Refuse what could only fail in the ranks."""
+        for name in ("examples", "eval_examples", "epochs", "batch_size", "accumulation"):
+            if getattr(self, name) < 1:
+                raise BenchmarkError(f"{name} is {getattr(self, name)}, but must be at least 1")
+        if self.learning_rate <= 0:
+            raise BenchmarkError(f"learning_rate is {self.learning_rate:g}, but must be above 0")
+        if self.weight_decay < 0:
+            raise BenchmarkError(f"weight_decay is {self.weight_decay:g}, but must be at least 0")
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How many ranks train together, and what grows with them.
+
+    Attributes:
+        scaling: strong keeps examples and global batch, weak keeps both for each rank.
+    """
+
+    ranks_per_node: int = 1
+    nodes: int = 1
+    scaling: Scaling = "strong"
+
+    @property
+    def ranks(self) -> int:
+        """Of all nodes together."""
+        return self.ranks_per_node * self.nodes
+
+    @property
+    def name(self) -> str:
+        """Such as `2 x 4, weak` for two nodes with four ranks each."""
+        of_a_node = str(self.ranks_per_node)
+        number = of_a_node if self.nodes == 1 else f"{self.nodes} x {of_a_node}"
+        return number if self.ranks == 1 else f"{number}, {self.scaling}"
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What trains, the same for all rows.
+
+    Attributes:
+        gpus: GPUs of this node that may be used; 0 trains on CPU cores.
+        cpus: cores of this node, which ranks share.
+        precision: of the arithmetic; "fp16" takes a GPU.
+        launcher: what starts the ranks.
+    """
+
+    gpus: int
+    cpus: int
+    precision: Precision
+    launcher: Launcher = "torchrun"
+
+    def __post_init__(self) -> None:
+        """Refuse an arithmetic that the device does not have."""
+        if self.precision == "fp16" and not self.gpus:
+            raise BenchmarkError("precision is fp16, but there is no GPU; use fp32, bf16 or auto")
