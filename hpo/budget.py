@@ -10,13 +10,14 @@ further unit is left. No trial is cut off within a unit. Failed units count: the
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from ray.tune import Stopper
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import TrialScheduler
-from ray.tune.search import SearchAlgorithm
+from ray.tune.search import SearchAlgorithm, SearchGenerator
 
 from benchmarks.spec import first_line
 
@@ -90,6 +91,10 @@ class Budget:
         """The study is to end: every trial now, within its unit. The first reason stands."""
         self.revoked_because = self.revoked_because or reason
 
+    def go_on(self, seconds: float, deadline_seconds: float | None) -> None:
+        """The study is taken up in a new process, so many seconds after its beginning."""
+        self._began, self._deadline_seconds = time.monotonic() - seconds, deadline_seconds
+
     def _is_late(self) -> bool:
         return self._deadline_seconds is not None and time.monotonic() - self._began >= self._deadline_seconds
 
@@ -158,6 +163,8 @@ class BudgetedScheduler(TrialScheduler):
         self._inner, self._admission, self._budget, self._max_units = inner, admission, budget, max_units
         self._accounts: dict[str, str] = {}
         self._cost: int | None = None
+        self._returning: list[Trial] = []
+        self._returned: set[str] = set()
         self.ended_by_budget: set[str] = set()
 
     @property
@@ -169,6 +176,14 @@ class BudgetedScheduler(TrialScheduler):
         """Whether one more trial may be created now."""
         self._cost = None if self._budget.is_closed else self._admission.admit(self._budget.free)
         return self._cost is not None
+
+    def go_on(self, trials: Sequence[Trial]) -> None:
+        """The study is taken up in a new process, with these trials, which are known here already."""
+        self._returning, self._returned = list(trials), {trial.trial_id for trial in trials}
+
+    def next_returning(self) -> Trial | None:
+        """A trial of a study that is taken up; Tune gets the others with it, see `on_trial_add`."""
+        return self._returning.pop(0) if self._returning else None
 
     def fail(self, error: Exception) -> None:
         """A searcher or scheduler raised: end the study with all it has found."""
@@ -188,8 +203,14 @@ class BudgetedScheduler(TrialScheduler):
     def on_trial_add(self, tune_controller: Any, trial: Trial) -> None:
         """A new trial; or one that is tried again, which stays where it is in the inner scheduler.
 
-        What the failed attempt spent is reserved anew, as far as there is any.
+        What the failed attempt spent is reserved anew, as far as there is any. Trials of a study that is taken up
+        enter all at once: the inner scheduler may choose any of them next.
         """
+        if trial.trial_id in self._returned:
+            self._returned.discard(trial.trial_id)
+            while other := self.next_returning():
+                tune_controller.add_trial(other)
+            return
         if trial.trial_id in self._accounts:
             lost_again = min(_units_lost(trial), self._budget.free)
             self._budget.reserve(self._accounts[trial.trial_id], max(0, lost_again))
@@ -289,6 +310,22 @@ class BudgetedSearch(SearchAlgorithm):
     def __init__(self, inner: SearchAlgorithm, scheduler: BudgetedScheduler) -> None:
         self._inner, self._scheduler = inner, scheduler
         self._live: set[str] = set()
+        self.created = 0
+        self._is_behind = False
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Of the inner algorithm what learns from results, and so cannot be made again: its searcher."""
+        return {**self.__dict__, "_inner": self.searcher, "_had_finished": bool(self._inner.is_finished())}
+
+    def go_on(self, fresh: SearchAlgorithm) -> None:
+        """The study is taken up in a new process.
+
+        Args:
+            fresh: the inner algorithm as the plan makes it. Its searcher is replaced by the one that was kept; one
+                that has none does not look at results, and proposes again what it has proposed.
+        """
+        self._inner = fresh if self._inner is None else SearchGenerator(self._inner)
+        self._is_behind = True
 
     @property
     def searcher(self) -> Any:
@@ -312,9 +349,17 @@ class BudgetedSearch(SearchAlgorithm):
     def add_configurations(self, experiments: Any) -> None:
         """As `SearchAlgorithm`."""
         self._inner.add_configurations(experiments)
+        if self._is_behind and isinstance(self._inner, SearchGenerator):
+            counted = {"counter": self.created, "finished": self._had_finished}
+            self._inner.set_state({**self._inner.get_state(), **counted})
+        elif self._is_behind:
+            for _ in range(self.created):
+                self._inner.next_trial()
 
     def next_trial(self) -> Trial | None:
         """The next trial, or None while there is no room for one."""
+        if returning := self._scheduler.next_returning():
+            return returning
         if not self._scheduler.admits_trial():
             return None
         try:
@@ -324,6 +369,7 @@ class BudgetedSearch(SearchAlgorithm):
             return None
         if trial is not None:
             self._live.add(trial.trial_id)
+            self.created += 1
         return trial
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:

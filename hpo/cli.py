@@ -78,6 +78,7 @@ def make_parser(method: str | None = None) -> argparse.ArgumentParser:
     )
     verbs = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=_Parser)
     _add_run(verbs, method)
+    _add_resume(verbs)
     _add_suite(verbs)
     _add_compare(verbs)
     _add_confirm(verbs)
@@ -117,6 +118,12 @@ def _add_run(verbs: Any, method: str | None) -> None:
             parser.add_argument(
                 f"--{name.replace('_', '-')}", default=argparse.SUPPRESS, help=text, dest=f"method.{name}"
             )
+
+
+def _add_resume(verbs: Any) -> None:
+    parser = verbs.add_parser("resume", help="go on with a study that was interrupted")
+    parser.set_defaults(command=commands.resume, parser=parser)
+    parser.add_argument("run_id", nargs="?", default="", help="its run in MLflow (default: list unfinished studies)")
 
 
 def _add_suite(verbs: Any) -> None:

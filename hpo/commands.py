@@ -21,7 +21,9 @@ from benchmarks.check import check
 from benchmarks.spec import Benchmark, BenchmarkError
 
 if TYPE_CHECKING:
+    from hpo.runner import Finished
     from hpo.study import Study
+    from hpo.unfinished import Unfinished
 
 LOG_WIDTH = 160
 
@@ -63,7 +65,41 @@ def run(parsed: argparse.Namespace) -> int:
     console = open_console()
     names = ("benchmark", "budget", "seed", "space", "gpu_hours")
     finished = runner.run(study, _command_line(f"run {parsed.method}", parsed, names, **_given(parsed)), console)
-    _print_next(console, study.benchmark.name, parsed.budget)
+    return _end(console, study, finished)
+
+
+def resume(parsed: argparse.Namespace) -> int:
+    """Go on with a study that was interrupted; without an id, list those that can."""
+    from hpo import unfinished
+
+    if not parsed.run_id:
+        return _list_unfinished(unfinished.found())
+    asked = unfinished.Unfinished(parsed.run_id).asked()
+    from hpo import doctor
+
+    doctor.require()
+    check(asked.study.benchmark)
+    from hpo import runner
+
+    console = open_console()
+    return _end(console, asked.study, runner.resume(parsed.run_id, console))
+
+
+def _list_unfinished(studies: Sequence[Unfinished]) -> int:
+    console = open_console()
+    if not studies:
+        _print_line(console, "no study here is unfinished")
+    for one in studies:
+        study = one.asked().study
+        _print_line(console, f"{study.name} on {study.benchmark.name}: python -m hpo resume {one.run_id}")
+    return 0
+
+
+def _end(console: Console, study: Study, finished: Finished) -> int:
+    """The last lines of a study, and the exit status."""
+    if finished.is_kept:
+        _print_line(console, f"go on with it:          python -m hpo resume {finished.run_id}")
+    _print_next(console, study.benchmark.name, study.budget)
     if not finished.reached_end:
         outcome = "its results are shown above, and stored as far as possible"
         print(f"error: the study did not reach its end ({finished.reason}); {outcome}", file=sys.stderr)

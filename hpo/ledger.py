@@ -81,6 +81,11 @@ class Ledger:
         self._booked["failed"] += lost + sum(self._attempts.pop(trial_id, {}).values())
         return lost
 
+    @property
+    def open_attempts(self) -> list[str]:
+        """Trials that hold their devices."""
+        return list(self._last_seen)
+
     def resize(self, devices: int, now: float) -> None:
         """The study has another number of devices from now on: workers of a cluster join late, and die."""
         if devices != self._devices:

@@ -80,6 +80,7 @@ def text() -> str:
     """The whole file."""
     entries = [_entry("main", {**SUITE, **SMALL}, "python -m hpo suite")]
     entries += [_method_entry(methods.get(name)) for name in methods.names()]
+    entries.append(_entry("resume", {"run_id": ("string", '""')}, "python -m hpo resume", "-- {run_id}"))
     entries.append(_entry("suite", SUITE, "python -m hpo suite"))
     entries.append(_entry("confirm", CONFIRM, "python -m hpo confirm"))
     entries.append(_entry("compare", COMPARE, "python -m hpo compare"))
@@ -94,8 +95,8 @@ def _method_entry(method: methods.Method) -> str:
     return _entry(method.name, {**COMMON, **own}, f"python -m hpo run {method.name}")
 
 
-def _entry(name: str, parameters: dict[str, tuple[str, str]], command: str) -> str:
+def _entry(name: str, parameters: dict[str, tuple[str, str]], command: str, words: str = "") -> str:
     lines = [f"  {name}:", "    parameters:"]
     lines += [f"      {key}: {{type: {kind}, default: {default}}}" for key, (kind, default) in parameters.items()]
-    options = " ".join(f"--{key.replace('_', '-')} {{{key}}}" for key in parameters)
-    return "\n".join([*lines, f'    command: "{command} {options}"']) + "\n"
+    words = words or " ".join(f"--{key.replace('_', '-')} {{{key}}}" for key in parameters)
+    return "\n".join([*lines, f'    command: "{command} {words}"']) + "\n"

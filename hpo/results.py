@@ -72,6 +72,7 @@ class UnitRow:
         ended_seconds: when its result arrived, since the study began.
         seconds: what the trial did since its last result, by part of the ledger.
         metrics: its result's.
+        device_seconds: device time that the trial had used with it.
     """
 
     trial: int
@@ -79,6 +80,7 @@ class UnitRow:
     ended_seconds: float
     seconds: dict[str, float]
     metrics: dict[str, float]
+    device_seconds: float
 
 
 class Results:
@@ -130,7 +132,7 @@ class Results:
             row.outcome, row.reason = "diverged", _divergence(row)
         else:  # also one that had diverged and has taken over another
             row.outcome, row.reason = "running", ""
-        self.units.append(UnitRow(row.number, row.units, now, _parts(result), row.metrics))
+        self.units.append(UnitRow(row.number, row.units, now, _parts(result), row.metrics, row.device_seconds))
         return row
 
     def end(self, trial_id: str, now: float, budget_spent: bool) -> TrialRow:

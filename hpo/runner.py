@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import signal
-import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -18,25 +17,24 @@ from typing import Any
 
 import ray
 from ray import tune
-from ray.actor import ActorHandle
 from ray.tune.error import TuneError
 from ray.tune.experiment import Trial
-from ray.tune.search import SearchAlgorithm, SearchGenerator
 from rich.console import Console
 
+from benchmarks.identity import digest
 from benchmarks.spec import BenchmarkError, first_line
 from hpo import methods
-from hpo.budget import INTERRUPTED, Budget, BudgetedSearch, Interruption
-from hpo.checkpoints import Checkpoints
+from hpo.budget import INTERRUPTED, Budget, Interruption
 from hpo.cluster import Cluster, count_devices, ray_cluster, resources
 from hpo.devices import Allotment, Devices, allot, detect
-from hpo.ledger import MEASURED, Ledger, Shares
-from hpo.population import PopulationScheduler
+from hpo.ledger import MEASURED, Shares
 from hpo.progress import Place, Progress, print_report
 from hpo.results import Results
+from hpo.state import State
 from hpo.study import Study
 from hpo.tracking import Tracker
 from hpo.trial import TrialActor
+from hpo.unfinished import Asked, Unfinished
 
 MAX_RETRIES = 1
 SECONDS_PER_COUNT = 5.0
@@ -55,6 +53,7 @@ class Finished:
         best: the content of `best_config.json`; None without a sound trial.
         reached_end: whether it ended by budget or by running out of proposals, not by an interruption.
         reason: why it did not reach its end.
+        is_kept: whether it can go on with `resume`.
     """
 
     run_id: str
@@ -64,6 +63,7 @@ class Finished:
     best: dict[str, Any] | None
     reached_end: bool
     reason: str = ""
+    is_kept: bool = False
 
 
 def run(study: Study, command: str, console: Console) -> Finished:
@@ -82,6 +82,22 @@ def run(study: Study, command: str, console: Console) -> Finished:
     return finished
 
 
+def resume(run_id: str, console: Console) -> Finished:
+    """Go on with a study that was interrupted, and report it.
+
+    Args:
+        run_id: its run in MLflow.
+        console: where the live view and the report go.
+
+    Raises:
+        BenchmarkError: it cannot go on here; what is kept of it stays as it is.
+    """
+    asked = Unfinished(run_id).asked()
+    finished = execute(asked.study, asked.command, console, run_id=run_id)
+    print_report(console, asked.study, finished.results, finished.shares, finished.accelerator, finished.best)
+    return finished
+
+
 def execute(
     study: Study,
     command: str,
@@ -89,6 +105,7 @@ def execute(
     cluster: Cluster | None = None,
     place: Place | None = None,
     plan: methods.Plan | None = None,
+    run_id: str | None = None,
 ) -> Finished:
     """Run one study and store it.
 
@@ -99,6 +116,7 @@ def execute(
         cluster: where to run it; by default a Ray of its own, ended with the study.
         place: its place in a suite, for the live view.
         plan: how to search; by default as the study's method does.
+        run_id: of an unfinished study, to go on with it.
 
     Raises:
         BenchmarkError: something the user gave cannot be used; nothing has been started.
@@ -106,65 +124,120 @@ def execute(
     devices = detect()
     plan = plan or methods.get(study.method).make_plan(study)
     allotment = allot(devices, study.benchmark.ranks_per_trial, plan.concurrency)
-    tracker = Tracker(study, devices.accelerator, command)
-    with _abandoning(tracker), nullcontext(cluster) if cluster else ray_cluster(devices) as where:
-        log = _StudyLog(study, plan, tracker, devices, allotment, console, place)
-        with where.holding(devices, allotment), log.signals, log.progress:
-            reason = _fit(study, plan, allotment, log, where.pool)
-        shares, wall_seconds = log.close()
-        where.reclaim()
-    try:
-        log.store(shares, wall_seconds, devices.gpu_name is not None, reason)
-    except BenchmarkError as error:  # the results are shown all the same
-        reason = str(error)
+    with _opened(study, command, devices, run_id) as (tracker, unfinished):
+        with nullcontext(cluster) if cluster else ray_cluster(devices) as where:
+            state, reported = _take_up(unfinished, study, plan, allotment)
+            if run_id is not None:
+                tracker.take_up(state.results)
+            log = _StudyLog(study, state, tracker, devices, allotment, console, place, unfinished)
+            with where.holding(devices, allotment), log.signals, log.progress:
+                trainable = tune.with_parameters(
+                    TrialActor,
+                    study=study,
+                    cpus_per_rank=allotment.cpus_per_rank,
+                    gpus_per_rank=allotment.gpus_per_rank,
+                    pool=where.pool,
+                    reported=reported,
+                )
+                reason = _fit(study, plan, tune.with_resources(trainable, resources(allotment)), log)
+            shares, wall_seconds = log.close()
+            where.reclaim()
+        is_kept = reason == INTERRUPTED
+        try:
+            log.store(shares, wall_seconds, devices.gpu_name is not None, reason)
+        except BenchmarkError as error:  # the results are shown all the same
+            reason, is_kept = str(error), True
+        is_kept = is_kept and study.kind == "study"  # `confirm` trains what is missing whenever it is run
+        if not is_kept:
+            unfinished.remove()
     incumbent = log.results.incumbent()
     best = tracker.best_config(incumbent) if incumbent else None
-    return Finished(tracker.run_id, log.results, shares, devices.accelerator, best, not reason, reason)
+    return Finished(tracker.run_id, log.results, shares, devices.accelerator, best, not reason, reason, is_kept)
 
 
 @contextmanager
-def _abandoning(tracker: Tracker) -> Iterator[None]:
-    """Leave no study behind that looks as if it still ran."""
+def _opened(study: Study, command: str, devices: Devices, run_id: str | None) -> Iterator[tuple[Tracker, Unfinished]]:
+    """Run and folder of a study, new ones or those of an unfinished one; no other driver has them meanwhile."""
+    if run_id is not None:
+        unfinished = Unfinished(run_id)
+        with unfinished.held():
+            _require_same(unfinished.asked(), study, devices)
+            tracker = Tracker(study, devices.accelerator, command, run_id=run_id)
+            with _abandoning(tracker, unfinished):
+                yield tracker, unfinished
+        return
+    tracker = Tracker(study, devices.accelerator, command)
+    unfinished = Unfinished(tracker.run_id)
+    with _abandoning(tracker, unfinished), unfinished.held():
+        unfinished.begin(Asked(study, command, devices.accelerator, digest(study.benchmark)))
+        yield tracker, unfinished
+
+
+def _require_same(asked: Asked, study: Study, devices: Devices) -> None:
+    """Make sure that a study goes on with what it began with.
+
+    Raises:
+        BenchmarkError: model or data have changed, or devices are others, whose hours could not be added up.
+    """
+    if digest(study.benchmark) != asked.benchmark_digest:
+        raise BenchmarkError(
+            f"model, data or packages of benchmark {study.benchmark.name} are not what the study began with (digest "
+            f"{asked.benchmark_digest}, here {digest(study.benchmark)}); restore them, or run the study again"
+        )
+    if devices.accelerator != asked.accelerator:
+        raise BenchmarkError(
+            f"the study began on {asked.accelerator}, and this is {devices.accelerator}, whose hours cannot be added "
+            "up; resume it there, or run it again here"
+        )
+
+
+@contextmanager
+def _abandoning(tracker: Tracker, unfinished: Unfinished) -> Iterator[None]:
+    """Leave no study behind that looks as if it still ran, and nothing of one that has not begun."""
     try:
         yield
     except BaseException:
         tracker.abandon()
+        if not unfinished.has_state:
+            unfinished.remove()
         raise
 
 
-def _fit(study: Study, plan: methods.Plan, allotment: Allotment, log: _StudyLog, pool: ActorHandle) -> str:
+def _take_up(
+    unfinished: Unfinished, study: Study, plan: methods.Plan, allotment: Allotment
+) -> tuple[State, dict[str, int]]:
+    """Where the study stands, and the units that each of its live trials has reported, by Tune's trial id."""
+    tune.register_trainable(TrialActor.__name__, TrialActor)  # Tune's trials refer to it by name
+    kept = unfinished.read()
+    if kept is None:
+        return State.begin(study, plan, allotment), {}
+    state, seconds_after = kept
+    return state, state.go_on(study, plan, allotment, seconds_after)
+
+
+def _fit(study: Study, plan: methods.Plan, trainable: type, log: _StudyLog) -> str:
     """Let Tune run the study; returns why it did not reach its end, or an empty text."""
-    searcher = plan.searcher
-    search = searcher if isinstance(searcher, SearchAlgorithm) else SearchGenerator(searcher)
-    trainable = tune.with_parameters(
-        TrialActor,
-        study=study,
-        cpus_per_rank=allotment.cpus_per_rank,
-        gpus_per_rank=allotment.gpus_per_rank,
-        pool=pool,
-    )
     logging.getLogger("ray.tune.execution.tune_controller").setLevel(logging.CRITICAL)  # tracebacks of failed trials
-    with tempfile.TemporaryDirectory(prefix="hpo-tune-") as folder:
-        try:
-            tune.run(  # not Tuner: it pickles callbacks and stopper, which hold the driver's live objects
-                tune.with_resources(trainable, resources(allotment)),
-                config=plan.space,
-                search_alg=BudgetedSearch(search, log.scheduler),
-                scheduler=log.scheduler,
-                num_samples=plan.num_samples,
-                reuse_actors=True,
-                storage_path=folder,
-                name="study",
-                stop=Interruption(log.budget),
-                callbacks=[log],
-                max_failures=MAX_RETRIES,
-                raise_on_failed_trial=False,
-                verbose=0,
-            )
-        except KeyboardInterrupt:  # the second signal: the user does not want to wait
-            return INTERRUPTED
-        except Exception as error:  # a searcher or scheduler that raises must not cost the results so far
-            return _reason(error, study.method)
+    try:
+        tune.run(  # not Tuner: it pickles callbacks and stopper, which hold the driver's live objects
+            trainable,
+            config=plan.space,
+            search_alg=log.state.search,
+            scheduler=log.state.scheduler,
+            num_samples=plan.num_samples,
+            reuse_actors=True,
+            storage_path=str(log.unfinished.tune_folder),
+            name="study",
+            stop=Interruption(log.budget),
+            callbacks=[log],
+            max_failures=MAX_RETRIES,
+            raise_on_failed_trial=False,
+            verbose=0,
+        )
+    except KeyboardInterrupt:  # the second signal: the user does not want to wait
+        return INTERRUPTED
+    except Exception as error:  # a searcher or scheduler that raises must not cost the results so far
+        return _reason(error, study.method)
     because = log.budget.revoked_because
     return because if because in ("", INTERRUPTED) else f"{study.method} raised {because}"
 
@@ -210,26 +283,22 @@ class _StudyLog(tune.Callback):
     def __init__(
         self,
         study: Study,
-        plan: methods.Plan,
+        state: State,
         tracker: Tracker,
         devices: Devices,
         allotment: Allotment,
         console: Console,
         place: Place | None,
+        unfinished: Unfinished,
     ) -> None:
         self._tracker, self._max_units = tracker, study.max_units
-        self._devices, self._allotment, self._counted = devices, allotment, 0.0
-        population = plan.scheduler if isinstance(plan.scheduler, PopulationScheduler) else None
-        self.results = Results(study, varies=population is not None)
-        self.ledger = Ledger(allotment.devices, allotment.ranks_per_trial)
-        self.budget = Budget(study.budget_units, _deadline_seconds(study, allotment))
-        self.scheduler = plan.within(self.budget, study.max_units)
-        if population is not None:
-            population.on_exploit = self.results.exploit
-        self.checkpoints = Checkpoints()
+        self._devices, self._allotment, self._counted = devices, allotment, state.seconds
+        self.state, self.unfinished = state, unfinished
+        self.results, self.ledger, self.budget = state.results, state.ledger, state.budget
+        self.scheduler, self.checkpoints = state.scheduler, state.checkpoints
         self.signals = _GracefulSignals(self.budget)
         self.progress = Progress(study, self.results, self.budget, self.ledger, console, place)
-        self._began = time.monotonic()
+        self._began, self._signature = time.monotonic() - state.seconds, state.signature
 
     def _now(self) -> float:
         return time.monotonic() - self._began
@@ -262,13 +331,8 @@ class _StudyLog(tune.Callback):
         self.ledger.end(trial.trial_id)
         self.checkpoints.add(checkpoint)
 
-    def on_trial_save(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
-        """The checkpoint before it may have become superfluous."""
-        self.checkpoints.prune(trials)
-
     def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         """A trial ended well."""
-        self.checkpoints.prune([other for other in trials if other is not trial])
         if trial.trial_id not in self.results:  # ended before it began
             return
         self.ledger.end(trial.trial_id)
@@ -295,7 +359,28 @@ class _StudyLog(tune.Callback):
     def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:
         """Tune's loop went round."""
         self._count_devices()
+        self._keep(trials)
         self.progress.show(self._now(), sum(trial.status == Trial.PAUSED for trial in trials))
+
+    def _keep(self, trials: list[Trial]) -> None:
+        """Keep the state if something has happened, then let MLflow know of it.
+
+        Not while a checkpoint is being written: Tune alone knows what it will do with that trial. Not once the study
+        has been told to end: what it does then is not what it would have done.
+        """
+        if self.budget.revoked or any(trial.is_saving for trial in trials) or not self.unfinished.is_due:
+            self.unfinished.touch()
+            return
+        self.state.trials = [trial for trial in trials if not trial.is_finished()]
+        signature = self.state.signature
+        if signature == self._signature:
+            self.unfinished.touch()
+            return
+        self.state.seconds, self._signature = self._now(), signature
+        self.unfinished.write(self.state)
+        self._tracker.deliver()
+        if not self.unfinished.fault:  # else the state before is the one to go on with, and needs its checkpoints
+            self.checkpoints.prune(self.state.trials)
 
     def _count_devices(self) -> None:
         """Book what a cluster has now; trials follow its devices by themselves, unless a number of trials was asked."""
@@ -320,11 +405,6 @@ class _StudyLog(tune.Callback):
         """
         status = "FINISHED" if not reason else "KILLED" if reason == INTERRUPTED else "FAILED"
         self._tracker.finish(self.results, shares, self.budget.spent, wall_seconds, on_gpu, status)
-
-
-def _deadline_seconds(study: Study, allotment: Allotment) -> float | None:
-    """When the cap in device-hours is reached, all devices being reserved all the time."""
-    return None if study.gpu_hours is None else study.gpu_hours * 3600 / allotment.devices
 
 
 def failure_reason(trial: Trial) -> str:

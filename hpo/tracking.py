@@ -30,6 +30,7 @@ from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunT
 from benchmarks.identity import digest
 from benchmarks.spec import Benchmark
 from hpo import store, views
+from hpo.history import stored_runs
 from hpo.ledger import MEASURED, Shares
 from hpo.results import METRICS, TEST_METRICS, Results, TrialRow, UnitRow
 from hpo.study import PROTOCOL, Study, schedule_digest
@@ -52,29 +53,51 @@ class Tracker:
         accelerator: name of the devices, see `Devices.accelerator`.
         command: the command that reproduces the study.
         origin: tags that say what ran it; by default the versions of the packages here.
+        run_id: the run of a study that is taken up; by default a new one.
 
     Raises:
-        BenchmarkError: the tracking store cannot be used.
+        BenchmarkError: the tracking store cannot be used, or does not have the run.
     """
 
-    def __init__(self, study: Study, accelerator: str, command: str, origin: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        study: Study,
+        accelerator: str,
+        command: str,
+        origin: Mapping[str, str] | None = None,
+        run_id: str | None = None,
+    ) -> None:
         self._study = study
         self._origin = versions() if origin is None else origin
         self._digest = digest(study.benchmark)
+        self._children: dict[int, str] = {}
+        self._written: dict[int, int] = {}
+        self._waiting: list[tuple[Callable[[TrialRow], None], TrialRow]] = []
+        self._writer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="mlflow")
+        self._pending: list[Future[None]] = []
         launch_run = os.environ.pop("MLFLOW_RUN_ID", None)  # set by `mlflow run`; Ray's workers must not inherit it
         self._client, self._experiment_id = store.open_experiment(study.benchmark.name, views.tags(study.benchmark))
         with store.readable_errors():
+            if run_id is not None:
+                self._reopen(run_id, launch_run)
+                return
             self.run_id = open_run(self._client, self._experiment_id, study.name, launch_run)
             try:
                 self._describe(accelerator, command)
             except Exception:
                 self.abandon()
                 raise
-        self._children: dict[int, str] = {}
-        self._writer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="mlflow")
-        self._pending: list[Future[None]] = []
 
     # ---- the study
+
+    def _reopen(self, run_id: str, launch_run: str | None) -> None:
+        """Go on with the run of a study that was interrupted."""
+        self.run_id = run_id
+        resumes = int(self._client.get_run(run_id).data.tags.get("hpo.resumes", 0)) + 1
+        self._client.update_run(run_id, status="RUNNING")
+        self._client.set_tag(run_id, "hpo.resumes", str(resumes))
+        if launch_run is not None:
+            link(self._client, launch_run, run_id)
 
     def _describe(self, accelerator: str, command: str) -> None:
         """Write what is known before the first trial; what cannot be written is found out now."""
@@ -148,6 +171,7 @@ class Tracker:
         Raises:
             BenchmarkError: the store could not be written.
         """
+        self.deliver()
         with store.readable_errors():
             self._writer.shutdown(wait=True)
             lost = [error for future in self._pending if (error := future.exception())]
@@ -209,8 +233,39 @@ class Tracker:
         self._later(self._end_trial, row)
 
     def _later(self, write: Callable[[TrialRow], None], row: TrialRow) -> None:
-        """Have the writer do it, with the row as it is now."""
-        self._pending.append(self._writer.submit(write, replace(row)))
+        """Have the writer do it once the state that it belongs to is kept, with the row as it is now."""
+        self._waiting.append((write, replace(row)))
+
+    def deliver(self) -> None:
+        """Have the writer do what there is."""
+        self._pending += [self._writer.submit(write, row) for write, row in self._waiting]
+        self._waiting.clear()
+
+    def take_up(self, results: Results) -> None:
+        """Write what the driver that was interrupted has not written of these results, and no unit twice.
+
+        Raises:
+            BenchmarkError: the store cannot be used.
+        """
+        mine = stored_runs(self._study.benchmark.name, f"tags.mlflow.parentRunId = '{self.run_id}'")
+        self._children = {int(run.data.tags["hpo.trial"]): run.info.run_id for run in mine}
+        ended = {int(run.data.tags["hpo.trial"]) for run in mine if run.info.status in ("FINISHED", "FAILED")}
+        rows = {row.number: row for row in results.rows if row.number not in ended}
+        with store.readable_errors():
+            self._written = {number: self._last_step(self._children[number]) for number in rows.keys() & self._children}
+        for number, row in rows.items():
+            self._later(self._reopen_trial if number in self._children else self._start_trial, row)
+        for unit in results.units:
+            if unit.trial in rows:
+                row = rows[unit.trial]
+                then = replace(row, units=unit.units, metrics=unit.metrics, device_seconds=unit.device_seconds)
+                self._later(self._report_trial, then)
+        for row in rows.values():
+            if row.ended_seconds is not None:
+                self.end_trial(row)
+
+    def _last_step(self, run_id: str) -> int:
+        return max((metric.step for metric in self._client.get_metric_history(run_id, "device_seconds")), default=0)
 
     def _start_trial(self, row: TrialRow) -> None:
         tags = {"mlflow.parentRunId": self.run_id, "hpo.kind": "trial", "hpo.trial": str(row.number)}
@@ -221,7 +276,12 @@ class Tracker:
         params = [Param(key, str(value)) for key, value in row.config.items()]
         self._client.log_batch(run.info.run_id, params=params)
 
+    def _reopen_trial(self, row: TrialRow) -> None:
+        self._client.update_run(self._children[row.number], status="RUNNING")
+
     def _report_trial(self, row: TrialRow) -> None:
+        if row.units <= self._written.get(row.number, 0):
+            return
         metrics = _loggable({**row.metrics, **_varying(row), "device_seconds": row.device_seconds})
         now = _milliseconds()
         batch = [Metric(key, value, now, row.units) for key, value in metrics.items()]
@@ -249,9 +309,14 @@ def open_run(client: MlflowClient, experiment_id: str, name: str, launch_run: st
         return launch_run
     run = client.create_run(experiment_id, run_name=name)
     if launch_run is not None:
-        client.set_tag(launch_run, "hpo.kind", "launch")
-        client.set_tag(launch_run, "hpo.study_run_id", run.info.run_id)
+        link(client, launch_run, run.info.run_id)
     return str(run.info.run_id)
+
+
+def link(client: MlflowClient, launch_run: str, run_id: str) -> None:
+    """Say of the run that `mlflow run` opened where the study itself is."""
+    client.set_tag(launch_run, "hpo.kind", "launch")
+    client.set_tag(launch_run, "hpo.study_run_id", run_id)
 
 
 def store_files(benchmark: str, kind: str, files: Mapping[str, str], tags: Mapping[str, str]) -> str:

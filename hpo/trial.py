@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import tempfile
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,9 @@ from benchmarks.spec import Config
 from hpo.ledger import MEASURED
 from hpo.study import Study, is_diverged, objective, training_of
 
+UNITS = "units"
+"""File of a checkpoint with the units that its trial had trained."""
+
 
 class TrialActor(tune.Trainable):
     """A trial, and after it the next one, on the same warm ranks."""
@@ -27,9 +31,17 @@ class TrialActor(tune.Trainable):
     _process: TrialProcess | None = None
     _started = False
 
-    def setup(self, config: Config, study: Study, cpus_per_rank: float, gpus_per_rank: int, pool: ActorHandle) -> None:
+    def setup(
+        self,
+        config: Config,
+        study: Study,
+        cpus_per_rank: float,
+        gpus_per_rank: int,
+        pool: ActorHandle,
+        reported: Mapping[str, int],
+    ) -> None:
         """Note what to do; the ranks start with the first step, since Tune waits for this before its next actor."""
-        self._study, self._config = study, config
+        self._study, self._config, self._reported = study, config, reported
         self._share = (cpus_per_rank, gpus_per_rank, pool)
         self._seconds = dict.fromkeys(MEASURED, 0.0)
         self._last_mark = time.monotonic()
@@ -43,6 +55,7 @@ class TrialActor(tune.Trainable):
         """One unit."""
         self._mark("idle")
         process = self._ready()
+        self._catch_up(process)
         self._follow_schedule(process)
         metrics = process.run_unit()
         evaluate_seconds = metrics.pop("evaluate_seconds")
@@ -68,12 +81,14 @@ class TrialActor(tune.Trainable):
         """Called by Tune where a scheduler pauses or clones."""
         self._mark("idle")
         self._ready().save(Path(checkpoint_dir))
+        (Path(checkpoint_dir) / UNITS).write_text(str(self._units))
         self._mark("checkpoint")
 
     def load_checkpoint(self, checkpoint: str) -> None:
         """Called by Tune before a paused or cloned trial goes on."""
         self._mark("idle")
         self._ready().load(Path(checkpoint))
+        self._units = int((Path(checkpoint) / UNITS).read_text())
         self._mark("checkpoint")
 
     def cleanup(self) -> None:
@@ -91,6 +106,12 @@ class TrialActor(tune.Trainable):
             self._started = True
             self._mark("startup")
         return self._process
+
+    def _catch_up(self, process: TrialProcess) -> None:
+        """Train again what this trial had reported before its study was interrupted, and no checkpoint has kept."""
+        while self._units < self._reported.get(self.trial_id, 0):
+            self._follow_schedule(process)
+            self._units = int(process.run_unit()["units"])
 
     def _follow_schedule(self, process: TrialProcess) -> None:
         """Go on with the next configuration of a schedule, as a member of a population does: through a checkpoint."""

@@ -1,0 +1,200 @@
+"""Studies that have not reached their end, kept so that they can go on: `python -m hpo resume RUN_ID`.
+
+A folder a study, `unfinished/<run id>/` where the study was started, deleted when it reaches its end:
+
+* `study.json`: what was asked for;
+* `state`: everything as it stood after the latest event, searcher and scheduler included, as one pickle;
+* `tune/`: Tune's folder, with the checkpoints of trials that wait.
+
+A pickle runs code when it is read. It is read where this user owns it and nobody else may write it, and nowhere else.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import stat
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+from pydantic import ValidationError
+
+from benchmarks.spec import Benchmark, BenchmarkError, load_json
+from hpo.study import Study
+
+FOLDER = Path("unfinished")
+MOST_OF_THE_TIME = 0.05
+"""Share of the driver's time that may go into keeping states; with many trials a state takes a while to write."""
+SECONDS_PER_TOUCH = 1.0
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What an unfinished study was asked for.
+
+    Attributes:
+        study: what is run.
+        command: the command that reproduces it.
+        accelerator: what it ran on, see `Devices.accelerator`.
+        benchmark_digest: see `benchmarks.identity`.
+    """
+
+    study: Study
+    command: str
+    accelerator: str
+    benchmark_digest: str
+
+
+class Unfinished:
+    """The folder of one study.
+
+    Args:
+        run_id: its run in MLflow.
+    """
+
+    def __init__(self, run_id: str) -> None:
+        self.run_id = run_id
+        self.folder = (FOLDER / run_id).absolute()
+        self.fault = ""
+        self._state, self._asked = self.folder / "state", self.folder / "study.json"
+        self._lock = FileLock(self.folder / "lock", timeout=0)
+        self._written, self._took, self._touched = -float("inf"), 0.0, 0.0
+
+    @property
+    def tune_folder(self) -> Path:
+        """Where Tune keeps checkpoints."""
+        return self.folder / "tune"
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Keep other drivers away.
+
+        Raises:
+            BenchmarkError: one runs this study, or the folder cannot be written.
+        """
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True, mode=stat.S_IRWXU)
+            self._lock.acquire()
+        except Timeout:
+            raise BenchmarkError(
+                f"study {self.run_id} is running: another process holds {self.folder}; wait for its end, or end it"
+            ) from None
+        except OSError as error:
+            raise BenchmarkError(
+                f"{self.folder}: cannot be written ({error.strerror}), and what an interrupted study has found is kept "
+                "there; run in a folder of your own"
+            ) from None
+        try:
+            yield
+        finally:
+            self._lock.release()
+
+    def begin(self, asked: Asked) -> None:
+        """Write what was asked for."""
+        study = {entry.name: getattr(asked.study, entry.name) for entry in fields(Study)}
+        study["benchmark"] = asked.study.benchmark.model_dump(mode="json")
+        study["arguments"] = dict(asked.study.arguments)
+        content = {entry.name: getattr(asked, entry.name) for entry in fields(Asked)} | {"study": study}
+        self._asked.write_text(json.dumps(content, indent=1))
+
+    def asked(self) -> Asked:
+        """Read what was asked for.
+
+        Raises:
+            BenchmarkError: there is no such study here, or it is not readable.
+        """
+        if Path(self.run_id).name != self.run_id or not self._asked.is_file():
+            others = ", ".join(unfinished.run_id for unfinished in found()) or "none"
+            raise BenchmarkError(
+                f"no unfinished study {self.run_id!r} in {FOLDER.absolute()}; there are: {others}. A study is resumed "
+                "in the folder in which it was started; one that has reached its end is gone from there"
+            )
+        content = load_json(self._asked)
+        try:
+            study = content.pop("study")
+            benchmark = Benchmark.model_validate(study.pop("benchmark"))
+            return Asked(Study(benchmark=benchmark, **study), **content)
+        except (KeyError, TypeError, AttributeError, ValidationError):
+            raise BenchmarkError(
+                f"{self._asked}: not as this version writes it; run the study again, or resume it with the version "
+                "that began it"
+            ) from None
+
+    # ---- the state
+
+    @property
+    def is_due(self) -> bool:
+        """Whether a state may be written again without taking too much of the driver's time."""
+        return time.monotonic() - self._written >= self._took / MOST_OF_THE_TIME
+
+    @property
+    def has_state(self) -> bool:
+        """Whether anything has happened that would be lost."""
+        return self._state.exists()
+
+    def write(self, state: Any) -> None:
+        """Keep a state in place of the one before; a disk that is full costs this, not the study."""
+        from ray import cloudpickle
+
+        began, draft = time.monotonic(), self._state.with_suffix(".new")
+        try:
+            with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+                cloudpickle.dump((time.time(), state), file)
+            draft.replace(self._state)
+            self.fault = ""
+        except OSError as error:
+            self.fault = f"{self.folder}: {error.strerror}"
+        self._written = self._touched = time.monotonic()
+        self._took = self._written - began
+
+    def touch(self) -> None:
+        """Note that the study still runs: what devices did until its end was paid for."""
+        if time.monotonic() >= self._touched + SECONDS_PER_TOUCH:
+            with suppress(OSError):
+                os.utime(self._state)
+            self._touched = time.monotonic()
+
+    def read(self) -> tuple[Any, float] | None:
+        """The latest state, and the seconds that the study ran on after it; None if there was no event yet.
+
+        Raises:
+            BenchmarkError: it may be from somebody else, or cannot be read.
+        """
+        from ray import cloudpickle
+
+        if not self._state.exists():
+            return None
+        for path in (self.folder, self._state):
+            status = path.stat()
+            if status.st_uid != os.getuid() or status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+                raise BenchmarkError(
+                    f"{path} belongs to somebody else, or others may write it; it is not read, since it could run "
+                    "code of theirs. Resume as the user that began the study, or run it again"
+                )
+        try:
+            with self._state.open("rb") as file:
+                written_at, state = cloudpickle.load(file)
+        except Exception as error:  # whatever classes of another version raise
+            raise BenchmarkError(
+                f"{self._state}: cannot be read ({type(error).__name__}: {error}); resume with the versions that "
+                "began the study, or run it again"
+            ) from None
+        return state, max(0.0, self._state.stat().st_mtime - written_at)
+
+    def remove(self) -> None:
+        """The study has reached its end."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+        with suppress(OSError):  # others are left
+            FOLDER.rmdir()
+
+
+def found() -> list[Unfinished]:
+    """The unfinished studies here, the newest first."""
+    folders = [path.parent for path in FOLDER.glob("*/study.json")]
+    return [Unfinished(path.name) for path in sorted(folders, key=lambda path: path.stat().st_mtime, reverse=True)]
