@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import os
 import shlex
 import sys
 from collections.abc import Sequence
@@ -63,9 +64,22 @@ def run(parsed: argparse.Namespace) -> int:
     from hpo import runner
 
     console = open_console()
+    if interrupted := _interrupted_in_this_job(study):
+        _print_line(console, f"this job was queued again; it goes on with study {interrupted}")
+        return _end(console, study, runner.resume(interrupted, console))
     names = ("benchmark", "budget", "seed", "space", "gpu_hours")
     finished = runner.run(study, _command_line(f"run {parsed.method}", parsed, names, **_given(parsed)), console)
     return _end(console, study, finished)
+
+
+def _interrupted_in_this_job(study: Study) -> str | None:
+    """The run of the same study, which this job of SLURM began before it was queued again; None if there is none."""
+    if not os.environ.get("SLURM_RESTART_COUNT"):
+        return None
+    from benchmarks.identity import digest
+    from hpo import unfinished
+
+    return unfinished.like(study.fingerprint(digest(study.benchmark)), unfinished.of_job(os.environ["SLURM_JOB_ID"]))
 
 
 def resume(parsed: argparse.Namespace) -> int:

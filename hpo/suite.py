@@ -26,6 +26,7 @@ from hpo.progress import Place, clock, describe_incumbent
 from hpo.records import StudyRecord, finished
 from hpo.runner import Finished, execute
 from hpo.study import Study
+from hpo.unfinished import Unfinished, found, like
 
 ALL = "all"
 BUDGET = "budget"
@@ -145,6 +146,8 @@ def run(
 ) -> Outcome:
     """Run what the store has not finished yet, all methods of a seed before the next seed.
 
+    A study that was interrupted goes on where it stood.
+
     Args:
         contestants: methods with their arguments.
         benchmark: what is tuned.
@@ -169,7 +172,7 @@ def run(
         text = f"{len(wanted) - len(due)} of {len(wanted)} studies are finished already (--force runs them again)"
         console.print(text, highlight=False)
     if due:
-        _run_due(due, outcome, console)
+        _run_due(due, outcome, console, [] if force else found())
     return outcome
 
 
@@ -184,13 +187,16 @@ def stored(studies: Sequence[Study]) -> list[StudyRecord | None]:
     return [there.get(study.fingerprint(checksum)) for study in studies]
 
 
-def _run_due(due: Sequence[tuple[Study, str]], outcome: Outcome, console: Console) -> None:
-    devices = detect()
+def _run_due(
+    due: Sequence[tuple[Study, str]], outcome: Outcome, console: Console, interrupted: Sequence[Unfinished]
+) -> None:
+    devices, checksum = detect(), digest(due[0][0].benchmark)
     with ray_cluster(devices) as cluster:
         outcome.warm_up_seconds = _warm_up(cluster, due[0][0].benchmark, console)
         for number, (study, command) in enumerate(due, 1):
             place = Place(number, len(due), sum(later.budget_units for later, _ in due[number:]))
-            reason = _run_one(study, command, cluster, place, console)
+            run_id = like(study.fingerprint(checksum), interrupted)
+            reason = _run_one(study, command, cluster, place, console, run_id)
             if reason:
                 outcome.failures.append((study, reason))
             if reason == INTERRUPTED:
@@ -206,10 +212,12 @@ def _warm_up(cluster: Cluster, benchmark: Benchmark, console: Console) -> float:
     return seconds
 
 
-def _run_one(study: Study, command: str, cluster: Cluster, place: Place, console: Console) -> str:
-    """Run a study and print its line; returns why it did not reach its end, or an empty text."""
+def _run_one(study: Study, command: str, cluster: Cluster, place: Place, console: Console, run_id: str | None) -> str:
+    """Run a study, or go on with it, and print its line; returns why it did not reach its end, or an empty text."""
     try:
-        done = execute(study, command, console, cluster, place)
+        if run_id is not None:
+            console.print(f"{study.name}: goes on where it was interrupted", highlight=False, markup=False)
+        done = execute(study, command, console, cluster, place, run_id=run_id)
         line, reason = _line(study, done), done.reason
     except Exception as error:  # one study's failure does not end the suite
         reason = str(error) if isinstance(error, BenchmarkError) else f"{type(error).__name__}: {first_line(error)}"

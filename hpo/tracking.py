@@ -95,7 +95,8 @@ class Tracker:
         self.run_id = run_id
         resumes = int(self._client.get_run(run_id).data.tags.get("hpo.resumes", 0)) + 1
         self._client.update_run(run_id, status="RUNNING")
-        self._client.set_tag(run_id, "hpo.resumes", str(resumes))
+        tags = {"hpo.resumes": str(resumes), **_job_tag()}
+        self._client.log_batch(run_id, tags=[RunTag(key, value) for key, value in tags.items()])
         if launch_run is not None:
             link(self._client, launch_run, run_id)
 
@@ -133,9 +134,8 @@ class Tracker:
             "hpo.space_digest": study.space_digest,
             "hpo.fingerprint": study.fingerprint(self._digest),
             **self._origin,
+            **_job_tag(),
         }
-        if job := os.environ.get("SLURM_JOB_ID"):
-            tags["hpo.slurm_job"] = job
         commit = _git_commit()
         if commit:
             tags["mlflow.source.git.commit"] = commit
@@ -295,6 +295,12 @@ class Tracker:
             log_files(self._client, run_id, {"schedule.json": json.dumps(schedule_of(row), indent=2) + "\n"})
         self._client.log_batch(run_id, tags=[RunTag(key, value) for key, value in tags.items()])
         self._client.set_terminated(run_id, STATUS[row.outcome])
+
+
+def _job_tag() -> dict[str, str]:
+    """SLURM's id of this job, where there is one."""
+    job = os.environ.get("SLURM_JOB_ID")
+    return {"hpo.slurm_job": job} if job else {}
 
 
 def versions() -> dict[str, str]:

@@ -16,9 +16,9 @@ import os
 import shutil
 import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -43,12 +43,19 @@ class Asked:
         command: the command that reproduces it.
         accelerator: what it ran on, see `Devices.accelerator`.
         benchmark_digest: see `benchmarks.identity`.
+        job: SLURM's id of the job that began it; empty without one.
     """
 
     study: Study
     command: str
     accelerator: str
     benchmark_digest: str
+    job: str = field(default_factory=lambda: os.environ.get("SLURM_JOB_ID", ""))
+
+    @property
+    def fingerprint(self) -> str:
+        """See `Study.fingerprint`."""
+        return self.study.fingerprint(self.benchmark_digest)
 
 
 class Unfinished:
@@ -70,6 +77,15 @@ class Unfinished:
     def tune_folder(self) -> Path:
         """Where Tune keeps checkpoints."""
         return self.folder / "tune"
+
+    @property
+    def is_running(self) -> bool:
+        """Whether another process runs it."""
+        try:
+            with self._lock:
+                return False
+        except Timeout:
+            return True
 
     @contextmanager
     def held(self) -> Iterator[None]:
@@ -198,3 +214,13 @@ def found() -> list[Unfinished]:
     """The unfinished studies here, the newest first."""
     folders = [path.parent for path in FOLDER.glob("*/study.json")]
     return [Unfinished(path.name) for path in sorted(folders, key=lambda path: path.stat().st_mtime, reverse=True)]
+
+
+def of_job(job: str) -> list[Unfinished]:
+    """Those that a job of SLURM began, and that nobody goes on with yet."""
+    return [one for one in found() if one.asked().job == job and not one.is_running]
+
+
+def like(fingerprint: str, among: Iterable[Unfinished]) -> str | None:
+    """The run of a study that was asked for the same, see `Study.fingerprint`; None if there is none that waits."""
+    return next((one.run_id for one in among if one.asked().fingerprint == fingerprint and not one.is_running), None)

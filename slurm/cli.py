@@ -16,16 +16,16 @@ if TYPE_CHECKING:
     from slurm.head import Order
     from slurm.profile import Profile
 
-VERBS_TO_SUBMIT = ("suite", "confirm")
+VERBS_TO_SUBMIT = ("suite", "confirm", "resume")
 """What a head job runs beside a method's study."""
 
 
 def add_verbs(verbs: Any) -> None:
     """The verbs of `python -m hpo slurm`."""
-    submitting = verbs.add_parser("submit", help="submit a study, or with `suite` or `confirm` one of these")
+    submitting = verbs.add_parser("submit", help="submit a study, or with `suite`, `confirm` or `resume` one of these")
     _add_cluster(submitting)
     submitting.add_argument("--dry-run", action="store_true", help="print the job script instead")
-    _add_what(submitting, "a method, `suite` or `confirm`, and then what it takes, such as --benchmark nano")
+    _add_what(submitting, "a method, `suite`, `confirm` or `resume`, and then what it takes, such as --benchmark nano")
     submitting.set_defaults(command=submit)
     _add_alone(verbs)
     fits = verbs.add_parser("capacity", help="how many trials run at once, and what binds")
@@ -220,11 +220,13 @@ def _check(command: Sequence[str], parser: argparse.ArgumentParser | None = None
         BenchmarkError: an unknown method or option, or a value that does not hold.
     """
     from benchmarks import spec
-    from hpo import cli, commands, suite
+    from hpo import cli, commands, suite, unfinished
 
     parsed = cli.parse(command, parser)
     if command[0] == "run":
         return commands.study_of(parsed).benchmark.ranks_per_trial
+    if command[0] == "resume":
+        return unfinished.Unfinished(parsed.run_id).asked().study.benchmark.ranks_per_trial
     if command[0] == "suite":
         suite.parse_methods(parsed.methods, parsed.budget)
         suite.parse_seeds(parsed.seeds)
@@ -324,9 +326,10 @@ def _order(cluster: Profile, file: str, command: Sequence[str]) -> Order:
 
     from slurm import head, submit
 
-    what, *options = command[command[0] == "run" :]
-    again = shlex.join(["python", "-m", "hpo", "slurm", "submit", what, "--cluster", file, *options])
-    return head.Order(cluster, submit.job_name(command), tuple(command), Path.cwd(), _check(command), again)
+    submitting = ["python", "-m", "hpo", "slurm", "submit", "--cluster", file]
+    again = shlex.join([*submitting, *command[command[0] == "run" :]])
+    on = shlex.join([*submitting, "resume"])
+    return head.Order(cluster, submit.job_name(command), tuple(command), Path.cwd(), _check(command), again, on)
 
 
 def _order_from_environment(given: Mapping[str, str]) -> Order:

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.spec import BenchmarkError, first_line
+from hpo import unfinished
 from slurm import capacity, connection, results, scheduler, scripts, stores
 from slurm.connection import Connection
 from slurm.processes import POLL_SECONDS, Child, Ended, Signals, Stamps, job_id, say, wait_for_start
@@ -37,7 +38,8 @@ class Order:
         command: arguments of `python -m hpo`.
         work: the folder that relative paths in the command are relative to.
         ranks_per_trial: ranks of a trial.
-        again: the command that submits it, for the record.
+        again: the command that submits it.
+        resume: the command that submits going on with a study, but for the study's run.
     """
 
     profile: Profile
@@ -46,6 +48,7 @@ class Order:
     work: Path
     ranks_per_trial: int
     again: str
+    resume: str
 
 
 def run(order: Order, token: str) -> int:
@@ -253,11 +256,14 @@ def _drive(order: Order, joined: Connection, tracking: str, workers: _Workers, s
 
 
 def _conclude(order: Order, status: int, signals: Signals) -> int:
-    """A suite that ran into its time limit goes on where it stood when the job is queued again."""
-    if signals.received == signal.SIGUSR1:
-        if order.profile.requeue and order.command[0] == "suite":
-            say("queued again: studies that are finished are kept")
-            scheduler.requeue(job_id())
-        else:
-            say(f"what it found is stored; to run it again, with more `time` in the profile: {order.again}")
+    """What ran into its time limit goes on where it stood: in this job, queued again, or in the next."""
+    if signals.received != signal.SIGUSR1:
+        return status
+    if order.profile.requeue:
+        say("queued again, to go on where it stood; what is finished is kept")
+        scheduler.requeue(job_id())
+        return status
+    kept = unfinished.of_job(job_id()) if order.command[0] in ("run", "resume") else []
+    on = f"{order.resume} {kept[0].run_id}" if kept else order.again
+    say(f"what it found is stored; to go on where it stood, with more `time` in the profile: {on}")
     return status

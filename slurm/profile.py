@@ -109,7 +109,7 @@ class Profile(_Strict):
         logs: folder of the jobs' logs and results.
         grace_seconds: how long before its time limit a job is told to end in good order.
         join_minutes: how long the head job waits for worker jobs before it goes on with those it has; 0 for ever.
-        requeue: whether a suite that runs into its time limit is queued again by itself.
+        requeue: whether a job that runs into its time limit is queued again by itself, and goes on where it stood.
     """
 
     partition: str = ""

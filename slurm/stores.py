@@ -84,6 +84,15 @@ def _check_versions(connection: sqlite3.Connection, own: Path, shared: Path) -> 
         )
 
 
+_RESUMED = """
+CREATE TEMP TABLE resumed AS
+    SELECT theirs.run_uuid FROM job.tags theirs
+    LEFT JOIN main.tags ours ON ours.run_uuid = theirs.run_uuid AND ours.key = theirs.key
+    WHERE theirs.key = 'hpo.resumes' AND CAST(theirs.value AS INTEGER) > CAST(coalesce(ours.value, '0') AS INTEGER);
+INSERT INTO resumed
+    SELECT run_uuid FROM job.tags WHERE key = 'mlflow.parentRunId' AND value IN (SELECT run_uuid FROM resumed);
+"""
+"""Studies that the job went on with, and their trials: it knows more of them than the shared store."""
 _MATCH = """
 CREATE TEMP TABLE missing AS
     SELECT run_uuid FROM job.runs WHERE run_uuid NOT IN (SELECT run_uuid FROM main.runs);
@@ -111,8 +120,11 @@ _OF_MISSING_RUNS = "run_uuid IN (SELECT run_uuid FROM missing)"
 
 
 def _add_runs(connection: sqlite3.Connection) -> int:
-    """What the attached store `job` has and `main` lacks."""
+    """What the attached store `job` has and `main` lacks, or has as it was before the job went on with it."""
     connection.execute("BEGIN IMMEDIATE")
+    _run(connection, _RESUMED)
+    for table in ("runs", *OF_A_RUN):
+        connection.execute(f"DELETE FROM main.{table} WHERE run_uuid IN (SELECT run_uuid FROM resumed)")  # noqa: S608
     _run(connection, _MATCH)
     _copy(connection, "experiment_tags", "TRUE", *_EXPERIMENT)
     _copy(connection, "runs", _OF_MISSING_RUNS, *_EXPERIMENT)

@@ -86,10 +86,39 @@ def test_a_suite_that_nears_its_time_limit_is_queued_again_and_goes_on(work: Pat
     wait_for_end(job)
     text = assert_ended_well(work, job)
     assert "tells the study to end in good order: the time limit is near" in text
-    assert "queued again: studies that are finished are kept" in text
+    assert "queued again, to go on where it stood; what is finished is kept" in text
+    assert "goes on where it was interrupted" in text
     assert "1 of 2 studies are finished already" in text
     found = sorted((run.data.tags["hpo.method"], run.info.status) for run in stored(work))
-    assert found == [("asha", "FINISHED"), ("asha", "KILLED"), ("random", "FINISHED")]
+    assert found == [("asha", "FINISHED"), ("random", "FINISHED")]
+
+
+@pytest.mark.parametrize("is_queued_again", [True, False])
+def test_a_study_that_nears_its_time_limit_goes_on_where_it_stood(work: Path, is_queued_again: bool) -> None:
+    """In the same job, queued again, or in another, by the command that the first one prints."""
+    write_benchmark(work, seconds_per_unit=0.3)
+    write_profile(work, requeue=is_queued_again)
+    job = submit(work, "asha", "--budget", "4")
+    wait_until(lambda: has_begun(work, job), "a trial")
+    scheduler._run(["scancel", "--batch", "--signal=USR1", job], None)
+    if is_queued_again:
+        wait_until(lambda: (job, "hpo-asha", "PENDING") in squeue(), "its place in the queue")
+        scheduler._run(["scontrol", "update", f"JobId={job}", "StartTime=now"], None)  # SLURM would wait two minutes
+    else:
+        wait_for_end(job)
+        [words] = re.findall(
+            r"to go on where it stood, .*: python -m hpo (slurm submit .* resume \w+)$", log(work, job), re.M
+        )
+        assert [run.info.status for run in stored(work)] == ["KILLED"]
+        [job] = re.findall(r"submitted job (\d+)", hpo(work, *words.split()).stdout)
+    wait_for_end(job)
+    text = assert_ended_well(work, job)
+    [study] = stored(work)
+    assert study.info.status == "FINISHED"
+    assert study.data.tags["hpo.resumes"] == "1"
+    assert study.data.metrics["units"] == 4 * 9
+    assert "error" not in text
+    assert not (work / "unfinished").exists()
 
 
 def test_a_worker_that_is_cancelled_in_mid_trial_is_replaced(work: Path) -> None:

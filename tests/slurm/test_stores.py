@@ -155,3 +155,23 @@ def test_a_shared_file_that_is_none_is_said_to_keep_the_job_s(tmp_path: Path) ->
     shared.write_text("no database" * 500)
     with pytest.raises(BenchmarkError, match=r"runs could not be added .*they are kept in"):
         stores.collect(own, shared)
+
+
+def test_a_study_that_a_job_went_on_with_is_replaced_as_a_whole(shared: Path, tmp_path: Path) -> None:
+    own = tmp_path / "job.db"
+    stores.begin(own, shared)
+    [study] = studies(own, "nano")
+    [child] = client(own).search_runs([study.info.experiment_id], f"tags.mlflow.parentRunId = '{study.info.run_id}'")
+    client(own).set_tag(study.info.run_id, "hpo.resumes", "1")
+    client(own).set_tag(study.info.run_id, "hpo.reason", "")
+    client(own).log_metric(child.info.run_id, "eval_loss", 0.5, step=2)
+    client(own).set_terminated(child.info.run_id)
+    client(own).create_run(study.info.experiment_id, tags={"mlflow.parentRunId": study.info.run_id})
+    assert stores.collect(own, shared) == 3
+    assert stores.collect(own, shared) == 0
+    [after] = studies(shared, "nano")
+    assert after.info.run_id == study.info.run_id
+    assert [metric.value for metric in client(shared).get_metric_history(child.info.run_id, "eval_loss")] == [2, 1, 0.5]
+    assert client(shared).get_run(child.info.run_id).info.status == "FINISHED"
+    assert len(client(shared).search_runs([study.info.experiment_id])) == 3
+    assert after.inputs.dataset_inputs[0].dataset.digest == "abc"
