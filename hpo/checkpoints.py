@@ -24,12 +24,15 @@ class Checkpoints:
         """One was written."""
         self._paths.add(Path(checkpoint.path))
 
+    def superseded(self, trials: Iterable[Trial]) -> set[Path]:
+        """Those that none of these trials would continue from."""
+        return self._paths - {path for trial in trials if not trial.is_finished() for path in _needed_by(trial)}
+
     def prune(self, trials: Iterable[Trial]) -> None:
         """Delete what none of these trials would continue from."""
-        needed = {path for trial in trials if not trial.is_finished() for path in _needed_by(trial)}
-        for path in self._paths - needed:
+        for path in self.superseded(trials):
             shutil.rmtree(path, ignore_errors=True)
-        self._paths &= needed
+            self._paths.discard(path)
 
 
 def _needed_by(trial: Trial) -> set[Path]:

@@ -368,7 +368,8 @@ class _StudyLog(tune.Callback):
         Not while a checkpoint is being written: Tune alone knows what it will do with that trial. Not once the study
         has been told to end: what it does then is not what it would have done.
         """
-        if self.budget.revoked or any(trial.is_saving for trial in trials) or not self.unfinished.is_due:
+        is_due = self.unfinished.is_due or self.checkpoints.superseded(trials)  # which can be deleted then
+        if self.budget.revoked or any(trial.is_saving for trial in trials) or not is_due:
             self.unfinished.touch()
             return
         self.state.trials = [trial for trial in trials if not trial.is_finished()]

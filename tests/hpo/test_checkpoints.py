@@ -144,7 +144,7 @@ class Watch:
     rows: list[TrialRow] = field(default_factory=list)
 
     def on_disk(self) -> int:
-        return len(list(self.folder.glob("hpo-tune-*/study/*/checkpoint_*")))
+        return len(list(self.folder.glob("unfinished/*/tune/study/*/checkpoint_*")))
 
     def note(self, trials: list[Trial]) -> None:
         """A deletion has just been done."""
@@ -178,7 +178,6 @@ def watch(request: pytest.FixtureRequest, ray_of_two: None, tmp_path_factory: py
         monkeypatch.chdir(folder)  # MLflow puts artifacts into mlruns/ of the working directory
         monkeypatch.setenv("MLFLOW_TRACKING_URI", fresh_store(folder))
         monkeypatch.delenv("MLFLOW_RUN_ID", raising=False)
-        monkeypatch.setattr("tempfile.tempdir", str(folder))
         monkeypatch.setattr("hpo.runner.detect", lambda: Devices(count=DEVICES, gpu_name=None, cpus=2))
         monkeypatch.setattr(Checkpoints, "add", counted_add)
         monkeypatch.setattr(Checkpoints, "prune", watched_prune)
@@ -223,7 +222,7 @@ class TestStudy:
         assert watch.left == 0
 
     def test_the_study_s_folder_is_gone_with_it(self, watch: Watch) -> None:
-        assert list(watch.folder.glob("hpo-tune-*")) == []
+        assert not (watch.folder / "unfinished").exists()
 
     def test_no_trial_misses_its_checkpoint(self, watch: Watch) -> None:
         """It would begin anew, and units be trained twice."""

@@ -48,11 +48,11 @@ def write_slow_synthetic(folder: Path, seconds_per_unit: float) -> Path:
     return path
 
 
-def start(store: str, *arguments: object) -> subprocess.Popen[str]:
+def start(store: str, *arguments: object, verb: str = "run") -> subprocess.Popen[str]:
     """`python -m hpo run ...` in a process group of its own, in a folder that is not the project's."""
     environment = {**os.environ, "MLFLOW_TRACKING_URI": store, "PYTHONPATH": str(REPOSITORY)}
     environment.pop("MLFLOW_RUN_ID", None)
-    command = [sys.executable, "-m", "hpo", "run", *map(str, arguments)]
+    command = [sys.executable, "-m", "hpo", verb, *map(str, arguments)]
     return subprocess.Popen(
         command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=Path(store[10:]).parent
     )
@@ -149,16 +149,18 @@ def test_an_exploding_trial_is_diverged_and_never_the_best(tmp_path: Path, store
     assert study.data.metrics["units"] == 4
 
 
-def test_an_interrupted_study_keeps_what_it_found(tmp_path: Path, store: str) -> None:
+def test_an_interrupted_study_keeps_what_it_found_and_goes_on(tmp_path: Path, store: str) -> None:
     """By SIGTERM; test_concurrency has the other signals."""
     path = write_slow_synthetic(tmp_path, seconds_per_unit=0.3)
-    process = start(store, "random", "--benchmark", path, "--budget", 50)
+    process = start(store, "random", "--benchmark", path, "--budget", 8)
     assert process.stdout is not None
-    process.stdout.readline()  # a trial has ended
+    process.stdout.readline()
+    wait_for_trials(store, "FINISHED", "RUNNING")
     process.send_signal(signal.SIGTERM)
-    status, _, err = finish(process)
+    status, out, err = finish(process)
     assert status == 1
     assert err.splitlines()[-1].startswith("error: the study did not reach its end (interrupted)")
+    assert f"python -m hpo resume {read(store)[0].info.run_id}" in out
     study, trials = read(store)
     outcomes = [run.data.tags["hpo.outcome"] for run in trials]
     assert study.info.status == "KILLED"
@@ -166,6 +168,53 @@ def test_an_interrupted_study_keeps_what_it_found(tmp_path: Path, store: str) ->
     assert "interrupted" in outcomes
     assert all(run.info.status in ("FINISHED", "KILLED") for run in trials)
     assert "best_eval_loss" in study.data.metrics
+    status, _, err = finish(start(store, study.info.run_id, verb="resume"))
+    assert status == 0, err
+    study, trials = read(store)
+    assert (study.info.status, study.data.metrics["units"]) == ("FINISHED", 8 * 9)
+    assert [run.data.tags["hpo.outcome"] for run in trials] == ["completed"] * 8
+    assert {run.info.status for run in trials} == {"FINISHED"}
+
+
+def test_a_killed_study_goes_on_and_trains_nothing_twice(tmp_path: Path, store: str) -> None:
+    """By SIGKILL, once a trial has ended; nobody else may go on with it before that."""
+    path = write_benchmark(tmp_path)
+    driver = start(store, "asha", "--benchmark", path, "--budget", 4)
+    trials = wait_for_trials(store, "FINISHED")
+    ended = {run.info.run_id: run.info.end_time for run in trials if run.info.status == "FINISHED"}
+    descendants = psutil.Process(driver.pid).children(recursive=True)
+    [run_id] = [path.name for path in (tmp_path / "unfinished").iterdir()]
+    status, _, err = finish(start(store, run_id, verb="resume"))
+    assert (status, err.startswith(f"error: study {run_id} is running")) == (2, True), err
+    driver.kill()
+    finish(driver)
+    _, left = psutil.wait_procs(descendants, timeout=30)
+    assert left == []
+    assert f"python -m hpo resume {run_id}" in finish(start(store, verb="resume"))[1]
+    status, _, err = finish(start(store, run_id, verb="resume"))
+    assert status == 0, err
+    study, trials = read(store)
+    assert (study.info.run_id, study.info.status) == (run_id, "FINISHED")
+    assert study.data.metrics["units"] == 12
+    for trial in trials:
+        steps = [m.step for m in MlflowClient(store).get_metric_history(trial.info.run_id, "eval_loss")]
+        assert steps == list(range(1, len(steps) + 1))
+        assert ended.get(trial.info.run_id, trial.info.end_time) == trial.info.end_time
+    assert not (tmp_path / "unfinished").exists()
+
+
+def wait_for_trials(store: str, *states: str) -> list[Run]:
+    """The trials, once there is one in each of these states."""
+    deadline = time.monotonic() + 240
+    while time.monotonic() < deadline:
+        try:
+            _, trials = read(store)
+        except (AssertionError, LookupError, ValueError):  # there is no study yet
+            trials = []
+        if set(states) <= {run.info.status for run in trials}:
+            return trials
+        time.sleep(0.2)
+    raise AssertionError(f"no trials that are {' and '.join(states)}")
 
 
 def test_mlflow_run_stores_the_study_in_the_benchmarks_experiment(store: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 import sys
 from pathlib import Path
 
@@ -110,14 +111,13 @@ def test_a_study_that_nears_its_time_limit_goes_on_where_it_stood(work: Path, is
             r"to go on where it stood, .*: python -m hpo (slurm submit .* resume \w+)$", log(work, job), re.M
         )
         assert [run.info.status for run in stored(work)] == ["KILLED"]
-        [job] = re.findall(r"submitted job (\d+)", hpo(work, *words.split()).stdout)
+        [job] = re.findall(r"submitted job (\d+)", hpo(work, *shlex.split(words)).stdout)
     wait_for_end(job)
-    text = assert_ended_well(work, job)
+    assert_ended_well(work, job)
     [study] = stored(work)
     assert study.info.status == "FINISHED"
     assert study.data.tags["hpo.resumes"] == "1"
     assert study.data.metrics["units"] == 4 * 9
-    assert "error" not in text
     assert not (work / "unfinished").exists()
 
 
