@@ -234,7 +234,7 @@ def deepspeed(parsed: argparse.Namespace) -> int:
         command,
         told=partial(_print_line, console),
     )
-    console.print(zero_report.table(done.lines, f"{training.benchmark} on {found.accelerator}, {precision}"))
+    console.print(*zero_report.tables(done.lines, f"{training.benchmark} on {found.accelerator}, {precision}"))
     for reason in zero_report.reasons(done.lines):
         _print_line(console, reason)
     _print_line(console, f"written to {output.write(folder, done.files)}: {', '.join(done.files)}, rows/")
