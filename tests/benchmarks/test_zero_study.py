@@ -140,7 +140,7 @@ class TestLaunchers:
         assert study.launch("torchrun", Scale(2))[1:] == words.split()
 
     def test_several_nodes(self) -> None:
-        step = "srun --nodes 2 --ntasks 2 --ntasks-per-node 1 --kill-on-bad-exit=1"
+        step = "srun --nodes 2 --ntasks 2 --ntasks-per-node 1 --kill-on-bad-exit=1 --cpu-bind=none --export=ALL"
         start = "-m torch.distributed.run --nproc-per-node 4 --rdzv-backend c10d --nnodes 2 --rdzv-endpoint n1:2900 -m"
         assert study.launch("torchrun", Scale(4, 2)) == [*step.split(), sys.executable, *start.split()]
 
@@ -175,15 +175,12 @@ class TestTrainings:
         assert [row.outcome for row in rows] == ["completed", "completed", "not run", "completed"], rows
 
     def test_they_train_the_same(self, rows: list[study.Row]) -> None:
-        """The same steps on the same data: losses agree, with DeepSpeed or without, on one rank or two.
-
-        Trainer weighs the batches of an evaluation by the ranks that share them, so that loss is compared on one.
-        """
+        """The same steps on the same data: losses agree, with DeepSpeed or without, on one rank or two."""
         plain, *others = [row.measured for row in rows if row.measured]
         assert len(plain["eval_losses"]) == len(plain["train_losses"]) == SHORT.epochs
         assert plain["eval_losses"][1] < plain["eval_losses"][0]
-        assert others[0]["eval_losses"] == pytest.approx(plain["eval_losses"], abs=1e-3)
         for other in others:
+            assert other["eval_losses"] == pytest.approx(plain["eval_losses"], abs=1e-3)
             assert other["train_losses"] == pytest.approx(plain["train_losses"], abs=1e-3)
             assert other["steps_per_epoch"] == plain["steps_per_epoch"] == 2
             assert other["parameters"] == plain["parameters"]
