@@ -145,8 +145,12 @@ def files(lines: Sequence[Line]) -> dict[str, str]:
 
 
 def tables(lines: Sequence[Line], title: str) -> Iterator[Table]:
-    """What fits a terminal of 80 columns; the files have more. A row without measurements has its outcome."""
-    yield _table(lines, title, RESULTS)
+    """What fits a terminal of 80 columns; the files have more. A row without measurements has its outcome.
+
+    Without lines there are none.
+    """
+    if lines:
+        yield _table(lines, title, RESULTS)
     done = [line for line in lines if line.row.outcome == "completed"]
     if done:
         memory = {**GPU_MEMORY, **HOST_MEMORY} if _on_gpu(done) else HOST_MEMORY

@@ -28,8 +28,9 @@ from benchmarks.zero.trainer import end_with_parent
 PROJECT = Path(__file__).parents[2]
 CONFIGURATIONS = Path(__file__).parent
 OUT_OF_MEMORY = re.compile(
-    r"OutOfMemoryError|CUDA out of memory|DefaultCPUAllocator|Cannot allocate memory|^MemoryError"
+    r"OutOfMemoryError|CUDA out of memory|DefaultCPUAllocator|Cannot allocate memory|^MemoryError|oom.kill event"
 )
+"""The last is SLURM's word, of a job's node that may be another than this."""
 KILLED = re.compile(r"SIGKILL|exitcode\s*:\s*-9\b|return code = -9\b")
 ERROR = re.compile(r"^(\[rank\d+\]: )?[\w.]*(Error|Exception)\b(:|$)")
 OF_THE_LAUNCHER = "ChildFailedError"

@@ -90,6 +90,12 @@ def test_a_row_that_cannot_run_says_why(
             "[rank0]: torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 20 GiB",
         ),
         (1, "DefaultCPUAllocator: can't allocate memory: you tried", "out of memory", "DefaultCPUAllocator"),
+        (
+            1,
+            "exitcode : -9\nslurmstepd: error: Detected 1 oom_kill event in StepId=7.0.",
+            "out of memory",
+            "slurmstepd: ",
+        ),
         (1, "  exitcode  : -9 (pid: 5)\n", "failed", "a rank was killed (signal 9)"),
         (1, "ok\n[rank1]: ValueError: no such thing\n[rank0]: late", "failed", "[rank1]: ValueError: no such thing"),
         (1, "torch.distributed.elastic.ChildFailedError: x\nAssertionError", "failed", "AssertionError"),

@@ -129,6 +129,7 @@ class TestFiles:
 
     def test_nothing_gives_no_files(self) -> None:
         assert zero_report.files([]) == {}
+        assert shown([], 80) == "\n"
 
     def test_the_figure_has_every_row_by_scale(self) -> None:
         gone = Row(Configuration(2), Scale(), "out of memory", "CUDA out of memory")
