@@ -284,10 +284,10 @@ def deepspeed(parsed: argparse.Namespace) -> int:
         command,
         told=partial(_print_line, console),
     )
-    console.print(zero_report.table(done.lines, f"{training.benchmark} on {found.accelerator}, {precision}"))
+    console.print(*zero_report.tables(done.lines, f"{training.benchmark} on {found.accelerator}, {precision}"))
     for reason in zero_report.reasons(done.lines):
         _print_line(console, reason)
-    _print_line(console, f"written to {output.write(folder, done.files)}: {', '.join(done.files)}, rows/")
+    _print_line(console, f"written to {output.write(folder, done.files)}: {', '.join([*done.files, 'rows/'])}")
     if done.reason:
         print(f"error: the study did not reach its end ({done.reason}); what it found is in {folder}", file=sys.stderr)
     return 1 if done.reason or any(line.row.outcome == "failed" for line in done.lines) else 0

@@ -7,8 +7,9 @@ chose it: a test score picks no hyperparameters. Reads MLflow; imports neither R
 
     TrainingArguments(**json.load(open("training_arguments.json")))
 
-and a Trainer with them repeats the training step for step, as long as nothing changed on the way. A schedule (of PBT
-or PB2) Trainer cannot follow; `schedule.json` has it, and `hpo.train` follows it.
+and a Trainer with them repeats the training step for step, as long as nothing changed on the way. `lora.json`, where
+LoRA won, holds the arguments of `peft.LoraConfig`. A schedule (of PBT or PB2) Trainer cannot follow; `schedule.json`
+has it, and `hpo.train` follows it.
 """
 
 from __future__ import annotations
@@ -385,7 +386,8 @@ def _data(stored: Records, choice: Choice) -> str:
 
 
 def _split(split: Split) -> str:
-    source = str(split.file) if split.file else f"{split.dataset}, split {split.split}"
+    named = f"{split.dataset}, configuration {split.config}" if split.config else split.dataset
+    source = str(split.file) if split.file else f"{named}, split {split.split}"
     articles = "" if split.articles == "all" else f", articles {split.articles} ({split.held_out_share:g} held out)"
     return source + articles + (f", first {split.limit}" if split.limit else "")
 
@@ -443,8 +445,9 @@ def _caveats(benchmark: Benchmark, finetune: FineTune, choice: Choice, files: Se
     ]
     if LORA_FILE in files:
         lines.append(
-            f"LoRA trained it: before Trainer gets the model, `peft.get_peft_model(model, LoraConfig(**settings))` "
-            f"gives it its updates, with the settings in `{LORA_FILE}`."
+            f"LoRA trained it: before Trainer gets the model, `transformers.set_seed(arguments.seed)` and then "
+            f"`peft.get_peft_model(model, LoraConfig(**settings))`, with the settings in `{LORA_FILE}`, give it its "
+            "updates, which begin with random numbers. `lora_dropout` above 0 draws others than the trial did."
         )
     if SCHEDULE_FILE in files:
         lines.append(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,10 +16,12 @@ from benchmarks.zero import plan
 from benchmarks.zero.config import Precision
 from benchmarks.zero.settings import Configuration, Scale
 from benchmarks.zero.study import Row
+from hpo.plots import METHOD_COLORS as COLORS
 from hpo.tables import markdown_table, to_csv
 
 BY_EPOCH = {"train_losses": "train_loss", "eval_losses": "eval_loss"}
-COLORS = ("#0072b2", "#d55e00", "#009e73", "#b85c93", "#b07d00")
+PATTERNS = ("", "/", "x")
+"""Of bars, where colours are used again."""
 
 
 @dataclass(frozen=True)
@@ -77,6 +80,22 @@ COLUMNS = (
 """Numbers of a row of the CSV file; empty where a row has none."""
 
 
+RESULTS = {
+    "train\nloss": "{train_loss:.4f}",
+    "eval loss\nby epoch": "{eval_losses}",
+    "samples/s\n(eval)": "{train_samples_per_second:.1f}\n({eval_samples_per_second:.1f})",
+    "tokens/s": "{train_tokens_per_second:.0f}",
+    "speed-up,\nefficiency": "{speed_up:.2f}\n{efficiency:.0%}",
+}
+TIME = {"steps an\nepoch": "{steps_per_epoch:.0f}", "wall\nseconds": "{wall_seconds:.0f}"}
+GPU_MEMORY = {
+    "GPU MiB\npeak\n(planned)": "{gpu_peak_mb:.0f}\n({planned_device_mb:.0f})",
+    "GPU MiB\nmean\nleast\ntorch": "{gpu_mean_mb:.0f}\n{gpu_min_mb:.0f}\n{torch_peak_mb:.0f}",
+}
+HOST_MEMORY = {"host MiB\npeak\n(planned)\nmean": "{host_peak_mb:.0f}\n({planned_in_host_mb:.0f})\n{host_mean_mb:.0f}"}
+"""Columns of what is printed: heading and cell."""
+
+
 def numbers(line: Line) -> dict[str, float]:
     """Everything of a line that is one number, by name of the metric."""
     row = line.row
@@ -125,60 +144,57 @@ def files(lines: Sequence[Line]) -> dict[str, str]:
     }
 
 
-def table(lines: Sequence[Line], title: str) -> Table:
-    """What fits a terminal; the files have more."""
+def tables(lines: Sequence[Line], title: str) -> Iterator[Table]:
+    """What fits a terminal of 80 columns; the files have more. A row without measurements has its outcome.
+
+    Without lines there are none.
+    """
+    if lines:
+        yield _table(lines, title, RESULTS)
+    done = [line for line in lines if line.row.outcome == "completed"]
+    if done:
+        memory = {**GPU_MEMORY, **HOST_MEMORY} if _on_gpu(done) else HOST_MEMORY
+        yield _table(done, "time and memory", {**TIME, **memory})
+
+
+def _table(lines: Sequence[Line], title: str, columns: Mapping[str, str]) -> Table:
     made = Table(title=title, box=SIMPLE_HEAD, title_justify="left", padding=(0, 1, 0, 0), pad_edge=False)
-    on_gpu = any("gpu_peak_mb" in numbers(line) for line in lines)
-    made.add_column("configuration")
-    for heading in (
-        "ranks",
-        "train loss",
-        "eval loss\nby epoch",
-        "samples/s\ntrain, eval",
-        "tokens/s",
-        "steps an\nepoch",
-    ):
+    made.add_column("configuration", no_wrap=True)
+    for heading in ("ranks", *columns):
         made.add_column(heading, justify="right")
-    if on_gpu:
-        made.add_column("GPU MiB peak (planned)\nmean / least / torch", justify="right")
-    for heading in ("host MiB peak (planned)\nmean", "wall\nseconds", "speed-up\n(efficiency)"):
-        made.add_column(heading, justify="right")
+    on_gpu = _on_gpu(lines)
     for line in lines:
+        name = (line.row.configuration.name, line.row.scale.name)
         if line.row.outcome == "completed":
-            made.add_row(*_cells(line, on_gpu))
+            shown = _shown(line, on_gpu)
+            made.add_row(*name, *(cell.format_map(shown) for cell in columns.values()))
         else:
-            made.add_row(line.row.configuration.name, line.row.scale.name, line.row.outcome)
+            made.add_row(*name, line.row.outcome)
     return made
 
 
-def _cells(line: Line, on_gpu: bool) -> Iterator[str]:
-    row, known = line.row, numbers(line)
-    yield row.configuration.name
-    yield row.scale.name
-    yield f"{known['train_loss']:.4f}"
-    yield "\n".join(f"{loss:.4f}" for loss in row.measured["eval_losses"])
-    yield f"{known['train_samples_per_second']:.1f}, {known['eval_samples_per_second']:.1f}"
-    yield f"{known['train_tokens_per_second']:.0f}"
-    yield f"{known['steps_per_epoch']:.0f}"
-    if on_gpu:
-        rest = " / ".join(f"{known[name]:.0f}" for name in ("gpu_mean_mb", "gpu_min_mb", "torch_peak_mb"))
-        yield f"{known['gpu_peak_mb']:.0f} ({known['planned_device_mb']:.0f})\n{rest}"
+def _shown(line: Line, on_gpu: bool) -> dict[str, Any]:
+    """What the cells of a row are made of."""
+    known = numbers(line)
     planned = known["planned_host_mb"] + (0 if on_gpu else known["planned_device_mb"])
-    yield f"{known['host_peak_mb']:.0f} ({planned:.0f})\n{known['host_mean_mb']:.0f}"
-    yield f"{known['wall_seconds']:.0f}"
-    yield f"{known['speed_up']:.2f} ({known['efficiency']:.0%})"
+    losses = "\n".join(f"{loss:.4f}" for loss in line.row.measured["eval_losses"])
+    return {**known, "planned_in_host_mb": planned, "eval_losses": losses}
+
+
+def _on_gpu(lines: Sequence[Line]) -> bool:
+    return any("gpu_peak_mb" in numbers(line) for line in lines)
 
 
 def plan_text(size: plan.ModelSize, wanted: Sequence[Configuration], at: Sequence[Scale], precision: Precision) -> str:
-    """What model states will take, before anything runs; a line a number of ranks."""
+    """What model states will take, before anything runs; a line a number of ranks, however they scale."""
     text = [f"{size.parameters:,} parameters; model states of a rank, MiB on the device (and on the host), planned:"]
-    for scale in at:
+    for scale in dict.fromkeys(dataclasses.replace(scale, scaling="strong") for scale in at):
         found = [
             (one.name, plan.plan_memory(size, one.stage, one.offload, precision, scale.ranks_per_node, scale.nodes))
             for one in wanted
         ]
         states = ", ".join(f"{name} {each.device_mb:.0f} ({each.host_mb:.0f})" for name, each in found)
-        text.append(f"  {scale.name} ranks: {states}" if scale.ranks > 1 else f"  1 rank: {states}")
+        text.append(f"  ranks {scale.number}: {states}")
     return "\n".join(text)
 
 
@@ -193,30 +209,64 @@ def reasons(lines: Sequence[Line]) -> list[str]:
 
 
 def figure(lines: Sequence[Line]) -> go.Figure:
-    """Samples a second, and memory beside what was planned, by configuration; a colour a scale."""
-    done = [line for line in lines if line.row.outcome == "completed"]
-    on_gpu = any("gpu_peak_mb" in numbers(line) for line in done)
-    what = "GPU" if on_gpu else "host, a rank"
-    made = make_subplots(rows=2, cols=1, subplot_titles=("training samples a second", f"peak memory ({what}), MiB"))
-    for number, scale in enumerate(dict.fromkeys(line.row.scale for line in done)):
-        here = [line for line in done if line.row.scale == scale]
-        names = [line.row.configuration.name for line in here]
-        look = {"name": scale.name, "legendgroup": scale.name, "marker_color": COLORS[number % len(COLORS)]}
-        speed = [numbers(line)["train_samples_per_second"] for line in here]
-        peak = [numbers(line)["gpu_peak_mb" if on_gpu else "host_peak_mb"] for line in here]
-        made.add_bar(x=names, y=speed, row=1, col=1, **look)
-        made.add_bar(x=names, y=peak, row=2, col=1, showlegend=False, **look)
+    """Samples a second, and memory beside what was planned, by configuration; a colour a scale.
+
+    A row without measurements has its outcome in the place of its upper bar.
+    """
+    on_gpu = _on_gpu(lines)
+    titles = ("training speed", f"peak memory ({'GPU' if on_gpu else 'host, a rank'})")
+    made = make_subplots(rows=2, cols=1, vertical_spacing=0.14, subplot_titles=titles)
+    by_scale = {line.row.scale: [other for other in lines if other.row.scale == line.row.scale] for line in lines}
+    for number, here in enumerate(by_scale.values()):
+        look, words = _look(here, number), _outcomes(here, is_narrow=len(by_scale) > 1)
+        made.add_bar(y=_values(here, "train_samples_per_second"), row=1, col=1, **look, **words)
+        peak = _values(here, "gpu_peak_mb" if on_gpu else "host_peak_mb")
+        made.add_bar(y=peak, row=2, col=1, **look, showlegend=False)
         planned = [line.planned.device_mb + (0 if on_gpu else line.planned.host_mb) for line in here]
-        made.add_scatter(
-            x=names,
-            y=planned,
-            row=2,
-            col=1,
-            mode="markers",
-            marker={"symbol": "line-ew-open", "size": 22},
-            name=f"planned, {scale.name}",
-            legendgroup=scale.name,
-            marker_color=COLORS[number % len(COLORS)],
-        )
-    made.update_layout(template="plotly_white", height=700, barmode="group")
+        made.add_scatter(x=look["x"], y=planned, row=2, col=1, **_mark(here, is_first=number == 0))
+    for row, unit in ((1, "samples/s"), (2, "MiB")):
+        highest = max(value for bars in made.select_traces(row=row, col=1) for value in bars.y)
+        made.update_yaxes(title_text=unit, range=[0, 1.15 * highest or 1], row=row, col=1)  # room for words
+    made.update_layout(template="plotly_white", height=700, barmode="group", scattermode="group", legend_title="ranks")
     return made
+
+
+def _values(lines: Sequence[Line], name: str) -> list[float]:
+    return [numbers(line).get(name, 0.0) for line in lines]
+
+
+def _look(lines: Sequence[Line], number: int) -> dict[str, Any]:
+    """Of the bars of a scale, the `number`-th."""
+    name, pattern = lines[0].row.scale.name, PATTERNS[number // len(COLORS) % len(PATTERNS)]
+    return {
+        "x": [line.row.configuration.name for line in lines],
+        "name": name,
+        "legendgroup": name,
+        "offsetgroup": name,
+        "marker": {"color": COLORS[number % len(COLORS)], "pattern": {"shape": pattern}},
+    }
+
+
+def _outcomes(lines: Sequence[Line], is_narrow: bool) -> dict[str, Any]:
+    """In place of bars, where there are none; upright where these are narrow."""
+    outcomes = [line.row.outcome for line in lines]
+    return {
+        "text": ["" if outcome == "completed" else outcome for outcome in outcomes],
+        "textposition": "outside",
+        "textangle": -90 if is_narrow else 0,
+        "constraintext": "none",
+    }
+
+
+def _mark(lines: Sequence[Line], is_first: bool) -> dict[str, Any]:
+    """A stroke across a bar of the scale; the legend has it once."""
+    return {
+        "mode": "markers",
+        "marker": {"symbol": "line-ew", "size": 12, "line": {"width": 3, "color": "black"}},
+        "name": "planned: model states",
+        "legendgroup": "planned",
+        "offsetgroup": lines[0].row.scale.name,
+        "showlegend": is_first,
+        "legendrank": 2000,  # last
+        "cliponaxis": False,
+    }

@@ -82,11 +82,14 @@ class Scale:
         return self.ranks_per_node * self.nodes
 
     @property
+    def number(self) -> str:
+        """Of ranks, such as `2 x 4` for two nodes with four each."""
+        return f"{self.ranks_per_node}" if self.nodes == 1 else f"{self.nodes} x {self.ranks_per_node}"
+
+    @property
     def name(self) -> str:
-        """Such as `2 x 4, weak` for two nodes with four ranks each."""
-        of_a_node = str(self.ranks_per_node)
-        number = of_a_node if self.nodes == 1 else f"{self.nodes} x {of_a_node}"
-        return number if self.ranks == 1 else f"{number}, {self.scaling}"
+        """With how it scales, such as `2 x 4, weak`."""
+        return self.number if self.ranks == 1 else f"{self.number}, {self.scaling}"
 
 
 @dataclass(frozen=True)

@@ -28,8 +28,9 @@ from benchmarks.zero.trainer import end_with_parent
 PROJECT = Path(__file__).parents[2]
 CONFIGURATIONS = Path(__file__).parent
 OUT_OF_MEMORY = re.compile(
-    r"OutOfMemoryError|CUDA out of memory|DefaultCPUAllocator|Cannot allocate memory|^MemoryError"
+    r"OutOfMemoryError|CUDA out of memory|DefaultCPUAllocator|Cannot allocate memory|^MemoryError|oom.kill event"
 )
+"""The last is SLURM's word, of a job's node that may be another than this."""
 KILLED = re.compile(r"SIGKILL|exitcode\s*:\s*-9\b|return code = -9\b")
 ERROR = re.compile(r"^(\[rank\d+\]: )?[\w.]*(Error|Exception)\b(:|$)")
 OF_THE_LAUNCHER = "ChildFailedError"
@@ -162,6 +163,9 @@ def launch(launcher: Launcher, scale: Scale) -> list[str]:
         return [*start, "--rdzv-endpoint", "127.0.0.1:0", "-m"]
     nodes = str(scale.nodes)
     step = ["srun", "--nodes", nodes, "--ntasks", nodes, "--ntasks-per-node", "1", "--kill-on-bad-exit=1"]
+    # All ranks of a node are one task to SLURM, which would have a core by default; the job may have been
+    # submitted with `--export=NONE`, which holds for its steps too.
+    step += ["--cpu-bind=none", "--export=ALL"]
     return [*step, *start, "--nnodes", nodes, "--rdzv-endpoint", f"{socket.gethostname()}:{_free_port()}", "-m"]
 
 
@@ -175,7 +179,7 @@ def script(training: Training, configuration: Configuration, scale: Scale, machi
         "output_dir": folder,
         "num_train_epochs": training.epochs,
         "per_device_train_batch_size": batch_size,
-        "per_device_eval_batch_size": batch_size,
+        "per_device_eval_batch_size": _eval_batch_size(training, scale),
         "gradient_accumulation_steps": accumulation,
         "learning_rate": training.learning_rate,
         "weight_decay": training.weight_decay,
@@ -216,6 +220,15 @@ def shares(training: Training, scale: Scale) -> tuple[int, int, int]:
         )
     batch_size = math.gcd(samples, training.batch_size)
     return training.examples, batch_size, samples // batch_size
+
+
+def _eval_batch_size(training: Training, scale: Scale) -> int:
+    """Of a rank; under strong scaling the ranks share out what one rank has.
+
+    Trainer's evaluation loss is the mean over batches of all ranks together, each the mean over its answer tokens:
+    other batches give another loss of the same model.
+    """
+    return max(1, training.batch_size // scale.ranks) if scale.scaling == "strong" else training.batch_size
 
 
 def together(ranks: Sequence[dict[str, Any]]) -> dict[str, Any]:

@@ -90,6 +90,12 @@ def test_a_row_that_cannot_run_says_why(
             "[rank0]: torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 20 GiB",
         ),
         (1, "DefaultCPUAllocator: can't allocate memory: you tried", "out of memory", "DefaultCPUAllocator"),
+        (
+            1,
+            "exitcode : -9\nslurmstepd: error: Detected 1 oom_kill event in StepId=7.0.",
+            "out of memory",
+            "slurmstepd: ",
+        ),
         (1, "  exitcode  : -9 (pid: 5)\n", "failed", "a rank was killed (signal 9)"),
         (1, "ok\n[rank1]: ValueError: no such thing\n[rank0]: late", "failed", "[rank1]: ValueError: no such thing"),
         (1, "torch.distributed.elastic.ChildFailedError: x\nAssertionError", "failed", "AssertionError"),
@@ -140,7 +146,7 @@ class TestLaunchers:
         assert study.launch("torchrun", Scale(2))[1:] == words.split()
 
     def test_several_nodes(self) -> None:
-        step = "srun --nodes 2 --ntasks 2 --ntasks-per-node 1 --kill-on-bad-exit=1"
+        step = "srun --nodes 2 --ntasks 2 --ntasks-per-node 1 --kill-on-bad-exit=1 --cpu-bind=none --export=ALL"
         start = "-m torch.distributed.run --nproc-per-node 4 --rdzv-backend c10d --nnodes 2 --rdzv-endpoint n1:2900 -m"
         assert study.launch("torchrun", Scale(4, 2)) == [*step.split(), sys.executable, *start.split()]
 
@@ -175,15 +181,12 @@ class TestTrainings:
         assert [row.outcome for row in rows] == ["completed", "completed", "not run", "completed"], rows
 
     def test_they_train_the_same(self, rows: list[study.Row]) -> None:
-        """The same steps on the same data: losses agree, with DeepSpeed or without, on one rank or two.
-
-        Trainer weighs the batches of an evaluation by the ranks that share them, so that loss is compared on one.
-        """
+        """The same steps on the same data: losses agree, with DeepSpeed or without, on one rank or two."""
         plain, *others = [row.measured for row in rows if row.measured]
         assert len(plain["eval_losses"]) == len(plain["train_losses"]) == SHORT.epochs
         assert plain["eval_losses"][1] < plain["eval_losses"][0]
-        assert others[0]["eval_losses"] == pytest.approx(plain["eval_losses"], abs=1e-3)
         for other in others:
+            assert other["eval_losses"] == pytest.approx(plain["eval_losses"], abs=1e-3)
             assert other["train_losses"] == pytest.approx(plain["train_losses"], abs=1e-3)
             assert other["steps_per_epoch"] == plain["steps_per_epoch"] == 2
             assert other["parameters"] == plain["parameters"]

@@ -1,4 +1,4 @@
-"""What a user would run with an export: Hugging Face Trainer with the two exported files as they are, on CPU.
+"""What a user would run with an export: Hugging Face Trainer with the exported files as they are, on CPU.
 
 Usage, in the export's folder: python plain_trainer.py MODEL TRAIN_FILE LIMIT MAX_LENGTH MAX_ANSWER_TOKENS; prints the
 loss of every forward pass as a JSON list. A script of its own, because DeepSpeed and Trainer keep global state.
@@ -19,7 +19,8 @@ os.environ["OMP_NUM_THREADS"] = "1"
 
 import deepspeed
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer, Trainer, TrainingArguments
+from peft import LoraConfig, get_peft_model
+from transformers import AutoModelForCausalLM, AutoTokenizer, Trainer, TrainingArguments, set_seed
 
 from benchmarks import spec, squad
 from benchmarks.zero.trainer import collate
@@ -48,6 +49,9 @@ def main() -> None:
     arguments.remove_unused_columns = False  # of this script's own data set
     tokenizer = AutoTokenizer.from_pretrained(model_name)
     model = AutoModelForCausalLM.from_pretrained(model_name, dtype=torch.float32)
+    if (lora := Path("lora.json")).is_file():
+        set_seed(arguments.seed)
+        model = get_peft_model(model, LoraConfig(**json.loads(lora.read_text())))
     records = squad.read_split(spec.Split(file=Path(train_file), limit=int(limit)))
     examples = squad.tokenize(records, tokenizer, int(max_length), int(max_answer_tokens), training=True)
     rows = [{"e": example} for example in examples]

@@ -285,7 +285,8 @@ class TestTrainer:
         export.export(nano.name, "asha", tmp_path)
         found = LoraConfig(**read(tmp_path, "lora.json"))
         assert (found.r, found.lora_alpha, found.lora_dropout, found.task_type) == (8, 32.0, 0.1, "CAUSAL_LM")
-        assert "`lora.json`" in (tmp_path / "MODEL_CARD.md").read_text()
+        card = (tmp_path / "MODEL_CARD.md").read_text()
+        assert "`transformers.set_seed(arguments.seed)` and then `peft.get_peft_model(model, LoraConfig(**" in card
         content = read(tmp_path, "training_arguments.json")
         content.pop("deepspeed")
         assert TrainingArguments(**content).gradient_checkpointing
@@ -295,12 +296,15 @@ class TestTrainer:
 
     @pytest.mark.slow
     @pytest.mark.usefixtures("process_group")
-    def test_a_plain_trainer_script_repeats_the_training_step_for_step(self, nano: Benchmark, tmp_path: Path) -> None:
+    @pytest.mark.parametrize("updates", [{}, {"lora_rank": 4, "lora_alpha": 16.0}], ids=["all-weights", "lora"])
+    def test_a_plain_trainer_script_repeats_the_training_step_for_step(
+        self, updates: Config, nano: Benchmark, tmp_path: Path
+    ) -> None:
         from benchmarks.finetune import Session
 
         config: Config = {"learning_rate": 1.5e-3, "batch_size_per_device": 4, "gradient_accumulation_steps": 2}
         config |= {"weight_decay": 0.1, "warmup_ratio": 0.2, "lr_scheduler": "cosine", "adam_beta2": 0.95}
-        config |= {"max_grad_norm": 0.2}  # below the norms that occur
+        config |= {"max_grad_norm": 0.2, **updates}  # the norm is below those that occur
         store_study(nano, "asha", seed=3, config=config)
         export.export(nano.name, "asha", tmp_path)
         assert nano.finetune is not None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -99,8 +100,11 @@ def hub(tmp_path: Path) -> Iterator[dict[str, str]]:
 
 
 def write_dataset(folder: Path, records: list[squad.Record]) -> None:
-    """As rajpurkar/squad lies on the hub: Parquet, and a README that says which file is which split."""
-    (folder / "plain_text").mkdir(parents=True)
+    """As rajpurkar/squad lies on the hub: Parquet, and a README that says which file is which split.
+
+    Beside the configuration "plain_text" it has one more, "last", the last record alone.
+    """
+    folder.mkdir()
     rows = [
         {
             "id": record.id,
@@ -114,11 +118,17 @@ def write_dataset(folder: Path, records: list[squad.Record]) -> None:
         }
         for record in records
     ]
-    for split in ("train", "validation"):
-        pd.DataFrame(rows).to_parquet(folder / f"plain_text/{split}-00000-of-00001.parquet")
-    files = [{"split": split, "path": f"plain_text/{split}-*"} for split in ("train", "validation")]
-    header = yaml.safe_dump({"configs": [{"config_name": "plain_text", "data_files": files}]})
-    (folder / "README.md").write_text(f"---\n{header}---\n")
+    configurations = {"plain_text": rows, "last": rows[-1:]}
+    splits = ("train", "validation")
+    for name, of_it in configurations.items():
+        (folder / name).mkdir()
+        for split in splits:
+            pd.DataFrame(of_it).to_parquet(folder / f"{name}/{split}-00000-of-00001.parquet")
+    declared = [
+        {"config_name": name, "data_files": [{"split": split, "path": f"{name}/{split}-*"} for split in splits]}
+        for name in configurations
+    ]
+    (folder / "README.md").write_text(f"---\n{yaml.safe_dump({'configs': declared})}---\n")
 
 
 def write_benchmark(folder: Path) -> Path:
@@ -128,9 +138,9 @@ def write_benchmark(folder: Path) -> Path:
     content["finetune"] |= {
         "model": MODEL,
         "data": {
-            "train": {"dataset": DATA, "split": "train", "limit": 32},
-            "validation": {"dataset": DATA, "split": "train[32:48]"},
-            "test": {"dataset": DATA, "split": "validation", "limit": 16},
+            "train": {"dataset": DATA, "config": "plain_text", "split": "train", "limit": 32},
+            "validation": {"dataset": DATA, "config": "plain_text", "split": "train[32:48]"},
+            "test": {"dataset": DATA, "config": "last", "split": "validation"},
         },
     }
     path = folder / "remote.yaml"
@@ -147,12 +157,13 @@ def run(folder: Path, environment: dict[str, str], *words: str) -> subprocess.Co
 TRAIN = """
 import sys, time
 from pathlib import Path
-from benchmarks import spec
+from benchmarks import spec, squad
 from hpo import alone
 benchmark = spec.load(sys.argv[1])
 order = alone.Order(benchmark, {}, 0, 1, time.time())
 [unit] = alone.units(order, alone._open(order))
-print(f"trained to {unit['eval_loss']:.2f}")
+tests = squad.read_split(benchmark.finetune.data.test)
+print(f"trained to {unit['eval_loss']:.2f}, {len(tests)} to test")
 """
 
 
@@ -164,9 +175,11 @@ def test_what_was_fetched_trains_without_the_hub(tmp_path: Path, hub: dict[str, 
     assert f"  {MODEL}: {tmp_path}/here/someone--tiny-bloom\n" in fetched.stdout
     assert f"  {DATA}: {tmp_path}/here/someone--questions\n" in fetched.stdout
     assert not list((tmp_path / "here").rglob("*.bin"))
+    written = yaml.safe_load((tmp_path / "here/remote.yaml").read_text())["finetune"]["data"]
+    assert [split["config"] for split in written.values()] == ["plain_text", "plain_text", "last"]
     nowhere = {"HF_HUB_OFFLINE": "1", "HF_ENDPOINT": "http://127.0.0.1:9", "HF_HOME": str(tmp_path / "another")}
     trained = run(tmp_path, nowhere, "-c", TRAIN, "here/remote.yaml")
-    assert trained.stdout.splitlines()[-1].startswith("trained to "), trained.stderr
+    assert re.search(r"^trained to \S+, 1 to test$", trained.stdout, re.MULTILINE), trained.stderr
 
 
 @pytest.mark.slow

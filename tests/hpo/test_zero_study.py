@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -47,6 +48,13 @@ def trained(name: str, ranks: int, samples_per_second: float, scaling: Any = "st
         **measured,
     }
     return Row(configuration, Scale(ranks, 1, scaling), "completed", "", 20.0, found)
+
+
+def shown(lines: list[Line], width: int) -> str:
+    """As it is printed on a terminal."""
+    console = Console(file=io.StringIO(), width=width)
+    console.print(*zero_report.tables(lines, "here"))
+    return console.file.getvalue()  # type: ignore[attr-defined, no-any-return]
 
 
 def judged(*rows: Row) -> list[Line]:
@@ -121,21 +129,39 @@ class TestFiles:
 
     def test_nothing_gives_no_files(self) -> None:
         assert zero_report.files([]) == {}
+        assert shown([], 80) == "\n"
 
-    def test_the_figure_has_what_ran(self) -> None:
+    def test_the_figure_has_every_row_by_scale(self) -> None:
         gone = Row(Configuration(2), Scale(), "out of memory", "CUDA out of memory")
         drawn = zero_report.figure(judged(trained("plain", 1, 40.0), trained("plain", 2, 60.0), gone))
-        speeds = {trace.name: list(trace.y) for trace in drawn.data if trace.type == "bar" and trace.showlegend is None}
-        assert speeds == {"1": [40.0], "2, strong": [60.0]}
+        one, two = [trace for trace in drawn.data if trace.type == "bar" and trace.showlegend is None]
+        assert (one.name, one.x, one.y) == ("1", ("plain", "zero2"), (40.0, 0.0))
+        assert (two.name, two.x, two.y) == ("2, strong", ("plain",), (60.0,))
+        assert one.text == ("", "out of memory")
+        planned = [trace for trace in drawn.data if trace.type == "scatter"]
+        assert [mark.offsetgroup for mark in planned] == [one.offsetgroup, two.offsetgroup]  # each over its bars
+        assert drawn.layout.scattermode == "group"
 
-    def test_on_a_gpu_its_memory_is_shown(self) -> None:
-        memory = {"gpu_peak_mb": 9000.0, "gpu_mean_mb": 8000.0, "gpu_min_mb": 500.0, "torch_peak_mb": 8500.0}
-        console = Console(file=io.StringIO(), width=160)
-        console.print(zero_report.table(judged(trained("plain", 1, 40.0, **memory)), "on a GPU"))
-        printed = console.file.getvalue()  # type: ignore[attr-defined]
-        assert "9000 (16)" in printed
-        assert "8000 / 500 / 8500" in printed
-        assert "700 (0)" in printed
+    def test_the_figure_of_nothing_that_ran_says_so(self) -> None:
+        drawn = zero_report.figure(judged(Row(Configuration(2), Scale(), "failed", "it broke")))
+        assert drawn.data[0].text == ("failed",)
+        assert drawn.layout.yaxis.range == (0, 1)
+
+    @pytest.mark.parametrize("width", [80, 120])
+    def test_the_tables_fit(self, width: int) -> None:
+        """A GPU's too, which have the most columns."""
+        memory = {"gpu_peak_mb": 79000.0, "gpu_mean_mb": 78000.0, "gpu_min_mb": 500.0, "torch_peak_mb": 68500.0}
+        name = "zero3-offload"
+        rows = [trained(name, 1, 1040.0, **memory), trained(name, 2, 2060.0, "weak", **memory)]
+        gone = Row(Configuration(2), Scale(), "out of memory", "CUDA out of memory")
+        printed = shown(judged(*rows, gone), width)
+        words = f"{name} weak 1.5000 1.9000 1.6000 1040.0 (30.0) 103000 1.98 99% memory 32 20"
+        words += " 79000 78000 500 68500 (0) 700 (20) 650"
+        assert [word for word in ("…", *words.split()) if word not in printed] == ["…"], printed
+
+    def test_without_a_gpu_what_it_would_hold_is_in_the_host(self) -> None:
+        printed = shown(judged(trained("plain", 1, 40.0)), 80).splitlines()
+        assert [line.split()[-1] for line in printed[-4:-1]] == ["700", "(16)", "650"]
 
     def test_reasons_are_said_once(self) -> None:
         rows = [Row(Configuration(n, offload=True), Scale(), "not run", "there is no GPU") for n in (1, 2)]
@@ -168,17 +194,14 @@ class TestAStudy:
 
     def test_it_prints_every_line_and_the_table(self, printed: str) -> None:
         assert "451,104 parameters; model states of a rank" in printed
-        assert "  1 rank: zero2 9 (0), zero2-offload" in printed
+        assert "  ranks 1: zero2 9 (0), zero2-offload" in printed
         assert "1/2 zero2 (1): train loss " in printed
         assert "2/2 zero2-offload (1): not run: offload moves states from a GPU to the host" in printed
         assert "nano on cpu, fp32" in printed
         assert "not run: zero2-offload (1): offload moves states" in printed
 
     def test_mlflow_keeps_the_study_and_every_row(self, printed: str, folder: Path) -> None:
-        client = MlflowClient(fresh_store(folder))
-        found = client.get_experiment_by_name("nano")
-        assert found is not None
-        runs: list[Run] = client.search_runs([found.experiment_id])
+        client, runs = MlflowClient(fresh_store(folder)), stored(folder)
         [study] = [run for run in runs if run.data.tags.get("hpo.kind") == "deepspeed"]
         rows = {r.info.run_name: r for r in runs if r.data.tags.get("mlflow.parentRunId") == study.info.run_id}
         assert {name: run.data.tags["hpo.outcome"] for name, run in rows.items()} == {
@@ -201,6 +224,43 @@ class TestAStudy:
         samples = (folder / "out/rows/zero2-1x1/memory-0.csv").read_text().splitlines()
         assert samples[0] == "seconds,host_mb,gpu_mb"
         assert len(samples) > 10
+
+
+SCARCE = """
+import resource, sys
+
+def leave_little(event, arguments):
+    if event == "open" and str(arguments[0]).endswith("memory-0.csv") and "--deepspeed" in sys.argv:
+        with open("/proc/self/status") as status:
+            used = next(int(line.split()[1]) for line in status if line.startswith("VmData"))
+        resource.setrlimit(resource.RLIMIT_DATA, (used * 1024 + 2**27,) * 2)
+
+sys.addaudithook(leave_little)
+"""
+"""A `sitecustomize` that leaves a rank under DeepSpeed 128 MiB once its data are ready; ZeRO-2 takes 200 MB at once."""
+
+
+@pytest.mark.slow
+def test_a_rank_that_runs_out_of_memory_is_a_row_that_says_so(tmp_path: Path) -> None:
+    (tmp_path / "sitecustomize.py").write_text(SCARCE)
+    options = ["--configurations", "zero2,plain", "--examples", "16", "--eval-examples", "4", "--epochs", "1"]
+    done = subprocess.run(
+        [sys.executable, "-m", "hpo", "deepspeed", *options, "--output", "out"],
+        cwd=tmp_path,
+        env={**_environment(tmp_path), "PYTHONPATH": f"{REPOSITORY}{os.pathsep}{tmp_path}"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr  # it is what the study was to find out
+    reason = "DefaultCPUAllocator: can't allocate memory: you tried to allocate 200000000 bytes"
+    assert re.search(rf"^out of memory: zero2 \(1\): .*{reason}.*; its log: ", done.stdout, re.MULTILINE), done.stdout
+    assert "2/2 plain (1): train loss " in done.stdout
+    assert {run.info.run_name: (run.data.tags.get("hpo.outcome", ""), run.info.status) for run in stored(tmp_path)} == {
+        "deepspeed of nano": ("", "FINISHED"),
+        "zero2, 1": ("out of memory", "FAILED"),
+        "plain, 1": ("completed", "FINISHED"),
+    }
 
 
 @pytest.mark.slow
@@ -228,11 +288,16 @@ def test_a_study_that_is_terminated_ends_its_ranks_and_keeps_what_it_found(tmp_p
     assert alive == []
     [plain] = csv.DictReader((tmp_path / "out/deepspeed.csv").open())
     assert (plain["configuration"], plain["outcome"]) == ("plain", "completed")
-    client = MlflowClient(fresh_store(tmp_path))
+    statuses = {run.data.tags["hpo.kind"]: run.info.status for run in stored(tmp_path)}
+    assert statuses == {"deepspeed": "KILLED", "configuration": "FINISHED"}
+
+
+def stored(folder: Path) -> list[Run]:
+    """The runs of nano in a folder's store."""
+    client = MlflowClient(fresh_store(folder))
     found = client.get_experiment_by_name("nano")
     assert found is not None
-    statuses = {run.data.tags["hpo.kind"]: run.info.status for run in client.search_runs([found.experiment_id])}
-    assert statuses == {"deepspeed": "KILLED", "configuration": "FINISHED"}
+    return list(client.search_runs([found.experiment_id]))
 
 
 def _environment(folder: Path) -> dict[str, str]:
