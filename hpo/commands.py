@@ -104,8 +104,13 @@ def _list_unfinished(studies: Sequence[Unfinished]) -> int:
     if not studies:
         _print_line(console, "no study here is unfinished")
     for one in studies:
-        study = one.asked().study
-        _print_line(console, f"{study.name} on {study.benchmark.name}: python -m hpo resume {one.run_id}")
+        try:
+            study = one.asked().study
+        except BenchmarkError as error:
+            _print_line(console, str(error))
+            continue
+        how = "is running" if one.is_running else f"python -m hpo resume {one.run_id}"
+        _print_line(console, f"{study.name} on {study.benchmark.name}: {how}")
     return 0
 
 

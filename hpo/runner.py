@@ -362,13 +362,17 @@ class _StudyLog(tune.Callback):
         self._keep(trials)
         self.progress.show(self._now(), sum(trial.status == Trial.PAUSED for trial in trials))
 
-    def _keep(self, trials: list[Trial]) -> None:
+    def on_experiment_end(self, trials: list[Trial], **info: Any) -> None:
+        """Tune has ended; from here on only the store can fail, and `resume` then tries that again."""
+        self._keep(trials, at_once=True)
+
+    def _keep(self, trials: list[Trial], at_once: bool = False) -> None:
         """Keep the state if something has happened, then let MLflow know of it.
 
         Not while a checkpoint is being written: Tune alone knows what it will do with that trial. Not once the study
         has been told to end: what it does then is not what it would have done.
         """
-        is_due = self.unfinished.is_due or self.checkpoints.superseded(trials)  # which can be deleted then
+        is_due = at_once or self.unfinished.is_due or self.checkpoints.superseded(trials)  # which can be deleted then
         if self.budget.revoked or any(trial.is_saving for trial in trials) or not is_due:
             self.unfinished.touch()
             return

@@ -80,11 +80,11 @@ class Unfinished:
 
     @property
     def is_running(self) -> bool:
-        """Whether another process runs it."""
+        """Whether another process runs it, or it is another user's."""
         try:
             with self._lock:
                 return False
-        except Timeout:
+        except (Timeout, OSError):
             return True
 
     @contextmanager
@@ -102,22 +102,32 @@ class Unfinished:
                 f"study {self.run_id} is running: another process holds {self.folder}; wait for its end, or end it"
             ) from None
         except OSError as error:
-            raise BenchmarkError(
-                f"{self.folder}: cannot be written ({error.strerror}), and what an interrupted study has found is kept "
-                "there; run in a folder of your own"
-            ) from None
+            raise self._unwritable(error) from None
         try:
             yield
         finally:
             self._lock.release()
 
+    def _unwritable(self, error: OSError) -> BenchmarkError:
+        return BenchmarkError(
+            f"{self.folder}: cannot be written ({error.strerror}), and what an interrupted study needs to go on is "
+            "kept there; run in a folder of your own, on a disk that has room"
+        )
+
     def begin(self, asked: Asked) -> None:
-        """Write what was asked for."""
+        """Write what was asked for.
+
+        Raises:
+            BenchmarkError: the disk is full.
+        """
         study = {entry.name: getattr(asked.study, entry.name) for entry in fields(Study)}
         study["benchmark"] = asked.study.benchmark.model_dump(mode="json")
         study["arguments"] = dict(asked.study.arguments)
         content = {entry.name: getattr(asked, entry.name) for entry in fields(Asked)} | {"study": study}
-        self._asked.write_text(json.dumps(content, indent=1))
+        try:
+            self._asked.write_text(json.dumps(content, indent=1))
+        except OSError as error:
+            raise self._unwritable(error) from None
 
     def asked(self) -> Asked:
         """Read what was asked for.
@@ -217,10 +227,19 @@ def found() -> list[Unfinished]:
 
 
 def of_job(job: str) -> list[Unfinished]:
-    """Those that a job of SLURM began, and that nobody goes on with yet."""
-    return [one for one in found() if one.asked().job == job and not one.is_running]
+    """Those that a job of SLURM began, and that wait for somebody to go on with them."""
+    return [one for one, asked in _waiting(found()) if asked.job == job]
 
 
 def like(fingerprint: str, among: Iterable[Unfinished]) -> str | None:
-    """The run of a study that was asked for the same, see `Study.fingerprint`; None if there is none that waits."""
-    return next((one.run_id for one in among if one.asked().fingerprint == fingerprint and not one.is_running), None)
+    """The run of one that was asked for the same, see `Study.fingerprint`, and waits; None if there is none."""
+    return next((one.run_id for one, asked in _waiting(among) if asked.fingerprint == fingerprint), None)
+
+
+def _waiting(studies: Iterable[Unfinished]) -> Iterator[tuple[Unfinished, Asked]]:
+    """Those that nobody runs, and what they were asked for; without those that another version has written."""
+    for one in studies:
+        with suppress(BenchmarkError):
+            asked = one.asked()
+            if not one.is_running:
+                yield one, asked

@@ -252,18 +252,18 @@ def _drive(order: Order, joined: Connection, tracking: str, workers: _Workers, s
                 driver.signal(signal.SIGUSR1)
     table = Path(order.profile.logs) / f"{order.name}-{job_id()}.csv"
     say(f"{results.write(tracking, job_id(), table)} trials in {table}")
-    return _conclude(order, int(driver.status or 0), signals)
+    return _conclude(order, int(driver.status or 0), signals, tracking)
 
 
-def _conclude(order: Order, status: int, signals: Signals) -> int:
+def _conclude(order: Order, status: int, signals: Signals, tracking: str) -> int:
     """What ran into its time limit goes on where it stood: in this job, queued again, or in the next."""
     if signals.received != signal.SIGUSR1:
         return status
-    if order.profile.requeue:
+    kept = unfinished.of_job(job_id())
+    if order.profile.requeue and not any(results.stands_still(tracking, study.run_id) for study in kept):
         say("queued again, to go on where it stood; what is finished is kept")
         scheduler.requeue(job_id())
         return status
-    kept = unfinished.of_job(job_id()) if order.command[0] in ("run", "resume") else []
-    on = f"{order.resume} {kept[0].run_id}" if kept else order.again
+    on = f"{order.resume} {kept[0].run_id}" if kept and order.command[0] == "run" else order.again
     say(f"what it found is stored; to go on where it stood, with more `time` in the profile: {on}")
     return status

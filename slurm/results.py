@@ -41,3 +41,14 @@ def write(tracking: str, job: str, path: Path) -> int:
         first = ["method", "study_seed"]
         everything[[*first, *(name for name in everything if name not in first)]].to_csv(path, index=False)
         return len(everything)
+
+
+def stands_still(tracking: str, run_id: str) -> bool:
+    """Whether a study that was interrupted again has trained no unit since the time before: its limit is too short.
+
+    Raises:
+        BenchmarkError: the store cannot be read.
+    """
+    with store.readable_errors():
+        units = [metric.value for metric in MlflowClient(tracking).get_metric_history(run_id, "units")]
+    return len(units) > 1 and units[-1] <= units[-2]

@@ -188,7 +188,7 @@ def test_a_killed_study_goes_on_and_trains_nothing_twice(tmp_path: Path, store: 
     assert (status, err.startswith(f"error: study {run_id} is running")) == (2, True), err
     driver.kill()
     finish(driver)
-    _, left = psutil.wait_procs(descendants, timeout=30)
+    _, left = psutil.wait_procs(descendants, timeout=120)  # Ray's agents look after half a minute
     assert left == []
     assert f"python -m hpo resume {run_id}" in finish(start(store, verb="resume"))[1]
     status, _, err = finish(start(store, run_id, verb="resume"))
@@ -251,11 +251,13 @@ def test_the_launchers_run_is_the_study_where_the_experiment_is_the_benchmark(st
     assert len(trials) == 2
 
 
-def test_a_store_that_breaks_midway_costs_no_result_on_the_screen(tmp_path: Path, store: str) -> None:
+def test_a_store_that_breaks_midway_costs_no_result(tmp_path: Path, store: str) -> None:
+    """They are on the screen, and once the store is back `resume` brings them there."""
     path = write_slow_synthetic(tmp_path, seconds_per_unit=0.2)
     process = start(store, "random", "--benchmark", path, "--budget", 6)
     assert process.stdout is not None
     process.stdout.readline()  # a trial has ended
+    sound = (tmp_path / "mlflow.db").read_bytes()
     (tmp_path / "mlflow.db").write_bytes(b"no database any more" * 500)
     status, out, err = finish(process)
     assert status == 1
@@ -263,3 +265,13 @@ def test_a_store_that_breaks_midway_costs_no_result_on_the_screen(tmp_path: Path
     assert f"tracking store {store}: cannot be used" in err
     rows = [line.split() for line in out.splitlines() if " completed " in line and "|" not in line]
     assert sorted(int(words[0]) for words in rows) == list(range(6))
+    (tmp_path / "mlflow.db").write_bytes(sound)
+    study, _ = read(store)
+    assert f"python -m hpo resume {study.info.run_id}" in out
+    status, _, err = finish(start(store, study.info.run_id, verb="resume"))
+    assert status == 0, err
+    study, trials = read(store)
+    assert (study.info.status, study.data.metrics["units"]) == ("FINISHED", 54)
+    for trial in trials:
+        steps = [m.step for m in MlflowClient(store).get_metric_history(trial.info.run_id, "eval_loss")]
+        assert (trial.info.status, steps) == ("FINISHED", list(range(1, 10)))

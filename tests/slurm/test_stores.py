@@ -11,7 +11,7 @@ from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Run
 
 from benchmarks.spec import BenchmarkError
 from hpo import store
-from slurm import stores
+from slurm import results, stores
 
 
 def client(path: Path) -> MlflowClient:
@@ -175,3 +175,13 @@ def test_a_study_that_a_job_went_on_with_is_replaced_as_a_whole(shared: Path, tm
     assert client(shared).get_run(child.info.run_id).info.status == "FINISHED"
     assert len(client(shared).search_runs([study.info.experiment_id])) == 3
     assert after.inputs.dataset_inputs[0].dataset.digest == "abc"
+
+
+@pytest.mark.parametrize(("units", "stands_still"), [([], False), ([0], False), ([3, 9], False), ([3, 9, 9], True)])
+def test_a_study_stands_still_where_an_interruption_finds_it_where_the_one_before_did(
+    shared: Path, units: list[int], stands_still: bool
+) -> None:
+    [study] = studies(shared, "nano")
+    for moment, value in enumerate(units):
+        client(shared).log_metric(study.info.run_id, "units", value, timestamp=moment)
+    assert results.stands_still(f"sqlite:///{shared}", study.info.run_id) is stands_still
