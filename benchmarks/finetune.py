@@ -529,6 +529,11 @@ class Session:
             own = i + self._rank
             yield (batches[own], True) if own < len(batches) else (batches[-1], False)
 
+    def token_statistics(self) -> list[squad.TokenStatistics]:
+        """What the tokens of the three splits are like; the test split is read for this alone, and never trained on."""
+        limit = self._settings.max_length
+        return [squad.token_statistics(name, self.examples(name), limit) for name in ("train", "validation", "test")]
+
     def examples(self, name: str) -> list[squad.Example]:
         """A split's examples, read and tokenised at first use and kept."""
         if name not in self._splits:
