@@ -23,7 +23,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import re
 import statistics
 import string
@@ -335,7 +334,7 @@ def token_statistics(split: str, examples: Sequence[Example], max_length: int) -
         questions=number,
         mean=statistics.fmean(lengths),
         median=statistics.median(lengths),
-        p95=lengths[math.ceil(0.95 * number) - 1],
+        p95=lengths[(95 * number - 1) // 100],
         longest=lengths[-1],
         max_length=max_length,
         truncated_share=sum(e.truncated for e in examples) / number,

@@ -154,7 +154,7 @@ def tokens_table(tokens: Sequence[TokenStatistics]) -> Table:
     """What the splits are like, in tokens of prompt and answer."""
     title = f"tokens of prompt and answer, at most {tokens[0].max_length}"
     table = Table(title=title, header_style="bold", box=SIMPLE_HEAD, title_justify="left", min_width=len(title))
-    for heading in ("split", "questions", "mean", "median", "95 %", "longest", "contexts cut", "answers cut"):
+    for heading in ("split", "questions", "mean", "median", "95 %", "longest", "contexts\ncut", "answers\ncut"):
         table.add_column(heading, justify="left" if heading == "split" else "right")
     for split in tokens:
         counted = (split.questions, f"{split.mean:.1f}", f"{split.median:g}", split.p95, split.longest)

@@ -72,8 +72,11 @@ def test_what_the_data_are_like_stands_before_the_first_line(monkeypatch: pytest
     results.tokens = TOKENS
     title, *rows, line = filter(None, map(str.strip, shown(results, False, monkeypatch).splitlines()))
     assert title == "tokens of prompt and answer, at most 160"
-    assert rows[0].split() == "split questions mean median 95 % longest contexts cut answers cut".split()
-    assert [row.split() for row in rows[2:]] == [
+    assert [row.split() for row in rows[:2]] == [
+        ["contexts", "answers"],
+        "split questions mean median 95 % longest cut cut".split(),
+    ]
+    assert [row.split() for row in rows[3:]] == [
         "train 2112 62.1 62 75 86 0.0% 0.0%".split(),
         "test 8 301.5 288.5 512 512 12.5% 25.0%".split(),
     ]

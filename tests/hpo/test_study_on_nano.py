@@ -170,7 +170,7 @@ def test_what_the_data_are_like_is_printed_once_and_stored(tmp_path: Path, store
     status, out, err = finish(start(store, "random", "--budget", 2, "--benchmark", path))
     assert status == 0, err
     assert out.count("tokens of prompt and answer, at most 160") == 1
-    assert out.index("contexts cut") < out.index("random on short")
+    assert out.index("contexts") < out.index("random on short")
     study, _ = read(store)
     shares = {name: study.data.metrics[f"{name}_truncated_share"] for name in ("train", "validation", "test")}
     assert shares == {"train": 0.1, "validation": 0.0, "test": 0.2}
