@@ -36,6 +36,7 @@ CONFIG_FILE = "best_config.json"
 ARGUMENTS_FILE = "training_arguments.json"
 DEEPSPEED_FILE = "deepspeed.json"
 LORA_FILE = "lora.json"
+LENGTH_GROUPED = {"train_sampling_strategy": "group_by_length"}
 CHECKPOINTING = {"gradient_checkpointing": True, "gradient_checkpointing_kwargs": {"use_reentrant": False}}
 SCHEDULE_FILE = "schedule.json"
 CARD_FILE = "MODEL_CARD.md"
@@ -229,6 +230,7 @@ def training_arguments(benchmark: Benchmark, config: Config, seed: int, accelera
         "max_grad_norm": hp.max_grad_norm,
         "average_tokens_across_devices": True,
         **(CHECKPOINTING if hp.gradient_checkpointing else {}),
+        **(LENGTH_GROUPED if benchmark.finetune.length_grouped else {}),
         "bf16": precision == "bf16",
         "fp16": precision == "fp16",
         "seed": seed,
@@ -445,6 +447,11 @@ def _caveats(benchmark: Benchmark, finetune: FineTune, choice: Choice, files: Se
         lines.append(
             f"LoRA trained it: before Trainer gets the model, `peft.get_peft_model(model, LoraConfig(**settings))` "
             f"gives it its updates, with the settings in `{LORA_FILE}`."
+        )
+    if finetune.length_grouped:
+        lines.append(
+            "Batches were of similar lengths. Trainer makes such batches too, in an order of its own; it takes lengths "
+            "from the column `input_ids`."
         )
     if SCHEDULE_FILE in files:
         lines.append(
