@@ -1,4 +1,4 @@
-"""Where the time goes, measured side by side: `python -m benchmarks.speed` (about ten minutes on 2 cores).
+"""Where the time goes, measured side by side: `python -m benchmarks.speed` (a quarter of an hour or more on 2 cores).
 
 Each comparison starts its two sides, each a process of its own with one thread, and lets them take turns, A B B A ...,
 a block of steps each; start-up and the first block do not count. What is printed is the median of the pairs' ratios,
