@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmarks import lora, memory, squad
+from benchmarks.lengths import group_by_length
 from benchmarks.spec import FIXED_IN_A_TRIAL, Benchmark, BenchmarkError, Config, Hyperparameters, first_line
 from benchmarks.zero.config import Precision, fill
 
@@ -365,13 +366,19 @@ class Session:
 
         Epoch e is a permutation seeded with seed + e, as in accelerate's SeedableRandomSampler, which Trainer uses.
         """
-        import torch
-
         epoch, offset = divmod(position, len(self.examples("train")))
         if epoch not in self._order:
-            generator = torch.Generator().manual_seed(self._seed + epoch)
-            self._order = {epoch: torch.randperm(len(self.examples("train")), generator=generator).tolist()}
+            self._order = {epoch: self._order_of(epoch)}
         return self._order[epoch][offset]
+
+    def _order_of(self, epoch: int) -> list[int]:
+        import torch
+
+        train, generator = self.examples("train"), torch.Generator().manual_seed(self._seed + epoch)
+        order: list[int] = torch.randperm(len(train), generator=generator).tolist()
+        if self._settings.length_grouped:
+            return group_by_length(order, [len(e.prompt) + len(e.target) for e in train])
+        return order
 
     @property
     def _global_batch_size(self) -> int:
@@ -528,6 +535,11 @@ class Session:
         for i in range(0, len(batches), self._world_size):
             own = i + self._rank
             yield (batches[own], True) if own < len(batches) else (batches[-1], False)
+
+    def token_statistics(self) -> list[squad.TokenStatistics]:
+        """What the tokens of the three splits are like; the test split is read for this alone, and never trained on."""
+        limit = self._settings.max_length
+        return [squad.token_statistics(name, self.examples(name), limit) for name in ("train", "validation", "test")]
 
     def examples(self, name: str) -> list[squad.Example]:
         """A split's examples, read and tokenised at first use and kept."""

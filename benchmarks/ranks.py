@@ -22,10 +22,14 @@ from ray.util.placement_group import PlacementGroup, placement_group_table
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy, PlacementGroupSchedulingStrategy
 
 from benchmarks.spec import Benchmark, Config
+from benchmarks.squad import TokenStatistics
 
 
 class TrialProcess(Protocol):
     """What runs a trial: `Ranks`, or `synthetic.SyntheticTrial`."""
+
+    def token_statistics(self) -> list[TokenStatistics]:
+        """What the benchmark's data are like, a split each; empty where there are none."""
 
     def start(self, config: Config, seed: int) -> dict[str, float]:
         """Begin a trial; returns `startup_seconds`."""
@@ -139,6 +143,10 @@ class Ranks:
                 for rank, actor in enumerate(self._actors)
             ]
         )
+
+    def token_statistics(self) -> list[TokenStatistics]:
+        """See `finetune.Session.token_statistics`."""
+        return list(self._first("token_statistics"))
 
     def start(self, config: Config, seed: int) -> dict[str, float]:
         """See `finetune.Session.start`."""
@@ -265,6 +273,10 @@ class _Rank:
         from benchmarks.finetune import Session
 
         self._session = Session(benchmark)
+
+    def token_statistics(self) -> list[TokenStatistics]:
+        result: list[TokenStatistics] = self._session.token_statistics()
+        return result
 
     def start(self, config: Config, seed: int) -> dict[str, float]:
         result: dict[str, float] = self._session.start(config, seed)

@@ -236,6 +236,8 @@ class FineTune(_Strict):
         precision: "auto" takes bf16 where the device has it, else fp16 on a GPU and fp32 on a CPU.
         eval_batch_size: sequences per forward pass in evaluation.
         pad_to_max: pad every batch to `max_length`, as fixed-shape pipelines do; slower, for comparison.
+        length_grouped: let sequences of similar length follow each other in an epoch, which saves padding; every
+            example still comes once an epoch, but no longer in Trainer's order.
         deepspeed: a DeepSpeed configuration, or the path of a JSON file with one; "auto" values are filled from
             the hyperparameters of the trial.
     """
@@ -248,6 +250,7 @@ class FineTune(_Strict):
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     eval_batch_size: PositiveInt = 64
     pad_to_max: bool = False
+    length_grouped: bool = False
     deepspeed: dict[str, Any] = Field(default_factory=dict)
 
 

@@ -16,7 +16,7 @@ white space, F1 counts tokens with multiplicity, and the best of the reference a
 
 Contexts that do not fit `max_length`: in training the window of the context that fits is centred on the
 answer; in evaluation, where the answer is not known, the context's beginning is kept. The question and the
-final `Answer:` are never cut. `truncated_share` says how many records that concerns.
+final `Answer:` are never cut. `token_statistics` says how many records that concerns.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import statistics
 import string
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -67,12 +68,41 @@ class Example:
         target: token ids of the first reference answer and the end token.
         references: all reference answers, for Exact Match and F1.
         truncated: whether the context was cut to fit.
+        answer_cut: whether the target lacks the end of the answer.
     """
 
     prompt: list[int]
     target: list[int]
     references: tuple[str, ...]
     truncated: bool
+    answer_cut: bool
+
+
+@dataclass(frozen=True)
+class TokenStatistics:
+    """Lengths of a split's sequences: prompt, answer and end token, as they are trained on, in tokens.
+
+    Attributes:
+        split: name of the split.
+        questions: their number, at least 1.
+        mean: mean length.
+        median: median length.
+        p95: the least length that 95 % of the sequences do not exceed.
+        longest: greatest length.
+        max_length: the benchmark's limit.
+        truncated_share: share of the contexts that were cut to fit, in [0, 1].
+        cut_answers_share: share of the first reference answers that were cut to `max_answer_tokens`, in [0, 1].
+    """
+
+    split: str
+    questions: int
+    mean: float
+    median: float
+    p95: int
+    longest: int
+    max_length: int
+    truncated_share: float
+    cut_answers_share: float
 
 
 def read_split(split: Split) -> list[Record]:
@@ -271,7 +301,8 @@ def tokenize(
         kept = _window(offsets, record.answers[0], room) if training else slice(0, room)
         prompt = [*prefix, *pieces["question"][i], *context[kept], *ending]
         references = tuple(answer.text for answer in record.answers)
-        examples.append(Example(prompt, target, references, truncated=len(context) > room))
+        is_cut = len(pieces["target"][i]) > max_answer_tokens - 1
+        examples.append(Example(prompt, target, references, truncated=len(context) > room, answer_cut=is_cut))
     return examples
 
 
@@ -289,9 +320,26 @@ def _window(offsets: list[tuple[int, int]], answer: Answer, room: int) -> slice:
     return slice(start, start + room)
 
 
-def truncated_share(examples: Sequence[Example]) -> float:
-    """Share of examples whose context was cut."""
-    return sum(example.truncated for example in examples) / len(examples)
+def token_statistics(split: str, examples: Sequence[Example], max_length: int) -> TokenStatistics:
+    """What the tokens of a split are like.
+
+    Args:
+        split: its name.
+        examples: at least one.
+        max_length: what they were cut to.
+    """
+    lengths, number = sorted(len(e.prompt) + len(e.target) for e in examples), len(examples)
+    return TokenStatistics(
+        split=split,
+        questions=number,
+        mean=statistics.fmean(lengths),
+        median=statistics.median(lengths),
+        p95=lengths[(95 * number - 1) // 100],
+        longest=lengths[-1],
+        max_length=max_length,
+        truncated_share=sum(e.truncated for e in examples) / number,
+        cut_answers_share=sum(e.answer_cut for e in examples) / number,
+    )
 
 
 def normalize_answer(text: str) -> str:

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.spec import Benchmark, Config, Hyperparameters
+from benchmarks.squad import TokenStatistics
 
 BEST_LOG_RATE = -3.0
 START_LOSS = 6.0
@@ -36,6 +37,10 @@ class SyntheticTrial:
         assert benchmark.synthetic is not None
         self._benchmark = benchmark
         self._settings = benchmark.synthetic
+
+    def token_statistics(self) -> list[TokenStatistics]:
+        """There are no data."""
+        return []
 
     def start(self, config: Config, seed: int) -> dict[str, float]:
         """Begin a trial at unit 0; returns `startup_seconds`."""

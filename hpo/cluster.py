@@ -8,7 +8,6 @@ from __future__ import annotations
 import gc
 import logging
 import os
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -32,6 +31,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy, Place
 from benchmarks.pool import RankPool
 from benchmarks.ranks import open_trial
 from benchmarks.spec import Benchmark, BenchmarkError, first_line
+from benchmarks.squad import TokenStatistics
 from hpo.devices import Allotment, Devices, allot, gpu_names
 
 PROJECT = Path(__file__).parent.parent
@@ -61,13 +61,12 @@ class Cluster:
         with _reserved(allotment, spare if devices.cpus_per_device else 0):
             yield
 
-    def warm_up(self, benchmark: Benchmark, devices: Devices) -> float:
-        """Start ranks for as many trials as fit at once, so that no study pays for it; returns seconds."""
-        began = time.monotonic()
+    def warm_up(self, benchmark: Benchmark, devices: Devices) -> list[TokenStatistics]:
+        """Start ranks for as many trials as fit at once, so that no study pays for it; returns what the data are."""
         allotment = allot(devices, benchmark.ranks_per_trial)
         start = ray.remote(num_cpus=0)(_start_and_give_back)
         with _reserved(allotment, allotment.concurrency) as groups:
-            ray.get(
+            found: list[list[TokenStatistics]] = ray.get(
                 [
                     start.options(scheduling_strategy=PlacementGroupSchedulingStrategy(group)).remote(
                         benchmark, allotment.cpus_per_rank, allotment.gpus_per_rank, self.pool
@@ -75,7 +74,7 @@ class Cluster:
                     for group in groups
                 ]
             )
-        return time.monotonic() - began
+        return found[0]
 
 
 @contextmanager
@@ -90,11 +89,15 @@ def _reserved(allotment: Allotment, trials: int) -> Iterator[list[PlacementGroup
             remove_placement_group(group)
 
 
-def _start_and_give_back(benchmark: Benchmark, cpus_per_rank: float, gpus_per_rank: int, pool: ActorHandle) -> None:
+def _start_and_give_back(
+    benchmark: Benchmark, cpus_per_rank: float, gpus_per_rank: int, pool: ActorHandle
+) -> list[TokenStatistics]:
     """Begin a trial and leave it."""
     process = open_trial(benchmark, cpus_per_rank, gpus_per_rank, pool)
     process.start({}, 0)
+    tokens = process.token_statistics()
     process.close()
+    return tokens
 
 
 @contextmanager

@@ -37,6 +37,7 @@ CONFIG_FILE = "best_config.json"
 ARGUMENTS_FILE = "training_arguments.json"
 DEEPSPEED_FILE = "deepspeed.json"
 LORA_FILE = "lora.json"
+LENGTH_GROUPED = {"train_sampling_strategy": "group_by_length"}
 CHECKPOINTING = {"gradient_checkpointing": True, "gradient_checkpointing_kwargs": {"use_reentrant": False}}
 SCHEDULE_FILE = "schedule.json"
 CARD_FILE = "MODEL_CARD.md"
@@ -230,6 +231,7 @@ def training_arguments(benchmark: Benchmark, config: Config, seed: int, accelera
         "max_grad_norm": hp.max_grad_norm,
         "average_tokens_across_devices": True,
         **(CHECKPOINTING if hp.gradient_checkpointing else {}),
+        **(LENGTH_GROUPED if benchmark.finetune.length_grouped else {}),
         "bf16": precision == "bf16",
         "fp16": precision == "fp16",
         "seed": seed,
@@ -448,6 +450,11 @@ def _caveats(benchmark: Benchmark, finetune: FineTune, choice: Choice, files: Se
             f"LoRA trained it: before Trainer gets the model, `transformers.set_seed(arguments.seed)` and then "
             f"`peft.get_peft_model(model, LoraConfig(**settings))`, with the settings in `{LORA_FILE}`, give it its "
             "updates, which begin with random numbers. `lora_dropout` above 0 draws others than the trial did."
+        )
+    if finetune.length_grouped:
+        lines.append(
+            "Batches were of similar lengths. Trainer makes such batches too, in an order of its own; it takes lengths "
+            "from the column `input_ids`."
         )
     if SCHEDULE_FILE in files:
         lines.append(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from benchmarks.squad import TokenStatistics
 from hpo.ledger import Ledger, Shares
 from hpo.results import Results, TrialRow, counts
 from hpo.study import Study
@@ -69,6 +71,7 @@ class Progress:
         self._study, self._results, self._budget, self._ledger, self._console = study, results, budget, ledger, console
         self._live = Live(console=console, auto_refresh=False, transient=True) if console.is_terminal else None
         self._last_shown, self._ended, self._paused = time.monotonic(), 0, 0
+        self._has_shown_tokens = False
 
     def __enter__(self) -> Progress:
         if self._live:
@@ -80,13 +83,14 @@ class Progress:
             self._live.stop()
 
     def show(self, now: float, paused: int = 0) -> None:
-        """Redraw, or print a line if one is due.
+        """Redraw, or print a line if one is due; once before that, what the data are like.
 
         Args:
             now: seconds since the study began.
             paused: how many of the running trials wait with a checkpoint.
         """
         self._paused = paused
+        self._show_tokens()
         quiet = time.monotonic() - self._last_shown
         ended = sum(row.outcome != "running" for row in self._results.rows)
         if self._live and quiet >= REDRAW_SECONDS:
@@ -100,6 +104,12 @@ class Progress:
         else:
             return
         self._last_shown, self._ended = time.monotonic(), ended
+
+    def _show_tokens(self) -> None:
+        """As soon as they are known, alone: a suite has shown them before its first study."""
+        if self._results.tokens and not self._has_shown_tokens and self._place is None:
+            self._has_shown_tokens = True
+            self._console.print(tokens_table(self._results.tokens))
 
     def _facts(self, now: float) -> list[str]:
         outcomes = counts(self._results.rows)
@@ -138,6 +148,19 @@ def describe_incumbent(study: Study, results: Results) -> str:
 def clock(seconds: float) -> str:
     """Minutes and seconds, e.g. "3:07"."""
     return f"{int(seconds) // 60}:{int(seconds) % 60:02d}"
+
+
+def tokens_table(tokens: Sequence[TokenStatistics]) -> Table:
+    """What the splits are like, in tokens of prompt and answer."""
+    title = f"tokens of prompt and answer, at most {tokens[0].max_length}"
+    table = Table(title=title, header_style="bold", box=SIMPLE_HEAD, title_justify="left", min_width=len(title))
+    for heading in ("split", "questions", "mean", "median", "95 %", "longest", "contexts\ncut", "answers\ncut"):
+        table.add_column(heading, justify="left" if heading == "split" else "right")
+    for split in tokens:
+        counted = (split.questions, f"{split.mean:.1f}", f"{split.median:g}", split.p95, split.longest)
+        cut = (f"{split.truncated_share:.1%}", f"{split.cut_answers_share:.1%}")
+        table.add_row(split.split, *map(str, counted), *cut)
+    return table
 
 
 def results_table(study: Study, rows: list[TrialRow]) -> Table:

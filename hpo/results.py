@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from benchmarks.spec import Config
+from benchmarks.squad import TokenStatistics
 from hpo.ledger import MEASURED
 from hpo.study import Study, is_better, training_of
 
@@ -14,6 +15,8 @@ Outcome = Literal["running", "completed", "stopped", "diverged", "failed", "inte
 METRICS = ("eval_loss", "perplexity", "exact_match", "f1", "train_loss", "samples_per_second", "peak_memory_mb")
 TEST_METRICS = ("test_eval_loss", "test_exact_match", "test_f1")
 """What a confirmation adds to the last unit of a training."""
+TOKENS = "tokens"
+"""What a trial's first result adds: the statistics of each split, where there are data."""
 
 
 @dataclass
@@ -89,12 +92,17 @@ class Results:
     Args:
         study: what is run.
         varies: whether its method changes hyperparameters within a trial.
+
+    Attributes:
+        units: all resource units, in order of arrival.
+        tokens: what the data are like; empty before the first result, and where there are none.
     """
 
     def __init__(self, study: Study, varies: bool = False) -> None:
         self._study, self._varies = study, varies
         self._rows: dict[str, TrialRow] = {}
         self.units: list[UnitRow] = []
+        self.tokens: Sequence[TokenStatistics] = ()
 
     @property
     def rows(self) -> list[TrialRow]:
@@ -133,6 +141,7 @@ class Results:
         else:  # also one that had diverged and has taken over another
             row.outcome, row.reason = "running", ""
         self.units.append(UnitRow(row.number, row.units, now, _parts(result), row.metrics, row.device_seconds))
+        self.tokens = self.tokens or result.get(TOKENS, ())
         return row
 
     def end(self, trial_id: str, now: float, budget_spent: bool) -> TrialRow:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import shlex
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from statistics import fmean
@@ -22,7 +23,7 @@ from hpo import methods
 from hpo.budget import INTERRUPTED
 from hpo.cluster import Cluster, ray_cluster
 from hpo.devices import detect
-from hpo.progress import Place, clock, describe_incumbent
+from hpo.progress import Place, clock, describe_incumbent, tokens_table
 from hpo.records import StudyRecord, finished
 from hpo.runner import Finished, execute
 from hpo.study import Study
@@ -204,11 +205,14 @@ def _run_due(
 
 
 def _warm_up(cluster: Cluster, benchmark: Benchmark, console: Console) -> float:
-    """Start the ranks, which then belong to no study."""
+    """Start the ranks, which then belong to no study, and show what they say of the data; returns seconds."""
     if benchmark.finetune is None:
         return 0.0
-    seconds = cluster.warm_up(benchmark, detect())
+    began = time.monotonic()
+    tokens = cluster.warm_up(benchmark, detect())
+    seconds = time.monotonic() - began
     console.print(f"ranks warm after {seconds:.0f} s, which count to no study", highlight=False)
+    console.print(tokens_table(tokens))
     return seconds
 
 

@@ -20,7 +20,7 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import astuple, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,7 @@ from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunT
 
 from benchmarks.identity import digest
 from benchmarks.spec import Benchmark
+from benchmarks.squad import TokenStatistics
 from hpo import store, views
 from hpo.history import stored_runs
 from hpo.ledger import MEASURED, Shares
@@ -190,6 +191,7 @@ class Tracker:
             "units": units,
             "utilization": shares.utilization,
             **{f"device_hours_{part}": seconds / 3600 for part, seconds in shares.seconds.items()},
+            **token_metrics(results.tokens),
         }
         if incumbent is not None:
             scores = [key for key in ("eval_loss", "exact_match", "f1") if key in incumbent.metrics]
@@ -200,6 +202,7 @@ class Tracker:
             "trials.csv": trials_csv(self._study.benchmark, results.rows),
             "units.csv": units_csv(results.units),
             "ledger.csv": ledger_csv(shares),
+            **token_files(results.tokens),
         }
         if incumbent is not None:
             files["best_config.json"] = json.dumps(self.best_config(incumbent), indent=2) + "\n"
@@ -405,6 +408,18 @@ def _csv(lines: Sequence[Sequence[Any]]) -> str:
     out = io.StringIO()
     csv.writer(out, lineterminator="\n").writerows(lines)
     return out.getvalue()
+
+
+def token_metrics(tokens: Sequence[TokenStatistics]) -> dict[str, float]:
+    """`<split>_mean_tokens` and `<split>_truncated_share` of every split."""
+    means = {f"{split.split}_mean_tokens": split.mean for split in tokens}
+    return means | {f"{split.split}_truncated_share": split.truncated_share for split in tokens}
+
+
+def token_files(tokens: Sequence[TokenStatistics]) -> dict[str, str]:
+    """`tokens.csv`, one line a split; no file where there are no data."""
+    names = [field.name for field in fields(TokenStatistics)]
+    return {"tokens.csv": _csv([names, *(astuple(split) for split in tokens)])} if tokens else {}
 
 
 def ledger_csv(shares: Shares) -> str:

@@ -20,7 +20,7 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,9 +33,11 @@ from rich.console import Console
 from benchmarks.check import check
 from benchmarks.identity import digest
 from benchmarks.spec import Benchmark, BenchmarkError, Config, Scalar, Split, first_line, load_json
+from benchmarks.squad import TokenStatistics
 from hpo import output, store, tracking, views
 from hpo.devices import Allotment, allot, detect
 from hpo.export import CONFIG_FILE
+from hpo.progress import tokens_table
 from hpo.results import METRICS
 from hpo.study import Schedule, is_diverged
 
@@ -228,6 +230,9 @@ def _train(
     units: list[dict[str, float]] = []
     try:
         with _ranks(benchmark, allotment) as ranks:
+            tokens = ranks.token_statistics()
+            run.log_tokens(tokens)
+            console.print(tokens_table(tokens))
             for metrics in _units(ranks, steps, run.seed, benchmark.resource.max_units):
                 units.append(metrics)
                 run.log_unit(metrics)
@@ -367,6 +372,11 @@ class _Run:
         except BaseException as error:
             self._client.set_terminated(self.run_id, "FAILED" if isinstance(error, Exception) else "KILLED")
             raise
+
+    def log_tokens(self, tokens: Sequence[TokenStatistics]) -> None:
+        """What the data are like."""
+        self._log(tracking.token_metrics(tokens), 0)
+        tracking.log_files(self._client, self.run_id, tracking.token_files(tokens))
 
     def log_unit(self, metrics: Mapping[str, float]) -> None:
         """A unit's metrics; those that are not numbers are left out."""

@@ -2,14 +2,15 @@
 
 With `reuse_actors=True` Tune calls `reset_config` instead of making a new actor, and the ranks inside go on
 with imports, data and base weights in place. Each result carries the seconds since the last one by part, the
-waiting for Tune's next call included, so that the parts of an actor's life add up to its length.
+waiting for Tune's next call included, so that the parts of an actor's life add up to its length. An actor's first
+result also says what the data are like, which only the ranks know: they read and tokenise them.
 """
 
 from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,9 @@ from ray.actor import ActorHandle
 
 from benchmarks.ranks import TrialProcess, open_trial
 from benchmarks.spec import Config
+from benchmarks.squad import TokenStatistics
 from hpo.ledger import MEASURED
+from hpo.results import TOKENS
 from hpo.study import Study, is_diverged, objective, training_of
 
 UNITS = "units"
@@ -29,6 +32,7 @@ class TrialActor(tune.Trainable):
     """A trial, and after it the next one, on the same warm ranks."""
 
     _process: TrialProcess | None = None
+    _tokens: Sequence[TokenStatistics] = ()
     _started = False
 
     def setup(
@@ -72,9 +76,10 @@ class TrialActor(tune.Trainable):
             **metrics,
             "objective": objective(self._study.benchmark, metrics),
             "diverged": diverged,
+            TOKENS: self._tokens,
             **{f"{part}_seconds": seconds for part, seconds in self._seconds.items()},
         }
-        self._seconds = dict.fromkeys(MEASURED, 0.0)
+        self._seconds, self._tokens = dict.fromkeys(MEASURED, 0.0), ()
         return result
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
@@ -100,6 +105,7 @@ class TrialActor(tune.Trainable):
         """The ranks, with the current trial begun."""
         if self._process is None:
             self._process = open_trial(self._study.benchmark, *self._share)
+            self._tokens = self._process.token_statistics()
         if not self._started:
             self._training, self._units = training_of(self._study, self._config), 0
             self._process.start(self._training.config, self._training.seed)

@@ -14,16 +14,18 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from mlflow.exceptions import MlflowException
 
 from benchmarks.spec import BenchmarkError
+from benchmarks.squad import TokenStatistics
 from hpo import commands, tracking
 from hpo.devices import CPU
 from hpo.history import stored_runs
 from hpo.ledger import MEASURED, Ledger, Shares
-from hpo.progress import print_report
-from hpo.results import Results
+from hpo.progress import print_report, tokens_table
+from hpo.results import TOKENS, Results
 from hpo.study import is_diverged, objective
 from hpo.tracking import Tracker, trials_csv
 from slurm import stores, tasks
@@ -141,7 +143,8 @@ class _Replay:
         name, metrics, benchmark = str(event.trial), event.content, self._order.study.benchmark
         seconds = {part: float(metrics[f"{part}_seconds"]) for part in MEASURED}
         used = self._ledger.report(name, seconds, now)
-        told = {"objective": objective(benchmark, metrics), "diverged": is_diverged(benchmark, metrics)}
+        told: dict[str, Any] = {"objective": objective(benchmark, metrics), "diverged": is_diverged(benchmark, metrics)}
+        told[TOKENS] = [TokenStatistics(**split) for split in metrics.get(TOKENS, [])]
         self._tracker.report_trial(self.results.report(name, {**metrics, **told}, used, now))
         self.units += 1
 
@@ -201,7 +204,10 @@ def run(folder: Path, profile: Profile, file: Path, incomplete: bool = False) ->
             os.environ["MLFLOW_TRACKING_URI"] = before
     table = folder.with_suffix(".csv")
     table.write_text(trials_csv(order.study.benchmark, found.results.rows))
-    print_report(commands.open_console(), order.study, found.results, found.shares, found.accelerator, found.best)
+    console = commands.open_console()
+    if found.results.tokens:
+        console.print(tokens_table(found.results.tokens))
+    print_report(console, order.study, found.results, found.shares, found.accelerator, found.best)
     say(f"{len(found.results.rows)} trials in {table}")
 
 

@@ -11,7 +11,17 @@ from typing import Any
 import pytest
 
 from benchmarks.spec import HERE, BenchmarkError, Split
-from benchmarks.squad import Answer, Example, Record, exact_match, f1, prompt_of, read_split, tokenize, truncated_share
+from benchmarks.squad import (
+    Answer,
+    Example,
+    Record,
+    exact_match,
+    f1,
+    prompt_of,
+    read_split,
+    token_statistics,
+    tokenize,
+)
 
 MISSING = object()
 
@@ -612,9 +622,27 @@ def test_context_that_just_fits_is_not_truncated(tokenizer: Any) -> None:
     assert (exact.truncated, short.truncated) == (False, True)
 
 
-def test_truncated_share_counts_cut_contexts(tokenizer: Any) -> None:
-    examples = tokenize([SHORT, LONG, SHORT, SHORT], tokenizer, 40, 10, training=True)
-    assert truncated_share(examples) == 0.25
+def test_token_statistics_count_cut_contexts_and_cut_answers(tokenizer: Any) -> None:
+    wordy = record_of("Mara Velt Mara Velt", "Mara Velt Mara Velt")
+    kept = len(tokenizer(" Mara Velt")["input_ids"])
+    examples = tokenize([SHORT, LONG, LONG, wordy], tokenizer, 40, max_answer_tokens=kept + 1, training=True)
+    found = token_statistics("train", examples, max_length=40)
+    assert (found.split, found.questions, found.max_length) == ("train", 4, 40)
+    assert (found.truncated_share, found.cut_answers_share) == (0.5, 0.25)
+
+
+def test_token_statistics_are_of_prompt_answer_and_end_token() -> None:
+    examples = [Example([1] * (length - 2), [1, 2], ("x",), False, False) for length in range(100, 1, -1)]
+    found = token_statistics("test", examples, max_length=512)
+    assert (found.questions, found.mean, found.median) == (99, 51, 51)
+    assert (found.p95, found.longest) == (96, 100)  # 95 of 99 are no longer than 96, but 94 no longer than 95
+
+
+def test_token_statistics_of_one_question(tokenizer: Any) -> None:
+    example = example_of(SHORT, tokenizer)
+    found, length = token_statistics("test", [example], 160), len(example.prompt) + len(example.target)
+    assert (found.mean, found.median, found.p95, found.longest) == (length, length, length, length)
+    assert (found.truncated_share, found.cut_answers_share) == (0, 0)
 
 
 def test_example_does_not_depend_on_its_neighbours(tokenizer: Any) -> None:

@@ -264,6 +264,13 @@ class TestTrainer:
         assert [name for name in ("bf16", "fp16") if content[name]] == [precision] * bool(precision)
         assert content.get("use_cpu", False) == (accelerator == "cpu")
 
+    def test_batches_of_similar_lengths_are_asked_of_trainer_too(self, small_nano: Maker) -> None:
+        grouped, plain = (
+            export.training_arguments(small_nano(length_grouped=wanted), GOOD, 0, "cpu") for wanted in (True, False)
+        )
+        assert TrainingArguments(**{**grouped, "deepspeed": None}).train_sampling_strategy == "group_by_length"
+        assert "train_sampling_strategy" not in plain
+
     def test_deepspeed_gets_every_value_that_a_trial_fills_in(self, small_nano: Maker) -> None:
         """Trainer fills "auto" only where the key exists."""
         benchmark = small_nano()

@@ -8,6 +8,7 @@ import pytest
 from rich.console import Console
 
 from benchmarks import spec
+from benchmarks.squad import TokenStatistics
 from hpo import progress
 from hpo.budget import Budget
 from hpo.ledger import Ledger
@@ -58,6 +59,34 @@ def test_a_log_file_gets_one_whole_line_without_control_characters(monkeypatch: 
 def test_in_a_suite_the_line_has_the_study_s_place_and_the_time_left_for_all(monkeypatch: pytest.MonkeyPatch) -> None:
     text = shown(results_of(3), False, monkeypatch, progress.Place(2, studies=3, units_after=18))
     assert text.startswith("study 2 of 3 | [0:02] asha seed 1: 1/18 units | left about 0:34, 1:10 for all studies | ")
+
+
+TOKENS = [
+    TokenStatistics("train", 2112, 62.14, 62.0, 75, 86, 160, 0.0, 0.0),
+    TokenStatistics("test", 8, 301.5, 288.5, 512, 512, 160, 0.125, 0.25),
+]
+
+
+def test_what_the_data_are_like_stands_before_the_first_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    results = results_of(3)
+    results.tokens = TOKENS
+    title, *rows, line = filter(None, map(str.strip, shown(results, False, monkeypatch).splitlines()))
+    assert title == "tokens of prompt and answer, at most 160"
+    assert [row.split() for row in rows[:2]] == [
+        ["contexts", "answers"],
+        "split questions mean median 95 % longest cut cut".split(),
+    ]
+    assert [row.split() for row in rows[3:]] == [
+        "train 2112 62.1 62 75 86 0.0% 0.0%".split(),
+        "test 8 301.5 288.5 512 512 12.5% 25.0%".split(),
+    ]
+    assert line.startswith("[0:02] asha seed 1")
+
+
+def test_in_a_suite_it_was_shown_before_the_first_study(monkeypatch: pytest.MonkeyPatch) -> None:
+    results = results_of(3)
+    results.tokens = TOKENS
+    assert "tokens" not in shown(results, False, monkeypatch, progress.Place(2, studies=3, units_after=18))
 
 
 def test_trials_that_wait_with_a_checkpoint_are_paused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,7 +9,8 @@ import pytest
 
 from benchmarks import spec
 from benchmarks.spec import Config
-from hpo.results import Results, TrialRow, counts
+from benchmarks.squad import TokenStatistics
+from hpo.results import TOKENS, Results, TrialRow, counts
 from hpo.study import Study, objective
 
 CONFIG: Config = {"learning_rate": 1e-3}
@@ -112,6 +113,17 @@ class TestOutcome:
         add_trial(results, study, "c", units=9, eval_loss=1.0)
         add_trial(results, study, "d", units=9, eval_loss=2.0)
         assert list(counts(results.rows).items()) == [("completed", 2), ("stopped", 1), ("diverged", 1)]
+
+
+class TestTokens:
+    def test_the_first_that_come_are_kept(self, study: Study, results: Results) -> None:
+        tokens = [TokenStatistics("train", 8, 60.0, 60.0, 70, 80, 160, 0.0, 0.0)]
+        results.add("a", CONFIG, now=0.0)
+        results.report("a", result_of(study, 1, 1.0), 1.0, now=1.0)
+        assert not results.tokens
+        for told in (tokens, [], [*tokens, *tokens]):
+            results.report("a", {**result_of(study, 2, 1.0), TOKENS: told}, 1.0, now=2.0)
+        assert results.tokens == tokens
 
 
 class TestRow:

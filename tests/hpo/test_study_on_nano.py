@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import json
 import os
 import signal
 import subprocess
@@ -15,6 +17,7 @@ import pytest
 import yaml
 from mlflow import MlflowClient
 from mlflow.entities import Run
+from transformers import AutoTokenizer
 
 from benchmarks import spec
 from tests.stores import fresh_store
@@ -147,6 +150,40 @@ def test_an_exploding_trial_is_diverged_and_never_the_best(tmp_path: Path, store
     assert sound.data.tags["hpo.outcome"] == "completed"
     assert study.data.metrics["best_eval_loss"] == sound.data.metrics["eval_loss"]
     assert study.data.metrics["units"] == 4
+
+
+def write_data(folder: Path) -> dict[str, Any]:
+    """Splits of a JSON-lines file each: of ten questions, as many contexts as the split's number are too long."""
+    splits = {}
+    for too_long, name in enumerate(("validation", "train", "test")):
+        contexts = ["Mara Velt drew it." + " old" * (200 if i < too_long else i) for i in range(10)]
+        rows = [{"question": "Who drew it?", "context": context, "answers": ["Mara Velt"]} for context in contexts]
+        splits[name] = {"file": str(folder / f"{name}.jsonl")}
+        (folder / f"{name}.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    return splits
+
+
+def test_what_the_data_are_like_is_printed_once_and_stored(tmp_path: Path, store: str) -> None:
+    finetune = spec.load("nano").model_dump(mode="json", exclude_none=True)["finetune"]
+    finetune |= {"data": write_data(tmp_path)}
+    path = write_benchmark(tmp_path, finetune=finetune, resource={"unit_samples": 8, "max_units": 1})
+    status, out, err = finish(start(store, "random", "--budget", 2, "--benchmark", path))
+    assert status == 0, err
+    assert out.count("tokens of prompt and answer, at most 160") == 1
+    assert out.index("contexts") < out.index("random on short")
+    study, _ = read(store)
+    shares = {name: study.data.metrics[f"{name}_truncated_share"] for name in ("train", "validation", "test")}
+    assert shares == {"train": 0.1, "validation": 0.0, "test": 0.2}
+    lines = MlflowClient(store).download_artifacts(study.info.run_id, "tokens.csv", str(tmp_path))
+    rows = {row["split"]: row for row in csv.DictReader(Path(lines).read_text().splitlines())}
+    tokenizer = AutoTokenizer.from_pretrained(finetune["model"])
+    short = len(tokenizer("Question: Who drew it? Context: Mara Velt drew it. Answer: Mara Velt")["input_ids"]) + 1
+    expected = sum(short + i for i in range(10)) / 10
+    assert float(rows["validation"]["mean"]) == study.data.metrics["validation_mean_tokens"] == expected
+    assert {name: int(row["longest"]) <= 160 for name, row in rows.items()} == dict.fromkeys(rows, True)
+    assert {(row["questions"], row["max_length"], row["cut_answers_share"]) for row in rows.values()} == {
+        ("10", "160", "0.0")
+    }
 
 
 def test_an_interrupted_study_keeps_what_it_found_and_goes_on(tmp_path: Path, store: str) -> None:

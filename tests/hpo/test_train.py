@@ -169,12 +169,20 @@ def ended(tiny: Benchmark, _ray: None) -> Ended:
 @pytest.mark.slow
 class TestATraining:
     def test_it_prints_every_unit_and_the_scores_on_test(self, ended: Ended) -> None:
-        lines = ended.printed.splitlines()
+        lines = ended.printed[ended.printed.index("unit 1") :].splitlines()
         test = ended.trained.test
         assert [line.split(" | ")[0] for line in lines[:2]] == ["unit 1 of 2", "unit 2 of 2"]
         assert f"EM {ended.trained.units[1]['exact_match']:.3f}" in lines[1]
         expected = f"test: loss {test['eval_loss']:.4f} EM {test['exact_match']:.4f} F1 {test['f1']:.4f}"
         assert lines[2].startswith(expected)
+
+    def test_before_that_it_prints_what_the_data_are_like(self, ended: Ended) -> None:
+        before = ended.printed[: ended.printed.index("unit 1")].split("\n")
+        rows = {words[0]: words[1] for line in before if (words := line.split())[1:2]}
+        assert [rows[split] for split in ("train", "validation", "test")] == ["512", "16", "16"]
+        run = MlflowClient().get_run(ended.trained.run_id)
+        assert run.data.metrics["test_truncated_share"] == 0
+        assert run.data.metrics["train_mean_tokens"] == pytest.approx(62, abs=2)
 
     def test_the_saved_model_scores_on_test_what_was_printed(self, ended: Ended) -> None:
         """With transformers alone: right padding, one question at a time."""

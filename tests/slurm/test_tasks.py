@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from mlflow import MlflowClient
 
 from benchmarks import spec
 from benchmarks.spec import BenchmarkError, Config
+from benchmarks.squad import TokenStatistics
 from hpo import methods, records
 from hpo.searchers import proposals
 from slurm import alone, gather, tasks
@@ -56,10 +57,10 @@ class Job:
     def begin(self, trial: int) -> Job:
         return self.add("began", trial=trial, config={"learning_rate": RATES[trial]}, number=None)
 
-    def unit(self, unit: int, loss: float = 1.0) -> Job:
+    def unit(self, unit: int, loss: float = 1.0, **more: Any) -> Job:
         seconds = {"startup_seconds": 0.25, "train_seconds": 0.5, "evaluate_seconds": 0.25}
         rest = {"checkpoint_seconds": 0.0, "idle_seconds": 0.0, "train_loss": loss, "eval_loss": loss, "f1": 0.5}
-        return self.add("unit", units=unit, perplexity=2.0, exact_match=0.5, **seconds, **rest)
+        return self.add("unit", units=unit, perplexity=2.0, exact_match=0.5, **seconds, **rest, **more)
 
     def end(self, outcome: str = "completed", reason: str = "") -> Job:
         return self.add("ended", outcome=outcome, reason=reason)
@@ -126,6 +127,14 @@ class TestRecords:
 
 
 class TestGathering:
+    def test_what_the_data_are_like_is_taken_from_the_first_unit_that_says_it(self, folder: Path) -> None:
+        told = [TokenStatistics("train", 8, 60.0, 60.0, 70, 80, 160, 0.25, 0.0)]
+        job = Job(folder, "7").reserve().begin(0).unit(1, tokens=[asdict(split) for split in told])
+        job.unit(2).end("diverged").whole(1, 0.5).whole(2, 0.7).add("released")
+        found = gather.gather(folder)
+        assert found.results.tokens == told
+        assert MlflowClient().get_run(found.run_id).data.metrics["train_truncated_share"] == 0.25
+
     def test_a_study_is_stored_as_one_that_ray_ran(self, folder: Path) -> None:
         Job(folder, "7").reserve().whole(0, 0.5).whole(1, 0.7).add("released")
         Job(folder, "8").reserve().whole(2, 0.9).add("released")

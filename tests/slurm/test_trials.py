@@ -22,7 +22,9 @@ from optuna.storages.journal import JournalFileBackend
 
 from benchmarks import spec
 from benchmarks.spec import Benchmark
+from benchmarks.squad import TokenStatistics
 from hpo import journal, methods
+from hpo.results import TOKENS
 from hpo.study import objective
 from slurm import alone, tasks, trials
 from slurm.processes import Signals
@@ -85,10 +87,12 @@ def test_ranks_of_a_trial_train_as_under_ray(
     order = tasks.Order.read(folder)
     training = training_of(order.study, order.proposals[0])
     ranks.start(training.config, training.seed)
-    expected = ranks.run_unit()
+    expected, tokens = ranks.run_unit(), ranks.token_statistics()
     ranks.close()
     found = tasks.last_unit(folder, 0)
     assert found is not None
+    assert [TokenStatistics(**split) for split in found[TOKENS]] == tokens
+    assert [split.questions for split in tokens] == [512, 48, 480]
     assert (found["train_loss"], found["eval_loss"]) == pytest.approx((expected["train_loss"], expected["eval_loss"]))
     assert found["peak_memory_mb"] > 100
     assert found["startup_seconds"] > 1
