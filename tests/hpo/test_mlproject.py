@@ -67,8 +67,9 @@ def test_no_parameter_stands_in_quotes(entry: str) -> None:
 
 @pytest.mark.parametrize("entry", ENTRIES)
 def test_a_value_with_spaces_and_quotes_stays_one_word(entry: str) -> None:
-    words = filled(ENTRIES[entry], {"benchmark": NASTY})
-    assert words[words.index("--benchmark") + 1] == NASTY
+    name = "benchmark" if "benchmark" in ENTRIES[entry]["parameters"] else "run_id"
+    words = filled(ENTRIES[entry], {name: NASTY})
+    assert words[words.index("--" if name == "run_id" else f"--{name}") + 1] == NASTY
 
 
 @pytest.mark.parametrize("entry", ENTRIES)

@@ -137,7 +137,7 @@ def test_a_worker_that_is_cancelled_in_mid_trial_is_replaced(work: Path) -> None
 
 def test_a_node_that_dies_is_replaced_by_one_that_finds_the_connection_again(bed: Path, work: Path) -> None:
     """The node's power goes: slurmd, the worker and its ranks at once. And somebody has deleted the connection file."""
-    write_benchmark(work, seconds_per_unit=0.8)
+    write_benchmark(work, seconds_per_unit=1.5)  # SLURM notices after a while, with the other node at work
     write_profile(work, node={"cpus": 2}, cpus_for_ray=1)  # beside the head job there is room for one worker only
     job = submit(work, "random", "--budget", "6")
     wait_until(lambda: has_begun(work, job), "a trial")
