@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Any
 
 from benchmarks import lora, memory, squad
 from benchmarks.lengths import group_by_length
-from benchmarks.spec import FIXED_IN_A_TRIAL, Benchmark, BenchmarkError, Config, Hyperparameters, first_line
+from benchmarks.spec import FIXED_IN_A_TRIAL, SPLITS, Benchmark, BenchmarkError, Config, Hyperparameters, first_line
 from benchmarks.zero.config import Precision, fill
 
 if TYPE_CHECKING:  # torch and deepspeed cost seconds to import; only processes that train pay for them
@@ -377,7 +377,7 @@ class Session:
         train, generator = self.examples("train"), torch.Generator().manual_seed(self._seed + epoch)
         order: list[int] = torch.randperm(len(train), generator=generator).tolist()
         if self._settings.length_grouped:
-            return group_by_length(order, [len(e.prompt) + len(e.target) for e in train])
+            return group_by_length(order, [e.length for e in train])
         return order
 
     @property
@@ -539,7 +539,7 @@ class Session:
     def token_statistics(self) -> list[squad.TokenStatistics]:
         """What the tokens of the three splits are like; the test split is read for this alone, and never trained on."""
         limit = self._settings.max_length
-        return [squad.token_statistics(name, self.examples(name), limit) for name in ("train", "validation", "test")]
+        return [squad.token_statistics(name, self.examples(name), limit) for name in SPLITS]
 
     def examples(self, name: str) -> list[squad.Example]:
         """A split's examples, read and tokenised at first use and kept."""

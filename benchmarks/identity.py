@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from benchmarks.spec import Benchmark, FineTune
+from benchmarks.spec import SPLITS, Benchmark, FineTune
 
 NOT_TRAINED = {"description", "space", "grid"}
 DIGEST_LENGTH = 16
@@ -33,7 +33,7 @@ def _model(finetune: FineTune) -> list[str]:
 
 def _data(finetune: FineTune) -> dict[str, Any]:
     splits = {}
-    for name in ("train", "validation", "test"):
+    for name in SPLITS:
         split = getattr(finetune.data, name)
         splits[name] = split.model_dump(mode="json")
         if split.file is not None:

@@ -224,6 +224,9 @@ class Data(_Strict):
     test: Split
 
 
+SPLITS = tuple(Data.model_fields)
+
+
 class FineTune(_Strict):
     """A DeepSpeed fine-tuning of a causal language model on extractive question answering.
 

@@ -77,6 +77,11 @@ class Example:
     truncated: bool
     answer_cut: bool
 
+    @property
+    def length(self) -> int:
+        """Of the sequence that is trained on, in tokens."""
+        return len(self.prompt) + len(self.target)
+
 
 @dataclass(frozen=True)
 class TokenStatistics:
@@ -328,7 +333,7 @@ def token_statistics(split: str, examples: Sequence[Example], max_length: int) -
         examples: at least one.
         max_length: what they were cut to.
     """
-    lengths, number = sorted(len(e.prompt) + len(e.target) for e in examples), len(examples)
+    lengths, number = sorted(e.length for e in examples), len(examples)
     return TokenStatistics(
         split=split,
         questions=number,

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import fields
 from typing import Any, NoReturn
 
-from benchmarks.spec import BenchmarkError
+from benchmarks.spec import SPLITS, BenchmarkError
 from benchmarks.zero.settings import Training
 from hpo import commands
 
@@ -176,7 +176,7 @@ def _add_train(verbs: Any) -> None:
     parser.set_defaults(command=commands.train, parser=parser)
     parser.add_argument("--config", default="exported", help="folder of an export, or its best_config.json")
     parser.add_argument("--benchmark", default="nano", help="name or YAML path (default: nano)")
-    for split in ("train", "validation", "test"):
+    for split in SPLITS:
         parser.add_argument(f"--data-{split}", default="", help=f"SQuAD v1.1 JSON in place of the {split} split")
     parser.add_argument("--seed", default="", help="drives everything random (default: the study's)")
     parser.add_argument("--output", default="trained", help="folder for the model (default: trained)")

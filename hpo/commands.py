@@ -248,9 +248,9 @@ def train(parsed: argparse.Namespace) -> int:
     from hpo import doctor, train
 
     doctor.require()
-    own = {name: Path(path) for name in train.SPLITS if (path := getattr(parsed, f"data_{name}"))}
+    own = {name: Path(path) for name in spec.SPLITS if (path := getattr(parsed, f"data_{name}"))}
     benchmark = train.with_data(spec.load(parsed.benchmark), **own)
-    names = ("config", "benchmark", *(f"data_{name}" for name in train.SPLITS), "seed", "output")
+    names = ("config", "benchmark", *(f"data_{name}" for name in spec.SPLITS), "seed", "output")
     done = train.train(
         Path(parsed.config),
         benchmark,

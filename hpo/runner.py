@@ -169,7 +169,7 @@ def _opened(study: Study, command: str, devices: Devices, run_id: str | None) ->
     tracker = Tracker(study, devices.accelerator, command)
     unfinished = Unfinished(tracker.run_id)
     with _abandoning(tracker, unfinished), unfinished.held():
-        unfinished.begin(Asked(study, command, devices.accelerator, digest(study.benchmark)))
+        unfinished.begin(Asked(study, command, devices.accelerator, tracker.benchmark_digest))
         yield tracker, unfinished
 
 
@@ -179,10 +179,10 @@ def _require_same(asked: Asked, study: Study, devices: Devices) -> None:
     Raises:
         BenchmarkError: model or data have changed, or devices are others, whose hours could not be added up.
     """
-    if digest(study.benchmark) != asked.benchmark_digest:
+    if (here := digest(study.benchmark)) != asked.benchmark_digest:
         raise BenchmarkError(
             f"model, data or packages of benchmark {study.benchmark.name} are not what the study began with (digest "
-            f"{asked.benchmark_digest}, here {digest(study.benchmark)}); restore them, or run the study again"
+            f"{asked.benchmark_digest}, here {here}); restore them, or run the study again"
         )
     if devices.accelerator != asked.accelerator:
         raise BenchmarkError(
@@ -373,12 +373,9 @@ class _StudyLog(tune.Callback):
         has been told to end: what it does then is not what it would have done.
         """
         is_due = at_once or self.unfinished.is_due or self.checkpoints.superseded(trials)  # which can be deleted then
-        if self.budget.revoked or any(trial.is_saving for trial in trials) or not is_due:
-            self.unfinished.touch()
-            return
         self.state.trials = [trial for trial in trials if not trial.is_finished()]
-        signature = self.state.signature
-        if signature == self._signature:
+        signature, is_saving = self.state.signature, any(trial.is_saving for trial in self.state.trials)
+        if self.budget.revoked or is_saving or not is_due or signature == self._signature:
             self.unfinished.touch()
             return
         self.state.seconds, self._signature = self._now(), signature

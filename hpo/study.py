@@ -6,7 +6,7 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
 import numpy as np
@@ -100,6 +100,20 @@ class Study:
             "protocol": PROTOCOL,
         }
         return _checksum(asked)
+
+    def to_json(self) -> dict[str, Any]:
+        """All of it, for `json.dumps`."""
+        content = {entry.name: getattr(self, entry.name) for entry in fields(self)}
+        return {**content, "benchmark": self.benchmark.model_dump(mode="json"), "arguments": dict(self.arguments)}
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> Study:
+        """The inverse of `to_json`.
+
+        Raises:
+            ValueError, KeyError or TypeError: another version has written it.
+        """
+        return cls(**{**content, "benchmark": Benchmark.model_validate(content["benchmark"])})
 
     def full_config(self, config: Config) -> Config:
         """A proposal with what the benchmark's default sets beyond it: everything worth logging of a trial."""

@@ -191,7 +191,7 @@ def stored(studies: Sequence[Study]) -> list[StudyRecord | None]:
 def _run_due(
     due: Sequence[tuple[Study, str]], outcome: Outcome, console: Console, interrupted: Sequence[Unfinished]
 ) -> None:
-    devices, checksum = detect(), digest(due[0][0].benchmark)
+    devices, checksum = detect(), digest(due[0][0].benchmark) if interrupted else ""
     with ray_cluster(devices) as cluster:
         outcome.warm_up_seconds = _warm_up(cluster, due[0][0].benchmark, console)
         for number, (study, command) in enumerate(due, 1):

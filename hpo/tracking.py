@@ -21,6 +21,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import astuple, fields, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
 
 from benchmarks.identity import digest
-from benchmarks.spec import Benchmark
+from benchmarks.spec import SPLITS, Benchmark
 from benchmarks.squad import TokenStatistics
 from hpo import store, views
 from hpo.history import stored_runs
@@ -70,7 +71,6 @@ class Tracker:
     ) -> None:
         self._study = study
         self._origin = versions() if origin is None else origin
-        self._digest = digest(study.benchmark)
         self._children: dict[int, str] = {}
         self._written: dict[int, int] = {}
         self._waiting: list[tuple[Callable[[TrialRow], None], TrialRow]] = []
@@ -90,6 +90,11 @@ class Tracker:
                 raise
 
     # ---- the study
+
+    @cached_property
+    def benchmark_digest(self) -> str:
+        """See `benchmarks.identity`; it takes reading all weights of a local model."""
+        return digest(self._study.benchmark)
 
     def _reopen(self, run_id: str, launch_run: str | None) -> None:
         """Go on with the run of a study that was interrupted."""
@@ -131,9 +136,9 @@ class Tracker:
             "hpo.accelerator": accelerator,
             "hpo.protocol": PROTOCOL,
             "hpo.command": command,
-            "hpo.benchmark_digest": self._digest,
+            "hpo.benchmark_digest": self.benchmark_digest,
             "hpo.space_digest": study.space_digest,
-            "hpo.fingerprint": study.fingerprint(self._digest),
+            "hpo.fingerprint": study.fingerprint(self.benchmark_digest),
             **self._origin,
             **_job_tag(),
         }
@@ -147,7 +152,7 @@ class Tracker:
         if finetune is None:
             return
         inputs = []
-        for name in ("train", "validation", "test"):
+        for name in SPLITS:
             split = getattr(finetune.data, name)
             settings = split.model_dump_json()
             content = split.file.read_bytes() if split.file else settings.encode()

@@ -32,7 +32,7 @@ from rich.console import Console
 
 from benchmarks.check import check
 from benchmarks.identity import digest
-from benchmarks.spec import Benchmark, BenchmarkError, Config, Scalar, Split, first_line, load_json
+from benchmarks.spec import SPLITS, Benchmark, BenchmarkError, Config, Scalar, Split, first_line, load_json
 from benchmarks.squad import TokenStatistics
 from hpo import output, store, tracking, views
 from hpo.devices import Allotment, allot, detect
@@ -44,7 +44,6 @@ from hpo.study import Schedule, is_diverged
 MODEL_FOLDER = "model"
 REPORT_FILE = "training.json"
 """Also the sign that a folder is of this module's making."""
-SPLITS = ("train", "validation", "test")
 SERVED_WITH = ("torch", "transformers", "accelerate")
 """Packages that the logged model needs to be served."""
 

@@ -25,7 +25,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 from pydantic import ValidationError
 
-from benchmarks.spec import Benchmark, BenchmarkError, load_json
+from benchmarks.spec import BenchmarkError, load_json
 from hpo.study import Study
 
 FOLDER = Path("unfinished")
@@ -120,12 +120,9 @@ class Unfinished:
         Raises:
             BenchmarkError: the disk is full.
         """
-        study = {entry.name: getattr(asked.study, entry.name) for entry in fields(Study)}
-        study["benchmark"] = asked.study.benchmark.model_dump(mode="json")
-        study["arguments"] = dict(asked.study.arguments)
-        content = {entry.name: getattr(asked, entry.name) for entry in fields(Asked)} | {"study": study}
+        content = {entry.name: getattr(asked, entry.name) for entry in fields(Asked)}
         try:
-            self._asked.write_text(json.dumps(content, indent=1))
+            self._asked.write_text(json.dumps({**content, "study": asked.study.to_json()}, indent=1))
         except OSError as error:
             raise self._unwritable(error) from None
 
@@ -143,9 +140,7 @@ class Unfinished:
             )
         content = load_json(self._asked)
         try:
-            study = content.pop("study")
-            benchmark = Benchmark.model_validate(study.pop("benchmark"))
-            return Asked(Study(benchmark=benchmark, **study), **content)
+            return Asked(**{**content, "study": Study.from_json(content["study"])})
         except (KeyError, TypeError, AttributeError, ValidationError):
             raise BenchmarkError(
                 f"{self._asked}: not as this version writes it; run the study again, or resume it with the version "

@@ -21,7 +21,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from benchmarks.spec import Benchmark, BenchmarkError, Config, first_line
+from benchmarks.spec import BenchmarkError, Config, first_line
 from hpo import alone
 from hpo.study import Study
 
@@ -60,8 +60,8 @@ class Order:
 
     def write(self, folder: Path) -> None:
         """Write it into its folder."""
-        study = {**asdict(self.study), "benchmark": self.study.benchmark.model_dump(mode="json")}
-        (folder / STUDY).write_text(json.dumps({**asdict(self), "study": study}, indent=1) + "\n")
+        content = {**asdict(self), "study": self.study.to_json()}
+        (folder / STUDY).write_text(json.dumps(content, indent=1) + "\n")
 
     @classmethod
     def read(cls, folder: Path) -> Order:
@@ -73,8 +73,8 @@ class Order:
         path = folder / STUDY
         try:
             content = json.loads(path.read_text())
-            study = {**content["study"], "benchmark": Benchmark.model_validate(content["study"]["benchmark"])}
-            return cls(**{**content, "study": Study(**study), "proposals": tuple(content["proposals"])})
+            study = Study.from_json(content["study"])
+            return cls(**{**content, "study": study, "proposals": tuple(content["proposals"])})
         except OSError as error:
             raise BenchmarkError(f"{path}: cannot be read ({error.strerror}); give the folder of a study") from None
         except (ValueError, KeyError, TypeError) as error:

@@ -143,7 +143,7 @@ def train(task: Task, arguments: Any, folder: Path) -> Measured:
         trainer.train()
     evaluations = [line for line in trainer.state.log_history if "eval_loss" in line]
     on_gpu = arguments.device.type == "cuda"
-    tokens = sum(len(e.prompt) + len(e.target) for e in training)
+    tokens = sum(e.length for e in training)
     return Measured(
         train_losses=[line["loss"] for line in trainer.state.log_history if "loss" in line],
         eval_losses=[line["eval_loss"] for line in evaluations],
@@ -188,13 +188,12 @@ def collate(examples: list[squad.Example], padding: int) -> dict[str, torch.Tens
     """Right padding, labels -100 on prompt and padding, all `(batch, seq_len)`."""
     import torch
 
-    width = max(len(e.prompt) + len(e.target) for e in examples)
+    width = max(e.length for e in examples)
     ids, mask, labels = [], [], []
     for e in examples:
-        length = len(e.prompt) + len(e.target)
-        gap = width - length
+        gap = width - e.length
         ids.append([*e.prompt, *e.target, *[padding] * gap])
-        mask.append([1] * length + [0] * gap)
+        mask.append([1] * e.length + [0] * gap)
         labels.append([squad.IGNORED_LABEL] * len(e.prompt) + e.target + [squad.IGNORED_LABEL] * gap)
     return {"input_ids": torch.tensor(ids), "attention_mask": torch.tensor(mask), "labels": torch.tensor(labels)}
 

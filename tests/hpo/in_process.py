@@ -29,6 +29,7 @@ from ray.exceptions import RayActorError, RayTaskError
 from rich.console import Console
 
 from benchmarks import spec
+from benchmarks.identity import digest
 from benchmarks.spec import Benchmark
 from hpo.cluster import Cluster
 from hpo.devices import Devices
@@ -236,7 +237,8 @@ class _NoStore:
 
     run_id = RUN_ID
 
-    def __init__(self, *_: Any, **__: Any) -> None: ...
+    def __init__(self, study: Study, *_: Any, **__: Any) -> None:
+        self.benchmark_digest = digest(study.benchmark)
 
     def __getattr__(self, method: str) -> Any:
         return lambda *_: None
