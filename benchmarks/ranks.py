@@ -110,7 +110,7 @@ def _in_bundle(group: PlacementGroup, bundle: int) -> PlacementGroupSchedulingSt
 
 
 class Ranks:
-    """A trial's warm processes. Every method runs on all of them and returns rank 0's answer.
+    """A trial's warm processes. Every method but `token_statistics` runs on all of them; rank 0 answers.
 
     Args:
         benchmark: a benchmark with a `finetune` block.
@@ -146,7 +146,7 @@ class Ranks:
 
     def token_statistics(self) -> list[TokenStatistics]:
         """See `finetune.Session.token_statistics`."""
-        return list(self._first("token_statistics"))
+        return list(ray.get(self._actors[0].token_statistics.remote()))  # all ranks have the same data
 
     def start(self, config: Config, seed: int) -> dict[str, float]:
         """See `finetune.Session.start`."""
