@@ -5,13 +5,16 @@ Reads files of this machine only; what comes from a hub is checked by the librar
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from benchmarks import squad
-from benchmarks.spec import Benchmark, BenchmarkError, Choice, Config, FineTune, load_json
+from benchmarks.files import is_file, is_folder, load_json
+from benchmarks.spec import Benchmark, BenchmarkError, Choice, Config, FineTune
 from benchmarks.zero.config import Precision, fill
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json")
+HUB_NAME = re.compile(r"[\w.-]{1,96}(/[\w.-]{1,96})?", re.ASCII)
 SET_BY_DEEPSPEED = {"batch_size_per_device", "gradient_accumulation_steps", "max_grad_norm"}
 
 
@@ -32,9 +35,13 @@ def check(benchmark: Benchmark) -> None:
 
 def _check_model(finetune: FineTune) -> None:
     folder = Path(finetune.model)
-    if not folder.is_absolute():  # a hub name
+    if not folder.is_absolute():
+        if not HUB_NAME.fullmatch(finetune.model):
+            raise BenchmarkError(
+                f"model {finetune.model!r}: neither a folder nor a name on the hub, such as bigscience/bloom-560m"
+            )
         return
-    if not folder.is_dir():
+    if not is_folder(folder):
         raise BenchmarkError(f"model {folder}: no such folder")
     if not (folder / "config.json").is_file():
         raise BenchmarkError(f"model {folder}: config.json is missing; give a folder written by save_pretrained")
@@ -65,9 +72,12 @@ def _check_deepspeed(benchmark: Benchmark, finetune: FineTune) -> None:
 
 def _hidden_size(finetune: FineTune) -> int:
     path = Path(finetune.model) / "config.json"
-    if not path.is_file():
+    if not is_file(path):
         return 1  # a hub name; sizes of ZeRO's buckets do not matter here
     content = load_json(path)
     if not isinstance(content, dict):
         raise BenchmarkError(f"model {path}: expected a JSON object, found {type(content).__name__}")
-    return int(content.get("hidden_size") or content.get("n_embd") or 1)
+    size = content.get("hidden_size") or content.get("n_embd") or 1
+    if not isinstance(size, int):
+        raise BenchmarkError(f"model {path}: hidden_size is {size!r}, but must be a whole number")
+    return size

@@ -9,7 +9,9 @@ from typing import Any
 
 from benchmarks.spec import SPLITS, Benchmark, FineTune
 
-NOT_TRAINED = {"description", "space", "grid"}
+NOT_TRAINED: dict[str, Any] = {"description": True, "space": True, "grid": True}
+NOT_TRAINED |= {"resource": {"checkpoint_seconds"}, "finetune": {"timeout_seconds"}}
+"""What no result depends on."""
 DIGEST_LENGTH = 16
 
 

@@ -11,6 +11,7 @@ bundle's devices, and its owner gives it up with the reservation.
 from __future__ import annotations
 
 import os
+import socket
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ from typing import Any, Protocol
 
 import ray
 from ray.actor import ActorHandle
+from ray.exceptions import GetTimeoutError
 from ray.util.placement_group import PlacementGroup, placement_group_table
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy, PlacementGroupSchedulingStrategy
 
@@ -122,7 +124,9 @@ class Ranks:
     def __init__(
         self, benchmark: Benchmark, places: Sequence[Place], threads: int = 1, pool: ActorHandle | None = None
     ) -> None:
+        assert benchmark.finetune is not None
         self._pool, self._lease, self._is_sound = pool, -1, True
+        self._timeout_seconds = benchmark.finetune.timeout_seconds
         if pool is None:
             self._actors, is_new = start_ranks(places, threads), True
         else:
@@ -136,8 +140,8 @@ class Ranks:
         """Rank 0 opens the store on a port the system gives it, so no port is bound, closed and bound again."""
         visible = _devices_by_node(places)
         local_ranks = [[p.node_id for p in places[:rank]].count(place.node_id) for rank, place in enumerate(places)]
-        address = ray.get(self._actors[0].open_store.remote(len(self._actors)))
-        ray.get(
+        [address] = self._answers([self._actors[0].open_store.remote(len(self._actors))])
+        self._answers(
             [
                 actor.join.remote(rank, len(self._actors), local_ranks[rank], address, visible[places[rank].node_id])
                 for rank, actor in enumerate(self._actors)
@@ -146,7 +150,8 @@ class Ranks:
 
     def token_statistics(self) -> list[TokenStatistics]:
         """See `finetune.Session.token_statistics`."""
-        return list(ray.get(self._actors[0].token_statistics.remote()))  # all ranks have the same data
+        [statistics] = self._answers([self._actors[0].token_statistics.remote()])  # all ranks have the same data
+        return list(statistics)
 
     def start(self, config: Config, seed: int) -> dict[str, float]:
         """See `finetune.Session.start`."""
@@ -190,8 +195,24 @@ class Ranks:
             ray.get(give_up.remote(self._lease))
 
     def _all(self, method: str, *arguments: Any) -> list[Any]:
+        return self._answers([getattr(actor, method).remote(*arguments) for actor in self._actors])
+
+    def _answers(self, calls: list[ray.ObjectRef]) -> list[Any]:
+        """What the ranks return; if one does not in time, all are ended.
+
+        Raises:
+            TimeoutError: the ranks that hang.
+        """
         try:
-            return list(ray.get([getattr(actor, method).remote(*arguments) for actor in self._actors]))
+            return list(ray.get(calls, timeout=self._timeout_seconds))
+        except GetTimeoutError:
+            _, silent = ray.wait(calls, num_returns=len(calls), timeout=0)
+            which = ", ".join(str(rank) for rank, call in enumerate(calls) if call in silent)
+            self._is_sound = False
+            self.close()
+            raise TimeoutError(
+                f"rank {which} did not answer for {self._timeout_seconds:g} s (timeout_seconds of the benchmark)"
+            ) from None
         except Exception:
             self._is_sound = False  # the others may be waiting for a rank that has failed
             raise
@@ -248,12 +269,16 @@ class _Rank:
         return os.getpid()
 
     def open_store(self, world_size: int) -> tuple[str, int]:
-        """Host and port of a new store."""
+        """Host and port of a new store, which listens where Ray does, and not on every interface as it would itself."""
         from torch._C._distributed_c10d import TCPStore
 
         host = ray.util.get_node_ip_address()
-        self._store = TCPStore(host, 0, world_size, is_master=True, wait_for_workers=False)
-        return host, self._store.port
+        listener = socket.create_server((host, 0), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
+        port = listener.getsockname()[1]
+        self._store = TCPStore(
+            host, port, world_size, is_master=True, wait_for_workers=False, master_listen_fd=listener.detach()
+        )
+        return host, port
 
     def join(self, rank: int, world_size: int, local_rank: int, address: tuple[str, int], devices: str) -> None:
         """Enter the process group."""

@@ -11,39 +11,38 @@ from __future__ import annotations
 
 import json
 import math
-import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeGuard
 
-import yaml
 from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
     PositiveFloat,
-    PositiveInt,
     TypeAdapter,
     ValidationError,
+    field_validator,
     model_validator,
 )
+
+from benchmarks.files import BenchmarkError as BenchmarkError
+from benchmarks.files import first_line as first_line
+from benchmarks.files import is_file, is_folder, place, read_yaml
+from benchmarks.files import load_json as load_json
 
 HERE = Path(__file__).parent
 Scalar = bool | int | float | str
 Config = dict[str, Scalar]
-
-
-class BenchmarkError(ValueError):
-    """A benchmark, search space or data file that cannot be used; the message says what to change."""
-
-
-def first_line(error: Exception) -> str:
-    """An error's message as far as it fits a sentence; its kind where it has none."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+Count = Annotated[int, Field(ge=1, lt=2**31)]
+"""A number of things, such as libraries hold in 32 bits."""
+Seconds = Annotated[float, Field(gt=0, lt=2**31)]
+MOST_FAULTS = 5
+"""Faults of a file that are told at once."""
 
 
 class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class Uniform(_Strict):
@@ -60,7 +59,7 @@ class Uniform(_Strict):
 
     def contains(self, value: Scalar) -> bool:
         """Whether `value` may be drawn from this domain."""
-        return _is_number(value) and self.low <= float(value) <= self.high
+        return _is_number(value) and self.low <= value <= self.high
 
 
 class LogUniform(_Strict):
@@ -79,15 +78,15 @@ class LogUniform(_Strict):
 
     def contains(self, value: Scalar) -> bool:
         """Whether `value` may be drawn from this domain."""
-        return _is_number(value) and self.low <= float(value) <= self.high
+        return _is_number(value) and self.low <= value <= self.high
 
 
 class Integer(_Strict):
     """A whole number between `low` and `high`, both included."""
 
     type: Literal["int"]
-    low: int
-    high: int
+    low: Annotated[int, Field(ge=0, lt=2**31)]
+    high: Count
 
     @model_validator(mode="after")
     def _check(self) -> Integer:
@@ -96,7 +95,7 @@ class Integer(_Strict):
 
     def contains(self, value: Scalar) -> bool:
         """Whether `value` may be drawn from this domain."""
-        return _is_number(value) and float(value).is_integer() and self.low <= float(value) <= self.high
+        return _is_number(value) and self.low <= value <= self.high and float(value).is_integer()
 
 
 class Choice(_Strict):
@@ -144,11 +143,9 @@ class Hyperparameters(_Strict):
             third more computing, the same result.
     """
 
-    model_config = ConfigDict(allow_inf_nan=False)
-
     learning_rate: PositiveFloat = 5e-5
-    batch_size_per_device: PositiveInt = 8
-    gradient_accumulation_steps: PositiveInt = 1
+    batch_size_per_device: Count = 8
+    gradient_accumulation_steps: Count = 1
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
     warmup_ratio: Annotated[float, Field(ge=0, lt=1)] = 0.0
     lr_scheduler: Literal["linear", "cosine", "constant"] = "linear"
@@ -156,7 +153,7 @@ class Hyperparameters(_Strict):
     adam_beta1: Annotated[float, Field(ge=0, lt=1)] = 0.9
     adam_beta2: Annotated[float, Field(ge=0, lt=1)] = 0.999
     adam_epsilon: PositiveFloat = 1e-8
-    lora_rank: Annotated[int, Field(ge=0)] = 0
+    lora_rank: Annotated[int, Field(ge=0, lt=2**31)] = 0
     lora_alpha: PositiveFloat = 16.0
     lora_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     gradient_checkpointing: bool = False
@@ -171,11 +168,15 @@ class Resource(_Strict):
 
     Attributes:
         unit_samples: training samples seen in one unit, whatever the batch size.
-        max_units: units of one full training; the learning-rate schedule always spans them all.
+        max_units: units of one full training, at most a million, since each ends with an evaluation; the learning-rate
+            schedule always spans them all.
+        checkpoint_seconds: a training that has gone on for so long without a checkpoint gets one after its unit, from
+            which it goes on if it fails or is interrupted; less often where that takes a twentieth of its time.
     """
 
-    unit_samples: PositiveInt
-    max_units: PositiveInt
+    unit_samples: Count
+    max_units: Annotated[int, Field(ge=1, le=1_000_000)]
+    checkpoint_seconds: Seconds = 60.0
 
     @property
     def total_samples(self) -> int:
@@ -201,7 +202,7 @@ class Split(_Strict):
     dataset: str | None = None
     config: str | None = None
     split: str | None = None
-    limit: PositiveInt | None = None
+    limit: Count | None = None
     articles: Literal["all", "held_out", "rest"] = "all"
     held_out_share: Annotated[float, Field(gt=0, lt=1)] = 0.1
 
@@ -241,20 +242,32 @@ class FineTune(_Strict):
         pad_to_max: pad every batch to `max_length`, as fixed-shape pipelines do; slower, for comparison.
         length_grouped: let sequences of similar length follow each other in an epoch, which saves padding; every
             example still comes once an epoch, but no longer in Trainer's order.
+        timeout_seconds: a rank that does not answer for so long, whatever it does, hangs: it is ended, and its trial
+            tried again. It must exceed the time of a unit with its evaluation, and that of loading model and data.
         deepspeed: a DeepSpeed configuration, or the path of a JSON file with one; "auto" values are filled from
             the hyperparameters of the trial.
     """
 
     model: str
     data: Data
-    max_length: Annotated[int, Field(ge=16)] = 512
-    max_answer_tokens: PositiveInt = 32
-    ranks_per_trial: PositiveInt = 1
+    max_length: Annotated[int, Field(ge=16, lt=2**31)] = 512
+    max_answer_tokens: Count = 32
+    ranks_per_trial: Count = 1
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
-    eval_batch_size: PositiveInt = 64
+    eval_batch_size: Count = 64
     pad_to_max: bool = False
     length_grouped: bool = False
+    timeout_seconds: Seconds = 3600.0
     deepspeed: dict[str, Any] = Field(default_factory=dict)
+
+    @field_validator("deepspeed")
+    @classmethod
+    def _is_json(cls, value: dict[str, Any]) -> dict[str, Any]:
+        try:
+            json.dumps(value, allow_nan=False)
+        except ValueError:
+            raise ValueError("holds a number that is not finite, which JSON has none of") from None
+        return value
 
 
 class Synthetic(_Strict):
@@ -262,12 +275,13 @@ class Synthetic(_Strict):
 
     Attributes:
         noise: standard deviation of the noise added to each loss.
-        seconds_per_unit: how long a unit takes at batch size 8; it is slept, so that schedulers meet real time.
+        seconds_per_unit: how long a unit takes at batch size 8, at most a day; it is slept, so that schedulers meet
+            real time.
         diverge_above: learning rates above this give NaN from the second unit on; none where unset.
     """
 
     noise: Annotated[float, Field(ge=0)] = 0.01
-    seconds_per_unit: Annotated[float, Field(ge=0)] = 0.01
+    seconds_per_unit: Annotated[float, Field(ge=0, le=86_400)] = 0.01
     diverge_above: PositiveFloat | None = None
 
 
@@ -289,7 +303,7 @@ class Benchmark(_Strict):
         synthetic: the trial, if it is a closed-form curve.
     """
 
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,99}$")]
     description: str
     metric: Literal["eval_loss", "exact_match", "f1"] = "eval_loss"
     mode: Literal["min", "max"] = "min"
@@ -388,7 +402,7 @@ def _find(name_or_path: str) -> Path:
         raise BenchmarkError(
             f"no benchmark named {name_or_path!r}; choose one of {', '.join(names())}, or give the path of a YAML file"
         )
-    if not path.is_file():
+    if not is_file(path):
         raise BenchmarkError(f"{name_or_path}: no such benchmark file")
     return path
 
@@ -402,39 +416,6 @@ def _read_space(path: Path) -> dict[str, Any]:
     return {"grid": {}, **content}
 
 
-class _Loader(yaml.SafeLoader):
-    """YAML as people mean it: 1e-5 is a number (YAML 1.1 reads it as text), a key given twice is a mistake."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
-        for key in keys:
-            if keys.count(key) > 1:
-                raise yaml.constructor.ConstructorError(None, None, f"key {key!r} is given twice", node.start_mark)
-        return super().construct_mapping(node, deep)
-
-
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"^[-+]?\d+(\.\d*)?[eE][-+]?\d+$"), list("-+0123456789")
-)
-
-
-def read_yaml(path: Path) -> dict[str, Any]:
-    """The mapping in a YAML file.
-
-    Raises:
-        BenchmarkError: it cannot be read, is not YAML, holds no mapping, or gives a key twice.
-    """
-    try:
-        content = yaml.load(path.read_text(), Loader=_Loader)  # noqa: S506 - _Loader is a SafeLoader
-    except OSError as error:
-        raise BenchmarkError(f"{path}: cannot be read ({error.strerror})") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise BenchmarkError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
-    if not isinstance(content, dict):
-        raise BenchmarkError(f"{path}: expected a mapping at the top, found {type(content).__name__}")
-    return content
-
-
 def _resolve_paths(content: dict[str, Any], folder: Path) -> None:
     """Make the paths in a freshly read file absolute."""
     finetune = content.get("finetune")
@@ -442,47 +423,33 @@ def _resolve_paths(content: dict[str, Any], folder: Path) -> None:
         return
     _resolve_hub_name(finetune, "model", folder)
     if isinstance(finetune.get("deepspeed"), str):
-        finetune["deepspeed"] = load_json(folder / Path(finetune["deepspeed"]).expanduser())
+        finetune["deepspeed"] = load_json(place(folder, finetune["deepspeed"]))
     data = finetune.get("data")
     for split in data.values() if isinstance(data, dict) else ():
         if not isinstance(split, dict):
             continue
         _resolve_hub_name(split, "dataset", folder)
         if isinstance(split.get("file"), str):
-            split["file"] = str((folder / Path(split["file"]).expanduser()).resolve())
+            split["file"] = str(place(folder, split["file"]))
 
 
 def _resolve_hub_name(section: dict[str, Any], key: str, folder: Path) -> None:
     """A local folder becomes absolute; what is no folder, and does not look like one, is a hub name and stays."""
     name = section.get(key)
     if isinstance(name, str):
-        path = folder / Path(name).expanduser()
-        if path.is_dir() or name.startswith((".", "/", "~")):
-            section[key] = str(path.resolve())
-
-
-def load_json(path: Path) -> Any:
-    """The content of a JSON file.
-
-    Raises:
-        BenchmarkError: it cannot be read, or is not JSON.
-    """
-    try:
-        return json.loads(path.read_text())
-    except OSError as error:
-        raise BenchmarkError(f"{path}: cannot be read ({error.strerror})") from None
-    except ValueError as error:
-        raise BenchmarkError(f"{path}: not valid JSON ({error})") from None
+        path = place(folder, name)
+        if is_folder(path) or name.startswith((".", "/", "~")):
+            section[key] = str(path)
 
 
 def _check_bounds(low: float, high: float) -> None:
-    if not (math.isfinite(low) and math.isfinite(high)):
-        raise ValueError(f"bounds are {low:g} and {high:g}, but must be finite")
     if low >= high:
         raise ValueError(f"low is {low:g} and high is {high:g}, but low must be < high")
+    if not math.isfinite(high - low) or (low > 0 and not math.isfinite(high / low)):
+        raise ValueError(f"low is {low:g} and high is {high:g}, but their difference and ratio must be finite")
 
 
-def _is_number(value: Scalar) -> bool:
+def _is_number(value: Scalar) -> TypeGuard[int | float]:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
@@ -529,7 +496,9 @@ def describe(domain: Domain) -> str:
 
 def _explain(error: ValidationError, section: tuple[str, ...] = ()) -> str:
     """Pydantic's list of faults as one line, valid keys included; `section`: where in a benchmark they lie."""
-    return "; ".join(_explain_one(fault, section) for fault in error.errors())
+    faults = error.errors()
+    more = f"; and {len(faults) - MOST_FAULTS} more" if len(faults) > MOST_FAULTS else ""
+    return "; ".join(_explain_one(fault, section) for fault in faults[:MOST_FAULTS]) + more
 
 
 def _explain_one(fault: Any, section: tuple[str, ...]) -> str:

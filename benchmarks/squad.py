@@ -22,7 +22,6 @@ final `Answer:` are never cut. `token_statistics` says how many records that con
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 import statistics
 import string
@@ -32,10 +31,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from benchmarks.files import is_text, parse_json, read_text
 from benchmarks.spec import BenchmarkError, Split
 
 IGNORED_LABEL = -100
 JSON_LINES = (".jsonl", ".ndjson")
+ADVICE = "; give the path of a SQuAD v1.1 JSON file, or of a .jsonl file"
 _ARTICLES = re.compile(r"\b(a|an|the)\b", re.UNICODE)
 _PUNCTUATION = frozenset(string.punctuation)
 
@@ -137,32 +138,16 @@ def _is_held_out(title: str, share: float) -> bool:
     return int.from_bytes(digest[:8], "big") < share * 2**64
 
 
-def _text_of(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise BenchmarkError(
-            f"{path}: cannot be read ({error.strerror}); give the path of a SQuAD v1.1 JSON file, or of a .jsonl file"
-        ) from None
-    except ValueError as error:
-        raise BenchmarkError(f"{path}: not valid JSON ({error})") from None
-
-
-def _parsed(text: str, where: str) -> Any:
-    try:
-        return json.loads(text)
-    except ValueError as error:
-        raise BenchmarkError(f"{where}: not valid JSON ({error})") from None
-
-
 def _from_json_lines(path: Path) -> list[Record]:
     """A question a line; `id` and `title` may be left out, and so may be where an answer starts."""
     records = []
-    for number, line in enumerate(_text_of(path).split("\n"), start=1):  # a string may hold other ends of lines
+    for number, line in enumerate(
+        read_text(path, ADVICE).split("\n"), start=1
+    ):  # a string may hold other ends of lines
         if not line.strip():
             continue
         where = f"{path}, line {number}"
-        row = _parsed(line, where)
+        row = parse_json(line, where)
         context = _get(row, "context", str, where)
         pairs = [_placed(answer, context, f"{where}, answers[{i}]") for i, answer in enumerate(_answers(row, where))]
         title = _get(row, "title", str, where) if "title" in row else context  # what shares a context stays together
@@ -198,7 +183,7 @@ def _paired(answers: dict[str, Any], where: str) -> list[dict[str, Any]]:
 
 
 def _from_file(path: Path) -> list[Record]:
-    content = _parsed(_text_of(path), str(path))
+    content = parse_json(read_text(path, ADVICE), path)
     records = []
     for i, article in enumerate(_get(content, "data", list, str(path))):
         where = f"{path}: article {i}"
@@ -233,6 +218,8 @@ def _get(mapping: Any, key: str, kind: type, where: str) -> Any:
         raise BenchmarkError(f"{where}: field `{key}` is missing")
     if not isinstance(mapping[key], kind) or isinstance(mapping[key], bool):
         raise BenchmarkError(f"{where}: field `{key}` is {type(mapping[key]).__name__}, but must be {kind.__name__}")
+    if kind is str and not is_text(mapping[key]):
+        raise BenchmarkError(f"{where}: field `{key}` has half of a surrogate pair; write the whole character")
     return mapping[key]
 
 

@@ -22,6 +22,7 @@ from ray.tune.search import SearchAlgorithm, SearchGenerator
 from benchmarks.spec import first_line
 
 INTERRUPTED = "interrupted"
+"""What the reason for a study's end begins with where it can go on another time."""
 
 
 class Budget:
@@ -97,6 +98,11 @@ class Budget:
 
     def _is_late(self) -> bool:
         return self._deadline_seconds is not None and time.monotonic() - self._began >= self._deadline_seconds
+
+
+def is_interruption(reason: str) -> bool:
+    """Whether a study that ended for this reason can go on."""
+    return reason.startswith(INTERRUPTED)
 
 
 class Admission(Protocol):

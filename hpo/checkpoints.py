@@ -1,4 +1,4 @@
-"""Checkpoints on disk: one a live trial, whatever a scheduler keeps asking for.
+"""Checkpoints on disk: when a training gets one, and when it is deleted; at any time one a live trial.
 
 Ray either keeps all of a trial's checkpoints or counts them trial by trial, and then may delete one that another
 trial has been told to continue from. Here one is deleted once no live trial would continue from it.
@@ -6,12 +6,60 @@ trial has been told to continue from. Here one is deleted once no live trial wou
 
 from __future__ import annotations
 
+import math
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from ray.tune.experiment import Trial
+
+MOST_OF_THE_TIME = 0.05
+"""Share of a training's time that may go into checkpoints that no scheduler asked for."""
+
+
+class Pace:
+    """When a training that goes on gets a checkpoint, so that a failure or an interruption costs little of it.
+
+    Args:
+        every_seconds: at most so often.
+    """
+
+    def __init__(self, every_seconds: float) -> None:
+        self._every_seconds = every_seconds
+        self._since: dict[str, float] = {}
+        self._asked: set[str] = set()
+        self._longest = 0.0
+
+    def begin(self, trial_id: str, now: float) -> None:
+        """A trial begins, goes on, or has written a checkpoint."""
+        self._since[trial_id] = now
+        self._asked.discard(trial_id)
+
+    def is_due(self, trial_id: str, checkpoint_seconds: float, now: float) -> bool:
+        """Whether a trial is to write one after this unit.
+
+        Args:
+            trial_id: the trial.
+            checkpoint_seconds: what it has spent on checkpoints since its unit before.
+            now: seconds since the study began.
+        """
+        self._longest = max(self._longest, checkpoint_seconds)
+        if now - self._since.get(trial_id, now) < max(self._every_seconds, self._longest / MOST_OF_THE_TIME):
+            return False
+        self._asked.add(trial_id)
+        return True
+
+    def fail(self, trial_id: str) -> None:
+        """An attempt failed: if that was in writing one, this was the last that was not needed."""
+        if trial_id in self._asked:
+            self._every_seconds = math.inf
+        self.end(trial_id)
+
+    def end(self, trial_id: str) -> None:
+        """A trial ended."""
+        self._since.pop(trial_id, None)
+        self._asked.discard(trial_id)
 
 
 class Checkpoints:

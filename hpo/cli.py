@@ -7,14 +7,16 @@ status 1; otherwise 0.
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import fields
 from typing import Any, NoReturn
 
+from benchmarks.files import is_text
 from benchmarks.spec import SPLITS, BenchmarkError
 from benchmarks.zero.settings import Training
-from hpo import commands
+from hpo import commands, errors, signals
 
 
 class _Parser(argparse.ArgumentParser):
@@ -35,13 +37,26 @@ class _Parser(argparse.ArgumentParser):
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status."""
+    if os.environ.get("MLFLOW_RUN_ID"):  # `mlflow run` has started this
+        signals.end_with_parent()
     try:
-        parsed = parse(sys.argv[1:] if arguments is None else arguments)
+        words = sys.argv[1:] if arguments is None else arguments
+        _require_text(words)
+        parsed = parse(words)
         status: int = parsed.command(parsed)
         return status
     except BenchmarkError as error:
-        print(f"error: {error}", file=sys.stderr)
+        errors.show(str(error))
         return 2
+
+
+def _require_text(words: Sequence[str]) -> None:
+    """Refuse bytes that are no text, which the tracking store could not keep, and `--`, which argparse takes away."""
+    for word in words:
+        if word.startswith("--") and word.endswith("=--"):
+            raise BenchmarkError(f"{word!r}: -- cannot be a value; give another")
+        if not is_text(word):
+            raise BenchmarkError(f"{word!r} is not UTF-8; rename the file, or type it anew")
 
 
 def parse(arguments: Sequence[str], also: argparse.ArgumentParser | None = None) -> argparse.Namespace:
@@ -79,6 +94,7 @@ def make_parser(method: str | None = None) -> argparse.ArgumentParser:
     verbs = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=_Parser)
     _add_run(verbs, method)
     _add_resume(verbs)
+    _add_sync(verbs)
     _add_suite(verbs)
     _add_compare(verbs)
     _add_confirm(verbs)
@@ -124,6 +140,12 @@ def _add_resume(verbs: Any) -> None:
     parser = verbs.add_parser("resume", help="go on with a study that was interrupted")
     parser.set_defaults(command=commands.resume, parser=parser)
     parser.add_argument("run_id", nargs="?", default="", help="its run in MLflow (default: list unfinished studies)")
+
+
+def _add_sync(verbs: Any) -> None:
+    parser = verbs.add_parser("sync", help="bring into the store what it did not take while studies ran")
+    parser.set_defaults(command=commands.sync, parser=parser)
+    parser.add_argument("run_id", nargs="?", default="", help="a study's run in MLflow (default: all that wait)")
 
 
 def _add_suite(verbs: Any) -> None:

@@ -8,8 +8,9 @@ from __future__ import annotations
 import gc
 import logging
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,11 +18,14 @@ from pathlib import Path
 os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")  # tracking.py writes, once
 os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")  # progress.py shows what is going on
 os.environ.setdefault("TUNE_MAX_PENDING_TRIALS_PG", "1")  # a proposal made early is made knowing less
+os.environ.setdefault("TUNE_GLOBAL_CHECKPOINT_S", "inf")  # 40 kB a trial, time and again; unfinished.py keeps the state
 os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")  # _graceful_signals ends a study instead
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
 
+import psutil
 import ray
 from ray import tune
+from ray._raylet import AuthenticationMode, get_authentication_mode  # type: ignore[attr-defined]  # compiled
 from ray.actor import ActorHandle
 from ray.exceptions import AuthenticationError, RayActorError
 from ray.util import remove_placement_group
@@ -32,11 +36,14 @@ from benchmarks.pool import RankPool
 from benchmarks.ranks import open_trial
 from benchmarks.spec import Benchmark, BenchmarkError, first_line
 from benchmarks.squad import TokenStatistics
+from hpo import ray_access
 from hpo.devices import Allotment, Devices, allot, gpu_names
 
 PROJECT = Path(__file__).parent.parent
 OBJECT_STORE_BYTES = 200 * 2**20
 ADDRESS = "RAY_ADDRESS"
+SERVICES = ("raylet", "gcs_server")
+"""Processes of Ray's that nothing replaces."""
 
 
 @dataclass(frozen=True)
@@ -45,12 +52,22 @@ class Cluster:
 
     Attributes:
         pool: the warm ranks of all studies that run on it, see `benchmarks.pool`.
+        services: Ray's processes on this machine, where it is a Ray of our own.
     """
 
     pool: ActorHandle
+    services: Sequence[psutil.Process] = ()
+
+    @property
+    def fault(self) -> str:
+        """What of Ray has died, without which no trial can go on; Ray ends the driver some seconds later."""
+        dead = [service.name() for service in self.services if not _is_alive(service)]
+        return f"Ray's {dead[0]} has died" if dead else ""
 
     def reclaim(self) -> None:
         """A study is over: end the ranks of trials that died. A pool that died has taken them along."""
+        if self.fault:
+            return
         with suppress(RayActorError):
             ray.get(self.pool.reclaim.remote())
 
@@ -114,7 +131,8 @@ def ray_cluster(devices: Devices) -> Iterator[Cluster]:
         return
     workers_path = [str(PROJECT), *filter(None, [os.environ.get("PYTHONPATH")])]
     os.environ["PYTHONPATH"] = os.pathsep.join(workers_path)  # workers import hpo wherever the driver was started
-    try:
+    with _unstartable(), ExitStack() as stack:
+        settings = stack.enter_context(ray_access.private())
         ray.init(
             address="local",
             num_cpus=devices.cpus,
@@ -123,17 +141,34 @@ def ray_cluster(devices: Devices) -> Iterator[Cluster]:
             object_store_memory=OBJECT_STORE_BYTES,
             log_to_driver=False,
             logging_level=logging.ERROR,
-            _node_ip_address="127.0.0.1",
+            **settings,
         )
+        started = stack.pop_all()
+    with started:
+        try:
+            services = [child for child in psutil.Process().children() if child.name() in SERVICES]
+            yield Cluster(RankPool.remote(), services)  # type: ignore[attr-defined]
+        finally:
+            _shut_down_ray()
+
+
+@contextmanager
+def _unstartable() -> Iterator[None]:
+    """Say in a sentence why Ray does not start."""
+    try:
+        yield
     except (RuntimeError, OSError, ValueError) as error:
         raise BenchmarkError(
             f"Ray could not be started ({first_line(error)}); look for a full /tmp or /dev/shm and for another Ray "
             "that holds this machine (`ray status`)"
         ) from None
+
+
+def _is_alive(process: psutil.Process) -> bool:
     try:
-        yield Cluster(RankPool.remote())  # type: ignore[attr-defined]
-    finally:
-        _shut_down_ray()
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 def _shut_down_ray() -> None:
@@ -165,6 +200,12 @@ def connect() -> None:
         raise BenchmarkError(
             f"no Ray at {address} ({first_line(error)}), which {ADDRESS} names; unset it to run on this machine alone"
         ) from None
+    if get_authentication_mode() != AuthenticationMode.TOKEN:
+        print(
+            f"warning: the Ray at {address} asks for no token: whoever reaches its ports runs code as you; start it "
+            "with RAY_AUTH_MODE=token",
+            file=sys.stderr,
+        )
 
 
 def cluster_devices() -> Devices:

@@ -19,7 +19,9 @@ from rich.console import Console
 
 from benchmarks import spec
 from benchmarks.check import check
+from benchmarks.files import whole_number
 from benchmarks.spec import Benchmark, BenchmarkError
+from hpo import errors
 
 if TYPE_CHECKING:
     from hpo.runner import Finished
@@ -43,7 +45,7 @@ def suite(parsed: argparse.Namespace) -> int:
     console.print(suite.summary(outcome))
     _print_next(console, benchmark.name, parsed.budget)
     for study, reason in outcome.failures:
-        print(f"error: {study.name} did not reach its end ({reason})", file=sys.stderr)
+        errors.show(f"{study.name} did not reach its end ({reason})")
     return 1 if outcome.failures else 0
 
 
@@ -89,6 +91,11 @@ def resume(parsed: argparse.Namespace) -> int:
     if not parsed.run_id:
         return _list_unfinished(unfinished.found())
     asked = unfinished.Unfinished(parsed.run_id).asked()
+    if asked.study.kind != "study":
+        raise BenchmarkError(
+            f"{parsed.run_id} is a confirmation: run `python -m hpo confirm` again, which trains what is missing; "
+            "`python -m hpo sync` stores what this one had trained"
+        )
     from hpo import doctor
 
     doctor.require()
@@ -109,19 +116,48 @@ def _list_unfinished(studies: Sequence[Unfinished]) -> int:
         except BenchmarkError as error:
             _print_line(console, str(error))
             continue
-        how = "is running" if one.is_running else f"python -m hpo resume {one.run_id}"
+        verb = f"resume {one.run_id}" if study.kind == "study" else "sync"
+        how = "is running" if one.is_running else f"python -m hpo {verb}"
         _print_line(console, f"{study.name} on {study.benchmark.name}: {how}")
     return 0
+
+
+def sync(parsed: argparse.Namespace) -> int:
+    """Deliver what the store lacks of unfinished studies."""
+    from hpo import unfinished
+    from hpo.sync import deliver
+
+    console, status = open_console(), 0
+    studies = [unfinished.Unfinished(parsed.run_id)] if parsed.run_id else unfinished.found()
+    if not studies:
+        _print_line(console, "no study here has anything to deliver")
+    for one in studies:
+        if one.is_running:
+            _print_line(console, f"{one.run_id}: is running, and delivers by itself")
+            continue
+        try:
+            _print_line(console, f"{one.run_id}: {deliver(one)}")
+        except BenchmarkError as error:  # the next one may lie in another store
+            errors.show(f"{one.run_id}: {error}")
+            status = 1
+    return status
 
 
 def _end(console: Console, study: Study, finished: Finished) -> int:
     """The last lines of a study, and the exit status."""
     if finished.is_kept:
         _print_line(console, f"go on with it:          python -m hpo resume {finished.run_id}")
+    if not finished.is_delivered:
+        _print_line(console, "deliver its results:    python -m hpo sync")
+        errors.show(
+            f"not all results of this study could be stored ({finished.reason}); they are shown above and kept in "
+            f"unfinished/{finished.run_id}; once the store is back, `python -m hpo sync` brings them there"
+        )
+        return 1
     _print_next(console, study.benchmark.name, study.budget)
     if not finished.reached_end:
         outcome = "its results are shown above, and stored as far as possible"
-        print(f"error: the study did not reach its end ({finished.reason}); {outcome}", file=sys.stderr)
+        errors.show(f"the study did not reach its end ({finished.reason}); {outcome}")
     return 0 if finished.reached_end else 1
 
 
@@ -154,9 +190,10 @@ def _optional_float(name: str, text: str) -> float | None:
 def _optional_int(name: str, text: str) -> int | None:
     if not text:
         return None
-    if not text.isdigit():
+    number = whole_number(text)
+    if number is None:
         raise BenchmarkError(f"{name} is {text!r}, but must be a whole number")
-    return int(text)
+    return number
 
 
 def _command_line(verb: str, parsed: argparse.Namespace, names: Sequence[str], **given: Any) -> str:
@@ -169,9 +206,9 @@ def _command_line(verb: str, parsed: argparse.Namespace, names: Sequence[str], *
 
 
 def _print_next(console: Console, benchmark: str, budget: int) -> None:
-    import mlflow
+    from hpo import store as tracking_store
 
-    store, name = shlex.quote(mlflow.get_tracking_uri()), shlex.quote(benchmark)
+    store, name = shlex.quote(tracking_store.shown_uri()), shlex.quote(benchmark)
     _print_line(console, f"open it in the browser: mlflow ui --backend-store-uri {store}")
     _print_line(console, f"confirm on test:        python -m hpo confirm --benchmark {name}")
     _print_line(console, f"compare the methods:    python -m hpo compare --benchmark {name} --budget {budget}")
@@ -223,7 +260,7 @@ def confirm(parsed: argparse.Namespace) -> int:
     tables.print_shrinkage(console, compare.compare(stored, mixed_budgets=True))
     _print_line(console, f"compare the methods: python -m hpo compare --benchmark {shlex.quote(parsed.benchmark)}")
     if reason:
-        print(f"error: not all trainings reached their end ({reason}); run it again for the rest", file=sys.stderr)
+        errors.show(f"not all trainings reached their end ({reason}); run it again for the rest")
     return 1 if reason else 0
 
 
@@ -260,7 +297,7 @@ def train(parsed: argparse.Namespace) -> int:
         command=_command_line("train", parsed, names),
     )
     if done.reason:
-        print(f"error: the training did not reach its end ({done.reason})", file=sys.stderr)
+        errors.show(f"the training did not reach its end ({done.reason})")
     return 1 if done.reason else 0
 
 
@@ -294,16 +331,16 @@ def deepspeed(parsed: argparse.Namespace) -> int:
         _print_line(console, reason)
     _print_line(console, f"written to {output.write(folder, done.files)}: {', '.join([*done.files, 'rows/'])}")
     if done.reason:
-        print(f"error: the study did not reach its end ({done.reason}); what it found is in {folder}", file=sys.stderr)
+        errors.show(f"the study did not reach its end ({done.reason}); what it found is in {folder}")
     return 1 if done.reason or any(line.row.outcome == "failed" for line in done.lines) else 0
 
 
 def _numbers(name: str, text: str) -> list[int]:
     """Of a comma list."""
-    words = [word.strip() for word in text.split(",")]
-    if not all(word.isdigit() for word in words):
+    numbers = [whole_number(word.strip()) for word in text.split(",")]
+    if None in numbers:
         raise BenchmarkError(f"{name} is {text!r}, but must be whole numbers with commas between them, such as 1,2")
-    return [int(word) for word in words]
+    return [number for number in numbers if number is not None]
 
 
 def import_(parsed: argparse.Namespace) -> int:

@@ -97,6 +97,8 @@ def _store_row() -> tuple[str, str, str]:
     import mlflow
     from mlflow.exceptions import MlflowException
 
+    from hpo import store
+
     uri = mlflow.get_tracking_uri()
     path = Path(uri.removeprefix("sqlite:///"))
     if uri.startswith("sqlite:///") and not path.exists():
@@ -109,5 +111,5 @@ def _store_row() -> tuple[str, str, str]:
     try:
         mlflow.MlflowClient().search_experiments(max_results=1)
     except (MlflowException, OSError) as error:
-        return "tracking store", uri, f"{uri} cannot be used: {str(error).splitlines()[0]}"
-    return "tracking store", uri, ""
+        return "tracking store", store.shown(uri), store.shown(f"{uri} cannot be used: {str(error).splitlines()[0]}")
+    return "tracking store", store.shown(uri), ""

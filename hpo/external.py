@@ -18,6 +18,7 @@ import io
 import math
 import pkgutil
 import re
+import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -26,6 +27,7 @@ from typing import Any, NoReturn
 
 from pydantic import ValidationError
 
+from benchmarks.files import read_bytes
 from benchmarks.spec import Benchmark, BenchmarkError, Config, Hyperparameters, Scalar, describe
 from hpo.devices import CPU
 from hpo.history import stored_runs, value_in
@@ -47,7 +49,12 @@ METRICS = {
 """Columns with metrics, each with the largest value it may have; the smallest is 0."""
 OUTCOMES = ("completed", "stopped", "diverged", "failed")
 COLUMNS = (*REQUIRED, *(name for name in METRICS if name not in REQUIRED), "outcome", "reason")
-LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
+LONGEST_ACCELERATOR, LONGEST_REASON = 200, 4000
+"""In characters; what is longer is no name, and no sentence."""
+SECONDS = (1e-6, 1e10)
+"""A line takes no less than a microsecond, and no more than three centuries."""
+MOST_DEVICES = 2**31
 LONGEST_PERPLEXITY = 700.0
 """The exponential of a larger loss is no float; the same bound as in trials that run here."""
 ROUNDING = 1e-6
@@ -207,11 +214,13 @@ def import_csv(
     """
     content = read(path, benchmark)
     _check_label(method)
+    _check_accelerator(accelerator)
     wall_seconds, shares = _account(content, wall_seconds, devices)
     study = _study(content, benchmark, method, seed, budget)
     if not force:
         _require_new(content, study)
     tracker = Tracker(study, accelerator, command, _origin(content))
+    tracker.began_at -= wall_seconds  # when it really was is not known
     try:
         results = _replay(content, study, tracker, wall_seconds)
         tracker.finish(results, shares, content.units, wall_seconds, accelerator.lower() != CPU, "FINISHED")
@@ -241,11 +250,9 @@ def read(path: Path, benchmark: Benchmark) -> External:
         BenchmarkError: the file cannot be used; the message names file, line and column.
     """
     try:
-        raw = path.read_bytes()
+        raw = read_bytes(path)
         rows = csv.reader(io.StringIO(raw.decode("utf-8-sig"), newline=""), strict=True)
         table = [(rows.line_num, row) for row in rows if any(cell.strip() for cell in row)]
-    except OSError as error:
-        raise BenchmarkError(f"{path}: cannot be read ({error.strerror})") from None
     except UnicodeDecodeError as error:
         raise BenchmarkError(f"{path}: not UTF-8 (byte {error.start + 1}); save it as CSV in UTF-8") from None
     except csv.Error as error:
@@ -292,7 +299,11 @@ class _Cells:
     def of(cls, path: Path, number: int, names: Sequence[str], row: Sequence[str]) -> _Cells:
         if len(row) != len(names):
             raise BenchmarkError(f"{path}, line {number}: has {len(row)} cells, but the heading has {len(names)}")
-        return cls(path, number, {name: cell.strip() for name, cell in zip(names, row, strict=True)})
+        cells = cls(path, number, {name: " ".join(cell.split()) for name, cell in zip(names, row, strict=True)})
+        for name, text in cells.texts.items():
+            if any(unicodedata.category(character) == "Cc" for character in text):
+                cells.refuse(name, f"{text!r} has a control character; remove it")
+        return cells
 
     def refuse(self, column: str, message: str) -> NoReturn:
         raise BenchmarkError(f"{self.path}, line {self.number}, column {column}: {message}")
@@ -321,8 +332,15 @@ def _line(cells: _Cells, benchmark: Benchmark) -> Line:
     if unit > max_units:
         message = f"is {unit}, but must be <= {max_units}, the full resource of benchmark {benchmark.name}"
         cells.refuse("unit", message)
-    if not (math.isfinite(seconds) and seconds > 0):
-        cells.refuse("seconds", f"is {seconds:g}, but must be > 0 and finite: device time is what methods are held to")
+    if not SECONDS[0] <= seconds <= SECONDS[1]:
+        bounds = "> 0 and finite" if not 0 < seconds < math.inf else f"from {SECONDS[0]:g} to {SECONDS[1]:g}"
+        cells.refuse("seconds", f"is {seconds:g}, but must be {bounds}: device time is what methods are held to")
+    devices = cells.whole("devices")
+    if devices > MOST_DEVICES:
+        cells.refuse("devices", f"is {devices}, but must be <= {MOST_DEVICES}")
+    reason = cells.texts.get("reason", "")
+    if len(reason) > LONGEST_REASON:
+        cells.refuse("reason", f"has {len(reason)} characters, but must have <= {LONGEST_REASON}: a sentence")
     outcome = cells.texts.get("outcome", "")
     if outcome and outcome not in OUTCOMES:
         cells.refuse("outcome", f"is {outcome!r}, but must be one of {', '.join(OUTCOMES)}, or empty")
@@ -333,9 +351,9 @@ def _line(cells: _Cells, benchmark: Benchmark) -> Line:
         _config(cells, benchmark),
         _metrics(cells, benchmark),
         seconds,
-        cells.whole("devices"),
+        devices,
         outcome,
-        cells.texts.get("reason", ""),
+        reason,
     )
 
 
@@ -466,16 +484,23 @@ def _check_label(method: str) -> None:
         )
 
 
+def _check_accelerator(accelerator: str) -> None:
+    if not (0 < len(accelerator.strip()) <= len(accelerator) <= LONGEST_ACCELERATOR and accelerator.isprintable()):
+        raise BenchmarkError(
+            f"accelerator is {accelerator!r}, but must be a name of <= {LONGEST_ACCELERATOR} characters, such as cpu"
+        )
+
+
 def _account(content: External, wall_seconds: float | None, devices: int | None) -> tuple[float, Shares]:
     """How long the study took, and its ledger: all that is known is how much time each trial took."""
     used, longest = content.device_seconds, max(trial.seconds for trial in content.trials.values())
     if devices is not None and (wall_seconds is None or devices < 1):
         raise BenchmarkError(f"devices is {devices}, but must be >= 1, and needs wall_seconds: how long they were held")
     wall = sum(line.seconds for line in content.lines) if wall_seconds is None else wall_seconds
-    if not (math.isfinite(wall) and wall >= longest * (1 - ROUNDING)):
-        raise BenchmarkError(f"wall_seconds is {wall:g}, but must be >= {longest:g}, which one trial took")
+    if not longest * (1 - ROUNDING) <= wall < math.inf:
+        raise BenchmarkError(f"wall_seconds is {wall:g}, but must be >= {longest:g}, which one trial took, and finite")
     reserved = used if devices is None else devices * wall
-    if reserved < used * (1 - ROUNDING):
+    if not used * (1 - ROUNDING) <= reserved < math.inf:
         raise BenchmarkError(
             f"devices is {devices} for {wall:g} seconds, but {content.name} has {used:g} device-seconds, "
             f"which is more than {devices} devices give"

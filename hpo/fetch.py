@@ -63,11 +63,15 @@ def _hub_names(finetune: FineTune) -> dict[str, Literal["model", "dataset"]]:
 
 def _download(name: str, kind: Literal["model", "dataset"], place: Path) -> None:
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, RepositoryNotFoundError
+    from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, HFValidationError, RepositoryNotFoundError
 
     files = MODEL_FILES if kind == "model" else DATA_FILES
     try:
         snapshot_download(name, repo_type=kind, local_dir=place, allow_patterns=files)
+    except HFValidationError as error:
+        raise BenchmarkError(
+            f"{kind} {name!r}: is no name on the hub ({first_line(error)}); give one such as bigscience/bloom-560m"
+        ) from None
     except GatedRepoError:
         raise BenchmarkError(
             f"{kind} {name}: the hub asks for consent; give it on its page, and set HF_TOKEN"

@@ -1,4 +1,4 @@
-"""Writes files where the user wants them: whole or not at all."""
+"""Writes files where the user wants them: whole or not at all, and nowhere else, whatever links lie in the folder."""
 
 from __future__ import annotations
 
@@ -23,7 +23,9 @@ def write(folder: Path, files: Mapping[str, str]) -> Path:
         folder.mkdir(parents=True, exist_ok=True)
         for name, text in files.items():
             part = folder / f".{name}.part"
-            part.write_text(text, encoding="utf-8")
+            part.unlink(missing_ok=True)
+            with part.open("x", encoding="utf-8") as file:  # a link that lies there is not followed
+                file.write(text)
             os.replace(part, folder / name)
     except OSError as error:
         raise BenchmarkError(

@@ -72,6 +72,7 @@ class Progress:
         self._live = Live(console=console, auto_refresh=False, transient=True) if console.is_terminal else None
         self._last_shown, self._ended, self._paused = time.monotonic(), 0, 0
         self._has_shown_tokens = False
+        self._warned: set[str] = set()
 
     def __enter__(self) -> Progress:
         if self._live:
@@ -100,10 +101,22 @@ class Progress:
                 panel.add_row(Text(fact))
             self._live.update(panel, refresh=True)
         elif not self._live and quiet >= (LINE_SECONDS if ended > self._ended else QUIET_SECONDS):
-            self._console.print(" | ".join(self._facts(now)), soft_wrap=True, highlight=False, markup=False)
+            print_line(self._console, " | ".join(self._facts(now)))
         else:
             return
         self._last_shown, self._ended = time.monotonic(), ended
+
+    def warn(self, of: str, fault: str) -> None:
+        """Say that something does not work, once, and that it works again; the study goes on meanwhile.
+
+        Args:
+            of: what it is.
+            fault: what is wrong with it; empty if nothing is.
+        """
+        if bool(fault) == (of in self._warned):
+            return
+        self._warned ^= {of}
+        print_line(self._console, f"warning: {fault}" if fault else f"the {of} works again")
 
     def _show_tokens(self) -> None:
         """As soon as they are known, alone: a suite has shown them before its first study."""
@@ -134,6 +147,11 @@ class Progress:
         if self._place and self._place.units_after:
             text += f", {clock(seconds_per_unit * (units + self._place.units_after))} for all studies"
         return text
+
+
+def print_line(console: Console, text: str) -> None:
+    """A line as it is, however long."""
+    console.print(text, soft_wrap=True, highlight=False, markup=False)
 
 
 def describe_incumbent(study: Study, results: Results) -> str:
@@ -206,14 +224,12 @@ def print_report(
     console.print(results_table(study, results.rows))
     for row in results.rows:
         if row.outcome in ("failed", "diverged"):
-            console.print(
-                f"trial {row.number} {row.outcome}: {row.reason}", soft_wrap=True, highlight=False, markup=False
-            )
+            print_line(console, f"trial {row.number} {row.outcome}: {row.reason}")
     console.print(cost_table(shares, accelerator))
     console.print(f"train + evaluate: {shares.utilization:.1%} of the reserved device time", highlight=False)
     if best is not None:
         console.print("best trial:", highlight=False)
-        console.print(json.dumps(best, indent=2), soft_wrap=True, highlight=False, markup=False)
+        print_line(console, json.dumps(best, indent=2))
 
 
 def _short(value: Any) -> str:

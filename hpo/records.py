@@ -190,7 +190,7 @@ def read(benchmark: str) -> Records:
     studies = [run for run in runs if _is_finished_study(run)]
     if not studies:
         raise BenchmarkError(
-            f"no finished study of {benchmark} in {mlflow.get_tracking_uri()}; run one first: "
+            f"no finished study of {benchmark} in {store.shown_uri()}; run one first: "
             f"python -m hpo run random --benchmark {benchmark}"
         )
     newest = max(studies, key=lambda run: (run.data.tags.get("hpo.source") != "import", run.info.start_time))

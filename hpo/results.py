@@ -39,6 +39,9 @@ class TrialRow:
         device_seconds: device time it has used in all attempts.
         outcome: how it ended, or "running".
         reason: why, in a sentence.
+        failures: why attempts at it failed after which it was tried again.
+        raised: what each failed attempt raised, tracebacks included.
+        reported_seconds: when its last unit arrived.
         ended_seconds: when it ended.
     """
 
@@ -56,6 +59,9 @@ class TrialRow:
     device_seconds: float = 0.0
     outcome: Outcome = "running"
     reason: str = ""
+    failures: list[str] = field(default_factory=list)
+    raised: list[str] = field(default_factory=list)
+    reported_seconds: float = 0.0
     ended_seconds: float | None = None
 
     @property
@@ -136,6 +142,7 @@ class Results:
         row.trained_units += 1
         row.metrics = {key: float(result[key]) for key in (*METRICS, *TEST_METRICS) if key in result}
         row.device_seconds += device_seconds
+        row.reported_seconds = now
         if result["diverged"]:
             row.outcome, row.reason = "diverged", _divergence(row)
         else:  # also one that had diverged and has taken over another

@@ -7,7 +7,6 @@ live view, and holds the study to its budget.
 from __future__ import annotations
 
 import logging
-import signal
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -19,17 +18,19 @@ import ray
 from ray import tune
 from ray.tune.error import TuneError
 from ray.tune.experiment import Trial
+from ray.tune.result import DONE, SHOULD_CHECKPOINT
 from rich.console import Console
 
 from benchmarks.identity import digest
 from benchmarks.spec import BenchmarkError, first_line
 from hpo import methods
-from hpo.budget import INTERRUPTED, Budget, Interruption
+from hpo.budget import INTERRUPTED, Interruption, is_interruption
 from hpo.cluster import Cluster, count_devices, ray_cluster, resources
 from hpo.devices import Allotment, Devices, allot, detect
 from hpo.ledger import MEASURED, Shares
-from hpo.progress import Place, Progress, print_report
+from hpo.progress import Place, Progress, print_line, print_report
 from hpo.results import Results
+from hpo.signals import GracefulSignals
 from hpo.state import State
 from hpo.study import Study
 from hpo.tracking import Tracker
@@ -37,8 +38,9 @@ from hpo.trial import TrialActor
 from hpo.unfinished import Asked, Unfinished
 
 MAX_RETRIES = 1
+RAY_GUESSES = " Some common causes include"
+"""What Ray says of a process that died ends with a paragraph of what may have happened elsewhere."""
 SECONDS_PER_COUNT = 5.0
-GRACEFUL_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)  # SLURM: --signal=B:USR1@180
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,7 @@ class Finished:
         reached_end: whether it ended by budget or by running out of proposals, not by an interruption.
         reason: why it did not reach its end.
         is_kept: whether it can go on with `resume`.
+        is_delivered: whether the store has all of it; if not, it is kept for `sync`.
     """
 
     run_id: str
@@ -64,6 +67,7 @@ class Finished:
     reached_end: bool
     reason: str = ""
     is_kept: bool = False
+    is_delivered: bool = True
 
 
 def run(study: Study, command: str, console: Console) -> Finished:
@@ -128,8 +132,9 @@ def execute(
         with nullcontext(cluster) if cluster else ray_cluster(devices) as where:
             state, reported = _take_up(unfinished, study, plan, allotment)
             if run_id is not None:
+                tracker.reopen()
                 tracker.take_up(state.results)
-            log = _StudyLog(study, state, tracker, devices, allotment, console, place, unfinished)
+            log = _StudyLog(study, state, tracker, devices, allotment, console, place, unfinished, where)
             with where.holding(devices, allotment), log.signals, log.progress:
                 trainable = tune.with_parameters(
                     TrialActor,
@@ -138,21 +143,24 @@ def execute(
                     gpus_per_rank=allotment.gpus_per_rank,
                     pool=where.pool,
                     reported=reported,
+                    home=unfinished.folder,
                 )
                 reason = _fit(study, plan, tune.with_resources(trainable, resources(allotment)), log)
             shares, wall_seconds = log.close()
             where.reclaim()
-        is_kept = reason == INTERRUPTED
+        is_kept = is_interruption(reason) and study.kind == "study"  # `confirm` trains what is missing
+        is_delivered = True
         try:
             log.store(shares, wall_seconds, devices.gpu_name is not None, reason)
         except BenchmarkError as error:  # the results are shown all the same
-            reason, is_kept = str(error), True
-        is_kept = is_kept and study.kind == "study"  # `confirm` trains what is missing whenever it is run
-        if not is_kept:
+            reason, is_delivered = reason or str(error), False
+        if is_delivered and not is_kept:
             unfinished.remove()
     incumbent = log.results.incumbent()
     best = tracker.best_config(incumbent) if incumbent else None
-    return Finished(tracker.run_id, log.results, shares, devices.accelerator, best, not reason, reason, is_kept)
+    return Finished(
+        tracker.run_id, log.results, shares, devices.accelerator, best, not reason, reason, is_kept, is_delivered
+    )
 
 
 @contextmanager
@@ -208,16 +216,16 @@ def _take_up(
 ) -> tuple[State, dict[str, int]]:
     """Where the study stands, and the units that each of its live trials has reported, by Tune's trial id."""
     tune.register_trainable(TrialActor.__name__, TrialActor)  # Tune's trials refer to it by name
-    kept = unfinished.read()
-    if kept is None:
+    state = unfinished.read()
+    if state is None:
         return State.begin(study, plan, allotment), {}
-    state, seconds_after = kept
-    return state, state.go_on(study, plan, allotment, seconds_after)
+    return state, state.go_on(study, plan, allotment, unfinished.seconds)
 
 
 def _fit(study: Study, plan: methods.Plan, trainable: type, log: _StudyLog) -> str:
     """Let Tune run the study; returns why it did not reach its end, or an empty text."""
-    logging.getLogger("ray.tune.execution.tune_controller").setLevel(logging.CRITICAL)  # tracebacks of failed trials
+    for module in ("tune_controller", "experiment_state"):  # tracebacks of failed trials, and of a full disk
+        logging.getLogger(f"ray.tune.execution.{module}").setLevel(logging.CRITICAL)
     try:
         tune.run(  # not Tuner: it pickles callbacks and stopper, which hold the driver's live objects
             trainable,
@@ -239,7 +247,7 @@ def _fit(study: Study, plan: methods.Plan, trainable: type, log: _StudyLog) -> s
     except Exception as error:  # a searcher or scheduler that raises must not cost the results so far
         return _reason(error, study.method)
     because = log.budget.revoked_because
-    return because if because in ("", INTERRUPTED) else f"{study.method} raised {because}"
+    return because if not because or is_interruption(because) else f"{study.method} raised {because}"
 
 
 def _reason(error: Exception, method: str) -> str:
@@ -248,33 +256,6 @@ def _reason(error: Exception, method: str) -> str:
         lines = [line for line in str(error).splitlines() if line.strip()]
         return f"{method} raised {lines[-1].strip() if lines else type(error).__name__}"
     return f"{method} raised {type(error).__name__}: {first_line(error)}"
-
-
-class _GracefulSignals:
-    """End a study in good order on SIGINT, SIGTERM or SIGUSR1; a second signal has its usual effect."""
-
-    def __init__(self, budget: Budget) -> None:
-        self._budget = budget
-        self._before = {number: signal.getsignal(number) for number in GRACEFUL_SIGNALS}
-
-    def __enter__(self) -> None:
-        self.install()
-
-    def __exit__(self, *_: Any) -> None:
-        self._restore()
-
-    def install(self) -> None:
-        """Take the signals; again where a library has taken one since."""
-        for number in self._before:
-            signal.signal(number, self._receive)
-
-    def _receive(self, *_: Any) -> None:
-        self._budget.revoke()
-        self._restore()
-
-    def _restore(self) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
 
 
 class _StudyLog(tune.Callback):
@@ -290,15 +271,18 @@ class _StudyLog(tune.Callback):
         console: Console,
         place: Place | None,
         unfinished: Unfinished,
+        cluster: Cluster,
     ) -> None:
-        self._tracker, self._max_units = tracker, study.max_units
+        self._cluster = cluster
+        self._tracker, self._max_units, self._console = tracker, study.max_units, console
         self._devices, self._allotment, self._counted = devices, allotment, state.seconds
         self.state, self.unfinished = state, unfinished
         self.results, self.ledger, self.budget = state.results, state.ledger, state.budget
-        self.scheduler, self.checkpoints = state.scheduler, state.checkpoints
-        self.signals = _GracefulSignals(self.budget)
+        self.scheduler, self.checkpoints, self.pace = state.scheduler, state.checkpoints, state.pace
+        self.signals = GracefulSignals(self.budget)
         self.progress = Progress(study, self.results, self.budget, self.ledger, console, place)
         self._began, self._signature = time.monotonic() - state.seconds, state.signature
+        state.began_at = tracker.began_at = time.time() - state.seconds
 
     def _now(self) -> float:
         return time.monotonic() - self._began
@@ -309,8 +293,13 @@ class _StudyLog(tune.Callback):
 
     def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         """A trial, or its retry, or a paused trial, got an actor."""
-        self.ledger.start(trial.trial_id, self._now())
+        self._begin_attempt(trial)
         self._open_row(trial)
+
+    def _begin_attempt(self, trial: Trial) -> None:
+        now = self._now()
+        self.ledger.start(trial.trial_id, now)
+        self.pace.begin(trial.trial_id, now)
 
     def _open_row(self, trial: Trial) -> None:
         """Give a trial its row and its run, once."""
@@ -325,14 +314,20 @@ class _StudyLog(tune.Callback):
         now = self._now()
         device_seconds = self.ledger.report(trial.trial_id, seconds, now)
         self._tracker.report_trial(self.results.report(trial.trial_id, result, device_seconds, now))
+        if not result.get(DONE) and self.pace.is_due(trial.trial_id, seconds["checkpoint"], now):
+            result[SHOULD_CHECKPOINT] = True  # Tune does not look at it where the scheduler pauses the trial
 
     def on_checkpoint(self, iteration: int, trials: list[Trial], trial: Trial, checkpoint: Any, **info: Any) -> None:
         """A trial wrote a checkpoint: what it did up to here will not be lost with a failure."""
         self.ledger.end(trial.trial_id)
         self.checkpoints.add(checkpoint)
+        if trial.status == Trial.RUNNING:
+            self._begin_attempt(trial)
 
     def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         """A trial ended well."""
+        self.pace.end(trial.trial_id)
+        _forget_averages(trial)
         if trial.trial_id not in self.results:  # ended before it began
             return
         self.ledger.end(trial.trial_id)
@@ -344,26 +339,41 @@ class _StudyLog(tune.Callback):
 
     def on_trial_recover(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         """An attempt failed and the trial is tried again."""
+        self.pace.fail(trial.trial_id)
         lost = self.ledger.fail(trial.trial_id, self._now())
         if trial.trial_id in self.results:  # not if its actor died before it began
-            self.results[trial.trial_id].device_seconds += lost
+            row, raised = self.results[trial.trial_id], _raised(trial)
+            reason = _in_a_line(raised)
+            row.device_seconds += lost
+            row.failures.append(reason)
+            row.raised.append(str(raised))
+            print_line(self._console, f"trial {row.number} failed and is tried again: {reason}")
 
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         """A trial failed for good."""
+        self.pace.fail(trial.trial_id)
+        _forget_averages(trial)
         self._open_row(trial)  # its actor may have died before it began
         lost = self.ledger.fail(trial.trial_id, self._now())
-        row = self.results.fail(trial.trial_id, self._now(), failure_reason(trial))
+        raised = _raised(trial)
+        row = self.results.fail(trial.trial_id, self._now(), _in_a_line(raised))
         row.device_seconds += lost
+        row.raised.append(str(raised))
         self._tracker.end_trial(row)
 
     def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:
         """Tune's loop went round."""
+        if fault := self._cluster.fault:
+            self.budget.revoke(f"{INTERRUPTED}: {fault}")
         self._count_devices()
         self._keep(trials)
         self.progress.show(self._now(), sum(trial.status == Trial.PAUSED for trial in trials))
+        self.progress.warn("store", self._tracker.fault)
+        self.progress.warn("disk", self.unfinished.fault)
 
     def on_experiment_end(self, trials: list[Trial], **info: Any) -> None:
-        """Tune has ended; from here on only the store can fail, and `resume` then tries that again."""
+        """Tune has ended; from here on only the store can fail, and `sync` then delivers what it lacks."""
+        self.state.has_ended = not self.budget.revoked
         self._keep(trials, at_once=True)
 
     def _keep(self, trials: list[Trial], at_once: bool = False) -> None:
@@ -376,7 +386,7 @@ class _StudyLog(tune.Callback):
         self.state.trials = [trial for trial in trials if not trial.is_finished()]
         signature, is_saving = self.state.signature, any(trial.is_saving for trial in self.state.trials)
         if self.budget.revoked or is_saving or not is_due or signature == self._signature:
-            self.unfinished.touch()
+            self.unfinished.touch(self._now())
             return
         self.state.seconds, self._signature = self._now(), signature
         self.unfinished.write(self.state)
@@ -405,17 +415,26 @@ class _StudyLog(tune.Callback):
         Raises:
             BenchmarkError: the store could not be written.
         """
-        status = "FINISHED" if not reason else "KILLED" if reason == INTERRUPTED else "FAILED"
+        status = "FINISHED" if not reason else "KILLED" if is_interruption(reason) else "FAILED"
+        if fault := self._tracker.fault:
+            print_line(self._console, f"waits for its store for a minute at most (Ctrl-C ends that): {fault}")
         self._tracker.finish(self.results, shares, self.budget.spent, wall_seconds, on_gpu, status)
+        self.progress.warn("store", "")
 
 
-def failure_reason(trial: Trial) -> str:
-    """Why a trial failed, in a line: the innermost error, without Ray's wrapping."""
-    cause = _raised(trial)
+def _forget_averages(trial: Trial) -> None:
+    """Drop Tune's running averages of every number that a trial that has ended reported: 50 kB a trial, unread."""
+    trial.run_metadata.metric_analysis.clear()
+    trial.run_metadata.metric_n_steps.clear()
+
+
+def _in_a_line(cause: Any) -> str:
+    """Why a trial failed: the innermost error, without Ray's wrapping."""
     while getattr(cause, "cause", None) is not None:
         cause = cause.cause
     lines = [line.strip() for line in str(cause).splitlines() if line.strip()]
-    return f"{type(cause).__name__}: {lines[-1] if lines else 'no message'}"
+    last = lines[-1].partition(RAY_GUESSES)[0] if lines else "no message"
+    return f"{type(cause).__name__}: {last}"
 
 
 def _raised(trial: Trial) -> Any:

@@ -12,7 +12,7 @@ from ray.tune.experiment import Trial
 from ray.tune.search import SearchAlgorithm, SearchGenerator
 
 from hpo.budget import Budget, BudgetedScheduler, BudgetedSearch
-from hpo.checkpoints import Checkpoints
+from hpo.checkpoints import Checkpoints, Pace
 from hpo.devices import Allotment
 from hpo.ledger import Ledger
 from hpo.methods import Plan
@@ -31,9 +31,12 @@ class State:
         budget: what it may spend.
         scheduler: stops and pauses trials, within the budget.
         search: proposes trials, within the budget.
+        pace: of the checkpoints that nobody asks for.
         checkpoints: those on disk.
         trials: Tune's trials that have not ended.
         seconds: since the study began, while it ran.
+        began_at: when second 0 was, in seconds since the epoch; the time in which it did not run is left out.
+        has_ended: whether it has reached its end, and only the store may not know of it.
     """
 
     results: Results
@@ -41,9 +44,12 @@ class State:
     budget: Budget
     scheduler: BudgetedScheduler
     search: BudgetedSearch
+    pace: Pace
     checkpoints: Checkpoints = field(default_factory=Checkpoints)
     trials: list[Trial] = field(default_factory=list)
     seconds: float = 0.0
+    began_at: float = 0.0
+    has_ended: bool = False
 
     @classmethod
     def begin(cls, study: Study, plan: Plan, allotment: Allotment) -> State:
@@ -55,26 +61,31 @@ class State:
         budget = Budget(study.budget_units, _deadline_seconds(study, allotment))
         scheduler = plan.within(budget, study.max_units)
         ledger = Ledger(allotment.devices, allotment.ranks_per_trial)
-        return cls(results, ledger, budget, scheduler, BudgetedSearch(search_algorithm(plan), scheduler))
+        search = BudgetedSearch(search_algorithm(plan), scheduler)
+        return cls(results, ledger, budget, scheduler, search, Pace(study.benchmark.resource.checkpoint_seconds))
 
-    def go_on(self, study: Study, plan: Plan, allotment: Allotment, seconds_after: float) -> dict[str, int]:
+    def stop(self, seconds: float) -> None:
+        """The study was interrupted after so many seconds: what trials had begun since their checkpoints is lost.
+
+        As with a failed attempt, the time it took is booked as such.
+        """
+        self.seconds = max(self.seconds, seconds)
+        for trial_id in self.ledger.open_attempts:
+            self.results[trial_id].device_seconds += self.ledger.fail(trial_id, self.seconds)
+
+    def go_on(self, study: Study, plan: Plan, allotment: Allotment, seconds: float) -> dict[str, int]:
         """Take up an unfinished study in a new process.
-
-        What trials were doing when it was interrupted is lost back to their checkpoints; as with a failed attempt,
-        the time it took is booked as such.
 
         Args:
             study: what is run.
             plan: as its method makes it anew.
             allotment: of the devices there are now.
-            seconds_after: how long the study ran on after this state.
+            seconds: how long the study had run when it was interrupted, which may be after this state.
 
         Returns:
             Units that each live trial has reported, by Tune's trial id.
         """
-        self.seconds += seconds_after
-        for trial_id in self.ledger.open_attempts:
-            self.results[trial_id].device_seconds += self.ledger.fail(trial_id, self.seconds)
+        self.stop(seconds)
         self.ledger.resize(allotment.devices, self.seconds)
         self.budget.go_on(self.seconds, _deadline_seconds(study, allotment))
         self.scheduler.go_on(self.trials)
@@ -89,7 +100,8 @@ class State:
     def signature(self) -> object:
         """Differs from an earlier one where something has happened."""
         exploits = sum(row.exploits for row in self.results.rows)
-        return self.search.created, self.budget.spent, exploits, [(t.trial_id, t.status) for t in self.trials]
+        standing = [(trial.trial_id, trial.status) for trial in self.trials]
+        return self.search.created, self.budget.spent, exploits, standing, self.has_ended
 
 
 def search_algorithm(plan: Plan) -> SearchAlgorithm:

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import logging
 import os
+import re
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import cache
+from ipaddress import ip_address
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from filelock import FileLock
 from mlflow import MlflowClient, get_tracking_uri
@@ -16,6 +21,13 @@ from sqlalchemy.exc import SQLAlchemyError
 from benchmarks.spec import BenchmarkError, first_line
 
 SQLITE = "sqlite:///"
+SETTINGS = {
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",  # two lines a trial, from a server
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",  # MLflow's own seven take minutes; what fails is tried again anyway
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
+}
+"""Of MLflow, unless the user has made others."""
+_CREDENTIALS = re.compile(r"://\S*@")
 
 
 @contextmanager
@@ -28,11 +40,43 @@ def readable_errors() -> Iterator[None]:
     logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)  # it logs tracebacks
     try:
         yield
-    except (MlflowException, SQLAlchemyError, OSError) as error:
+    except (MlflowException, SQLAlchemyError, OSError, ImportError) as error:  # a database's driver may be missing
         raise BenchmarkError(
-            f"tracking store {get_tracking_uri()}: cannot be used ({first_line(error)}); "
+            f"tracking store {shown_uri()}: cannot be used ({shown(first_line(error))}); "
             "set MLFLOW_TRACKING_URI, or unset it for an SQLite file in this folder"
         ) from None
+
+
+def shown(text: str) -> str:
+    """A text without the users and passwords of addresses in it."""
+    return _CREDENTIALS.sub("://***@", text)
+
+
+def shown_uri() -> str:
+    """The address of the store, as it may be printed."""
+    return shown(get_tracking_uri())
+
+
+@cache
+def warn_of(uri: str) -> None:
+    """Say, once, that a server beyond this machine is reached without encryption."""
+    parts = urlsplit(uri)
+    if parts.scheme != "http" or _is_loopback(parts.hostname or ""):
+        return
+    has_secret = parts.password or os.environ.get("MLFLOW_TRACKING_PASSWORD") or os.environ.get("MLFLOW_TRACKING_TOKEN")
+    what = "the password and all that is stored" if has_secret else "all that is stored"
+    print(
+        f"warning: {shown(uri)} is not encrypted: {what} can be read on the way there; use https://, or a server on "
+        "this machine",
+        file=sys.stderr,
+    )
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def exists() -> bool:
@@ -51,7 +95,9 @@ def open_experiment(name: str, tags: Mapping[str, str] | None = None) -> tuple[M
         BenchmarkError: the store cannot be used.
     """
     uri = get_tracking_uri()
-    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")  # two lines a trial, from a server
+    warn_of(uri)
+    for setting, value in SETTINGS.items():
+        os.environ.setdefault(setting, value)
     with readable_errors():
         if not uri.startswith(SQLITE):
             return _open(name, tags or {})

@@ -21,6 +21,8 @@ CONFIRMS = "confirms"
 """Key of a proposal that holds the two above, where Tune must see one value."""
 FRESH = 1
 """Sets the seeds of confirmations apart from those of studies."""
+MOST_TRAININGS = 1_000_000
+"""The largest budget; as many trials are more than a store holds."""
 PROTOCOL = "1"
 """Version of the rules in docs/protocol.md; studies under one version are comparable."""
 
@@ -37,7 +39,7 @@ class Study:
         method: the method's name.
         benchmark: what is tuned.
         seed: drives searcher, scheduler, model initialisation, dropout and data order.
-        budget: full trainings that may be spent, at least 1.
+        budget: full trainings that may be spent, from 1 to `MOST_TRAININGS`.
         gpu_hours: optional cap in device-hours.
         arguments: the method's own arguments.
         variant: the arguments that are not left at their defaults, for people: "searcher=optuna".
@@ -54,12 +56,13 @@ class Study:
     kind: Literal["study", "confirmation"] = "study"
 
     def __post_init__(self) -> None:
-        if self.budget < 1:
-            raise BenchmarkError(f"budget is {self.budget}, but must be >= 1 (full trainings)")
+        if not 1 <= self.budget <= MOST_TRAININGS:
+            bound = ">= 1" if self.budget < 1 else f"<= {MOST_TRAININGS}"
+            raise BenchmarkError(f"budget is {self.budget}, but must be {bound} (full trainings)")
         if not 0 <= self.seed < 2**32:  # numpy's range
             raise BenchmarkError(f"seed is {self.seed}, but must be >= 0 and < 2**32")
-        if self.gpu_hours is not None and not self.gpu_hours > 0:
-            raise BenchmarkError(f"gpu_hours is {self.gpu_hours:g}, but must be > 0")
+        if self.gpu_hours is not None and not 0 < self.gpu_hours < math.inf:
+            raise BenchmarkError(f"gpu_hours is {self.gpu_hours:g}, but must be > 0 and finite")
 
     @property
     def max_units(self) -> int:

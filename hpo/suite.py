@@ -17,10 +17,11 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.files import whole_number
 from benchmarks.identity import digest
 from benchmarks.spec import Benchmark, BenchmarkError, first_line
 from hpo import methods
-from hpo.budget import INTERRUPTED
+from hpo.budget import is_interruption
 from hpo.cluster import Cluster, ray_cluster
 from hpo.devices import detect
 from hpo.progress import Place, clock, describe_incumbent, tokens_table
@@ -118,11 +119,11 @@ def _parse_method(word: str, budget: int) -> Contestant:
         if not equals:
             raise BenchmarkError(f"methods has {word!r}, but arguments are given as METHOD:NAME=VALUE")
         given[key.replace("-", "_")] = value
-    own_budget = given.pop(BUDGET, str(budget))
-    if not own_budget.isdigit():
+    own_budget = whole_number(given.pop(BUDGET)) if BUDGET in given else budget
+    if own_budget is None:
         raise BenchmarkError(f"methods has {word!r}, but {BUDGET} must be a whole number of full trainings")
     methods.get(name).parse(given)
-    return Contestant(name, given, int(own_budget))
+    return Contestant(name, given, own_budget)
 
 
 def parse_seeds(text: str) -> list[int]:
@@ -131,10 +132,10 @@ def parse_seeds(text: str) -> list[int]:
     Raises:
         BenchmarkError: not whole numbers.
     """
-    words = [word.strip() for word in text.split(",") if word.strip()]
-    if not words or not all(word.isdigit() for word in words):
+    seeds = [whole_number(word.strip()) for word in text.split(",") if word.strip()]
+    if not seeds or None in seeds:
         raise BenchmarkError(f"seeds is {text!r}, but must be whole numbers with commas between them, such as 0,1,2")
-    return [int(word) for word in dict.fromkeys(words)]
+    return [seed for seed in dict.fromkeys(seeds) if seed is not None]
 
 
 def run(
@@ -200,7 +201,7 @@ def _run_due(
             reason = _run_one(study, command, cluster, place, console, run_id)
             if reason:
                 outcome.failures.append((study, reason))
-            if reason == INTERRUPTED:
+            if is_interruption(reason):
                 return
 
 

@@ -3,7 +3,8 @@
 Layout (what compare, export and people rely on): experiment = benchmark; parent tags `hpo.kind=study`,
 `hpo.method`, ...; children tagged `hpo.kind=trial` with `mlflow.parentRunId`; metrics at step = resource unit.
 
-Trials' writes happen in order in one thread of their own, so that no device waits for a database.
+A study's writes go through a `Spool`: in order, and again where the store failed. So each has the effect of once,
+however often it runs: points carry the time at which they were measured, and a run that may be there is looked for.
 """
 
 from __future__ import annotations
@@ -19,9 +20,9 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import astuple, fields, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -29,12 +30,13 @@ from mlflow import MlflowClient
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
 
 from benchmarks.identity import digest
-from benchmarks.spec import SPLITS, Benchmark
+from benchmarks.spec import SPLITS, Benchmark, BenchmarkError
 from benchmarks.squad import TokenStatistics
 from hpo import store, views
 from hpo.history import stored_runs
 from hpo.ledger import MEASURED, Shares
 from hpo.results import METRICS, TEST_METRICS, Results, TrialRow, UnitRow
+from hpo.spool import Spool
 from hpo.study import PROTOCOL, Study, schedule_digest
 
 STATUS = {
@@ -44,6 +46,8 @@ STATUS = {
     "failed": "FAILED",
     "interrupted": "KILLED",
 }
+PATIENCE_SECONDS = 60.0
+"""How long a study's end waits for a store that takes nothing."""
 VERSIONED = ("torch", "transformers", "deepspeed", "ray", "mlflow", "optuna", "hyperopt", "numpy")
 
 
@@ -56,6 +60,10 @@ class Tracker:
         command: the command that reproduces the study.
         origin: tags that say what ran it; by default the versions of the packages here.
         run_id: the run of a study that is taken up; by default a new one.
+
+    Attributes:
+        began_at: when the study began, in seconds since the epoch: what second 0 of its rows is. A clock that is set
+            meanwhile does not matter.
 
     Raises:
         BenchmarkError: the tracking store cannot be used, or does not have the run.
@@ -73,16 +81,17 @@ class Tracker:
         self._origin = versions() if origin is None else origin
         self._children: dict[int, str] = {}
         self._written: dict[int, int] = {}
-        self._waiting: list[tuple[Callable[[TrialRow], None], TrialRow]] = []
-        self._writer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="mlflow")
-        self._pending: list[Future[None]] = []
-        launch_run = os.environ.pop("MLFLOW_RUN_ID", None)  # set by `mlflow run`; Ray's workers must not inherit it
+        self._tried: set[int] = set()
+        self._waiting: list[Callable[[], None]] = []
+        self._spool = Spool()
+        self.began_at = time.time()
+        self._launch_run = os.environ.pop("MLFLOW_RUN_ID", None)  # of `mlflow run`; Ray's workers must not inherit it
         self._client, self._experiment_id = store.open_experiment(study.benchmark.name, views.tags(study.benchmark))
         with store.readable_errors():
             if run_id is not None:
-                self._reopen(run_id, launch_run)
+                self.run_id = self._client.get_run(run_id).info.run_id
                 return
-            self.run_id = open_run(self._client, self._experiment_id, study.name, launch_run)
+            self.run_id = open_run(self._client, self._experiment_id, study.name, self._launch_run)
             try:
                 self._describe(accelerator, command)
             except Exception:
@@ -96,15 +105,29 @@ class Tracker:
         """See `benchmarks.identity`; it takes reading all weights of a local model."""
         return digest(self._study.benchmark)
 
-    def _reopen(self, run_id: str, launch_run: str | None) -> None:
-        """Go on with the run of a study that was interrupted."""
-        self.run_id = run_id
-        resumes = int(self._client.get_run(run_id).data.tags.get("hpo.resumes", 0)) + 1
-        self._client.update_run(run_id, status="RUNNING")
-        tags = {"hpo.resumes": str(resumes), **_job_tag()}
-        self._client.log_batch(run_id, tags=[RunTag(key, value) for key, value in tags.items()])
-        if launch_run is not None:
-            link(self._client, launch_run, run_id)
+    @property
+    def is_open(self) -> bool:
+        """Whether the store still waits for the study's end.
+
+        Raises:
+            BenchmarkError: the store cannot be used.
+        """
+        with store.readable_errors():
+            return bool(self._client.get_run(self.run_id).info.status == "RUNNING")
+
+    def reopen(self) -> None:
+        """Go on with the run of a study that was interrupted.
+
+        Raises:
+            BenchmarkError: the store cannot be used.
+        """
+        with store.readable_errors():
+            resumes = int(self._client.get_run(self.run_id).data.tags.get("hpo.resumes", 0)) + 1
+            self._client.update_run(self.run_id, status="RUNNING")
+            tags = {"hpo.resumes": str(resumes), **_job_tag()}
+            self._client.log_batch(self.run_id, tags=[RunTag(key, value) for key, value in tags.items()])
+            if self._launch_run is not None:
+                link(self._client, self._launch_run, self.run_id)
 
     def _describe(self, accelerator: str, command: str) -> None:
         """Write what is known before the first trial; what cannot be written is found out now."""
@@ -113,8 +136,9 @@ class Tracker:
         log_files(self._client, self.run_id, {"benchmark.json": self._study.benchmark.model_dump_json(indent=2) + "\n"})
 
     def abandon(self) -> None:
-        """Mark the study as failed: it could not begin."""
-        self._client.set_terminated(self.run_id, "FAILED")
+        """Mark the study as failed, if the store can be told: it could not begin."""
+        with suppress(BenchmarkError), store.readable_errors():
+            self._client.set_terminated(self.run_id, "FAILED")
 
     def _params(self) -> list[Param]:
         """What the study was asked for; parameters `mlflow run` has logged already stay as they are."""
@@ -175,18 +199,20 @@ class Tracker:
             status: MLflow's: FINISHED, FAILED or KILLED.
 
         Raises:
-            BenchmarkError: the store could not be written.
+            BenchmarkError: the store took nothing for so long that it was given up.
         """
         self.deliver()
-        with store.readable_errors():
-            self._writer.shutdown(wait=True)
-            lost = [error for future in self._pending if (error := future.exception())]
-            self._write_totals(results, shares, units, wall_seconds, on_gpu)
-            self._client.set_terminated(self.run_id, status)
-            if lost:  # the totals and trials.csv are written all the same
-                raise lost[0]
+        ended_at = self._milliseconds(wall_seconds)
+        self._spool.add(lambda: self._write_totals(results, shares, units, wall_seconds, on_gpu, ended_at))
+        self._spool.add(lambda: self._client.set_terminated(self.run_id, status, ended_at))
+        launch_run = self._launch_run
+        if status != "FINISHED" and launch_run and launch_run != self.run_id:  # `mlflow run` may have been killed
+            self._spool.add(lambda: self._client.set_terminated(launch_run, status))
+        self._spool.close(PATIENCE_SECONDS)
 
-    def _write_totals(self, results: Results, shares: Shares, units: int, wall_seconds: float, on_gpu: bool) -> None:
+    def _write_totals(
+        self, results: Results, shares: Shares, units: int, wall_seconds: float, on_gpu: bool, ended_at: int
+    ) -> None:
         incumbent = results.incumbent() if self._study.kind == "study" else None
         totals = {
             "device_hours": shares.device_hours,
@@ -201,8 +227,8 @@ class Tracker:
         if incumbent is not None:
             scores = [key for key in ("eval_loss", "exact_match", "f1") if key in incumbent.metrics]
             totals |= {f"best_{key}": incumbent.metrics[key] for key in scores}
-        now = _milliseconds()
-        self._client.log_batch(self.run_id, metrics=[Metric(k, v, now, 0) for k, v in _loggable(totals).items()])
+        points = [Metric(key, value, ended_at, 0) for key, value in _loggable(totals).items()]
+        self._client.log_batch(self.run_id, metrics=points)
         files = {
             "trials.csv": trials_csv(self._study.benchmark, results.rows),
             "units.csv": units_csv(results.units),
@@ -241,13 +267,20 @@ class Tracker:
         self._later(self._end_trial, row)
 
     def _later(self, write: Callable[[TrialRow], None], row: TrialRow) -> None:
-        """Have the writer do it once the state that it belongs to is kept, with the row as it is now."""
-        self._waiting.append((write, replace(row)))
+        """Have it written once the state that it belongs to is kept, with the row as it is now."""
+        self._waiting.append(partial(write, replace(row)))
 
     def deliver(self) -> None:
-        """Have the writer do what there is."""
-        self._pending += [self._writer.submit(write, row) for write, row in self._waiting]
+        """Have what there is written."""
+        for write in self._waiting:
+            self._spool.add(write)
         self._waiting.clear()
+
+    @property
+    def fault(self) -> str:
+        """Why what has been delivered is not in the store; empty as long as the store takes it."""
+        fault, waiting = self._spool.fault, self._spool.waiting
+        return fault and f"{fault}; {waiting} writes wait, and none is lost"
 
     def take_up(self, results: Results) -> None:
         """Write what the driver that was interrupted has not written of these results, and no unit twice.
@@ -266,8 +299,7 @@ class Tracker:
         for unit in results.units:
             if unit.trial in rows:
                 row = rows[unit.trial]
-                then = replace(row, units=unit.units, metrics=unit.metrics, device_seconds=unit.device_seconds)
-                self._later(self._report_trial, then)
+                self._later(self._report_trial, _as_of(unit, row))
         for row in rows.values():
             if row.ended_seconds is not None:
                 self.end_trial(row)
@@ -276,13 +308,24 @@ class Tracker:
         return max((metric.step for metric in self._client.get_metric_history(run_id, "device_seconds")), default=0)
 
     def _start_trial(self, row: TrialRow) -> None:
+        if row.number not in self._children:
+            self._children[row.number] = self._made_before(row) or self._make_child(row)
+        params = [Param(key, str(value)) for key, value in row.config.items()]
+        self._client.log_batch(self._children[row.number], params=params)
+
+    def _made_before(self, row: TrialRow) -> str | None:
+        """A child run that an attempt has made whose answer was lost on the way."""
+        if row.number not in self._tried:
+            self._tried.add(row.number)
+            return None
+        mine = f"tags.mlflow.parentRunId = '{self.run_id}' and tags.hpo.trial = '{row.number}'"
+        return next((run.info.run_id for run in self._client.search_runs([self._experiment_id], mine)), None)
+
+    def _make_child(self, row: TrialRow) -> str:
         tags = {"mlflow.parentRunId": self.run_id, "hpo.kind": "trial", "hpo.trial": str(row.number)}
         tags["hpo.seed"] = str(row.seed)
-        name = f"trial {row.number} of {self._study.name}"
-        run = self._client.create_run(self._experiment_id, tags=tags, run_name=name)
-        self._children[row.number] = run.info.run_id
-        params = [Param(key, str(value)) for key, value in row.config.items()]
-        self._client.log_batch(run.info.run_id, params=params)
+        name, began_at = f"trial {row.number} of {self._study.name}", self._milliseconds(row.began_seconds)
+        return str(self._client.create_run(self._experiment_id, began_at, tags, name).info.run_id)
 
     def _reopen_trial(self, row: TrialRow) -> None:
         self._client.update_run(self._children[row.number], status="RUNNING")
@@ -291,18 +334,33 @@ class Tracker:
         if row.units <= self._written.get(row.number, 0):
             return
         metrics = _loggable({**row.metrics, **_varying(row), "device_seconds": row.device_seconds})
-        now = _milliseconds()
-        batch = [Metric(key, value, now, row.units) for key, value in metrics.items()]
+        reported_at = self._milliseconds(row.reported_seconds)
+        batch = [Metric(key, value, reported_at, row.units) for key, value in metrics.items()]
         self._client.log_batch(self._children[row.number], metrics=batch)
 
     def _end_trial(self, row: TrialRow) -> None:
         run_id = self._children[row.number]
         tags = {"hpo.outcome": row.outcome, "hpo.reason": row.reason}
+        if row.failures:
+            tags["hpo.failures"] = "\n".join(row.failures)
+        if row.raised:
+            log_files(self._client, run_id, {"error.txt": "\n\n".join(row.raised) + "\n"})
         if row.varies:
             tags["hpo.exploits"] = str(row.exploits)
             log_files(self._client, run_id, {"schedule.json": json.dumps(schedule_of(row), indent=2) + "\n"})
         self._client.log_batch(run_id, tags=[RunTag(key, value) for key, value in tags.items()])
-        self._client.set_terminated(run_id, STATUS[row.outcome])
+        ended_at = None if row.ended_seconds is None else self._milliseconds(row.ended_seconds)
+        self._client.set_terminated(run_id, STATUS[row.outcome], ended_at)
+
+    def _milliseconds(self, seconds: float) -> int:
+        """A time of the study as the store has it."""
+        return int((self.began_at + seconds) * 1000)
+
+
+def _as_of(unit: UnitRow, row: TrialRow) -> TrialRow:
+    """A trial's row as it was when this unit had arrived."""
+    arrived, used = unit.ended_seconds, unit.device_seconds
+    return replace(row, units=unit.units, metrics=unit.metrics, device_seconds=used, reported_seconds=arrived)
 
 
 def _job_tag() -> dict[str, str]:
@@ -447,7 +505,3 @@ def _git_commit() -> str | None:
 def _loggable(metrics: dict[str, float]) -> dict[str, float]:
     """Metrics without those that are not numbers: stores keep NaN badly, and a missing point reads as what it is."""
     return {key: value for key, value in metrics.items() if math.isfinite(value)}
-
-
-def _milliseconds() -> int:
-    return int(time.time() * 1000)

@@ -31,8 +31,9 @@ from pydantic import BaseModel, ConfigDict, NonNegativeInt, PositiveInt, Validat
 from rich.console import Console
 
 from benchmarks.check import check
+from benchmarks.files import is_file, is_folder, load_json
 from benchmarks.identity import digest
-from benchmarks.spec import SPLITS, Benchmark, BenchmarkError, Config, Scalar, Split, first_line, load_json
+from benchmarks.spec import SPLITS, Benchmark, BenchmarkError, Config, Scalar, Split, first_line
 from benchmarks.squad import TokenStatistics
 from hpo import output, store, tracking, views
 from hpo.devices import Allotment, allot, detect
@@ -166,8 +167,8 @@ def read_config(path: Path) -> BestConfig:
     Raises:
         BenchmarkError: it is missing, no JSON, or has keys or values that do not belong there.
     """
-    file = path / CONFIG_FILE if path.is_dir() else path
-    if not file.is_file():
+    file = path / CONFIG_FILE if is_folder(path) else path
+    if not is_file(file):
         raise BenchmarkError(f"config {file}: no such file; write one with: python -m hpo export")
     content = load_json(file)
     try:
@@ -282,7 +283,10 @@ def _units(ranks: Any, steps: Schedule, seed: int, max_units: int) -> Iterator[d
 
 def _save(ranks: Any, folder: Path) -> None:
     """The model, whole or not at all."""
-    part = (folder.parent / f".{folder.name}.part").resolve()
+    part = folder.parent.resolve() / f".{folder.name}.part"
+    for old in (part, folder):
+        if old.is_symlink():  # what it points at is not ours
+            old.unlink()
     shutil.rmtree(part, ignore_errors=True)
     ranks.save_model(part)
     if folder.exists():
@@ -433,8 +437,8 @@ def log_model(run_id: str, folder: Path, max_new_tokens: int) -> None:
     logging.getLogger("DeepSpeed").setLevel(logging.ERROR)
     path = folder.resolve()  # MLflow would take a relative one for the name of a model on the hub, and ask there
     components = {
-        "model": AutoModelForCausalLM.from_pretrained(path),
-        "tokenizer": AutoTokenizer.from_pretrained(path),
+        "model": AutoModelForCausalLM.from_pretrained(path, use_safetensors=True, trust_remote_code=False),
+        "tokenizer": AutoTokenizer.from_pretrained(path, trust_remote_code=False),
     }
     requirements = [f"{name}=={importlib.metadata.version(name).partition('+')[0]}" for name in SERVED_WITH]
     with mlflow.start_run(run_id=run_id):

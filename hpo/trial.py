@@ -20,6 +20,7 @@ from ray.actor import ActorHandle
 from benchmarks.ranks import TrialProcess, open_trial
 from benchmarks.spec import Config
 from benchmarks.squad import TokenStatistics
+from hpo import origin
 from hpo.ledger import MEASURED
 from hpo.results import TOKENS
 from hpo.study import Study, is_diverged, objective, training_of
@@ -43,9 +44,10 @@ class TrialActor(tune.Trainable):
         gpus_per_rank: int,
         pool: ActorHandle,
         reported: Mapping[str, int],
+        home: Path,
     ) -> None:
         """Note what to do; the ranks start with the first step, since Tune waits for this before its next actor."""
-        self._study, self._config, self._reported = study, config, reported
+        self._study, self._config, self._reported, self._home = study, config, reported, home
         self._share = (cpus_per_rank, gpus_per_rank, pool)
         self._seconds = dict.fromkeys(MEASURED, 0.0)
         self._last_mark = time.monotonic()
@@ -87,10 +89,16 @@ class TrialActor(tune.Trainable):
         self._mark("idle")
         self._ready().save(Path(checkpoint_dir))
         (Path(checkpoint_dir) / UNITS).write_text(str(self._units))
+        origin.mark(Path(checkpoint_dir), self._home)
         self._mark("checkpoint")
 
+    def restore(self, checkpoint_path: Any) -> None:
+        """Called by Tune before a paused or cloned trial goes on; Tune unpickles some files of a checkpoint itself."""
+        origin.require_mark(Path(checkpoint_path.checkpoint.path), self._home)
+        super().restore(checkpoint_path)
+
     def load_checkpoint(self, checkpoint: str) -> None:
-        """Called by Tune before a paused or cloned trial goes on."""
+        """What `restore` comes to."""
         self._mark("idle")
         self._ready().load(Path(checkpoint))
         self._units = int((Path(checkpoint) / UNITS).read_text())

@@ -4,6 +4,7 @@ A folder a study, `unfinished/<run id>/` where the study was started, deleted wh
 
 * `study.json`: what was asked for;
 * `state`: everything as it stood after the latest event, searcher and scheduler included, as one pickle;
+* `seconds`: how long it has run, a second after the other;
 * `tune/`: Tune's folder, with the checkpoints of trials that wait.
 
 A pickle runs code when it is read. It is read where this user owns it and nobody else may write it, and nowhere else.
@@ -13,6 +14,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import stat
 import time
@@ -25,10 +27,14 @@ from typing import Any
 from filelock import FileLock, Timeout
 from pydantic import ValidationError
 
-from benchmarks.spec import BenchmarkError, load_json
+from benchmarks.files import is_file, load_json
+from benchmarks.spec import BenchmarkError
+from hpo.origin import require_own
 from hpo.study import Study
 
 FOLDER = Path("unfinished")
+RUN_ID = re.compile(r"\w+")
+"""No path to another folder."""
 MOST_OF_THE_TIME = 0.05
 """Share of the driver's time that may go into keeping states; with many trials a state takes a while to write."""
 SECONDS_PER_TOUCH = 1.0
@@ -70,6 +76,7 @@ class Unfinished:
         self.folder = (FOLDER / run_id).absolute()
         self.fault = ""
         self._state, self._asked = self.folder / "state", self.folder / "study.json"
+        self._seconds = self.folder / "seconds"
         self._lock = FileLock(self.folder / "lock", timeout=0)
         self._written, self._took, self._touched = -float("inf"), 0.0, 0.0
 
@@ -132,7 +139,7 @@ class Unfinished:
         Raises:
             BenchmarkError: there is no such study here, or it is not readable.
         """
-        if Path(self.run_id).name != self.run_id or not self._asked.is_file():
+        if not RUN_ID.fullmatch(self.run_id) or not is_file(self._asked):
             others = ", ".join(unfinished.run_id for unfinished in found()) or "none"
             raise BenchmarkError(
                 f"no unfinished study {self.run_id!r} in {FOLDER.absolute()}; there are: {others}. A study is resumed "
@@ -166,7 +173,7 @@ class Unfinished:
         began, draft = time.monotonic(), self._state.with_suffix(".new")
         try:
             with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
-                cloudpickle.dump((time.time(), state), file)
+                cloudpickle.dump(state, file)
             draft.replace(self._state)
             self.fault = ""
         except OSError as error:
@@ -174,15 +181,29 @@ class Unfinished:
         self._written = self._touched = time.monotonic()
         self._took = self._written - began
 
-    def touch(self) -> None:
-        """Note that the study still runs: what devices did until its end was paid for."""
+    def touch(self, seconds: float) -> None:
+        """Note that the study still runs: what devices did until its end was paid for.
+
+        Args:
+            seconds: since it began. No clock tells them later: it may have been set.
+        """
         if time.monotonic() >= self._touched + SECONDS_PER_TOUCH:
             with suppress(OSError):
-                os.utime(self._state)
+                draft = self._seconds.with_suffix(".new")
+                draft.write_text(repr(seconds))
+                draft.replace(self._seconds)
             self._touched = time.monotonic()
 
-    def read(self) -> tuple[Any, float] | None:
-        """The latest state, and the seconds that the study ran on after it; None if there was no event yet.
+    @property
+    def seconds(self) -> float:
+        """How long it has run, as far as is known."""
+        try:
+            return float(self._seconds.read_text())
+        except (OSError, ValueError):
+            return 0.0
+
+    def read(self) -> Any:
+        """The latest state; None if there was no event yet.
 
         Raises:
             BenchmarkError: it may be from somebody else, or cannot be read.
@@ -191,22 +212,15 @@ class Unfinished:
 
         if not self._state.exists():
             return None
-        for path in (self.folder, self._state):
-            status = path.stat()
-            if status.st_uid != os.getuid() or status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-                raise BenchmarkError(
-                    f"{path} belongs to somebody else, or others may write it; it is not read, since it could run "
-                    "code of theirs. Resume as the user that began the study, or run it again"
-                )
+        require_own([self.folder, self._state])
         try:
             with self._state.open("rb") as file:
-                written_at, state = cloudpickle.load(file)
+                return cloudpickle.load(file)
         except Exception as error:  # whatever classes of another version raise
             raise BenchmarkError(
                 f"{self._state}: cannot be read ({type(error).__name__}: {error}); resume with the versions that "
                 "began the study, or run it again"
             ) from None
-        return state, max(0.0, self._state.stat().st_mtime - written_at)
 
     def remove(self) -> None:
         """The study has reached its end."""

@@ -164,6 +164,6 @@ def require_one_node(profile: Profile, ranks: int) -> None:
     fits = capacity.of(profile.model_copy(update={"cpus_for_ray": 0}), ranks)
     if not fits.trials_node:
         raise BenchmarkError(
-            f"a trial without Ray runs on one node, and none fits on one\n{capacity.describe(fits)}\n"
+            f"a trial without Ray runs on one node, and none fits on one: {capacity.sentence(fits)}; "
             "`slurm submit` runs trials across nodes"
         )

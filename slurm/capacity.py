@@ -104,6 +104,11 @@ def describe(capacity: Capacity) -> str:
     return "\n".join(lines)
 
 
+def sentence(capacity: Capacity) -> str:
+    """The same on one line."""
+    return "; ".join(" ".join(line.split()) for line in describe(capacity).splitlines())
+
+
 def at_once(c: Capacity) -> str:
     """Trials at once, in words; and if none, why."""
     nodes = "1 node" if c.nodes == 1 else f"{c.nodes} nodes"

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from benchmarks.files import whole_number
 from benchmarks.spec import BenchmarkError
+from hpo import errors
 
 if TYPE_CHECKING:
     from slurm.alone import Evaluation
@@ -102,7 +103,7 @@ def submit(parsed: argparse.Namespace) -> int:
     cluster = profile.load(file)
     fits = capacity.of(cluster, ranks_per_trial)
     if not fits.trials:
-        raise BenchmarkError(f"no trial fits on this cluster\n{capacity.describe(fits)}")
+        raise BenchmarkError(f"no trial fits on this cluster: {capacity.sentence(fits)}")
     script = submit.head_script(cluster, file, command, Path.cwd())
     if parsed.dry_run:
         print(script, end="")
@@ -184,7 +185,7 @@ def task(parsed: argparse.Namespace) -> int:
     from slurm import trials
 
     number = os.environ.get("SLURM_ARRAY_TASK_ID", "")
-    if not number.isdigit():
+    if whole_number(number) is None:
         raise BenchmarkError("SLURM_ARRAY_TASK_ID is not set: a task is run by SLURM; submit it with `slurm array`")
     return trials.task(Path(parsed.study), int(number))
 
@@ -223,6 +224,8 @@ def _check(command: Sequence[str], parser: argparse.ArgumentParser | None = None
     from hpo import cli, commands, suite, unfinished
 
     parsed = cli.parse(command, parser)
+    if command[0] not in ("run", *VERBS_TO_SUBMIT):
+        raise BenchmarkError(f"a job does not run {command[0]!r}, but run, {', '.join(VERBS_TO_SUBMIT)}")
     if command[0] == "run":
         return commands.study_of(parsed).benchmark.ranks_per_trial
     if command[0] == "resume":
@@ -272,6 +275,7 @@ def doctor_job(parsed: argparse.Namespace) -> int:
 
 def collect(parsed: argparse.Namespace) -> int:
     """What jobs could not add to the store themselves: they were killed, or the store could not be reached."""
+    from hpo import store
     from slurm import profile, stores, tasks
 
     file = Path(parsed.cluster)
@@ -285,9 +289,9 @@ def collect(parsed: argparse.Namespace) -> int:
         try:
             print(f"{folder.name}: {_collect(folder, cluster, file, parsed.incomplete)}")
         except BenchmarkError as error:  # one that cannot be added keeps no other from it
-            print(f"{folder.name}: error: {error}", file=sys.stderr)
+            errors.show(f"{folder.name}: {error}")
             status = 1
-    print(f"the store is {cluster.store}")
+    print(f"the store is {store.shown(cluster.store)}")
     return status
 
 
@@ -310,10 +314,11 @@ def _collect(folder: Path, cluster: Profile, file: Path, incomplete: bool) -> st
 
 def head(parsed: argparse.Namespace) -> int:
     """The head job."""
-    from slurm import connection, head, profile
+    from hpo import ray_access
+    from slurm import head, profile
 
-    token = connection.new_token()
-    os.environ |= connection.authentication(token)  # Ray looks once, when it is imported, as checking a study does
+    token = ray_access.new_token()
+    os.environ |= ray_access.authentication(token)  # Ray looks once, when it is imported, as checking a study does
     if parsed.from_environment:
         return head.run(_order_from_environment(os.environ), token)
     words = parsed.words[parsed.words[:1] == ["--"] :]
@@ -326,10 +331,11 @@ def _order(cluster: Profile, file: str, command: Sequence[str]) -> Order:
 
     from slurm import head, submit
 
+    ranks_per_trial = _check(command)
     submitting = ["python", "-m", "hpo", "slurm", "submit", "--cluster", file]
     again = shlex.join([*submitting, *command[command[0] == "run" :]])
     on = shlex.join([*submitting, "resume"])
-    return head.Order(cluster, submit.job_name(command), tuple(command), Path.cwd(), _check(command), again, on)
+    return head.Order(cluster, submit.job_name(command), tuple(command), Path.cwd(), ranks_per_trial, again, on)
 
 
 def _order_from_environment(given: Mapping[str, str]) -> Order:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import os
-import secrets
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from benchmarks.spec import BenchmarkError
+from hpo.ray_access import authentication
 
 FILE = "connection.json"
 
@@ -32,16 +32,6 @@ class Connection:
     def environment(self) -> dict[str, str]:
         """Variables with which Ray's commands and drivers join; an environment is its owner's to read."""
         return {"RAY_ADDRESS": self.address, **authentication(self.token)}
-
-
-def new_token() -> str:
-    """A token that nobody can guess."""
-    return secrets.token_hex(32)
-
-
-def authentication(token: str) -> dict[str, str]:
-    """Variables that make Ray ask for the token, and know it."""
-    return {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": token}
 
 
 def write(connection: Connection, path: Path) -> None:

@@ -21,6 +21,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from benchmarks.files import whole_number
 from benchmarks.spec import Benchmark, BenchmarkError
 
 DEFAULTS = {"CLUSTER": "cluster.yaml", "METHOD": "asha", "BENCHMARK": "nano", "BUDGET": "12", "SEED": "0"}
@@ -37,8 +38,14 @@ def command(environment: Mapping[str, str], space_file: str = "") -> list[str]:
     Args:
         environment: the variables.
         space_file: the search space that the variables make, written to a file; empty for the benchmark's.
+
+    Raises:
+        BenchmarkError: METHOD is an option.
     """
-    words = ["run", value("METHOD", environment), "--benchmark", value("BENCHMARK", environment)]
+    method = value("METHOD", environment)
+    if method.startswith("-"):
+        raise BenchmarkError(f"METHOD is {method!r}, but must be a method; see `python -m hpo methods`")
+    words = ["run", method, "--benchmark", value("BENCHMARK", environment)]
     words += ["--budget", value("BUDGET", environment), "--seed", value("SEED", environment)]
     return [*words, "--space", space_file] if space_file else words
 
@@ -50,9 +57,10 @@ def workers(environment: Mapping[str, str], otherwise: int) -> int:
         BenchmarkError: NUM_WORKERS is no whole number above 0.
     """
     text = environment.get("NUM_WORKERS", "")
-    if text and (not text.isdigit() or int(text) < 1):
+    number = whole_number(text) if text else otherwise
+    if not number:
         raise BenchmarkError(f"NUM_WORKERS is {text!r}, but must be a whole number above 0")
-    return int(text) if text else otherwise
+    return number
 
 
 def space(environment: Mapping[str, str], benchmark: Benchmark) -> dict[str, Any]:

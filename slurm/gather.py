@@ -11,12 +11,9 @@ import json
 import os
 import shlex
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-from mlflow.exceptions import MlflowException
 
 from benchmarks.spec import BenchmarkError
 from benchmarks.squad import TokenStatistics
@@ -78,13 +75,13 @@ def gather(folder: Path, incomplete: bool = False) -> Gathered:
     accelerator = " + ".join(sorted(kinds))  # hours on different ones compare with no other study
     origin = {**tracking.versions(), TAG: folder.name}
     tracker = Tracker(order.study, accelerator, order.command, origin)
+    tracker.began_at = events[0].at
     try:
         replay = _Replay(order, tracker, events)
         status = "KILLED" if missing else "FINISHED"
         tracker.finish(replay.results, replay.shares, replay.units, replay.wall_seconds, accelerator != CPU, status)
     except BaseException:
-        with suppress(MlflowException, OSError):  # a store that has gone cannot be told
-            tracker.abandon()
+        tracker.abandon()
         raise
     (folder / tasks.GATHERED).write_text(json.dumps({"run_id": tracker.run_id}) + "\n")
     incumbent = replay.results.incumbent()
@@ -186,7 +183,7 @@ def run(folder: Path, profile: Profile, file: Path, incomplete: bool = False) ->
     missing = order.trials - len(tasks.finished(folder))
     if missing and not incomplete:
         raise BenchmarkError(
-            f"{folder}: {missing} of {order.trials} trials have no result\n{_how_to_go_on(folder, file)}"
+            f"{folder}: {missing} of {order.trials} trials have no result; {_how_to_go_on(folder, file)}"
         )
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")  # the results are safe: no need to wait minutes
     (folder / stores.FILE).unlink(missing_ok=True)  # of an attempt that did not reach its end
@@ -197,7 +194,7 @@ def run(folder: Path, profile: Profile, file: Path, incomplete: bool = False) ->
             found = gather(folder, incomplete)
     except BenchmarkError as error:
         again = shlex.join(["python", "-m", "hpo", "slurm", "collect", "--cluster", str(file)])
-        raise BenchmarkError(f"{error}\nnothing is lost, all results are in {folder}; to try again: {again}") from None
+        raise BenchmarkError(f"{error}; nothing is lost, all results are in {folder}; to try again: {again}") from None
     finally:
         os.environ.pop("MLFLOW_TRACKING_URI", None)
         if before is not None:
@@ -215,4 +212,4 @@ def _how_to_go_on(folder: Path, file: Path) -> str:
     hpo = ["python", "-m", "hpo", "slurm"]
     resume = shlex.join([*hpo, "resume", "--cluster", str(file), str(folder)])
     collect = shlex.join([*hpo, "collect", "--cluster", str(file), "--incomplete"])
-    return f"to train them: {resume}\nto store the study without them: {collect}"
+    return f"to train them: {resume}; to store the study without them: {collect}"

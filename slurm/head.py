@@ -17,13 +17,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.spec import BenchmarkError, first_line
-from hpo import unfinished
+from hpo import ray_access, unfinished
 from slurm import capacity, connection, results, scheduler, scripts, stores
 from slurm.connection import Connection
 from slurm.processes import POLL_SECONDS, Child, Ended, Signals, Stamps, job_id, say, wait_for_start
 from slurm.profile import Profile
 from slurm.scripts import Places
-from slurm.worker import ray_start, temporary_folder
+from slurm.worker import TEMPORARY, ray_start
 
 _ADDRESS = re.compile(r"--address='([^']+)'")
 
@@ -94,9 +94,9 @@ def _job_folder(order: Order) -> Iterator[Path]:
 def _ray_head(folder: Path, token: str) -> Iterator[Connection]:
     """Ray's head, which trains nothing: trials run on the workers."""
     log = folder / f"ray{os.environ.get('SLURM_RESTART_COUNT', '')}.log"  # a job queued again has another address
-    with temporary_folder() as temporary:
+    with ray_access.temporary_folder(TEMPORARY) as temporary:
         command = [*ray_start(cpus=0, gpus=0), "--head", "--port=0", "--include-dashboard=false"]
-        environment = connection.authentication(token)
+        environment = ray_access.authentication(token)
         with Child([*command, f"--temp-dir={temporary}"], environment, log, shielded=True) as ray:
             address = wait_for_start(ray, "Ray's head", log, lambda: _address(log))
             yield Connection(address, token, job_id())

@@ -12,27 +12,48 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from benchmarks.spec import BenchmarkError, read_yaml
+from benchmarks.files import BenchmarkError, expanded, is_file, read_yaml
 
 PROFILES = Path(__file__).parent / "profiles"
-_TIME = re.compile(r"^(\d+-)?\d{1,3}(:\d\d){0,2}$")
-_WORD = re.compile(r"^[\w.@,+:=/\[\]-]+$", re.ASCII)
-_MEMORY = re.compile(r"^\d+[KMGT]?$")
+_TIME = re.compile(r"([0-9]{1,4}-)?[0-9]{1,3}(:[0-9][0-9]){0,2}")
+_WORD = re.compile(r"[\w.@,+:=/\[\]-]+", re.ASCII)
+_MEMORY = re.compile(r"[0-9]{1,12}[KMGT]?")
 OWNED = ("--job-name", "--output", "--time", "--cpus-per-task", "--mem", "--signal", "--array", "--chdir")
 """Directives that the suite writes itself."""
 
 
 def _check_memory(value: str) -> str:
-    if value and not _MEMORY.match(value):
+    if value and not _MEMORY.fullmatch(value):
         raise ValueError("must be a number of megabytes, or one with K, M, G or T, such as 180G")
     return value
 
 
+def _check_name(value: str) -> str:
+    if value and not _WORD.fullmatch(value):
+        raise ValueError("must be a name without spaces or quotes")
+    return value
+
+
+def _check_text(value: str) -> str:
+    if not value.isprintable():
+        raise ValueError("must be one line of printable characters")
+    return value
+
+
+def _check_lines(value: str) -> str:
+    for line in value.split("\n"):
+        _check_text(line.replace("\t", " "))
+    return value
+
+
 Memory = Annotated[str, AfterValidator(_check_memory)]
+Name = Annotated[str, AfterValidator(_check_name)]
+Text = Annotated[str, AfterValidator(_check_text)]
+Lines = Annotated[str, AfterValidator(_check_lines)]
 
 
 class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class Environment(_Strict):
@@ -45,10 +66,10 @@ class Environment(_Strict):
         lines: shell lines to run first, for what the others do not cover, such as `export HF_HOME=/scratch/hf`.
     """
 
-    modules: tuple[str, ...] = ()
-    conda: str = ""
-    venv: str = ""
-    lines: tuple[str, ...] = ()
+    modules: tuple[Text, ...] = ()
+    conda: Text = ""
+    venv: Text = ""
+    lines: tuple[Lines, ...] = ()
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -71,8 +92,8 @@ class Node(_Strict):
         memory: host memory as SLURM writes it, such as 180G; empty for the site's default.
     """
 
-    cpus: int = Field(ge=1)
-    gpus: int = Field(0, ge=0)
+    cpus: int = Field(ge=1, lt=2**31)
+    gpus: int = Field(0, ge=0, lt=2**31)
     memory: Memory = ""
 
 
@@ -85,8 +106,8 @@ class Head(_Strict):
         memory: host memory; empty for the site's default.
     """
 
-    partition: str = ""
-    cpus: int = Field(2, ge=1)
+    partition: Name = ""
+    cpus: int = Field(2, ge=1, lt=2**31)
     memory: Memory = ""
 
 
@@ -112,34 +133,27 @@ class Profile(_Strict):
         requeue: whether a job that runs into its time limit is queued again by itself, and goes on where it stood.
     """
 
-    partition: str = ""
-    account: str = ""
+    partition: Name = ""
+    account: Name = ""
     time: str = "04:00:00"
-    workers: int = Field(1, ge=1)
+    workers: int = Field(1, ge=1, lt=2**31)
     node: Node
-    cpus_per_rank: int = Field(1, ge=1)
+    cpus_per_rank: int = Field(1, ge=1, lt=2**31)
     cpus_for_ray: int = Field(0, ge=0)
     gpu_request: Literal["gres", "gpus-per-node"] = "gres"
     head: Head = Head()
-    directives: tuple[str, ...] = ()
+    directives: tuple[Text, ...] = ()
     environment: Environment = Environment()
-    store: str = "mlflow.db"
-    logs: str = "logs"
+    store: Text = "mlflow.db"
+    logs: Text = "logs"
     grace_seconds: int = Field(180, ge=10, le=3600)
     join_minutes: float = Field(0, ge=0)
     requeue: bool = True
 
-    @field_validator("partition", "account")
-    @classmethod
-    def _is_word(cls, value: str) -> str:
-        if value and not _WORD.match(value):
-            raise ValueError("must be a name without spaces or quotes")
-        return value
-
     @field_validator("time")
     @classmethod
     def _is_time(cls, value: str) -> str:
-        if not _TIME.match(value):
+        if not _TIME.fullmatch(value):
             raise ValueError("must be minutes, or [days-]hours:minutes:seconds")
         return value
 
@@ -147,7 +161,7 @@ class Profile(_Strict):
     @classmethod
     def _are_directives(cls, values: tuple[str, ...]) -> tuple[str, ...]:
         for value in values:
-            if not value.startswith("--") or "\n" in value:
+            if not value.startswith("--"):
                 raise ValueError(f"{value!r} is no option of sbatch; one a line, such as --constraint=v100")
             if value.split("=")[0].split()[0] in OWNED:
                 raise ValueError(f"{value!r} is set by the profile's own keys; the suite writes {', '.join(OWNED)}")
@@ -189,7 +203,7 @@ def load(path: Path) -> Profile:
     Raises:
         BenchmarkError: it cannot be read, or a key or value does not hold.
     """
-    if not path.is_file() and (PROFILES / path.name).is_file():
+    if not is_file(path) and is_file(PROFILES / path.name):
         raise BenchmarkError(f"cluster profile {path}: no such file; there is an example: {PROFILES / path.name}")
     content = read_yaml(path)
     try:
@@ -197,9 +211,9 @@ def load(path: Path) -> Profile:
     except ValidationError as error:
         raise BenchmarkError(f"{path}: {'; '.join(_explain(fault) for fault in error.errors())}") from None
     folder = path.resolve().parent
-    places = {"logs": str(folder / Path(profile.logs).expanduser())}
+    places = {"logs": str(folder / expanded(profile.logs))}
     if not profile.is_served:
-        places["store"] = str(folder / Path(profile.store).expanduser())
+        places["store"] = str(folder / expanded(profile.store))
     return profile.model_copy(update=places)
 
 

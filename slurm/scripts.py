@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks.files import expanded
 from slurm import capacity
 from slurm.profile import Profile
 
@@ -156,5 +157,5 @@ def _activation(profile: Profile) -> list[str]:
     if environment.conda:
         lines += ['eval "$(conda shell.bash hook)"', f"conda activate {shlex.quote(environment.conda)} || exit 1"]
     if environment.venv:
-        lines.append(f". {shlex.quote(str(Path(environment.venv).expanduser() / 'bin/activate'))} || exit 1")
+        lines.append(f". {shlex.quote(str(expanded(environment.venv) / 'bin/activate'))} || exit 1")
     return [*lines, *environment.lines]

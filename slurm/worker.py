@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import shutil
 import sys
-import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
+from hpo import ray_access
 from slurm import connection
 from slurm.connection import Connection
 from slurm.processes import Child, Signals, Stamps, job_id, say
 
 OBJECT_STORE_BYTES = 200 * 2**20
+TEMPORARY = "/tmp"  # noqa: S108 - for a folder of its own, on the node itself
 ANY_PORT = [
     f"--{name}=0"
     for name in (
@@ -48,7 +46,10 @@ def _stay(joined: Connection, logs: Path, cpus: int, gpus: int, signals: Signals
     command = [*ray_start(cpus, gpus), f"--address={joined.address}"]
     say(f"joins the Ray of job {joined.job} at {joined.address} with {cpus} CPUs, {gpus} GPUs")
     log = logs / f"worker-{job_id()}.ray.log"
-    with temporary_folder() as folder, Child([*command, f"--temp-dir={folder}"], joined.environment, log) as ray:
+    with (
+        ray_access.temporary_folder(TEMPORARY) as folder,
+        Child([*command, f"--temp-dir={folder}"], joined.environment, log) as ray,
+    ):
         while ray.status is None and not signals.received:
             time.sleep(0.5)
         if signals.received:
@@ -73,13 +74,3 @@ def ray_start(cpus: int, gpus: int) -> list[str]:
         "--include-log-monitor=false",
         *ANY_PORT,
     ]
-
-
-@contextmanager
-def temporary_folder() -> Iterator[Path]:
-    """A folder of this job on the node itself; its path is short, as the sockets in it must be."""
-    path = Path(tempfile.mkdtemp(prefix=f"hpo-{job_id()}-", dir="/tmp"))
-    try:
-        yield path
-    finally:
-        shutil.rmtree(path, ignore_errors=True)

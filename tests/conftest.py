@@ -10,6 +10,7 @@ import pytest
 
 from benchmarks import spec
 from benchmarks.spec import Benchmark
+from tests.studies import STARTED
 
 REPOSITORY = Path(__file__).parent.parent
 LONGEST_FIRST = (
@@ -19,12 +20,28 @@ LONGEST_FIRST = (
     "test_jobs.py",
     "test_arrays.py",
     "test_population.py",
+    "test_driver.py",
+    "test_trials.py",
+    "test_store.py",
+    "test_machine.py",
 )
 """Files that take minutes, begun first so that both of pytest's workers end at about the same time."""
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--write-faults", action="store_true", help="write the table of faults, see tests/faults")
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: item.path.name not in LONGEST_FIRST)
+
+
+@pytest.fixture(autouse=True)
+def _end_what_was_started() -> Iterator[None]:
+    """A test that fails leaves no study running."""
+    yield
+    while STARTED:
+        STARTED.pop().kill()
 
 
 @pytest.fixture(scope="session")

@@ -18,6 +18,7 @@ from benchmarks.spec import BenchmarkError, Hyperparameters
 
 Precision = Literal["fp32", "bf16", "fp16"]
 BLOCKS_THAT_ARE_TUNED = ("optimizer", "scheduler")
+SECTIONS = ("bf16", "fp16", "zero_optimization")
 
 
 def fill(
@@ -37,14 +38,17 @@ def fill(
         hidden_size: the model's width, which sizes ZeRO-3's buckets.
 
     Raises:
-        BenchmarkError: a fixed value that disagrees with the trial, an `optimizer` or `scheduler` block, or fp16
-            at stage 0.
+        BenchmarkError: a fixed value that disagrees with the trial, an `optimizer` or `scheduler` block, a section
+            that is none, or fp16 at stage 0.
     """
     for name in BLOCKS_THAT_ARE_TUNED:
         if name in block:
             raise BenchmarkError(
                 f"deepspeed.{name}: remove this block; the search sets the {name} from `space` and `default`"
             )
+    for name in SECTIONS:
+        if not isinstance(block.get(name, {}), dict) and block[name] != "auto":
+            raise BenchmarkError(f"deepspeed.{name} is {block[name]!r}, but must be an object, such as {{}}")
     known = _known_values(hyperparameters, precision, world_size, hidden_size)
     zero = block.get("zero_optimization", {})
     if precision == "fp16" and isinstance(zero, dict) and zero.get("stage", 0) == 0:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -10,6 +11,8 @@ from benchmarks.zero.config import Precision
 
 Launcher = Literal["torchrun", "deepspeed"]
 Scaling = Literal["strong", "weak"]
+MOST = 2**31
+"""Numbers of things are smaller."""
 
 
 @dataclass(frozen=True)
@@ -56,12 +59,15 @@ class Training:
     def __post_init__(self) -> None:
         """Refuse what could only fail in the ranks."""
         for name in ("examples", "eval_examples", "epochs", "batch_size", "accumulation"):
-            if getattr(self, name) < 1:
-                raise BenchmarkError(f"{name} is {getattr(self, name)}, but must be at least 1")
-        if self.learning_rate <= 0:
-            raise BenchmarkError(f"learning_rate is {self.learning_rate:g}, but must be above 0")
-        if self.weight_decay < 0:
-            raise BenchmarkError(f"weight_decay is {self.weight_decay:g}, but must be at least 0")
+            if not 1 <= getattr(self, name) < MOST:
+                bound = "at least 1" if getattr(self, name) < 1 else "below 2**31"
+                raise BenchmarkError(f"{name} is {getattr(self, name)}, but must be {bound}")
+        if not 0 < self.learning_rate < math.inf:
+            raise BenchmarkError(f"learning_rate is {self.learning_rate:g}, but must be above 0 and finite")
+        if not 0 <= self.weight_decay < math.inf:
+            raise BenchmarkError(f"weight_decay is {self.weight_decay:g}, but must be at least 0 and finite")
+        if not 0 <= self.seed < 2**32:
+            raise BenchmarkError(f"seed is {self.seed}, but must be >= 0 and < 2**32")
 
 
 @dataclass(frozen=True)

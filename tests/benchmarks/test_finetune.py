@@ -8,6 +8,7 @@ import math
 import os
 import subprocess
 import sys
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -102,6 +103,19 @@ def test_accumulated_steps_equal_one_large_batch(small_nano: Maker) -> None:
         session.start({"batch_size_per_device": size, "gradient_accumulation_steps": accumulation}, seed=0)
         losses[size] = [float(session.train_step()) for _ in range(6)]
     assert losses[16] == pytest.approx(losses[4], abs=1e-5)
+
+
+def test_a_trial_s_engine_is_gone_with_it(small_nano: Maker) -> None:
+    """Engines sit in reference cycles: left to the collector's own pace, dozens of them would pile up."""
+    session, engines = Session(small_nano()), []
+    for size in (16, 8):
+        session.start({"batch_size_per_device": size}, seed=0)
+        engines.append(weakref.ref(session.engine))
+    session.set_hyperparameters({"batch_size_per_device": 16})  # makes a new engine
+    assert [engine() for engine in engines] == [None, None]
+    engines.append(weakref.ref(session.engine))
+    session.close()
+    assert engines[-1]() is None
 
 
 @pytest.mark.parametrize("stage", [0, 1, 2, 3])

@@ -252,11 +252,20 @@ def test_repeated_question_id_is_refused(tmp_path: Path) -> None:
         read(tmp_path, changed((*QUESTION, "id"), "Alpha-0-0"))
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b'\xff{"data": []}'])
-def test_file_that_is_not_json_is_refused(tmp_path: Path, content: bytes) -> None:
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", r"not valid JSON \("),
+        (b"{", r"not valid JSON \("),
+        (b'\xff{"data": []}', r"not UTF-8 \(byte 1\)"),
+        (b"[" * 100_000, "values are nested too deep"),
+    ],
+    ids=["nothing", "cut off", "not UTF-8", "nested"],
+)
+def test_file_that_is_not_json_is_refused(tmp_path: Path, content: bytes, message: str) -> None:
     path = tmp_path / "split.json"
     path.write_bytes(content)
-    with pytest.raises(BenchmarkError, match=r"split\.json: not valid JSON \("):
+    with pytest.raises(BenchmarkError, match=rf"split\.json: {message}"):
         read_split(Split(file=path))
 
 

@@ -236,6 +236,7 @@ class _NoStore:
     """A tracker that stores nothing."""
 
     run_id = RUN_ID
+    fault = ""
 
     def __init__(self, study: Study, *_: Any, **__: Any) -> None:
         self.benchmark_digest = digest(study.benchmark)
@@ -253,11 +254,16 @@ class _NoRanks(Cluster):
     def reclaim(self) -> None: ...
 
 
-def synthetic(max_units: int = 9, diverge_above: float | None = None, seconds_per_unit: float = 0.0) -> Benchmark:
+def synthetic(
+    max_units: int = 9,
+    diverge_above: float | None = None,
+    seconds_per_unit: float = 0.0,
+    checkpoint_seconds: float = 60.0,
+) -> Benchmark:
     benchmark = spec.load("synthetic")
     assert benchmark.synthetic is not None
     changes = {"diverge_above": diverge_above, "seconds_per_unit": seconds_per_unit}
-    resource = benchmark.resource.model_copy(update={"max_units": max_units})
+    resource = benchmark.resource.model_copy(update={"max_units": max_units, "checkpoint_seconds": checkpoint_seconds})
     settings = benchmark.synthetic.model_copy(update=changes)
     return benchmark.model_copy(update={"resource": resource, "synthetic": settings})
 

@@ -16,7 +16,8 @@ import pytest
 
 from hpo import methods
 from hpo.results import TrialRow
-from hpo.runner import GRACEFUL_SIGNALS, Finished
+from hpo.runner import Finished
+from hpo.signals import GRACEFUL_SIGNALS
 from hpo.study import Study
 from tests.hpo.in_process import Call, every, first, in_process, run, synthetic, units_of
 

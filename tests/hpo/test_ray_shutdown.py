@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+import tempfile
+import time
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
+
+from hpo import ray_access
 
 REPOSITORY = Path(__file__).parents[2]
 DRIVER = """
@@ -57,3 +63,27 @@ def test_a_collection_of_garbage_in_mid_shutdown_does_not_end_the_process() -> N
 def test_ray_s_own_shutdown_ends_it() -> None:
     done = drive("ray.shutdown()")
     assert (done.returncode, done.stdout) == (1, ""), "Ray no longer does: _shut_down_ray may go"
+
+
+@pytest.mark.slow
+def test_nothing_of_ray_s_stays_in_the_temporary_folder() -> None:
+    with tempfile.TemporaryDirectory(prefix="hpo-") as folder:  # a short path: Ray's sockets lie in it
+        code = "from hpo.devices import detect; from hpo.cluster import ray_cluster\nwith ray_cluster(detect()): ..."
+        subprocess.run(
+            [sys.executable, "-c", code], cwd=REPOSITORY, env={**os.environ, "RAY_TMPDIR": folder}, check=True
+        )
+        assert list(Path(folder).iterdir()) == []
+
+
+def test_what_a_killed_driver_has_left_there_goes_with_the_next_one(tmp_path: Path) -> None:
+    long_ago = time.time() - 2 * ray_access.NEW_SECONDS
+    left, in_use, unknown = (tmp_path / f"{ray_access.PREFIX}{name}" for name in ("left", "in-use", "unknown"))
+    for folder in (left, in_use, unknown):
+        (folder / "ray").mkdir(parents=True)
+    (left / "lock").touch()
+    with FileLock(in_use / "lock"):
+        for folder in tmp_path.iterdir():
+            os.utime(folder, (long_ago, long_ago))
+        with ray_access.temporary_folder(str(tmp_path)) as mine:
+            assert set(tmp_path.iterdir()) == {in_use, unknown, mine.parent}
+        assert set(tmp_path.iterdir()) == {in_use, unknown}

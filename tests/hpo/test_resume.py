@@ -25,8 +25,9 @@ class KilledError(BaseException):
     """Nothing in the driver handles it, as nothing handles SIGKILL."""
 
 
-def study_of(method: str) -> Study:
-    return Study(method, synthetic(diverge_above=1e-3), seed=SEED, budget=BUDGET)
+def study_of(method: str, checkpoint_seconds: float = 60.0) -> Study:
+    benchmark = synthetic(diverge_above=1e-3, checkpoint_seconds=checkpoint_seconds)
+    return Study(method, benchmark, seed=SEED, budget=BUDGET)
 
 
 def killed_at(moments: list[int]) -> Callable[[Call], bool]:
@@ -76,7 +77,7 @@ def uninterrupted(ray_of_two: None) -> Callable[[str], tuple[Finished, int]]:
 
 def decisions(finished: Finished) -> list[dict[str, Any]]:
     """Everything of the trials that does not measure time."""
-    timed = ("device_seconds", "began_seconds", "ended_seconds", "metrics")
+    timed = ("device_seconds", "began_seconds", "reported_seconds", "ended_seconds", "metrics")
     rows = [{key: value for key, value in vars(row).items() if key not in timed} for row in finished.results.rows]
     scores = [{key: row.metrics[key] for key in ("eval_loss", "train_loss")} for row in finished.results.rows]
     return [row | score for row, score in zip(rows, scores, strict=True)]
@@ -113,6 +114,16 @@ class TestResume:
         whole, calls = uninterrupted(method)
         resumed, killed = run_with_kills(study_of(method), 1, list(range(5, calls, 9)), tmp_path)
         assert killed >= 2
+        assert_same(decisions(resumed), decisions(whole))
+
+    def test_trainings_that_were_running_go_on_from_their_last_checkpoint(
+        self, uninterrupted: Callable[[str], tuple[Finished, int]], method: str, tmp_path: Path
+    ) -> None:
+        """As often as a twentieth of the time allows, which a study without training takes for writing them."""
+        whole, calls = uninterrupted(method)
+        resumed, killed = run_with_kills(study_of(method, 1e-6), 1, list(range(5, calls, 9)), tmp_path)
+        assert killed >= 2
+        assert resumed.shares.seconds["checkpoint"] > 0
         assert_same(decisions(resumed), decisions(whole))
 
     @pytest.mark.parametrize("devices", [2, 8])

@@ -59,7 +59,7 @@ def test_an_array_trains_a_trial_a_task_and_gathers_them(work: Path) -> None:
     (folder.parent / "broken" / tasks.STUDY).write_text("{")
     done = hpo(work, "slurm", "collect", "--cluster", "cluster.yaml")
     assert done.returncode == 1
-    assert "broken: error: " in done.stderr
+    assert "error: broken: " in done.stderr
     assert f"3 trials in {folder}.csv" in done.stdout
     assert len(stored(work)) == 2  # of both folders
     [study] = [run for run in stored(work) if run.data.tags[gather.TAG] == folder.name]
@@ -80,7 +80,7 @@ def test_a_cancelled_task_is_a_row_and_can_be_trained_later(work: Path) -> None:
     assert "error: " in text(work, f"*-gather-{gathering}")
     done = hpo(work, "slurm", "collect", "--cluster", "cluster.yaml")
     assert done.returncode == 1
-    assert "1 of 2 trials have no result\nto train them: python -m hpo slurm resume" in done.stderr
+    assert "1 of 2 trials have no result; to train them: python -m hpo slurm resume" in done.stderr
     assert stored(work) == []
 
     again = hpo(work, "slurm", "resume", "--cluster", "cluster.yaml", str(folder))

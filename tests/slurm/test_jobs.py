@@ -94,7 +94,8 @@ def test_a_suite_that_nears_its_time_limit_is_queued_again_and_goes_on(work: Pat
     assert found == [("asha", "FINISHED"), ("random", "FINISHED")]
 
 
-@pytest.mark.parametrize("is_queued_again", [pytest.param(True, marks=pytest.mark.thorough), False])
+@pytest.mark.thorough
+@pytest.mark.parametrize("is_queued_again", [True, False])
 def test_a_study_that_nears_its_time_limit_goes_on_where_it_stood(work: Path, is_queued_again: bool) -> None:
     """In the same job, queued again, or in another, by the command that the first one prints."""
     write_benchmark(work, seconds_per_unit=0.3)
@@ -121,6 +122,7 @@ def test_a_study_that_nears_its_time_limit_goes_on_where_it_stood(work: Path, is
     assert not (work / "unfinished").exists()
 
 
+@pytest.mark.thorough  # as is one on a node that dies
 def test_a_worker_that_is_cancelled_in_mid_trial_is_replaced(work: Path) -> None:
     write_benchmark(work, seconds_per_unit=0.4)
     job = submit(work, "random", "--budget", "6")

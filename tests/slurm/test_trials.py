@@ -145,7 +145,7 @@ def test_a_trial_that_raises_is_a_failed_row_and_the_next_one_runs(
     [first, second] = ended(folder)
     assert first["reason"] == second["reason"]
     assert second["reason"].startswith(
-        f"benchmarks.spec.BenchmarkError: model {tmp_path}: its tokenizer cannot be loaded"
+        f"benchmarks.files.BenchmarkError: model {tmp_path}: its tokenizer cannot be loaded"
     )
 
 

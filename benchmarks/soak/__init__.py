@@ -1,0 +1,1 @@
+"""One long study, watched: does anything grow that should not?"""

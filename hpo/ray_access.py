@@ -1,0 +1,94 @@
+"""Who may reach a Ray: processes that know its token, and where it runs on one machine, those of this machine alone.
+
+A Ray by itself listens on all interfaces of a machine, keeps its sockets and logs in a folder that anybody may write,
+and takes its token from a file that it leaves in the home folder. Imports no Ray: SLURM jobs settle the token first.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+LOOPBACK = "127.0.0.1"
+PREFIX = "hpo-ray-"
+NEW_SECONDS = 60.0
+
+
+def new_token() -> str:
+    """A token that nobody can guess."""
+    return secrets.token_hex(32)
+
+
+def authentication(token: str) -> dict[str, str]:
+    """Variables that make Ray ask for the token, and know it; an environment is its owner's to read."""
+    return {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": token}
+
+
+@contextmanager
+def private() -> Iterator[dict[str, Any]]:
+    """Settle what a Ray on this machine must know before it starts; returns what `ray.init` takes of it.
+
+    The token is new each time, whatever RAY_AUTH_MODE and RAY_AUTH_TOKEN say: nobody else has to know it, and a Ray
+    without one runs any code that reaches it. Afterwards variables and settings are as they were.
+    """
+    from ray._private import ray_constants
+
+    variables, is_clustered = authentication(new_token()), ray_constants.ENABLE_RAY_CLUSTER
+    before = {name: os.environ.get(name) for name in variables}
+    where = os.environ.get("RAY_TMPDIR") or os.environ.get("TMPDIR") or "/tmp"  # noqa: S108 - a folder of our own in it
+    with temporary_folder(where) as folder:
+        os.environ |= variables
+        _read_token_again()
+        ray_constants.ENABLE_RAY_CLUSTER = False  # else `ray.init` takes another interface in place of loopback
+        try:
+            yield {"_node_ip_address": LOOPBACK, "_temp_dir": str(folder)}
+        finally:
+            ray_constants.ENABLE_RAY_CLUSTER = is_clustered
+            for name, value in before.items():
+                os.environ.pop(name) if value is None else os.environ.update({name: value})
+            _read_token_again()
+
+
+@contextmanager
+def temporary_folder(where: str) -> Iterator[Path]:
+    """A folder for Ray's sockets and logs, for its owner alone, deleted at the end.
+
+    Those that drivers have left that were killed are deleted first: their locks went with them.
+
+    Args:
+        where: the folder to make it in; its path must be short, as those of sockets must be.
+    """
+    for left in Path(where).glob(f"{PREFIX}*"):
+        _delete_if_left(left)
+    folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=where))  # mode 700
+    with FileLock(folder / "lock"):
+        try:
+            yield folder / "ray"  # Ray opens the folder that it is given to everybody, so it gets one within
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _delete_if_left(folder: Path) -> None:
+    with suppress(Timeout, OSError):  # it is in use, or gone by now
+        status, is_ours = folder.stat(), (folder / "lock").is_file()
+        is_new = time.time() - status.st_mtime < NEW_SECONDS  # and may not be locked yet
+        if is_ours and status.st_uid == os.getuid() and not is_new:
+            with FileLock(folder / "lock", timeout=0):
+                shutil.rmtree(folder, ignore_errors=True)
+
+
+def _read_token_again() -> None:
+    """Ray reads the variables when it is imported, and keeps the token that it found."""
+    from ray._raylet import AuthenticationTokenLoader, Config  # type: ignore[attr-defined]  # compiled
+
+    Config.initialize("")
+    AuthenticationTokenLoader.instance().reset_cache()

@@ -1,0 +1,432 @@
+"""Strategies for what people write by mistake or on purpose: valid files and commands in which a few things are wrong.
+
+Random bytes are refused at the first of them. What reaches further is a valid document with a value of another kind at
+some depth, a key too many, a bomb of aliases, a byte that is no UTF-8.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from hypothesis import strategies as st
+from hypothesis.strategies import DrawFn, SearchStrategy
+
+
+@dataclass
+class Map:
+    """A mapping as written: in order, and perhaps with a key twice."""
+
+    pairs: list[list[Any]]
+
+
+@dataclass(frozen=True)
+class Raw:
+    """A value as it stands in the file."""
+
+    text: str
+
+
+CHANGES = (*["nudge"] * 5, *["replace"] * 3, "copy", "delete", "repeat", "insert", "rename")
+"""What may be done to a document, by how often it is."""
+HUGE = 10**400
+LONG = "x" * 70_000
+INTEGERS = (0, 1, -1, 2, 3, 9, 27, 64, 512, 2**31, 2**32, 2**53 + 1, 2**63, 10**18, HUGE, -HUGE)
+FLOATS = (0.0, -0.0, 0.5, 1.0, 1e-3, 1e-300, 5e-324, 1.7e308, -1.7e308, 1e12, math.nan, math.inf, -math.inf)
+TEXTS = (
+    "",
+    " ",
+    "auto",
+    "null",
+    "true",
+    "1",
+    "1_0",
+    "²",
+    "٣",
+    "1e5",
+    "-3",
+    "uniform",
+    "loguniform",
+    "int",
+    "choice",
+    "linear",
+    "f1",
+    "max",
+    "min",
+    "random",
+    "a\nb",
+    "a\rb",
+    "a\0b",
+    "\x1b[31mred\x1b[0m",
+    "\x85\u2028\u202e\u200b\ufeff",
+    "\ud800",
+    "İß\U0001f984",
+    "%s{0}%(x)s",
+    "'\"`$(true);#",
+    "--directive",
+    "[bold]",
+    "/",
+    ".",
+    "..",
+    "/dev/zero",
+    "/dev/null",
+    "/proc/self/mem",
+    "~",
+    "~nobody-of-that-name/x",
+    "x/" * 3000,
+    LONG,
+)
+SCALARS: SearchStrategy[Any] = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.sampled_from(INTEGERS),
+    st.sampled_from(FLOATS),
+    st.sampled_from(TEXTS),
+    st.integers(0, 100),
+    st.floats(0, 1),
+    st.integers(),
+    st.floats(),
+    st.text(max_size=20),
+)
+
+
+def _bomb(levels: int, width: int) -> str:
+    """Aliases of aliases: a line of text for width ** levels values."""
+    parts = [f"&a0 [{', '.join('x' * width)}]"]
+    parts += [f"&a{n} [{', '.join([f'*a{n - 1}'] * width)}]" for n in range(1, levels)]
+    return f"[{', '.join(parts)}]"
+
+
+def _merges(levels: int) -> str:
+    parts = ["&m0 {k0: 1}"]
+    parts += [f"&m{n} {{<<: [{', '.join([f'*m{n - 1}'] * 9)}]}}" for n in range(1, levels)]
+    return f"[{', '.join(parts)}]"
+
+
+RAW_YAML = (
+    "!!python/object/apply:os.system [true]",
+    "!!python/name:os.system",
+    "!!timestamp x",
+    "!!bool x",
+    "!!int x",
+    "!!int ''",
+    "!!float ''",
+    "!!float x",
+    "!!null x",
+    "!!binary '*'",
+    "!!binary aGk=",
+    "!!set {a, b}",
+    "!!omap [a: 1]",
+    "!!pairs [a: 1, a: 2]",
+    "!!seq {a: 1}",
+    "!!map [a]",
+    "!own {a: 1}",
+    "! x",
+    "2024-13-45",
+    "2024-02-03",
+    "2024-02-03T04:05:06Z",
+    "1:60:60",
+    "1:59:59.5",
+    ":".join(["1"] * 3000),
+    "0x" + "f" * 5000,
+    "0b" + "1" * 5000,
+    "0o17",
+    "017",
+    "1" * 5000,
+    "1e400",
+    "-.inf",
+    ".NaN",
+    "=",
+    "<<",
+    "{<<: 3}",
+    "{<<: {a: 1}}",
+    "{? [a]: b}",
+    "{? {a: b}: c}",
+    "{1: 2, null: 3, true: 4, 0.5: 5}",
+    "{.nan: 1, .nan: 2}",
+    "&a [*a]",
+    "&b {c: *b}",
+    "*nowhere",
+    "&c x",
+    _bomb(3, 3),
+    _bomb(12, 12),
+    _merges(9),
+    "[" * 200 + "]" * 200,
+    "[" * 5000 + "]" * 5000,
+    "[" * 5000,
+    "{a: " * 60 + "1" + "}" * 60,
+    "{a: " * 3000 + "1" + "}" * 3000,
+    "|\n  text\n",
+    '"\\0"',
+    '"\\e[31m"',
+    '"\\ud800"',
+    '"\\U0011ffff"',
+    '"\\x',
+    "[a, b",
+    "a: b: c",
+    "# nothing",
+    "`",
+    "@",
+    "%",
+)
+RAW_JSON = (
+    "NaN",
+    "-Infinity",
+    "1e400",
+    "-0",
+    "01",
+    "1" * 5000,
+    "0.1" + "1" * 5000,
+    "'a'",
+    "[1,]",
+    "[" * 200 + "]" * 200,
+    "[" * 20_000 + "]" * 20_000,
+    '{"a": ' * 60 + "1" + "}" * 60,
+    '{"a": ' * 20_000 + "1" + "}" * 20_000,
+    '"\\ud800"',
+    '"\\u0000"',
+    '"\\x"',
+    '"\x1b"',
+    "undefined",
+    "// nothing",
+    "",
+)
+BYTES = (
+    b"\xff",
+    b"\xed\xa0\x80",
+    b"\0",
+    b"\xef\xbb\xbf",
+    b"\t",
+    b"\r",
+    b"\x1b[2J",
+    b"---\n",
+    b"%YAML 9.9\n",
+    b"\x85",
+    b"\x0c",
+)
+
+
+def values(raw: Sequence[str]) -> SearchStrategy[Any]:
+    """What may stand in place of any value, at any depth."""
+    leaves = SCALARS | st.sampled_from(raw).map(Raw)
+    return leaves | st.recursive(
+        leaves,
+        lambda inner: st.lists(inner, max_size=3) | st.lists(st.tuples(keys(), inner).map(list), max_size=3).map(Map),
+        max_leaves=4,
+    )
+
+
+def keys() -> SearchStrategy[Any]:
+    """What may stand in place of a key."""
+    return st.sampled_from(("<<", "=", "", "type", "low", "high", "values", "stage")) | SCALARS.map(str)
+
+
+@st.composite
+def mutated(draw: DrawFn, document: Any, raw: Sequence[str], most: int = 3) -> Any:
+    """A document as it is, or with up to `most` things wrong, as a tree with `Map` for mappings."""
+    tree = [_tree(document)]
+    for _ in range(draw(st.integers(0, most))):
+        _mutate(draw, tree, raw)
+    return tree[0]
+
+
+def _tree(document: Any) -> Any:
+    if isinstance(document, dict):
+        return Map([[key, _tree(value)] for key, value in document.items()])
+    return [_tree(value) for value in document] if isinstance(document, list | tuple) else document
+
+
+def _mutate(draw: DrawFn, tree: list[Any], raw: Sequence[str]) -> None:
+    """Replace, copy, delete, repeat or insert somewhere."""
+    sites = list(_sites(tree))
+    container, place = draw(st.sampled_from(sites))
+    change = draw(st.sampled_from(CHANGES))
+    if change == "nudge":
+        _put(container, place, draw(_like(_get(container, place), raw)))
+    elif change == "replace":
+        _put(container, place, draw(values(raw)))
+    elif change == "copy":
+        source, where = draw(st.sampled_from(sites))
+        _put(container, place, _tree_copy(_get(source, where)))
+    elif container is tree:
+        return
+    elif change == "delete":
+        del _entries(container)[place]
+    elif change == "repeat":
+        _entries(container).insert(place, _tree_copy(_entries(container)[place]))
+    elif isinstance(container, Map):
+        key = draw(keys())
+        if change == "rename":
+            container.pairs[place][0] = key
+        else:
+            container.pairs.insert(place, [key, draw(values(raw))])
+
+
+def _like(value: Any, raw: Sequence[str]) -> SearchStrategy[Any]:
+    """Another value of the same kind, which passes more checks than one of any kind."""
+    if isinstance(value, bool):
+        return st.booleans()
+    if isinstance(value, int):
+        return st.integers(0, 100) | st.sampled_from(INTEGERS)
+    if isinstance(value, float):
+        return st.floats(0, 10) | st.sampled_from(FLOATS)
+    if isinstance(value, str) and value.replace(".", "").isdigit():  # a cell
+        numbers = st.integers(0, 9) | st.floats(0, 10) | st.sampled_from(INTEGERS) | st.sampled_from(FLOATS)
+        return numbers.map(str)
+    return st.text(max_size=20) | st.sampled_from(TEXTS) if isinstance(value, str) else values(raw)
+
+
+def _sites(node: Any) -> Iterator[tuple[Any, int]]:
+    """Every place of every container below a node."""
+    for place in range(len(_entries(node))):
+        yield node, place
+        inner = _get(node, place)
+        if isinstance(inner, list | Map):
+            yield from _sites(inner)
+
+
+def _entries(node: Any) -> list[Any]:
+    return node.pairs if isinstance(node, Map) else node
+
+
+def _get(node: Any, place: int) -> Any:
+    return node.pairs[place][1] if isinstance(node, Map) else node[place]
+
+
+def _put(node: Any, place: int, value: Any) -> None:
+    if isinstance(node, Map):
+        node.pairs[place][1] = value
+    else:
+        node[place] = value
+
+
+def _tree_copy(node: Any) -> Any:
+    if isinstance(node, Map):
+        return Map([[key, _tree_copy(value)] for key, value in node.pairs])
+    return [_tree_copy(value) for value in node] if isinstance(node, list) else node
+
+
+# ---- files
+
+
+def yaml_files(*documents: Any) -> SearchStrategy[bytes]:
+    """YAML files, most of them near one of these documents."""
+    return _files(documents, RAW_YAML, _yaml)
+
+
+def json_files(*documents: Any) -> SearchStrategy[bytes]:
+    """JSON files, likewise."""
+    return _files(documents, RAW_JSON, _json)
+
+
+def json_lines_files(documents: Sequence[Any]) -> SearchStrategy[bytes]:
+    """Files with a JSON document a line."""
+    return _files([list(documents)], RAW_JSON, _json_lines)
+
+
+def csv_files(rows: Sequence[Sequence[str]]) -> SearchStrategy[bytes]:
+    """CSV files near this table, the heading being its first row."""
+    return _files([[list(row) for row in rows]], RAW_CSV, _csv)
+
+
+RAW_CSV = (
+    '"',
+    '"a"b',
+    '"a\nb"',
+    '"a,b"',
+    ",",
+    "\n",
+    "\r",
+    '"\x1b[31m"',
+    "nan",
+    "-inf",
+    "1e400",
+    "1e-400",
+    "5e-324",
+    "1.7e308",
+    "1" * 5000,
+    "=1+1",
+    "x" * 140_000,
+    "y" * 9_000,
+    "completed",
+    "failed",
+    "diverged",
+    "stopped",
+    "trial",
+    "weight_decay",
+    "f1",
+    "1e300",
+    "0.5",
+    "1",
+    "9",
+    "1e-4",
+)
+
+
+def _files(documents: Sequence[Any], raw: Sequence[str], render: Callable[[Any], str]) -> SearchStrategy[bytes]:
+    near = st.one_of([mutated(document, raw) for document in documents]).map(render)
+    texts = near.map(lambda text: text.encode("utf-8", "surrogatepass"))
+    others = st.binary(max_size=60) | st.text(max_size=60).map(str.encode) | st.sampled_from(raw).map(_encoded)
+    return st.one_of([texts] * 12 + [_damaged(texts)] * 3 + [others])
+
+
+def _encoded(text: str) -> bytes:
+    return text.encode("utf-8", "surrogatepass")
+
+
+@st.composite
+def _damaged(draw: DrawFn, files: SearchStrategy[bytes]) -> bytes:
+    """A file with something wrong in its bytes."""
+    content = draw(files)
+    place = draw(st.integers(0, min(len(content), 400)))
+    kind = draw(st.sampled_from(("insert", "insert", "cut", "utf-16", "twice", "mark")))
+    if kind == "insert":
+        return content[:place] + draw(st.sampled_from(BYTES)) + content[place:]
+    if kind == "cut":
+        return content[:place]
+    if kind == "utf-16":
+        return content.decode("utf-8", "replace").encode("utf-16")
+    return content * 2 if kind == "twice" else b"\xef\xbb\xbf" + content
+
+
+def _yaml(tree: Any) -> str:
+    """Block style at the top, flow style below."""
+    if isinstance(tree, Map):
+        return "".join(f"{_key(key)}: {_flow(value, '.nan', '.inf')}\n" for key, value in tree.pairs)
+    return _flow(tree, ".nan", ".inf") + "\n"
+
+
+def _key(key: Any) -> str:
+    return key if (isinstance(key, str) and key.isidentifier()) or key == "<<" else _flow(key, ".nan", ".inf")
+
+
+def _json(tree: Any) -> str:
+    return _flow(tree, "NaN", "Infinity")
+
+
+def _json_lines(tree: Any) -> str:
+    return "\n".join(map(_json, tree if isinstance(tree, list) else [tree])) + "\n"
+
+
+def _csv(tree: Any) -> str:
+    rows = tree if isinstance(tree, list) else [tree]
+    return "".join(",".join(_cell(cell) for cell in (row if isinstance(row, list) else [row])) + "\n" for row in rows)
+
+
+def _cell(cell: Any) -> str:
+    return cell.text if isinstance(cell, Raw) else str(cell)
+
+
+def _flow(tree: Any, nan: str, inf: str) -> str:
+    if isinstance(tree, Map):
+        return "{" + ", ".join(f"{json.dumps(str(key))}: {_flow(value, nan, inf)}" for key, value in tree.pairs) + "}"
+    if isinstance(tree, list):
+        return "[" + ", ".join(_flow(value, nan, inf) for value in tree) + "]"
+    if isinstance(tree, Raw):
+        return tree.text
+    if isinstance(tree, float) and not math.isfinite(tree):
+        return nan if math.isnan(tree) else inf if tree > 0 else f"-{inf}"
+    return json.dumps(tree)

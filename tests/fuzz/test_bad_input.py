@@ -1,0 +1,46 @@
+"""Bad input of every kind ends in one paragraph and status 2, or in something that works; the same cases each time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from tests.fuzz.runs import run
+from tests.fuzz.targets import TARGETS
+from tests.fuzz.workspace import workspace
+
+CASES = {
+    "synthetic_benchmark": 250,
+    "finetune_benchmark": 220,
+    "space_file": 220,
+    "deepspeed_file": 220,
+    "squad_file": 220,
+    "squad_lines": 220,
+    "csv_import": 220,
+    "cluster_profile": 220,
+    "command_line": 220,
+}
+"""Generated cases of each kind; `python -m tests.fuzz` tries others, and as many as wanted."""
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _workspace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """One folder and one store for all, since making a store takes more than a second."""
+    with workspace(tmp_path_factory.mktemp("fuzz")):
+        yield
+
+
+@pytest.mark.parametrize("name", TARGETS)
+def test_bad_input_is_used_or_refused_in_a_paragraph(name: str, record_property: Callable[[str, object], None]) -> None:
+    counts = run(name, CASES[name])
+    record_property("cases", str(counts))
+    assert counts.cases >= CASES[name]
+    assert counts.accepted > 0, "what is accepted must work, which takes some that is"
+
+
+def test_there_are_thousands_of_cases() -> None:
+    assert CASES.keys() == TARGETS.keys()
+    assert sum(CASES.values()) >= 2000
