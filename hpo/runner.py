@@ -215,7 +215,6 @@ def _take_up(
     unfinished: Unfinished, study: Study, plan: methods.Plan, allotment: Allotment
 ) -> tuple[State, dict[str, int]]:
     """Where the study stands, and the units that each of its live trials has reported, by Tune's trial id."""
-    tune.register_trainable(TrialActor.__name__, TrialActor)  # Tune's trials refer to it by name
     state = unfinished.read()
     if state is None:
         return State.begin(study, plan, allotment), {}

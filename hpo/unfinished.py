@@ -208,11 +208,14 @@ class Unfinished:
         Raises:
             BenchmarkError: it may be from somebody else, or cannot be read.
         """
-        from ray import cloudpickle
+        from ray import cloudpickle, tune
+
+        from hpo.trial import TrialActor
 
         if not self._state.exists():
             return None
         require_own([self.folder, self._state])
+        tune.register_trainable(TrialActor.__name__, TrialActor)  # Tune's trials refer to it by name
         try:
             with self._state.open("rb") as file:
                 return cloudpickle.load(file)

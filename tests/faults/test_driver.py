@@ -108,6 +108,8 @@ def test_the_driver_is_killed(tmp_path: Path, store: str, record: Record) -> Non
     driver.kill()
     finish(driver)
     assert f"python -m hpo resume {run_id}" in finish(start(store, verb="resume"))[1]
+    status, out, err = finish(start(store, run_id, verb="sync"))
+    assert (status, read(store)[0].info.status) == (0, "KILLED"), out + err
     resume(store, 12)
     for trial in read(store)[1]:
         assert ended.get(trial.info.run_id, trial.info.end_time) == trial.info.end_time

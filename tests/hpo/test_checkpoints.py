@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from glob import glob
 from pathlib import Path
 from threading import Event, Thread
 from typing import Any
@@ -144,7 +145,7 @@ class Watch:
     rows: list[TrialRow] = field(default_factory=list)
 
     def on_disk(self) -> int:
-        return len(list(self.folder.glob("unfinished/*/tune/study/*/checkpoint_*")))
+        return len(glob(f"{self.folder}/unfinished/*/tune/study/*/checkpoint_*"))  # Path.glob trips over deletions
 
     def note(self, trials: list[Trial]) -> None:
         """A deletion has just been done."""
