@@ -41,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         signals.end_with_parent()
     try:
         words = sys.argv[1:] if arguments is None else arguments
-        _require_text(words)
+        _check_words(words)
         parsed = parse(words)
         status: int = parsed.command(parsed)
         return status
@@ -50,7 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
 
 
-def _require_text(words: Sequence[str]) -> None:
+def _check_words(words: Sequence[str]) -> None:
     """Refuse bytes that are no text, which the tracking store could not keep, and `--`, which argparse takes away."""
     for word in words:
         if word.startswith("--") and word.endswith("=--"):

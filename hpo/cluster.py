@@ -9,9 +9,9 @@ import gc
 import logging
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 # Settings of Ray and Tune, unless the user has made others; before anything of theirs runs.
@@ -52,16 +52,16 @@ class Cluster:
 
     Attributes:
         pool: the warm ranks of all studies that run on it, see `benchmarks.pool`.
-        services: Ray's processes on this machine, where it is a Ray of our own.
+        services: Ray's processes on this machine by name, where it is a Ray of our own.
     """
 
     pool: ActorHandle
-    services: Sequence[psutil.Process] = ()
+    services: Mapping[str, psutil.Process] = field(default_factory=dict)
 
     @property
     def fault(self) -> str:
         """What of Ray has died, without which no trial can go on; Ray ends the driver some seconds later."""
-        dead = [service.name() for service in self.services if not _is_alive(service)]
+        dead = [name for name, process in self.services.items() if not _is_alive(process)]
         return f"Ray's {dead[0]} has died" if dead else ""
 
     def reclaim(self) -> None:
@@ -146,7 +146,8 @@ def ray_cluster(devices: Devices) -> Iterator[Cluster]:
         started = stack.pop_all()
     with started:
         try:
-            services = [child for child in psutil.Process().children() if child.name() in SERVICES]
+            children = psutil.Process().children()
+            services = {name: child for child in children if (name := child.name()) in SERVICES}
             yield Cluster(RankPool.remote(), services)  # type: ignore[attr-defined]
         finally:
             _shut_down_ray()

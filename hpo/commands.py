@@ -9,7 +9,6 @@ import argparse
 import dataclasses
 import os
 import shlex
-import sys
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -22,13 +21,12 @@ from benchmarks.check import check
 from benchmarks.files import whole_number
 from benchmarks.spec import Benchmark, BenchmarkError
 from hpo import errors
+from hpo.console import open_console, print_line
 
 if TYPE_CHECKING:
     from hpo.runner import Finished
     from hpo.study import Study
     from hpo.unfinished import Unfinished
-
-LOG_WIDTH = 160
 
 
 def suite(parsed: argparse.Namespace) -> int:
@@ -67,7 +65,7 @@ def run(parsed: argparse.Namespace) -> int:
 
     console = open_console()
     if interrupted := _interrupted_in_this_job(study):
-        _print_line(console, f"this job was queued again; it goes on with study {interrupted}")
+        print_line(console, f"this job was queued again; it goes on with study {interrupted}")
         return _end(console, study, runner.resume(interrupted, console))
     names = ("benchmark", "budget", "seed", "space", "gpu_hours")
     finished = runner.run(study, _command_line(f"run {parsed.method}", parsed, names, **_given(parsed)), console)
@@ -109,16 +107,16 @@ def resume(parsed: argparse.Namespace) -> int:
 def _list_unfinished(studies: Sequence[Unfinished]) -> int:
     console = open_console()
     if not studies:
-        _print_line(console, "no study here is unfinished")
+        print_line(console, "no study here is unfinished")
     for one in studies:
         try:
             study = one.asked().study
         except BenchmarkError as error:
-            _print_line(console, str(error))
+            print_line(console, str(error))
             continue
         verb = f"resume {one.run_id}" if study.kind == "study" else "sync"
         how = "is running" if one.is_running else f"python -m hpo {verb}"
-        _print_line(console, f"{study.name} on {study.benchmark.name}: {how}")
+        print_line(console, f"{study.name} on {study.benchmark.name}: {how}")
     return 0
 
 
@@ -130,13 +128,13 @@ def sync(parsed: argparse.Namespace) -> int:
     console, status = open_console(), 0
     studies = [unfinished.Unfinished(parsed.run_id)] if parsed.run_id else unfinished.found()
     if not studies:
-        _print_line(console, "no study here has anything to deliver")
+        print_line(console, "no study here has anything to deliver")
     for one in studies:
         if one.is_running:
-            _print_line(console, f"{one.run_id}: is running, and delivers by itself")
+            print_line(console, f"{one.run_id}: is running, and delivers by itself")
             continue
         try:
-            _print_line(console, f"{one.run_id}: {deliver(one)}")
+            print_line(console, f"{one.run_id}: {deliver(one)}")
         except BenchmarkError as error:  # the next one may lie in another store
             errors.show(f"{one.run_id}: {error}")
             status = 1
@@ -146,9 +144,9 @@ def sync(parsed: argparse.Namespace) -> int:
 def _end(console: Console, study: Study, finished: Finished) -> int:
     """The last lines of a study, and the exit status."""
     if finished.is_kept:
-        _print_line(console, f"go on with it:          python -m hpo resume {finished.run_id}")
+        print_line(console, f"go on with it:          python -m hpo resume {finished.run_id}")
     if not finished.is_delivered:
-        _print_line(console, "deliver its results:    python -m hpo sync")
+        print_line(console, "deliver its results:    python -m hpo sync")
         errors.show(
             f"not all results of this study could be stored ({finished.reason}); they are shown above and kept in "
             f"unfinished/{finished.run_id}; once the store is back, `python -m hpo sync` brings them there"
@@ -209,13 +207,9 @@ def _print_next(console: Console, benchmark: str, budget: int) -> None:
     from hpo import store as tracking_store
 
     store, name = shlex.quote(tracking_store.shown_uri()), shlex.quote(benchmark)
-    _print_line(console, f"open it in the browser: mlflow ui --backend-store-uri {store}")
-    _print_line(console, f"confirm on test:        python -m hpo confirm --benchmark {name}")
-    _print_line(console, f"compare the methods:    python -m hpo compare --benchmark {name} --budget {budget}")
-
-
-def _print_line(console: Console, text: str) -> None:
-    console.print(text, soft_wrap=True, highlight=False, markup=False)
+    print_line(console, f"open it in the browser: mlflow ui --backend-store-uri {store}")
+    print_line(console, f"confirm on test:        python -m hpo confirm --benchmark {name}")
+    print_line(console, f"compare the methods:    python -m hpo compare --benchmark {name} --budget {budget}")
 
 
 def compare(parsed: argparse.Namespace) -> int:
@@ -236,8 +230,8 @@ def compare(parsed: argparse.Namespace) -> int:
     files = {**tables.files(result), **drawn}
     folder = output.write(Path(parsed.output), files)
     tracking.store_files(result.benchmark.name, "comparison", files, {"hpo.benchmark_digest": result.digest})
-    _print_line(console, f"written to {folder}: {', '.join(files)}")
-    _print_line(console, f"export the winner: python -m hpo export --benchmark {shlex.quote(parsed.benchmark)}")
+    print_line(console, f"written to {folder}: {', '.join(files)}")
+    print_line(console, f"export the winner: python -m hpo export --benchmark {shlex.quote(parsed.benchmark)}")
     return 0
 
 
@@ -258,7 +252,7 @@ def confirm(parsed: argparse.Namespace) -> int:
         reason = confirm.run(benchmark, due, _optional_float("gpu_hours", parsed.gpu_hours), command, console).reason
         stored = records.read(benchmark.name)
     tables.print_shrinkage(console, compare.compare(stored, mixed_budgets=True))
-    _print_line(console, f"compare the methods: python -m hpo compare --benchmark {shlex.quote(parsed.benchmark)}")
+    print_line(console, f"compare the methods: python -m hpo compare --benchmark {shlex.quote(parsed.benchmark)}")
     if reason:
         errors.show(f"not all trainings reached their end ({reason}); run it again for the rest")
     return 1 if reason else 0
@@ -272,11 +266,11 @@ def export(parsed: argparse.Namespace) -> int:
     done = export.export(_name_of(parsed.benchmark), parsed.method, folder)
     chosen = done.choice
     sure = "confirmed on test" if done.is_confirmed else "not confirmed"
-    _print_line(console, f"{chosen.contestant.name}, study with seed {chosen.study.seed}, {sure}")
-    _print_line(console, f"written to {folder}: {', '.join(done.files)}")
+    print_line(console, f"{chosen.contestant.name}, study with seed {chosen.study.seed}, {sure}")
+    print_line(console, f"written to {folder}: {', '.join(done.files)}")
     if export.ARGUMENTS_FILE in done.files:  # of a benchmark that trains a model
         where = f"--config {shlex.quote(str(folder))} --benchmark {shlex.quote(parsed.benchmark)}"
-        _print_line(console, f"train it in full: python -m hpo train {where}")
+        print_line(console, f"train it in full: python -m hpo train {where}")
     return 0
 
 
@@ -324,12 +318,12 @@ def deepspeed(parsed: argparse.Namespace) -> int:
         found.accelerator,
         folder / "rows",
         command,
-        told=partial(_print_line, console),
+        told=partial(print_line, console),
     )
     console.print(*zero_report.tables(done.lines, f"{training.benchmark} on {found.accelerator}, {precision}"))
     for reason in zero_report.reasons(done.lines):
-        _print_line(console, reason)
-    _print_line(console, f"written to {output.write(folder, done.files)}: {', '.join([*done.files, 'rows/'])}")
+        print_line(console, reason)
+    print_line(console, f"written to {output.write(folder, done.files)}: {', '.join([*done.files, 'rows/'])}")
     if done.reason:
         errors.show(f"the study did not reach its end ({done.reason}); what it found is in {folder}")
     return 1 if done.reason or any(line.row.outcome == "failed" for line in done.lines) else 0
@@ -361,8 +355,8 @@ def import_(parsed: argparse.Namespace) -> int:
         force=parsed.force == "true",
     )
     console, outcomes = open_console(), ", ".join(f"{number} {name}" for name, number in done.outcomes.items())
-    _print_line(console, f"{done.name}: {done.num_trials} trials ({outcomes}), {done.device_hours:.4f} device-hours")
-    _print_line(console, f"compare the methods: python -m hpo compare --benchmark {shlex.quote(parsed.benchmark)}")
+    print_line(console, f"{done.name}: {done.num_trials} trials ({outcomes}), {done.device_hours:.4f} device-hours")
+    print_line(console, f"compare the methods: python -m hpo compare --benchmark {shlex.quote(parsed.benchmark)}")
     return 0
 
 
@@ -372,11 +366,11 @@ def fetch(parsed: argparse.Namespace) -> int:
 
     places, path = fetch.fetch(spec.load(parsed.benchmark), Path(parsed.output))
     console = open_console()
-    _print_line(console, "fetched and checked; the folders to put into the benchmark in place of the names:")
+    print_line(console, "fetched and checked; the folders to put into the benchmark in place of the names:")
     for name, place in places.items():
-        _print_line(console, f"  {name}: {place}")
-    _print_line(console, f"{path} has them already; jobs need no hub: export HF_HUB_OFFLINE=1")
-    _print_line(console, f"try it: python -m hpo run random --budget 1 --benchmark {shlex.quote(str(path))}")
+        print_line(console, f"  {name}: {place}")
+    print_line(console, f"{path} has them already; jobs need no hub: export HF_HUB_OFFLINE=1")
+    print_line(console, f"try it: python -m hpo run random --budget 1 --benchmark {shlex.quote(str(path))}")
     return 0
 
 
@@ -417,8 +411,3 @@ def mlproject(parsed: argparse.Namespace) -> int:
 
     print(mlproject.text(), end="")
     return 0
-
-
-def open_console() -> Console:
-    """Stdout; in a file wide enough for a table's rows to stay on one line."""
-    return Console() if sys.stdout.isatty() else Console(width=LOG_WIDTH)

@@ -13,6 +13,7 @@ from pathlib import Path
 from rich.console import Console
 
 from benchmarks.spec import BenchmarkError
+from hpo.console import print_line
 from hpo.preflight import INSTALL, TO_RUN, package_fault, python_fault
 
 REQUIREMENTS = Path(__file__).parent.parent / "requirements.txt"
@@ -40,9 +41,7 @@ def report(console: Console) -> int:
     """Print the whole state; returns 0 if a study could run, else 1."""
     faults = []
     for name, value, fault in _rows():
-        console.print(
-            f"{'LACKS' if fault else 'ok':5}  {name:22} {fault or value}", soft_wrap=True, highlight=False, markup=False
-        )
+        print_line(console, f"{'LACKS' if fault else 'ok':5}  {name:22} {fault or value}")
         faults.append(fault if name != "compiler" else "")
     return 1 if any(faults) else 0
 
@@ -109,7 +108,7 @@ def _store_row() -> tuple[str, str, str]:
             "" if writable else f"{path.parent.resolve()} is not writable",
         )
     try:
-        mlflow.MlflowClient().search_experiments(max_results=1)
+        store.open_client().search_experiments(max_results=1)
     except (MlflowException, OSError) as error:
         return "tracking store", store.shown(uri), store.shown(f"{uri} cannot be used: {str(error).splitlines()[0]}")
     return "tracking store", store.shown(uri), ""

@@ -69,7 +69,7 @@ def stored_runs(experiment: str, condition: str = "") -> list[Run]:
     if not store.exists():
         return []
     with store.readable_errors():
-        client = MlflowClient()
+        client = store.open_client()
         found = client.get_experiment_by_name(experiment)
         return list(_pages(client, found.experiment_id, condition)) if found else []
 

@@ -20,6 +20,7 @@ from rich.table import Table
 from rich.text import Text
 
 from benchmarks.squad import TokenStatistics
+from hpo.console import print_line
 from hpo.ledger import Ledger, Shares
 from hpo.results import Results, TrialRow, counts
 from hpo.study import Study
@@ -147,11 +148,6 @@ class Progress:
         if self._place and self._place.units_after:
             text += f", {clock(seconds_per_unit * (units + self._place.units_after))} for all studies"
         return text
-
-
-def print_line(console: Console, text: str) -> None:
-    """A line as it is, however long."""
-    console.print(text, soft_wrap=True, highlight=False, markup=False)
 
 
 def describe_incumbent(study: Study, results: Results) -> str:

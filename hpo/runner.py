@@ -26,9 +26,10 @@ from benchmarks.spec import BenchmarkError, first_line
 from hpo import methods
 from hpo.budget import INTERRUPTED, Interruption, is_interruption
 from hpo.cluster import Cluster, count_devices, ray_cluster, resources
+from hpo.console import print_line
 from hpo.devices import Allotment, Devices, allot, detect
 from hpo.ledger import MEASURED, Shares
-from hpo.progress import Place, Progress, print_line, print_report
+from hpo.progress import Place, Progress, print_report
 from hpo.results import Results
 from hpo.signals import GracefulSignals
 from hpo.state import State
@@ -383,8 +384,8 @@ class _StudyLog(tune.Callback):
         """
         is_due = at_once or self.unfinished.is_due or self.checkpoints.superseded(trials)  # which can be deleted then
         self.state.trials = [trial for trial in trials if not trial.is_finished()]
-        signature, is_saving = self.state.signature, any(trial.is_saving for trial in self.state.trials)
-        if self.budget.revoked or is_saving or not is_due or signature == self._signature:
+        is_sound = not self.budget.revoked and not any(trial.is_saving for trial in self.state.trials)
+        if not (is_due and is_sound and (signature := self.state.signature) != self._signature):
             self.unfinished.touch(self._now())
             return
         self.state.seconds, self._signature = self._now(), signature

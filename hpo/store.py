@@ -86,6 +86,13 @@ def exists() -> bool:
     return not uri.startswith(SQLITE) or database.exists() or not database.parent.is_dir()
 
 
+def open_client() -> MlflowClient:
+    """The tracking store, with our settings of MLflow."""
+    for setting, value in SETTINGS.items():
+        os.environ.setdefault(setting, value)
+    return MlflowClient()
+
+
 def open_experiment(name: str, tags: Mapping[str, str] | None = None) -> tuple[MlflowClient, str]:
     """The tracking store and the id of an experiment in it, made if need be, with these tags if it lacks them.
 
@@ -96,8 +103,6 @@ def open_experiment(name: str, tags: Mapping[str, str] | None = None) -> tuple[M
     """
     uri = get_tracking_uri()
     warn_of(uri)
-    for setting, value in SETTINGS.items():
-        os.environ.setdefault(setting, value)
     with readable_errors():
         if not uri.startswith(SQLITE):
             return _open(name, tags or {})
@@ -113,7 +118,7 @@ def making(database: Path) -> FileLock:
 
 
 def _open(name: str, tags: Mapping[str, str]) -> tuple[MlflowClient, str]:
-    client = MlflowClient()
+    client = open_client()
     found = client.get_experiment_by_name(name)
     experiment_id = str(found.experiment_id if found else client.create_experiment(name))
     there = found.tags if found else {}

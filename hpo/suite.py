@@ -23,6 +23,7 @@ from benchmarks.spec import Benchmark, BenchmarkError, first_line
 from hpo import methods
 from hpo.budget import is_interruption
 from hpo.cluster import Cluster, ray_cluster
+from hpo.console import print_line
 from hpo.devices import detect
 from hpo.progress import Place, clock, describe_incumbent, tokens_table
 from hpo.records import StudyRecord, finished
@@ -221,13 +222,13 @@ def _run_one(study: Study, command: str, cluster: Cluster, place: Place, console
     """Run a study, or go on with it, and print its line; returns why it did not reach its end, or an empty text."""
     try:
         if run_id is not None:
-            console.print(f"{study.name}: goes on where it was interrupted", highlight=False, markup=False)
+            print_line(console, f"{study.name}: goes on where it was interrupted")
         done = execute(study, command, console, cluster, place, run_id=run_id)
         line, reason = _line(study, done), done.reason
     except Exception as error:  # one study's failure does not end the suite
         reason = str(error) if isinstance(error, BenchmarkError) else f"{type(error).__name__}: {first_line(error)}"
         line = "not run"
-    console.print(f"{study.name}: {line}" + f"; {reason}" * bool(reason), soft_wrap=True, highlight=False, markup=False)
+    print_line(console, f"{study.name}: {line}" + f"; {reason}" * bool(reason))
     return reason
 
 

@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from hpo.compare import TEST_SCORES, Line, Result, Shrinkage
+from hpo.console import print_line
 from hpo.importance import Importances
 from hpo.ledger import PARTS
 from hpo.pareto import StoredTrial
@@ -38,7 +39,7 @@ def print_all(console: Console, result: Result) -> None:
     if result.confirmation_hours:
         console.print(f"confirmations took {result.confirmation_hours:.4f} device-hours beside", highlight=False)
     for note in result.notes:
-        console.print(f"note: {note}", soft_wrap=True, highlight=False, markup=False)
+        print_line(console, f"note: {note}")
 
 
 def print_shrinkage(console: Console, result: Result) -> None:
@@ -55,7 +56,7 @@ def print_importance(console: Console, found: Importances | str) -> None:
         shares = ", ".join(f"{one.name} {estimate(one.share, 2)}" for one in found.hyperparameters)
         where = "" if found.is_at_full_resource else f" at unit {found.units} of {found.max_units}"
         text = f"share of the metric's variance{where}, by {found.num_trials} trials: {shares}"
-    console.print(text, soft_wrap=True, highlight=False, markup=False)
+    print_line(console, text)
 
 
 def importance_notes(found: Importances | str) -> list[str]:
@@ -82,7 +83,7 @@ def print_best_within(console: Console, found: StoredTrial | str) -> None:
     else:
         memory = "" if found.peak_memory_mb is None else f", {found.peak_memory_mb:.0f} MB"
         text = f"within the limits: {found.name}, {found.device_hours:.4f} device-hours{memory}, {found.config}"
-    console.print(text, soft_wrap=True, highlight=False, markup=False)
+    print_line(console, text)
 
 
 def lines_table(result: Result) -> Table:
@@ -137,11 +138,11 @@ def print_verdicts(console: Console, pairs: Sequence[Comparison]) -> None:
     """Pairs that are resolved, a line each; of the others how many there are, and why."""
     resolved = [pair for pair in pairs if pair.verdict != "not resolved"]
     for pair in resolved:
-        console.print(f"{sentence(pair)} ({pair.reason})", soft_wrap=True, highlight=False, markup=False)
+        print_line(console, f"{sentence(pair)} ({pair.reason})")
     others = [pair for pair in pairs if pair.verdict == "not resolved"]
     if others:
         text = f"not resolved: {len(others)} of {len(pairs)} pairs, such as {others[0].a} and {others[0].b}"
-        console.print(f"{text} ({others[0].reason})", soft_wrap=True, highlight=False, markup=False)
+        print_line(console, f"{text} ({others[0].reason})")
 
 
 def sentence(pair: Comparison) -> str:

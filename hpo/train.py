@@ -36,6 +36,7 @@ from benchmarks.identity import digest
 from benchmarks.spec import SPLITS, Benchmark, BenchmarkError, Config, Scalar, Split, first_line
 from benchmarks.squad import TokenStatistics
 from hpo import output, store, tracking, views
+from hpo.console import print_line
 from hpo.devices import Allotment, allot, detect
 from hpo.export import CONFIG_FILE
 from hpo.progress import tokens_table
@@ -302,7 +303,7 @@ def _innermost(error: BaseException) -> str:
 
 
 def _show_unit(console: Console, metrics: Mapping[str, float], max_units: int) -> None:
-    _show(
+    print_line(
         console,
         f"unit {metrics['units']:g} of {max_units} | train loss {metrics['train_loss']:.4f} | "
         f"eval loss {metrics['eval_loss']:.4f} EM {metrics['exact_match']:.3f} F1 {metrics['f1']:.3f}",
@@ -310,15 +311,11 @@ def _show_unit(console: Console, metrics: Mapping[str, float], max_units: int) -
 
 
 def _show_end(console: Console, test: Mapping[str, float], folder: Path, run_id: str) -> None:
-    _show(
+    print_line(
         console, f"test: loss {test['eval_loss']:.4f} EM {test['exact_match']:.4f} F1 {test['f1']:.4f}, evaluated once"
     )
-    _show(console, f"model: {folder / MODEL_FOLDER}")
-    _show(console, f"in MLflow: runs:/{run_id}/{MODEL_FOLDER}")
-
-
-def _show(console: Console, text: str) -> None:
-    console.print(text, soft_wrap=True, highlight=False, markup=False)
+    print_line(console, f"model: {folder / MODEL_FOLDER}")
+    print_line(console, f"in MLflow: runs:/{run_id}/{MODEL_FOLDER}")
 
 
 # ---- MLflow

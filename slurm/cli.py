@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from benchmarks.files import whole_number
 from benchmarks.spec import BenchmarkError
 from hpo import errors
+from hpo.console import open_console
 
 if TYPE_CHECKING:
     from slurm.alone import Evaluation
@@ -252,14 +253,13 @@ def doctor(parsed: argparse.Namespace) -> int:
     """Login node and compute node side by side."""
     from rich.table import Table
 
-    from hpo import commands
     from slurm import doctor, profile
 
     rows = doctor.run(profile.load(Path(parsed.cluster)))
     table = Table("", "", "here", "on the compute node", box=None, header_style="bold")
     for row in rows:
         table.add_row(row.verdict, row.name, row.here, row.there if row.there != row.here else "the same")
-    commands.open_console().print(table)
+    open_console().print(table)
     lacks = [row.name for row in rows if row.verdict == "LACKS"]
     print(f"a study would not run there as here: {', '.join(lacks)}" if lacks else "a study would run there as here")
     return 1 if lacks else 0

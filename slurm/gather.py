@@ -17,7 +17,8 @@ from typing import Any
 
 from benchmarks.spec import BenchmarkError
 from benchmarks.squad import TokenStatistics
-from hpo import commands, tracking
+from hpo import tracking
+from hpo.console import open_console
 from hpo.devices import CPU
 from hpo.history import stored_runs
 from hpo.ledger import MEASURED, Ledger, Shares
@@ -185,7 +186,6 @@ def run(folder: Path, profile: Profile, file: Path, incomplete: bool = False) ->
         raise BenchmarkError(
             f"{folder}: {missing} of {order.trials} trials have no result; {_how_to_go_on(folder, file)}"
         )
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")  # the results are safe: no need to wait minutes
     (folder / stores.FILE).unlink(missing_ok=True)  # of an attempt that did not reach its end
     before = os.environ.get("MLFLOW_TRACKING_URI")
     try:
@@ -201,7 +201,7 @@ def run(folder: Path, profile: Profile, file: Path, incomplete: bool = False) ->
             os.environ["MLFLOW_TRACKING_URI"] = before
     table = folder.with_suffix(".csv")
     table.write_text(trials_csv(order.study.benchmark, found.results.rows))
-    console = commands.open_console()
+    console = open_console()
     if found.results.tokens:
         console.print(tokens_table(found.results.tokens))
     print_report(console, order.study, found.results, found.shares, found.accelerator, found.best)

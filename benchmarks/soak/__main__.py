@@ -198,7 +198,7 @@ def watch(method: str, trials: int) -> Watched:
         temporary.mkdir()
         folders = {
             "unfinished study": [folder / "unfinished"],
-            "Ray's session": [temporary / "ray"],
+            "Ray's session": [temporary],
             "MLflow store": [folder / "mlflow.db", folder / "mlruns"],
         }
         with (folder / "errors").open("w+") as errors:
