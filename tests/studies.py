@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,21 +23,29 @@ STARTED: list[subprocess.Popen[str]] = []
 """Every process that a test has started here; `tests/conftest.py` ends those that outlive their test."""
 
 
-def write_benchmark(folder: Path, **changes: Any) -> Path:
-    """nano with short trainings; keyword arguments replace top-level keys."""
+def write_benchmark(folder: Path, limit: int = 96, finetune: Mapping[str, Any] | None = None, **changes: Any) -> Path:
+    """nano with short trainings.
+
+    Args:
+        folder: where to write it.
+        limit: questions of each split.
+        finetune: replaces keys of its `finetune`.
+        changes: replace top-level keys.
+    """
     content = spec.load("nano").model_dump(mode="json", exclude_none=True)
     for split in content["finetune"]["data"].values():
-        split["limit"] = 96
+        split["limit"] = limit
+    content["finetune"] |= finetune or {}
     content |= {"name": "short", "resource": {"unit_samples": 48, "max_units": 3}, "grid": {}, **changes}
     path = folder / "short.yaml"
     path.write_text(yaml.safe_dump(content))
     return path
 
 
-def write_slow_synthetic(folder: Path, seconds_per_unit: float) -> Path:
+def write_slow_synthetic(folder: Path, seconds_per_unit: float, name: str = "short") -> Path:
     """synthetic, slow enough for something to happen to a study on its way."""
     content = spec.load("synthetic").model_dump(mode="json", exclude_none=True)
-    content |= {"name": "short", "synthetic": {"seconds_per_unit": seconds_per_unit}}
+    content |= {"name": name, "synthetic": {"seconds_per_unit": seconds_per_unit}}
     path = folder / "slow.yaml"
     path.write_text(yaml.safe_dump(content))
     return path

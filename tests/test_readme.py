@@ -6,12 +6,8 @@ import os
 import re
 import shlex
 import shutil
-import signal
-import socket
 import subprocess
 import sys
-import time
-import urllib.request
 from pathlib import Path
 
 import pytest
@@ -19,6 +15,7 @@ import yaml
 
 from benchmarks import spec
 from hpo import methods
+from tests.servers import Server
 
 REPOSITORY = Path(__file__).parent.parent
 README = (REPOSITORY / "README.md").read_text()
@@ -74,28 +71,8 @@ def test_the_other_commands_run_in_the_order_of_the_page(tmp_path: Path) -> None
 @pytest.mark.slow
 def test_the_browser_command_serves_the_store(tmp_path: Path) -> None:
     assert SERVER in commands()
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    command = [*shlex.split(SERVER), "--port", str(port), "--workers", "1"]
-    settings = {**environment(tmp_path), "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
-    server = subprocess.Popen(command, cwd=tmp_path, env=settings, start_new_session=True, stderr=subprocess.DEVNULL)
-    try:
-        assert _answers(f"http://127.0.0.1:{port}/health") == "OK"
-    finally:
-        os.killpg(server.pid, signal.SIGTERM)
-        server.wait(timeout=30)
-
-
-def _answers(url: str) -> str:
-    deadline = time.monotonic() + 90
-    while time.monotonic() < deadline:
-        try:
-            with urllib.request.urlopen(url, timeout=5) as response:
-                return str(response.read().decode())
-        except OSError:
-            time.sleep(0.5)
-    return "no answer"
+    with Server(shlex.split(SERVER)[1:], tmp_path):
+        pass  # it answers
 
 
 def test_the_search_space_on_the_page_is_usable(tmp_path: Path) -> None:

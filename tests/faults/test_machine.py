@@ -12,14 +12,13 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
-from tests.faults.conftest import Record
+from tests.faults.conftest import SIMULATED, Record
 from tests.faults.test_store import assert_complete, wait_for_line
 from tests.stores import fresh_store
 from tests.studies import finish, read, start, wait_for_trials, write_slow_synthetic
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(480)]
 DISK = "64m"
-SIMULATED = Path(__file__).parent / "simulated"
 
 
 @pytest.fixture(params=["disk"])

@@ -3,68 +3,30 @@
 from __future__ import annotations
 
 import signal
-import socket
 import sqlite3
 import subprocess
-import sys
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
-import psutil
 import pytest
 
 from tests.faults.conftest import Record
+from tests.servers import Server, serve
 from tests.stores import fresh_store
-from tests.studies import finish, launch, read, start, steps, wait_for_trials, write_slow_synthetic
+from tests.studies import finish, read, start, steps, wait_for_trials, write_slow_synthetic
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(480)]
 AWAY_SECONDS = 30
 ONCE = "in order and once"
 
 
-class Server:
-    """`mlflow server` on loopback, which can be stopped and started again."""
-
-    def __init__(self, folder: Path) -> None:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self._port = free.getsockname()[1]
-        self._folder = folder
-        self.uri = f"http://127.0.0.1:{self._port}"
-        self._process: subprocess.Popen[str] | None = None
-
-    def start(self) -> None:
-        options = ["--host", "127.0.0.1", "--port", str(self._port), "--workers", "1"]
-        options += ["--backend-store-uri", fresh_store(self._folder / "server")]
-        options += ["--artifacts-destination", str(self._folder / "server/artifacts")]
-        command = [sys.executable, "-m", "mlflow", "server", *options]
-        light = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}  # eight processes that we do not need
-        self._process = launch(command, self.uri, self._folder, **light)
-        deadline = time.monotonic() + 120
-        while time.monotonic() < deadline:
-            try:
-                urllib.request.urlopen(f"{self.uri}/health", timeout=5)
-                return
-            except (urllib.error.URLError, OSError):
-                time.sleep(0.3)
-        raise AssertionError("the server does not answer")
-
-    def stop(self) -> None:
-        assert self._process is not None
-        for process in [*psutil.Process(self._process.pid).children(recursive=True), psutil.Process(self._process.pid)]:
-            process.kill()
-        self._process.communicate()
-
-
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[Server]:
-    one = Server(tmp_path)
-    one.start()
-    yield one
-    one.stop()
+    folder = tmp_path / "server"
+    artifacts = ("--artifacts-destination", str(folder / "artifacts"))
+    with serve(fresh_store(folder), tmp_path, *artifacts) as one:
+        yield one
 
 
 def wait_for_line(driver: subprocess.Popen[str], text: str) -> str:
@@ -76,6 +38,12 @@ def wait_for_line(driver: subprocess.Popen[str], text: str) -> str:
         if text in line:
             return printed
     raise AssertionError(f"{text!r} was not printed, but:\n{printed}")
+
+
+def assert_all_are_shown(out: str, trials: int) -> None:
+    """In the table of results."""
+    rows = [line.split() for line in out.splitlines() if " completed " in line and "|" not in line]
+    assert sorted(int(words[0]) for words in rows) == list(range(trials))
 
 
 def assert_complete(store: str, trials: int, experiment: str = "short") -> None:
@@ -119,8 +87,7 @@ def test_what_a_server_never_took_is_delivered_by_sync(tmp_path: Path, server: S
     assert status == 1
     assert "Traceback" not in err
     assert "python -m hpo sync" in err
-    rows = [line.split() for line in out.splitlines() if " completed " in line and "|" not in line]
-    assert sorted(int(words[0]) for words in rows) == list(range(6)), "they are on the screen"
+    assert_all_are_shown(out, 6)
     status, _, err = finish(start(server.uri, verb="sync", folder=tmp_path))
     assert (status, "cannot be used" in err, "Traceback" in err) == (1, True, False)
     server.start()
@@ -163,8 +130,7 @@ def test_a_store_that_is_destroyed(tmp_path: Path, store: str, record: Record) -
     driver.send_signal(signal.SIGINT)
     status, out, err = finish(driver)
     assert (status, "Traceback" in err) == (1, False)
-    rows = [line.split() for line in out.splitlines() if " completed " in line and "|" not in line]
-    assert sorted(int(words[0]) for words in rows) == list(range(6))
+    assert_all_are_shown(out, 6)
     (tmp_path / "mlflow.db").write_bytes(sound)
     status, _, err = finish(start(store, verb="sync"))
     assert status == 0, err

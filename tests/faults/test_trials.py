@@ -13,7 +13,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 
 from benchmarks import spec
-from tests.faults.conftest import Record
+from tests.faults.conftest import SIMULATED, Record
 from tests.studies import (
     assert_nothing_is_left,
     finish,
@@ -24,7 +24,6 @@ from tests.studies import (
     write_benchmark,
 )
 
-SIMULATED = Path(__file__).parent / "simulated"
 TIMEOUT_SECONDS = 45
 pytestmark = pytest.mark.slow
 
@@ -39,11 +38,8 @@ def write_grid(folder: Path, rates: list[float]) -> Path:
 @pytest.mark.timeout(600)  # ranks start eight times, one after the other
 def test_each_of_a_trial_s_processes_may_fail(tmp_path: Path, store: str, record: Record) -> None:
     """Which trial is hit by which, and whether one is hit twice, is for Tune's order to say."""
-    finetune = spec.load("nano").model_dump(mode="json", exclude_none=True)["finetune"]
-    finetune["timeout_seconds"] = TIMEOUT_SECONDS
-    for split in finetune["data"].values():
-        split["limit"] = 96
-    benchmark = write_benchmark(tmp_path, finetune=finetune, resource={"unit_samples": 480, "max_units": 3})
+    long = {"unit_samples": 480, "max_units": 3}
+    benchmark = write_benchmark(tmp_path, finetune={"timeout_seconds": TIMEOUT_SECONDS}, resource=long)
     out_of_cuda = 3e-5
     grid = write_grid(tmp_path, [out_of_cuda, 1e-3, 3e-4, 1e-4])
     words = ("manual", "--benchmark", benchmark, "--budget", 4, "--concurrency", 1, "--space", grid)

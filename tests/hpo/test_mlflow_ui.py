@@ -4,12 +4,6 @@ from __future__ import annotations
 
 import io
 import os
-import signal
-import socket
-import subprocess
-import sys
-import time
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,17 +14,14 @@ from rich.console import Console
 
 from benchmarks import spec
 from hpo import suite, views
+from tests.servers import serve
 from tests.stores import fresh_store
 
 REPOSITORY = Path(__file__).parents[2]
-CHROMIUM = Path("/usr/bin/chromium")
 WAIT = 60_000
 """Milliseconds."""
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(not CHROMIUM.exists(), reason=f"there is no {CHROMIUM}: apt-get install chromium"),
-]
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
@@ -46,59 +37,15 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         assert suite.run(contestants, given, [0, 1], None, False, Console(file=io.StringIO())).failures == []
         experiment = MlflowClient().get_experiment_by_name("synthetic")
         assert experiment is not None
-    with serving(folder) as port:
-        yield f"http://127.0.0.1:{port}/#/experiments/{experiment.experiment_id}/runs"
-
-
-class serving:
-    """`mlflow server` on a store in a folder, on a port of the system's."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-
-    def __enter__(self) -> int:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port: int = probe.getsockname()[1]
-        command = [
-            sys.executable,
-            "-m",
-            "mlflow",
-            "server",
-            "--backend-store-uri",
-            f"sqlite:///{self.folder}/mlflow.db",
-        ]
-        self.process = subprocess.Popen(
-            [*command, "--host", "127.0.0.1", "--port", str(port), "--workers", "1"],
-            cwd=self.folder,
-            env={**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},
-            start_new_session=True,
-            stderr=subprocess.DEVNULL,
-        )
-        deadline = time.monotonic() + 90
-        while time.monotonic() < deadline:
-            try:
-                with urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=5):
-                    return port
-            except OSError:
-                time.sleep(0.3)
-        raise AssertionError("the server does not answer")
-
-    def __exit__(self, *_: Any) -> None:
-        os.killpg(self.process.pid, signal.SIGTERM)
-        self.process.wait(timeout=30)
+    with serve(f"sqlite:///{folder}/mlflow.db", folder) as server:
+        yield f"{server.uri}/#/experiments/{experiment.experiment_id}/runs"
 
 
 @pytest.fixture(scope="module")
-def page(address: str) -> Iterator[Any]:
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=["--no-sandbox"])
-        page = browser.new_page(viewport={"width": 1600, "height": 900})
-        page.set_default_timeout(WAIT)
-        yield page
-        browser.close()
+def page(address: str, browser: Any) -> Any:
+    page = browser.new_page(viewport={"width": 1600, "height": 900})
+    page.set_default_timeout(WAIT)
+    return page
 
 
 def shoot(page: Any, name: str) -> None:

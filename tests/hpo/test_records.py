@@ -2,13 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import socket
-import subprocess
-import sys
-import time
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,6 +12,7 @@ from benchmarks.spec import BenchmarkError
 from hpo import compare, records
 from hpo.records import Records
 from tests.hpo import large_store
+from tests.servers import serve
 
 SEEDS = 2
 METHODS = len(large_store.METHODS)
@@ -104,36 +98,9 @@ def test_an_empty_store_names_the_next_command() -> None:
 
 @pytest.mark.slow
 def test_a_server_gives_the_same_comparison(folder: Path, uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
     here = compare.compare(records.read("synthetic"))
-    command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", uri, "--port", str(port)]
-    settings = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
-    server = subprocess.Popen(
-        [*command, "--workers", "1", "--host", "127.0.0.1"],
-        cwd=folder,
-        env=settings,
-        start_new_session=True,
-        stderr=subprocess.DEVNULL,
-    )
-    try:
-        wait_for(f"http://127.0.0.1:{port}/health")
-        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{port}")
+    with serve(uri, folder) as server:
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", server.uri)
         there = compare.compare(records.read("synthetic"))
-    finally:
-        os.killpg(server.pid, signal.SIGTERM)
-        server.wait(timeout=30)
     assert there.lines == here.lines
     assert there.pairs == here.pairs
-
-
-def wait_for(address: str) -> None:
-    deadline = time.monotonic() + 90
-    while time.monotonic() < deadline:
-        try:
-            with urllib.request.urlopen(address, timeout=5):
-                return
-        except OSError:
-            time.sleep(0.3)
-    raise AssertionError(f"{address} does not answer")

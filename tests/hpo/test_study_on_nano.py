@@ -39,9 +39,8 @@ def write_data(folder: Path) -> dict[str, Any]:
 
 
 def test_what_the_data_are_like_is_printed_once_and_stored(tmp_path: Path, store: str) -> None:
-    finetune = spec.load("nano").model_dump(mode="json", exclude_none=True)["finetune"]
-    finetune |= {"data": write_data(tmp_path)}
-    path = write_benchmark(tmp_path, finetune=finetune, resource={"unit_samples": 8, "max_units": 1})
+    resource = {"unit_samples": 8, "max_units": 1}
+    path = write_benchmark(tmp_path, finetune={"data": write_data(tmp_path)}, resource=resource)
     status, out, err = finish(start(store, "random", "--budget", 2, "--benchmark", path))
     assert status == 0, err
     assert out.count("tokens of prompt and answer, at most 160") == 1
@@ -51,7 +50,7 @@ def test_what_the_data_are_like_is_printed_once_and_stored(tmp_path: Path, store
     assert shares == {"train": 0.1, "validation": 0.0, "test": 0.2}
     lines = MlflowClient(store).download_artifacts(study.info.run_id, "tokens.csv", str(tmp_path))
     rows = {row["split"]: row for row in csv.DictReader(Path(lines).read_text().splitlines())}
-    tokenizer = AutoTokenizer.from_pretrained(finetune["model"])
+    tokenizer = AutoTokenizer.from_pretrained(spec.load(str(path)).finetune.model)
     short = len(tokenizer("Question: Who drew it? Context: Mara Velt drew it. Answer: Mara Velt")["input_ids"]) + 1
     expected = sum(short + i for i in range(10)) / 10
     assert float(rows["validation"]["mean"]) == study.data.metrics["validation_mean_tokens"] == expected

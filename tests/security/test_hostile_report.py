@@ -8,7 +8,6 @@ from __future__ import annotations
 import csv
 import io
 import os
-import shutil
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
@@ -100,26 +99,19 @@ def edit(folder: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def page(folder: Path) -> Iterator[Any]:
+def page(folder: Path, browser: Any) -> Any:
     """The report in a browser, with what it asked for and what it said."""
-    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: no browser tests")
-    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if chromium is None:
-        pytest.skip("no chromium on this machine: the report is not looked at in a browser")
-    with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-        page = browser.new_page()
-        page.said, page.asked = [], []
-        page.on("dialog", lambda dialog: (page.said.append(dialog.message), dialog.dismiss()))
-        page.on("console", lambda message: page.said.append(message.text) if message.type == "error" else None)
-        page.on("pageerror", lambda error: page.said.append(str(error)))
-        page.on("request", lambda request: page.asked.append(request.url))
-        page.goto((folder / "results/report.html").as_uri())
-        page.wait_for_function(
-            "[...document.querySelectorAll('.plot')].every((plot) => plot.querySelector('svg.main-svg'))"
-        )
-        yield page
-        browser.close()
+    page = browser.new_page()
+    page.said, page.asked = [], []
+    page.on("dialog", lambda dialog: (page.said.append(dialog.message), dialog.dismiss()))
+    page.on("console", lambda message: page.said.append(message.text) if message.type == "error" else None)
+    page.on("pageerror", lambda error: page.said.append(str(error)))
+    page.on("request", lambda request: page.asked.append(request.url))
+    page.goto((folder / "results/report.html").as_uri())
+    page.wait_for_function(
+        "[...document.querySelectorAll('.plot')].every((plot) => plot.querySelector('svg.main-svg'))"
+    )
+    return page
 
 
 def test_nothing_of_it_runs(page: Any) -> None:

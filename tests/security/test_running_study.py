@@ -9,13 +9,10 @@ import ipaddress
 import os
 import re
 import shutil
-import signal
-import socket
 import stat
 import subprocess
 import sys
 import time
-import urllib.request
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -23,11 +20,11 @@ from pathlib import Path
 
 import psutil
 import pytest
-import yaml
 
-from benchmarks import spec
 from hpo import cli, store
+from tests.servers import Server
 from tests.stores import fresh_store
+from tests.studies import write_benchmark
 
 REPOSITORY = Path(__file__).parents[2]
 SECRETS = {
@@ -84,33 +81,13 @@ def listening(first: int) -> dict[str, str]:
     return found
 
 
-def wait_for(address: str) -> None:
-    deadline = time.monotonic() + 120
-    while time.monotonic() < deadline:
-        with suppress(OSError), urllib.request.urlopen(address, timeout=5):
-            return
-        time.sleep(0.3)
-    raise AssertionError(f"{address} does not answer")
-
-
 @pytest.fixture(scope="module")
 def seen(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Seen]:
     work = tmp_path_factory.mktemp("study")
     (work / "home").mkdir()
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    quiet = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
-    shown = ["ui", "--backend-store-uri", fresh_store(work), "--port", str(port), "--workers", "1"]  # as in the README
-    server = subprocess.Popen(
-        [sys.executable, "-m", "mlflow", *shown], cwd=work, env=quiet, start_new_session=True, stderr=subprocess.DEVNULL
-    )
-    try:
-        wait_for(f"http://127.0.0.1:{port}/health")
-        yield watch(work, f"http://user:{IN_ADDRESS}@127.0.0.1:{port}", server.pid)
-    finally:
-        os.killpg(server.pid, signal.SIGTERM)
-        server.wait(timeout=30)
+    words = ["ui", "--backend-store-uri", fresh_store(work)]  # as in the README
+    with Server(words, work) as server:
+        yield watch(work, server.uri.replace("//", f"//user:{IN_ADDRESS}@"), server.pid)
 
 
 def watch(work: Path, address: str, server: int) -> Seen:
@@ -120,7 +97,8 @@ def watch(work: Path, address: str, server: int) -> Seen:
     environment |= {"PYTHONPATH": str(REPOSITORY), "CUDA_VISIBLE_DEVICES": ""}
     for name in ("MLFLOW_RUN_ID", "TMPDIR", "RAY_TMPDIR", "RAY_ADDRESS"):
         environment.pop(name, None)
-    command = [sys.executable, "-m", "hpo", "run", "random", "--budget", "1", "--benchmark", write_benchmark(work)]
+    benchmark = write_benchmark(work, limit=64, finetune={"ranks_per_trial": 2})
+    command = [sys.executable, "-m", "hpo", "run", "random", "--budget", "1", "--benchmark", str(benchmark)]
     with (work / "out").open("w") as out:
         study = subprocess.Popen(command, cwd=work, env=environment, stdout=out, stderr=subprocess.STDOUT)
         try:
@@ -135,17 +113,6 @@ def watch(work: Path, address: str, server: int) -> Seen:
     seen.status = study.returncode
     keep_files(seen, work)
     return seen
-
-
-def write_benchmark(work: Path) -> str:
-    """nano with short trainings on two ranks."""
-    content = spec.load("nano").model_dump(mode="json", exclude_none=True)
-    for split in content["finetune"]["data"].values():
-        split["limit"] = 64
-    content["finetune"]["ranks_per_trial"] = 2
-    content |= {"name": "short", "resource": {"unit_samples": 64, "max_units": 3}, "grid": {}}
-    (work / "short.yaml").write_text(yaml.safe_dump(content))
-    return "short.yaml"
 
 
 def look(seen: Seen, study: int, work: Path) -> None:

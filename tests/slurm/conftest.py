@@ -11,7 +11,8 @@ import pytest
 
 from slurm import scheduler
 from slurm.testbed import __main__ as testbed
-from tests.slurm.drills import REPOSITORY, running, wait_until, write_benchmark, write_profile
+from tests.slurm.drills import REPOSITORY, running, wait_until, write_profile
+from tests.studies import write_slow_synthetic
 
 
 @pytest.fixture(scope="session")
@@ -38,7 +39,7 @@ def work(bed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator
     monkeypatch.setenv("PYTHONPATH", str(REPOSITORY))
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     write_profile(folder)
-    write_benchmark(folder, seconds_per_unit=0.05)
+    write_slow_synthetic(folder, 0.05, "slow")
     yield folder
     scheduler.cancel(running())
     wait_until(lambda: not running(), "the jobs' end")

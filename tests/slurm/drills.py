@@ -14,8 +14,6 @@ import yaml
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
-from benchmarks import spec
-
 REPOSITORY = Path(__file__).parents[2]
 SECONDS = 240
 
@@ -23,12 +21,6 @@ SECONDS = 240
 def write_profile(folder: Path, **changes: object) -> None:
     content = {"time": "00:10:00", "workers": 2, "node": {"cpus": 1}, "head": {"cpus": 1}, **changes}
     (folder / "cluster.yaml").write_text(yaml.safe_dump(content))
-
-
-def write_benchmark(folder: Path, seconds_per_unit: float) -> None:
-    content = spec.load("synthetic").model_dump(mode="json", exclude_none=True)
-    content |= {"name": "slow", "synthetic": {"seconds_per_unit": seconds_per_unit}}
-    (folder / "slow.yaml").write_text(yaml.safe_dump(content))
 
 
 def submit(folder: Path, *what: str) -> str:

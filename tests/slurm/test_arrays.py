@@ -17,9 +17,9 @@ from tests.slurm.drills import (
     stored,
     wait_for_end,
     wait_until,
-    write_benchmark,
     write_profile,
 )
+from tests.studies import write_slow_synthetic
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(2 * SECONDS)]
 
@@ -72,7 +72,7 @@ def test_an_array_trains_a_trial_a_task_and_gathers_them(work: Path) -> None:
 
 
 def test_a_cancelled_task_is_a_row_and_can_be_trained_later(work: Path) -> None:
-    write_benchmark(work, seconds_per_unit=0.5)
+    write_slow_synthetic(work, 0.5, "slow")
     [array, gathering], folder = begin(work, "array", "optuna", "--at-once", "2", "--budget", "2")
     wait_until(lambda: any(event.kind == "unit" and event.trial == 1 for event in tasks.events(folder)), "a unit")
     scheduler.cancel([f"{array}_1"])
@@ -98,7 +98,7 @@ def test_a_cancelled_task_is_a_row_and_can_be_trained_later(work: Path) -> None:
 def test_a_serial_job_that_nears_its_time_limit_is_queued_again_and_goes_on(work: Path, is_told_by: str) -> None:
     """Of two minutes, of which SLURM tells it 30 to 60 s before; or by the same signal after the first trial."""
     trials = 8 if is_told_by == "the limit" else 3
-    write_benchmark(work, seconds_per_unit=1.3 if is_told_by == "the limit" else 0.3)
+    write_slow_synthetic(work, 1.3 if is_told_by == "the limit" else 0.3, "slow")
     write_profile(work, time="2", grace_seconds=30)
     [job], folder = begin(work, "serial", "manual", "--budget", str(trials))
     wait_until(lambda: tasks.finished(folder), "a trial")

@@ -8,9 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-import yaml
 
-from benchmarks import spec
 from slurm import scheduler
 from slurm.testbed import __main__ as testbed
 from tests.slurm.drills import (
@@ -27,9 +25,9 @@ from tests.slurm.drills import (
     submit,
     wait_for_end,
     wait_until,
-    write_benchmark,
     write_profile,
 )
+from tests.studies import write_benchmark, write_slow_synthetic
 
 SLOW = ("--budget", "4", "--benchmark", "slow.yaml")
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(2 * SECONDS)]
@@ -60,7 +58,7 @@ def test_two_studies_at_once_in_one_folder_do_not_meet(work: Path) -> None:
 
 
 def test_a_cancelled_study_keeps_what_it_found(work: Path) -> None:
-    write_benchmark(work, seconds_per_unit=0.3)
+    write_slow_synthetic(work, 0.3, "slow")
     job = submit(work, "random", "--budget", "50")
     wait_until(lambda: has_begun(work, job), "a trial")
     scheduler.cancel([job])
@@ -77,7 +75,7 @@ def test_a_cancelled_study_keeps_what_it_found(work: Path) -> None:
 
 def test_a_suite_that_nears_its_time_limit_is_queued_again_and_goes_on(work: Path) -> None:
     """The signal is the one that SLURM sends; studies that are finished are not run again."""
-    write_benchmark(work, seconds_per_unit=0.3)
+    write_slow_synthetic(work, 0.3, "slow")
     done = hpo(work, *"slurm submit suite --cluster cluster.yaml --methods random,asha --seeds 0".split(), *SLOW)
     [job] = re.findall(r"submitted job (\d+)", done.stdout)
     wait_until(lambda: any(work.glob("logs/*.out")) and "study 2 of 2" in log(work, job), "the second study")
@@ -98,7 +96,7 @@ def test_a_suite_that_nears_its_time_limit_is_queued_again_and_goes_on(work: Pat
 @pytest.mark.parametrize("is_queued_again", [True, False])
 def test_a_study_that_nears_its_time_limit_goes_on_where_it_stood(work: Path, is_queued_again: bool) -> None:
     """In the same job, queued again, or in another, by the command that the first one prints."""
-    write_benchmark(work, seconds_per_unit=0.3)
+    write_slow_synthetic(work, 0.3, "slow")
     write_profile(work, requeue=is_queued_again)
     job = submit(work, "asha", "--budget", "4")
     wait_until(lambda: has_begun(work, job), "a trial")
@@ -124,7 +122,7 @@ def test_a_study_that_nears_its_time_limit_goes_on_where_it_stood(work: Path, is
 
 @pytest.mark.thorough  # as is one on a node that dies
 def test_a_worker_that_is_cancelled_in_mid_trial_is_replaced(work: Path) -> None:
-    write_benchmark(work, seconds_per_unit=0.4)
+    write_slow_synthetic(work, 0.4, "slow")
     job = submit(work, "random", "--budget", "6")
     wait_until(lambda: has_begun(work, job), "a trial")
     workers = [number for number, name, _ in squeue() if name == "hpo-random-worker"]
@@ -139,7 +137,7 @@ def test_a_worker_that_is_cancelled_in_mid_trial_is_replaced(work: Path) -> None
 
 def test_a_node_that_dies_is_replaced_by_one_that_finds_the_connection_again(bed: Path, work: Path) -> None:
     """The node's power goes: slurmd, the worker and its ranks at once. And somebody has deleted the connection file."""
-    write_benchmark(work, seconds_per_unit=1.5)  # SLURM notices after a while, with the other node at work
+    write_slow_synthetic(work, 1.5, "slow")  # SLURM notices after a while, with the other node at work
     write_profile(work, node={"cpus": 2}, cpus_for_ray=1)  # beside the head job there is room for one worker only
     job = submit(work, "random", "--budget", "6")
     wait_until(lambda: has_begun(work, job), "a trial")
@@ -166,15 +164,11 @@ def test_a_node_that_dies_is_replaced_by_one_that_finds_the_connection_again(bed
 
 def test_sbatch_alone_runs_trials_across_nodes(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two ranks on two nodes, each with a raylet of its own; the search space by environment variables."""
-    content = spec.load("nano").model_dump(mode="json", exclude_none=True)
-    for split in content["finetune"]["data"].values():
-        split["limit"] = 64
-    content["finetune"]["ranks_per_trial"] = 2
-    content |= {"name": "slow", "resource": {"unit_samples": 32, "max_units": 2}, "grid": {}}
-    (work / "slow.yaml").write_text(yaml.safe_dump(content))
+    resource = {"unit_samples": 32, "max_units": 2}
+    benchmark = write_benchmark(work, limit=64, finetune={"ranks_per_trial": 2}, name="slow", resource=resource)
     write_profile(work, node={"cpus": 2}, cpus_for_ray=1)
     (work / "logs").mkdir()
-    told = {"METHOD": "random", "BENCHMARK": "slow.yaml", "BUDGET": "2", "SEED": "5", "NUM_WORKERS": "2"}
+    told = {"METHOD": "random", "BENCHMARK": benchmark.name, "BUDGET": "2", "SEED": "5", "NUM_WORKERS": "2"}
     told |= {
         "LR_LOWER": "1e-4",
         "LR_UPPER": "1e-3",

@@ -1,0 +1,71 @@
+"""MLflow's server on loopback, as tests use it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+SECONDS_TO_START = 120
+
+
+class Server:
+    """`mlflow server` or `mlflow ui`, at a port of the system's; it can be stopped and started again.
+
+    Args:
+        words: what follows `mlflow`, without a port.
+        folder: where it runs.
+
+    Attributes:
+        uri: its address.
+        pid: its process, while it runs.
+    """
+
+    def __init__(self, words: Sequence[str], folder: Path) -> None:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        self.uri, self.pid = f"http://127.0.0.1:{port}", 0
+        self._command = [sys.executable, "-m", "mlflow", *words, "--port", str(port), "--workers", "1"]
+        self._folder = folder
+
+    def start(self) -> None:
+        """Returns when it answers."""
+        settings = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}  # eight processes that we do not need
+        self._process = subprocess.Popen(
+            self._command, cwd=self._folder, env=settings, start_new_session=True, stderr=subprocess.DEVNULL
+        )
+        self.pid = self._process.pid
+        deadline = time.monotonic() + SECONDS_TO_START
+        while time.monotonic() < deadline:
+            with suppress(OSError), urllib.request.urlopen(f"{self.uri}/health", timeout=5) as answer:
+                assert answer.read() == b"OK"
+                return
+            time.sleep(0.3)
+        self.stop()
+        raise AssertionError(f"{self.uri} does not answer")
+
+    def stop(self) -> None:
+        """Kill it and its workers, which are of its process group."""
+        os.killpg(self.pid, signal.SIGKILL)
+        self._process.wait()
+
+    def __enter__(self) -> Server:
+        self.start()
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        self.stop()
+
+
+def serve(store: str, folder: Path, *options: str) -> Server:
+    """`mlflow server` for a store."""
+    return Server(["server", "--host", "127.0.0.1", "--backend-store-uri", store, *options], folder)
