@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 import sys
@@ -11,6 +12,7 @@ import pytest
 
 from slurm import scheduler
 from slurm.testbed import __main__ as testbed
+from tests import joining
 from tests.slurm.drills import (
     REPOSITORY,
     SECONDS,
@@ -58,9 +60,14 @@ def test_two_studies_at_once_in_one_folder_do_not_meet(work: Path) -> None:
 
 
 def test_a_cancelled_study_keeps_what_it_found(work: Path) -> None:
+    """While it ran, nobody else could join: Ray listens on the nodes' network."""
     write_slow_synthetic(work, 0.3, "slow")
     job = submit(work, "random", "--budget", "50")
     wait_until(lambda: has_begun(work, job), "a trial")
+    [connection] = [json.loads(path.read_text()) for path in work.glob("logs/*/connection.json")]
+    *others, (_, right) = joining.answers(connection["address"], connection["token"]).items()
+    assert {answer for _, answer in others} == {joining.REFUSED}
+    assert int(right) >= 2
     scheduler.cancel([job])
     wait_for_end(job)
     text = log(work, job)
