@@ -16,6 +16,7 @@ import yaml
 from benchmarks import spec
 from hpo import methods
 from tests.servers import Server
+from tests.studies import make_project
 
 REPOSITORY = Path(__file__).parent.parent
 README = (REPOSITORY / "README.md").read_text()
@@ -58,12 +59,13 @@ def copy_store(folder: Path) -> bool:
 @pytest.mark.timeout(900)
 def test_the_other_commands_run_in_the_order_of_the_page(tmp_path: Path) -> None:
     main_job = "mlflow run . -e asha --env-manager local -P budget=2"  # its export needs no more
+    project = make_project(tmp_path / "project")
     others = [main_job] * (not copy_store(tmp_path))
     others += [command for command in commands() if command not in [*RUN_BY_CI, SERVER]]
     assert len(others) >= 7
     for command in others:
         done = subprocess.run(
-            shlex.split(command), cwd=REPOSITORY, env=environment(tmp_path), capture_output=True, text=True, check=False
+            shlex.split(command), cwd=project, env=environment(tmp_path), capture_output=True, text=True, check=False
         )
         assert done.returncode == 0, f"{command}\n{done.stdout[-1000:]}\n{done.stderr[-2000:]}"
 

@@ -12,10 +12,10 @@ import pytest
 
 from tests.faults.conftest import Record
 from tests.studies import (
-    REPOSITORY,
     assert_nothing_is_left,
     finish,
     launch,
+    make_project,
     read,
     start,
     steps,
@@ -28,10 +28,10 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(480)]
 KEPT = "what had ended is in MLflow, the others are `interrupted`"
 
 
-def resume(store: str, units: int) -> None:
+def resume(store: str, units: int, folder: Path | None = None) -> None:
     """Go on with the study to its end: as if nothing had happened."""
     study, _ = read(store)
-    status, _, err = finish(start(store, study.info.run_id, verb="resume"))
+    status, _, err = finish(start(store, study.info.run_id, verb="resume", folder=folder))
     assert status == 0, err
     study, trials = read(store)
     assert (study.info.status, study.data.metrics["units"]) == ("FINISHED", units)
@@ -79,7 +79,8 @@ def to_mlflow_alone(launcher: int) -> None:
 def test_mlflow_run_is_told_to_end(tmp_path: Path, store: str, record: Record, send: Callable[[int], None]) -> None:
     """MLflow passes Ctrl-C on once more, as SIGTERM; killed itself, it passes on nothing."""
     benchmark = write_slow_synthetic(tmp_path, 0.3)
-    words = ["mlflow", "run", str(REPOSITORY), "-e", "random", "--env-manager", "local"]
+    project = make_project(tmp_path / "project")
+    words = ["mlflow", "run", str(project), "-e", "random", "--env-manager", "local"]
     launcher = launch([*words, "-P", f"benchmark={benchmark}", "-P", "budget=6"], store)
     wait_for_trials(store, "FINISHED", "RUNNING")
     descendants = psutil.Process(launcher.pid).children(recursive=True)
@@ -89,8 +90,9 @@ def test_mlflow_run_is_told_to_end(tmp_path: Path, store: str, record: Record, s
     _, left = psutil.wait_procs(descendants, timeout=90)
     assert left == []
     assert_interrupted(store, out, err)
+    resume(store, 54, project)
     how = "Ctrl-C: SIGINT to its process group" if send is to_the_group else "SIGTERM to it alone"
-    record("`mlflow run` is told to end", how, f"the study ends with it; {KEPT}; `resume` goes on")
+    record("`mlflow run` is told to end", how, f"the study ends with it; {KEPT}; `resume` ends the study")
 
 
 @pytest.mark.timeout(600)
