@@ -11,6 +11,7 @@ import pytest
 
 from benchmarks import spec
 from benchmarks.spec import Benchmark
+from tests.rays import ray_of
 from tests.studies import STARTED
 
 REPOSITORY = Path(__file__).parent.parent
@@ -91,17 +92,5 @@ def process_group() -> None:
 
 @pytest.fixture(scope="module")
 def ray_of_two() -> Iterator[None]:
-    """A Ray on loopback with two CPUs."""
-    import ray
-
-    with pytest.MonkeyPatch.context() as monkeypatch:
-        monkeypatch.setenv("PYTHONPATH", str(REPOSITORY))  # workers change their directory before they import hpo
-        ray.init(
-            num_cpus=2,
-            include_dashboard=False,
-            log_to_driver=False,
-            object_store_memory=100 * 2**20,
-            _node_ip_address="127.0.0.1",
-        )
+    with ray_of(2):
         yield
-        ray.shutdown()

@@ -30,7 +30,7 @@ from hpo.methods.bohb import BohbSearch, to_configspace
 from hpo.results import TrialRow
 from hpo.runner import Finished
 from hpo.study import Study
-from tests.hpo.test_concurrency import in_process, run, synthetic
+from tests.hpo.in_process import in_process, run, synthetic
 
 ALL_DOMAINS: Space = parse_space(
     {

@@ -6,10 +6,9 @@ Ray's own scheduler goes through the same studies and must go wrong in them: wer
 
 from __future__ import annotations
 
-import io
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from itertools import pairwise
@@ -21,31 +20,18 @@ from ray import cloudpickle, tune
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import HyperBandScheduler, TrialScheduler
 from ray.tune.search import BasicVariantGenerator
-from rich.console import Console
 
-from benchmarks import spec
-from benchmarks.spec import Benchmark, BenchmarkError
+from benchmarks.spec import BenchmarkError
 from hpo import methods
 from hpo.brackets import Brackets, BracketScheduler, make_brackets
 from hpo.budget import Budget, BudgetedScheduler, BudgetedSearch, Interruption
-from hpo.devices import Devices
 from hpo.methods import OBJECTIVE, TIME_ATTRIBUTE
 from hpo.results import TrialRow
-from hpo.runner import run
 from hpo.study import Study
-from tests.hpo.test_concurrency import in_process
-from tests.stores import fresh_store
+from tests.hpo.in_process import in_process, run, synthetic
 
 EXACT = [(9, 3), (27, 3), (81, 3), (8, 2), (16, 4), (12, 2), (10, 5), (6, 6)]
 """Pairs of resource and reduction factor whose rungs are whole numbers of units."""
-
-
-def synthetic(max_units: int = 9) -> Benchmark:
-    benchmark = spec.load("synthetic")
-    assert benchmark.synthetic is not None
-    settings = benchmark.synthetic.model_copy(update={"seconds_per_unit": 0.001, "diverge_above": None})
-    resource = benchmark.resource.model_copy(update={"max_units": max_units})
-    return benchmark.model_copy(update={"resource": resource, "synthetic": settings})
 
 
 class TestArithmetic:
@@ -148,31 +134,13 @@ class TestRefusedPairs:
 # ---- real studies
 
 
-@pytest.fixture(scope="module")
-def store(ray_of_two: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """A Ray, and a tracking store for its studies."""
-    folder = tmp_path_factory.mktemp("brackets")
-    with pytest.MonkeyPatch.context() as monkeypatch:
-        monkeypatch.chdir(folder)  # MLflow puts artifacts into mlruns/ of the working directory
-        monkeypatch.setenv("MLFLOW_TRACKING_URI", fresh_store(folder))
-        monkeypatch.delenv("MLFLOW_RUN_ID", raising=False)
-        yield
-
-
-def run_hyperband(devices: int, budget: int) -> list[TrialRow]:
-    """A study on so many devices, however many cores there are: trials share them."""
-    with pytest.MonkeyPatch.context() as monkeypatch:
-        monkeypatch.setattr("hpo.runner.detect", lambda: Devices(count=devices, gpu_name=None, cpus=2))
-        study = Study("hyperband", synthetic(), seed=1, budget=budget)
-        finished = run(study, "python -m hpo", Console(file=io.StringIO(), width=160))
+@pytest.fixture(scope="module", params=[1, 2, 8])
+def rows(request: pytest.FixtureRequest, ray_of_two: None) -> list[TrialRow]:
+    """The trials of a study with 81 units on so many devices."""
+    with in_process(request.param):
+        finished = run(Study("hyperband", synthetic(), seed=1, budget=9))
     assert finished.reached_end, finished.reason
     return finished.results.rows
-
-
-@pytest.fixture(scope="module", params=[1, 2, 8])
-def rows(request: pytest.FixtureRequest, store: None) -> list[TrialRow]:
-    """The trials of a study with 81 units."""
-    return run_hyperband(request.param, budget=9)
 
 
 @pytest.mark.slow
@@ -317,7 +285,7 @@ def train_rays(folder: Path, brackets: Brackets, trials: int, max_concurrent: in
 
 @pytest.mark.slow
 class TestAgainstRays:
-    """Actors in this process, as in test_concurrency."""
+    """Actors in this process."""
 
     def test_two_at_once_are_enough_for_a_bracket(self, ray_of_two: None, tmp_path: Path) -> None:
         with in_process(devices=2):

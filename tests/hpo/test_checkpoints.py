@@ -25,7 +25,7 @@ from hpo.devices import Devices
 from hpo.results import TrialRow
 from hpo.runner import run
 from hpo.study import Study
-from tests.stores import fresh_store
+from tests.stores import working_in
 
 DEVICES = 2
 
@@ -175,10 +175,7 @@ def watch(request: pytest.FixtureRequest, ray_of_two: None, tmp_path_factory: py
         prune(checkpoints, trials)
         watch.note(trials)
 
-    with pytest.MonkeyPatch.context() as monkeypatch:
-        monkeypatch.chdir(folder)  # MLflow puts artifacts into mlruns/ of the working directory
-        monkeypatch.setenv("MLFLOW_TRACKING_URI", fresh_store(folder))
-        monkeypatch.delenv("MLFLOW_RUN_ID", raising=False)
+    with working_in(folder), pytest.MonkeyPatch.context() as monkeypatch:
         monkeypatch.setattr("hpo.runner.detect", lambda: Devices(count=DEVICES, gpu_name=None, cpus=2))
         monkeypatch.setattr(Checkpoints, "add", counted_add)
         monkeypatch.setattr(Checkpoints, "prune", watched_prune)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -30,9 +29,8 @@ from hpo.study import (
     training_of,
     training_seeds,
 )
-from tests.stores import fresh_store
+from tests.stores import working_in
 
-REPOSITORY = Path(__file__).parents[2]
 BENCHMARK = spec.load("synthetic")
 GOOD: Config = {"learning_rate": 1e-3, "batch_size_per_device": 8, "weight_decay": 0.01}
 OTHER: Config = {"learning_rate": 2e-3, "batch_size_per_device": 4, "weight_decay": 0.0}
@@ -124,11 +122,7 @@ class TestDue:
 def confirmed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Records, int]]:
     """A suite with a population and random search, confirmed twice over; what is stored, and what was due again."""
     folder = tmp_path_factory.mktemp("confirm")
-    with pytest.MonkeyPatch.context() as monkeypatch:
-        monkeypatch.chdir(folder)
-        monkeypatch.setenv("PYTHONPATH", str(REPOSITORY))
-        monkeypatch.setenv("MLFLOW_TRACKING_URI", fresh_store(folder))
-        monkeypatch.delenv("MLFLOW_RUN_ID", raising=False)
+    with working_in(folder):
         console = Console(file=io.StringIO())
         with cluster.ray_cluster(runner.detect()):
             given = suite.GivenBenchmark(BENCHMARK, "synthetic")

@@ -23,7 +23,7 @@ from hpo.ledger import Ledger
 from hpo.results import Results
 from hpo.study import CONFIRMS, SCHEDULE, TRAINING_SEED, Schedule, Study, default_schedule, fresh_seeds
 from hpo.tracking import Tracker
-from tests.stores import fresh_store
+from tests.stores import working_in
 
 HERE = Path(__file__).parent
 REPOSITORY = HERE.parents[1]
@@ -36,10 +36,7 @@ Maker = Callable[..., Benchmark]
 def _store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """One store for all tests, since making its tables takes seconds; each test has an experiment of its own."""
     folder = tmp_path_factory.mktemp("export")
-    with pytest.MonkeyPatch.context() as monkeypatch:
-        monkeypatch.chdir(folder)
-        monkeypatch.setenv("MLFLOW_TRACKING_URI", fresh_store(folder))
-        monkeypatch.delenv("MLFLOW_RUN_ID", raising=False)
+    with working_in(folder):
         yield
 
 

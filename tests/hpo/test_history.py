@@ -22,7 +22,7 @@ from hpo.ledger import Ledger
 from hpo.results import Outcome, Results, TrialRow
 from hpo.study import Study
 from hpo.tracking import Tracker
-from tests.stores import fresh_store
+from tests.stores import working_in
 
 REPOSITORY = Path(__file__).parents[2]
 GOOD: Config = {"learning_rate": 0.0012345678901234567, "batch_size_per_device": 8, "weight_decay": 0.01}
@@ -33,10 +33,7 @@ OTHER: Config = {"learning_rate": 2e-05, "batch_size_per_device": 16, "weight_de
 def _store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """One store for all tests, since making its tables takes seconds; each test has an experiment of its own."""
     folder = tmp_path_factory.mktemp("history")
-    with pytest.MonkeyPatch.context() as monkeypatch:
-        monkeypatch.chdir(folder)  # MLflow puts artifacts into mlruns/ of the working directory
-        monkeypatch.setenv("MLFLOW_TRACKING_URI", fresh_store(folder))
-        monkeypatch.delenv("MLFLOW_RUN_ID", raising=False)
+    with working_in(folder):
         yield
 
 

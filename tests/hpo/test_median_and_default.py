@@ -19,7 +19,7 @@ from hpo.checkpoints import Checkpoints
 from hpo.results import TrialRow
 from hpo.runner import Finished
 from hpo.study import Study, training_seeds
-from tests.hpo.test_concurrency import in_process, run, synthetic
+from tests.hpo.in_process import in_process, run, synthetic
 
 MAX_UNITS, SEED = 9, 3
 Curve = list[float]

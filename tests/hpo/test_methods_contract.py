@@ -9,7 +9,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import ray
 from mlflow import MlflowClient
 from mlflow.entities import Run
 from rich.console import Console
@@ -30,9 +28,11 @@ from hpo.results import TrialRow
 from hpo.runner import Finished, run
 from hpo.searchers import proposals
 from hpo.study import PROTOCOL, Study, training_of
-from tests.stores import fresh_store
+from tests.hpo.in_process import in_process
+from tests.hpo.in_process import run as run_in_process
+from tests.rays import ray_of
+from tests.stores import working_in
 
-REPOSITORY = Path(__file__).parents[2]
 BUDGET, SEED = 4, 1
 DIVERGE_ABOVE = 1e-3
 SECTIONS = (
@@ -71,30 +71,9 @@ TRIAL_METRICS = {
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """One Ray for all studies, on two cores wherever the tests run, and a tracking store of its own."""
-    folder = tmp_path_factory.mktemp("contract")
-    cores = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set()
-    with pytest.MonkeyPatch.context() as monkeypatch:
-        monkeypatch.chdir(folder)  # MLflow puts artifacts into mlruns/ of the working directory
-        monkeypatch.setenv("PYTHONPATH", str(REPOSITORY))  # Ray's workers look for hpo where the driver was started
-        monkeypatch.setenv("MLFLOW_TRACKING_URI", fresh_store(folder))
-        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-        monkeypatch.delenv("MLFLOW_RUN_ID", raising=False)
-        if cores:
-            os.sched_setaffinity(0, sorted(cores)[:2])
-        ray.init(
-            num_cpus=2,
-            include_dashboard=False,
-            _node_ip_address="127.0.0.1",
-            log_to_driver=False,
-            object_store_memory=100 * 2**20,
-        )
-        try:
-            yield
-        finally:
-            ray.shutdown()
-            if cores:
-                os.sched_setaffinity(0, cores)
+    """One Ray for all studies, and a tracking store of its own."""
+    with working_in(tmp_path_factory.mktemp("contract")), ray_of(2):
+        yield
 
 
 @dataclass(frozen=True)
@@ -142,9 +121,9 @@ def is_above(config: dict[str, Any]) -> bool:
     return float(config["learning_rate"]) > DIVERGE_ABOVE
 
 
-def run_study(method: str, budget: int = BUDGET) -> Ran:
+def run_study(method: str) -> Ran:
     out = io.StringIO()
-    study = Study(method, a_third_diverges(), seed=SEED, budget=budget)
+    study = Study(method, a_third_diverges(), seed=SEED, budget=BUDGET)
     return Ran(study, run(study, f"python -m hpo run {method}", Console(file=out, width=160)), out.getvalue())
 
 
@@ -247,9 +226,10 @@ class TestStudy:
         assert all(domain.contains(config[n]) for config in configs for n, domain in space.items() if n in config)
 
     def test_one_seed_gives_the_same_first_proposals(self, ran: Ran) -> None:
-        """Whatever the budget."""
-        again = run_study(ran.study.method, budget=2)
-        assert [row.config for row in again.rows[:2]] == [row.config for row in ran.rows[:2]]
+        """Whatever the budget, and whatever actors run on."""
+        with in_process(devices=2):
+            again = run_in_process(Study(ran.study.method, ran.study.benchmark, seed=SEED, budget=2))
+        assert [row.config for row in again.results.rows[:2]] == [row.config for row in ran.rows[:2]]
 
     def test_what_needs_no_results_can_be_proposed_without_running(self, ran: Ran) -> None:
         """So that jobs without Ray train the same trials."""

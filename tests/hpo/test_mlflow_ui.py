@@ -15,9 +15,8 @@ from rich.console import Console
 from benchmarks import spec
 from hpo import suite, views
 from tests.servers import serve
-from tests.stores import fresh_store
+from tests.stores import working_in
 
-REPOSITORY = Path(__file__).parents[2]
 WAIT = 60_000
 """Milliseconds."""
 
@@ -28,10 +27,7 @@ pytestmark = pytest.mark.slow
 def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A server with a suite of two methods and two seeds; the address of its experiment's runs."""
     folder = tmp_path_factory.mktemp("ui")
-    with pytest.MonkeyPatch.context() as monkeypatch:
-        monkeypatch.chdir(folder)
-        monkeypatch.setenv("PYTHONPATH", str(REPOSITORY))
-        monkeypatch.setenv("MLFLOW_TRACKING_URI", fresh_store(folder))
+    with working_in(folder):
         given = suite.GivenBenchmark(spec.load("synthetic"), "synthetic")
         contestants = suite.parse_methods("random,asha", 3)
         assert suite.run(contestants, given, [0, 1], None, False, Console(file=io.StringIO())).failures == []

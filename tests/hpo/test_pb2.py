@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 import math
-import os
 import sys
 from collections import Counter
 from collections.abc import Iterator
@@ -15,9 +14,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-import ray
 import ray.tune.schedulers.pb2 as rays_pb2
-from ray import cloudpickle, tune
+from ray import tune
 from ray.tune.experiment import Trial
 from ray.tune.search import SearchAlgorithm
 from rich.console import Console
@@ -30,9 +28,9 @@ from hpo.methods.pb2 import Pb2Scheduler, from_unit_cube, to_unit_cube
 from hpo.results import TrialRow
 from hpo.runner import run
 from hpo.study import Study
-from tests.stores import fresh_store
+from tests.rays import ray_of
+from tests.stores import working_in
 
-REPOSITORY = Path(__file__).parents[2]
 BUDGET, INTERVAL, MAX_UNITS, SEED = 4, 2, 9, 2
 EXCHANGES = [2, 4, 6, 8]
 RATE = LogUniform(type="loguniform", low=1e-5, high=1e-1)
@@ -119,28 +117,8 @@ class TestPlan:
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """A Ray of two devices, and a tracking store."""
-    folder, cores = tmp_path_factory.mktemp("pb2"), os.sched_getaffinity(0)
-    with pytest.MonkeyPatch.context() as monkeypatch:
-        monkeypatch.chdir(folder)  # MLflow puts artifacts into mlruns/ of the working directory
-        monkeypatch.setenv("PYTHONPATH", str(REPOSITORY))  # Ray's workers look for hpo where the driver was started
-        monkeypatch.setenv("MLFLOW_TRACKING_URI", fresh_store(folder))
-        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-        monkeypatch.delenv("MLFLOW_RUN_ID", raising=False)
-        os.sched_setaffinity(0, sorted(cores)[:2])
-        cloudpickle.register_pickle_by_value(sys.modules[__name__])  # else Ray's workers import all of this file
-        ray.init(
-            num_cpus=2,
-            include_dashboard=False,
-            _node_ip_address="127.0.0.1",
-            log_to_driver=False,
-            object_store_memory=100 * 2**20,
-        )
-        try:
-            yield
-        finally:
-            ray.shutdown()
-            cloudpickle.unregister_pickle_by_value(sys.modules[__name__])
-            os.sched_setaffinity(0, cores)
+    with working_in(tmp_path_factory.mktemp("pb2")), ray_of(2, sys.modules[__name__]):
+        yield
 
 
 @dataclass(frozen=True)

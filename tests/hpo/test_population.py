@@ -10,11 +10,9 @@ from __future__ import annotations
 import io
 import json
 import math
-import os
 import random
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -22,10 +20,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-import ray
 from mlflow import MlflowClient
 from mlflow.entities import Run
-from ray import cloudpickle, tune
+from ray import tune
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import PopulationBasedTraining
 from ray.tune.search import BasicVariantGenerator, SearchAlgorithm
@@ -43,9 +40,9 @@ from hpo.results import Results, TrialRow
 from hpo.runner import Finished, run
 from hpo.space import to_tune
 from hpo.study import Study
-from tests.stores import fresh_store
+from tests.rays import ray_of
+from tests.stores import working_in
 
-REPOSITORY = Path(__file__).parents[2]
 BUDGET, INTERVAL, SEED = 5, 3, 3
 MAX_UNITS = 9
 EXCHANGES = [3, 6]
@@ -55,37 +52,9 @@ SECONDS_PER_UNIT = 0.05
 # ---- studies on closed-form curves
 
 
-@contextmanager
-def ray_of(devices: int) -> Iterator[None]:
-    """A Ray of some of this machine's cores, which are all that a study sees."""
-    cores = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, sorted(cores)[:devices])
-    cloudpickle.register_pickle_by_value(sys.modules[__name__])  # else Ray's workers import all of this file
-    ray.init(
-        num_cpus=devices,
-        include_dashboard=False,
-        _node_ip_address="127.0.0.1",
-        log_to_driver=False,
-        object_store_memory=100 * 2**20,
-    )
-    try:
-        yield
-    finally:
-        ray.shutdown()
-        cloudpickle.unregister_pickle_by_value(sys.modules[__name__])
-        os.sched_setaffinity(0, cores)
-
-
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """A tracking store, and what Ray's workers need."""
-    folder = tmp_path_factory.mktemp("population")
-    with pytest.MonkeyPatch.context() as monkeypatch:
-        monkeypatch.chdir(folder)  # MLflow puts artifacts into mlruns/ of the working directory
-        monkeypatch.setenv("PYTHONPATH", str(REPOSITORY))  # Ray's workers look for hpo where the driver was started
-        monkeypatch.setenv("MLFLOW_TRACKING_URI", fresh_store(folder))
-        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-        monkeypatch.delenv("MLFLOW_RUN_ID", raising=False)
+    with working_in(tmp_path_factory.mktemp("population")):
         yield
 
 
@@ -167,14 +136,14 @@ def run_study(benchmark: Benchmark, budget: int = BUDGET, seed: int = SEED, **ar
 def on_one_device(store: None) -> Ran:
     random.seed(6)
     np.random.seed(6)
-    with ray_of(1):
+    with ray_of(1, sys.modules[__name__]):
         return run_study(synthetic())
 
 
 @pytest.fixture(scope="module")
 def cluster(on_one_device: Ran) -> Iterator[None]:
     """A Ray of two devices, once that of one device is gone."""
-    with ray_of(2):
+    with ray_of(2, sys.modules[__name__]):
         yield
 
 

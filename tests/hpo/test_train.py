@@ -21,7 +21,7 @@ from benchmarks.spec import Benchmark, BenchmarkError, Config
 from hpo import train
 from hpo.devices import detect
 from hpo.train import Trained, check_schedule, read_config, with_data
-from tests.stores import fresh_store
+from tests.stores import working_in
 
 CONFIG: Config = {"learning_rate": 2e-3, "batch_size_per_device": 8}
 LATER: Config = {"learning_rate": 5e-4, "batch_size_per_device": 16, "weight_decay": 0.1}
@@ -32,10 +32,7 @@ Maker = Callable[..., Benchmark]
 @pytest.fixture(scope="module", autouse=True)
 def _store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     folder = tmp_path_factory.mktemp("train")
-    with pytest.MonkeyPatch.context() as monkeypatch:
-        monkeypatch.chdir(folder)
-        monkeypatch.setenv("MLFLOW_TRACKING_URI", fresh_store(folder))
-        monkeypatch.delenv("MLFLOW_RUN_ID", raising=False)
+    with working_in(folder):
         yield
 
 

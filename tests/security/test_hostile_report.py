@@ -19,7 +19,7 @@ from mlflow import MlflowClient
 
 from benchmarks import spec
 from hpo import cli
-from tests.stores import fresh_store
+from tests.stores import working_in
 
 MARKUP = {
     "script": "<script>window.pwned=1</script>",
@@ -48,10 +48,7 @@ pytestmark = pytest.mark.slow
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """With the report of studies that were imported, and then edited in the store by somebody who can write it."""
     folder = tmp_path_factory.mktemp("report")
-    with pytest.MonkeyPatch.context() as monkeypatch:
-        monkeypatch.chdir(folder)
-        monkeypatch.delenv("MLFLOW_RUN_ID", raising=False)
-        monkeypatch.setenv("MLFLOW_TRACKING_URI", fresh_store(folder))
+    with working_in(folder):
         content = spec.load("synthetic").model_dump(mode="json", exclude_none=True)
         content |= {"name": "own", "description": ALL}
         content["space"]["lr_scheduler"] = {"type": "choice", "values": ["linear", "cosine"]}
