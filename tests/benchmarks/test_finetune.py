@@ -305,6 +305,7 @@ def test_the_originals_benchmark_runs_on_local_folders(tmp_path: Path) -> None:
     assert result["eval_loss"] == pytest.approx(math.log(len(tokenizer)), rel=0.1)  # random weights guess uniformly
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 def test_a_layer_of_bloom_560m_trains_at_its_true_width_and_vocabulary(tmp_path: Path) -> None:
     """One unit of the real benchmark: all that is large in it but the depth."""

@@ -59,6 +59,7 @@ def test_padding_is_counted_for_every_batch_size() -> None:
     assert [text.split(":")[0] for text in rest] == [f"  batches of {size:2}" for size in (2, 8, 16, 32)]
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 def test_our_loop_and_trainer_take_turns_with_the_same_losses() -> None:
     found = measure(Comparison("Trainer", {"work": "trainer"}, {}), "nano", rounds=2)

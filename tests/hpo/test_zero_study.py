@@ -263,6 +263,7 @@ def test_a_rank_that_runs_out_of_memory_is_a_row_that_says_so(tmp_path: Path) ->
     }
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 def test_a_study_that_is_terminated_ends_its_ranks_and_keeps_what_it_found(tmp_path: Path) -> None:
     options = ["--configurations", "plain,zero0", "--examples", "32", "--eval-examples", "4", "--epochs", "1"]

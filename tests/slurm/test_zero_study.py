@@ -16,6 +16,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(2 * SECONDS)]
 SHORT = "--configurations zero2 --examples 32 --eval-examples 8 --epochs 1"
 
 
+@pytest.mark.thorough
 def test_ranks_on_two_nodes_train_as_one_does(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", fresh_store(work.parent))  # MLflow makes none in a folder with a quote
     page = (REPOSITORY / "docs/deepspeed.md").read_text()
