@@ -10,7 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from benchmarks.soak.__main__ import WORKLOADS, Watched, table, watch
+from benchmarks.soak.__main__ import Watched, table, watch
 from benchmarks.soak.trend import fit
 from benchmarks.soak.watch import ROLES, Held, Sample, Watch, size_mb
 from benchmarks.spec import BenchmarkError
@@ -130,8 +130,8 @@ def test_a_short_study_leaves_nothing_and_opens_nothing_that_stays() -> None:
 
 @pytest.mark.thorough  # minutes each
 @pytest.mark.timeout(1200)
-@pytest.mark.parametrize("method", WORKLOADS)
-def test_a_long_study_does_not_grow(method: str) -> None:
-    watched = watch(method, 200)
-    assert watched.trials >= 195
+@pytest.mark.parametrize(("method", "trials"), [("random", 200), ("hyperband", 800)])
+def test_a_long_study_does_not_grow(method: str, trials: int) -> None:
+    watched = watch(method, trials)
+    assert watched.trials >= 0.97 * trials
     assert watched.faults() == [], "\n".join(table(watched))
