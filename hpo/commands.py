@@ -146,17 +146,22 @@ def _end(console: Console, study: Study, finished: Finished) -> int:
     if finished.is_kept:
         print_line(console, f"go on with it:          python -m hpo resume {finished.run_id}")
     if not finished.is_delivered:
-        print_line(console, "deliver its results:    python -m hpo sync")
-        errors.show(
-            f"not all results of this study could be stored ({finished.reason}); they are shown above and kept in "
-            f"unfinished/{finished.run_id}; once the store is back, `python -m hpo sync` brings them there"
-        )
-        return 1
+        return _end_undelivered(console, finished)
     _print_next(console, study.benchmark.name, study.budget)
     if not finished.reached_end:
         outcome = "its results are shown above, and stored as far as possible"
         errors.show(f"the study did not reach its end ({finished.reason}); {outcome}")
     return 0 if finished.reached_end else 1
+
+
+def _end_undelivered(console: Console, finished: Finished) -> int:
+    """The last lines of a study whose store did not take all of it, and the exit status."""
+    print_line(console, "deliver its results:    python -m hpo sync")
+    errors.show(
+        f"not all results of this study could be stored ({finished.reason}); they are shown above and kept in "
+        f"unfinished/{finished.run_id}; once the store is back, `python -m hpo sync` brings them there"
+    )
+    return 1
 
 
 def study_of(parsed: argparse.Namespace) -> Study:
@@ -249,7 +254,10 @@ def confirm(parsed: argparse.Namespace) -> int:
     reason = ""
     if due:
         command = _command_line("confirm", parsed, ("benchmark", "methods", "repeats", "gpu_hours"))
-        reason = confirm.run(benchmark, due, _optional_float("gpu_hours", parsed.gpu_hours), command, console).reason
+        finished = confirm.run(benchmark, due, _optional_float("gpu_hours", parsed.gpu_hours), command, console)
+        if not finished.is_delivered:
+            return _end_undelivered(console, finished)
+        reason = finished.reason
         stored = records.read(benchmark.name)
     tables.print_shrinkage(console, compare.compare(stored, mixed_budgets=True))
     print_line(console, f"compare the methods: python -m hpo compare --benchmark {shlex.quote(parsed.benchmark)}")

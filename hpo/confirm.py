@@ -20,6 +20,7 @@ from rich.console import Console
 from benchmarks.identity import digest
 from benchmarks.spec import Benchmark, BenchmarkError
 from hpo.methods import Plan
+from hpo.progress import print_report
 from hpo.records import Records
 from hpo.runner import Finished, execute
 from hpo.study import CONFIRMS, SCHEDULE, TRAINING_SEED, Schedule, Study, default_schedule, fresh_seeds, schedule_digest
@@ -81,7 +82,10 @@ def run(
     """
     study = Study(METHOD, benchmark, 0, len(proposals), gpu_hours, kind="confirmation")
     plan = Plan(BasicVariantGenerator(), {CONFIRMS: tune.grid_search(list(proposals))}, num_samples=1)
-    return execute(study, command, console, plan=plan)
+    finished = execute(study, command, console, plan=plan)
+    if not finished.is_delivered:  # else the store shows them
+        print_report(console, study, finished.results, finished.shares, finished.accelerator, finished.best)
+    return finished
 
 
 def require_same(benchmark: Benchmark, records: Records) -> None:

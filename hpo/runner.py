@@ -154,7 +154,9 @@ def execute(
         try:
             log.store(shares, wall_seconds, devices.gpu_name is not None, reason)
         except BenchmarkError as error:  # the results are shown all the same
-            reason, is_delivered = reason or str(error), False
+            if unfinished.fault:  # there may be room by now
+                unfinished.write(state)
+            reason, is_delivered = "; ".join(filter(None, (reason, str(error), unfinished.fault))), False
         if is_delivered and not is_kept:
             unfinished.remove()
     incumbent = log.results.incumbent()
@@ -388,10 +390,11 @@ class _StudyLog(tune.Callback):
         if not (is_due and is_sound and (signature := self.state.signature) != self._signature):
             self.unfinished.touch(self._now())
             return
-        self.state.seconds, self._signature = self._now(), signature
+        self.state.seconds = self._now()
         self.unfinished.write(self.state)
         self._tracker.deliver()
         if not self.unfinished.fault:  # else the state before is the one to go on with, and needs its checkpoints
+            self._signature = signature
             self.checkpoints.prune(self.state.trials)
 
     def _count_devices(self) -> None:

@@ -54,9 +54,10 @@ def end_with_parent() -> None:
 
     A signal to `mlflow run` alone ends it, and not what it has started.
     """
+    parent = os.getppid()
     try:
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
     except (OSError, AttributeError):
         return
-    if os.getppid() == 1:  # it has died already
+    if os.getppid() != parent:  # it has died meanwhile
         signal.raise_signal(signal.SIGTERM)

@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 
 from filelock import FileLock
 from mlflow import MlflowClient, get_tracking_uri
+from mlflow.entities import Experiment
 from mlflow.exceptions import MlflowException
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -23,7 +24,7 @@ from benchmarks.spec import BenchmarkError, first_line
 SQLITE = "sqlite:///"
 SETTINGS = {
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",  # two lines a trial, from a server
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",  # MLflow's own seven take minutes; what fails is tried again anyway
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",  # MLflow would make a run again whose answer was lost; see spool.py
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
 }
 """Of MLflow, unless the user has made others."""
@@ -119,10 +120,18 @@ def making(database: Path) -> FileLock:
 
 def _open(name: str, tags: Mapping[str, str]) -> tuple[MlflowClient, str]:
     client = open_client()
-    found = client.get_experiment_by_name(name)
-    experiment_id = str(found.experiment_id if found else client.create_experiment(name))
-    there = found.tags if found else {}
+    experiment = client.get_experiment_by_name(name) or _make_experiment(client, name)
     for key, value in tags.items():
-        if key not in there:
-            client.set_experiment_tag(experiment_id, key, value)
-    return client, experiment_id
+        if key not in experiment.tags:
+            client.set_experiment_tag(experiment.experiment_id, key, value)
+    return client, str(experiment.experiment_id)
+
+
+def _make_experiment(client: MlflowClient, name: str) -> Experiment:
+    try:
+        return client.get_experiment(client.create_experiment(name))
+    except MlflowException:
+        found = client.get_experiment_by_name(name)  # another process may have made it meanwhile
+        if found is None:
+            raise
+        return found

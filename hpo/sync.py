@@ -22,12 +22,13 @@ def deliver(one: Unfinished) -> str:
     Raises:
         BenchmarkError: it runs, it cannot be read, or the store cannot be used.
     """
+    asked = one.asked()
     with one.held():
-        asked, state = one.asked(), one.read()
+        state = one.read()
         if state is None:
             return "has no results yet"
         tracker = Tracker(asked.study, asked.accelerator, asked.command, run_id=one.run_id)
-        is_new = tracker.is_open
+        is_new = tracker.lacks_end(state.has_ended)
         if is_new:
             state.stop(one.seconds)
             state.results.interrupt_running(state.seconds)

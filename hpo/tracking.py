@@ -105,15 +105,19 @@ class Tracker:
         """See `benchmarks.identity`; it takes reading all weights of a local model."""
         return digest(self._study.benchmark)
 
-    @property
-    def is_open(self) -> bool:
-        """Whether the store still waits for the study's end.
+    def lacks_end(self, has_ended: bool) -> bool:
+        """Whether the store has not taken all of the study, which nobody runs.
+
+        Args:
+            has_ended: whether the study has reached its end.
 
         Raises:
             BenchmarkError: the store cannot be used.
         """
         with store.readable_errors():
-            return bool(self._client.get_run(self.run_id).info.status == "RUNNING")
+            status = self._client.get_run(self.run_id).info.status
+        is_broken_off = status in ("RUNNING", "FAILED")  # killed, or abandoned with writes waiting
+        return is_broken_off or (has_ended and status != "FINISHED")  # or the store is a copy from before its end
 
     def reopen(self) -> None:
         """Go on with the run of a study that was interrupted.
@@ -285,15 +289,27 @@ class Tracker:
     def take_up(self, results: Results) -> None:
         """Write what the driver that was interrupted has not written of these results, and no unit twice.
 
+        What it did after it had been told to end is in the store, and not in the results: trials of that time are
+        deleted, and those that had ended in it go on.
+
         Raises:
             BenchmarkError: the store cannot be used.
         """
         mine = stored_runs(self._study.benchmark.name, f"tags.mlflow.parentRunId = '{self.run_id}'")
-        self._children = {int(run.data.tags["hpo.trial"]): run.info.run_id for run in mine}
-        ended = {int(run.data.tags["hpo.trial"]) for run in mine if run.info.status in ("FINISHED", "FAILED")}
-        rows = {row.number: row for row in results.rows if row.number not in ended}
+        known = {row.number: row for row in results.rows}
+        ended = {number for number, row in known.items() if row.ended_seconds is not None}
+        rows = dict(known)
         with store.readable_errors():
-            self._written = {number: self._last_step(self._children[number]) for number in rows.keys() & self._children}
+            for run in mine:
+                number = int(run.data.tags["hpo.trial"])
+                if number not in known:
+                    self._client.delete_run(run.info.run_id)
+                    continue
+                self._children[number] = run.info.run_id
+                if number in ended and run.info.status in ("FINISHED", "FAILED"):
+                    del rows[number]
+                else:
+                    self._written[number] = self._last_step(run.info.run_id)
         for number, row in rows.items():
             self._later(self._reopen_trial if number in self._children else self._start_trial, row)
         for unit in results.units:

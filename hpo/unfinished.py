@@ -86,8 +86,14 @@ class Unfinished:
         return self.folder / "tune"
 
     @property
+    def _is_here(self) -> bool:
+        return bool(RUN_ID.fullmatch(self.run_id)) and is_file(self._asked)
+
+    @property
     def is_running(self) -> bool:
         """Whether another process runs it, or it is another user's."""
+        if not self._is_here:
+            return False
         try:
             with self._lock:
                 return False
@@ -139,7 +145,7 @@ class Unfinished:
         Raises:
             BenchmarkError: there is no such study here, or it is not readable.
         """
-        if not RUN_ID.fullmatch(self.run_id) or not is_file(self._asked):
+        if not self._is_here:
             others = ", ".join(unfinished.run_id for unfinished in found()) or "none"
             raise BenchmarkError(
                 f"no unfinished study {self.run_id!r} in {FOLDER.absolute()}; there are: {others}. A study is resumed "

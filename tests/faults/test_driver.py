@@ -28,11 +28,16 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(480)]
 KEPT = "what had ended is in MLflow, the others are `interrupted`"
 
 
-def resume(store: str, units: int, folder: Path | None = None) -> None:
-    """Go on with the study to its end: as if nothing had happened."""
+def resume(store: str, units: int) -> None:
+    """Go on with the study to its end."""
     study, _ = read(store)
-    status, _, err = finish(start(store, study.info.run_id, verb="resume", folder=folder))
+    status, _, err = finish(start(store, study.info.run_id, verb="resume"))
     assert status == 0, err
+    assert_ended(store, units)
+
+
+def assert_ended(store: str, units: int) -> None:
+    """As if nothing had happened."""
     study, trials = read(store)
     assert (study.info.status, study.data.metrics["units"]) == ("FINISHED", units)
     assert {trial.info.status for trial in trials} == {"FINISHED"}
@@ -79,9 +84,8 @@ def to_mlflow_alone(launcher: int) -> None:
 def test_mlflow_run_is_told_to_end(tmp_path: Path, store: str, record: Record, send: Callable[[int], None]) -> None:
     """MLflow passes Ctrl-C on once more, as SIGTERM; killed itself, it passes on nothing."""
     benchmark = write_slow_synthetic(tmp_path, 0.3)
-    project = make_project(tmp_path / "project")
-    words = ["mlflow", "run", str(project), "-e", "random", "--env-manager", "local"]
-    launcher = launch([*words, "-P", f"benchmark={benchmark}", "-P", "budget=6"], store)
+    words = ["mlflow", "run", str(make_project(tmp_path / "project")), "--env-manager", "local", "-e"]
+    launcher = launch([*words, "random", "-P", f"benchmark={benchmark}", "-P", "budget=6"], store)
     wait_for_trials(store, "FINISHED", "RUNNING")
     descendants = psutil.Process(launcher.pid).children(recursive=True)
     send(launcher.pid)
@@ -90,7 +94,9 @@ def test_mlflow_run_is_told_to_end(tmp_path: Path, store: str, record: Record, s
     _, left = psutil.wait_procs(descendants, timeout=90)
     assert left == []
     assert_interrupted(store, out, err)
-    resume(store, 54, project)
+    status, _, err = finish(launch([*words, "resume", "-P", f"run_id={read(store)[0].info.run_id}"], store))
+    assert status == 0, err
+    assert_ended(store, 54)
     how = "Ctrl-C: SIGINT to its process group" if send is to_the_group else "SIGTERM to it alone"
     record("`mlflow run` is told to end", how, f"the study ends with it; {KEPT}; `resume` ends the study")
 
