@@ -80,6 +80,7 @@ def test_a_cancelled_study_keeps_what_it_found(work: Path) -> None:
     assert "best_eval_loss" in study.data.metrics
 
 
+@pytest.mark.thorough  # a serial job that does is in test_arrays
 def test_a_suite_that_nears_its_time_limit_is_queued_again_and_goes_on(work: Path) -> None:
     """The signal is the one that SLURM sends; studies that are finished are not run again."""
     write_slow_synthetic(work, 0.3, "slow")
