@@ -19,7 +19,7 @@ os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")  # tracking.py 
 os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")  # progress.py shows what is going on
 os.environ.setdefault("TUNE_MAX_PENDING_TRIALS_PG", "1")  # a proposal made early is made knowing less
 os.environ.setdefault("TUNE_GLOBAL_CHECKPOINT_S", "inf")  # 40 kB a trial, time and again; unfinished.py keeps the state
-os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")  # _graceful_signals ends a study instead
+os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")  # signals.py ends a study instead
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
 
 import psutil

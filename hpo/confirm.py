@@ -20,9 +20,8 @@ from rich.console import Console
 from benchmarks.identity import digest
 from benchmarks.spec import Benchmark, BenchmarkError
 from hpo.methods import Plan
-from hpo.progress import print_report
 from hpo.records import Records
-from hpo.runner import Finished, execute
+from hpo.runner import Finished, execute, report
 from hpo.study import CONFIRMS, SCHEDULE, TRAINING_SEED, Schedule, Study, default_schedule, fresh_seeds, schedule_digest
 
 METHOD = "confirm"
@@ -84,7 +83,7 @@ def run(
     plan = Plan(BasicVariantGenerator(), {CONFIRMS: tune.grid_search(list(proposals))}, num_samples=1)
     finished = execute(study, command, console, plan=plan)
     if not finished.is_delivered:  # else the store shows them
-        print_report(console, study, finished.results, finished.shares, finished.accelerator, finished.best)
+        report(console, study, finished)
     return finished
 
 

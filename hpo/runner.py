@@ -83,7 +83,7 @@ def run(study: Study, command: str, console: Console) -> Finished:
         BenchmarkError: something the user gave cannot be used; nothing has been started.
     """
     finished = execute(study, command, console)
-    print_report(console, study, finished.results, finished.shares, finished.accelerator, finished.best)
+    report(console, study, finished)
     return finished
 
 
@@ -99,8 +99,13 @@ def resume(run_id: str, console: Console) -> Finished:
     """
     asked = Unfinished(run_id).asked()
     finished = execute(asked.study, asked.command, console, run_id=run_id)
-    print_report(console, asked.study, finished.results, finished.shares, finished.accelerator, finished.best)
+    report(console, asked.study, finished)
     return finished
+
+
+def report(console: Console, study: Study, finished: Finished) -> None:
+    """Print what a study found, what it cost, and its best trial."""
+    print_report(console, study, finished.results, finished.shares, finished.accelerator, finished.best)
 
 
 def execute(
@@ -137,16 +142,7 @@ def execute(
                 tracker.take_up(state.results)
             log = _StudyLog(study, state, tracker, devices, allotment, console, place, unfinished, where)
             with where.holding(devices, allotment), log.signals, log.progress:
-                trainable = tune.with_parameters(
-                    TrialActor,
-                    study=study,
-                    cpus_per_rank=allotment.cpus_per_rank,
-                    gpus_per_rank=allotment.gpus_per_rank,
-                    pool=where.pool,
-                    reported=reported,
-                    home=unfinished.folder,
-                )
-                reason = _fit(study, plan, tune.with_resources(trainable, resources(allotment)), log)
+                reason = _fit(study, plan, _trainable(study, allotment, where, unfinished, reported), log)
             shares, wall_seconds = log.close()
             where.reclaim()
         is_kept = is_interruption(reason) and study.kind == "study"  # `confirm` trains what is missing
@@ -222,6 +218,23 @@ def _take_up(
     if state is None:
         return State.begin(study, plan, allotment), {}
     return state, state.go_on(study, plan, allotment, unfinished.seconds)
+
+
+def _trainable(
+    study: Study, allotment: Allotment, where: Cluster, unfinished: Unfinished, reported: dict[str, int]
+) -> type:
+    """The actor of a trial, with what it is given and the devices it takes; see `_take_up` for what was reported."""
+    trainable = tune.with_parameters(
+        TrialActor,
+        study=study,
+        cpus_per_rank=allotment.cpus_per_rank,
+        gpus_per_rank=allotment.gpus_per_rank,
+        pool=where.pool,
+        reported=reported,
+        home=unfinished.folder,
+    )
+    actor: type = tune.with_resources(trainable, resources(allotment))
+    return actor
 
 
 def _fit(study: Study, plan: methods.Plan, trainable: type, log: _StudyLog) -> str:
