@@ -8,10 +8,10 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from benchmarks import squad
 from benchmarks.files import is_file, is_folder, load_json
 from benchmarks.spec import Benchmark, BenchmarkError, Choice, Config, FineTune
-from benchmarks.zero.config import Precision, fill
+from benchmarks.tasks import question_answering as squad
+from benchmarks.training.deepspeed import Precision, fill
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json")
 HUB_NAME = re.compile(r"[\w.-]{1,96}(/[\w.-]{1,96})?", re.ASCII)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from hpo import preflight
+from hpo.workflows import preflight
 
 
 def run() -> int:
@@ -13,7 +13,7 @@ def run() -> int:
     if fault:
         print(f"error: {fault}", file=sys.stderr)
         return 2
-    from hpo.cli import main
+    from hpo.app.cli import main
 
     return main()
 

@@ -25,10 +25,10 @@ from typing import Literal
 import psutil
 
 from benchmarks.spec import BenchmarkError
-from hpo.devices import gpu_names
-from hpo.doctor import pins
+from hpo.cluster.devices import gpu_names
+from hpo.workflows.doctor import pins
 from slurm import scheduler, scripts
-from slurm.processes import say
+from slurm.jobs.processes import say
 from slurm.profile import Profile
 from slurm.scripts import PROJECT, Places
 from slurm.submit import logs_folder

@@ -16,20 +16,21 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.spec import BenchmarkError
-from benchmarks.squad import TokenStatistics
-from hpo import tracking
-from hpo.console import open_console
-from hpo.devices import CPU
-from hpo.history import stored_runs
-from hpo.ledger import MEASURED, Ledger, Shares
-from hpo.progress import print_report, tokens_table
-from hpo.results import TOKENS, Results
-from hpo.study import is_diverged, objective
-from hpo.tracking import Tracker, trials_csv
-from slurm import stores, tasks
-from slurm.processes import say
+from benchmarks.tasks.question_answering import TokenStatistics
+from hpo.cluster.devices import CPU
+from hpo.core.ledger import MEASURED, Ledger, Shares
+from hpo.core.results import TOKENS, Results
+from hpo.core.study import is_diverged, objective
+from hpo.engine.progress import print_report, tokens_table
+from hpo.store import tracker as tracking
+from hpo.store.past_trials import stored_runs
+from hpo.store.tracker import Tracker, trials_csv
+from hpo.terminal.console import open_console
+from slurm import stores
+from slurm import study_folder as tasks
+from slurm.jobs.processes import say
 from slurm.profile import Profile
-from slurm.tasks import Event, Order
+from slurm.study_folder import Event, Order
 
 TAG = "hpo.slurm_study"
 """The name of the folder that a study was gathered from."""

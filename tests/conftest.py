@@ -84,7 +84,7 @@ def small_nano() -> Callable[..., Benchmark]:
 @pytest.fixture(scope="session")
 def process_group() -> None:
     """This process as the only rank of a trial."""
-    from benchmarks import finetune
+    from benchmarks.training import session as finetune
 
     finetune.prepare_process(threads=1)
     finetune.join_process_group()

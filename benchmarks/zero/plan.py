@@ -14,9 +14,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from benchmarks.memory import MIB
 from benchmarks.spec import BenchmarkError, first_line
-from benchmarks.zero.config import Precision
+from benchmarks.training.deepspeed import Precision
+from benchmarks.training.memory import MIB
 
 ADAM = 8
 """Bytes a parameter: two moments in fp32."""

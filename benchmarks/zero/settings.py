@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from benchmarks.spec import BenchmarkError
-from benchmarks.zero.config import Precision
+from benchmarks.training.deepspeed import Precision
 
 Launcher = Literal["torchrun", "deepspeed"]
 Scaling = Literal["strong", "weak"]

@@ -19,8 +19,11 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from benchmarks import finetune, memory, spec, squad
+from benchmarks import spec
 from benchmarks.spec import BenchmarkError
+from benchmarks.tasks import question_answering as squad
+from benchmarks.training import memory
+from benchmarks.training import session as finetune
 
 if TYPE_CHECKING:
     import torch
@@ -59,8 +62,8 @@ class Measured:
         parameters: of the whole model.
         torch_peak_mb: the CUDA allocator's peak; None without a GPU.
         host_peak_mb: resident memory since the data were ready, as the kernel counts its peak.
-        memory: samples in short, `benchmarks.memory.Summary`: peaks since before the model was loaded, means and least
-            of the training.
+        memory: samples in short, `benchmarks.training.memory.Summary`: peaks since before the model was loaded,
+            means and least of the training.
         fault: why the file of samples is not whole; empty if it is.
     """
 

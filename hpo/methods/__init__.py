@@ -23,8 +23,8 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import SearchAlgorithm, Searcher
 
 from benchmarks.spec import Benchmark, BenchmarkError
-from hpo.budget import Admission, Budget, BudgetedScheduler, PerTrial
-from hpo.study import Study
+from hpo.core.budget import Admission, Budget, BudgetedScheduler, PerTrial
+from hpo.core.study import Study
 
 OBJECTIVE = "objective"
 """The key of a trial's result that searchers and schedulers rank by; see `study.objective`."""

@@ -31,9 +31,9 @@ from pydantic import Field
 from ray.tune.schedulers import AsyncHyperBandScheduler
 
 from benchmarks.spec import BenchmarkError
+from hpo.core.study import Study
 from hpo.methods import OBJECTIVE, TIME_ATTRIBUTE, MethodArguments, Plan
-from hpo.searchers import SearcherName, make_searcher
-from hpo.study import Study
+from hpo.search.searchers import SearcherName, make_searcher
 
 
 class Arguments(MethodArguments):

@@ -36,10 +36,10 @@ from ray.tune.schedulers.hb_bohb import HyperBandForBOHB
 from ray.tune.search.bohb import TuneBOHB
 
 from benchmarks.spec import Choice, Config, Domain, Integer, LogUniform, Scalar, Space
-from hpo.brackets import BracketScheduler, make_brackets
+from hpo.core.study import Study
 from hpo.methods import OBJECTIVE, MethodArguments, Plan
-from hpo.randomness import OwnRandomness
-from hpo.study import Study
+from hpo.search.brackets import BracketScheduler, make_brackets
+from hpo.search.randomness import OwnRandomness
 
 
 class Arguments(MethodArguments):

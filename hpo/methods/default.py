@@ -21,8 +21,8 @@ from pydantic import Field
 from ray import tune
 from ray.tune.search import BasicVariantGenerator
 
+from hpo.core.study import TRAINING_SEED, Study, training_seeds
 from hpo.methods import MethodArguments, Plan
-from hpo.study import TRAINING_SEED, Study, training_seeds
 
 
 class Arguments(MethodArguments):

@@ -29,10 +29,10 @@ from __future__ import annotations
 from pydantic import Field
 from ray.tune.search import BasicVariantGenerator
 
-from hpo.brackets import BracketScheduler, make_brackets
+from hpo.core.study import Study
 from hpo.methods import MethodArguments, Plan
-from hpo.space import to_tune
-from hpo.study import Study
+from hpo.search.brackets import BracketScheduler, make_brackets
+from hpo.search.space import to_tune
 
 
 class Arguments(MethodArguments):

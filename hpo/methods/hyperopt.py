@@ -32,9 +32,9 @@ a proposal lacks the results of the d - 1 trials that run.
 
 from __future__ import annotations
 
+from hpo.core.study import Study
 from hpo.methods import Plan
-from hpo.searchers import TPEArguments, tpe_plan
-from hpo.study import Study
+from hpo.search.searchers import TPEArguments, tpe_plan
 
 
 class Arguments(TPEArguments):

@@ -23,8 +23,8 @@ from ray import tune
 from ray.tune.search import BasicVariantGenerator
 
 from benchmarks.spec import BenchmarkError
+from hpo.core.study import Study
 from hpo.methods import MethodArguments, Plan
-from hpo.study import Study
 
 
 class Arguments(MethodArguments):

@@ -29,9 +29,9 @@ from ray.tune.schedulers import MedianStoppingRule, TrialScheduler
 from ray.tune.search import BasicVariantGenerator
 
 from benchmarks.spec import BenchmarkError
+from hpo.core.study import Study
 from hpo.methods import OBJECTIVE, TIME_ATTRIBUTE, MethodArguments, Plan
-from hpo.space import to_tune
-from hpo.study import Study
+from hpo.search.space import to_tune
 
 
 class Arguments(MethodArguments):

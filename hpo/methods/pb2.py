@@ -36,11 +36,11 @@ from ray.tune.schedulers.pb2 import PB2
 from ray.tune.search import BasicVariantGenerator
 
 from benchmarks.spec import BenchmarkError, Choice, Config, Integer, LogUniform, Uniform
-from hpo.budget import PerTrial
+from hpo.core.budget import PerTrial
+from hpo.core.study import Study
 from hpo.methods import TIME_ATTRIBUTE, MethodArguments, Plan
-from hpo.population import PopulationScheduler, clip, interval_units, population_size, require_exchangeable
-from hpo.space import to_tune
-from hpo.study import Study
+from hpo.search.population import PopulationScheduler, clip, interval_units, population_size, require_exchangeable
+from hpo.search.space import to_tune
 
 DIGITS = 6
 """Unit coordinates are rounded to this: the model's table finds a member's rows by equal values."""

@@ -35,11 +35,11 @@ from pydantic import Field
 from ray.tune.search import BasicVariantGenerator
 
 from benchmarks.spec import Choice
-from hpo.budget import PerTrial
+from hpo.core.budget import PerTrial
+from hpo.core.study import Study
 from hpo.methods import MethodArguments, Plan
-from hpo.population import PopulationScheduler, interval_units, into_space, population_size, require_exchangeable
-from hpo.space import to_tune
-from hpo.study import Study
+from hpo.search.population import PopulationScheduler, interval_units, into_space, population_size, require_exchangeable
+from hpo.search.space import to_tune
 
 
 class Arguments(MethodArguments):

@@ -19,9 +19,9 @@ from __future__ import annotations
 
 from ray.tune.search import BasicVariantGenerator
 
+from hpo.core.study import Study
 from hpo.methods import MethodArguments, Plan
-from hpo.space import to_tune
-from hpo.study import Study
+from hpo.search.space import to_tune
 
 
 class Arguments(MethodArguments):

@@ -9,7 +9,7 @@ import pytest
 
 from benchmarks.assets.nano import corpus, make_data
 from benchmarks.spec import HERE, Split
-from benchmarks.squad import Record, read_split
+from benchmarks.tasks.question_answering import Record, read_split
 
 DATA = HERE / "assets/nano/data"
 SPLITS = ("train", "validation", "test")

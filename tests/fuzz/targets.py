@@ -22,13 +22,15 @@ import yaml
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from benchmarks import spec, squad
-from benchmarks.finetune import load_tokenizer
+from benchmarks import spec
 from benchmarks.identity import digest
 from benchmarks.spec import Benchmark
-from hpo import methods, records
+from benchmarks.tasks import question_answering as squad
+from benchmarks.training.session import load_tokenizer
+from hpo import methods
+from hpo.analysis import records
 from hpo.methods import Plan
-from hpo.space import to_tune
+from hpo.search.space import to_tune
 from tests.fuzz.documents import HUGE, RAW_YAML, TEXTS, csv_files, json_files, json_lines_files, yaml_files
 from tests.fuzz.workspace import Answer, call, store
 

@@ -17,9 +17,9 @@ from unittest.mock import patch as mock_patch
 
 import pytest
 
-from hpo import cli
-from hpo.store import open_experiment
-from hpo.study import Study
+from hpo.app import cli
+from hpo.core.study import Study
+from hpo.store.client import open_experiment
 from tests.stores import fresh_store
 
 LONGEST_ERROR = 2500
@@ -72,9 +72,9 @@ def workspace(folder: Path) -> Iterator[None]:
         patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder}/no_store/mlflow.db")
         for name in ("MLFLOW_RUN_ID", "RAY_ADDRESS", "SLURM_RESTART_COUNT", "SLURM_ARRAY_TASK_ID", "SLURM_JOB_ID"):
             patch.delenv(name, raising=False)
-        patch.setattr("hpo.runner.Tracker", _reached_study)
-        patch.setattr("hpo.suite.ray_cluster", _reached)
-        for name in ("hpo.store.open_experiment", "slurm.head.run", "slurm.worker.run"):
+        patch.setattr("hpo.engine.runner.Tracker", _reached_study)
+        patch.setattr("hpo.workflows.suite.ray_cluster", _reached)
+        for name in ("hpo.store.client.open_experiment", "slurm.jobs.head_job.run", "slurm.jobs.worker.run"):
             patch.setattr(name, _reached)
         for name in ("slurm.scheduler.submit", "slurm.scheduler.unfinished"):
             patch.setattr(name, _reached)
@@ -86,7 +86,7 @@ def store() -> Iterator[Path]:
     """A store that may be written, the same one throughout; its database."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MLFLOW_TRACKING_URI", fresh_store(Path("store").absolute()))
-        patch.setattr("hpo.store.open_experiment", open_experiment)
+        patch.setattr("hpo.store.client.open_experiment", open_experiment)
         yield Path("store/mlflow.db")
 
 

@@ -19,7 +19,7 @@ from mlflow import MlflowClient
 
 from benchmarks import spec
 from benchmarks.spec import Benchmark, BenchmarkError
-from hpo import origin
+from hpo.engine import ownership as origin
 from tests.stores import fresh_store
 
 REPOSITORY = Path(__file__).parents[2]
@@ -48,7 +48,7 @@ def test_weights_are_read_and_a_pickle_that_runs_code_is_refused(
     stage: int, small_nano: Callable[..., Benchmark], process_group: None, tmp_path: Path
 ) -> None:
     """Each of the files that DeepSpeed writes, at each stage."""
-    from benchmarks.finetune import Session
+    from benchmarks.training.session import Session
 
     session = Session(small_nano(stage=stage))
     session.start({}, 0)

@@ -1,6 +1,6 @@
 """A store full of markup, compared as a user does it, and looked at in a browser: nothing of it runs, all of it shows.
 
-tests/hpo/test_report.py has every figure and table; here what a store lets in comes all the way, through `compare`.
+tests/hpo/report/test_page.py has every figure and table; here what a store lets in comes all the way, by `compare`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import yaml
 from mlflow import MlflowClient
 
 from benchmarks import spec
-from hpo import cli
+from hpo.app import cli
 from tests.stores import working_in
 
 MARKUP = {

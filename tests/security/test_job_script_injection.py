@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from benchmarks.spec import BenchmarkError
-from hpo import cli
+from hpo.app import cli
 from slurm import profile, scripts, submit
 from slurm.profile import Profile
 from slurm.scripts import Places

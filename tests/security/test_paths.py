@@ -14,7 +14,10 @@ from mlflow import MlflowClient
 
 from benchmarks import spec
 from benchmarks.spec import BenchmarkError
-from hpo import cli, output, train, unfinished
+from hpo.app import cli
+from hpo.engine import study_folder as unfinished
+from hpo.terminal import files as output
+from hpo.workflows import train
 from tests.security.hostile import STRINGS, assert_nothing_ran
 from tests.stores import fresh_store
 

@@ -21,7 +21,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from hpo import cli, store
+from hpo.app import cli
+from hpo.store import client as store
 from tests import joining
 from tests.servers import Server
 from tests.stores import fresh_store
@@ -265,7 +266,7 @@ def test_a_ray_without_a_token_is_used_with_a_warning(tmp_path: Path) -> None:
         while not (found := re.search(r"--address='([^']+)'", log.read_text())):
             assert time.monotonic() < deadline, log.read_text()
             time.sleep(0.2)
-        code = "from hpo import cluster; cluster.connect(); print('connected')"
+        code = "from hpo.cluster import ray; ray.connect(); print('connected')"
         done = subprocess.run(
             [sys.executable, "-c", code],
             env={**environment, "RAY_ADDRESS": found[1]},

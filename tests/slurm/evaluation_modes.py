@@ -19,8 +19,8 @@ import yaml
 from playwright.sync_api import sync_playwright
 
 from benchmarks import spec
-from hpo import records
-from hpo.records import StudyRecord
+from hpo.analysis import records
+from hpo.analysis.records import StudyRecord
 from slurm.testbed import __main__ as testbed
 from tests.slurm.drills import REPOSITORY, hpo, running, wait_until, write_profile
 

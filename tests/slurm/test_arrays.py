@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from slurm import gather, scheduler, tasks
+from slurm import gather, scheduler
+from slurm import study_folder as tasks
 from tests.slurm.drills import (
     SECONDS,
     hpo,

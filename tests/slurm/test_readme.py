@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from hpo.cli import main
+from hpo.app.cli import main
 from slurm import capacity, profile
 
 PAGE = (Path(__file__).parents[2] / "slurm/README.md").read_text()

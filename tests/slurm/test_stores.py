@@ -10,8 +10,9 @@ from mlflow import MlflowClient
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Run
 
 from benchmarks.spec import BenchmarkError
-from hpo import store
-from slurm import results, stores
+from hpo.store import client as store
+from slurm import stores
+from slurm.jobs import results
 
 
 def client(path: Path) -> MlflowClient:

@@ -13,7 +13,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-TARGET = "benchmarks.finetune"
+TARGET = "benchmarks.training.session"
 
 
 class _Patched(importlib.machinery.SourceFileLoader):

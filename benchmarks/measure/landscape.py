@@ -1,0 +1,192 @@
+"""Measure whether `nano` is a landscape worth searching: `python -m benchmarks.measure.landscape`.
+
+Trains a grid of learning rates, seeds at the best of them, the default, and random configurations, each from the
+base model at the full resource, and checks five properties that a benchmark of search methods needs:
+
+1. the best learning rate reaches Exact Match >= 0.70, the worst <= 0.10, over three decades or more;
+2. the default configuration lies between;
+3. the spread over seeds at the best is at most a fifth of the spread over learning rates;
+4. rankings at a third of the resource and at the full one correlate, but not perfectly (Spearman 0.4 to 0.95);
+5. one full training takes at most 20 s on one core.
+
+Writes the numbers and a figure to --output; exits with 1 if a property does not hold.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import math
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+from scipy.stats import spearmanr
+
+from benchmarks import spec
+from benchmarks.spec import Benchmark, Choice, Config, LogUniform
+from benchmarks.training import session as finetune
+
+LEARNING_RATES = (3e-5, 1e-4, 3e-4, 1e-3, 2e-3, 4e-3, 1e-2, 3e-2)
+SEEDS = (0, 1, 2, 3, 4)
+RANDOM_CONFIGS = 24
+Row = dict[str, object]
+
+
+def main() -> int:
+    """Measure, print, write, judge."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--benchmark", default="nano")
+    parser.add_argument("--output", type=Path, default=Path("outputs/nano_landscape"))
+    arguments = parser.parse_args()
+    benchmark = spec.load(arguments.benchmark)
+    finetune.prepare_process(threads=1)
+    finetune.join_process_group()
+    session = finetune.Session(benchmark)
+    rows = measure(session, benchmark)
+    summary = summarise(rows)
+    arguments.output.mkdir(parents=True, exist_ok=True)
+    write_csv(rows, arguments.output / "landscape.csv")
+    (arguments.output / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
+    draw(rows, arguments.output / "landscape.png")
+    print(json.dumps(summary, indent=2))
+    failed = [name for name, holds in properties(summary).items() if not holds]
+    print("all properties hold" if not failed else f"does not hold: {', '.join(failed)}")
+    return 1 if failed else 0
+
+
+def measure(session: finetune.Session, benchmark: Benchmark) -> list[Row]:
+    """One row a training: what it was for, its configuration, curves and seconds."""
+    rows = [train(session, "rate", {"learning_rate": rate}, 0) for rate in LEARNING_RATES]
+    best = max(rows, key=lambda row: float(str(row["exact_match"])))
+    rows += [train(session, "seed", {"learning_rate": best["learning_rate"]}, seed) for seed in SEEDS]  # type: ignore[dict-item]
+    rows.append(train(session, "default", {}, 0))
+    generator = np.random.default_rng(0)
+    return rows + [train(session, "random", draw_config(benchmark, generator), 0) for _ in range(RANDOM_CONFIGS)]
+
+
+def draw_config(benchmark: Benchmark, generator: np.random.Generator) -> Config:
+    """A configuration from the search space."""
+    config: Config = {}
+    for name, domain in benchmark.space.items():
+        if isinstance(domain, Choice):
+            config[name] = domain.values[int(generator.integers(len(domain.values)))]
+        elif isinstance(domain, LogUniform):
+            config[name] = math.exp(generator.uniform(math.log(domain.low), math.log(domain.high)))
+        else:
+            config[name] = float(generator.uniform(domain.low, domain.high))
+    return config
+
+
+def train(session: finetune.Session, purpose: str, config: Config, seed: int) -> Row:
+    """One full training."""
+    session.start(config, seed)
+    began = time.perf_counter()
+    units = [session.run_unit() for _ in range(session.max_units)]
+    seconds = time.perf_counter() - began
+    third, last = units[len(units) // 3 - 1], units[-1]
+    settings = session.hyperparameters
+    row: Row = {
+        "purpose": purpose,
+        "seed": seed,
+        "learning_rate": settings.learning_rate,
+        "batch_size_per_device": settings.batch_size_per_device,
+        "weight_decay": settings.weight_decay,
+        "warmup_ratio": settings.warmup_ratio,
+        "lr_scheduler": settings.lr_scheduler,
+        "exact_match": last["exact_match"],
+        "f1": last["f1"],
+        "eval_loss": last["eval_loss"],
+        "exact_match_third": third["exact_match"],
+        "eval_loss_third": third["eval_loss"],
+        "seconds": seconds,
+        "train_seconds": sum(unit["train_seconds"] for unit in units),
+    }
+    print(
+        " ".join(f"{key}={value:.4g}" if isinstance(value, float) else f"{key}={value}" for key, value in row.items()),
+        flush=True,
+    )
+    return row
+
+
+def summarise(rows: list[Row]) -> dict[str, float]:
+    """The numbers that the properties are about."""
+
+    def column(purpose: str, name: str) -> np.ndarray:
+        return np.array([row[name] for row in rows if row["purpose"] == purpose], dtype=float)
+
+    rates, seeds = column("rate", "exact_match"), column("seed", "exact_match")
+    return {
+        "decades": math.log10(LEARNING_RATES[-1] / LEARNING_RATES[0]),
+        "best_exact_match": float(rates.max()),
+        "worst_exact_match": float(rates.min()),
+        "best_learning_rate": float(column("rate", "learning_rate")[rates.argmax()]),
+        "default_exact_match": float(column("default", "exact_match")[0]),
+        "spread_over_rates": float(np.ptp(rates)),
+        "spread_over_seeds": float(np.ptp(seeds)),
+        "spearman_eval_loss": _rank_correlation(column("random", "eval_loss_third"), column("random", "eval_loss")),
+        "spearman_exact_match": _rank_correlation(
+            column("random", "exact_match_third"), column("random", "exact_match")
+        ),
+        "seconds_median": float(np.median([float(str(row["seconds"])) for row in rows])),
+        "seconds_max": float(max(float(str(row["seconds"])) for row in rows)),
+    }
+
+
+def _rank_correlation(early: np.ndarray, late: np.ndarray) -> float:
+    """Spearman's rho; losses that are not finite rank last together."""
+    clean = [np.nan_to_num(values, nan=1e9, posinf=1e9) for values in (early, late)]
+    return float(spearmanr(*clean).statistic)
+
+
+def properties(summary: dict[str, float]) -> dict[str, bool]:
+    """The five properties and whether each holds."""
+    best, worst = summary["best_exact_match"], summary["worst_exact_match"]
+    return {
+        "contrast": best >= 0.70 and worst <= 0.10 and summary["decades"] >= 3,
+        "default between": worst < summary["default_exact_match"] < best,
+        "seeds": summary["spread_over_seeds"] <= summary["spread_over_rates"] / 5,
+        "rankings": 0.4 <= summary["spearman_eval_loss"] <= 0.95,
+        "time": summary["seconds_median"] <= 20,
+    }
+
+
+def write_csv(rows: list[Row], path: Path) -> None:
+    """All rows."""
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, fieldnames=list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def draw(rows: list[Row], path: Path) -> None:
+    """Exact Match and eval loss over the learning rate, and early against late rank."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, (left, right) = pyplot.subplots(1, 2, figsize=(11, 4.2), layout="constrained")
+    for purpose, marker, label in (
+        ("rate", "o-", "learning-rate sweep"),
+        ("seed", "x", "5 seeds at the best"),
+        ("default", "s", "default"),
+    ):
+        chosen = [row for row in rows if row["purpose"] == purpose]
+        left.plot([row["learning_rate"] for row in chosen], [row["exact_match"] for row in chosen], marker, label=label)
+    left.set(
+        xscale="log", xlabel="learning rate", ylabel="Exact Match on validation", ylim=(-0.02, 1), title="Full resource"
+    )
+    left.legend()
+    drawn = [row for row in rows if row["purpose"] == "random"]
+    right.plot([row["eval_loss_third"] for row in drawn], [row["eval_loss"] for row in drawn], "o")
+    right.set(xscale="log", yscale="log", xlabel="eval loss at a third", ylabel="eval loss at the full resource")
+    right.set_title("Random configurations: does an early look tell?")
+    figure.savefig(path, dpi=110)
+    pyplot.close(figure)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,1 +1,0 @@
-"""Where the time goes, measured side by side: `python -m benchmarks.speed`."""

@@ -1,0 +1,1 @@
+"""Tasks: how a record becomes tokens, and how an answer is scored."""

@@ -1,0 +1,337 @@
+"""The ranks of one trial: warm processes, one device each, joined in one process group.
+
+A rank is a Ray actor, so ranks may lie on several nodes, and are watched and killed by Ray. They outlive a trial:
+`start` gives them the next configuration while imports, process group, tokenised data and base weights stay in
+place. From a `RankPool` they outlive the study too, and the next one finds them warm.
+
+A rank reserves nothing itself. It runs where the trial's placement group has reserved a bundle for it, on that
+bundle's devices, and its owner gives it up with the reservation.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import ray
+from ray.actor import ActorHandle
+from ray.exceptions import GetTimeoutError
+from ray.util.placement_group import PlacementGroup, placement_group_table
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy, PlacementGroupSchedulingStrategy
+
+from benchmarks.spec import Benchmark, Config
+from benchmarks.tasks.question_answering import TokenStatistics
+
+
+class TrialProcess(Protocol):
+    """What runs a trial: `Ranks`, or `synthetic.SyntheticTrial`."""
+
+    def token_statistics(self) -> list[TokenStatistics]:
+        """What the benchmark's data are like, a split each; empty where there are none."""
+
+    def start(self, config: Config, seed: int) -> dict[str, float]:
+        """Begin a trial; returns `startup_seconds`."""
+
+    def run_unit(self) -> dict[str, float]:
+        """Train one unit and evaluate; the keys are those of `finetune.Session.run_unit`."""
+
+    def evaluate(self, split: str) -> dict[str, float]:
+        """Score a split as it is: `eval_loss`, `perplexity`, `exact_match`, `f1`."""
+
+    def set_hyperparameters(self, config: Config) -> None:
+        """Continue with other hyperparameters."""
+
+    def save(self, folder: Path) -> None:
+        """Write a checkpoint."""
+
+    def load(self, folder: Path) -> None:
+        """Continue from a checkpoint."""
+
+    def close(self) -> None:
+        """End; release the devices."""
+
+
+def open_trial(
+    benchmark: Benchmark, cpus_per_rank: float, gpus_per_rank: int, pool: ActorHandle | None = None
+) -> TrialProcess:
+    """The processes for trials of `benchmark`, on the devices of the calling actor's placement group.
+
+    Args:
+        benchmark: what trials train.
+        cpus_per_rank: CPU cores that the group reserves for each; a rank runs as many threads, at least one.
+        gpus_per_rank: 1, or 0 on machines without GPUs.
+        pool: a `RankPool` to take warm ranks from and give them back to; without one they end with the caller.
+    """
+    if benchmark.synthetic is not None:
+        from benchmarks.training.synthetic import SyntheticTrial
+
+        return SyntheticTrial(benchmark)
+    places = find_places(benchmark.ranks_per_trial, gpus_per_rank, ray.util.get_current_placement_group())
+    return Ranks(benchmark, places, max(1, int(cpus_per_rank)), pool)
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a rank runs.
+
+    Attributes:
+        node_id: Ray's id of the node.
+        devices: the GPU, as CUDA_VISIBLE_DEVICES has it; empty without one.
+    """
+
+    node_id: str
+    devices: str = ""
+
+
+def find_places(ranks: int, gpus_per_rank: int = 0, group: PlacementGroup | None = None) -> list[Place]:
+    """The places that a placement group with one bundle a rank has reserved; without a group, this node."""
+    if group is None:
+        return [Place(ray.get_runtime_context().get_node_id())] * ranks
+    if gpus_per_rank == 0:
+        nodes = placement_group_table(group)["bundles_to_node_id"]
+        return [Place(nodes[bundle]) for bundle in range(ranks)]
+    probe = ray.remote(num_cpus=0)(_where_am_i)
+    probes = [
+        probe.options(num_gpus=gpus_per_rank, scheduling_strategy=_in_bundle(group, bundle)).remote()
+        for bundle in range(ranks)
+    ]
+    return [Place(*found) for found in ray.get(probes)]
+
+
+def _where_am_i() -> tuple[str, str]:
+    """Which node and GPU a bundle has: only a task inside it is told."""
+    return ray.get_runtime_context().get_node_id(), os.environ.get("CUDA_VISIBLE_DEVICES", "")
+
+
+def _in_bundle(group: PlacementGroup, bundle: int) -> PlacementGroupSchedulingStrategy:
+    return PlacementGroupSchedulingStrategy(group, placement_group_bundle_index=bundle)
+
+
+class Ranks:
+    """A trial's warm processes. Every method but `token_statistics` runs on all of them; rank 0 answers.
+
+    Args:
+        benchmark: a benchmark with a `finetune` block.
+        places: where they run, by rank.
+        threads: CPU threads of each.
+        pool: see `open_trial`.
+    """
+
+    def __init__(
+        self, benchmark: Benchmark, places: Sequence[Place], threads: int = 1, pool: ActorHandle | None = None
+    ) -> None:
+        assert benchmark.finetune is not None
+        self._pool, self._lease, self._is_sound = pool, -1, True
+        self._timeout_seconds = benchmark.finetune.timeout_seconds
+        if pool is None:
+            self._actors, is_new = start_ranks(places, threads), True
+        else:
+            key, owner = f"{threads} {benchmark.model_dump_json()}", _current_actor()
+            self._lease, self._actors, is_new = ray.get(pool.lease.remote(key, places, threads, owner))
+        if is_new:
+            self._join(places)
+            self._all("load_session", benchmark)
+
+    def _join(self, places: Sequence[Place]) -> None:
+        """Rank 0 opens the store on a port the system gives it, so no port is bound, closed and bound again."""
+        visible = _devices_by_node(places)
+        local_ranks = [[p.node_id for p in places[:rank]].count(place.node_id) for rank, place in enumerate(places)]
+        [address] = self._answers([self._actors[0].open_store.remote(len(self._actors))])
+        self._answers(
+            [
+                actor.join.remote(rank, len(self._actors), local_ranks[rank], address, visible[places[rank].node_id])
+                for rank, actor in enumerate(self._actors)
+            ]
+        )
+
+    def token_statistics(self) -> list[TokenStatistics]:
+        """See `finetune.Session.token_statistics`."""
+        [statistics] = self._answers([self._actors[0].token_statistics.remote()])  # all ranks have the same data
+        return list(statistics)
+
+    def start(self, config: Config, seed: int) -> dict[str, float]:
+        """See `finetune.Session.start`."""
+        return dict(self._first("start", config, seed))
+
+    def run_unit(self) -> dict[str, float]:
+        """See `finetune.Session.run_unit`; the peak memory is the largest of any rank."""
+        results = self._all("run_unit")
+        return {**results[0], "peak_memory_mb": max(result["peak_memory_mb"] for result in results)}
+
+    def evaluate(self, split: str) -> dict[str, float]:
+        """See `finetune.Session.evaluate`."""
+        return dict(self._first("evaluate", split))
+
+    def set_hyperparameters(self, config: Config) -> None:
+        """See `finetune.Session.set_hyperparameters`."""
+        self._all("set_hyperparameters", config)
+
+    def save(self, folder: Path) -> None:
+        """See `finetune.Session.save`."""
+        self._all("save", folder)
+
+    def load(self, folder: Path) -> None:
+        """See `finetune.Session.load`."""
+        self._all("load", folder)
+
+    def save_model(self, folder: Path) -> None:
+        """See `finetune.Session.save_model`; rank 0 must reach the folder."""
+        self._all("save_model", folder)
+
+    def process_ids(self) -> list[int]:
+        """Process ids, by rank."""
+        return [int(number) for number in self._all("process_id")]
+
+    def close(self) -> None:
+        """Give the processes back to the pool, or end them."""
+        if self._pool is None:
+            end_ranks(self._actors)
+        else:
+            give_up = self._pool.give_back if self._is_sound else self._pool.discard
+            ray.get(give_up.remote(self._lease))
+
+    def _all(self, method: str, *arguments: Any) -> list[Any]:
+        return self._answers([getattr(actor, method).remote(*arguments) for actor in self._actors])
+
+    def _answers(self, calls: list[ray.ObjectRef]) -> list[Any]:
+        """What the ranks return; if one does not in time, all are ended.
+
+        Raises:
+            TimeoutError: the ranks that hang.
+        """
+        try:
+            return list(ray.get(calls, timeout=self._timeout_seconds))
+        except GetTimeoutError:
+            _, silent = ray.wait(calls, num_returns=len(calls), timeout=0)
+            which = ", ".join(str(rank) for rank, call in enumerate(calls) if call in silent)
+            self._is_sound = False
+            self.close()
+            raise TimeoutError(
+                f"rank {which} did not answer for {self._timeout_seconds:g} s (timeout_seconds of the benchmark)"
+            ) from None
+        except Exception:
+            self._is_sound = False  # the others may be waiting for a rank that has failed
+            raise
+
+    def _first(self, method: str, *arguments: Any) -> Any:
+        return self._all(method, *arguments)[0]
+
+
+def _devices_by_node(places: Sequence[Place]) -> dict[str, str]:
+    """CUDA_VISIBLE_DEVICES for each node: the devices of all its ranks, in order of rank.
+
+    Ray shows each actor its own GPU only; local rank 1 would then not exist, and ranks could not reach each
+    other's memory directly.
+    """
+    by_node: dict[str, list[str]] = {}
+    for place in places:
+        by_node.setdefault(place.node_id, []).extend(d for d in place.devices.split(",") if d)
+    return {node: ",".join(devices) for node, devices in by_node.items()}
+
+
+def _current_actor() -> ActorHandle | None:
+    """The actor this runs in; None in a driver."""
+    context = ray.get_runtime_context()
+    return context.current_actor if context.get_actor_id() else None
+
+
+def start_ranks(places: Sequence[Place], threads: int) -> list[ActorHandle]:
+    """New processes, one a place, owned by the caller: they end with it."""
+    return [
+        _Rank.options(  # type: ignore[attr-defined]  # added by ray.remote
+            num_cpus=0, scheduling_strategy=NodeAffinitySchedulingStrategy(place.node_id, soft=False)
+        ).remote(threads)
+        for place in places
+    ]
+
+
+def end_ranks(actors: Sequence[ActorHandle]) -> None:
+    """End processes, whatever they are doing."""
+    for actor in actors:
+        ray.kill(actor)
+
+
+@ray.remote
+class _Rank:
+    """One rank's process: a `finetune.Session` behind Ray's mailbox."""
+
+    def __init__(self, threads: int) -> None:
+        self._threads = threads
+        self._store: Any = None
+        self._session: Any = None
+
+    def process_id(self) -> int:
+        """This process's id."""
+        return os.getpid()
+
+    def open_store(self, world_size: int) -> tuple[str, int]:
+        """Host and port of a new store, which listens where Ray does, and not on every interface as it would itself."""
+        from torch._C._distributed_c10d import TCPStore
+
+        host = ray.util.get_node_ip_address()
+        listener = socket.create_server((host, 0), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
+        port = listener.getsockname()[1]
+        self._store = TCPStore(
+            host, port, world_size, is_master=True, wait_for_workers=False, master_listen_fd=listener.detach()
+        )
+        return host, port
+
+    def join(self, rank: int, world_size: int, local_rank: int, address: tuple[str, int], devices: str) -> None:
+        """Enter the process group."""
+        if devices:
+            os.environ["CUDA_VISIBLE_DEVICES"] = devices  # before CUDA is initialised in this process
+        _bind_gloo_to(ray.util.get_node_ip_address())
+        from benchmarks.training import session as finetune
+
+        finetune.prepare_process(self._threads)
+        from torch._C._distributed_c10d import TCPStore
+
+        store = self._store or TCPStore(*address, world_size, is_master=False)
+        finetune.join_process_group(rank, world_size, local_rank, store)
+
+    def load_session(self, benchmark: Benchmark) -> None:
+        """Load model, tokenizer and data."""
+        from benchmarks.training.session import Session
+
+        self._session = Session(benchmark)
+
+    def token_statistics(self) -> list[TokenStatistics]:
+        result: list[TokenStatistics] = self._session.token_statistics()
+        return result
+
+    def start(self, config: Config, seed: int) -> dict[str, float]:
+        result: dict[str, float] = self._session.start(config, seed)
+        return result
+
+    def run_unit(self) -> dict[str, float]:
+        result: dict[str, float] = self._session.run_unit()
+        return result
+
+    def evaluate(self, split: str) -> dict[str, float]:
+        result: dict[str, float] = self._session.evaluate(split)
+        return result
+
+    def set_hyperparameters(self, config: Config) -> None:
+        self._session.set_hyperparameters(config)
+
+    def save(self, folder: Path) -> None:
+        self._session.save(folder)
+
+    def load(self, folder: Path) -> None:
+        self._session.load(folder)
+
+    def save_model(self, folder: Path) -> None:
+        self._session.save_model(folder)
+
+
+def _bind_gloo_to(node_ip: str) -> None:
+    """Let gloo use the interface that Ray uses (loopback on one machine), not whatever the host name means."""
+    import psutil
+
+    for interface, addresses in psutil.net_if_addrs().items():
+        if any(address.address == node_ip for address in addresses):
+            os.environ["GLOO_SOCKET_IFNAME"] = interface

@@ -1,0 +1,123 @@
+"""A closed-form stand-in for training, for tests of methods and of the path from command line to MLflow.
+
+The loss after unit t of T, for learning rate r, batch size b and weight decay w (all logarithms base 10)::
+
+    distance   d = |log(r) - log(r*)|, with log(r*) = -3 + 0.3 log2(b / 8)
+    asymptote  a = 0.5 + 0.35 d^2 + 0.05 [w = 0]
+    speed      k = 4 / (1 + d) if r < r*, else 8         larger rates learn faster at first
+    eval_loss    = a + (6 - a) exp(-k t / T) + noise * N(0, 1)
+    seconds      = seconds_per_unit * (0.5 + 0.5 * 8 / b)
+
+Slow starters with a low asymptote cross fast ones, so that early stopping can err. The noise is a function of
+(seed, configuration, t): a trial gives the same curve wherever and whenever it runs. Exact Match and F1 are
+decreasing functions of the loss. Above `diverge_above` the loss is NaN from the second unit on.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import random
+import time
+from pathlib import Path
+from typing import Any
+
+from benchmarks.spec import Benchmark, Config, Hyperparameters
+from benchmarks.tasks.question_answering import TokenStatistics
+
+BEST_LOG_RATE = -3.0
+START_LOSS = 6.0
+
+
+class SyntheticTrial:
+    """A trial that computes its learning curve; the same interface as `ranks.Ranks`."""
+
+    def __init__(self, benchmark: Benchmark) -> None:
+        assert benchmark.synthetic is not None
+        self._benchmark = benchmark
+        self._settings = benchmark.synthetic
+
+    def token_statistics(self) -> list[TokenStatistics]:
+        """There are no data."""
+        return []
+
+    def start(self, config: Config, seed: int) -> dict[str, float]:
+        """Begin a trial at unit 0; returns `startup_seconds`."""
+        self._seed, self._units = seed, 0
+        self.set_hyperparameters(config)
+        return {"startup_seconds": 0.0}
+
+    def set_hyperparameters(self, config: Config) -> None:
+        """Continue with another configuration, from the next unit on."""
+        self._config = self._benchmark.hyperparameters(config)
+
+    def run_unit(self) -> dict[str, float]:
+        """One unit; the keys are those of `finetune.Session.run_unit`."""
+        seconds = self._settings.seconds_per_unit * (0.5 + 4.0 / self._config.batch_size_per_device)
+        time.sleep(seconds)
+        self._units += 1
+        loss = self._loss()
+        return {
+            "units": self._units,
+            "eval_loss": loss,
+            "perplexity": _perplexity(loss),
+            **_scores(loss),
+            "train_loss": loss,
+            "samples_per_second": self._benchmark.resource.unit_samples / seconds if seconds else 0.0,
+            "peak_memory_mb": 0.0,
+            "train_seconds": seconds,
+            "evaluate_seconds": 0.0,
+        }
+
+    def evaluate(self, split: str) -> dict[str, float]:
+        """The curve at the unit reached, with noise of the split's own."""
+        loss = self._loss(split)
+        return {"eval_loss": loss, "perplexity": _perplexity(loss), **_scores(loss)}
+
+    def save(self, folder: Path) -> None:
+        """Write the unit reached to `folder`."""
+        (folder / "synthetic.json").write_text(json.dumps({"units": self._units, "seed": self._seed}))
+
+    def load(self, folder: Path) -> None:
+        """Continue where `save` left off."""
+        state: dict[str, Any] = json.loads((folder / "synthetic.json").read_text())
+        self._units, self._seed = state["units"], state["seed"]
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+    def _loss(self, split: str = "") -> float:
+        limit = self._settings.diverge_above
+        if limit is not None and self._config.learning_rate > limit and self._units > 1:
+            return math.nan
+        progress = self._units / self._benchmark.resource.max_units
+        key = f"{self._seed} {self._config.model_dump_json()} {self._units} {split}".strip().encode()
+        noise = random.Random(hashlib.sha256(key).digest()).gauss(0.0, self._settings.noise)
+        return expected_loss(self._config, progress) + noise
+
+
+def expected_loss(config: Hyperparameters, progress: float) -> float:
+    """The formula above without noise.
+
+    Args:
+        config: the trial's hyperparameters.
+        progress: share of the full training done, in [0, 1].
+    """
+    best_log_rate = BEST_LOG_RATE + 0.3 * math.log2(config.batch_size_per_device / 8)
+    offset = math.log10(config.learning_rate) - best_log_rate
+    asymptote = 0.5 + 0.35 * offset**2 + (0.05 if config.weight_decay == 0 else 0.0)
+    speed = 8.0 if offset >= 0 else 4.0 / (1 + abs(offset))
+    return asymptote + (START_LOSS - asymptote) * math.exp(-speed * progress)
+
+
+def _perplexity(loss: float) -> float:
+    return math.exp(loss) if math.isfinite(loss) else math.nan
+
+
+def _scores(loss: float) -> dict[str, float]:
+    return {"exact_match": _score(loss, 1.0), "f1": _score(loss, 1.1)}
+
+
+def _score(loss: float, scale: float) -> float:
+    return min(1.0, scale * math.exp(-loss)) if math.isfinite(loss) else 0.0

@@ -1,0 +1,1 @@
+"""Pure reading of finished studies: records, statistics, comparison."""

@@ -1,0 +1,83 @@
+"""Anytime curves: what a study had found by when. Pure; read from the units that a study stored."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cache
+
+import numpy as np
+import pandas as pd
+
+from benchmarks.spec import Benchmark
+from hpo.analysis.records import StudyRecord
+from hpo.analysis.stats import bootstrap_interval, interquartile_mean
+
+POINTS = 100
+"""At so many costs a curve over seeds is drawn."""
+
+
+def anytime(study: StudyRecord, benchmark: Benchmark) -> pd.DataFrame:
+    """Every improvement of a study's incumbent at the full resource.
+
+    Returns:
+        One row an improvement: `device_hours` and `units` that the study had spent, and `value`, the benchmark's
+        metric; empty where no trial got to the full resource, or the study did not keep its units.
+    """
+    columns = ["device_hours", "units", "value"]
+    units = study.units
+    if units.empty:
+        return pd.DataFrame(columns=columns)
+    curve = pd.DataFrame(
+        {
+            "device_hours": units["ended_seconds"] * devices(study) / 3600,
+            "units": np.arange(1, len(units) + 1),
+            "value": units[benchmark.metric].where(units["eval_loss"] <= benchmark.diverged_above),
+        }
+    )
+    full = curve[(units["units"] == benchmark.resource.max_units) & curve["value"].notna()]
+    best = full["value"].cummin() if benchmark.mode == "min" else full["value"].cummax()
+    return full.assign(value=best)[best.diff().fillna(1.0) != 0][columns].reset_index(drop=True)
+
+
+def devices(study: StudyRecord) -> float:
+    """Devices that a study reserved."""
+    wall_seconds = study.metrics.get("wall_seconds", 0.0)
+    return study.metrics.get("device_hours", 0.0) * 3600 / wall_seconds if wall_seconds else 0.0
+
+
+def hours_to(study: StudyRecord, benchmark: Benchmark, target: float) -> float | None:
+    """Device-hours by which a study's incumbent was as good as `target`; None if it never was."""
+    curve = anytime(study, benchmark)
+    good = curve["value"] <= target if benchmark.mode == "min" else curve["value"] >= target
+    return float(curve["device_hours"][good].iloc[0]) if good.any() else None
+
+
+def band(studies: Sequence[StudyRecord], benchmark: Benchmark) -> pd.DataFrame:
+    """The curves of one method's studies as one.
+
+    Returns:
+        `device_hours` (in even steps of the logarithm), `value` (interquartile mean over seeds), `low` and `high` (95 %
+        bootstrap interval, empty for one seed), from where every study has an incumbent to where the first one ends.
+    """
+    curves = [curve for study in studies if not (curve := anytime(study, benchmark)).empty]
+    columns = ["device_hours", "value", "low", "high"]
+    if not curves or len(curves) < len(studies):
+        return pd.DataFrame(columns=columns)
+    first = max(float(curve["device_hours"].iloc[0]) for curve in curves)
+    last = max(first, min(study.metrics["device_hours"] for study in studies))
+    hours = np.geomspace(first, last, POINTS)
+    hours[0] = first  # rounding must not put it before the last study's first incumbent
+    steps = [(curve["device_hours"].to_numpy(), curve["value"].to_numpy()) for curve in curves]
+    rows = []
+    for hour in hours:
+        values = tuple(float(found[np.searchsorted(when, hour, side="right") - 1]) for when, found in steps)
+        rows.append((hour, *_estimate(values)))
+    return pd.DataFrame(rows, columns=columns)
+
+
+@cache
+def _estimate(values: tuple[float, ...]) -> tuple[float, float, float]:
+    """Interquartile mean and the ends of its interval; incumbents change rarely, so most points repeat the last."""
+    interval = bootstrap_interval(values, resamples=1000)
+    ends = (interval.low, interval.high) if interval else (np.nan, np.nan)
+    return interquartile_mean(values), *ends

@@ -1,0 +1,223 @@
+"""Quality against cost: the Pareto front, and the best trial that a budget of time and memory allows. Pure.
+
+What it does not: weigh the two against each other, or score on test data. A trial's score here is the one it was
+chosen by, so the best of many favours luck; confirm it before it is relied on.
+
+    front([Point("a", 0.9, 2.0), Point("b", 0.8, 1.0), Point("c", 0.7, 3.0)], mode="max")  # b, a
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from benchmarks.spec import Benchmark, BenchmarkError, Config, Hyperparameters
+from hpo.analysis.records import StudyRecord
+from hpo.core.results import METRICS
+from hpo.core.study import schedule_digest
+
+Mode = Literal["min", "max"]
+
+
+@dataclass(frozen=True)
+class Point:
+    """Something that has a quality and a price.
+
+    Attributes:
+        name: of a method, a study or a trial.
+        quality: finite, in the metric's unit.
+        cost: finite, in any unit; less is better.
+    """
+
+    name: str
+    quality: float
+    cost: float
+
+
+@dataclass(frozen=True)
+class StoredTrial:
+    """A trial of a stored study, at its end.
+
+    Attributes:
+        study: label of the method, see `StudyRecord.label`.
+        seed: the study's.
+        run_id: the study's run.
+        number: its number in the study.
+        config: the hyperparameters it started with, complete.
+        is_single: whether this configuration trained it all the way; not in members of populations that took over
+            others or changed their hyperparameters.
+        outcome: how it ended.
+        units: resource units it reached.
+        metrics: its last unit's, those that are known.
+        device_seconds: what it cost; in a population its own units, not those of whom it took over.
+    """
+
+    study: str
+    seed: int
+    run_id: str
+    number: int
+    config: Config
+    is_single: bool
+    outcome: str
+    units: int
+    metrics: Mapping[str, float]
+    device_seconds: float
+
+    @property
+    def name(self) -> str:
+        """Short name for people."""
+        return f"trial {self.number} of {self.study} seed {self.seed}"
+
+    @property
+    def device_hours(self) -> float:
+        """What it cost."""
+        return self.device_seconds / 3600
+
+    @property
+    def peak_memory_mb(self) -> float | None:
+        """Largest memory of one of its ranks; None where it was not measured."""
+        return self.metrics.get("peak_memory_mb")
+
+
+def front(points: Iterable[Point], mode: Mode) -> list[Point]:
+    """The points that no other is at least as good and as cheap as, and better in one of the two.
+
+    Points that equal each other in both stay together.
+
+    Args:
+        points: with finite quality and cost.
+        mode: whether quality is better smaller or larger.
+
+    Returns:
+        By cost, cheapest first; of equal ones in the order given. Quality then rises with cost.
+
+    Raises:
+        BenchmarkError: a quality or cost that is not finite: what has none is to be left out, and said so.
+    """
+    given = list(points)
+    for point in given:
+        if not (math.isfinite(point.quality) and math.isfinite(point.cost)):
+            raise BenchmarkError(
+                f"{point.name} has quality {point.quality:g} at cost {point.cost:g}, but both must be finite; leave it "
+                "out of the front"
+            )
+    kept: list[Point] = []
+    for point in sorted(given, key=lambda p: (p.cost, _badness(p.quality, mode))):
+        last = kept[-1] if kept else None
+        is_better = last is None or _badness(point.quality, mode) < _badness(last.quality, mode)
+        if is_better or (last is not None and (point.quality, point.cost) == (last.quality, last.cost)):
+            kept.append(point)
+    return kept
+
+
+def stored_trials(studies: Iterable[StudyRecord], benchmark: Benchmark) -> list[StoredTrial]:
+    """All trials of studies, by study and number.
+
+    Args:
+        studies: of one version of the benchmark, see `records.read`.
+        benchmark: what they tuned.
+    """
+    return [
+        _stored_trial(study, benchmark, row)
+        for study in studies
+        if len(study.trials)
+        for row in study.trials.to_dict("records")
+    ]
+
+
+def best_within(
+    trials: Sequence[StoredTrial],
+    benchmark: Benchmark,
+    max_gpu_hours: float | None = None,
+    max_memory_mb: float | None = None,
+) -> StoredTrial | str:
+    """The best trial at the full resource that keeps within limits; of equals the cheapest.
+
+    Members of populations that several configurations trained do not count: none of them would give their result.
+    With a limit on memory, neither do trials whose memory is not known.
+
+    Args:
+        trials: see `stored_trials`.
+        benchmark: what they tuned; its metric decides.
+        max_gpu_hours: device-hours that the trial took at most, above 0; None for no limit.
+        max_memory_mb: its `peak_memory_mb` at most, above 0; None for no limit.
+
+    Returns:
+        The trial; or where there is none a sentence that says why, and which one comes closest.
+
+    Raises:
+        BenchmarkError: a limit that is not above 0.
+    """
+    limits = _limits(max_gpu_hours, max_memory_mb)
+    full = [trial for trial in trials if is_full(trial, benchmark)]
+    if not full:
+        return f"none of {len(trials)} stored trials of {benchmark.name} reached the full resource in one configuration"
+    measured = [trial for trial in full if max_memory_mb is None or trial.peak_memory_mb is not None]
+    if not measured:
+        return f"the memory of none of {len(full)} trials at the full resource is known, so none can be held to a limit"
+    fitting = [trial for trial in measured if _excess(trial, limits) <= 1]
+    if fitting:
+        return min(fitting, key=lambda t: (_badness(t.metrics[benchmark.metric], benchmark.mode), t.device_seconds))
+    closest = min(measured, key=lambda trial: _excess(trial, limits))
+    return (
+        f"none of {len(measured)} trials at the full resource keeps within {_worded(limits)}; the closest is "
+        f"{closest.name} with {_worded(_used(closest, limits))}"
+    )
+
+
+def is_full(trial: StoredTrial, benchmark: Benchmark) -> bool:
+    """Whether one configuration trained a trial to the full resource, and its score is known."""
+    return trial.outcome == "completed" and trial.is_single and benchmark.metric in trial.metrics
+
+
+def _badness(quality: float, mode: Mode) -> float:
+    """A quality such that less is better."""
+    return quality if mode == "min" else -quality
+
+
+def _limits(max_gpu_hours: float | None, max_memory_mb: float | None) -> dict[str, float]:
+    given = {"max_gpu_hours": max_gpu_hours, "max_memory_mb": max_memory_mb}
+    for name, limit in given.items():
+        if limit is not None and not limit > 0:
+            raise BenchmarkError(f"{name} is {limit:g}, but must be > 0; leave it out for no limit")
+    return {name: limit for name, limit in given.items() if limit is not None}
+
+
+def _used(trial: StoredTrial, limits: Mapping[str, float]) -> dict[str, float]:
+    """What a trial used of whatever has a limit."""
+    used = {"max_gpu_hours": trial.device_hours, "max_memory_mb": trial.peak_memory_mb or 0.0}
+    return {name: used[name] for name in limits}
+
+
+def _excess(trial: StoredTrial, limits: Mapping[str, float]) -> float:
+    """What a trial used by its limit, the worst of them."""
+    return max((used / limits[name] for name, used in _used(trial, limits).items()), default=0.0)
+
+
+def _worded(amounts: Mapping[str, float]) -> str:
+    units = {"max_gpu_hours": "device-hours", "max_memory_mb": "MB"}
+    return " and ".join(f"{amount:.4g} {units[name]}" for name, amount in amounts.items())
+
+
+def _stored_trial(study: StudyRecord, benchmark: Benchmark, row: Mapping[Any, Any]) -> StoredTrial:
+    """A row of `trials.csv`; whatever is empty there is NaN here, and not known."""
+    known = {key: value for key, value in row.items() if value == value}
+    names = Hyperparameters.model_fields
+    config = benchmark.hyperparameters({name: known[name] for name in names if name in known}).model_dump()
+    # trials.csv has the first configuration and a checksum of the whole schedule, so they tell whether it is the only
+    # one; units and trained_units do not: members exchange at the same unit, and a retry trains units twice
+    is_single = known.get("schedule") == schedule_digest(benchmark, [(0, config)])
+    return StoredTrial(
+        study.label,
+        study.seed,
+        study.run_id,
+        int(row["trial"]),
+        config,
+        is_single,
+        str(row["outcome"]),
+        int(row["units"]),
+        {key: float(known[key]) for key in METRICS if key in known},
+        float(row["device_seconds"]),
+    )

@@ -1,0 +1,125 @@
+"""When the devices of a study did what, rebuilt from the units that it stored. Pure.
+
+A row of `units.csv` covers the time from `ended_seconds` less the sum of its parts to `ended_seconds`. Which of equal
+devices a trial held is not stored: trials are packed on as few rows as their times allow.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from hpo.analysis import curves
+from hpo.analysis.records import StudyRecord
+from hpo.core.ledger import MEASURED
+
+TIME_BINS = 60
+"""Of the share of devices in use, over a study's time."""
+IN_A_UNIT = ("idle", "startup", "checkpoint", "train", "evaluate")
+"""The order in which a unit's parts are drawn; waiting comes first, since ranks that stay warm wait for a trial."""
+
+
+def unit_parts(study: StudyRecord, ranks_per_trial: int = 1) -> pd.DataFrame:
+    """What the devices of a study did when.
+
+    A row of `units.csv` covers the time from `ended_seconds` less the sum of its parts to `ended_seconds`.
+
+    Returns:
+        One row a part of a unit: `row` (devices of one trial, from 0), `trial`, `units`, `part`, `began_seconds`,
+        `ended_seconds`, and whether it `begins` a stint of the trial on its row; ordered by time.
+    """
+    units = study.units
+    spans = pd.DataFrame({part: units.get(f"{part}_seconds", 0.0) for part in MEASURED}, index=units.index).fillna(0.0)
+    began = (units["ended_seconds"] - spans.sum(axis=1)).clip(lower=0.0)
+    stints = _stints(units["trial"].tolist(), began.tolist(), units["ended_seconds"].tolist())
+    rows = pack([(stint.began, stint.ended) for stint in stints], round(curves.devices(study) / ranks_per_trial))
+    found = []
+    for row, stint in sorted(zip(rows, stints, strict=True), key=lambda pair: pair[1].began):
+        for number in stint.units:
+            now, is_first = began.iloc[number], number == stint.units[0]
+            for part in IN_A_UNIT:
+                seconds = float(spans[part].iloc[number])
+                if seconds > 0:
+                    of = (row, int(units["trial"].iloc[number]), int(units["units"].iloc[number]), part)
+                    found.append((*of, round(now, 4), round(now + seconds, 4), is_first))
+                    now, is_first = now + seconds, False
+    columns = ["row", "trial", "units", "part", "began_seconds", "ended_seconds", "begins"]
+    return pd.DataFrame(found, columns=columns)
+
+
+@dataclass
+class _Stint:
+    """Units that a trial trained without giving up its devices, by their place in `units.csv`."""
+
+    began: float
+    ended: float
+    units: list[int]
+
+
+def _stints(trials: Sequence[int], began: Sequence[float], ended: Sequence[float]) -> list[_Stint]:
+    """A trial that was paused comes back later, perhaps elsewhere: by at least the time of another trial's unit."""
+    found: list[_Stint] = []
+    last: dict[int, _Stint] = {}
+    for number, trial in enumerate(trials):
+        stint = last.get(trial)
+        if stint is None or began[number] - stint.ended > 0.5 * (ended[number] - began[number]):
+            stint = last[trial] = _Stint(began[number], ended[number], [])
+            found.append(stint)
+        stint.ended = ended[number]
+        stint.units.append(number)
+    return found
+
+
+def pack(intervals: Sequence[tuple[float, float]], most: int = 0) -> list[int]:
+    """Put intervals on as few rows as they need, so that those on one row do not overlap.
+
+    An interval goes where a row has become free last before it. Where `most` rows are there and none is free, it goes
+    to the one that is free first: a study has no more devices than it reserved, and results arrive some milliseconds
+    late.
+
+    Args:
+        intervals: begin and end of each.
+        most: rows there can be; 0 if that is not known.
+
+    Returns:
+        The row of each interval, from 0.
+    """
+    ends: list[float] = []
+    rows = [0] * len(intervals)
+    for number in sorted(range(len(intervals)), key=lambda i: intervals[i][0]):
+        began, ended = intervals[number]
+        free = [row for row, end in enumerate(ends) if end <= began]
+        if free:
+            row = max(free, key=lambda r: ends[r])
+        elif not most or len(ends) < most:
+            row = len(ends)
+            ends.append(0.0)
+        else:
+            row = min(range(len(ends)), key=lambda r: ends[r])
+        ends[row] = max(ends[row], ended)
+        rows[number] = row
+    return rows
+
+
+def in_use(parts: pd.DataFrame, rows: int, until_seconds: float, bins: int = TIME_BINS) -> pd.DataFrame:
+    """Share of a study's devices that train or evaluate, over time.
+
+    Args:
+        parts: see `unit_parts`.
+        rows: of devices there are.
+        until_seconds: when the study ended.
+        bins: into which the time is divided.
+
+    Returns:
+        One row a bin: `began_seconds`, `ended_seconds` and `share`.
+    """
+    edges = np.linspace(0.0, until_seconds, bins + 1)
+    useful = parts[parts["part"].isin(["train", "evaluate"])]
+    began, ended = useful["began_seconds"].to_numpy(), useful["ended_seconds"].to_numpy()
+    overlap = np.minimum(ended[:, None], edges[1:]) - np.maximum(began[:, None], edges[:-1])  # (parts, bins)
+    seconds = np.clip(overlap, 0.0, None).sum(axis=0)
+    share = seconds / (np.diff(edges) * max(1, rows))
+    return pd.DataFrame({"began_seconds": edges[:-1], "ended_seconds": edges[1:], "share": np.minimum(share, 1.0)})

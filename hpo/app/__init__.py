@@ -1,0 +1,1 @@
+"""The command line and MLproject: words become a study, a suite or a comparison."""

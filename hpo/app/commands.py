@@ -1,0 +1,432 @@
+"""What each command does: joins the parts, prints, and returns the exit status; no logic of its own.
+
+Parts are imported where they are used: a comparison needs no Ray, and `--help` needs nothing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import os
+import shlex
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+
+from benchmarks import spec
+from benchmarks.check import check
+from benchmarks.files import whole_number
+from benchmarks.spec import Benchmark, BenchmarkError
+from hpo.terminal import errors
+from hpo.terminal.console import open_console, print_line
+
+if TYPE_CHECKING:
+    from hpo.core.study import Study
+    from hpo.engine.runner import Finished
+    from hpo.engine.study_folder import Unfinished
+
+
+def suite(parsed: argparse.Namespace) -> int:
+    """Several methods with several seeds."""
+    from hpo.workflows import doctor, suite
+
+    doctor.require()
+    contestants = suite.parse_methods(parsed.methods, parsed.budget)
+    seeds = suite.parse_seeds(parsed.seeds)
+    benchmark = _load(parsed.benchmark, parsed.space)
+    console, gpu_hours = open_console(), _optional_float("gpu_hours", parsed.gpu_hours)
+    given_as = suite.GivenBenchmark(benchmark, parsed.benchmark, parsed.space)
+    outcome = suite.run(contestants, given_as, seeds, gpu_hours, parsed.force == "true", console)
+    console.print(suite.summary(outcome))
+    _print_next(console, benchmark.name, parsed.budget)
+    for study, reason in outcome.failures:
+        errors.show(f"{study.name} did not reach its end ({reason})")
+    return 1 if outcome.failures else 0
+
+
+def _load(name: str, space: str = "") -> Benchmark:
+    """The benchmark that was asked for, its files checked."""
+    benchmark = spec.load(name, Path(space) if space else None)
+    check(benchmark)
+    return benchmark
+
+
+def run(parsed: argparse.Namespace) -> int:
+    """One study."""
+    from hpo import methods
+    from hpo.workflows import doctor
+
+    doctor.require()
+    methods.get(parsed.method)
+    study = study_of(parsed)
+    from hpo.engine import runner
+
+    console = open_console()
+    if interrupted := _interrupted_in_this_job(study):
+        print_line(console, f"this job was queued again; it goes on with study {interrupted}")
+        return _end(console, study, runner.resume(interrupted, console))
+    names = ("benchmark", "budget", "seed", "space", "gpu_hours")
+    finished = runner.run(study, _command_line(f"run {parsed.method}", parsed, names, **_given(parsed)), console)
+    return _end(console, study, finished)
+
+
+def _interrupted_in_this_job(study: Study) -> str | None:
+    """The run of the same study, which this job of SLURM began before it was queued again; None if there is none."""
+    if not os.environ.get("SLURM_RESTART_COUNT"):
+        return None
+    from benchmarks.identity import digest
+    from hpo.engine import study_folder as unfinished
+
+    return unfinished.like(study.fingerprint(digest(study.benchmark)), unfinished.of_job(os.environ["SLURM_JOB_ID"]))
+
+
+def resume(parsed: argparse.Namespace) -> int:
+    """Go on with a study that was interrupted; without an id, list those that can."""
+    from hpo.engine import study_folder as unfinished
+
+    if not parsed.run_id:
+        return _list_unfinished(unfinished.found())
+    asked = unfinished.Unfinished(parsed.run_id).asked()
+    if asked.study.kind != "study":
+        raise BenchmarkError(
+            f"{parsed.run_id} is a confirmation: run `python -m hpo confirm` again, which trains what is missing; "
+            "`python -m hpo sync` stores what this one had trained"
+        )
+    from hpo.workflows import doctor
+
+    doctor.require()
+    check(asked.study.benchmark)
+    from hpo.engine import runner
+
+    console = open_console()
+    return _end(console, asked.study, runner.resume(parsed.run_id, console))
+
+
+def _list_unfinished(studies: Sequence[Unfinished]) -> int:
+    console = open_console()
+    if not studies:
+        print_line(console, "no study here is unfinished")
+    for one in studies:
+        try:
+            study = one.asked().study
+        except BenchmarkError as error:
+            print_line(console, str(error))
+            continue
+        verb = f"resume {one.run_id}" if study.kind == "study" else "sync"
+        how = "is running" if one.is_running else f"python -m hpo {verb}"
+        print_line(console, f"{study.name} on {study.benchmark.name}: {how}")
+    return 0
+
+
+def sync(parsed: argparse.Namespace) -> int:
+    """Deliver what the store lacks of unfinished studies."""
+    from hpo.engine import study_folder as unfinished
+    from hpo.workflows.sync import deliver
+
+    console, status = open_console(), 0
+    studies = [unfinished.Unfinished(parsed.run_id)] if parsed.run_id else unfinished.found()
+    if not studies:
+        print_line(console, "no study here has anything to deliver")
+    for one in studies:
+        if one.is_running:
+            print_line(console, f"{one.run_id}: is running, and delivers by itself")
+            continue
+        try:
+            print_line(console, f"{one.run_id}: {deliver(one)}")
+        except BenchmarkError as error:  # the next one may lie in another store
+            errors.show(f"{one.run_id}: {error}")
+            status = 1
+    return status
+
+
+def _end(console: Console, study: Study, finished: Finished) -> int:
+    """The last lines of a study, and the exit status."""
+    if finished.is_kept:
+        print_line(console, f"go on with it:          python -m hpo resume {finished.run_id}")
+    if not finished.is_delivered:
+        return _end_undelivered(console, finished)
+    _print_next(console, study.benchmark.name, study.budget)
+    if not finished.reached_end:
+        outcome = "its results are shown above, and stored as far as possible"
+        errors.show(f"the study did not reach its end ({finished.reason}); {outcome}")
+    return 0 if finished.reached_end else 1
+
+
+def _end_undelivered(console: Console, finished: Finished) -> int:
+    """The last lines of a study whose store did not take all of it, and the exit status."""
+    print_line(console, "deliver its results:    python -m hpo sync")
+    errors.show(
+        f"not all results of this study could be stored ({finished.reason}); they are shown above and kept in "
+        f"unfinished/{finished.run_id}; once the store is back, `python -m hpo sync` brings them there"
+    )
+    return 1
+
+
+def study_of(parsed: argparse.Namespace) -> Study:
+    """The study that `run` is asked for, checked as far as it can be before anything starts.
+
+    Raises:
+        BenchmarkError: a value that does not hold, or a file that is not there.
+    """
+    from hpo import methods
+
+    benchmark, gpu_hours = _load(parsed.benchmark, parsed.space), _optional_float("gpu_hours", parsed.gpu_hours)
+    return methods.get(parsed.method).study(benchmark, parsed.seed, parsed.budget, gpu_hours, _given(parsed))
+
+
+def _given(parsed: argparse.Namespace) -> dict[str, str]:
+    """The method's own arguments."""
+    return {key.removeprefix("method."): value for key, value in vars(parsed).items() if key.startswith("method.")}
+
+
+def _optional_float(name: str, text: str) -> float | None:
+    if not text:
+        return None
+    try:
+        return float(text)
+    except ValueError:
+        raise BenchmarkError(f"{name} is {text!r}, but must be a number") from None
+
+
+def _optional_int(name: str, text: str) -> int | None:
+    if not text:
+        return None
+    number = whole_number(text)
+    if number is None:
+        raise BenchmarkError(f"{name} is {text!r}, but must be a whole number")
+    return number
+
+
+def _command_line(verb: str, parsed: argparse.Namespace, names: Sequence[str], **given: Any) -> str:
+    """The command that was given, for the record."""
+    words = ["python", "-m", "hpo", *verb.split()]
+    for name, value in {**{name: getattr(parsed, name) for name in names}, **given}.items():
+        if value != "":
+            words += [f"--{name.replace('_', '-')}", str(value)]
+    return shlex.join(words)
+
+
+def _print_next(console: Console, benchmark: str, budget: int) -> None:
+    from hpo.store import client as tracking_store
+
+    store, name = shlex.quote(tracking_store.shown_uri()), shlex.quote(benchmark)
+    print_line(console, f"open it in the browser: mlflow ui --backend-store-uri {store}")
+    print_line(console, f"confirm on test:        python -m hpo confirm --benchmark {name}")
+    print_line(console, f"compare the methods:    python -m hpo compare --benchmark {name} --budget {budget}")
+
+
+def compare(parsed: argparse.Namespace) -> int:
+    """The methods of a benchmark side by side, as tables, files and a report."""
+    from hpo.analysis import compare, importance, pareto, records
+    from hpo.report import page as report
+    from hpo.report import tables
+    from hpo.store import tracker as tracking
+    from hpo.terminal import files as output
+
+    budget, mixed = _optional_int("budget", parsed.budget), parsed.mixed_budgets == "true"
+    limits = [_optional_float(name, getattr(parsed, name)) for name in ("max_gpu_hours", "max_memory_mb")]
+    stored, console = records.read(_name_of(parsed.benchmark)), open_console()
+    result = compare.compare(stored, budget=budget, mixed_budgets=mixed, reference=parsed.reference)
+    found = importance.importances(result.studies, result.benchmark)
+    tables.print_all(console, result)
+    tables.print_importance(console, found)
+    if any(limit is not None for limit in limits):
+        trials = pareto.stored_trials(result.studies, result.benchmark)
+        tables.print_best_within(console, pareto.best_within(trials, result.benchmark, *limits))
+    drawn = report.files(result, tables.importance_shares(found), tables.importance_notes(found))
+    files = {**tables.files(result), **drawn}
+    folder = output.write(Path(parsed.output), files)
+    tracking.store_files(result.benchmark.name, "comparison", files, {"hpo.benchmark_digest": result.digest})
+    print_line(console, f"written to {folder}: {', '.join(files)}")
+    print_line(console, f"export the winner: python -m hpo export --benchmark {shlex.quote(parsed.benchmark)}")
+    return 0
+
+
+def confirm(parsed: argparse.Namespace) -> int:
+    """What studies found, trained again and scored on test."""
+    from hpo.analysis import compare, records
+    from hpo.report import tables
+    from hpo.workflows import confirm, doctor
+
+    doctor.require()
+    benchmark, console = _load(parsed.benchmark), open_console()
+    stored = records.read(benchmark.name)
+    confirm.require_same(benchmark, stored)
+    labels = [] if parsed.methods == "all" else [word.strip() for word in parsed.methods.split(",")]
+    due = confirm.due(stored, labels, parsed.repeats)
+    console.print(f"{len(due)} trainings are due", highlight=False)
+    reason = ""
+    if due:
+        command = _command_line("confirm", parsed, ("benchmark", "methods", "repeats", "gpu_hours"))
+        finished = confirm.run(benchmark, due, _optional_float("gpu_hours", parsed.gpu_hours), command, console)
+        if not finished.is_delivered:
+            return _end_undelivered(console, finished)
+        reason = finished.reason
+        stored = records.read(benchmark.name)
+    tables.print_shrinkage(console, compare.compare(stored, mixed_budgets=True))
+    print_line(console, f"compare the methods: python -m hpo compare --benchmark {shlex.quote(parsed.benchmark)}")
+    if reason:
+        errors.show(f"not all trainings reached their end ({reason}); run it again for the rest")
+    return 1 if reason else 0
+
+
+def export(parsed: argparse.Namespace) -> int:
+    """What won, as files for a Trainer script."""
+    from hpo.workflows import export
+
+    console, folder = open_console(), Path(parsed.output)
+    done = export.export(_name_of(parsed.benchmark), parsed.method, folder)
+    chosen = done.choice
+    sure = "confirmed on test" if done.is_confirmed else "not confirmed"
+    print_line(console, f"{chosen.contestant.name}, study with seed {chosen.study.seed}, {sure}")
+    print_line(console, f"written to {folder}: {', '.join(done.files)}")
+    if export.ARGUMENTS_FILE in done.files:  # of a benchmark that trains a model
+        where = f"--config {shlex.quote(str(folder))} --benchmark {shlex.quote(parsed.benchmark)}"
+        print_line(console, f"train it in full: python -m hpo train {where}")
+    return 0
+
+
+def train(parsed: argparse.Namespace) -> int:
+    """A full training of an exported configuration; the model is saved and scored once on test."""
+    from hpo.workflows import doctor, train
+
+    doctor.require()
+    own = {name: Path(path) for name in spec.SPLITS if (path := getattr(parsed, f"data_{name}"))}
+    benchmark = train.with_data(spec.load(parsed.benchmark), **own)
+    names = ("config", "benchmark", *(f"data_{name}" for name in spec.SPLITS), "seed", "output")
+    done = train.train(
+        Path(parsed.config),
+        benchmark,
+        Path(parsed.output),
+        open_console(),
+        seed=_optional_int("seed", parsed.seed),
+        command=_command_line("train", parsed, names),
+    )
+    if done.reason:
+        errors.show(f"the training did not reach its end ({done.reason})")
+    return 1 if done.reason else 0
+
+
+def deepspeed(parsed: argparse.Namespace) -> int:
+    """One Trainer script with and without DeepSpeed, ZeRO stage by stage."""
+    from benchmarks.zero.settings import Machine, Training
+    from hpo.cluster import devices
+    from hpo.report import deepspeed as zero_report
+    from hpo.terminal import files as output
+    from hpo.workflows import deepspeed as zero_study
+    from hpo.workflows import doctor
+
+    doctor.require()
+    names = [field.name for field in dataclasses.fields(Training)]
+    training = Training(**{name: getattr(parsed, name) for name in names})
+    scales = zero_study.scales(_numbers("ranks", parsed.ranks), _numbers("nodes", parsed.nodes), parsed.scaling)
+    wanted, found = zero_study.configurations(parsed.configurations), devices.detect_here()
+    precision = devices.precision() if parsed.precision == "auto" else parsed.precision
+    machine = Machine(found.count if found.gpu_name else 0, found.cpus, precision, parsed.launcher)
+    console, folder = open_console(), Path(parsed.output)
+    options = (*names, "configurations", "ranks", "nodes", "scaling", "precision", "launcher", "output")
+    command = _command_line("deepspeed", parsed, options)
+    done = zero_study.run(
+        training,
+        wanted,
+        scales,
+        machine,
+        found.accelerator,
+        folder / "rows",
+        command,
+        told=partial(print_line, console),
+    )
+    console.print(*zero_report.tables(done.lines, f"{training.benchmark} on {found.accelerator}, {precision}"))
+    for reason in zero_report.reasons(done.lines):
+        print_line(console, reason)
+    print_line(console, f"written to {output.write(folder, done.files)}: {', '.join([*done.files, 'rows/'])}")
+    if done.reason:
+        errors.show(f"the study did not reach its end ({done.reason}); what it found is in {folder}")
+    return 1 if done.reason or any(line.row.outcome == "failed" for line in done.lines) else 0
+
+
+def _numbers(name: str, text: str) -> list[int]:
+    """Of a comma list."""
+    numbers = [whole_number(word.strip()) for word in text.split(",")]
+    if None in numbers:
+        raise BenchmarkError(f"{name} is {text!r}, but must be whole numbers with commas between them, such as 1,2")
+    return [number for number in numbers if number is not None]
+
+
+def import_(parsed: argparse.Namespace) -> int:
+    """A study that was run elsewhere, from a CSV file into the store."""
+    from hpo.workflows import importing as external
+
+    benchmark = spec.load(parsed.benchmark, Path(parsed.space) if parsed.space else None)
+    names = ("benchmark", "method", "seed", "accelerator", "wall_seconds", "devices", "space")
+    done = external.import_csv(
+        Path(parsed.file),
+        benchmark,
+        parsed.method,
+        parsed.seed,
+        parsed.accelerator,
+        wall_seconds=_optional_float("wall_seconds", parsed.wall_seconds),
+        devices=_optional_int("devices", parsed.devices),
+        command=_command_line(f"import {shlex.quote(parsed.file)}", parsed, names),
+        force=parsed.force == "true",
+    )
+    console, outcomes = open_console(), ", ".join(f"{number} {name}" for name, number in done.outcomes.items())
+    print_line(console, f"{done.name}: {done.num_trials} trials ({outcomes}), {done.device_hours:.4f} device-hours")
+    print_line(console, f"compare the methods: python -m hpo compare --benchmark {shlex.quote(parsed.benchmark)}")
+    return 0
+
+
+def fetch(parsed: argparse.Namespace) -> int:
+    """What a benchmark takes from the hub, into a folder."""
+    from hpo.workflows import fetch
+
+    places, path = fetch.fetch(spec.load(parsed.benchmark), Path(parsed.output))
+    console = open_console()
+    print_line(console, "fetched and checked; the folders to put into the benchmark in place of the names:")
+    for name, place in places.items():
+        print_line(console, f"  {name}: {place}")
+    print_line(console, f"{path} has them already; jobs need no hub: export HF_HUB_OFFLINE=1")
+    print_line(console, f"try it: python -m hpo run random --budget 1 --benchmark {shlex.quote(str(path))}")
+    return 0
+
+
+def _name_of(benchmark: str) -> str:
+    """The name of a benchmark, which may be given as a file."""
+    return spec.load(benchmark).name if Path(benchmark).suffix in (".yaml", ".yml") else benchmark
+
+
+def methods(parsed: argparse.Namespace) -> int:
+    """All methods, or the page of one."""
+    from hpo import methods
+
+    if parsed.name is not None:
+        print(methods.get(parsed.name).page)
+        return 0
+    for name in methods.names():
+        print(f"{name:10} {methods.get(name).summary}")
+    return 0
+
+
+def benchmarks(parsed: argparse.Namespace) -> int:
+    """The benchmarks that come with the suite."""
+    for name in spec.names():
+        print(f"{name:20} {spec.load(name).description}")
+    return 0
+
+
+def doctor(parsed: argparse.Namespace) -> int:
+    """What this machine has and lacks."""
+    from hpo.workflows import doctor
+
+    return doctor.report(open_console())
+
+
+def mlproject(parsed: argparse.Namespace) -> int:
+    """The MLproject file."""
+    from hpo.app import mlproject
+
+    print(mlproject.text(), end="")
+    return 0

@@ -1,0 +1,374 @@
+"""`python -m hpo slurm ...`: parses and joins, no logic of its own."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from benchmarks.files import whole_number
+from benchmarks.spec import BenchmarkError
+from hpo.terminal import errors
+from hpo.terminal.console import open_console
+
+if TYPE_CHECKING:
+    from slurm.arrays import Evaluation
+    from slurm.jobs.head_job import Order
+    from slurm.profile import Profile
+
+VERBS_TO_SUBMIT = ("suite", "confirm", "resume")
+"""What a head job runs beside a method's study."""
+
+
+def add_verbs(verbs: Any) -> None:
+    """The verbs of `python -m hpo slurm`."""
+    submitting = verbs.add_parser("submit", help="submit a study, or with `suite`, `confirm` or `resume` one of these")
+    _add_cluster(submitting)
+    submitting.add_argument("--dry-run", action="store_true", help="print the job script instead")
+    _add_what(submitting, "a method, `suite`, `confirm` or `resume`, and then what it takes, such as --benchmark nano")
+    submitting.set_defaults(command=submit)
+    _add_alone(verbs)
+    fits = verbs.add_parser("capacity", help="how many trials run at once, and what binds")
+    _add_cluster(fits)
+    fits.add_argument("--benchmark", default="nano", help="name or YAML path (default: nano)")
+    fits.set_defaults(command=capacity, parser=fits)
+    asking = verbs.add_parser("doctor", help="what a compute node has and lacks, told by a job")
+    _add_cluster(asking)
+    asking.set_defaults(command=doctor, parser=asking)
+    answering = verbs.add_parser("doctor-job", help="what that job runs")
+    answering.add_argument("--mark", required=True, help="file beside which to write what this node has")
+    answering.set_defaults(command=doctor_job, parser=answering)
+    collecting = verbs.add_parser("collect", help="add what jobs found and could not add themselves to the store")
+    _add_cluster(collecting)
+    collecting.add_argument("--incomplete", action="store_true", help="also arrays in which trials have no result")
+    collecting.set_defaults(command=collect, parser=collecting)
+    head_ = verbs.add_parser("head", help="what the head job runs")
+    head_.add_argument("--cluster", default="", help="YAML file of the cluster profile")
+    head_.add_argument(
+        "--from-environment", action="store_true", help="as head_node.slurm has it, see slurm/environment.py"
+    )
+    head_.add_argument("words", nargs=argparse.REMAINDER, help="arguments of `python -m hpo`, after --")
+    head_.set_defaults(command=head, parser=head_)
+    worker_ = verbs.add_parser("worker", help="what a worker job runs")
+    worker_.add_argument("--connection", required=True, help="the head job's connection file")
+    worker_.add_argument("--cpus", type=int, required=True, help="CPU cores for trials")
+    worker_.add_argument("--gpus", type=int, required=True, help="GPUs for trials")
+    worker_.set_defaults(command=worker, parser=worker_)
+
+
+def _add_alone(verbs: Any) -> None:
+    """Studies without Ray."""
+    array = verbs.add_parser("array", help="without Ray: a job for each trial of random search, Optuna or a grid")
+    array.add_argument("--at-once", type=int, default=0, help="tasks at once at most; 0 for no limit (default: 0)")
+    array.add_argument("--batch", type=int, default=0, help="in batches of so many, each after the one before it")
+    serial = verbs.add_parser("serial", help="without Ray: one job that trains one trial after the other")
+    for parser in (array, serial):
+        _add_cluster(parser)
+        parser.add_argument("--dry-run", action="store_true", help="print the job scripts instead")
+        _add_what(parser, "manual, random, default or optuna, and then what it takes, such as --benchmark nano")
+        parser.set_defaults(command=submit_alone, is_array=parser is array)
+    resuming = verbs.add_parser("resume", help="train the trials of an array or a serial job that have no result")
+    _add_cluster(resuming)
+    resuming.add_argument("study", help="the study's folder, among the logs")
+    resuming.set_defaults(command=resume, parser=resuming)
+    for name, command, text in (
+        ("task", task, "what a task of an array runs"),
+        ("serial-job", serial_job, "what a serial job runs"),
+        ("gather-job", gather_job, "what runs at the end of an array"),
+    ):
+        job = verbs.add_parser(name, help=text)
+        job.add_argument("--cluster", default="", help="YAML file of the cluster profile")
+        job.add_argument("study", help="the study's folder")
+        job.set_defaults(command=command, parser=job)
+
+
+def _add_what(parser: argparse.ArgumentParser, text: str) -> None:
+    """A method, and beside it options that are not this verb's own."""
+    parser.add_argument("what", help=text)
+    parser.set_defaults(parser=parser, options=[])
+
+
+def _add_cluster(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--cluster", required=True, help="YAML file of the cluster profile, see slurm/README.md")
+
+
+def submit(parsed: argparse.Namespace) -> int:
+    """Check, render and submit."""
+    from slurm import capacity, profile, submit
+
+    command = [*([] if parsed.what in VERBS_TO_SUBMIT else ["run"]), parsed.what, *parsed.options]
+    ranks_per_trial = _check(command, parsed.parser)
+    file = Path(parsed.cluster)
+    cluster = profile.load(file)
+    fits = capacity.of(cluster, ranks_per_trial)
+    if not fits.trials:
+        raise BenchmarkError(f"no trial fits on this cluster: {capacity.sentence(fits)}")
+    script = submit.head_script(cluster, file, command, Path.cwd())
+    if parsed.dry_run:
+        print(script, end="")
+        return 0
+    name = submit.job_name(command)
+    number = submit.submit(cluster, script, name)
+    print(capacity.describe(fits))
+    print(f"submitted job {number}; watch it: tail -F {cluster.logs}/{name}-{number}.out")
+    return 0
+
+
+def submit_alone(parsed: argparse.Namespace) -> int:
+    """An array, or a serial job."""
+    import shlex
+
+    from hpo.app import cli, commands
+    from slurm import arrays as alone
+    from slurm import profile
+
+    file = Path(parsed.cluster)
+    cluster = profile.load(file)
+    study = commands.study_of(cli.parse(["run", parsed.what, *parsed.options], parsed.parser))
+    alone.require_one_node(cluster, study.benchmark.ranks_per_trial)
+    evaluation, at_once, own = _evaluation(parsed)
+    words = ["python", "-m", "hpo", "slurm", "array" if parsed.is_array else "serial", parsed.what]
+    command = shlex.join([*words, "--cluster", str(file), *own, *parsed.options])
+    order, name = alone.order(study, evaluation, cluster, at_once, command), f"hpo-{study.method}"
+    if parsed.dry_run:
+        folder = Path(cluster.logs) / f"{name}-STUDY"
+        for submission in alone.submissions(cluster, file, name, folder, order, range(order.trials)):
+            print(shlex.join(["sbatch", *submission.options]), submission.script, sep="\n")
+        return 0
+    if not os.environ.get("MLFLOW_TRACKING_URI"):  # a warm start reads what earlier studies found
+        os.environ["MLFLOW_TRACKING_URI"] = cluster.tracking_uri
+    with alone.new_folder(cluster, name, order) as folder:
+        wanted = alone.submissions(cluster, file, name, folder, order, range(order.trials))
+        return _say_submitted(folder, alone.submit(folder, name, wanted))
+
+
+def _evaluation(parsed: argparse.Namespace) -> tuple[Evaluation, int, list[str]]:
+    """How trials share the time, how many at once, and the options that say so."""
+    if not parsed.is_array:
+        return "sequential", 0, []
+    if parsed.at_once < 0 or parsed.batch < 0 or (parsed.at_once and parsed.batch):
+        raise BenchmarkError(
+            f"at-once is {parsed.at_once} and batch is {parsed.batch}, "
+            "but one of them may be given, as a number of tasks"
+        )
+    if parsed.batch:
+        return "batch", parsed.batch, ["--batch", str(parsed.batch)]
+    return "asynchronous", parsed.at_once, ["--at-once", str(parsed.at_once)] if parsed.at_once else []
+
+
+def resume(parsed: argparse.Namespace) -> int:
+    """The trials of a study that have no result yet."""
+    from slurm import arrays as alone
+    from slurm import gather, profile, scheduler
+    from slurm import study_folder as tasks
+
+    file, folder = Path(parsed.cluster), Path(parsed.study).resolve()
+    cluster, order, done = profile.load(file), tasks.Order.read(folder), tasks.finished(folder)
+    os.environ["MLFLOW_TRACKING_URI"] = cluster.tracking_uri
+    missing = [trial for trial in range(order.trials) if trial not in done]
+    if not missing:
+        raise BenchmarkError(f"{folder}: all {order.trials} trials have a result; to store them: slurm collect")
+    if gather.is_gathered(folder):
+        raise BenchmarkError(f"{folder}: is in the store already, without {len(missing)} trials")
+    if running := scheduler.unfinished(tasks.jobs_of(folder)):
+        raise BenchmarkError(f"{folder}: jobs {', '.join(running)} still work on it; see squeue")
+    name = f"hpo-{order.study.method}"
+    wanted = alone.submissions(cluster, file, name, folder, order, missing)
+    return _say_submitted(folder, alone.submit(folder, name, wanted))
+
+
+def _say_submitted(folder: Path, jobs: Sequence[str]) -> int:
+    print(f"submitted job{'s' * (len(jobs) > 1)} {', '.join(jobs)}; the study is in {folder}")
+    return 0
+
+
+def task(parsed: argparse.Namespace) -> int:
+    """A task of an array."""
+    from slurm.jobs import trial_job as trials
+
+    number = os.environ.get("SLURM_ARRAY_TASK_ID", "")
+    if whole_number(number) is None:
+        raise BenchmarkError("SLURM_ARRAY_TASK_ID is not set: a task is run by SLURM; submit it with `slurm array`")
+    return trials.task(Path(parsed.study), int(number))
+
+
+def serial_job(parsed: argparse.Namespace) -> int:
+    """A serial job."""
+    from slurm import profile
+    from slurm.jobs import trial_job as trials
+
+    file = Path(parsed.cluster)
+    return trials.serial(Path(parsed.study), profile.load(file), file)
+
+
+def gather_job(parsed: argparse.Namespace) -> int:
+    """The end of an array."""
+    from slurm import gather, profile
+    from slurm.jobs.processes import Stamps, job_id
+
+    file = Path(parsed.cluster)
+    with Stamps(f"job {job_id()} (gathers {Path(parsed.study).name})") as stamps:
+        gather.run(Path(parsed.study), profile.load(file), file)
+        stamps.status = 0
+    return stamps.status
+
+
+def _check(command: Sequence[str], parser: argparse.ArgumentParser | None = None) -> int:
+    """Check the driver's command as it will be checked in the job; returns the ranks of its trials.
+
+    Args:
+        command: arguments of `python -m hpo`.
+        parser: of the verb that was given them, whose options are named too where one is unknown.
+
+    Raises:
+        BenchmarkError: an unknown method or option, or a value that does not hold.
+    """
+    from benchmarks import spec
+    from hpo.app import cli, commands
+    from hpo.engine import study_folder as unfinished
+    from hpo.workflows import suite
+
+    parsed = cli.parse(command, parser)
+    if command[0] not in ("run", *VERBS_TO_SUBMIT):
+        raise BenchmarkError(f"a job does not run {command[0]!r}, but run, {', '.join(VERBS_TO_SUBMIT)}")
+    if command[0] == "run":
+        return commands.study_of(parsed).benchmark.ranks_per_trial
+    if command[0] == "resume":
+        return unfinished.Unfinished(parsed.run_id).asked().study.benchmark.ranks_per_trial
+    if command[0] == "suite":
+        suite.parse_methods(parsed.methods, parsed.budget)
+        suite.parse_seeds(parsed.seeds)
+    space = getattr(parsed, "space", "")
+    return spec.load(parsed.benchmark, Path(space) if space else None).ranks_per_trial
+
+
+def capacity(parsed: argparse.Namespace) -> int:
+    """Both inequalities."""
+    from benchmarks import spec
+    from slurm import capacity, profile
+
+    cluster = profile.load(Path(parsed.cluster))
+    fits = capacity.of(cluster, spec.load(parsed.benchmark).ranks_per_trial)
+    print(capacity.describe(fits))
+    return 0 if fits.trials else 1
+
+
+def doctor(parsed: argparse.Namespace) -> int:
+    """Login node and compute node side by side."""
+    from rich.table import Table
+
+    from slurm import doctor, profile
+
+    rows = doctor.run(profile.load(Path(parsed.cluster)))
+    table = Table("", "", "here", "on the compute node", box=None, header_style="bold")
+    for row in rows:
+        table.add_row(row.verdict, row.name, row.here, row.there if row.there != row.here else "the same")
+    open_console().print(table)
+    lacks = [row.name for row in rows if row.verdict == "LACKS"]
+    print(f"a study would not run there as here: {', '.join(lacks)}" if lacks else "a study would run there as here")
+    return 1 if lacks else 0
+
+
+def doctor_job(parsed: argparse.Namespace) -> int:
+    """The job that tells."""
+    from slurm import doctor
+
+    doctor.answer(Path(parsed.mark))
+    return 0
+
+
+def collect(parsed: argparse.Namespace) -> int:
+    """What jobs could not add to the store themselves: they were killed, or the store could not be reached."""
+    from hpo.store import client as store
+    from slurm import profile, stores
+    from slurm import study_folder as tasks
+
+    file = Path(parsed.cluster)
+    cluster = profile.load(file)
+    os.environ["MLFLOW_TRACKING_URI"] = cluster.tracking_uri
+    folders = sorted(
+        {path.parent for name in (stores.FILE, tasks.STUDY) for path in Path(cluster.logs).glob(f"*/{name}")}
+    )
+    status = 0
+    for folder in folders:
+        try:
+            print(f"{folder.name}: {_collect(folder, cluster, file, parsed.incomplete)}")
+        except BenchmarkError as error:  # one that cannot be added keeps no other from it
+            errors.show(f"{folder.name}: {error}")
+            status = 1
+    print(f"the store is {store.shown(cluster.store)}")
+    return status
+
+
+def _collect(folder: Path, cluster: Profile, file: Path, incomplete: bool) -> str:
+    """Add what lies in a job's or a study's folder; returns what was done, in words."""
+    from slurm import gather, scheduler, stores
+    from slurm import study_folder as tasks
+
+    is_study = (folder / tasks.STUDY).exists()
+    if running := scheduler.unfinished(tasks.jobs_of(folder) if is_study else [folder.name.rsplit("-", 1)[-1]]):
+        return f"left to job {', '.join(running)}, which has not ended"
+    if not is_study:
+        if cluster.is_served:
+            return f"{folder / stores.FILE} is of another store than the profile's, and was left alone"
+        return f"{stores.collect(folder / stores.FILE, Path(cluster.store))} runs added"
+    if gather.is_gathered(folder):
+        return "is there"
+    gather.run(folder, cluster, file, incomplete)
+    return "added"
+
+
+def head(parsed: argparse.Namespace) -> int:
+    """The head job."""
+    from hpo.cluster import access as ray_access
+    from slurm import profile
+    from slurm.jobs import head_job as head
+
+    token = ray_access.new_token()
+    os.environ |= ray_access.authentication(token)  # Ray looks once, when it is imported, as checking a study does
+    if parsed.from_environment:
+        return head.run(_order_from_environment(os.environ), token)
+    words = parsed.words[parsed.words[:1] == ["--"] :]
+    return head.run(_order(profile.load(Path(parsed.cluster)), parsed.cluster, words), token)
+
+
+def _order(cluster: Profile, file: str, command: Sequence[str]) -> Order:
+    """What a head job is to do."""
+    import shlex
+
+    from slurm import submit
+    from slurm.jobs import head_job as head
+
+    ranks_per_trial = _check(command)
+    submitting = ["python", "-m", "hpo", "slurm", "submit", "--cluster", file]
+    again = shlex.join([*submitting, *command[command[0] == "run" :]])
+    on = shlex.join([*submitting, "resume"])
+    return head.Order(cluster, submit.job_name(command), tuple(command), Path.cwd(), ranks_per_trial, again, on)
+
+
+def _order_from_environment(given: Mapping[str, str]) -> Order:
+    """What `sbatch slurm/head_node.slurm` asks for; a search space of its own lies beside the logs."""
+    import yaml
+
+    from benchmarks import spec
+    from slurm import environment, profile
+    from slurm.jobs import processes
+
+    cluster = profile.load(Path(environment.value("CLUSTER", given)))
+    cluster = cluster.model_copy(update={"workers": environment.workers(given, cluster.workers)})
+    content, file = environment.space(given, spec.load(environment.value("BENCHMARK", given))), ""
+    if content:
+        path = Path(cluster.logs) / f"space-{processes.job_id()}.yaml"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(yaml.safe_dump(content))
+        file = str(path)
+    return _order(cluster, environment.value("CLUSTER", given), environment.command(given, file))
+
+
+def worker(parsed: argparse.Namespace) -> int:
+    """A worker job."""
+    from slurm.jobs import worker
+
+    return worker.run(Path(parsed.connection), parsed.cpus, parsed.gpus)

@@ -1,0 +1,154 @@
+"""What this machine has to train on. Asks the driver library and the operating system; does not import torch."""
+
+from __future__ import annotations
+
+import math
+import os
+from dataclasses import dataclass
+
+from benchmarks.spec import BenchmarkError
+from benchmarks.training.deepspeed import Precision
+
+CPU = "cpu"
+"""The accelerator of devices that are worker processes."""
+
+
+@dataclass(frozen=True)
+class Devices:
+    """Devices that trials may occupy.
+
+    Attributes:
+        count: GPUs, or worker processes (one a CPU core) on a machine without.
+        gpu_name: the GPU's name; None where devices are worker processes.
+        cpus: CPU cores.
+        cpus_per_device: on a cluster, the CPU cores that a device may have on every node; None on one machine, where
+            trials share out the cores.
+    """
+
+    count: int
+    gpu_name: str | None
+    cpus: int
+    cpus_per_device: float | None = None
+
+    @property
+    def accelerator(self) -> str:
+        """The tag by which costs are kept apart: hours on different accelerators are not comparable."""
+        return self.gpu_name or CPU
+
+
+@dataclass(frozen=True)
+class Allotment:
+    """How a study uses the devices.
+
+    Attributes:
+        concurrency: trials at once.
+        ranks_per_trial: devices of one trial.
+        cpus_per_rank: the share of the cores that one rank reserves; a fraction where they do not divide evenly.
+        gpus_per_rank: 1 or 0.
+    """
+
+    concurrency: int
+    ranks_per_trial: int
+    cpus_per_rank: float
+    gpus_per_rank: int
+
+    @property
+    def devices(self) -> int:
+        """Devices reserved by the study."""
+        return self.concurrency * self.ranks_per_trial
+
+
+def detect() -> Devices:
+    """The GPUs that may be used (CUDA_VISIBLE_DEVICES is respected), else the CPU cores.
+
+    Where RAY_ADDRESS names a cluster, its devices.
+
+    Raises:
+        BenchmarkError: that cluster cannot be reached, or has nothing to train on.
+    """
+    if os.environ.get("RAY_ADDRESS"):
+        from hpo.cluster import ray as cluster  # imports Ray
+
+        return cluster.cluster_devices()
+    return detect_here()
+
+
+def detect_here() -> Devices:
+    """What this machine has, whatever cluster it belongs to."""
+    cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    gpus = visible_gpus(gpu_names(), os.environ.get("CUDA_VISIBLE_DEVICES"))
+    return Devices(len(gpus) or cpus, gpus[0] if gpus else None, cpus)
+
+
+def visible_gpus(names: list[str], visible: str | None) -> list[str]:
+    """The names of the GPUs that CUDA_VISIBLE_DEVICES leaves; None leaves all.
+
+    As CUDA does, it stops at the first entry that is no device; an entry by UUID is taken to be of the first kind.
+    """
+    if visible is None or not names:
+        return names
+    chosen = []
+    for entry in (part.strip() for part in visible.split(",")):
+        if entry.isdigit() and int(entry) < len(names):
+            chosen.append(names[int(entry)])
+        elif entry.startswith(("GPU-", "MIG-")):
+            chosen.append(names[0])
+        else:
+            break
+    return chosen
+
+
+def precision() -> Precision:
+    """The arithmetic for this machine: bf16 from Ampere on, fp16 on older GPUs, fp32 on a CPU."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if not visible_gpus(gpu_names(), visible):
+        return "fp32"
+    import pynvml
+
+    first = (visible or "0").split(",")[0].strip()
+    pynvml.nvmlInit()
+    try:
+        by_index = first.isdigit()
+        handle = pynvml.nvmlDeviceGetHandleByIndex(int(first)) if by_index else pynvml.nvmlDeviceGetHandleByUUID(first)
+        major, _ = pynvml.nvmlDeviceGetCudaComputeCapability(handle)
+        return "bf16" if major >= 8 else "fp16"
+    finally:
+        pynvml.nvmlShutdown()
+
+
+def gpu_names() -> list[str]:
+    """The names of this machine's GPUs, visible or not."""
+    import pynvml
+
+    try:
+        pynvml.nvmlInit()
+    except pynvml.NVMLError:  # no driver, or one that is too old
+        return []
+    try:
+        handles = [pynvml.nvmlDeviceGetHandleByIndex(i) for i in range(pynvml.nvmlDeviceGetCount())]
+        return [str(pynvml.nvmlDeviceGetName(handle)) for handle in handles]
+    finally:
+        pynvml.nvmlShutdown()
+
+
+def allot(devices: Devices, ranks_per_trial: int, concurrency: int | None = None) -> Allotment:
+    """As many trials at once as devices allow, or fewer if asked.
+
+    On one machine the cores are shared out among the trials at once, which is what keeps Ray from starting another
+    one. On a cluster no share does that, see `cluster.Cluster.holding`.
+
+    Raises:
+        BenchmarkError: a trial needs more devices than there are.
+    """
+    at_once = devices.count // ranks_per_trial
+    if at_once < 1:
+        kind = "GPU" if devices.gpu_name else "CPU core"
+        where = "the cluster" if devices.cpus_per_device else "this machine"
+        raise BenchmarkError(
+            f"a trial needs {ranks_per_trial} devices (ranks_per_trial), but {where} has {devices.count} {kind}"
+            f"{'s' if devices.count > 1 else ''}; lower ranks_per_trial or run on a larger machine"
+        )
+    at_once = min(at_once, concurrency or at_once)
+    share = devices.cpus_per_device or devices.cpus / (at_once * ranks_per_trial)
+    cpus_per_rank = math.floor(1e4 * share) / 1e4  # Ray counts in 1/10,000
+    return Allotment(at_once, ranks_per_trial, cpus_per_rank, gpus_per_rank=1 if devices.gpu_name else 0)

@@ -1,0 +1,250 @@
+"""The Ray that studies run on: one of our own on this machine, or a cluster that runs already.
+
+A cluster is named by the variable RAY_ADDRESS, as for any program of Ray's; `slurm.jobs.head_job` sets it.
+"""
+
+from __future__ import annotations
+
+import gc
+import logging
+import os
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+# Settings of Ray and Tune, unless the user has made others; before anything of theirs runs.
+os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")  # tracking.py writes, once
+os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")  # progress.py shows what is going on
+os.environ.setdefault("TUNE_MAX_PENDING_TRIALS_PG", "1")  # a proposal made early is made knowing less
+os.environ.setdefault("TUNE_GLOBAL_CHECKPOINT_S", "inf")  # 40 kB a trial, time and again; unfinished.py keeps the state
+os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")  # signals.py ends a study instead
+os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+
+import psutil
+import ray
+from ray import tune
+from ray._raylet import AuthenticationMode, get_authentication_mode  # type: ignore[attr-defined]  # compiled
+from ray.actor import ActorHandle
+from ray.exceptions import AuthenticationError, RayActorError
+from ray.util import remove_placement_group
+from ray.util.placement_group import PlacementGroup
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy, PlacementGroupSchedulingStrategy
+
+from benchmarks.spec import Benchmark, BenchmarkError, first_line
+from benchmarks.tasks.question_answering import TokenStatistics
+from benchmarks.training.pool import RankPool
+from benchmarks.training.ranks import open_trial
+from hpo.cluster import access as ray_access
+from hpo.cluster.devices import Allotment, Devices, allot, gpu_names
+
+PROJECT = Path(__file__).parents[2]
+OBJECT_STORE_BYTES = 200 * 2**20
+ADDRESS = "RAY_ADDRESS"
+SERVICES = ("raylet", "gcs_server")
+"""Processes of Ray's that nothing replaces."""
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """A running Ray.
+
+    Attributes:
+        pool: the warm ranks of all studies that run on it, see `benchmarks.training.pool`.
+        services: Ray's processes on this machine by name, where it is a Ray of our own.
+    """
+
+    pool: ActorHandle
+    services: Mapping[str, psutil.Process] = field(default_factory=dict)
+
+    @property
+    def fault(self) -> str:
+        """What of Ray has died, without which no trial can go on; Ray ends the driver some seconds later."""
+        dead = [name for name, process in self.services.items() if not _is_alive(process)]
+        return f"Ray's {dead[0]} has died" if dead else ""
+
+    def reclaim(self) -> None:
+        """A study is over: end the ranks of trials that died. A pool that died has taken them along."""
+        if self.fault:
+            return
+        with suppress(RayActorError):
+            ray.get(self.pool.reclaim.remote())
+
+    @contextmanager
+    def holding(self, devices: Devices, allotment: Allotment) -> Iterator[None]:
+        """Hold the devices that a study on a cluster was not allotted, so that Ray starts no further trial there."""
+        spare = devices.count // allotment.ranks_per_trial - allotment.concurrency
+        with _reserved(allotment, spare if devices.cpus_per_device else 0):
+            yield
+
+    def warm_up(self, benchmark: Benchmark, devices: Devices) -> list[TokenStatistics]:
+        """Start ranks for as many trials as fit at once, so that no study pays for it; returns what the data are."""
+        allotment = allot(devices, benchmark.ranks_per_trial)
+        start = ray.remote(num_cpus=0)(_start_and_give_back)
+        with _reserved(allotment, allotment.concurrency) as groups:
+            found: list[list[TokenStatistics]] = ray.get(
+                [
+                    start.options(scheduling_strategy=PlacementGroupSchedulingStrategy(group)).remote(
+                        benchmark, allotment.cpus_per_rank, allotment.gpus_per_rank, self.pool
+                    )
+                    for group in groups
+                ]
+            )
+        return found[0]
+
+
+@contextmanager
+def _reserved(allotment: Allotment, trials: int) -> Iterator[list[PlacementGroup]]:
+    """The devices of so many trials, reserved meanwhile."""
+    groups = [resources(allotment).to_placement_group() for _ in range(trials)]
+    ray.get([group.ready() for group in groups])
+    try:
+        yield groups
+    finally:
+        for group in groups:
+            remove_placement_group(group)
+
+
+def _start_and_give_back(
+    benchmark: Benchmark, cpus_per_rank: float, gpus_per_rank: int, pool: ActorHandle
+) -> list[TokenStatistics]:
+    """Begin a trial and leave it."""
+    process = open_trial(benchmark, cpus_per_rank, gpus_per_rank, pool)
+    process.start({}, 0)
+    tokens = process.token_statistics()
+    process.close()
+    return tokens
+
+
+@contextmanager
+def ray_cluster(devices: Devices) -> Iterator[Cluster]:
+    """A Ray of our own on loopback, shut down at the end; or the one this process is connected to already."""
+    if ray.is_initialized():
+        pool = RankPool.remote()  # type: ignore[attr-defined]  # added by ray.remote
+        try:
+            yield Cluster(pool)
+        finally:
+            ray.kill(pool)
+            if os.environ.get(ADDRESS):
+                _shut_down_ray()  # our connection to it
+        return
+    workers_path = [str(PROJECT), *filter(None, [os.environ.get("PYTHONPATH")])]
+    os.environ["PYTHONPATH"] = os.pathsep.join(workers_path)  # workers import hpo wherever the driver was started
+    with _unstartable(), ExitStack() as stack:
+        settings = stack.enter_context(ray_access.private())
+        ray.init(
+            address="local",
+            num_cpus=devices.cpus,
+            num_gpus=devices.count if devices.gpu_name else 0,
+            include_dashboard=False,
+            object_store_memory=OBJECT_STORE_BYTES,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+            **settings,
+        )
+        started = stack.pop_all()
+    with started:
+        try:
+            children = psutil.Process().children()
+            services = {name: child for child in children if (name := child.name()) in SERVICES}
+            yield Cluster(RankPool.remote(), services)  # type: ignore[attr-defined]
+        finally:
+            _shut_down_ray()
+
+
+@contextmanager
+def _unstartable() -> Iterator[None]:
+    """Say in a sentence why Ray does not start."""
+    try:
+        yield
+    except (RuntimeError, OSError, ValueError) as error:
+        raise BenchmarkError(
+            f"Ray could not be started ({first_line(error)}); look for a full /tmp or /dev/shm and for another Ray "
+            "that holds this machine (`ray status`)"
+        ) from None
+
+
+def _is_alive(process: psutil.Process) -> bool:
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def _shut_down_ray() -> None:
+    """End Ray with the garbage collector at rest.
+
+    Another thread (one writes to MLflow) may set it off at any time, and Ray ends the whole process with status 1
+    where a reference to one of its objects is released in mid-shutdown.
+    """
+    gc.collect()
+    gc.disable()
+    try:
+        ray.shutdown()
+    finally:
+        gc.enable()
+
+
+def connect() -> None:
+    """Connect to the cluster that RAY_ADDRESS names; once.
+
+    Raises:
+        BenchmarkError: it does not answer, or does not know our token.
+    """
+    if ray.is_initialized():
+        return
+    address = os.environ[ADDRESS]
+    try:
+        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+    except (ConnectionError, AuthenticationError, RuntimeError, ValueError) as error:
+        raise BenchmarkError(
+            f"no Ray at {address} ({first_line(error)}), which {ADDRESS} names; unset it to run on this machine alone"
+        ) from None
+    if get_authentication_mode() != AuthenticationMode.TOKEN:
+        print(
+            f"warning: the Ray at {address} asks for no token: whoever reaches its ports runs code as you; start it "
+            "with RAY_AUTH_MODE=token",
+            file=sys.stderr,
+        )
+
+
+def cluster_devices() -> Devices:
+    """What the cluster has now; workers that join later are used too, and counted with the next study.
+
+    Raises:
+        BenchmarkError: it has no devices, or GPUs of different kinds, whose hours could not be added up.
+    """
+    connect()
+    nodes = [node for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU", 0) >= 1]
+    if not nodes:
+        raise BenchmarkError(f"the Ray at {os.environ[ADDRESS]} has no node with CPUs to train on; start workers")
+    cpus = [int(node["Resources"]["CPU"]) for node in nodes]
+    gpus = [int(node["Resources"].get("GPU", 0)) for node in nodes]
+    if not any(gpus):
+        return Devices(sum(cpus), None, sum(cpus), cpus_per_device=1.0)
+    probe = ray.remote(num_cpus=0)(gpu_names)
+    asked = [probe.options(scheduling_strategy=NodeAffinitySchedulingStrategy(n["NodeID"], False)) for n in nodes]
+    kinds = {name for names in ray.get([task.remote() for task in asked]) for name in names}
+    if len(kinds) > 1:
+        raise BenchmarkError(
+            f"the cluster has GPUs of {len(kinds)} kinds ({', '.join(sorted(kinds))}), whose hours cannot be compared; "
+            "give workers one kind, such as with --constraint"
+        )
+    least = min(cpu / gpu for cpu, gpu in zip(cpus, gpus, strict=True) if gpu)
+    return Devices(sum(gpus), kinds.pop() if kinds else "GPU", sum(cpus), cpus_per_device=least)
+
+
+def count_devices(before: Devices) -> int:
+    """Devices that the cluster has by now: workers join late and die. Those of a Ray of our own stay the same."""
+    if not os.environ.get(ADDRESS):
+        return before.count
+    return int(ray.cluster_resources().get("GPU" if before.gpu_name else "CPU", 0))
+
+
+def resources(allotment: Allotment) -> tune.PlacementGroupFactory:
+    """An empty bundle for the actor that speaks with Tune, and one for each rank."""
+    rank = {"CPU": allotment.cpus_per_rank}
+    if allotment.gpus_per_rank:
+        rank["GPU"] = float(allotment.gpus_per_rank)
+    return tune.PlacementGroupFactory([{}, *([rank] * allotment.ranks_per_trial)])

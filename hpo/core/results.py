@@ -1,0 +1,210 @@
+"""What a study has found so far: a row a trial, the incumbent, the best configuration. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from benchmarks.spec import Config
+from benchmarks.tasks.question_answering import TokenStatistics
+from hpo.core.ledger import MEASURED
+from hpo.core.study import Study, is_better, training_of
+
+Outcome = Literal["running", "completed", "stopped", "diverged", "failed", "interrupted"]
+METRICS = ("eval_loss", "perplexity", "exact_match", "f1", "train_loss", "samples_per_second", "peak_memory_mb")
+TEST_METRICS = ("test_eval_loss", "test_exact_match", "test_f1")
+"""What a confirmation adds to the last unit of a training."""
+TOKENS = "tokens"
+"""What a trial's first result adds: the statistics of each split, where there are data."""
+
+
+@dataclass
+class TrialRow:
+    """One trial.
+
+    Attributes:
+        number: its place in order of creation, from 0.
+        config: the hyperparameters it started with.
+        began_seconds: when it began, since the study did.
+        seed: drove its model initialisation, dropout and data order.
+        schedule: the configurations that trained its weights, each with the units at which it took effect; more than
+            one where it took over another trial's weights, whose schedule it then continues.
+        varies: whether its method changes hyperparameters within a trial.
+        exploits: how often it took over another trial.
+        units: resource units reached.
+        trained_units: resource units it trained itself, those of failed attempts included.
+        metrics: the last unit's.
+        objective: the last unit's, in the searcher's terms; None before the first unit.
+        device_seconds: device time it has used in all attempts.
+        outcome: how it ended, or "running".
+        reason: why, in a sentence.
+        failures: why attempts at it failed after which it was tried again.
+        raised: what each failed attempt raised, tracebacks included.
+        reported_seconds: when its last unit arrived.
+        ended_seconds: when it ended.
+    """
+
+    number: int
+    config: Config
+    began_seconds: float
+    seed: int = 0
+    schedule: list[tuple[int, Config]] = field(default_factory=list)
+    varies: bool = False
+    exploits: int = 0
+    units: int = 0
+    trained_units: int = 0
+    metrics: dict[str, float] = field(default_factory=dict)
+    objective: float | None = None
+    device_seconds: float = 0.0
+    outcome: Outcome = "running"
+    reason: str = ""
+    failures: list[str] = field(default_factory=list)
+    raised: list[str] = field(default_factory=list)
+    reported_seconds: float = 0.0
+    ended_seconds: float | None = None
+
+    @property
+    def last_config(self) -> Config:
+        """The hyperparameters of its latest unit."""
+        begun = [config for since, config in self.schedule if since < max(1, self.units)]
+        return begun[-1] if begun else self.config
+
+
+@dataclass(frozen=True)
+class UnitRow:
+    """One resource unit of a trial.
+
+    Attributes:
+        trial: the trial's number.
+        units: resource units the trial had reached with it.
+        ended_seconds: when its result arrived, since the study began.
+        seconds: what the trial did since its last result, by part of the ledger.
+        metrics: its result's.
+        device_seconds: device time that the trial had used with it.
+    """
+
+    trial: int
+    units: int
+    ended_seconds: float
+    seconds: dict[str, float]
+    metrics: dict[str, float]
+    device_seconds: float
+
+
+class Results:
+    """The trials of a study, by Tune's trial id.
+
+    Args:
+        study: what is run.
+        varies: whether its method changes hyperparameters within a trial.
+
+    Attributes:
+        units: all resource units, in order of arrival.
+        tokens: what the data are like; empty before the first result, and where there are none.
+    """
+
+    def __init__(self, study: Study, varies: bool = False) -> None:
+        self._study, self._varies = study, varies
+        self._rows: dict[str, TrialRow] = {}
+        self.units: list[UnitRow] = []
+        self.tokens: Sequence[TokenStatistics] = ()
+
+    @property
+    def rows(self) -> list[TrialRow]:
+        """All trials, in order of creation."""
+        return list(self._rows.values())
+
+    def add(self, trial_id: str, config: Config, now: float) -> TrialRow:
+        """A trial began."""
+        training = training_of(self._study, config)
+        schedule, varies = list(training.schedule), self._varies or len(training.schedule) > 1
+        row = TrialRow(len(self._rows), training.config, now, training.seed, schedule, varies)
+        self._rows[trial_id] = row
+        return row
+
+    def exploit(self, trial_id: str, donor_id: str, units: int, config: Config) -> None:
+        """A trial takes over another's weights after `units`, and goes on with other hyperparameters."""
+        row, donor = self._rows[trial_id], self._rows[donor_id]
+        row.schedule = [*donor.schedule, (units, self._study.full_config(config))]
+        row.exploits += 1
+
+    def __getitem__(self, trial_id: str) -> TrialRow:
+        return self._rows[trial_id]
+
+    def __contains__(self, trial_id: str) -> bool:
+        return trial_id in self._rows
+
+    def report(self, trial_id: str, result: dict[str, Any], device_seconds: float, now: float) -> TrialRow:
+        """A trial finished a unit: what it reported, the device time since its last result, and when it arrived."""
+        row = self._rows[trial_id]
+        row.units, row.objective = int(result["units"]), float(result["objective"])
+        row.trained_units += 1
+        row.metrics = {key: float(result[key]) for key in (*METRICS, *TEST_METRICS) if key in result}
+        row.device_seconds += device_seconds
+        row.reported_seconds = now
+        if result["diverged"]:
+            row.outcome, row.reason = "diverged", _divergence(row)
+        else:  # also one that had diverged and has taken over another
+            row.outcome, row.reason = "running", ""
+        self.units.append(UnitRow(row.number, row.units, now, _parts(result), row.metrics, row.device_seconds))
+        self.tokens = self.tokens or result.get(TOKENS, ())
+        return row
+
+    def end(self, trial_id: str, now: float, budget_spent: bool) -> TrialRow:
+        """A trial ended without an error."""
+        row = self._rows[trial_id]
+        row.ended_seconds = now
+        if row.outcome == "running":
+            if row.units >= self._study.max_units:
+                row.outcome, row.reason = "completed", f"reached the full resource of {row.units} units"
+            elif budget_spent:
+                row.outcome, row.reason = "stopped", f"the study's budget was spent at unit {row.units}"
+            else:
+                row.outcome, row.reason = "stopped", f"{self._study.method} stopped it at unit {row.units}"
+        return row
+
+    def fail(self, trial_id: str, now: float, reason: str) -> TrialRow:
+        """A trial ended with an error, its retry included."""
+        row = self._rows[trial_id]
+        row.ended_seconds, row.outcome, row.reason = now, "failed", reason
+        return row
+
+    def interrupt_running(self, now: float, reason: str = "") -> list[TrialRow]:
+        """The study ends early: what still runs is interrupted."""
+        running = [row for row in self._rows.values() if row.outcome == "running"]
+        for row in running:
+            row.ended_seconds, row.outcome = now, "interrupted"
+            row.reason = f"the study ended at unit {row.units}" + f": {reason}" * bool(reason)
+        return running
+
+    def incumbent(self) -> TrialRow | None:
+        """The best trial at the full resource; before there is one, the best of those that got furthest."""
+        candidates = [r for r in self._rows.values() if r.units and r.outcome not in ("diverged", "failed")]
+        furthest = max((row.units for row in candidates), default=0)
+        best = None
+        for row in candidates:
+            if row.units == furthest and (best is None or is_better(self._study.benchmark, _value(row), _value(best))):
+                best = row
+        return best
+
+
+def counts(rows: Iterable[TrialRow]) -> dict[str, int]:
+    """Trials by outcome, in a fixed order, those that occur."""
+    order = ("running", "completed", "stopped", "diverged", "failed", "interrupted")
+    outcomes = [row.outcome for row in rows]
+    return {name: outcomes.count(name) for name in order if name in outcomes}
+
+
+def _parts(result: dict[str, Any]) -> dict[str, float]:
+    return {part: float(result[f"{part}_seconds"]) for part in MEASURED if f"{part}_seconds" in result}
+
+
+def _value(row: TrialRow) -> float:
+    assert row.objective is not None
+    return row.objective
+
+
+def _divergence(row: TrialRow) -> str:
+    loss = row.metrics.get("eval_loss", float("nan"))
+    return f"diverged at unit {row.units}: train loss {row.metrics['train_loss']:g}, eval loss {loss:g}"

@@ -1,0 +1,1 @@
+"""One study on Ray Tune, from its first trial to its last."""

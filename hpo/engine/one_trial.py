@@ -1,0 +1,136 @@
+"""A trial in processes of its own, without Ray: for jobs that train one configuration and end.
+
+    python -m hpo.engine.one_trial ORDER RESULTS
+
+ORDER is a JSON file, see `Order`. For every resource unit a line of JSON is added to RESULTS and brought to the disk,
+so that whatever ends this process costs no unit that was trained: `at` (when it ended, in seconds since the epoch), the
+unit's metrics, and `<part>_seconds` as trials under Ray report them; in the first line also what the data are like.
+Several ranks are started by torchrun, whose variables say who is who; rank 0 writes.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from benchmarks.spec import Benchmark, Config
+from hpo.core.ledger import MEASURED
+from hpo.core.results import TOKENS
+from hpo.core.study import is_diverged
+
+if TYPE_CHECKING:  # it imports Ray
+    from benchmarks.training.ranks import TrialProcess
+
+
+@dataclass(frozen=True)
+class Order:
+    """What to train.
+
+    Attributes:
+        benchmark: the benchmark.
+        config: the proposal, complete.
+        seed: drives model initialisation, dropout and data order.
+        threads: CPU threads of each rank.
+        began: when its processes were started, in seconds since the epoch.
+    """
+
+    benchmark: Benchmark
+    config: Config
+    seed: int
+    threads: int
+    began: float
+
+    def write(self, path: Path) -> None:
+        """Write it as `read` reads it."""
+        path.write_text(json.dumps({**asdict(self), "benchmark": self.benchmark.model_dump(mode="json")}))
+
+    @classmethod
+    def read(cls, path: Path) -> Order:
+        """The order of a file."""
+        content = json.loads(path.read_text())
+        return cls(**{**content, "benchmark": Benchmark.model_validate(content["benchmark"])})
+
+
+def command(order: Path, results: Path, ranks: int) -> list[str]:
+    """What to run, on this node."""
+    launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}"] if ranks > 1 else []
+    return [sys.executable, *launcher, "-m", "hpo.engine.one_trial", str(order), str(results)]
+
+
+def units(order: Order, process: TrialProcess) -> Iterator[dict[str, Any]]:
+    """Train to the full resource, or until the loss is lost; one result a unit.
+
+    Args:
+        order: what to train.
+        process: its process, not started.
+    """
+    process.start(order.config, order.seed)
+    tokens = {TOKENS: [asdict(split) for split in process.token_statistics()]}
+    mark, startup_seconds = time.time(), time.time() - order.began
+    for _ in range(order.benchmark.resource.max_units):
+        metrics = _of_all_ranks(process.run_unit())
+        evaluate_seconds, _ = metrics.pop("evaluate_seconds"), metrics.pop("train_seconds")
+        now = time.time()
+        parts = {**dict.fromkeys(MEASURED, 0.0), "startup": startup_seconds, "evaluate": evaluate_seconds}
+        parts["train"] = now - mark - evaluate_seconds
+        yield {"at": now, **metrics, **{f"{part}_seconds": seconds for part, seconds in parts.items()}, **tokens}
+        if is_diverged(order.benchmark, metrics):
+            return
+        mark, startup_seconds, tokens = now, 0.0, {}
+
+
+def _of_all_ranks(metrics: dict[str, float]) -> dict[str, float]:
+    """Rank 0's metrics, with the peak memory of the rank that took most."""
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        return metrics
+    from torch import distributed
+
+    peaks: list[Any] = [None] * distributed.get_world_size()
+    distributed.all_gather_object(peaks, metrics["peak_memory_mb"])
+    return {**metrics, "peak_memory_mb": max(peaks)}
+
+
+def _open(order: Order) -> TrialProcess:
+    """The trial's process, which is this one."""
+    if order.benchmark.synthetic is not None:
+        from benchmarks.training.synthetic import SyntheticTrial
+
+        return SyntheticTrial(order.benchmark)
+    from benchmarks.training import session as finetune
+
+    finetune.prepare_process(order.threads)
+    rank, world_size = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
+    store = None
+    if world_size > 1:
+        from torch.distributed.rendezvous import rendezvous
+
+        store, rank, world_size = next(iter(rendezvous("env://")))
+    finetune.join_process_group(rank, world_size, int(os.environ.get("LOCAL_RANK", "0")), store)
+    return finetune.Session(order.benchmark)
+
+
+def main(order_file: Path, results: Path) -> None:
+    """Train, and add a line a unit."""
+    order = Order.read(order_file)
+    writes = os.environ.get("RANK", "0") == "0"
+    for result in units(order, _open(order)):
+        if writes:
+            add_line(results, result)
+
+
+def add_line(path: Path, content: dict[str, Any]) -> None:
+    """Add a line of JSON, and bring it to the disk; on a line of its own, also after one that was cut off."""
+    with path.open("a") as file:
+        file.write(f"\n{json.dumps(content)}\n")
+        file.flush()
+        os.fsync(file.fileno())
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), Path(sys.argv[2]))

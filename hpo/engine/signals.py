@@ -1,0 +1,63 @@
+"""How a study is told to end: SIGINT, SIGTERM, SIGUSR1, and the end of what started it."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import time
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:  # it imports Ray
+    from hpo.core.budget import Budget
+
+GRACEFUL_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)  # SLURM: --signal=B:USR1@180
+SAME_REQUEST_SECONDS = 2.0
+"""Ctrl-C under `mlflow run` arrives twice: as SIGINT from the terminal, and as SIGTERM from MLflow."""
+PR_SET_PDEATHSIG = 1  # from linux/prctl.h
+
+
+class GracefulSignals:
+    """End a study in good order on the first signal; one that comes later has its usual effect."""
+
+    def __init__(self, budget: Budget) -> None:
+        self._budget = budget
+        self._before = {number: signal.getsignal(number) for number in GRACEFUL_SIGNALS}
+        self._asked: float | None = None
+
+    def __enter__(self) -> None:
+        self.install()
+
+    def __exit__(self, *_: Any) -> None:
+        self._restore()
+
+    def install(self) -> None:
+        """Take the signals; again where a library has taken one since."""
+        for number in self._before:
+            signal.signal(number, self._receive)
+
+    def _receive(self, number: int, frame: Any) -> None:
+        if self._asked is None:
+            self._asked = time.monotonic()
+            self._budget.revoke()
+        elif time.monotonic() - self._asked > SAME_REQUEST_SECONDS:
+            self._restore()
+            signal.raise_signal(number)
+
+    def _restore(self) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+
+def end_with_parent() -> None:
+    """Have this process receive SIGTERM when its parent dies, where the system can do that (Linux).
+
+    A signal to `mlflow run` alone ends it, and not what it has started.
+    """
+    parent = os.getppid()
+    try:
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+    except (OSError, AttributeError):
+        return
+    if os.getppid() != parent:  # it has died meanwhile
+        signal.raise_signal(signal.SIGTERM)

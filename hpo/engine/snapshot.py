@@ -1,0 +1,114 @@
+"""All that changes while a study runs, so that it can be kept after an event and gone on with.
+
+Ray's `Tuner.restore` brings back trials and searcher but makes a new scheduler, which has forgotten rungs, brackets
+and population. Here all of them, the budget and the ledger are one object, pickled at a moment at which they agree.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from ray.tune.experiment import Trial
+from ray.tune.search import SearchAlgorithm, SearchGenerator
+
+from hpo.cluster.devices import Allotment
+from hpo.core.budget import Budget, BudgetedScheduler, BudgetedSearch
+from hpo.core.ledger import Ledger
+from hpo.core.results import Results
+from hpo.core.study import Study
+from hpo.engine.checkpoints import Checkpoints, Pace
+from hpo.methods import Plan
+from hpo.search.population import PopulationScheduler
+
+
+@dataclass
+class State:
+    """A study as it stands.
+
+    Attributes:
+        results: its trials.
+        ledger: its device time.
+        budget: what it may spend.
+        scheduler: stops and pauses trials, within the budget.
+        search: proposes trials, within the budget.
+        pace: of the checkpoints that nobody asks for.
+        checkpoints: those on disk.
+        trials: Tune's trials that have not ended.
+        seconds: since the study began, while it ran.
+        began_at: when second 0 was, in seconds since the epoch; the time in which it did not run is left out.
+        has_ended: whether it has reached its end, and only the store may not know of it.
+    """
+
+    results: Results
+    ledger: Ledger
+    budget: Budget
+    scheduler: BudgetedScheduler
+    search: BudgetedSearch
+    pace: Pace
+    checkpoints: Checkpoints = field(default_factory=Checkpoints)
+    trials: list[Trial] = field(default_factory=list)
+    seconds: float = 0.0
+    began_at: float = 0.0
+    has_ended: bool = False
+
+    @classmethod
+    def begin(cls, study: Study, plan: Plan, allotment: Allotment) -> State:
+        """Before the first event."""
+        population = plan.scheduler if isinstance(plan.scheduler, PopulationScheduler) else None
+        results = Results(study, varies=population is not None)
+        if population is not None:
+            population.on_exploit = results.exploit
+        budget = Budget(study.budget_units, _deadline_seconds(study, allotment))
+        scheduler = plan.within(budget, study.max_units)
+        ledger = Ledger(allotment.devices, allotment.ranks_per_trial)
+        search = BudgetedSearch(search_algorithm(plan), scheduler)
+        return cls(results, ledger, budget, scheduler, search, Pace(study.benchmark.resource.checkpoint_seconds))
+
+    def stop(self, seconds: float) -> None:
+        """The study was interrupted after so many seconds: what trials had begun since their checkpoints is lost.
+
+        As with a failed attempt, the time it took is booked as such.
+        """
+        self.seconds = max(self.seconds, seconds)
+        for trial_id in self.ledger.open_attempts:
+            self.results[trial_id].device_seconds += self.ledger.fail(trial_id, self.seconds)
+
+    def go_on(self, study: Study, plan: Plan, allotment: Allotment, seconds: float) -> dict[str, int]:
+        """Take up an unfinished study in a new process.
+
+        Args:
+            study: what is run.
+            plan: as its method makes it anew.
+            allotment: of the devices there are now.
+            seconds: how long the study had run when it was interrupted, which may be after this state.
+
+        Returns:
+            Units that each live trial has reported, by Tune's trial id.
+        """
+        self.stop(seconds)
+        self.ledger.resize(allotment.devices, self.seconds)
+        self.budget.go_on(self.seconds, _deadline_seconds(study, allotment))
+        self.scheduler.go_on(self.trials)
+        self.search.go_on(search_algorithm(plan))
+        return {
+            trial.trial_id: self.results[trial.trial_id].units
+            for trial in self.trials
+            if trial.trial_id in self.results
+        }
+
+    @property
+    def signature(self) -> object:
+        """Differs from an earlier one where something has happened."""
+        exploits = sum(row.exploits for row in self.results.rows)
+        standing = [(trial.trial_id, trial.status) for trial in self.trials]
+        return self.search.created, self.budget.spent, exploits, standing, self.has_ended
+
+
+def search_algorithm(plan: Plan) -> SearchAlgorithm:
+    """The plan's searcher as Tune drives it."""
+    return plan.searcher if isinstance(plan.searcher, SearchAlgorithm) else SearchGenerator(plan.searcher)
+
+
+def _deadline_seconds(study: Study, allotment: Allotment) -> float | None:
+    """When the cap in device-hours is reached, all devices being reserved all the time."""
+    return None if study.gpu_hours is None else study.gpu_hours * 3600 / allotment.devices

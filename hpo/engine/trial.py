@@ -1,0 +1,145 @@
+"""The class Trainable around a benchmark's trial: one `step` is one resource unit and its evaluation.
+
+With `reuse_actors=True` Tune calls `reset_config` instead of making a new actor, and the ranks inside go on
+with imports, data and base weights in place. Each result carries the seconds since the last one by part, the
+waiting for Tune's next call included, so that the parts of an actor's life add up to its length. An actor's first
+result also says what the data are like, which only the ranks know: they read and tokenise them.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ray import tune
+from ray.actor import ActorHandle
+
+from benchmarks.spec import Config
+from benchmarks.tasks.question_answering import TokenStatistics
+from benchmarks.training.ranks import TrialProcess, open_trial
+from hpo.core.ledger import MEASURED
+from hpo.core.results import TOKENS
+from hpo.core.study import Study, is_diverged, objective, training_of
+from hpo.engine import ownership as origin
+
+UNITS = "units"
+"""File of a checkpoint with the units that its trial had trained."""
+
+
+class TrialActor(tune.Trainable):
+    """A trial, and after it the next one, on the same warm ranks."""
+
+    _process: TrialProcess | None = None
+    _tokens: Sequence[TokenStatistics] = ()
+    _started = False
+
+    def setup(
+        self,
+        config: Config,
+        study: Study,
+        cpus_per_rank: float,
+        gpus_per_rank: int,
+        pool: ActorHandle,
+        reported: Mapping[str, int],
+        home: Path,
+    ) -> None:
+        """Note what to do; the ranks start with the first step, since Tune waits for this before its next actor."""
+        self._study, self._config, self._reported, self._home = study, config, reported, home
+        self._share = (cpus_per_rank, gpus_per_rank, pool)
+        self._seconds = dict.fromkeys(MEASURED, 0.0)
+        self._last_mark = time.monotonic()
+
+    def reset_config(self, new_config: Config) -> bool:
+        """The next trial on the same ranks."""
+        self._config, self._started = new_config, False
+        return True
+
+    def step(self) -> dict[str, Any]:
+        """One unit."""
+        self._mark("idle")
+        process = self._ready()
+        self._catch_up(process)
+        self._follow_schedule(process)
+        metrics = process.run_unit()
+        evaluate_seconds = metrics.pop("evaluate_seconds")
+        del metrics["train_seconds"]  # what is left of the call is training, the mailbox to the ranks included
+        self._mark("train")
+        self._seconds["train"] -= evaluate_seconds
+        self._seconds["evaluate"] += evaluate_seconds
+        self._units = int(metrics["units"])
+        diverged = is_diverged(self._study.benchmark, metrics)
+        if self._study.kind == "confirmation" and self._units == self._study.max_units and not diverged:
+            metrics |= {f"test_{name}": score for name, score in process.evaluate("test").items()}
+            self._mark("evaluate")
+        result: dict[str, Any] = {
+            **metrics,
+            "objective": objective(self._study.benchmark, metrics),
+            "diverged": diverged,
+            TOKENS: self._tokens,
+            **{f"{part}_seconds": seconds for part, seconds in self._seconds.items()},
+        }
+        self._seconds, self._tokens = dict.fromkeys(MEASURED, 0.0), ()
+        return result
+
+    def save_checkpoint(self, checkpoint_dir: str) -> None:
+        """Called by Tune where a scheduler pauses or clones."""
+        self._mark("idle")
+        self._ready().save(Path(checkpoint_dir))
+        (Path(checkpoint_dir) / UNITS).write_text(str(self._units))
+        origin.mark(Path(checkpoint_dir), self._home)
+        self._mark("checkpoint")
+
+    def restore(self, checkpoint_path: Any) -> None:
+        """Called by Tune before a paused or cloned trial goes on; Tune unpickles some files of a checkpoint itself."""
+        origin.require_mark(Path(checkpoint_path.checkpoint.path), self._home)
+        super().restore(checkpoint_path)
+
+    def load_checkpoint(self, checkpoint: str) -> None:
+        """What `restore` comes to."""
+        self._mark("idle")
+        self._ready().load(Path(checkpoint))
+        self._units = int((Path(checkpoint) / UNITS).read_text())
+        self._mark("checkpoint")
+
+    def cleanup(self) -> None:
+        """The ranks stay warm for the next study."""
+        if self._process is not None:
+            self._process.close()
+
+    def _ready(self) -> TrialProcess:
+        """The ranks, with the current trial begun."""
+        if self._process is None:
+            self._process = open_trial(self._study.benchmark, *self._share)
+            self._tokens = self._process.token_statistics()
+        if not self._started:
+            self._training, self._units = training_of(self._study, self._config), 0
+            self._process.start(self._training.config, self._training.seed)
+            self._started = True
+            self._mark("startup")
+        return self._process
+
+    def _catch_up(self, process: TrialProcess) -> None:
+        """Train again what this trial had reported before its study was interrupted, and no checkpoint has kept."""
+        while self._units < self._reported.get(self.trial_id, 0):
+            self._follow_schedule(process)
+            self._units = int(process.run_unit()["units"])
+
+    def _follow_schedule(self, process: TrialProcess) -> None:
+        """Go on with the next configuration of a schedule, as a member of a population does: through a checkpoint."""
+        due = dict(self._training.schedule[1:]).get(self._units)
+        if due is None:
+            return
+        with tempfile.TemporaryDirectory(prefix="hpo-schedule-") as folder:
+            process.save(Path(folder))
+            process.start(due, self._training.seed)
+            process.load(Path(folder))
+        self._mark("checkpoint")
+
+    def _mark(self, part: str) -> None:
+        """Book the time since the last mark."""
+        now = time.monotonic()
+        self._seconds[part] += now - self._last_mark
+        self._last_mark = now

@@ -1,0 +1,347 @@
+"""A comparison as one HTML file that needs nothing else: the verdict, tables that can be sorted, and all figures. Pure.
+
+The file asks no network for anything, and its own Content-Security-Policy holds it to that: only the three scripts
+that are in it run, named by their checksums, so that a name of a method or hyperparameter that is made to look like
+a script stays text even if it were not escaped. Most of its size is plotly.js, which comes with the Python package.
+
+    Path("report.html").write_text(report.html(compare.compare(records.read("nano"))))
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+from plotly.offline import get_plotlyjs
+
+from hpo.analysis.compare import TEST_SCORES, Line, Result
+from hpo.analysis.records import DEFAULT
+from hpo.analysis.stats import ALPHA, Comparison, Estimate, blocks_needed
+from hpo.engine.progress import clock
+from hpo.report import figures, tables
+from hpo.report.figures import Importance
+from hpo.report.plots import Figure, LeftOut
+from hpo.report.tables import SHOWN_NAMES
+
+ASSETS = Path(__file__).parent / "assets"
+NOT_RESOLVED = "not resolved"
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A cell of a table.
+
+    Attributes:
+        text: what it says.
+        key: what a column is sorted by: a number, or text; None for what is missing, which stays last.
+        small: a second line, such as an interval.
+        color: of a mark before the text, as #rrggbb; empty for none.
+    """
+
+    text: str
+    key: float | str | None
+    small: str = ""
+    color: str = ""
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table.
+
+    Attributes:
+        name: its place on the page.
+        caption: what it shows, and how to read it.
+        headings: of the columns.
+        rows: cells by row, as many as headings.
+        worded: columns of text, which are aligned to the left.
+    """
+
+    name: str
+    caption: str
+    headings: Sequence[str]
+    rows: Sequence[Sequence[Cell]]
+    worded: frozenset[str]
+
+
+def html(result: Result, importance: Importance | str | None = None, importance_notes: Sequence[str] = ()) -> str:
+    """The report.
+
+    Args:
+        result: the comparison.
+        importance: of the hyperparameters, or a sentence why there is none; None leaves that figure away.
+        importance_notes: what a reader must know of it, a sentence each.
+    """
+    return _page(result, figures.all_of(result, importance, importance_notes))
+
+
+def files(
+    result: Result, importance: Importance | str | None = None, importance_notes: Sequence[str] = ()
+) -> dict[str, str]:
+    """The report and the data of each figure: `report.html`, and `figure_<name>.csv` for those that have data.
+
+    Args:
+        result: see `html`.
+        importance: see `html`.
+        importance_notes: see `html`.
+    """
+    drawn = figures.all_of(result, importance, importance_notes)
+    data = {_csv_name(figure): _csv(figure) for figure in drawn if isinstance(figure, Figure)}
+    return {"report.html": _page(result, drawn), **data}
+
+
+# ---- what it says
+
+
+def verdict(result: Result) -> str:
+    """The answer in a sentence or two; "not resolved" is one, and then what would resolve it."""
+    pairs = result.pairs
+    if not pairs:
+        return "No verdict: a verdict takes two methods whose incumbents were trained again and scored on test."
+    resolved = [pair for pair in pairs if pair.verdict != NOT_RESOLVED]
+    if not resolved:
+        return f"Not resolved: no difference in test F1 was shown {_between(pairs)}. {_what_it_takes(pairs)}"
+    shown = "; ".join(tables.sentence(pair) for pair in resolved)
+    rest = [pair for pair in pairs if pair.verdict == NOT_RESOLVED]
+    text = f"{_number(len(resolved), 'pair')} of {len(pairs)} resolved on test F1: {shown}."
+    return text if not rest else f"{text} Not resolved: the other {len(rest)}. {_what_it_takes(pairs)}"
+
+
+def _between(pairs: Sequence[Comparison]) -> str:
+    return f"between {pairs[0].a} and {pairs[0].b}" if len(pairs) == 1 else f"in any of {len(pairs)} pairs"
+
+
+def _what_it_takes(pairs: Sequence[Comparison]) -> str:
+    """What would resolve a pair that is not: more blocks, or fewer comparisons."""
+    blocks = min(pair.num_blocks for pair in pairs if pair.verdict == NOT_RESOLVED)
+    needed = blocks_needed(len(pairs))
+    if blocks >= needed:
+        return f"There are blocks enough for the tests ({blocks}), so what differs is too little, or varies too much."
+    text = (
+        f"It takes at least {needed} blocks (seeds that all methods were run with) for "
+        f"{_number(len(pairs), 'comparison')} at the level {ALPHA:g}; there {'is' if blocks == 1 else 'are'} {blocks}."
+    )
+    others = len({name for pair in pairs for name in (pair.a, pair.b)}) - 1
+    if others < len(pairs):
+        fewer = blocks_needed(others)
+        text += f" With one method as the reference there are {_number(others, 'comparison')}, which take {fewer}."
+    return text
+
+
+def facts(result: Result) -> dict[str, str]:
+    """What was compared."""
+    studies = [study for contestant in result.contestants for study in contestant.studies.values()]
+    seeds = sorted({study.seed for study in studies})
+    caps = sorted({study.allowance[1] for study in studies if study.allowance[1]})
+    budgets = sorted({study.budget for study in studies if study.method != DEFAULT}) or [0]
+    shown = " or ".join(map(str, budgets)) if result.is_marked else str(budgets[0])
+    doubled = ", and random search also with twice that" if not result.is_marked and len(budgets) > 1 else ""
+    cap = f", within {' or '.join(caps)} device-hours" if caps else ""
+    benchmark = result.benchmark
+    return {
+        "benchmark": f"{benchmark.name}: {benchmark.description}",
+        "version": result.digest,
+        "accelerator": result.accelerator,
+        "budget of a study": f"{shown} full trainings{cap}{doubled}",
+        "full training": f"{benchmark.resource.max_units} units of {benchmark.resource.unit_samples} samples",
+        "seeds": ", ".join(map(str, seeds)) or "none",
+        "studies": str(len(studies)),
+        "trials are chosen by": f"validation {benchmark.metric.replace('_', ' ')} ({benchmark.mode})",
+        "confirmations": f"{_number(sum(line.trainings for line in result.lines), 'training')}, "
+        f"{result.confirmation_hours:.4g} device-hours beside",
+    }
+
+
+# ---- tables
+
+
+def methods_table(result: Result) -> Table:
+    """One row a contestant."""
+    looks = figures.styles(result)
+    metric = f"validation {result.benchmark.metric.replace('_', ' ')}"
+    costs = ("device-hours", "useful", "wall", "x grid", "reached grid", "> random")
+    return Table(
+        "methods",
+        f"{tables.HOW_TO_READ} x grid: device-hours by those of the manual grid. Reached grid: studies that found a "
+        "trial as good as the grid's of the same seed, and the median device-hours until then.",
+        ("method", "seeds", "trials", metric, *SHOWN_NAMES.values(), *costs),
+        [_method_row(line, looks[line.name].color) for line in result.lines],
+        frozenset({"method", "trials"}),
+    )
+
+
+def _method_row(line: Line, color: str) -> list[Cell]:
+    outcomes = ", ".join(f"{number} {name}" for name, number in sorted(line.outcomes.items()))
+    trials = sum(line.outcomes.values())
+    useful = sum(line.parts.get(part, 0.0) for part in ("train", "evaluate"))
+    share = useful / line.device_hours if line.device_hours and line.knows_parts else None
+    diverged = f"{line.diverged} of {line.trainings} diverged" if line.diverged else ""
+    return [
+        Cell(line.name, line.name, diverged, color),
+        Cell(str(len(line.seeds) or "-"), len(line.seeds) or None),
+        Cell(str(trials or "-"), trials or None, outcomes),
+        _estimate(line.validation, 3),
+        *(_estimate(line.test[metric], 3) for metric in TEST_SCORES),
+        _number_cell(line.device_hours, ".4g"),
+        _number_cell(share, ".0%"),
+        Cell(clock(line.wall_seconds), line.wall_seconds) if line.wall_seconds is not None else Cell("-", None),
+        _number_cell(line.cost_of_grid, ".2f"),
+        _reached(line),
+        _estimate(line.over_random, 2),
+    ]
+
+
+def _reached(line: Line) -> Cell:
+    if not line.with_grid:
+        return Cell("-", None)
+    hours = "never" if line.hours_to_grid is None else f"{line.hours_to_grid:.4g} h"
+    return Cell(f"{line.reached_grid} of {line.with_grid}", line.reached_grid / line.with_grid, hours)
+
+
+def pairs_table(pairs: Sequence[Comparison]) -> Table:
+    """One row a pair; a reason that all share is said once."""
+    reasons = {pair.reason for pair in pairs}
+    is_shared = len(reasons) == 1 < len(pairs)
+    shared = f" The same of all pairs: {reasons.pop()}." if is_shared else ""
+    headings = ("a", "b", "verdict", "blocks", "a - b", "P(a > b)", "p", "p (Holm)", *(() if is_shared else ("why",)))
+    return Table(
+        "pairs",
+        "Test F1 of a less that of b on the blocks (seeds) that both have. p: exact Wilcoxon signed-rank test, "
+        "Holm-corrected for all pairs of this table. A pair that is not resolved is not shown to be equal either."
+        f"{shared}",
+        headings,
+        [_pair_row(pair)[: len(headings)] for pair in pairs],
+        frozenset({"a", "b", "verdict", "why"}),
+    )
+
+
+def _pair_row(pair: Comparison) -> list[Cell]:
+    interval = f"[{pair.interval.low:+.3f}, {pair.interval.high:+.3f}]" if pair.interval else ""
+    difference = pair.mean_difference
+    words = {"better": "a is better", "worse": "a is worse"}
+    said = words.get(pair.verdict, pair.verdict)
+    return [
+        Cell(pair.a, pair.a),
+        Cell(pair.b, pair.b),
+        Cell(said, said),
+        Cell(str(pair.num_blocks), pair.num_blocks),
+        Cell("-" if difference is None else f"{difference:+.3f}", difference, interval),
+        _estimate(pair.probability_of_improvement, 2),
+        _number_cell(pair.p_value, ".3g"),
+        _number_cell(pair.p_holm, ".3g"),
+        Cell("", pair.reason, pair.reason),
+    ]
+
+
+def shrinkage_table(result: Result) -> Table:
+    """One row a study that was confirmed."""
+    looks = figures.styles(result)
+    return Table(
+        "shrinkage",
+        "F1 of each incumbent: as it was chosen, and the mean when it was trained again with fresh seeds. Shrinks by: "
+        "chosen less test.",
+        ("method", "seed", "chosen by", "again, validation", "again, test", "shrinks by", "trainings"),
+        [
+            [
+                Cell(line.name, line.name, color=looks[line.name].color),
+                Cell(str(line.seed), line.seed),
+                *(_number_cell(value, ".3f") for value in (line.selected, line.validation, line.test)),
+                _number_cell(line.selected - line.test, "+.3f"),
+                Cell(str(line.trainings), line.trainings),
+            ]
+            for line in result.shrinkage
+        ],
+        frozenset({"method"}),
+    )
+
+
+def _estimate(found: Estimate | None, digits: int) -> Cell:
+    if found is None:
+        return Cell("-", None)
+    interval = found.interval
+    small = f"[{interval.low:.{digits}f}, {interval.high:.{digits}f}]" if interval else ""
+    return Cell(f"{found.value:.{digits}f}", found.value, small)
+
+
+def _number_cell(value: float | None, form: str) -> Cell:
+    return Cell("-", None) if value is None else Cell(f"{value:{form}}", value)
+
+
+def _number(number: int, noun: str) -> str:
+    return f"{number} {noun}{'s' * (number != 1)}"
+
+
+# ---- the page
+
+
+def _page(result: Result, drawn: Sequence[Figure | LeftOut]) -> str:
+    scripts = [get_plotlyjs(), (ASSETS / "report.js").read_text(encoding="utf-8")]
+    page = Environment(
+        loader=FileSystemLoader(ASSETS),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    ).get_template("report.html.jinja")
+    shown = (methods_table(result), pairs_table(result.pairs), shrinkage_table(result))
+    return page.render(
+        title=f"Hyperparameter optimisation on {result.benchmark.name}",
+        policy=_policy(scripts),
+        css=Markup((ASSETS / "report.css").read_text(encoding="utf-8")),  # noqa: S704 - files of ours
+        scripts=[Markup(script) for script in scripts],  # noqa: S704
+        verdict=verdict(result),
+        facts=facts(result),
+        notes=result.notes,
+        is_marked=result.is_marked,
+        tables={table.name: table for table in shown},
+        figures=[_shown(figure) for figure in drawn],
+    )
+
+
+def _policy(scripts: Iterable[str]) -> str:
+    """Nothing is loaded and no script runs but these; plotly sets elements' styles, and saves images through data."""
+    sums = " ".join(f"'sha256-{base64.b64encode(hashlib.sha256(s.encode()).digest()).decode()}'" for s in scripts)
+    return (
+        f"default-src 'none'; script-src {sums}; style-src 'unsafe-inline'; img-src data: blob:; "
+        "base-uri 'none'; form-action 'none'"
+    )
+
+
+def _shown(figure: Figure | LeftOut) -> dict[str, Any]:
+    """A figure as the template takes it."""
+    if isinstance(figure, LeftOut):
+        return {**asdict(figure), "views": []}
+    plots = [json.loads(plot.to_json()) for plot in figure.views.values()]
+    return {
+        "name": figure.name,
+        "title": figure.title,
+        "how_to_read": figure.how_to_read,
+        "notes": figure.notes,
+        "min_width": figure.min_width,
+        "views": list(figure.views),
+        "plots": _json_in_html(plots),
+        "csv_name": _csv_name(figure),
+        "csv": "data:text/csv;charset=utf-8;base64," + base64.b64encode(_csv(figure).encode()).decode(),
+    }
+
+
+def _json_in_html(value: Any) -> Markup:
+    """JSON that can stand in a script element: nothing in it ends the element, or begins a comment."""
+    text = json.dumps(value, separators=(",", ":"), allow_nan=False)
+    for character in "<>&\u2028\u2029":
+        text = text.replace(character, f"\\u{ord(character):04x}")
+    return Markup(text)  # noqa: S704 - made safe above
+
+
+def _csv_name(figure: Figure) -> str:
+    return f"figure_{figure.name}.csv"
+
+
+def _csv(figure: Figure) -> str:
+    return str(figure.data.to_csv(index=False, lineterminator="\n"))

@@ -1,0 +1,169 @@
+"""What all figures share: how methods look, an empty plot to begin with, and how numbers and names are written. Pure.
+
+All plots are cartesian ones of plotly in SVG: its WebGL traces, `parcoords` among them, stay empty where a browser has
+no WebGL, and need `eval`, which the report forbids. Colours of the page (text, grid) are set by the page itself, which
+knows whether it is light or dark.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+
+from hpo.analysis.compare import Contestant
+from hpo.analysis.records import StudyRecord
+
+GREY = "#80868b"
+"""Reads on light and dark alike, as all colours here do."""
+METHOD_COLORS = ("#0072b2", "#d55e00", "#009e73", "#b85c93", "#b07d00", "#8c564b", "#3d9bd1")
+"""After Okabe and Ito (https://jfly.uni-koeln.de/color/), which people with colour blindness tell apart."""
+WIDE_RATIO = 10
+"""Values that differ by more are drawn on a logarithmic axis."""
+LONGEST_LABEL = 26
+"""Characters of a name beside a row: on a phone, half of the width."""
+
+
+@dataclass(frozen=True)
+class Style:
+    """How a method looks, the same in all figures.
+
+    Attributes:
+        color: as #rrggbb.
+        symbol: plotly's name of a marker.
+        dash: plotly's name of a line style; differs where colours are used again.
+    """
+
+    color: str
+    symbol: str
+    dash: str
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A figure.
+
+    Attributes:
+        name: of its CSV file and its place on the page.
+        title: for people.
+        how_to_read: a sentence or two.
+        data: what is drawn, in full, one row a mark.
+        views: plots to choose from, by label; most figures have one.
+        notes: what is not in it, and why, a sentence each.
+        min_width: pixels below which it is to be scrolled instead of squeezed.
+    """
+
+    name: str
+    title: str
+    how_to_read: str
+    data: pd.DataFrame
+    views: Mapping[str, go.Figure] = field(repr=False)
+    notes: tuple[str, ...] = ()
+    min_width: int = 0
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """A figure that has no data.
+
+    Attributes:
+        name: the figure's.
+        title: the figure's.
+        why: a sentence.
+    """
+
+    name: str
+    title: str
+    why: str
+
+
+def plain(text: object) -> str:
+    """Text that plotly shows as it is: it reads tags such as <b> and <a>, and entities, in every label."""
+    return str(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+
+
+def canvas(height: int, legend: bool = False) -> go.Figure:
+    """An empty plot; the page adds what it knows: colours, the width, and room for the legend."""
+    figure = go.Figure(layout_template="none")
+    figure.update_layout(
+        height=height,
+        margin={"l": 12, "r": 16, "t": 28, "b": 48},
+        showlegend=legend,
+        legend={"orientation": "h", "xref": "container", "x": 0, "xanchor": "left", "yref": "container", "y": 0},
+        legend_yanchor="bottom",
+        legend_tracegroupgap=0,
+        hovermode="closest",
+        font={"size": 13},
+        xaxis={"tickangle": 0, "title": {"standoff": 12}},
+    )
+    return figure
+
+
+def by_method(names: Sequence[str], title: str, legend: bool = False, row_height: int = 44) -> go.Figure:
+    """A row a name, the first on top; numbers are places, since two names may look the same when they are cut."""
+    figure = canvas(90 + row_height * len(names), legend)
+    labels = [plain(name if len(name) <= LONGEST_LABEL else name[: LONGEST_LABEL - 1] + "…") for name in names]
+    figure.update_yaxes(
+        tickvals=list(range(len(names))),
+        ticktext=labels,
+        range=[len(names) - 0.5, -0.5],
+        automargin=True,
+        showgrid=False,
+        zeroline=False,
+    )
+    figure.update_xaxes(title_text=title, tickformat=".3~g", nticks=8, zeroline=False)
+    return figure
+
+
+def error_bar(value: float, low: float | None, high: float | None, color: str) -> dict[str, Any] | None:
+    """An interval around a value, in plotly's terms; None without an interval."""
+    if low is None or high is None or math.isnan(low):
+        return None
+    ends = {"array": [high - value], "arrayminus": [value - low]}
+    return {"type": "data", "symmetric": False, **ends, "color": color, "thickness": 2, "width": 5}
+
+
+def faint(color: str) -> str:
+    """A colour that lets others through."""
+    red, green, blue = (int(color[at : at + 2], 16) for at in (1, 3, 5))
+    return f"rgba({red},{green},{blue},0.15)"
+
+
+def rounded(value: Any) -> str:
+    """A number with four digits, anything else as it is."""
+    return f"{value:.4g}" if is_number(value) or isinstance(value, np.number) else str(value)
+
+
+def interval_text(low: float | None, high: float | None) -> str:
+    """E.g. " [0.7, 0.73]"; empty without an interval."""
+    return "" if low is None or math.isnan(low) or high is None else f" [{low:.4g}, {high:.4g}]"
+
+
+def words(metric: str) -> str:
+    """A name as people write it."""
+    return metric.replace("_", " ")
+
+
+def is_number(value: Any) -> bool:
+    """Whether it is one; True and False are not."""
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def direction(metric: str) -> str:
+    """What is better, in words."""
+    return "lower is better" if metric.endswith("eval_loss") else "higher is better"
+
+
+def share(number: int, count: int) -> float:
+    """Where one of several lies between 0 and 1; the only one in the middle."""
+    return number / (count - 1) if count > 1 else 0.5
+
+
+def in_order(contestant: Contestant) -> list[StudyRecord]:
+    """Its studies by seed."""
+    return [contestant.studies[seed] for seed in sorted(contestant.studies)]

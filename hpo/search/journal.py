@@ -1,0 +1,98 @@
+"""Optuna's TPE for processes that share nothing but a file: each asks for a trial of its own, and tells its result.
+
+The file is Optuna's journal, which several nodes may write to over a network file system
+(https://optuna.readthedocs.io/en/stable/reference/generated/optuna.storages.journal.JournalFileBackend.html). Proposals
+depend on what the others have told by then, so a study is reproducible only where one process runs at a time.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from benchmarks.spec import Benchmark, Choice, Config, Domain, Integer, LogUniform
+from hpo.core.study import Study
+
+if TYPE_CHECKING:  # they take seconds to import
+    from optuna import Study as Journal
+    from optuna.distributions import BaseDistribution
+    from optuna.samplers import TPESampler
+
+    from hpo.search.searchers import TPEArguments
+
+
+def begin(path: Path, study: Study, arguments: TPEArguments) -> None:
+    """Make the journal, with what is known before the first trial.
+
+    Raises:
+        BenchmarkError: the default lies outside the search space, or earlier studies cannot be read.
+    """
+    from optuna.trial import create_trial
+
+    from hpo.search.searchers import default_config
+    from hpo.store.past_trials import completed_trials
+
+    journal = _open(path, study.benchmark)
+    if arguments.start_with_default:
+        journal.enqueue_trial(default_config(study.benchmark))
+    space = distributions(study.benchmark)
+    for past in completed_trials(study.benchmark) if arguments.warm_start else []:
+        journal.add_trial(create_trial(params=dict(past.config), distributions=space, value=past.objective))
+
+
+def ask(path: Path, study: Study, initial_points: int, trial: int) -> tuple[Config, int]:
+    """A proposal, and the number by which to `tell` of it.
+
+    Args:
+        path: the journal.
+        study: what is searched.
+        initial_points: random trials that end before the model proposes.
+        trial: its number in the study, which seeds its proposal.
+    """
+    from optuna.samplers import TPESampler
+
+    seed = int(np.random.SeedSequence([study.seed, trial]).generate_state(1)[0])
+    sampler = TPESampler(seed=seed, n_startup_trials=initial_points)
+    asked = _open(path, study.benchmark, sampler).ask(distributions(study.benchmark))
+    return dict(asked.params), asked.number
+
+
+def tell(path: Path, benchmark: Benchmark, number: int, objective: float | None) -> None:
+    """Tell of a trial's end; without an objective, that it failed."""
+    from optuna.trial import TrialState
+
+    state = TrialState.COMPLETE if objective is not None else TrialState.FAIL
+    _open(path, benchmark).tell(number, objective, state, skip_if_finished=True)
+
+
+def distributions(benchmark: Benchmark) -> dict[str, BaseDistribution]:
+    """The search space in Optuna's terms."""
+    return {name: _distribution(domain) for name, domain in benchmark.space.items()}
+
+
+def _distribution(domain: Domain) -> BaseDistribution:
+    from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+
+    if isinstance(domain, Choice):
+        return CategoricalDistribution(domain.values)
+    if isinstance(domain, Integer):
+        return IntDistribution(domain.low, domain.high)
+    return FloatDistribution(domain.low, domain.high, log=isinstance(domain, LogUniform))
+
+
+def _open(path: Path, benchmark: Benchmark, sampler: TPESampler | None = None) -> Journal:
+    from optuna import create_study
+    from optuna.logging import WARNING, set_verbosity
+    from optuna.storages import JournalStorage
+    from optuna.storages.journal import JournalFileBackend
+
+    set_verbosity(WARNING)  # it would announce every study and trial on stderr
+    return create_study(
+        storage=JournalStorage(JournalFileBackend(str(path))),
+        sampler=sampler,
+        study_name="study",
+        direction="minimize" if benchmark.mode == "min" else "maximize",
+        load_if_exists=True,
+    )

@@ -1,0 +1,171 @@
+"""Population based training in Ray Tune, corrected; what PBT and PB2 share.
+
+Ray's schedulers are used as they are, in their synchronous form: all members train one interval, then the worst take
+over weights, optimizer state and hyperparameters of the best, and explore. One seed then gives one sequence of
+decisions on any number of devices, and a member never falls behind the units it has reported. The corrections:
+
+* Values stay in the search space; choices move along their list, numbers are scaled and clipped.
+* Random state is the scheduler's own, not the process's.
+* The exchange happens when every live member is paused with its checkpoint written: nobody waits for a member
+  that has failed, and nobody is copied before it has arrived.
+* A diverged member waits for the next exchange and then takes over a good member, however many have diverged.
+* Every exchange is told to a listener, so that schedules and their lineage can be stored.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from ray.tune.experiment import Trial
+from ray.tune.schedulers import PopulationBasedTraining, TrialScheduler
+
+from benchmarks.spec import FIXED_IN_A_TRIAL, BenchmarkError, Choice, Config, Domain, Integer, Scalar, Space
+from hpo.core.study import Study
+from hpo.methods import OBJECTIVE, TIME_ATTRIBUTE
+from hpo.search.randomness import OwnRandomness
+
+EXCHANGES = 4
+"""Exchanges of a full training by default: each needs an interval long enough to show a difference."""
+ExploitListener = Callable[[str, str, int, Config], None]
+"""Called with trial id, donor's trial id, units at the exchange, and the new configuration."""
+
+
+def population_size(study: Study) -> int:
+    """As many members as the budget has full trainings.
+
+    Raises:
+        BenchmarkError: too few to exchange anything.
+    """
+    if study.budget < 2:
+        raise BenchmarkError(
+            f"budget is {study.budget}, but {study.method} needs a population of at least 2, one full training each; "
+            "raise the budget"
+        )
+    return study.budget
+
+
+def require_exchangeable(study: Study) -> None:
+    """Members take over each other's weights, so all must have the same.
+
+    Raises:
+        BenchmarkError: the search space varies what makes a model what it is.
+    """
+    if fixed := [name for name in FIXED_IN_A_TRIAL if name in study.benchmark.space]:
+        raise BenchmarkError(
+            f"the search space of benchmark {study.benchmark.name} has {fixed[0]}, which cannot change within a trial, "
+            f"as {study.method} does it; take it out of `space`, or take another method"
+        )
+
+
+def interval_units(study: Study, given: int) -> int:
+    """Units between exchanges: as given, or a fifth of the full training.
+
+    Raises:
+        BenchmarkError: no exchange would happen.
+    """
+    units = given or max(1, round(study.max_units / (EXCHANGES + 1)))
+    if units >= study.max_units:
+        raise BenchmarkError(
+            f"interval_units is {units}, but must be < max_units, which is {study.max_units} in benchmark "
+            f"{study.benchmark.name}: nothing would be exchanged"
+        )
+    return units
+
+
+class PopulationScheduler(PopulationBasedTraining):
+    """Ray's synchronous PBT with the corrections above; also a base for PB2.
+
+    Args:
+        study: what is run; gives space, seed and full resource.
+        settings: arguments of Ray's scheduler.
+    """
+
+    _next_perturbation_sync: int
+
+    def __init__(self, study: Study, **settings: Any) -> None:
+        self._max_units = study.max_units
+        self._randomness = OwnRandomness(study.seed)
+        self._diverged: set[Trial] = set()
+        self.on_exploit: ExploitListener = _nobody_listens
+        super().__init__(
+            time_attr=TIME_ATTRIBUTE,
+            metric=OBJECTIVE,
+            mode=study.benchmark.mode,
+            synch=True,
+            log_config=False,
+            **settings,
+        )
+
+    def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
+        """A unit is done; at the exchange, or where it has diverged before, a member waits for the others."""
+        exchange_at = self._next_perturbation_sync
+        if result["diverged"]:
+            if exchange_at >= self._max_units:
+                return str(TrialScheduler.STOP)
+            self._diverged.add(trial)
+        else:  # also one that had diverged, lost that with a failure, and was tried again
+            self._diverged.discard(trial)
+            if result[TIME_ATTRIBUTE] < exchange_at:
+                return str(TrialScheduler.CONTINUE)
+        self._save_trial_state(self._trial_state[trial], exchange_at, result, trial)
+        return str(TrialScheduler.PAUSE)
+
+    def choose_trial_to_run(self, tune_controller: Any) -> Trial | None:
+        """The member that is furthest behind, after the exchange if all have arrived."""
+        live = [trial for trial in self._trial_state if not trial.is_finished()]
+        if live and all(self._has_arrived(trial) for trial in live):
+            self._exchange(tune_controller, live)
+        return super().choose_trial_to_run(tune_controller)
+
+    def _has_arrived(self, trial: Trial) -> bool:
+        """Whether a member waits for the exchange, with its checkpoint written."""
+        is_there = self._trial_state[trial].last_train_time >= self._next_perturbation_sync
+        return bool(trial.status == Trial.PAUSED and is_there)
+
+    def _exchange(self, tune_controller: Any, live: list[Trial]) -> None:
+        """The worst members take over the best, which keep their places."""
+        units = self._next_perturbation_sync
+        with self._randomness.borrowed():
+            lower, upper = self._quantiles()
+            for trial in sorted(live, key=lambda t: (t not in upper, t in lower)):  # donors' checkpoints first
+                self._trial_state[trial].last_perturbation_time = units
+                self._checkpoint_or_exploit(trial, tune_controller, upper, lower)
+        self._next_perturbation_sync = units + self._perturbation_interval
+        for trial in live:
+            if trial in self._diverged:  # nobody was left to take over
+                tune_controller.stop_trial(trial)
+
+    def _quantiles(self) -> tuple[list[Trial], list[Trial]]:
+        """The members to replace, every diverged one among them, and those to copy, none of them diverged."""
+        lower, upper = super()._quantiles()
+        live = [trial for trial in self._trial_state if not trial.is_finished()]
+        sound = sorted((t for t in live if t not in self._diverged), key=lambda t: self._trial_state[t].last_score)
+        donors = [trial for trial in upper if trial in sound] or sound[-1:]
+        if not donors:
+            return [], []
+        diverged = [trial for trial in live if trial in self._diverged]
+        return diverged + [t for t in lower if t in sound and t not in donors], donors
+
+    def _exploit(self, tune_controller: Any, trial: Trial, trial_to_clone: Trial) -> None:
+        """Ray's exploit, told to the listener."""
+        super()._exploit(tune_controller, trial, trial_to_clone)
+        self._diverged.discard(trial)
+        self.on_exploit(trial.trial_id, trial_to_clone.trial_id, self._next_perturbation_sync, dict(trial.config))
+
+
+def into_space(space: Space, config: Config) -> Config:
+    """A configuration with every number clipped to its domain."""
+    return {name: clip(space[name], value) if name in space else value for name, value in config.items()}
+
+
+def clip(domain: Domain, value: Scalar) -> Scalar:
+    """A number, moved into its domain; a choice as it is."""
+    if isinstance(domain, Choice):
+        return value
+    nearest = min(max(float(value), domain.low), domain.high)
+    return round(nearest) if isinstance(domain, Integer) else nearest
+
+
+def _nobody_listens(trial_id: str, donor_id: str, units: int, config: Config) -> None:
+    """The listener before there is one."""

@@ -1,0 +1,123 @@
+"""Searchers of Ray Tune by name, seeded, and given what is known beforehand: first points and earlier studies."""
+
+from __future__ import annotations
+
+import itertools
+import tempfile
+from collections.abc import Sequence
+from typing import Any, Literal
+
+from pydantic import Field
+from ray import tune
+from ray.tune.experiment import Experiment
+from ray.tune.search import BasicVariantGenerator, SearchAlgorithm, Searcher
+
+from benchmarks.spec import Benchmark, BenchmarkError, Config, describe
+from hpo import methods
+from hpo.core.study import Study
+from hpo.methods import MethodArguments, Plan
+from hpo.search.space import to_tune
+from hpo.store.past_trials import PastTrial, completed_trials, value_in
+
+TPEName = Literal["hyperopt", "optuna"]
+SearcherName = Literal["random", TPEName]
+
+
+class TPEArguments(MethodArguments):
+    """Arguments of the methods that are TPE alone, whosever it is."""
+
+    initial_points: int = Field(
+        0, ge=0, description="random trials before the model proposes; 0 is a third of the budget, at least 2"
+    )
+    start_with_default: bool = Field(False, description="whether the first trial is the benchmark's default")
+    warm_start: bool = Field(False, description="whether to begin with what earlier studies of the benchmark found")
+
+
+def tpe_plan(name: TPEName, study: Study, arguments: TPEArguments) -> Plan:
+    """TPE with full trainings, until the budget is spent.
+
+    Raises:
+        BenchmarkError: the default lies outside the search space, or earlier studies cannot be read.
+    """
+    searcher, space = make_searcher(
+        name,
+        study,
+        initial_points=initial_points(study, arguments),
+        first=[default_config(study.benchmark)] if arguments.start_with_default else [],
+        past=completed_trials(study.benchmark) if arguments.warm_start else [],
+    )
+    return Plan(searcher, space, num_samples=study.budget_units)
+
+
+def initial_points(study: Study, arguments: TPEArguments) -> int:
+    """Random trials before TPE's model proposes."""
+    return arguments.initial_points or max(2, study.budget // 3)
+
+
+def proposals(study: Study) -> list[Config]:
+    """What a method that does not learn from results proposes for a study, without running any of it.
+
+    Raises:
+        BenchmarkError: the method cannot run this study, or its proposals depend on results.
+    """
+    plan = methods.get(study.method).make_plan(study)
+    if not isinstance(plan.searcher, BasicVariantGenerator) or plan.scheduler is not None:
+        raise BenchmarkError(f"{study.method} learns from results while trials run, so it needs Ray")
+    with tempfile.TemporaryDirectory() as unused:
+        experiment = Experiment(
+            "draw", tune.Trainable, config=plan.space, num_samples=plan.num_samples, storage_path=unused
+        )
+        plan.searcher.add_configurations([experiment])
+        trials = iter(plan.searcher.next_trial, None)
+        return [dict(trial.config) for trial in itertools.islice(trials, study.budget)]
+
+
+def default_config(benchmark: Benchmark) -> Config:
+    """The benchmark's default for each hyperparameter of its search space, as the space has it.
+
+    Raises:
+        BenchmarkError: it lies outside the space.
+    """
+    default, config = benchmark.default.model_dump(), {}
+    for name, domain in benchmark.space.items():
+        value = value_in(domain, str(default[name]))
+        if value is None:
+            raise BenchmarkError(
+                f"{name} is {default[name]!r} in the default of benchmark {benchmark.name}, but must lie in the search "
+                f"space, {describe(domain)}; widen the space, or leave start_with_default out"
+            )
+        config[name] = value
+    return config
+
+
+def make_searcher(
+    name: SearcherName,
+    study: Study,
+    *,
+    initial_points: int | None = None,
+    first: Sequence[Config] = (),
+    past: Sequence[PastTrial] = (),
+) -> tuple[Searcher | SearchAlgorithm, dict[str, Any]]:
+    """A seeded searcher, and the `param_space` to give Tune beside it.
+
+    Args:
+        name: which one; the other arguments are for TPE only.
+        study: what is searched.
+        initial_points: trials, past ones included, that end before the model proposes; None is the library's own
+            default, 20 in HyperOpt and 10 in Optuna.
+        first: configurations to propose before any other, in this order.
+        past: trials that the model knows from the start.
+    """
+    space = to_tune(study.benchmark.space)
+    if name == "random":
+        assert initial_points is None
+        assert not first
+        assert not past
+        return BasicVariantGenerator(random_state=study.seed), space
+    from hpo.search import tpe  # imports HyperOpt and Optuna, which takes seconds
+
+    make = tpe.hyperopt if name == "hyperopt" else tpe.optuna
+    searcher = make(study, space, initial_points, list(first) or None)
+    for trial in past:
+        searcher.add_evaluated_point(trial.config, trial.objective)
+    return searcher, {}

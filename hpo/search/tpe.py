@@ -1,0 +1,128 @@
+"""TPE of HyperOpt and of Optuna, corrected where trials end at different resources.
+
+TPE models good and bad configurations by the order of their results. Ray hands it the last loss of every
+trial, so a trial stopped at unit 1 is compared with one at unit 9. Here a trial that was stopped early ranks
+behind every trial that got further, and among equals by loss: the order that Optuna's TPE defines for pruned
+trials (Akiba et al. 2019, https://arxiv.org/abs/1907.10902).
+
+TPE draws at random until `initial_points` trials have ended; until then it has nothing to model. HyperOpt counts
+running trials as well, so that with many devices it would model what has no result yet; here both count those
+that have ended, trials of earlier studies included.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+from hyperopt.base import JOB_STATE_DONE, STATUS_OK
+from hyperopt.fmin import generate_trial
+from optuna.logging import WARNING, set_verbosity
+from optuna.samplers import TPESampler
+from ray.tune.search.hyperopt import HyperOptSearch
+from ray.tune.search.optuna import OptunaSearch
+
+from benchmarks.spec import Config
+from hpo.core.study import Study
+from hpo.methods import OBJECTIVE, TIME_ATTRIBUTE
+
+BEHIND = 1e6
+"""Added to the loss for every missing unit; above any objective, which `diverged_above` bounds."""
+
+
+class BudgetAwareHyperOpt(HyperOptSearch):
+    """HyperOpt's TPE, told of a trial stopped early with a loss behind all that got further.
+
+    Args:
+        max_units: the full resource.
+        n_initial_points: trials that end before the model proposes.
+        settings: further arguments of `HyperOptSearch`.
+    """
+
+    algo: Any  # Ray's name for HyperOpt's suggest function
+
+    def __init__(self, max_units: int, n_initial_points: int = 20, **settings: Any) -> None:
+        self._max_units, self._n_initial_points = max_units, n_initial_points
+        super().__init__(n_initial_points=n_initial_points, **settings)
+
+    def add_evaluated_point(self, parameters: Config, value: float) -> None:
+        """Tell the model of a trial of an earlier study, as `OptunaSearch.add_evaluated_point` does."""
+        point = dict(parameters)
+        self._convert_categories_to_indices(point)
+        trials = self._hpopt_trials
+        (number,) = trials.new_trial_ids(1)
+        result = {"loss": self.metric_op * value, "status": STATUS_OK}
+        trials.insert_trial_docs([{**generate_trial(number, point), "state": JOB_STATE_DONE, "result": result}])
+        trials.refresh()
+
+    def suggest(self, trial_id: str) -> dict[str, Any] | None:
+        """As `Searcher`; running trials do not count as initial points."""
+        running = len(self._live_trial_mapping)
+        self.algo = partial(self.algo, n_startup_jobs=self._n_initial_points + running)
+        config: dict[str, Any] | None = super().suggest(trial_id)
+        return config
+
+    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+        """As `Searcher`."""
+        if result and not error:
+            missing = self._max_units - result[TIME_ATTRIBUTE]
+            sign = 1.0 if self.mode == "min" else -1.0
+            result = {**result, OBJECTIVE: result[OBJECTIVE] + sign * BEHIND * missing}
+        super().on_trial_complete(trial_id, result, error)
+
+
+class BudgetAwareOptuna(OptunaSearch):
+    """Optuna's TPE, told of a trial stopped early as pruned, at the unit it reached.
+
+    Args:
+        max_units: the full resource.
+        settings: arguments of `OptunaSearch`.
+    """
+
+    def __init__(self, max_units: int, **settings: Any) -> None:
+        self._max_units = max_units
+        super().__init__(**settings)
+
+    def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
+        """As `Searcher`; reports the objective at its unit."""
+        self._ot_trials[trial_id].report(result[OBJECTIVE], result[TIME_ATTRIBUTE])
+
+    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+        """As `Searcher`; a result without the objective is Ray's way of saying pruned."""
+        if result and not error and result[TIME_ATTRIBUTE] < self._max_units:
+            self.on_trial_result(trial_id, result)  # Tune keeps the result of a STOP decision from searchers
+            result = None
+        super().on_trial_complete(trial_id, result, error)
+
+
+def hyperopt(
+    study: Study, space: dict[str, Any], initial_points: int | None, first: list[Config] | None
+) -> BudgetAwareHyperOpt:
+    """HyperOpt's TPE for a study; see `searchers.make_searcher`."""
+    counts = {} if initial_points is None else {"n_initial_points": initial_points}
+    return BudgetAwareHyperOpt(
+        study.max_units,
+        space=BudgetAwareHyperOpt.convert_search_space(space),
+        **_shared(study, first),
+        random_state_seed=study.seed,
+        **counts,
+    )
+
+
+def optuna(
+    study: Study, space: dict[str, Any], initial_points: int | None, first: list[Config] | None
+) -> BudgetAwareOptuna:
+    """Optuna's TPE for a study; see `searchers.make_searcher`."""
+    set_verbosity(WARNING)  # it would announce its own study on stderr
+    counts = {} if initial_points is None else {"n_startup_trials": initial_points}
+    return BudgetAwareOptuna(
+        study.max_units,
+        space=BudgetAwareOptuna.convert_search_space(space),
+        **_shared(study, first),
+        sampler=TPESampler(seed=study.seed, **counts),
+    )
+
+
+def _shared(study: Study, first: list[Config] | None) -> dict[str, Any]:
+    """What Ray's wrappers of both libraries are told alike."""
+    return {"metric": OBJECTIVE, "mode": study.benchmark.mode, "points_to_evaluate": first}

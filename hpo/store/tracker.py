@@ -1,0 +1,524 @@
+"""The only writer to MLflow, in the driver: a parent run for the study, a child run for each trial.
+
+Layout (what compare, export and people rely on): experiment = benchmark; parent tags `hpo.kind=study`,
+`hpo.method`, ...; children tagged `hpo.kind=trial` with `mlflow.parentRunId`; metrics at step = resource unit.
+
+A study's writes go through a `Spool`: in order, and again where the store failed. So each has the effect of once,
+however often it runs: points carry the time at which they were measured, and a run that may be there is looked for.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import importlib.metadata
+import io
+import json
+import math
+import os
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import astuple, fields, replace
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any
+
+from mlflow import MlflowClient
+from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
+
+from benchmarks.identity import digest
+from benchmarks.spec import SPLITS, Benchmark, BenchmarkError
+from benchmarks.tasks.question_answering import TokenStatistics
+from hpo.core.ledger import MEASURED, Shares
+from hpo.core.results import METRICS, TEST_METRICS, Results, TrialRow, UnitRow
+from hpo.core.study import PROTOCOL, Study, schedule_digest
+from hpo.store import client as store
+from hpo.store import ui_views as views
+from hpo.store.past_trials import stored_runs
+from hpo.store.write_queue import Spool
+
+STATUS = {
+    "completed": "FINISHED",
+    "stopped": "FINISHED",
+    "diverged": "FINISHED",
+    "failed": "FAILED",
+    "interrupted": "KILLED",
+}
+PATIENCE_SECONDS = 60.0
+"""How long a study's end waits for a store that takes nothing."""
+VERSIONED = ("torch", "transformers", "deepspeed", "ray", "mlflow", "optuna", "hyperopt", "numpy")
+
+
+class Tracker:
+    """Writes one study.
+
+    Args:
+        study: what is run.
+        accelerator: name of the devices, see `Devices.accelerator`.
+        command: the command that reproduces the study.
+        origin: tags that say what ran it; by default the versions of the packages here.
+        run_id: the run of a study that is taken up; by default a new one.
+
+    Attributes:
+        began_at: when the study began, in seconds since the epoch: what second 0 of its rows is. A clock that is set
+            meanwhile does not matter.
+
+    Raises:
+        BenchmarkError: the tracking store cannot be used, or does not have the run.
+    """
+
+    def __init__(
+        self,
+        study: Study,
+        accelerator: str,
+        command: str,
+        origin: Mapping[str, str] | None = None,
+        run_id: str | None = None,
+    ) -> None:
+        self._study = study
+        self._origin = versions() if origin is None else origin
+        self._children: dict[int, str] = {}
+        self._written: dict[int, int] = {}
+        self._tried: set[int] = set()
+        self._waiting: list[Callable[[], None]] = []
+        self._spool = Spool()
+        self.began_at = time.time()
+        self._launch_run = os.environ.pop("MLFLOW_RUN_ID", None)  # of `mlflow run`; Ray's workers must not inherit it
+        self._client, self._experiment_id = store.open_experiment(study.benchmark.name, views.tags(study.benchmark))
+        with store.readable_errors():
+            if run_id is not None:
+                self.run_id = self._client.get_run(run_id).info.run_id
+                return
+            self.run_id = open_run(self._client, self._experiment_id, study.name, self._launch_run)
+            try:
+                self._describe(accelerator, command)
+            except Exception:
+                self.abandon()
+                raise
+
+    # ---- the study
+
+    @cached_property
+    def benchmark_digest(self) -> str:
+        """See `benchmarks.identity`; it takes reading all weights of a local model."""
+        return digest(self._study.benchmark)
+
+    def lacks_end(self, has_ended: bool) -> bool:
+        """Whether the store has not taken all of the study, which nobody runs.
+
+        Args:
+            has_ended: whether the study has reached its end.
+
+        Raises:
+            BenchmarkError: the store cannot be used.
+        """
+        with store.readable_errors():
+            status = self._client.get_run(self.run_id).info.status
+        is_broken_off = status in ("RUNNING", "FAILED")  # killed, or abandoned with writes waiting
+        return is_broken_off or (has_ended and status != "FINISHED")  # or the store is a copy from before its end
+
+    def reopen(self) -> None:
+        """Go on with the run of a study that was interrupted.
+
+        Raises:
+            BenchmarkError: the store cannot be used.
+        """
+        with store.readable_errors():
+            resumes = int(self._client.get_run(self.run_id).data.tags.get("hpo.resumes", 0)) + 1
+            self._client.update_run(self.run_id, status="RUNNING")
+            tags = {"hpo.resumes": str(resumes), **_job_tag()}
+            self._client.log_batch(self.run_id, tags=[RunTag(key, value) for key, value in tags.items()])
+            if self._launch_run is not None:
+                link(self._client, self._launch_run, self.run_id)
+
+    def _describe(self, accelerator: str, command: str) -> None:
+        """Write what is known before the first trial; what cannot be written is found out now."""
+        self._client.log_batch(self.run_id, params=self._params(), tags=self._tags(accelerator, command))
+        self._log_datasets()
+        log_files(self._client, self.run_id, {"benchmark.json": self._study.benchmark.model_dump_json(indent=2) + "\n"})
+
+    def abandon(self) -> None:
+        """Mark the study as failed, if the store can be told: it could not begin."""
+        with suppress(BenchmarkError), store.readable_errors():
+            self._client.set_terminated(self.run_id, "FAILED")
+
+    def _params(self) -> list[Param]:
+        """What the study was asked for; parameters `mlflow run` has logged already stay as they are."""
+        study = self._study
+        given = {"benchmark": study.benchmark.name, "budget": study.budget, "seed": study.seed, **study.arguments}
+        there = self._client.get_run(self.run_id).data.params
+        return [Param(key, str(value)) for key, value in given.items() if key not in there]
+
+    def _tags(self, accelerator: str, command: str) -> list[RunTag]:
+        study = self._study
+        tags = {
+            "hpo.kind": study.kind,
+            "hpo.method": study.method,
+            "hpo.variant": study.variant,
+            "hpo.benchmark": study.benchmark.name,
+            "hpo.seed": study.seed,
+            "hpo.budget": study.budget,
+            "hpo.gpu_hours": "" if study.gpu_hours is None else study.gpu_hours,
+            "hpo.accelerator": accelerator,
+            "hpo.protocol": PROTOCOL,
+            "hpo.command": command,
+            "hpo.benchmark_digest": self.benchmark_digest,
+            "hpo.space_digest": study.space_digest,
+            "hpo.fingerprint": study.fingerprint(self.benchmark_digest),
+            **self._origin,
+            **_job_tag(),
+        }
+        commit = _git_commit()
+        if commit:
+            tags["mlflow.source.git.commit"] = commit
+        return [RunTag(key, str(value)) for key, value in tags.items()]
+
+    def _log_datasets(self) -> None:
+        finetune = self._study.benchmark.finetune
+        if finetune is None:
+            return
+        inputs = []
+        for name in SPLITS:
+            split = getattr(finetune.data, name)
+            settings = split.model_dump_json()
+            content = split.file.read_bytes() if split.file else settings.encode()
+            digest, source = hashlib.sha256(content).hexdigest()[:16], "local" if split.file else "hub"
+            dataset = Dataset(f"{self._study.benchmark.name}/{name}", digest, source, settings)
+            inputs.append(DatasetInput(dataset, [InputTag("mlflow.data.context", name)]))
+        self._client.log_inputs(self.run_id, inputs)
+
+    def finish(
+        self, results: Results, shares: Shares, units: int, wall_seconds: float, on_gpu: bool, status: str
+    ) -> None:
+        """Close the study's run with its totals and files.
+
+        Args:
+            results: all trials, none of them running.
+            shares: the closed ledger.
+            units: resource units spent, those of failed attempts included.
+            wall_seconds: from the first request for devices to their release.
+            on_gpu: whether device-hours are GPU hours.
+            status: MLflow's: FINISHED, FAILED or KILLED.
+
+        Raises:
+            BenchmarkError: the store took nothing for so long that it was given up.
+        """
+        self.deliver()
+        ended_at = self._milliseconds(wall_seconds)
+        self._spool.add(lambda: self._write_totals(results, shares, units, wall_seconds, on_gpu, ended_at))
+        self._spool.add(lambda: self._client.set_terminated(self.run_id, status, ended_at))
+        launch_run = self._launch_run
+        if status != "FINISHED" and launch_run and launch_run != self.run_id:  # `mlflow run` may have been killed
+            self._spool.add(lambda: self._client.set_terminated(launch_run, status))
+        self._spool.close(PATIENCE_SECONDS)
+
+    def _write_totals(
+        self, results: Results, shares: Shares, units: int, wall_seconds: float, on_gpu: bool, ended_at: int
+    ) -> None:
+        incumbent = results.incumbent() if self._study.kind == "study" else None
+        totals = {
+            "device_hours": shares.device_hours,
+            "gpu_hours": shares.device_hours if on_gpu else 0.0,
+            "wall_seconds": wall_seconds,
+            "num_trials": len(results.rows),
+            "units": units,
+            "utilization": shares.utilization,
+            **{f"device_hours_{part}": seconds / 3600 for part, seconds in shares.seconds.items()},
+            **token_metrics(results.tokens),
+        }
+        if incumbent is not None:
+            scores = [key for key in ("eval_loss", "exact_match", "f1") if key in incumbent.metrics]
+            totals |= {f"best_{key}": incumbent.metrics[key] for key in scores}
+        points = [Metric(key, value, ended_at, 0) for key, value in _loggable(totals).items()]
+        self._client.log_batch(self.run_id, metrics=points)
+        files = {
+            "trials.csv": trials_csv(self._study.benchmark, results.rows),
+            "units.csv": units_csv(results.units),
+            "ledger.csv": ledger_csv(shares),
+            **token_files(results.tokens),
+        }
+        if incumbent is not None:
+            files["best_config.json"] = json.dumps(self.best_config(incumbent), indent=2) + "\n"
+        log_files(self._client, self.run_id, files)
+
+    def best_config(self, row: TrialRow) -> dict[str, Any]:
+        """The incumbent as `best_config.json` has it; with its schedule where one configuration did not train it."""
+        return {
+            "benchmark": self._study.benchmark.name,
+            "method": self._study.method,
+            "seed": self._study.seed,
+            "units": row.units,
+            "config": row.last_config,
+            "metrics": row.metrics,
+            "run_id": self._children.get(row.number, ""),
+            **({"schedule": schedule_of(row)} if len(schedule_of(row)) > 1 else {}),
+        }
+
+    # ---- its trials
+
+    def start_trial(self, row: TrialRow) -> None:
+        """Open a child run with the trial's hyperparameters."""
+        self._later(self._start_trial, row)
+
+    def report_trial(self, row: TrialRow) -> None:
+        """Write a unit's metrics."""
+        self._later(self._report_trial, row)
+
+    def end_trial(self, row: TrialRow) -> None:
+        """Close the child run with outcome and reason."""
+        self._later(self._end_trial, row)
+
+    def _later(self, write: Callable[[TrialRow], None], row: TrialRow) -> None:
+        """Have it written once the state that it belongs to is kept, with the row as it is now."""
+        self._waiting.append(partial(write, replace(row)))
+
+    def deliver(self) -> None:
+        """Have what there is written."""
+        for write in self._waiting:
+            self._spool.add(write)
+        self._waiting.clear()
+
+    @property
+    def fault(self) -> str:
+        """Why what has been delivered is not in the store; empty as long as the store takes it."""
+        fault, waiting = self._spool.fault, self._spool.waiting
+        return fault and f"{fault}; {waiting} writes wait, and none is lost"
+
+    def take_up(self, results: Results) -> None:
+        """Write what the driver that was interrupted has not written of these results, and no unit twice.
+
+        What it did after it had been told to end is in the store, and not in the results: trials of that time are
+        deleted, and those that had ended in it go on.
+
+        Raises:
+            BenchmarkError: the store cannot be used.
+        """
+        mine = stored_runs(self._study.benchmark.name, f"tags.mlflow.parentRunId = '{self.run_id}'")
+        known = {row.number: row for row in results.rows}
+        ended = {number for number, row in known.items() if row.ended_seconds is not None}
+        rows = dict(known)
+        with store.readable_errors():
+            for run in mine:
+                number = int(run.data.tags["hpo.trial"])
+                if number not in known:
+                    self._client.delete_run(run.info.run_id)
+                    continue
+                self._children[number] = run.info.run_id
+                if number in ended and run.info.status in ("FINISHED", "FAILED"):
+                    del rows[number]
+                else:
+                    self._written[number] = self._last_step(run.info.run_id)
+        for number, row in rows.items():
+            self._later(self._reopen_trial if number in self._children else self._start_trial, row)
+        for unit in results.units:
+            if unit.trial in rows:
+                row = rows[unit.trial]
+                self._later(self._report_trial, _as_of(unit, row))
+        for row in rows.values():
+            if row.ended_seconds is not None:
+                self.end_trial(row)
+
+    def _last_step(self, run_id: str) -> int:
+        return max((metric.step for metric in self._client.get_metric_history(run_id, "device_seconds")), default=0)
+
+    def _start_trial(self, row: TrialRow) -> None:
+        if row.number not in self._children:
+            self._children[row.number] = self._made_before(row) or self._make_child(row)
+        params = [Param(key, str(value)) for key, value in row.config.items()]
+        self._client.log_batch(self._children[row.number], params=params)
+
+    def _made_before(self, row: TrialRow) -> str | None:
+        """A child run that an attempt has made whose answer was lost on the way."""
+        if row.number not in self._tried:
+            self._tried.add(row.number)
+            return None
+        mine = f"tags.mlflow.parentRunId = '{self.run_id}' and tags.hpo.trial = '{row.number}'"
+        return next((run.info.run_id for run in self._client.search_runs([self._experiment_id], mine)), None)
+
+    def _make_child(self, row: TrialRow) -> str:
+        tags = {"mlflow.parentRunId": self.run_id, "hpo.kind": "trial", "hpo.trial": str(row.number)}
+        tags["hpo.seed"] = str(row.seed)
+        name, began_at = f"trial {row.number} of {self._study.name}", self._milliseconds(row.began_seconds)
+        return str(self._client.create_run(self._experiment_id, began_at, tags, name).info.run_id)
+
+    def _reopen_trial(self, row: TrialRow) -> None:
+        self._client.update_run(self._children[row.number], status="RUNNING")
+
+    def _report_trial(self, row: TrialRow) -> None:
+        if row.units <= self._written.get(row.number, 0):
+            return
+        metrics = _loggable({**row.metrics, **_varying(row), "device_seconds": row.device_seconds})
+        reported_at = self._milliseconds(row.reported_seconds)
+        batch = [Metric(key, value, reported_at, row.units) for key, value in metrics.items()]
+        self._client.log_batch(self._children[row.number], metrics=batch)
+
+    def _end_trial(self, row: TrialRow) -> None:
+        run_id = self._children[row.number]
+        tags = {"hpo.outcome": row.outcome, "hpo.reason": row.reason}
+        if row.failures:
+            tags["hpo.failures"] = "\n".join(row.failures)
+        if row.raised:
+            log_files(self._client, run_id, {"error.txt": "\n\n".join(row.raised) + "\n"})
+        if row.varies:
+            tags["hpo.exploits"] = str(row.exploits)
+            log_files(self._client, run_id, {"schedule.json": json.dumps(schedule_of(row), indent=2) + "\n"})
+        self._client.log_batch(run_id, tags=[RunTag(key, value) for key, value in tags.items()])
+        ended_at = None if row.ended_seconds is None else self._milliseconds(row.ended_seconds)
+        self._client.set_terminated(run_id, STATUS[row.outcome], ended_at)
+
+    def _milliseconds(self, seconds: float) -> int:
+        """A time of the study as the store has it."""
+        return int((self.began_at + seconds) * 1000)
+
+
+def _as_of(unit: UnitRow, row: TrialRow) -> TrialRow:
+    """A trial's row as it was when this unit had arrived."""
+    arrived, used = unit.ended_seconds, unit.device_seconds
+    return replace(row, units=unit.units, metrics=unit.metrics, device_seconds=used, reported_seconds=arrived)
+
+
+def _job_tag() -> dict[str, str]:
+    """SLURM's id of this job, where there is one."""
+    job = os.environ.get("SLURM_JOB_ID")
+    return {"hpo.slurm_job": job} if job else {}
+
+
+def versions() -> dict[str, str]:
+    """Tags with the versions of the packages here."""
+    return {f"hpo.version.{name}": importlib.metadata.version(name) for name in VERSIONED}
+
+
+def open_run(client: MlflowClient, experiment_id: str, name: str, launch_run: str | None) -> str:
+    """The run that `mlflow run` opened, if it lies in the benchmark's experiment; else one that is linked to it."""
+    if launch_run is not None and client.get_run(launch_run).info.experiment_id == experiment_id:
+        client.set_tag(launch_run, "mlflow.runName", name)
+        return launch_run
+    run = client.create_run(experiment_id, run_name=name)
+    if launch_run is not None:
+        link(client, launch_run, run.info.run_id)
+    return str(run.info.run_id)
+
+
+def link(client: MlflowClient, launch_run: str, run_id: str) -> None:
+    """Say of the run that `mlflow run` opened where the study itself is."""
+    client.set_tag(launch_run, "hpo.kind", "launch")
+    client.set_tag(launch_run, "hpo.study_run_id", run_id)
+
+
+def store_files(benchmark: str, kind: str, files: Mapping[str, str], tags: Mapping[str, str]) -> str:
+    """Keep files as a run of their own.
+
+    Args:
+        benchmark: name of the experiment.
+        kind: the run's tag `hpo.kind`, also its name.
+        files: their text, by name.
+        tags: of the run.
+
+    Returns:
+        The run's id.
+
+    Raises:
+        BenchmarkError: the store cannot be used.
+    """
+    launch_run = os.environ.pop("MLFLOW_RUN_ID", None)
+    client, experiment_id = store.open_experiment(benchmark)
+    with store.readable_errors():
+        run_id = open_run(client, experiment_id, f"{kind} of {benchmark}", launch_run)
+        for key, value in {"hpo.kind": kind, **tags}.items():
+            client.set_tag(run_id, key, value)
+        log_files(client, run_id, files)
+        client.set_terminated(run_id, "FINISHED")
+    return run_id
+
+
+def log_files(client: MlflowClient, run_id: str, files: Mapping[str, str]) -> None:
+    """Keep texts as a run's artifacts, by name."""
+    with tempfile.TemporaryDirectory() as folder:
+        for name, text in files.items():
+            path = Path(folder) / name
+            path.write_text(text)
+            client.log_artifact(run_id, str(path))
+
+
+def schedule_of(row: TrialRow) -> list[dict[str, Any]]:
+    """The configurations that trained a trial's weights, each with the units at which it took effect."""
+    trained = [(units, config) for units, config in row.schedule if units < max(1, row.units)]
+    return [{"units": units, "config": config} for units, config in trained]
+
+
+def _varying(row: TrialRow) -> dict[str, float]:
+    """`hp.<name>` of every number, where hyperparameters change within a trial."""
+    values = row.last_config.items() if row.varies else ()
+    return {f"hp.{name}": float(value) for name, value in values if isinstance(value, (int, float))}
+
+
+def trials_csv(benchmark: Benchmark, rows: Sequence[TrialRow]) -> str:
+    """One line a trial: number, outcome, units, seed, hyperparameters at its start, last metrics, times, reason."""
+    names = list(dict.fromkeys(key for row in rows for key in row.config))
+    metrics = [*METRICS, *(key for key in TEST_METRICS if any(key in row.metrics for row in rows))]
+    timing = ["device_seconds", "began_seconds", "ended_seconds"]
+    lines: list[list[Any]] = [
+        ["trial", "outcome", "units", "trained_units", "seed", "schedule", *names, *metrics, *timing, "reason"]
+    ]
+    for row in rows:
+        values = [row.metrics.get(key, "") for key in metrics]
+        times = [round(row.device_seconds, 3), round(row.began_seconds, 3), round(row.ended_seconds or 0.0, 3)]
+        config = [row.config.get(name, "") for name in names]
+        schedule = schedule_digest(benchmark, row.schedule)
+        counted = [row.number, row.outcome, row.units, row.trained_units, row.seed, schedule]
+        lines.append([*counted, *config, *values, *times, row.reason])
+    return _csv(lines)
+
+
+def units_csv(units: Sequence[UnitRow]) -> str:
+    """One line a resource unit, in order of arrival: when it ended, what its trial did since the last, its metrics."""
+    parts = [f"{part}_seconds" for part in MEASURED]
+    lines: list[list[Any]] = [["trial", "units", "ended_seconds", *parts, *METRICS]]
+    for unit in units:
+        seconds = [round(unit.seconds.get(part, 0.0), 4) for part in MEASURED]
+        metrics = [unit.metrics.get(key, "") for key in METRICS]
+        lines.append([unit.trial, unit.units, round(unit.ended_seconds, 4), *seconds, *metrics])
+    return _csv(lines)
+
+
+def _csv(lines: Sequence[Sequence[Any]]) -> str:
+    out = io.StringIO()
+    csv.writer(out, lineterminator="\n").writerows(lines)
+    return out.getvalue()
+
+
+def token_metrics(tokens: Sequence[TokenStatistics]) -> dict[str, float]:
+    """`<split>_mean_tokens` and `<split>_truncated_share` of every split."""
+    means = {f"{split.split}_mean_tokens": split.mean for split in tokens}
+    return means | {f"{split.split}_truncated_share": split.truncated_share for split in tokens}
+
+
+def token_files(tokens: Sequence[TokenStatistics]) -> dict[str, str]:
+    """`tokens.csv`, one line a split; no file where there are no data."""
+    names = [field.name for field in fields(TokenStatistics)]
+    return {"tokens.csv": _csv([names, *(astuple(split) for split in tokens)])} if tokens else {}
+
+
+def ledger_csv(shares: Shares) -> str:
+    """One line a part: device-seconds and share of the reserved time."""
+    total = shares.reserved_seconds or 1.0
+    lines = [f"{part},{seconds:.3f},{seconds / total:.4f}" for part, seconds in shares.seconds.items()]
+    return "\n".join(["part,device_seconds,share", *lines, f"reserved,{shares.reserved_seconds:.3f},1.0000"]) + "\n"
+
+
+def _git_commit() -> str | None:
+    """The commit of the suite's checkout, where it is one."""
+    command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+    except OSError:
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None
+
+
+def _loggable(metrics: dict[str, float]) -> dict[str, float]:
+    """Metrics without those that are not numbers: stores keep NaN badly, and a missing point reads as what it is."""
+    return {key: value for key, value in metrics.items() if math.isfinite(value)}

@@ -1,0 +1,1 @@
+"""Commands that run several studies or leave the machine, one file each."""

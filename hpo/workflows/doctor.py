@@ -1,0 +1,114 @@
+"""What this machine has and lacks: `python -m hpo doctor`. `require` is the part that a study cannot do without."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import re
+import shutil
+import sys
+from pathlib import Path
+
+from rich.console import Console
+
+from benchmarks.spec import BenchmarkError
+from hpo.terminal.console import print_line
+from hpo.workflows.preflight import INSTALL, TO_RUN, package_fault, python_fault
+
+REQUIREMENTS = Path(__file__).parents[2] / "requirements.txt"
+
+
+def require() -> None:
+    """Refuse to start where a study could not run.
+
+    Raises:
+        BenchmarkError: the interpreter or a package; names the remedy.
+    """
+    fault = python_fault(sys.version_info[:2]) or package_fault(TO_RUN)
+    if fault:
+        raise BenchmarkError(fault)
+
+
+def compiler_fault() -> str:
+    """A sentence if there is no C++ compiler, else an empty text."""
+    if shutil.which("g++") or shutil.which("c++"):
+        return ""
+    return "no C++ compiler; only ZeRO offload to the CPU needs it (DeepSpeed's CPU Adam): install g++"
+
+
+def report(console: Console) -> int:
+    """Print the whole state; returns 0 if a study could run, else 1."""
+    faults = []
+    for name, value, fault in _rows():
+        print_line(console, f"{'LACKS' if fault else 'ok':5}  {name:22} {fault or value}")
+        faults.append(fault if name != "compiler" else "")
+    return 1 if any(faults) else 0
+
+
+def _rows() -> list[tuple[str, str, str]]:
+    """Name, value and fault of everything looked at."""
+    rows = [("python", f"{platform.python_version()} on {platform.platform()}", python_fault(sys.version_info[:2]))]
+    rows += [(name, *_version(name, pinned)) for name, pinned in pins().items()]
+    rows.append(("compiler", shutil.which("g++") or shutil.which("c++") or "", compiler_fault()))
+    if any(fault for _, _, fault in rows[:-1]):
+        return rows
+    return [*rows, *_device_rows(), _store_row()]
+
+
+def pins() -> dict[str, str]:
+    """The exact versions in requirements.txt, by package."""
+    lines = REQUIREMENTS.read_text().splitlines()
+    found = (re.fullmatch(r"([A-Za-z0-9_.-]+)(?:\[[^]]*\])?==([^ ;#]+).*", line.strip()) for line in lines)
+    return {match[1]: match[2] for match in found if match}
+
+
+def _version(name: str, pinned: str) -> tuple[str, str]:
+    try:
+        installed = importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return "", f"not installed; {INSTALL}"
+    if installed.split("+")[0] != pinned:
+        return installed, f"version {installed}, but {pinned} is pinned; {INSTALL}"
+    return installed, ""
+
+
+def _device_rows() -> list[tuple[str, str, str]]:
+    import torch
+
+    from hpo.cluster.devices import detect
+
+    devices = detect()
+    if not torch.cuda.is_available():
+        os.environ["DS_ACCELERATOR"] = "cpu"
+    from deepspeed.accelerator import get_accelerator
+
+    found = f"{devices.count} x {devices.gpu_name or 'CPU worker process'}, {devices.cpus} cores"
+    fault = ""
+    if devices.gpu_name and not torch.cuda.is_available():
+        fault = (
+            f"{devices.gpu_name} is there, but torch {torch.__version__} cannot use it; install a CUDA build of torch"
+        )
+    return [("devices", found, fault), ("deepspeed accelerator", get_accelerator().device_name(), "")]
+
+
+def _store_row() -> tuple[str, str, str]:
+    import mlflow
+    from mlflow.exceptions import MlflowException
+
+    from hpo.store import client as store
+
+    uri = mlflow.get_tracking_uri()
+    path = Path(uri.removeprefix("sqlite:///"))
+    if uri.startswith("sqlite:///") and not path.exists():
+        writable = os.access(path.parent.resolve(), os.W_OK)
+        return (
+            "tracking store",
+            f"{uri} (made at the first run)",
+            "" if writable else f"{path.parent.resolve()} is not writable",
+        )
+    try:
+        store.open_client().search_experiments(max_results=1)
+    except (MlflowException, OSError) as error:
+        return "tracking store", store.shown(uri), store.shown(f"{uri} cannot be used: {str(error).splitlines()[0]}")
+    return "tracking store", store.shown(uri), ""

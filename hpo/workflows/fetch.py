@@ -1,0 +1,125 @@
+"""Brings a benchmark's model and data from the Hugging Face hub into a folder, for machines that cannot reach it.
+
+Compute nodes of many clusters have no way to the internet. A login node has: `python -m hpo fetch` downloads there what
+the benchmark names (weights as safetensors alone, data as Parquet or JSON), checks that everything loads without the
+hub, and writes the benchmark with the folders in place of the names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+
+from benchmarks.check import check
+from benchmarks.spec import Benchmark, BenchmarkError, FineTune, first_line
+from benchmarks.tasks import question_answering as squad
+
+MODEL_FILES = ["*.json", "*.safetensors", "*.txt", "*.model"]
+"""Of a model: configuration, weights, tokenizer. Pickled weights stay where they are."""
+DATA_FILES = ["*.parquet", "*.json", "*.jsonl", "README.md"]
+"""Of a data set; its README says which file is which split."""
+
+
+def fetch(benchmark: Benchmark, folder: Path) -> tuple[dict[str, Path], Path]:
+    """Download, check, and write the benchmark as it is to be used.
+
+    Args:
+        benchmark: what names model and data.
+        folder: where to; what lies there already is not downloaded again.
+
+    Returns:
+        The folder of each hub name, and the benchmark's new file.
+
+    Raises:
+        BenchmarkError: nothing to download, the hub cannot be reached or has no such thing, or what came is unusable.
+    """
+    finetune = benchmark.finetune
+    names = _hub_names(finetune) if finetune else {}
+    if not names:
+        raise BenchmarkError(f"benchmark {benchmark.name} names nothing on the hub: all its files are local")
+    places = {name: folder.resolve() / name.replace("/", "--") for name in names}
+    for name, kind in names.items():
+        _download(name, kind, places[name])
+    local = _with_folders(benchmark, places)
+    _check(local)
+    path = folder / f"{benchmark.name}.yaml"
+    path.write_text(yaml.safe_dump(local.model_dump(mode="json", exclude_none=True), sort_keys=False))
+    return places, path
+
+
+def _hub_names(finetune: FineTune) -> dict[str, Literal["model", "dataset"]]:
+    """What the benchmark takes from the hub; local folders are absolute by now."""
+    found: dict[str, Literal["model", "dataset"]] = {}
+    if not Path(finetune.model).is_absolute():
+        found[finetune.model] = "model"
+    for split in (finetune.data.train, finetune.data.validation, finetune.data.test):
+        if split.dataset is not None and not Path(split.dataset).is_absolute():
+            found[split.dataset] = "dataset"
+    return found
+
+
+def _download(name: str, kind: Literal["model", "dataset"], place: Path) -> None:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, HFValidationError, RepositoryNotFoundError
+
+    files = MODEL_FILES if kind == "model" else DATA_FILES
+    try:
+        snapshot_download(name, repo_type=kind, local_dir=place, allow_patterns=files)
+    except HFValidationError as error:
+        raise BenchmarkError(
+            f"{kind} {name!r}: is no name on the hub ({first_line(error)}); give one such as bigscience/bloom-560m"
+        ) from None
+    except GatedRepoError:
+        raise BenchmarkError(
+            f"{kind} {name}: the hub asks for consent; give it on its page, and set HF_TOKEN"
+        ) from None
+    except RepositoryNotFoundError:
+        raise BenchmarkError(f"{kind} {name}: the hub has no such {kind}, or keeps it from you; set HF_TOKEN") from None
+    except (HfHubHTTPError, OSError, RuntimeError) as error:
+        raise BenchmarkError(
+            f"{kind} {name}: cannot be downloaded ({type(error).__name__}: {first_line(error)}); run this where there "
+            "is internet, such as a login node (HTTPS_PROXY or HF_ENDPOINT may be needed), with room in the folder"
+        ) from None
+
+
+def _with_folders(benchmark: Benchmark, places: dict[str, Path]) -> Benchmark:
+    """The benchmark with folders in place of hub names."""
+    content: dict[str, Any] = benchmark.model_dump(mode="json", exclude_none=True)
+    finetune = content["finetune"]
+    for section, key in ((finetune, "model"), *((split, "dataset") for split in finetune["data"].values())):
+        if section.get(key) in places:
+            section[key] = str(places[section[key]])
+    return Benchmark.model_validate(content)
+
+
+def _check(benchmark: Benchmark) -> None:
+    """That all of it loads, weights by their headers, which tell of files that are cut off.
+
+    Raises:
+        BenchmarkError: it does not.
+    """
+    from benchmarks.training.session import load_tokenizer
+
+    check(benchmark)
+    assert benchmark.finetune is not None
+    load_tokenizer(benchmark.finetune.model)
+    _check_weights(Path(benchmark.finetune.model).glob("*.safetensors"))
+    for split in (benchmark.finetune.data.train, benchmark.finetune.data.validation, benchmark.finetune.data.test):
+        if split.file is None:  # files have been read by `check`
+            squad.read_split(split)
+
+
+def _check_weights(files: Iterable[Path]) -> None:
+    from safetensors import SafetensorError, safe_open
+
+    for path in files:
+        try:
+            with safe_open(path, framework="np") as weights:
+                weights.keys()
+        except (SafetensorError, OSError) as error:
+            raise BenchmarkError(
+                f"{path}: is no whole file of weights ({first_line(error)}); delete it, and fetch again"
+            ) from None

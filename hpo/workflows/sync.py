@@ -1,0 +1,43 @@
+"""Deliver to the tracking store what it did not take while a study ran: `python -m hpo sync`.
+
+A study whose store was away to its end, or whose driver was killed while it was, is kept in `unfinished/` as it stood.
+What of it the store lacks is written, in order and once; nothing is trained, and Ray is not started.
+"""
+
+from __future__ import annotations
+
+from hpo.cluster.devices import CPU
+from hpo.engine.study_folder import Unfinished
+from hpo.store.tracker import Tracker
+
+
+def deliver(one: Unfinished) -> str:
+    """Write what the store lacks of a study; returns what was done, in a few words.
+
+    A study that has not reached its end is marked as interrupted, and can still go on with `resume`.
+
+    Args:
+        one: the study, which nobody runs.
+
+    Raises:
+        BenchmarkError: it runs, it cannot be read, or the store cannot be used.
+    """
+    asked = one.asked()
+    with one.held():
+        state = one.read()
+        if state is None:
+            return "has no results yet"
+        tracker = Tracker(asked.study, asked.accelerator, asked.command, run_id=one.run_id)
+        is_new = tracker.lacks_end(state.has_ended)
+        if is_new:
+            state.stop(one.seconds)
+            state.results.interrupt_running(state.seconds)
+            tracker.began_at = state.began_at
+            tracker.take_up(state.results)
+            shares, status = state.ledger.shares(state.seconds), "FINISHED" if state.has_ended else "KILLED"
+            on_gpu = asked.accelerator != CPU
+            tracker.finish(state.results, shares, state.budget.spent, state.seconds, on_gpu, status)
+        if state.has_ended or asked.study.kind != "study":  # `confirm` trains what is missing whenever it is run
+            one.remove()
+    trials = f"{len(state.results.rows)} trials, {state.budget.spent} units"
+    return f"{trials} delivered" if is_new else f"{trials}, all there already"

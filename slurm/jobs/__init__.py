@@ -1,0 +1,1 @@
+"""The programs that SLURM jobs run: head, workers, trials."""

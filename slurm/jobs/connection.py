@@ -1,0 +1,62 @@
+"""How worker jobs find the Ray of their head job: a file of its own for each job, readable by its owner alone."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from benchmarks.spec import BenchmarkError
+from hpo.cluster.access import authentication
+
+FILE = "connection.json"
+
+
+@dataclass(frozen=True)
+class Connection:
+    """A running Ray.
+
+    Attributes:
+        address: host and port of its head.
+        token: what every process that joins must know, see Ray's token authentication
+            (https://docs.ray.io/en/latest/ray-security/token-auth.html).
+        job: SLURM's id of the head job.
+    """
+
+    address: str
+    token: str
+    job: str
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """Variables with which Ray's commands and drivers join; an environment is its owner's to read."""
+        return {"RAY_ADDRESS": self.address, **authentication(self.token)}
+
+
+def write(connection: Connection, path: Path) -> None:
+    """Write it whole or not at all, with mode 600."""
+    partial = path.with_suffix(".part")
+    descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "w") as file:
+        json.dump(asdict(connection), file)
+    partial.replace(path)
+
+
+def read(path: Path) -> Connection:
+    """Read it.
+
+    Raises:
+        BenchmarkError: it is not there, or somebody else may read it.
+    """
+    try:
+        mode = path.stat().st_mode & 0o077
+        content = json.loads(path.read_text())
+    except FileNotFoundError:
+        raise BenchmarkError(
+            f"connection file {path} is gone: its head job has ended, or somebody deleted it; "
+            "a worker that starts without it cannot join"
+        ) from None
+    if mode:
+        raise BenchmarkError(f"connection file {path} is readable by others, and so is the token in it; not used")
+    return Connection(**content)

@@ -1,0 +1,159 @@
+"""The job that trains trials of a study's folder: one, as a task of an array, or one after the other.
+
+Each trial is a process of its own (several, by torchrun, where it has several ranks), started, watched and ended here.
+"""
+
+from __future__ import annotations
+
+import re
+import signal
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import psutil
+
+from benchmarks.spec import BenchmarkError, Config
+from hpo.cluster.devices import detect
+from hpo.core.study import is_diverged, objective, training_of
+from hpo.engine import one_trial as alone
+from hpo.search import journal
+from slurm import scheduler
+from slurm import study_folder as tasks
+from slurm.jobs.processes import Child, Signals, Stamps, job_id, node_name, say
+from slurm.profile import Profile
+from slurm.study_folder import Order, Record
+
+ATTEMPTS = 2
+"""As under Ray: a trial that fails is tried once more."""
+POLL_SECONDS = 0.1
+_RAISED = re.compile(r"(?m)^(?:\[rank\d+\]: ?)?((?:\w+\.)*\w*(?:Error|Exception)\b.*)$")
+_BY_TORCHRUN = "ChildFailedError"  # which says that a rank has raised, not what
+
+
+def task(folder: Path, trial: int) -> int:
+    """A task of an array: one trial; returns the exit status."""
+    with Stamps(f"job {job_id()} (trial {trial} of {folder.name})") as stamps, Signals() as signals:
+        stamps.status = _status(train(folder, [trial], signals))
+    return stamps.status
+
+
+def serial(folder: Path, profile: Profile, file: Path) -> int:
+    """One job for all trials that are not finished, one after the other; returns the exit status.
+
+    Near its time limit it is queued again, if a trial has ended in it: one that takes longer than the limit never
+    would. At its end it gathers the study.
+    """
+    from slurm import gather  # imports MLflow
+
+    with Stamps(f"job {job_id()} ({folder.name})") as stamps, Signals() as signals:
+        outcomes = train(folder, [], signals)
+        if signals.received == signal.SIGUSR1 and profile.requeue and set(outcomes) & set(tasks.FINAL):
+            say("queued again: trials that are finished are kept")
+            scheduler.requeue(job_id())
+        else:
+            gather.run(folder, profile, file)
+        stamps.status = _status(outcomes)
+    return stamps.status
+
+
+def _status(outcomes: Sequence[str]) -> int:
+    return 0 if set(outcomes) <= {"completed", "diverged"} else 1
+
+
+def train(folder: Path, trials: Sequence[int], signals: Signals) -> list[str]:
+    """Train trials that are not finished yet; returns their outcomes.
+
+    Args:
+        folder: the study's.
+        trials: their numbers; empty for all.
+        signals: one that has come ends the trial that runs, and none begins after it.
+
+    Raises:
+        BenchmarkError: the folder or this job's devices cannot be used.
+    """
+    return _Job(folder, signals).run(trials)
+
+
+class _Job:
+    """This job's part of a study."""
+
+    def __init__(self, folder: Path, signals: Signals) -> None:
+        self._folder, self._signals = folder, signals
+        self._order, self._record = Order.read(folder), Record.of(folder, job_id())
+        self._benchmark = self._order.study.benchmark
+
+    def run(self, trials: Sequence[int]) -> list[str]:
+        """See `train`."""
+        devices, ranks = detect(), self._benchmark.ranks_per_trial
+        if self._order.needs_gpus and (devices.gpu_name is None or devices.count < ranks):
+            found = devices.count if devices.gpu_name else 0
+            raise BenchmarkError(
+                f"a trial takes {ranks} GPUs, but this job on {node_name()} finds {found}; see nvidia-smi"
+            )
+        done = tasks.finished(self._folder)
+        began = min(time.time(), psutil.Process().create_time())  # the job's script has become this process
+        self._record.add("reserved", at=began, devices=ranks, accelerator=devices.accelerator, node=node_name())
+        try:
+            return [self._train(trial) for trial in trials or range(self._order.trials) if trial not in done]
+        finally:
+            self._record.add("released")
+
+    def _train(self, trial: int) -> str:
+        """Let a trial run to its end; returns its outcome."""
+        if self._signals.received:
+            return "interrupted"
+        config, number = self._propose(trial)
+        say(f"START trial {trial}: {' '.join(f'{name}={value}' for name, value in config.items())}")
+        for attempt in range(1, ATTEMPTS + 1):
+            outcome, reason = self._attempt(trial, config, number)
+            if outcome != "failed" or attempt == ATTEMPTS:
+                break
+            say(f"trial {trial} failed ({reason}) and is tried again")
+            self._record.add("ended", outcome="interrupted", reason=reason)
+        self._record.add("ended", outcome=outcome, reason=reason)
+        last = tasks.last_unit(self._folder, trial) if outcome in ("completed", "diverged") else None
+        if number is not None and outcome != "interrupted":
+            value = objective(self._benchmark, last) if last else None
+            journal.tell(self._folder / tasks.JOURNAL, self._benchmark, number, value)
+        found = f", {self._benchmark.metric} {last[self._benchmark.metric]:.4f}" if last else ""
+        say(f"FINISH trial {trial}: {outcome}{found}{f' ({reason})' if reason else ''}")
+        return outcome
+
+    def _propose(self, trial: int) -> tuple[Config, int | None]:
+        """The trial's proposal, and its number where Optuna made it; the same again if it was begun before."""
+        if self._order.proposals:
+            return self._order.proposals[trial], None
+        if begun := tasks.proposal_of(self._folder, trial):
+            return begun
+        return journal.ask(self._folder / tasks.JOURNAL, self._order.study, self._order.initial_points, trial)
+
+    def _attempt(self, trial: int, config: Config, number: int | None) -> tuple[str, str]:
+        """Train it once; returns its outcome, and why where it needs saying."""
+        training, ranks = training_of(self._order.study, config), self._benchmark.ranks_per_trial
+        log = self._folder / f"trial-{trial}.log"
+        said_before = log.stat().st_size if log.exists() else 0
+        self._record.add("began", trial=trial, config=config, number=number)
+        with tempfile.TemporaryDirectory(prefix="hpo-trial-") as temporary:
+            order = Path(temporary) / "order.json"
+            began, threads = time.time(), self._order.threads
+            alone.Order(self._benchmark, training.config, training.seed, threads, began).write(order)
+            with Child(alone.command(order, self._record.path, ranks), {}, log, shielded=True) as child:
+                while child.status is None and not self._signals.received:
+                    time.sleep(POLL_SECONDS)
+                status = child.status
+        if self._signals.received and status != 0:
+            return "interrupted", self._signals.reason
+        if status:
+            return "failed", _why(status, log.read_bytes()[said_before:].decode(errors="replace"))
+        last = tasks.last_unit(self._folder, trial)
+        return ("diverged" if last and is_diverged(self._benchmark, last) else "completed"), ""
+
+
+def _why(status: int, log: str) -> str:
+    """Why a trial's process ended so: what it raised, or the signal that ended it."""
+    if status < 0:
+        return f"its process was ended by {signal.Signals(-status).name}"
+    raised = [text for text in _RAISED.findall(log) if _BY_TORCHRUN not in text]
+    return str(raised[-1]).strip() if raised else f"its process ended with status {status}"

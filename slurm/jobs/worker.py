@@ -1,0 +1,76 @@
+"""A worker job: one node's devices, joined to the Ray of a head job until that ends."""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+
+from hpo.cluster import access as ray_access
+from slurm.jobs import connection
+from slurm.jobs.connection import Connection
+from slurm.jobs.processes import Child, Signals, Stamps, job_id, say
+
+OBJECT_STORE_BYTES = 200 * 2**20
+TEMPORARY = "/tmp"  # noqa: S108 - for a folder of its own, on the node itself
+ANY_PORT = [
+    f"--{name}=0"
+    for name in (
+        "node-manager-port",
+        "object-manager-port",
+        "min-worker-port",
+        "max-worker-port",
+        "dashboard-agent-listen-port",
+        "dashboard-agent-grpc-port",
+        "runtime-env-agent-port",
+        "metrics-export-port",
+    )
+]
+"""The system gives a free port to each, so that jobs on one node cannot collide."""
+
+
+def run(file: Path, cpus: int, gpus: int) -> int:
+    """Join, stay until the head job ends Ray or SLURM ends this job; returns the exit status.
+
+    Args:
+        file: the head job's connection file.
+        cpus: CPU cores that trials may use; SLURM gave this job more where some are left to Ray.
+        gpus: GPUs that trials may use.
+    """
+    with Stamps(f"worker job {job_id()}") as stamps, Signals() as signals:
+        stamps.status = _stay(connection.read(file), file.parent, cpus, gpus, signals)
+    return stamps.status
+
+
+def _stay(joined: Connection, logs: Path, cpus: int, gpus: int, signals: Signals) -> int:
+    command = [*ray_start(cpus, gpus), f"--address={joined.address}"]
+    say(f"joins the Ray of job {joined.job} at {joined.address} with {cpus} CPUs, {gpus} GPUs")
+    log = logs / f"worker-{job_id()}.ray.log"
+    with (
+        ray_access.temporary_folder(TEMPORARY) as folder,
+        Child([*command, f"--temp-dir={folder}"], joined.environment, log) as ray,
+    ):
+        while ray.status is None and not signals.received:
+            time.sleep(0.5)
+        if signals.received:
+            say("ends: SLURM asked this job to")
+            return 0
+        say("ends: the head job has ended Ray, or cannot be reached")
+        return 0 if ray.status == 0 else 1
+
+
+def ray_start(cpus: int, gpus: int) -> list[str]:
+    """The command that starts a node of Ray, less where it belongs. Ray alone would take the whole machine."""
+    return [
+        sys.executable,
+        "-m",
+        "ray.scripts.scripts",
+        "start",
+        "--block",
+        f"--num-cpus={cpus}",
+        f"--num-gpus={gpus}",
+        f"--object-store-memory={OBJECT_STORE_BYTES}",
+        "--disable-usage-stats",
+        "--include-log-monitor=false",
+        *ANY_PORT,
+    ]

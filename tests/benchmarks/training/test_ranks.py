@@ -1,0 +1,67 @@
+"""Ranks as Ray actors: one and two of them, gloo between them, kills."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable, Iterator
+
+import pytest
+import ray
+
+from benchmarks.spec import Benchmark
+from benchmarks.training.ranks import Ranks, find_places
+from benchmarks.training.session import Session
+
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("ray_of_two", "process_group")]
+Maker = Callable[..., Benchmark]
+
+
+@pytest.fixture
+def closing() -> Iterator[list[Ranks]]:
+    """Ranks put into this list are ended with the test."""
+    opened: list[Ranks] = []
+    yield opened
+    for ranks in opened:
+        ranks.close()
+
+
+@pytest.fixture(scope="module")
+def pair(ray_of_two: None, small_nano: Maker) -> Iterator[Ranks]:
+    """Two ranks, for one benchmark after the other."""
+    ranks = Ranks(small_nano(ranks_per_trial=2), find_places(2))
+    yield ranks
+    ranks.close()
+
+
+@pytest.mark.parametrize("stage", [0, 2, 3])
+def test_two_ranks_equal_one_at_the_same_global_batch(stage: int, small_nano: Maker, pair: Ranks) -> None:
+    pair._all("load_session", small_nano(stage=stage, ranks_per_trial=2))
+    pair.start({"learning_rate": 1e-3, "batch_size_per_device": 4}, 3)
+    single = Session(small_nano(stage=stage))
+    single.start({"learning_rate": 1e-3, "batch_size_per_device": 8}, 3)
+    for _ in range(3):
+        two, one = pair.run_unit(), single.run_unit()
+        assert two["train_loss"] == pytest.approx(one["train_loss"], abs=1e-4)
+        assert two["eval_loss"] == pytest.approx(one["eval_loss"], abs=1e-3)
+        assert two["f1"] == pytest.approx(one["f1"], abs=0.05)
+    single.close()
+
+
+def test_the_same_ranks_take_the_next_trial(small_nano: Maker, closing: list[Ranks]) -> None:
+    ranks = Ranks(small_nano(), find_places(1))
+    closing.append(ranks)
+    processes = ranks.process_ids()
+    for rate in (1e-3, 1e-4):
+        ranks.start({"learning_rate": rate}, 0)
+        assert ranks.run_unit()["units"] == 1
+    assert ranks.process_ids() == processes
+
+
+def test_a_killed_rank_raises_in_its_owner(small_nano: Maker, closing: list[Ranks]) -> None:
+    ranks = Ranks(small_nano(), find_places(1))
+    closing.append(ranks)
+    ranks.start({"learning_rate": 1e-3}, 0)
+    os.kill(ranks.process_ids()[0], signal.SIGKILL)
+    with pytest.raises(ray.exceptions.ActorDiedError):
+        ranks.run_unit()

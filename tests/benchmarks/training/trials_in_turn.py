@@ -1,0 +1,32 @@
+"""Usage: python trials_in_turn.py BENCHMARK.json TRIALS.json: runs one unit of each trial on the same session.
+
+Prints the last one's scores, a checksum of its weights, and its start-up time, as JSON.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+from pathlib import Path
+
+from benchmarks.spec import Benchmark
+from benchmarks.training import session as finetune
+
+
+def main() -> None:
+    benchmark = Benchmark.model_validate_json(Path(sys.argv[1]).read_text())
+    finetune.prepare_process(threads=1)
+    finetune.join_process_group()
+    session = finetune.Session(benchmark)
+    for config, seed in json.loads(Path(sys.argv[2]).read_text()):
+        startup = session.start(config, seed)["startup_seconds"]
+        metrics = session.run_unit()
+    state = session.engine.module.state_dict()
+    weights = b"".join(state[name].contiguous().numpy().tobytes() for name in sorted(state))
+    result = {"weights": hashlib.sha256(weights).hexdigest(), "eval_loss": metrics["eval_loss"], "f1": metrics["f1"]}
+    print(json.dumps({"result": result, "startup_seconds": startup}))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,301 @@
+"""Comparisons: what is compared with what, by which scores, and what is said where nothing can be."""
+
+from __future__ import annotations
+
+import json
+import math
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from benchmarks import spec
+from benchmarks.spec import BenchmarkError, Config
+from hpo.analysis import compare, curves, stats
+from hpo.analysis.compare import Result
+from hpo.analysis.records import Records, StudyRecord, Training
+from hpo.core.study import default_schedule, fresh_seeds, schedule_digest
+
+REPOSITORY = Path(__file__).parents[3]
+BENCHMARK = spec.load("synthetic")
+PARTS = {"startup": 0.1, "train": 0.5, "evaluate": 0.2, "checkpoint": 0.0, "idle": 0.2, "failed": 0.0}
+
+
+def config_of(method: str, seed: int) -> Config:
+    """A configuration no other study came to."""
+    return {
+        "learning_rate": 1e-4 * (1 + seed) + 1e-7 * sum(map(ord, method)),
+        "batch_size_per_device": 8,
+        "weight_decay": 0.0,
+    }
+
+
+def study(method: str, seed: int = 0, budget: int = 12, loss: float = 1.0, **changes: Any) -> StudyRecord:
+    """A finished study of two device-hours, the incumbent of which had this loss."""
+    metrics = {"device_hours": 2.0, "gpu_hours": 0.0, "wall_seconds": 3600.0, "units": 108.0, "best_eval_loss": loss}
+    metrics |= {f"device_hours_{part}": 2.0 * share for part, share in PARTS.items()}
+    best = {"config": config_of(method, seed), "metrics": {"eval_loss": loss, "f1": 1 / (1 + loss)}, "units": 9}
+    files = {"best_config.json": json.dumps(best), "trials.csv": "trial,outcome\n0,completed\n1,stopped\n2,completed\n"}
+    given: dict[str, Any] = {"variant": "", "tags": {"hpo.accelerator": "cpu"}, "started": seed, **changes}
+    metrics |= given.pop("metrics", {})
+    files |= given.pop("files", {})
+    return StudyRecord(f"{method}{seed}", method, seed=seed, budget=budget, metrics=metrics, files=files, **given)
+
+
+def trained(schedule: list[tuple[int, Config]], block: int, *scores: float | None) -> list[Training]:
+    """A configuration's fresh trainings, one a score: its F1 on test; None for one that diverged."""
+    digest = schedule_digest(BENCHMARK, schedule)
+    return [
+        Training(digest, seed, score is None, {} if score is None else scored(score), 10.0)
+        for seed, score in zip(fresh_seeds(block, len(scores)), scores, strict=True)
+    ]
+
+
+def scored(f1: float) -> dict[str, float]:
+    test = {"test_f1": f1, "test_exact_match": f1 - 0.1, "test_eval_loss": 2 - f1}
+    return {**test, "f1": f1 + 0.01, "exact_match": f1, "eval_loss": 1 - f1}
+
+
+def confirmed(record: StudyRecord, *scores: float | None) -> list[Training]:
+    assert record.schedule is not None
+    return trained(record.schedule, record.seed, *scores)
+
+
+def records(studies: list[StudyRecord], trainings: list[Training] | None = None, **changes: Any) -> Records:
+    return Records(
+        BENCHMARK, "digest", studies, trainings or [], **{"confirmation_hours": 0.5, "left_out": [], **changes}
+    )
+
+
+def line(result: Result, name: str) -> compare.Line:
+    [found] = [line for line in result.lines if line.name == name]
+    return found
+
+
+class TestScores:
+    def test_a_block_s_score_is_the_mean_over_its_fresh_trainings(self) -> None:
+        one = study("asha")
+        [contestant] = compare.compare(records([one], confirmed(one, 0.5, 0.7))).contestants
+        assert contestant.scores("test_f1", BENCHMARK) == {0: pytest.approx(0.6)}
+
+    def test_a_training_that_diverged_counts_as_the_worst_there_is(self) -> None:
+        one = study("asha")
+        [contestant] = compare.compare(records([one], confirmed(one, 0.6, None))).contestants
+        assert contestant.scores("test_f1", BENCHMARK) == {0: pytest.approx(0.3)}
+        worst = BENCHMARK.diverged_above
+        assert contestant.scores("test_eval_loss", BENCHMARK) == {0: pytest.approx((1.4 + worst) / 2)}
+
+    def test_a_study_without_a_sound_trial_scores_the_worst(self) -> None:
+        lost = StudyRecord("id", "asha", "", 0, 12, {}, {"device_hours": 1.0}, 0, {})
+        [contestant] = compare.compare(records([lost])).contestants
+        assert contestant.scores("test_f1", BENCHMARK) == {0: 0.0}
+
+    def test_trainings_of_another_block_do_not_count(self) -> None:
+        one, other = study("asha", 0), study("asha", 1)
+        result = compare.compare(records([one, other], confirmed(one, 0.5)))
+        assert result.contestants[0].scores("test_f1", BENCHMARK) == {0: 0.5}
+
+    def test_a_schedule_is_confirmed_by_its_own_trainings_alone(self) -> None:
+        one = study("pbt")
+        assert one.best is not None
+        steps = [{"units": 0, "config": config_of("a", 0)}, {"units": 3, "config": config_of("b", 1)}]
+        moved = study("pbt", files={"best_config.json": json.dumps({**one.best, "schedule": steps})})
+        plain = [(0, config_of("a", 0))]
+        assert compare.compare(records([moved], trained(plain, 0, 0.5))).lines[0].trainings == 0
+        assert compare.compare(records([moved], confirmed(moved, 0.5))).lines[0].trainings == 1
+
+
+class TestLines:
+    def test_figures_are_interquartile_means_over_seeds_with_bootstrap_intervals(self) -> None:
+        studies = [study("asha", seed, loss=1.0 + seed) for seed in range(4)]
+        trainings = [t for s, score in zip(studies, (0.1, 0.5, 0.6, 0.9), strict=True) for t in confirmed(s, score)]
+        found = line(compare.compare(records(studies, trainings)), "asha")
+        test = found.test["test_f1"]
+        assert test is not None
+        assert test.value == pytest.approx(0.55)  # the middle half of four
+        assert test.interval == stats.bootstrap_interval([0.1, 0.5, 0.6, 0.9])
+        assert found.validation is not None
+        assert found.validation.value == pytest.approx(2.5)
+
+    def test_costs_are_means_of_a_study(self) -> None:
+        found = line(
+            compare.compare(records([study("asha", 0), study("asha", 1, metrics={"device_hours": 4.0})])), "asha"
+        )
+        assert (found.device_hours, found.wall_seconds, found.units) == (3.0, 3600.0, 108.0)
+        assert found.parts["train"] == 1.0
+        assert found.outcomes == {"completed": 4, "stopped": 2}
+
+    def test_cost_relative_to_the_grid(self) -> None:
+        studies = [study("manual", metrics={"device_hours": 4.0}), study("asha")]
+        result = compare.compare(records(studies))
+        assert (line(result, "asha").cost_of_grid, line(result, "manual").cost_of_grid) == (0.5, 1.0)
+
+    def test_no_grid_no_relative_cost(self) -> None:
+        assert compare.compare(records([study("asha")])).lines[0].cost_of_grid is None
+
+    def test_probability_of_improvement_over_random(self) -> None:
+        studies = [study(method, seed) for method in ("asha", "random") for seed in (0, 1)]
+        scores = {"asha": (0.5, 0.7), "random": (0.6, 0.4)}
+        trainings = [t for s in studies for t in confirmed(s, scores[s.method][s.seed])]
+        result = compare.compare(records(studies, trainings))
+        over = line(result, "asha").over_random
+        assert over is not None
+        assert over.value == 0.75  # of the four pairs of studies it wins three
+        assert line(result, "random").over_random is None
+
+    def test_the_best_confirmed_comes_first_and_those_without_last(self) -> None:
+        studies = [study("asha"), study("bohb"), study("pbt")]
+        trainings = [*confirmed(studies[0], 0.4), *confirmed(studies[1], 0.6)]
+        assert [found.name for found in compare.compare(records(studies, trainings)).lines] == ["bohb", "asha", "pbt"]
+
+    def test_the_default_is_a_contestant_once_it_is_confirmed(self) -> None:
+        trainings = trained(default_schedule(BENCHMARK), 0, 0.2, 0.4)
+        found = line(compare.compare(records([study("asha")], trainings)), "default")
+        assert (found.seeds, found.budget, found.device_hours, found.trainings) == ((), 0, None, 2)
+        assert found.test["test_f1"] is not None
+        assert found.test["test_f1"].value == pytest.approx(0.3)
+
+    def test_of_a_study_run_twice_the_newer_counts(self) -> None:
+        older, newer = study("asha", started=1, loss=3.0), study("asha", started=2, loss=1.0)
+        result = compare.compare(records([newer, older]))
+        assert result.lines[0].validation is not None
+        assert (result.lines[0].seeds, result.lines[0].validation.value) == ((0,), 1.0)
+
+
+class TestShrinkage:
+    def test_sets_the_score_that_chose_beside_fresh_ones(self) -> None:
+        one = study("asha", loss=1.0)
+        [found] = compare.compare(records([one], confirmed(one, 0.3, 0.5))).shrinkage
+        assert (found.selected, found.trainings) == (0.5, 2)
+        assert (found.validation, found.test) == (pytest.approx(0.41), pytest.approx(0.4))
+
+
+class TestVerdicts:
+    def compared(self, blocks: int, gain: float, **options: Any) -> Result:
+        studies = [study(method, seed) for method in ("asha", "random") for seed in range(blocks)]
+        scores = {"asha": lambda seed: 0.5 + gain + 0.001 * seed, "random": lambda seed: 0.5 + 0.0011 * seed}
+        trainings = [t for s in studies for t in confirmed(s, scores[s.method](s.seed))]
+        return compare.compare(records(studies, trainings), **options)
+
+    def test_ten_blocks_that_agree_are_resolved(self) -> None:
+        [pair] = self.compared(10, 0.1).pairs
+        assert (pair.a, pair.b, pair.verdict) == ("asha", "random", "better")
+
+    def test_so_are_ten_that_differ_by_less_than_the_margin(self) -> None:
+        [pair] = self.compared(10, 0.0).pairs
+        assert pair.verdict == "equivalent"
+
+    def test_five_never_are_however_large_the_difference(self) -> None:
+        [pair] = self.compared(5, 0.4).pairs
+        assert pair.verdict == "not resolved"
+        assert "takes at least 6 for 1 comparison" in pair.reason
+
+    def test_without_confirmations_nothing_is_said_and_the_next_command_is(self) -> None:
+        result = compare.compare(records([study("asha"), study("random")]))
+        assert result.pairs == []
+        assert any("python -m hpo confirm --benchmark synthetic" in note for note in result.notes)
+
+    def test_one_method_alone_has_no_verdict(self) -> None:
+        one = study("asha")
+        result = compare.compare(records([one], confirmed(one, 0.5)))
+        assert (result.pairs, result.notes) == ([], ["1 confirmed contestants: a verdict takes two"])
+
+    def test_a_reference_leaves_its_pairs_alone(self) -> None:
+        studies = [study(method) for method in ("asha", "bohb", "random")]
+        trainings = [t for s in studies for t in confirmed(s, 0.5)]
+        result = compare.compare(records(studies, trainings), reference="random")
+        assert [(pair.a, pair.b) for pair in result.pairs] == [("asha", "random"), ("bohb", "random")]
+
+    def test_an_unknown_reference_is_refused(self) -> None:
+        with pytest.raises(BenchmarkError, match="reference is 'grid', but must be 'all' or a confirmed contestant"):
+            compare.compare(records([study("asha")]), reference="grid")
+
+
+class TestBudgets:
+    def test_different_budgets_are_refused(self) -> None:
+        with pytest.raises(BenchmarkError, match=r"different budgets \(4 trainings, 12 trainings\).*--budget"):
+            compare.compare(records([study("asha", budget=4), study("bohb", budget=12)]))
+
+    def test_unless_asked_for_and_then_they_are_marked(self) -> None:
+        result = compare.compare(records([study("asha", budget=4), study("bohb")]), mixed_budgets=True)
+        assert result.is_marked
+        assert "budgets differ" in result.notes[0]
+        assert len(result.lines) == 2
+
+    def test_one_of_them_can_be_chosen(self) -> None:
+        result = compare.compare(records([study("asha", budget=4), study("bohb")]), budget=4)
+        assert [found.name for found in result.lines] == ["asha"]
+        assert "left out: 1 studies of other budgets" in result.notes
+
+    def test_a_budget_that_no_study_has_is_refused(self) -> None:
+        with pytest.raises(BenchmarkError, match="no study with budget 5; there are studies with budget 12"):
+            compare.compare(records([study("asha")]), budget=5)
+
+    def test_different_caps_in_hours_are_different_budgets(self) -> None:
+        capped = study("bohb", tags={"hpo.gpu_hours": "0.5"})
+        with pytest.raises(BenchmarkError, match=r"12 trainings within 0\.5 device-hours"):
+            compare.compare(records([study("asha"), capped]))
+
+    def test_twice_the_budget_of_random_and_any_of_the_default_belong(self) -> None:
+        studies = [study("asha"), study("random"), study("random", budget=24), study("default", budget=3)]
+        result = compare.compare(records(studies))
+        assert {found.name for found in result.lines} == {"asha", "random", "random budget=24", "default"}
+        assert not result.is_marked
+
+    def test_random_alone_with_two_budgets_is_no_mixture(self) -> None:
+        result = compare.compare(records([study("random"), study("random", budget=24)]))
+        assert not result.is_marked
+
+
+class TestCurves:
+    def units(self, *rows: tuple[int, int, float, float]) -> dict[str, str]:
+        """(trial, unit, second at which it ended, eval loss) of a study."""
+        frame = pd.DataFrame(rows, columns=["trial", "units", "ended_seconds", "eval_loss"])
+        return {"units.csv": frame.to_csv(index=False)}
+
+    def test_an_incumbent_is_one_at_the_full_resource(self) -> None:
+        files = self.units((0, 8, 1800, 0.1), (0, 9, 2400, 0.9), (1, 9, 2700, 1.2), (2, 9, 3600, 0.4))
+        curve = curves.anytime(study("asha", files=files), BENCHMARK)
+        assert list(curve["value"]) == [0.9, 0.4]
+        assert list(curve["device_hours"]) == pytest.approx([2 * 2400 / 3600, 2.0])
+        assert list(curve["units"]) == [2, 4]
+
+    def test_a_diverged_trial_is_never_an_incumbent(self) -> None:
+        files = self.units((0, 9, 10, math.nan), (1, 9, 20, 100.0), (2, 9, 30, 2.0))
+        assert list(curves.anytime(study("asha", files=files), BENCHMARK)["value"]) == [2.0]
+
+    def test_a_study_that_kept_no_units_has_no_curve(self) -> None:
+        assert curves.anytime(study("asha"), BENCHMARK).empty
+
+    def test_hours_to_a_target(self) -> None:
+        record = study("asha", files=self.units((0, 9, 1800, 0.9), (1, 9, 3600, 0.4)))
+        found = [curves.hours_to(record, BENCHMARK, target) for target in (1.0, 0.9, 0.5, 0.3)]
+        assert found == [1.0, 1.0, 2.0, None]
+
+    def test_who_never_reached_the_grid_is_counted(self) -> None:
+        grid = [study("manual", seed, loss=0.5, files=self.units((0, 9, 3600, 0.5))) for seed in (0, 1)]
+        reached = study("asha", 0, files=self.units((0, 9, 1800, 0.45)))
+        never = study("asha", 1, files=self.units((0, 9, 1800, 0.6)))
+        found = line(compare.compare(records([*grid, reached, never])), "asha")
+        assert (found.reached_grid, found.with_grid, found.hours_to_grid) == (1, 2, 1.0)
+
+    def test_a_band_runs_from_where_all_seeds_have_an_incumbent_to_where_the_first_study_ends(self) -> None:
+        studies = [
+            study("asha", 0, files=self.units((0, 9, 900, 1.0), (1, 9, 1800, 0.5))),
+            study("asha", 1, files=self.units((0, 9, 1200, 2.0), (1, 9, 1800, 1.5)), metrics={"device_hours": 2.0}),
+        ]
+        band = curves.band(studies, BENCHMARK)
+        hours = list(band["device_hours"])
+        assert (hours[0], hours[-1]) == (pytest.approx(2 * 1200 / 3600), pytest.approx(2.0))
+        assert (band["value"].iloc[0], band["value"].iloc[-1]) == (1.5, 1.0)
+        assert (band["low"].iloc[-1], band["high"].iloc[-1]) == (0.5, 1.5)
+
+
+def test_a_comparison_needs_neither_ray_nor_torch() -> None:
+    imports = "import sys; from hpo.analysis import compare, curves, records; from hpo.report import tables"
+    code = f"{imports}; print({{'ray', 'torch'}} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=True)
+    assert done.stdout == "set()\n"

@@ -1,0 +1,115 @@
+"""How a study shares out the devices of a machine."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from benchmarks.spec import BenchmarkError
+from hpo.cluster.devices import Allotment, Devices, allot, detect, visible_gpus
+
+ONE_CORE = Devices(count=1, gpu_name=None, cpus=1)
+EIGHT_CORES = Devices(count=8, gpu_name=None, cpus=8)
+FOUR_GPUS = Devices(count=4, gpu_name="NVIDIA H200", cpus=32)
+MORE_GPUS_THAN_CORES = Devices(count=8, gpu_name="NVIDIA H200", cpus=4)
+
+
+@pytest.mark.parametrize(
+    ("devices", "ranks", "concurrency", "expected"),
+    [
+        pytest.param(ONE_CORE, 1, None, Allotment(1, 1, 1, 0), id="one core"),
+        pytest.param(EIGHT_CORES, 1, None, Allotment(8, 1, 1, 0), id="a trial a core"),
+        pytest.param(EIGHT_CORES, 1, 2, Allotment(2, 1, 4, 0), id="fewer trials get more cores"),
+        pytest.param(EIGHT_CORES, 1, 1, Allotment(1, 1, 8, 0), id="serial takes the whole machine"),
+        pytest.param(EIGHT_CORES, 1, 100, Allotment(8, 1, 1, 0), id="a limit beyond the devices is none"),
+        pytest.param(EIGHT_CORES, 2, None, Allotment(4, 2, 1, 0), id="two ranks a trial"),
+        pytest.param(EIGHT_CORES, 3, None, Allotment(2, 3, 1.3333, 0), id="ranks that do not divide the cores"),
+        pytest.param(EIGHT_CORES, 2, 1, Allotment(1, 2, 4, 0), id="two ranks, serial"),
+        pytest.param(FOUR_GPUS, 1, None, Allotment(4, 1, 8, 1), id="a trial a GPU"),
+        pytest.param(FOUR_GPUS, 2, None, Allotment(2, 2, 8, 1), id="two GPUs a trial"),
+        pytest.param(FOUR_GPUS, 2, 1, Allotment(1, 2, 16, 1), id="two GPUs, serial"),
+        pytest.param(FOUR_GPUS, 4, None, Allotment(1, 4, 8, 1), id="all GPUs in one trial"),
+        pytest.param(
+            MORE_GPUS_THAN_CORES, 1, None, Allotment(8, 1, 0.5, 1), id="cores are shared where they are fewer"
+        ),
+    ],
+)
+def test_as_many_trials_at_once_as_devices_allow(
+    devices: Devices, ranks: int, concurrency: int | None, expected: Allotment
+) -> None:
+    assert allot(devices, ranks, concurrency) == expected
+
+
+@pytest.mark.parametrize(("concurrency", "reserved"), [(None, 4), (1, 2), (2, 4)])
+def test_reserved_devices_are_those_that_trials_occupy(concurrency: int | None, reserved: int) -> None:
+    assert allot(FOUR_GPUS, 2, concurrency).devices == reserved
+
+
+@pytest.mark.parametrize("devices", [EIGHT_CORES, FOUR_GPUS])
+@pytest.mark.parametrize("ranks", [1, 2, 3, 4])
+@pytest.mark.parametrize("concurrency", [None, 1, 2])
+def test_no_study_takes_more_cores_than_there_are(devices: Devices, ranks: int, concurrency: int | None) -> None:
+    allotment = allot(devices, ranks, concurrency)
+    assert allotment.devices * allotment.cpus_per_rank <= devices.cpus
+
+
+@pytest.mark.parametrize("devices", [Devices(3, None, 3), Devices(5, None, 5), EIGHT_CORES])
+@pytest.mark.parametrize("concurrency", [1, 2, 3])
+def test_a_limit_leaves_no_room_for_one_trial_more(devices: Devices, concurrency: int) -> None:
+    """Ray starts trials while cores are left, so what is left must not suffice for another."""
+    allotment = allot(devices, 1, concurrency)
+    left = devices.cpus - allotment.devices * allotment.cpus_per_rank
+    assert left < allotment.cpus_per_rank
+
+
+@pytest.mark.parametrize(
+    ("devices", "kind"), [(EIGHT_CORES, "8 CPU cores"), (ONE_CORE, "1 CPU core;"), (FOUR_GPUS, "4 GPUs")]
+)
+def test_more_ranks_than_devices_are_refused_with_both_numbers(devices: Devices, kind: str) -> None:
+    with pytest.raises(BenchmarkError, match=f"needs 9 devices .* has {kind}"):
+        allot(devices, ranks_per_trial=9)
+
+
+def test_costs_on_gpus_are_tagged_by_their_name() -> None:
+    assert FOUR_GPUS.accelerator == "NVIDIA H200"
+
+
+def test_costs_without_gpus_are_tagged_cpu() -> None:
+    assert EIGHT_CORES.accelerator == "cpu"
+
+
+def test_hidden_gpus_are_not_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    devices = detect()
+    assert devices.gpu_name is None
+    assert devices.count == devices.cpus
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="needs Linux's CPU affinity")
+def test_only_the_cores_of_this_process_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    before = os.sched_getaffinity(0)
+    try:
+        os.sched_setaffinity(0, {min(before)})
+        assert detect().cpus == 1
+    finally:
+        os.sched_setaffinity(0, before)
+
+
+@pytest.mark.parametrize(
+    ("visible", "expected"),
+    [
+        (None, ["A", "B", "C"]),
+        ("", []),
+        ("-1", []),
+        ("1", ["B"]),
+        ("2,0", ["C", "A"]),
+        ("0,-1,1", ["A"]),
+        ("7", []),
+        ("NoDevFiles", []),
+        ("MIG-1,MIG-2", ["A", "A"]),
+    ],
+)
+def test_cuda_visible_devices_is_read_as_cuda_reads_it(visible: str | None, expected: list[str]) -> None:
+    assert visible_gpus(["A", "B", "C"], visible) == expected

@@ -1,0 +1,240 @@
+"""Every method on one, two and eight devices: a study reaches its end, whatever is done first and whatever dies.
+
+Actors run in this process, see `in_process`. Studies on real actors, and stored, are in test_methods_contract (all
+methods, two devices) and test_brackets (one, two and eight devices).
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+
+import pytest
+
+from hpo import methods
+from hpo.core.results import TrialRow
+from hpo.core.study import Study
+from hpo.engine.runner import Finished
+from hpo.engine.signals import GRACEFUL_SIGNALS
+from tests.hpo.engine.in_process import Call, every, first, in_process, run, synthetic, units_of
+
+BUDGET, SEED = 4, 1
+DEVICES = (1, 2, 8)
+PAUSING = ["hyperband", "bohb", "pbt", "pb2"]
+SIGNAL = signal.SIGUSR1
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.usefixtures("ray_of_two"),
+    pytest.mark.timeout(60),
+]  # a study that stalls may do so within Tune's own waiting
+
+
+@dataclass(frozen=True)
+class Ran:
+    """A study that has run."""
+
+    study: Study
+    finished: Finished
+    most_at_once: int
+
+    @property
+    def rows(self) -> list[TrialRow]:
+        return self.finished.results.rows
+
+    @property
+    def trained_units(self) -> int:
+        return sum(row.trained_units for row in self.rows)
+
+    def assert_ended_well(self) -> None:
+        """It reached its end by itself, within its budget, and has ended every trial."""
+        assert self.finished.reason == ""
+        assert self.finished.reached_end
+        assert self.trained_units <= self.study.budget_units
+        assert {row.outcome for row in self.rows} <= {"completed", "stopped", "diverged", "failed"}
+
+
+@pytest.fixture(scope="module")
+def run_on(ray_of_two: None) -> Callable[..., Ran]:
+    """Runs the study of a method on so many devices, once."""
+
+    @cache
+    def run_once(method: str, devices: int, order: int = 0, diverge_above: float | None = None) -> Ran:
+        study = Study(method, synthetic(diverge_above=diverge_above), seed=SEED, budget=BUDGET)
+        with in_process(devices, order) as stand_in:
+            return Ran(study, run(study), stand_in.most_in_use)
+
+    return run_once
+
+
+@pytest.mark.parametrize("devices", DEVICES)
+@pytest.mark.parametrize("method", methods.names())
+class TestDevices:
+    def test_the_study_ends_well(self, run_on: Callable[..., Ran], method: str, devices: int) -> None:
+        run_on(method, devices).assert_ended_well()
+
+    def test_nothing_fails(self, run_on: Callable[..., Ran], method: str, devices: int) -> None:
+        assert [row.reason for row in run_on(method, devices).rows if row.outcome == "failed"] == []
+
+    def test_no_unit_is_trained_twice(self, run_on: Callable[..., Ran], method: str, devices: int) -> None:
+        rows = run_on(method, devices).rows
+        assert [row.trained_units for row in rows] == [row.units for row in rows]
+
+
+@pytest.mark.parametrize("order", range(3))
+class TestOrder:
+    """Eight devices and a third of the trials diverging, in several orders of events."""
+
+    @pytest.mark.parametrize("method", [*PAUSING, "asha", "median"])
+    def test_the_study_ends_well(self, run_on: Callable[..., Ran], method: str, order: int) -> None:
+        ran = run_on(method, devices=8, order=order, diverge_above=1e-3)
+        ran.assert_ended_well()
+        assert "diverged" in {row.outcome for row in ran.rows} or method in ("pbt", "pb2")  # those replace them
+
+    def test_hyperband_promotes_the_same_trials(self, run_on: Callable[..., Ran], order: int) -> None:
+        """A rung is compared as a whole, so it does not matter who arrives first."""
+        serial, parallel = run_on("hyperband", devices=1), run_on("hyperband", devices=8, order=order)
+        assert _reached(parallel) == _reached(serial)
+
+
+def _reached(ran: Ran) -> list[tuple[float, int]]:
+    return sorted((float(row.config["learning_rate"]), row.units) for row in ran.rows)
+
+
+class TestDeaths:
+    """Actors die, at every kind of call. Tune tries a trial again once."""
+
+    @pytest.mark.parametrize("call", ["__ray_ready__", "reset", "train", "save", "restore"])
+    @pytest.mark.parametrize("method", [*PAUSING, "median"])
+    def test_the_study_ends_well(self, method: str, call: str) -> None:
+        study = Study(method, synthetic(), seed=SEED, budget=BUDGET)
+        with in_process(devices=3, dies=every(4, call)) as stand_in:
+            Ran(study, run(study), stand_in.most_in_use).assert_ended_well()
+
+    def test_a_trial_that_lost_units_is_trained_to_the_end_where_the_budget_has_them(self) -> None:
+        """Two full trainings of three, and six units of an attempt that died in its seventh: 24 of 27."""
+        study = Study("default", synthetic(), seed=SEED, budget=3, arguments={"repeats": 2})
+        with in_process(devices=2, dies=first(lambda call: call.trial == 1 and units_of(call) == 6)) as stand_in:
+            ran = Ran(study, run(study), stand_in.most_in_use)
+        ran.assert_ended_well()
+        assert [(row.outcome, row.units, row.trained_units) for row in ran.rows] == [
+            ("completed", 9, 9),
+            ("completed", 9, 15),
+        ]
+
+    def test_a_trial_that_lost_units_is_ended_by_the_budget_where_it_has_none(self) -> None:
+        study = Study("default", synthetic(), seed=SEED, budget=2, arguments={"repeats": 2})
+        with in_process(devices=2, dies=first(lambda call: call.trial == 1 and units_of(call) == 6)) as stand_in:
+            ran = Ran(study, run(study), stand_in.most_in_use)
+        ran.assert_ended_well()
+        assert [(row.outcome, row.units, row.trained_units) for row in ran.rows] == [
+            ("completed", 9, 9),
+            ("stopped", 3, 9),
+        ]
+
+    def test_a_trial_that_fails_for_good_says_why(self) -> None:
+        study = Study("default", synthetic(), seed=SEED, budget=BUDGET)
+        with in_process(devices=1, dies=every(1, "train")):
+            rows = run(study).results.rows
+        assert {row.outcome for row in rows} == {"failed"}
+        assert all(row.reason.startswith("RayActorError: ") for row in rows), [row.reason for row in rows]
+
+    @pytest.mark.parametrize("order", range(3))
+    def test_a_member_that_dies_at_its_rung_is_compared_once_it_is_back(self, order: int) -> None:
+        """Its checkpoint was lost, so it trains up to the rung again, while the others wait for it."""
+        study = Study("hyperband", synthetic(), seed=SEED, budget=BUDGET)
+        lost: set[int] = set()
+
+        def dies(call: Call) -> bool:
+            is_first = call.method == "save" and call.trial in (6, 7) and call.trial not in lost
+            lost.update([call.trial] * is_first)
+            return is_first
+
+        with in_process(devices=3, order=order, dies=dies) as stand_in:
+            ran = Ran(study, run(study), stand_in.most_in_use)
+        assert lost == {6, 7}
+        ran.assert_ended_well()
+
+    @pytest.mark.parametrize("method", ["hyperband", "bohb"])
+    @pytest.mark.parametrize("order", range(3))
+    def test_members_do_not_wait_for_one_that_was_promoted_and_never_came(self, method: str, order: int) -> None:
+        """An actor that dies as it is given the next trial costs that trial both attempts."""
+        study = Study(method, synthetic(), seed=SEED, budget=3)
+        seen: set[str] = set()
+
+        def is_promotion(call: Call) -> bool:
+            """The actor is given a trial that has run before."""
+            if call.method == "train":
+                seen.add(call.actor.instance.trial_id)
+            return call.method == "reset" and call.arguments[0]["__trial_info__"].trial_id in seen
+
+        with in_process(devices=3, order=order, dies=first(is_promotion)) as stand_in:
+            ran = Ran(study, run(study), stand_in.most_in_use)
+        ran.assert_ended_well()
+        assert [row.outcome for row in ran.rows].count("failed") == 1
+
+    @pytest.mark.parametrize("order", range(6))
+    def test_a_bracket_that_lost_units_does_not_overspend(self, order: int) -> None:
+        """Budget 5 at resource 3 is three brackets, 5 + 6 + 4 units, nothing left to replace what is lost."""
+        study = Study("hyperband", synthetic(max_units=3), seed=SEED, budget=5)
+        dies = first(lambda call: call.trial == 3 and units_of(call) == 2)
+        with in_process(devices=8, order=order, dies=dies) as stand_in:
+            ran = Ran(study, run(study), stand_in.most_in_use)
+        assert ran.rows[3].trained_units >= 2
+        ran.assert_ended_well()
+
+
+@pytest.mark.parametrize("number", GRACEFUL_SIGNALS)
+def test_every_signal_that_asks_a_study_to_end_ends_it(number: signal.Signals) -> None:
+    """The first one; a second has its usual effect."""
+    left = iter([number])
+
+    def interrupt(call: Call) -> bool:
+        if call.method == "train" and call.trial == 2 and next(left, None):
+            os.kill(os.getpid(), number)
+        return False
+
+    before = signal.getsignal(number)
+    with in_process(devices=2, dies=interrupt):
+        finished = run(Study("random", synthetic(), seed=SEED, budget=6))
+    assert (finished.reached_end, finished.reason) == (False, "interrupted")
+    assert signal.getsignal(number) is before
+
+
+@pytest.mark.parametrize("devices", [1, 8])
+@pytest.mark.parametrize("method", ["random", *PAUSING])
+class TestEnds:
+    """A study may end at any moment; some trials run then and others are paused."""
+
+    def test_an_interrupted_study_ends(self, method: str, devices: int) -> None:
+        """By a signal during its twelfth unit."""
+        units = 0
+
+        def interrupt(call: Call) -> bool:
+            nonlocal units
+            units += call.method == "train"
+            if call.method == "train" and units == 12:
+                os.kill(os.getpid(), SIGNAL)
+            return False
+
+        study = Study(method, synthetic(), seed=SEED, budget=6)
+        with in_process(devices, dies=interrupt):
+            finished = run(study)
+        assert not finished.reached_end
+        assert finished.reason == "interrupted"
+        assert units <= 12 + devices  # each actor may have been told to go on already
+        assert "interrupted" in {row.outcome for row in finished.results.rows}
+        assert "running" not in {row.outcome for row in finished.results.rows}
+
+    def test_a_study_whose_device_hours_are_spent_ends(self, method: str, devices: int) -> None:
+        """Within the third unit of nine of its first training."""
+        benchmark = synthetic(seconds_per_unit=0.1)
+        study = Study(method, benchmark, seed=SEED, budget=12, gpu_hours=0.25 * devices / 3600)
+        with in_process(devices) as stand_in:
+            ran = Ran(study, run(study), stand_in.most_in_use)
+        ran.assert_ended_well()
+        assert ran.trained_units < study.budget_units / 3
+        assert any("budget was spent" in row.reason for row in ran.rows)

@@ -1,0 +1,142 @@
+"""A study that was killed goes on where it stood, whatever its method and whenever it was killed."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hpo import methods
+from hpo.core.study import Study
+from hpo.engine.runner import Finished
+from tests.hpo.engine.in_process import RUN_ID, Call, in_process, run, synthetic
+
+BUDGET, SEED = 4, 1
+MOMENTS = 3
+
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("ray_of_two"), pytest.mark.timeout(120)]
+
+
+class KilledError(BaseException):
+    """Nothing in the driver handles it, as nothing handles SIGKILL."""
+
+
+def study_of(method: str, checkpoint_seconds: float = 60.0) -> Study:
+    benchmark = synthetic(diverge_above=1e-3, checkpoint_seconds=checkpoint_seconds)
+    return Study(method, benchmark, seed=SEED, budget=BUDGET)
+
+
+def killed_at(moments: list[int]) -> Callable[[Call], bool]:
+    """Kills the driver before these calls of its actors, counted over all its lives."""
+    calls = 0
+
+    def dies(call: Call) -> bool:
+        nonlocal calls
+        calls += 1
+        if calls in moments:
+            raise KilledError
+        return False
+
+    return dies
+
+
+def run_with_kills(study: Study, devices: int, moments: list[int], folder: Path) -> tuple[Finished, int]:
+    """Run a study that is killed, and gone on with, until its end; also returns how often it was."""
+    dies, killed = killed_at(moments), 0
+    while True:
+        with in_process(devices, order=killed, dies=dies, where=folder):
+            is_there = (folder / "unfinished" / RUN_ID).exists()
+            try:
+                return run(study, RUN_ID if is_there else None), killed
+            except KilledError:
+                killed += 1
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(ray_of_two: None) -> Callable[[str], tuple[Finished, int]]:
+    """A study that nobody kills, and the number of calls of its actors."""
+
+    @cache
+    def run_once(method: str) -> tuple[Finished, int]:
+        calls = 0
+
+        def count(call: Call) -> bool:
+            nonlocal calls
+            calls += 1
+            return False
+
+        with in_process(1, dies=count):
+            return run(study_of(method)), calls
+
+    return run_once
+
+
+def decisions(finished: Finished) -> list[dict[str, Any]]:
+    """Everything of the trials that does not measure time."""
+    timed = ("device_seconds", "began_seconds", "reported_seconds", "ended_seconds", "metrics")
+    rows = [{key: value for key, value in vars(row).items() if key not in timed} for row in finished.results.rows]
+    scores = [{key: row.metrics[key] for key in ("eval_loss", "train_loss")} for row in finished.results.rows]
+    return [row | score for row, score in zip(rows, scores, strict=True)]
+
+
+def assert_same(one: list[dict[str, Any]], other: list[dict[str, Any]]) -> None:
+    for a, b in zip(one, other, strict=False):
+        assert repr(a) == repr(b)  # as text, NaN equals NaN
+    assert len(one) == len(other)
+
+
+def incumbent(finished: Finished) -> int | None:
+    row = finished.results.incumbent()
+    return row.number if row else None
+
+
+@pytest.mark.parametrize("method", methods.names())
+class TestResume:
+    @pytest.mark.parametrize("moment", range(MOMENTS))
+    def test_it_ends_as_if_nothing_had_happened(
+        self, uninterrupted: Callable[[str], tuple[Finished, int]], method: str, moment: int, tmp_path: Path
+    ) -> None:
+        whole, calls = uninterrupted(method)
+        kill = random.Random(f"{method} {moment}").randint(1, calls)
+        resumed, killed = run_with_kills(study_of(method), 1, [kill], tmp_path)
+        assert killed == 1
+        assert_same(decisions(resumed), decisions(whole))
+        assert incumbent(resumed) == incumbent(whole)
+        assert resumed.reached_end
+
+    def test_it_ends_as_if_nothing_had_happened_when_killed_again_and_again(
+        self, uninterrupted: Callable[[str], tuple[Finished, int]], method: str, tmp_path: Path
+    ) -> None:
+        whole, calls = uninterrupted(method)
+        resumed, killed = run_with_kills(study_of(method), 1, list(range(5, calls, 9)), tmp_path)
+        assert killed >= 2
+        assert_same(decisions(resumed), decisions(whole))
+
+    def test_trainings_that_were_running_go_on_from_their_last_checkpoint(
+        self, uninterrupted: Callable[[str], tuple[Finished, int]], method: str, tmp_path: Path
+    ) -> None:
+        """As often as a twentieth of the time allows, which a study without training takes for writing them."""
+        whole, calls = uninterrupted(method)
+        resumed, killed = run_with_kills(study_of(method, 1e-6), 1, list(range(5, calls, 9)), tmp_path)
+        assert killed >= 2
+        assert resumed.shares.seconds["checkpoint"] > 0
+        assert_same(decisions(resumed), decisions(whole))
+
+    @pytest.mark.parametrize("devices", [2, 8])
+    def test_on_several_devices_no_unit_is_missing_and_none_counts_twice(
+        self, method: str, devices: int, tmp_path: Path
+    ) -> None:
+        resumed, killed = run_with_kills(study_of(method), devices, [11, 29, 47], tmp_path)
+        assert killed >= 1
+        assert resumed.reached_end
+        rows = resumed.results.rows
+        assert {row.outcome for row in rows} <= {"completed", "stopped", "diverged"}
+        assert all(row.trained_units <= row.units for row in rows)  # a member that diverged takes over a further one
+        assert sum(row.trained_units for row in rows) <= study_of(method).budget_units
+        units = [(unit.trial, unit.units) for unit in resumed.results.units]
+        assert len(set(units)) == len(units)
+        assert not (tmp_path / "unfinished").exists()

@@ -1,0 +1,199 @@
+"""Confirmations: what is due, that schedules are replayed, and that test is scored once, at the end."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import ray
+from mlflow import MlflowClient
+from rich.console import Console
+
+from benchmarks import spec
+from benchmarks.spec import BenchmarkError, Config
+from benchmarks.training.synthetic import SyntheticTrial
+from hpo.analysis import compare, records
+from hpo.analysis.records import Records, StudyRecord, Training
+from hpo.cluster import ray as cluster
+from hpo.core.study import (
+    CONFIRMS,
+    SCHEDULE,
+    TRAINING_SEED,
+    Study,
+    default_schedule,
+    fresh_seeds,
+    schedule_digest,
+    training_of,
+    training_seeds,
+)
+from hpo.engine import runner
+from hpo.store.past_trials import stored_runs
+from hpo.workflows import confirm, suite
+from tests.stores import working_in
+
+BENCHMARK = spec.load("synthetic")
+GOOD: Config = {"learning_rate": 1e-3, "batch_size_per_device": 8, "weight_decay": 0.01}
+OTHER: Config = {"learning_rate": 2e-3, "batch_size_per_device": 4, "weight_decay": 0.0}
+
+
+def study(method: str, seed: int, config: Config, schedule: list[dict[str, Any]] | None = None) -> StudyRecord:
+    best = {"config": config, "metrics": {"f1": 0.5}, **({"schedule": schedule} if schedule else {})}
+    return StudyRecord(method, method, "", seed, 4, {}, {}, 0, {"best_config.json": json.dumps(best)})
+
+
+def stored(studies: list[StudyRecord], trainings: list[Training] | None = None) -> Records:
+    return Records(BENCHMARK, "digest", studies, trainings or [], 0.0, [])
+
+
+class TestFreshSeeds:
+    def test_are_the_same_for_every_method_of_a_block_and_differ_between_blocks(self) -> None:
+        assert fresh_seeds(0, 5) == fresh_seeds(0, 5)
+        assert len({*fresh_seeds(0, 5), *fresh_seeds(1, 5)}) == 10
+
+    def test_fewer_are_the_first_of_more(self) -> None:
+        assert fresh_seeds(7, 20)[:5] == fresh_seeds(7, 5)
+
+    def test_are_none_that_a_study_trains_with(self) -> None:
+        assert not {*fresh_seeds(0, 100)} & {*training_seeds(0, 100)}
+
+
+class TestSchedules:
+    def test_two_that_mean_the_same_have_one_checksum(self) -> None:
+        spelled_out = BENCHMARK.hyperparameters(GOOD).model_dump()
+        assert schedule_digest(BENCHMARK, [(0, GOOD)]) == schedule_digest(BENCHMARK, [(0, spelled_out)])
+        assert schedule_digest(BENCHMARK, [(0, GOOD)]) != schedule_digest(BENCHMARK, [(0, GOOD), (3, OTHER)])
+        assert schedule_digest(BENCHMARK, [(0, GOOD), (3, OTHER)]) != schedule_digest(
+            BENCHMARK, [(0, GOOD), (4, OTHER)]
+        )
+
+    def test_a_proposal_of_a_method_is_a_training_of_one_configuration(self) -> None:
+        training = training_of(Study("asha", BENCHMARK, seed=4), {"learning_rate": 1e-3})
+        assert training.seed == 4
+        assert [units for units, _ in training.schedule] == [0]
+        assert training.config["learning_rate"] == 1e-3
+
+    def test_a_proposal_to_confirm_has_its_own_seed_and_schedule(self) -> None:
+        proposal = {CONFIRMS: {TRAINING_SEED: 9, SCHEDULE: [[0, GOOD], [3, OTHER]]}}
+        training = training_of(Study("confirm", BENCHMARK, seed=4), proposal)
+        assert (training.seed, [units for units, _ in training.schedule]) == (9, [0, 3])
+        assert training.config["learning_rate"] == GOOD["learning_rate"]
+
+
+class TestDue:
+    def test_every_incumbent_and_the_default_with_the_fresh_seeds_of_their_block(self) -> None:
+        due = confirm.due(stored([study("asha", 0, GOOD), study("asha", 1, OTHER)]), [], 2)
+        default = [[0, default_schedule(BENCHMARK)[0][1]]]
+        assert [(proposal[TRAINING_SEED], proposal[SCHEDULE]) for proposal in due] == [
+            *((seed, [[0, GOOD]]) for seed in fresh_seeds(0, 2)),
+            *((seed, [[0, OTHER]]) for seed in fresh_seeds(1, 2)),
+            *((seed, default) for block in (0, 1) for seed in fresh_seeds(block, 2)),
+        ]
+
+    def test_one_configuration_that_two_methods_came_to_is_trained_once(self) -> None:
+        both = confirm.due(stored([study("asha", 0, GOOD), study("bohb", 0, dict(GOOD))]), [], 3)
+        assert len(both) == 6
+
+    def test_what_the_store_has_is_not_due(self) -> None:
+        digest = schedule_digest(BENCHMARK, [(0, GOOD)])
+        there = Training(digest, fresh_seeds(0, 1)[0], False, {}, 1.0)
+        assert len(confirm.due(stored([study("asha", 0, GOOD)], [there]), [], 3)) == 5
+
+    def test_only_the_methods_asked_for(self) -> None:
+        due = confirm.due(stored([study("asha", 0, GOOD), study("bohb", 1, OTHER)]), ["bohb"], 1)
+        assert [proposal[TRAINING_SEED] for proposal in due] == fresh_seeds(1, 1) * 2
+
+    @pytest.mark.parametrize(
+        ("methods", "repeats", "message"),
+        [(["pbt"], 1, "no finished study of 'pbt'; there are: asha"), ([], 0, "repeats is 0, but must be >= 1")],
+    )
+    def test_what_cannot_be_done_is_refused(self, methods: list[str], repeats: int, message: str) -> None:
+        with pytest.raises(BenchmarkError, match=message):
+            confirm.due(stored([study("asha", 0, GOOD)]), methods, repeats)
+
+    def test_another_version_of_the_benchmark_is_refused(self) -> None:
+        with pytest.raises(BenchmarkError, match="ran another version of it"):
+            confirm.require_same(BENCHMARK, stored([study("asha", 0, GOOD)]))
+
+
+# ---- a real one
+
+
+@pytest.fixture(scope="module")
+def confirmed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Records, int]]:
+    """A suite with a population and random search, confirmed twice over; what is stored, and what was due again."""
+    folder = tmp_path_factory.mktemp("confirm")
+    with working_in(folder):
+        console = Console(file=io.StringIO())
+        with cluster.ray_cluster(runner.detect()):
+            given = suite.GivenBenchmark(BENCHMARK, "synthetic")
+            contestants = suite.parse_methods("pbt:interval_units=2:exploit_share=0.5,random", 4)
+            assert suite.run(contestants, given, [0], None, False, console).failures == []
+            proposals = confirm.due(records.read("synthetic"), [], 2)
+            assert confirm.run(BENCHMARK, proposals, None, "python -m hpo confirm", console).reached_end
+        found = records.read("synthetic")
+        yield found, len(confirm.due(found, [], 2))
+        ray.shutdown()
+
+
+def one(found: Records, method: str) -> StudyRecord:
+    return next(record for record in found.studies if record.method == method)
+
+
+@pytest.mark.slow
+class TestRun:
+    def test_every_incumbent_and_the_default_are_confirmed(self, confirmed: tuple[Records, int]) -> None:
+        found, due = confirmed
+        assert due == 0
+        for record in found.studies:
+            assert [training.seed for training in found.confirmations(record)] == fresh_seeds(0, 2), record.method
+        assert len(found.trainings_of(default_schedule(BENCHMARK), 0)) == 2
+
+    def test_a_confirmation_is_the_schedule_trained_with_the_fresh_seed(self, confirmed: tuple[Records, int]) -> None:
+        """On validation and test it scores what a trial does that is driven by hand."""
+        found, _ = confirmed
+        record = one(found, "pbt")
+        assert record.schedule is not None
+        assert len(record.schedule) > 1
+        for training in found.confirmations(record):
+            trial = SyntheticTrial(BENCHMARK)
+            trial.start(record.schedule[0][1], training.seed)
+            for units in range(BENCHMARK.resource.max_units):
+                trial.set_hyperparameters([config for since, config in record.schedule if since <= units][-1])
+                last = trial.run_unit()
+            assert training.metrics["eval_loss"] == last["eval_loss"]
+            assert training.metrics["test_eval_loss"] == trial.evaluate("test")["eval_loss"]
+
+    def test_it_has_a_ledger_of_its_own(self, confirmed: tuple[Records, int]) -> None:
+        found, _ = confirmed
+        assert found.confirmation_hours > 0
+        [run] = stored_runs("synthetic", "tags.hpo.kind = 'confirmation'")
+        parts = sum(value for key, value in run.data.metrics.items() if key.startswith("device_hours_"))
+        assert parts == pytest.approx(run.data.metrics["device_hours"], rel=0.01)
+        assert run.data.metrics["units"] == 6 * BENCHMARK.resource.max_units
+
+    def test_test_is_scored_at_the_full_resource_alone(self, confirmed: tuple[Records, int]) -> None:
+        [run] = stored_runs("synthetic", "tags.hpo.kind = 'confirmation'")
+        for trial in stored_runs("synthetic", f"tags.mlflow.parentRunId = '{run.info.run_id}'"):
+            history = MlflowClient().get_metric_history(trial.info.run_id, "test_f1")
+            assert [metric.step for metric in history] == [BENCHMARK.resource.max_units]
+
+    def test_it_is_no_study(self, confirmed: tuple[Records, int]) -> None:
+        found, _ = confirmed
+        assert [record.method for record in found.studies] == ["pbt", "random"]
+
+    def test_no_study_has_seen_the_test_split(self, confirmed: tuple[Records, int]) -> None:
+        found, _ = confirmed
+        for record in found.studies:
+            assert not [name for name in record.trials if "test" in name]
+
+    def test_the_comparison_has_scores_of_all(self, confirmed: tuple[Records, int]) -> None:
+        result = compare.compare(confirmed[0])
+        assert {found.name.split()[0] for found in result.lines if found.test["test_f1"]} == {
+            "pbt",
+            "random",
+            "default",
+        }
+        assert len(result.pairs) == 3

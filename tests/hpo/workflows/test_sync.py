@@ -1,0 +1,183 @@
+"""A store that is behind a study, or ahead of what is kept of it: what it lacks is written, once, and nothing else."""
+
+from __future__ import annotations
+
+import copy
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
+
+from benchmarks import spec
+from benchmarks.spec import BenchmarkError
+from hpo.app.cli import main
+from hpo.core.ledger import MEASURED, Ledger
+from hpo.core.results import Results
+from hpo.core.study import Study
+from hpo.engine.study_folder import Unfinished
+from hpo.store import client as store
+from hpo.store.tracker import Tracker
+from tests.hpo.engine import in_process
+from tests.stores import working_in
+from tests.studies import read, steps
+
+REPOSITORY = Path(__file__).parents[3]
+STUDY = Study("random", spec.load("synthetic"), 0, 2)
+FIRST = {"learning_rate": 1e-3, "batch_size_per_device": 8, "weight_decay": 0.0}
+OTHER = {"learning_rate": 1e-4, "batch_size_per_device": 16, "weight_decay": 0.0}
+
+
+@pytest.fixture(autouse=True)
+def _folder(tmp_path: Path) -> Iterator[None]:
+    with working_in(tmp_path):
+        yield
+
+
+def new_tracker(run_id: str | None = None) -> Tracker:
+    return Tracker(STUDY, "cpu", "python -m hpo", run_id=run_id)
+
+
+def begin(tracker: Tracker, results: Results, name: str, config: dict[str, Any]) -> None:
+    tracker.start_trial(results.add(name, config, now=0.0))
+
+
+def report(tracker: Tracker, results: Results, name: str, units: int) -> None:
+    result = {"units": units, "objective": 1.0, "diverged": False, **{f"{part}_seconds": 0.1 for part in MEASURED}}
+    tracker.report_trial(results.report(name, {**result, "eval_loss": 1.0 / units}, 0.5, now=float(units)))
+
+
+def end(tracker: Tracker, results: Results, name: str) -> None:
+    tracker.end_trial(results.end(name, now=9.0, budget_spent=False))
+
+
+def finish(tracker: Tracker, results: Results, status: str) -> None:
+    tracker.finish(results, Ledger(1, 1).shares(10.0), len(results.units), 10.0, False, status)
+
+
+def test_what_a_study_did_after_it_was_told_to_end_is_done_again_and_stored_once() -> None:
+    """A trial that has ended since is on its way again, and the place of a trial that began since has another."""
+    tracker, results = new_tracker(), Results(STUDY)
+    begin(tracker, results, "a", FIRST)
+    report(tracker, results, "a", 1)
+    kept = copy.deepcopy(results)
+    report(tracker, results, "a", 2)
+    end(tracker, results, "a")
+    begin(tracker, results, "b", FIRST)
+    report(tracker, results, "b", 1)
+    finish(tracker, results, "KILLED")
+    again = new_tracker(tracker.run_id)
+    again.reopen()
+    again.take_up(kept)
+    report(again, kept, "a", 2)
+    begin(again, kept, "c", OTHER)
+    report(again, kept, "c", 1)
+    for name in ("a", "c"):
+        end(again, kept, name)
+    finish(again, kept, "FINISHED")
+    uri = os.environ["MLFLOW_TRACKING_URI"]
+    study, [first, second] = read(uri, "synthetic")
+    assert {run.info.status for run in (study, first, second)} == {"FINISHED"}
+    assert [steps(uri, run) for run in (first, second)] == [[1, 2], [1]]
+    assert second.data.params["learning_rate"] == str(OTHER["learning_rate"])
+
+
+@pytest.mark.parametrize(
+    ("status", "has_ended", "lacks"),
+    [
+        ("RUNNING", False, True),
+        ("FAILED", True, True),  # its driver was interrupted while writes waited
+        ("KILLED", False, False),
+        ("KILLED", True, True),  # a copy of the store from before its end
+        ("FINISHED", True, False),
+    ],
+)
+def test_a_study_that_ended_is_whole_once_the_store_says_so(status: str, has_ended: bool, lacks: bool) -> None:
+    tracker = new_tracker()
+    if status != "RUNNING":
+        MlflowClient().set_terminated(tracker.run_id, status)
+    assert tracker.lacks_end(has_ended) == lacks
+
+
+@pytest.mark.parametrize("run_id", ["4f2a", "../elsewhere", "/tmp/elsewhere"])
+def test_asking_for_what_is_not_there_makes_nothing(
+    run_id: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = sorted(tmp_path.rglob("*"))
+    assert main(["sync", run_id]) == 1
+    assert f"no unfinished study {run_id!r}" in capsys.readouterr().err
+    assert sorted(tmp_path.rglob("*")) == before
+    assert not Unfinished(run_id).is_running
+    assert not Path("/tmp/elsewhere").exists()
+
+
+def test_an_experiment_that_another_process_makes_meanwhile_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    client, ask = MlflowClient(), MlflowClient.get_experiment_by_name
+    mine = client.create_experiment("shared")
+    answers = iter([None])  # it is not there yet when it is asked for
+    monkeypatch.setattr(MlflowClient, "get_experiment_by_name", lambda self, name: next(answers, ask(self, name)))
+    assert store.open_experiment("shared", {"tag": "value"})[1] == mine
+    monkeypatch.setattr(MlflowClient, "get_experiment_by_name", lambda self, name: None)
+    with pytest.raises(MlflowException):
+        store._make_experiment(client, "shared")
+
+
+def test_a_parent_that_is_the_first_process_of_a_container_is_alive() -> None:
+    code = "import os; os.getppid = lambda: 1; from hpo.engine import signals; signals.end_with_parent(); print('on')"
+    done = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "on\n")
+
+
+@pytest.mark.slow
+def test_a_state_that_had_no_room_is_kept_once_there_is_some(ray_of_two: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The disk is full to the study's end, and has room again while the study waits for its store in vain."""
+    write, disk = Unfinished.write, {"is_full": True}
+
+    def write_if_room(self: Unfinished, state: Any) -> None:
+        write(self, state)
+        if disk["is_full"]:
+            self._state.unlink()
+            self.fault = f"{self.folder}: No space left on device"
+
+    def wait_in_vain(self: Any, *_: Any) -> None:
+        disk["is_full"] = False
+        raise BenchmarkError("tracking store: away")
+
+    monkeypatch.setattr(Unfinished, "write", write_if_room)
+    monkeypatch.setattr(in_process._NoStore, "finish", wait_in_vain, raising=False)
+    with in_process.in_process(devices=1):
+        finished = in_process.run(STUDY)
+        kept = Unfinished(in_process.RUN_ID).read()
+    assert (finished.is_delivered, finished.reason) == (False, "tracking store: away")
+    assert kept.has_ended
+    assert [row.outcome for row in kept.results.rows] == ["completed", "completed"]
+
+
+@pytest.mark.slow
+def test_a_confirmation_whose_store_is_away_is_shown_and_not_trained_again(
+    ray_of_two: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tracker, results = new_tracker(), Results(STUDY)
+    begin(tracker, results, "a", FIRST)
+    for units in range(1, STUDY.max_units + 1):
+        report(tracker, results, "a", units)
+    end(tracker, results, "a")
+    finish(tracker, results, "FINISHED")
+
+    def wait_in_vain(self: Tracker, *_: Any) -> None:
+        raise BenchmarkError("tracking store: away")
+
+    monkeypatch.setattr(Tracker, "finish", wait_in_vain)
+    assert main(["confirm", "--benchmark", "synthetic", "--repeats", "1"]) == 1
+    printed = capsys.readouterr()
+    assert "confirm on synthetic" in printed.out
+    assert printed.out.endswith("deliver its results:    python -m hpo sync\n")
+    assert "not all results of this study could be stored (tracking store: away)" in printed.err
+    monkeypatch.undo()
+    assert main(["sync"]) == 0
+    assert "2 trials, 18 units delivered" in capsys.readouterr().out

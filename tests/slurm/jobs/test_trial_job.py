@@ -1,0 +1,223 @@
+"""Trials without Ray: real processes, that end well or do not. SLURM itself is in test_jobs.py."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import optuna
+import psutil
+import pytest
+import yaml
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
+
+from benchmarks import spec
+from benchmarks.spec import Benchmark
+from benchmarks.tasks.question_answering import TokenStatistics
+from hpo import methods
+from hpo.core.results import TOKENS
+from hpo.core.study import objective
+from hpo.search import journal
+from slurm import arrays as alone
+from slurm import study_folder as tasks
+from slurm.jobs import trial_job as trials
+from slurm.jobs.processes import Signals
+from slurm.profile import Profile
+
+REPOSITORY = Path(__file__).parents[3]
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(autouse=True)
+def surroundings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """As in a job's script; the process's own signals are restored."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(REPOSITORY))
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGUSR1)}
+    yield
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
+
+
+def make(folder: Path, benchmark: Benchmark, method: str = "random", budget: int = 2) -> Path:
+    """A study's folder."""
+    made = folder / "study"
+    made.mkdir()
+    study = methods.get(method).study(benchmark, 0, budget, None, {})
+    cluster = Profile.model_validate({"node": {"cpus": 1}})
+    alone.write(made, alone.order(study, "sequential", cluster, 0, ""))
+    return made
+
+
+def slow(seconds_per_unit: float) -> Benchmark:
+    benchmark = spec.load("synthetic")
+    assert benchmark.synthetic is not None
+    synthetic = benchmark.synthetic.model_copy(update={"seconds_per_unit": seconds_per_unit})
+    return benchmark.model_copy(update={"synthetic": synthetic})
+
+
+def train(folder: Path) -> list[str]:
+    with Signals() as signals:
+        return trials.train(folder, [], signals)
+
+
+def ended(folder: Path) -> list[dict[str, Any]]:
+    return [event.content for event in tasks.events(folder) if event.kind == "ended"]
+
+
+def test_ranks_of_a_trial_train_as_under_ray(
+    tmp_path: Path, small_nano: Callable[..., Benchmark], ray_of_two: None
+) -> None:
+    """Two ranks by torchrun, and the same two as Ray's actors: the same losses, to the last bit that gloo sums."""
+    from benchmarks.training.ranks import Place, Ranks, find_places
+    from hpo.core.study import training_of
+
+    benchmark = small_nano(max_units=1, ranks_per_trial=2)
+    folder = make(tmp_path, benchmark, budget=1)
+    assert train(folder) == ["completed"]
+    places: list[Place] = find_places(2)
+    ranks = Ranks(benchmark, places)
+    order = tasks.Order.read(folder)
+    training = training_of(order.study, order.proposals[0])
+    ranks.start(training.config, training.seed)
+    expected, tokens = ranks.run_unit(), ranks.token_statistics()
+    ranks.close()
+    found = tasks.last_unit(folder, 0)
+    assert found is not None
+    assert [TokenStatistics(**split) for split in found[TOKENS]] == tokens
+    assert [split.questions for split in tokens] == [512, 48, 480]
+    assert (found["train_loss"], found["eval_loss"]) == pytest.approx((expected["train_loss"], expected["eval_loss"]))
+    assert found["peak_memory_mb"] > 100
+    assert found["startup_seconds"] > 1
+
+
+def test_a_process_that_is_killed_is_started_once_more(tmp_path: Path) -> None:
+    folder = make(tmp_path, slow(0.3), budget=1)
+
+    def kill() -> None:
+        _child(folder).send_signal(signal.SIGKILL)
+
+    killer = threading.Thread(target=kill)
+    killer.start()
+    assert train(folder) == ["completed"]
+    killer.join()
+    first, second = ended(folder)
+    assert first == {"outcome": "interrupted", "reason": "its process was ended by SIGKILL"}
+    assert second["outcome"] == "completed"
+
+
+def _child(folder: Path, deadline: float = 60.0) -> psutil.Process:
+    """The process of a trial that has begun to train."""
+    until = time.monotonic() + deadline
+    while time.monotonic() < until:
+        if any(event.kind == "unit" for event in tasks.events(folder)) and (found := _training()):
+            return found[0]
+        time.sleep(0.02)
+    raise AssertionError("no trial began")
+
+
+def _training() -> list[psutil.Process]:
+    """Processes of trials that this one has started."""
+    found = []
+    for process in psutil.Process().children(recursive=True):
+        with suppress(psutil.Error):
+            if "hpo.engine.one_trial" in process.cmdline():
+                found.append(process)
+    return found
+
+
+def test_a_trial_that_raises_is_a_failed_row_and_the_next_one_runs(
+    tmp_path: Path, small_nano: Callable[..., Benchmark], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A model whose weights are gone: refused when the trial loads it, with the reason in its row."""
+    nano = small_nano(max_units=1)
+    assert nano.finetune is not None
+    broken = nano.model_copy(update={"finetune": nano.finetune.model_copy(update={"model": str(tmp_path)})})
+    folder = make(tmp_path, broken, budget=1)
+    assert train(folder) == ["failed"]
+    [first, second] = ended(folder)
+    assert first["reason"] == second["reason"]
+    assert second["reason"].startswith(
+        f"benchmarks.files.BenchmarkError: model {tmp_path}: its tokenizer cannot be loaded"
+    )
+
+
+@pytest.mark.parametrize(
+    ("number", "reason"), [(signal.SIGUSR1, "the time limit is near"), (signal.SIGTERM, "the job was cancelled")]
+)
+def test_a_signal_ends_the_trial_and_keeps_its_units(tmp_path: Path, number: signal.Signals, reason: str) -> None:
+    folder = make(tmp_path, slow(0.3))
+
+    def tell() -> None:
+        _child(folder)
+        os.kill(os.getpid(), number)
+
+    teller = threading.Thread(target=tell)
+    teller.start()
+    assert train(folder) == ["interrupted", "interrupted"]
+    teller.join()
+    assert ended(folder) == [{"outcome": "interrupted", "reason": reason}]
+    assert tasks.last_unit(folder, 0) is not None
+    assert _training() == []
+    assert tasks.finished(folder) == set()
+
+
+def test_optuna_proposes_what_it_has_learnt_from_other_processes(tmp_path: Path) -> None:
+    """The same journal without what the first trials told proposes something else for the last one."""
+    folder = make(tmp_path, slow(0.0), "optuna", 6)
+    assert set(train(folder)) <= {"completed", "diverged"}
+    begun = [event.content for event in tasks.events(folder) if event.kind == "began"]
+    assert [content["number"] for content in begun] == list(range(6))
+    told = optuna_study(folder / tasks.JOURNAL).trials
+    last = [tasks.last_unit(folder, trial) for trial in range(6)]
+    assert [trial.value for trial in told] == [objective(spec.load("synthetic"), unit or {}) for unit in last]
+    assert [trial.params for trial in told] == [content["config"] for content in begun]
+    order, untold = tasks.Order.read(folder), tmp_path / "untold.journal"
+    for trial in range(6):
+        proposed, _ = journal.ask(untold, order.study, order.initial_points, trial)
+        is_drawn = trial < order.initial_points  # by the trial's seed alone
+        assert (proposed == begun[trial]["config"]) is is_drawn, trial
+
+
+def optuna_study(path: Path) -> optuna.Study:
+    """The journal, read as any program of Optuna's reads it."""
+    return optuna.load_study(study_name="study", storage=JournalStorage(JournalFileBackend(str(path))))
+
+
+def test_tasks_at_once_ask_the_journal_for_trials_of_their_own(tmp_path: Path) -> None:
+    folder = make(tmp_path, slow(0.02), "optuna", 4)
+    (tmp_path / "cluster.yaml").write_text(yaml.safe_dump({"node": {"cpus": 1}}))
+    running = [
+        subprocess.Popen(
+            [sys.executable, "-m", "hpo", "slurm", "task", str(folder)],
+            env={**os.environ, "SLURM_ARRAY_TASK_ID": str(task), "SLURM_JOB_ID": f"{100 + task}"},
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for task in range(4)
+    ]
+    printed = [process.communicate()[0] for process in running]
+    assert [process.returncode for process in running] == [0] * 4, printed
+    begun = [event.content for event in tasks.events(folder) if event.kind == "began"]
+    assert sorted(content["number"] for content in begun) == [0, 1, 2, 3]
+    assert len({content["config"]["learning_rate"] for content in begun}) == 4
+    assert "START trial 3: learning_rate=" in printed[3]
+    assert "FINISH trial 3: " in printed[3]
+
+
+def test_a_task_outside_of_slurm_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("SLURM_ARRAY_TASK_ID", raising=False)
+    command = [sys.executable, "-m", "hpo", "slurm", "task", str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: SLURM_ARRAY_TASK_ID is not set")

@@ -1,0 +1,248 @@
+"""A study's folder: what its jobs wrote, whatever cut them off, and what becomes of it in MLflow."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from mlflow import MlflowClient
+
+from benchmarks import spec
+from benchmarks.spec import BenchmarkError, Config
+from benchmarks.tasks.question_answering import TokenStatistics
+from hpo import methods
+from hpo.analysis import records
+from hpo.search.searchers import proposals
+from slurm import arrays as alone
+from slurm import gather
+from slurm import study_folder as tasks
+from slurm.profile import Profile
+from slurm.study_folder import Order, Record
+
+RATES = (1e-3, 1e-4, 1e-2)
+CLUSTER = Profile.model_validate({"node": {"cpus": 1}})
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A study of three trials, and a store of its own."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+    study = methods.get("random").study(spec.load("synthetic"), 0, 3, None, {})
+    configs: tuple[Config, ...] = tuple({"learning_rate": rate, "batch_size_per_device": 8} for rate in RATES)
+    order = alone.order(study, "asynchronous", CLUSTER, 2, "the command")
+    made = tmp_path / "study"
+    made.mkdir()
+    replace(order, proposals=configs).write(made)
+    return made
+
+
+class Job:
+    """Writes a job's record; an event a second, from `at` on."""
+
+    def __init__(self, folder: Path, name: str, at: float = 0.0) -> None:
+        self._record, self.at = Record.of(folder, name), at
+
+    def add(self, event: str, **content: Any) -> Job:
+        """An event."""
+        named = {"event": event} if event != "unit" else {}
+        with self._record.path.open("a") as file:
+            file.write(json.dumps({**named, "at": self.at, **content}) + "\n")
+        self.at += 1.0
+        return self
+
+    def reserve(self) -> Job:
+        return self.add("reserved", devices=1, accelerator="cpu", node="n1")
+
+    def begin(self, trial: int) -> Job:
+        return self.add("began", trial=trial, config={"learning_rate": RATES[trial]}, number=None)
+
+    def unit(self, unit: int, loss: float = 1.0, **more: Any) -> Job:
+        seconds = {"startup_seconds": 0.25, "train_seconds": 0.5, "evaluate_seconds": 0.25}
+        rest = {"checkpoint_seconds": 0.0, "idle_seconds": 0.0, "train_loss": loss, "eval_loss": loss, "f1": 0.5}
+        return self.add("unit", units=unit, perplexity=2.0, exact_match=0.5, **seconds, **rest, **more)
+
+    def end(self, outcome: str = "completed", reason: str = "") -> Job:
+        return self.add("ended", outcome=outcome, reason=reason)
+
+    def whole(self, trial: int, loss: float) -> Job:
+        """A trial from its begin to its end."""
+        self.begin(trial)
+        for unit in range(1, 10):
+            self.unit(unit, loss + 1 / unit)
+        return self.end()
+
+
+def kinds(folder: Path) -> list[tuple[str, int]]:
+    return [(event.kind, event.trial) for event in tasks.events(folder)]
+
+
+class TestRecords:
+    def test_jobs_are_one_story_in_order_of_time(self, folder: Path) -> None:
+        Job(folder, "7").reserve().begin(1).unit(1).end("failed", "why").add("released")
+        Job(folder, "8", at=0.5).reserve().begin(0).add("released")
+        assert kinds(folder)[:4] == [("reserved", -1), ("reserved", -1), ("began", 1), ("began", 0)]
+        assert tasks.finished(folder) == {1}
+
+    def test_a_job_that_died_is_ended_for_it(self, folder: Path) -> None:
+        """At its last word; what came after it is not known."""
+        Job(folder, "7").reserve().begin(2).unit(1)
+        *_, ended, released = tasks.events(folder)
+        assert (ended.kind, ended.trial, ended.content["outcome"], ended.at) == ("ended", 2, "interrupted", 2.0)
+        assert ended.content["reason"] == tasks.WITHOUT_A_WORD
+        assert (released.kind, released.at) == ("released", 2.0)
+
+    def test_one_that_was_queued_again_does_not_hold_devices_in_between(self, folder: Path) -> None:
+        job = Job(folder, "7").reserve().begin(2).unit(1)
+        job.at = 100.0
+        job.reserve().whole(2, 0.5).add("released")
+        found = [(event.kind, event.at) for event in tasks.events(folder) if event.kind in ("reserved", "released")]
+        assert found == [("reserved", 0.0), ("released", 2.0), ("reserved", 100.0), ("released", 112.0)]
+        assert tasks.finished(folder) == {2}
+
+    def test_a_line_that_was_cut_off_costs_no_other(self, folder: Path) -> None:
+        """Nor the one that the job, queued again, adds to it."""
+        Job(folder, "7").reserve().begin(0).unit(1)
+        path = folder / "job-7.jsonl"
+        path.write_text(path.read_text() + '{"event": "ended", "outc')
+        told = [("reserved", -1), ("began", 0), ("unit", 0), ("ended", 0), ("released", -1)]
+        assert kinds(folder) == told
+        Record(path).add("reserved", devices=1, accelerator="cpu", node="n1")
+        Record(path).add("released")
+        assert kinds(folder) == [*told, ("reserved", -1), ("released", -1)]
+
+    def test_a_folder_of_something_else_is_refused(self, tmp_path: Path) -> None:
+        with pytest.raises(BenchmarkError, match=r"study\.json: cannot be read"):
+            Order.read(tmp_path)
+        for text in ("", "[1]", '{"study": {"benchmark": {}}}', '{"study": 3}'):
+            (tmp_path / tasks.STUDY).write_text(text)
+            with pytest.raises(BenchmarkError, match=r"study\.json: is no study of this version"):
+                Order.read(tmp_path)
+
+    def test_an_order_is_read_as_it_was_written(self, folder: Path) -> None:
+        order = Order.read(folder)
+        assert order.study.variant == "evaluation=asynchronous"
+        assert order.study.benchmark == spec.load("synthetic")
+        assert (order.trials, order.threads, order.at_once, order.command) == (3, 1, 2, "the command")
+
+
+class TestGathering:
+    def test_what_the_data_are_like_is_taken_from_the_first_unit_that_says_it(self, folder: Path) -> None:
+        told = [TokenStatistics("train", 8, 60.0, 60.0, 70, 80, 160, 0.25, 0.0)]
+        job = Job(folder, "7").reserve().begin(0).unit(1, tokens=[asdict(split) for split in told])
+        job.unit(2).end("diverged").whole(1, 0.5).whole(2, 0.7).add("released")
+        found = gather.gather(folder)
+        assert found.results.tokens == told
+        assert MlflowClient().get_run(found.run_id).data.metrics["train_truncated_share"] == 0.25
+
+    def test_a_study_is_stored_as_one_that_ray_ran(self, folder: Path) -> None:
+        Job(folder, "7").reserve().whole(0, 0.5).whole(1, 0.7).add("released")
+        Job(folder, "8").reserve().whole(2, 0.9).add("released")
+        found = gather.gather(folder)
+        [study] = records.finished("synthetic")
+        assert (study.method, study.variant, study.run_id) == ("random", "evaluation=asynchronous", found.run_id)
+        assert study.metrics["units"] == 27
+        assert study.metrics["best_eval_loss"] == pytest.approx(0.5 + 1 / 9)
+        assert study.metrics["device_hours"] * 3600 == pytest.approx(23 + 12)
+        assert study.metrics["wall_seconds"] == 23
+        assert found.shares.seconds["train"] == pytest.approx(27 * 0.5)
+        assert sum(found.shares.seconds.values()) == pytest.approx(found.shares.reserved_seconds)
+        assert [(row.outcome, row.units) for row in found.results.rows] == [("completed", 9)] * 3
+        run = MlflowClient().get_run(found.run_id)
+        assert (run.info.status, run.data.tags["hpo.command"]) == ("FINISHED", "the command")
+
+    def test_once(self, folder: Path) -> None:
+        Job(folder, "7").reserve().whole(0, 0.5).whole(1, 0.7).whole(2, 0.9).add("released")
+        gather.gather(folder)
+        for _ in range(2):
+            with pytest.raises(BenchmarkError, match="is in the store already"):
+                gather.gather(folder)
+            (folder / tasks.GATHERED).unlink(missing_ok=True)  # the store knows too
+        assert len(records.finished("synthetic")) == 1
+
+    def test_an_attempt_that_was_trained_again_counts_as_failed(self, folder: Path) -> None:
+        job = Job(folder, "7").reserve().begin(0).unit(1).unit(2).end("interrupted", "its process was ended by SIGKILL")
+        job.whole(0, 0.5).whole(1, 0.7).whole(2, 0.9).add("released")
+        found = gather.gather(folder)
+        assert found.shares.seconds["failed"] == pytest.approx(3.0)  # two units of a second, and one until its end
+        assert found.results.rows[0].trained_units == 11
+        assert found.results.rows[0].outcome == "completed"
+        assert records.finished("synthetic")[0].metrics["units"] == 29
+
+    def test_what_began_first_does_not_change_a_trial_s_number(self, folder: Path) -> None:
+        """The log of trial 2 is trial-2.log, and its task has the number 2."""
+        Job(folder, "7").reserve().whole(2, 0.9).whole(0, 0.5).whole(1, 0.7).add("released")
+        found = gather.gather(folder)
+        assert [(row.number, row.config["learning_rate"]) for row in found.results.rows] == [
+            (2, RATES[2]),
+            (0, RATES[0]),
+            (1, RATES[1]),
+        ]
+        assert {unit.trial for unit in found.results.units[:9]} == {2}
+
+    def test_hours_on_different_devices_are_not_booked_as_those_of_one(self, folder: Path) -> None:
+        Job(folder, "7").add("reserved", devices=1, accelerator="V100", node="n1").whole(0, 0.5).whole(1, 0.7)
+        Job(folder, "8").add("reserved", devices=1, accelerator="A100", node="n2").whole(2, 0.9)
+        assert gather.gather(folder).accelerator == "A100 + V100"
+
+    def test_a_study_that_lacks_results_is_stored_only_if_told_so(self, folder: Path) -> None:
+        """Then every trial is a row, whatever became of it; and it is stored once all the same."""
+        job = Job(folder, "7").reserve().whole(0, 0.5)
+        job.begin(1).unit(1).end("failed", "RuntimeError: no").begin(2).unit(1)
+        with pytest.raises(BenchmarkError, match="1 of 3 trials have no result"):
+            gather.gather(folder)
+        assert records.finished("synthetic") == []
+        found = gather.gather(folder, incomplete=True)
+        assert [(row.outcome, row.reason) for row in found.results.rows] == [
+            ("completed", "reached the full resource of 9 units"),
+            ("failed", "RuntimeError: no"),
+            ("interrupted", tasks.WITHOUT_A_WORD),
+        ]
+        assert found.missing == 1
+        assert MlflowClient().get_run(found.run_id).info.status == "KILLED"
+        with pytest.raises(BenchmarkError, match="is in the store already"):
+            gather.gather(folder, incomplete=True)
+
+    def test_a_loss_that_is_lost_is_diverged(self, folder: Path) -> None:
+        Job(folder, "7").reserve().begin(0).unit(1, float("nan")).end("diverged").whole(1, 0.7).whole(2, 0.9)
+        rows = gather.gather(folder).results.rows
+        assert [row.outcome for row in rows] == ["diverged", "completed", "completed"]
+        assert "train loss nan" in rows[0].reason
+
+    def test_before_any_job_has_begun_there_is_nothing(self, folder: Path) -> None:
+        for incomplete in (False, True):
+            with pytest.raises(BenchmarkError, match="3 of 3 trials have no result"):
+                gather.gather(folder, incomplete)
+
+
+class TestProposals:
+    """tests/hpo/methods/test_methods_contract.py compares them with what trains under Ray."""
+
+    def test_are_a_function_of_seed_and_number(self) -> None:
+        study = methods.get("random").study(spec.load("synthetic"), 3, 4, None, {})
+        first = proposals(study)
+        assert len(first) == 4
+        assert first == proposals(study)
+        assert first[:2] == proposals(methods.get("random").study(spec.load("synthetic"), 3, 2, None, {}))
+        assert first != proposals(methods.get("random").study(spec.load("synthetic"), 4, 4, None, {}))
+
+    def test_of_a_grid_are_its_points(self) -> None:
+        benchmark = spec.load("synthetic")
+        found = proposals(methods.get("manual").study(benchmark, 0, 12, None, {}))
+        assert sorted(map(str, found)) == sorted(map(str, benchmark.grid_configs()))
+        assert proposals(methods.get("manual").study(benchmark, 0, 5, None, {})) == found[:5]
+
+    @pytest.mark.parametrize("method", ["asha", "pbt", "hyperopt", "bohb"])
+    def test_methods_that_learn_from_results_need_ray(self, method: str) -> None:
+        study = methods.get(method).study(spec.load("synthetic"), 0, 12, None, {})
+        with pytest.raises(BenchmarkError, match=f"{method} learns from results while trials run, so it needs Ray"):
+            alone.order(study, "asynchronous", CLUSTER, 0, "")
+
+    @pytest.mark.parametrize(("given", "gpu_hours"), [({"concurrency": "1"}, None), ({}, 0.5)])
+    def test_what_jobs_cannot_keep_is_refused(self, given: dict[str, str], gpu_hours: float | None) -> None:
+        study = methods.get("manual").study(spec.load("synthetic"), 0, 3, gpu_hours, given)
+        with pytest.raises(BenchmarkError, match="gpu-hours and concurrency take Ray"):
+            alone.order(study, "asynchronous", CLUSTER, 0, "")
