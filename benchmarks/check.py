@@ -9,7 +9,8 @@ import re
 from pathlib import Path
 
 from benchmarks.files import is_file, is_folder, load_json
-from benchmarks.spec import Benchmark, BenchmarkError, Choice, Config, FineTune
+from benchmarks.space import Choice, Config
+from benchmarks.spec import Benchmark, BenchmarkError, FineTune
 from benchmarks.tasks import question_answering as squad
 from benchmarks.training.deepspeed import Precision, fill
 

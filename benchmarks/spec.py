@@ -13,11 +13,10 @@ import json
 import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeGuard
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     BaseModel,
-    ConfigDict,
     Field,
     PositiveFloat,
     TypeAdapter,
@@ -30,140 +29,28 @@ from benchmarks.files import BenchmarkError as BenchmarkError
 from benchmarks.files import first_line as first_line
 from benchmarks.files import is_file, is_folder, place, read_yaml
 from benchmarks.files import load_json as load_json
+from benchmarks.hyperparameters import Hyperparameters
+from benchmarks.space import (
+    Choice,
+    Config,
+    Count,
+    Domain,
+    Integer,
+    LogUniform,
+    Scalar,
+    Space,
+    Strict,
+    Uniform,
+    describe,
+)
 
 HERE = Path(__file__).parent
-Scalar = bool | int | float | str
-Config = dict[str, Scalar]
-Count = Annotated[int, Field(ge=1, lt=2**31)]
-"""A number of things, such as libraries hold in 32 bits."""
 Seconds = Annotated[float, Field(gt=0, lt=2**31)]
 MOST_FAULTS = 5
 """Faults of a file that are told at once."""
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-
-class Uniform(_Strict):
-    """A real number, flat between `low` and `high`."""
-
-    type: Literal["uniform"]
-    low: float
-    high: float
-
-    @model_validator(mode="after")
-    def _check(self) -> Uniform:
-        _check_bounds(self.low, self.high)
-        return self
-
-    def contains(self, value: Scalar) -> bool:
-        """Whether `value` may be drawn from this domain."""
-        return _is_number(value) and self.low <= value <= self.high
-
-
-class LogUniform(_Strict):
-    """A positive real number whose logarithm is flat between `low` and `high`."""
-
-    type: Literal["loguniform"]
-    low: float
-    high: float
-
-    @model_validator(mode="after")
-    def _check(self) -> LogUniform:
-        _check_bounds(self.low, self.high)
-        if self.low <= 0:
-            raise ValueError(f"low is {self.low:g}, but a loguniform domain needs low > 0; use `uniform` to include 0")
-        return self
-
-    def contains(self, value: Scalar) -> bool:
-        """Whether `value` may be drawn from this domain."""
-        return _is_number(value) and self.low <= value <= self.high
-
-
-class Integer(_Strict):
-    """A whole number between `low` and `high`, both included."""
-
-    type: Literal["int"]
-    low: Annotated[int, Field(ge=0, lt=2**31)]
-    high: Count
-
-    @model_validator(mode="after")
-    def _check(self) -> Integer:
-        _check_bounds(self.low, self.high)
-        return self
-
-    def contains(self, value: Scalar) -> bool:
-        """Whether `value` may be drawn from this domain."""
-        return _is_number(value) and self.low <= value <= self.high and float(value).is_integer()
-
-
-class Choice(_Strict):
-    """One of `values`, each as likely as another."""
-
-    type: Literal["choice"]
-    values: tuple[Scalar, ...]
-
-    @model_validator(mode="after")
-    def _check(self) -> Choice:
-        if not self.values:
-            raise ValueError("values is empty, but a choice needs at least one value")
-        if len(set(self.values)) < len(self.values):
-            raise ValueError(f"values repeats an entry: {list(self.values)}")
-        return self
-
-    def contains(self, value: Scalar) -> bool:
-        """Whether `value` may be drawn from this domain."""
-        return value in self.values
-
-
-Domain = Annotated[Uniform | LogUniform | Integer | Choice, Field(discriminator="type")]
-Space = dict[str, Domain]
-
-
-class Hyperparameters(_Strict):
-    """Everything of a fine-tuning trial that a search may vary, with Hugging Face Trainer's defaults.
-
-    Attributes:
-        learning_rate: peak learning rate of AdamW.
-        batch_size_per_device: samples in one forward pass of one rank.
-        gradient_accumulation_steps: forward passes per optimizer step.
-        weight_decay: decoupled decay, on all weights but biases and norms.
-        warmup_ratio: share of the full training over which the rate rises from 0.
-        lr_scheduler: how the rate falls after warm-up; it reaches its end at the full resource.
-        max_grad_norm: gradient norm above which gradients are scaled down; 0 turns clipping off.
-        adam_beta1: decay of the first moment.
-        adam_beta2: decay of the second moment.
-        adam_epsilon: added to the denominator of Adam's update.
-        lora_rank: rank of the updates that LoRA learns for every linear layer, all other weights staying as they are
-            (Hu et al. 2021, https://arxiv.org/abs/2106.09685); 0 trains all weights.
-        lora_alpha: the updates count lora_alpha / lora_rank times.
-        lora_dropout: share of what goes into the updates that is dropped in training.
-        gradient_checkpointing: compute activations again in the backward pass instead of keeping them: less memory, a
-            third more computing, the same result.
-    """
-
-    learning_rate: PositiveFloat = 5e-5
-    batch_size_per_device: Count = 8
-    gradient_accumulation_steps: Count = 1
-    weight_decay: Annotated[float, Field(ge=0)] = 0.0
-    warmup_ratio: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    lr_scheduler: Literal["linear", "cosine", "constant"] = "linear"
-    max_grad_norm: Annotated[float, Field(ge=0)] = 1.0
-    adam_beta1: Annotated[float, Field(ge=0, lt=1)] = 0.9
-    adam_beta2: Annotated[float, Field(ge=0, lt=1)] = 0.999
-    adam_epsilon: PositiveFloat = 1e-8
-    lora_rank: Annotated[int, Field(ge=0, lt=2**31)] = 0
-    lora_alpha: PositiveFloat = 16.0
-    lora_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    gradient_checkpointing: bool = False
-
-
-FIXED_IN_A_TRIAL = ("lora_rank", "lora_alpha", "lora_dropout", "gradient_checkpointing")
-"""Hyperparameters that make the model what it is: they cannot change on the way."""
-
-
-class Resource(_Strict):
+class Resource(Strict):
     """How training is metered.
 
     Attributes:
@@ -184,7 +71,7 @@ class Resource(_Strict):
         return self.unit_samples * self.max_units
 
 
-class Split(_Strict):
+class Split(Strict):
     """One split: a file, or a split of a data set known to `datasets`.
 
     Attributes:
@@ -217,7 +104,7 @@ class Split(_Strict):
         return self
 
 
-class Data(_Strict):
+class Data(Strict):
     """The three splits. Tuning sees train and validation; test is for confirmation alone."""
 
     train: Split
@@ -228,7 +115,7 @@ class Data(_Strict):
 SPLITS = tuple(Data.model_fields)
 
 
-class FineTune(_Strict):
+class FineTune(Strict):
     """A DeepSpeed fine-tuning of a causal language model on extractive question answering.
 
     Attributes:
@@ -270,7 +157,7 @@ class FineTune(_Strict):
         return value
 
 
-class Synthetic(_Strict):
+class Synthetic(Strict):
     """Closed-form learning curves in place of training; the formula is in `synthetic.py`.
 
     Attributes:
@@ -285,7 +172,7 @@ class Synthetic(_Strict):
     diverge_above: PositiveFloat | None = None
 
 
-class Benchmark(_Strict):
+class Benchmark(Strict):
     """What is tuned, by which metric, at which resource.
 
     Attributes:
@@ -442,17 +329,6 @@ def _resolve_hub_name(section: dict[str, Any], key: str, folder: Path) -> None:
             section[key] = str(path)
 
 
-def _check_bounds(low: float, high: float) -> None:
-    if low >= high:
-        raise ValueError(f"low is {low:g} and high is {high:g}, but low must be < high")
-    if not math.isfinite(high - low) or (low > 0 and not math.isfinite(high / low)):
-        raise ValueError(f"low is {low:g} and high is {high:g}, but their difference and ratio must be finite")
-
-
-def _is_number(value: Scalar) -> TypeGuard[int | float]:
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
 def _check_domain(name: str, domain: Domain) -> None:
     """The name must be a hyperparameter, and the domain's extremes values that it may take."""
     if name not in Hyperparameters.model_fields:
@@ -485,13 +361,6 @@ def _check_grid_axis(name: str, values: tuple[Scalar, ...], space: Space) -> Non
     for value in values:
         if not space[name].contains(value):
             raise ValueError(f"grid.{name}: {value!r} lies outside the search space, {describe(space[name])}")
-
-
-def describe(domain: Domain) -> str:
-    """A domain in words, e.g. "loguniform 1e-05..0.03"."""
-    if isinstance(domain, Choice):
-        return f"choice of {', '.join(map(str, domain.values))}"
-    return f"{domain.type} {domain.low:g}..{domain.high:g}"
 
 
 def _explain(error: ValidationError, section: tuple[str, ...] = ()) -> str:

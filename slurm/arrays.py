@@ -17,6 +17,7 @@ from typing import Literal
 
 from benchmarks.spec import BenchmarkError
 from hpo.core.study import Study
+from hpo.search import registry
 from slurm import capacity, scheduler, scripts
 from slurm import study_folder as tasks
 from slurm.profile import Profile
@@ -54,14 +55,13 @@ def order(study: Study, evaluation: Evaluation, profile: Profile, at_once: int, 
     Raises:
         BenchmarkError: the method cannot be run without Ray, or was asked for what takes Ray.
     """
-    from hpo import methods
     from hpo.search import searchers
 
     if study.gpu_hours is not None or study.arguments.get("concurrency"):
         raise BenchmarkError(
             "gpu-hours and concurrency take Ray: jobs know nothing of each other; use at-once or batch"
         )
-    arguments = methods.get(study.method).parse(study.arguments)
+    arguments = registry.get(study.method).parse(study.arguments)
     marked = replace(
         study,
         arguments={**study.arguments, "evaluation": evaluation},
@@ -96,13 +96,12 @@ def new_folder(profile: Profile, name: str, order: Order) -> Iterator[Path]:
 
 def write(folder: Path, order: Order) -> None:
     """Write what a study's jobs read."""
-    from hpo import methods
     from hpo.search import journal, searchers
 
     order.write(folder)
     if not order.proposals:
         own = {key: value for key, value in order.study.arguments.items() if key != "evaluation"}
-        arguments = methods.get(order.study.method).parse(own)
+        arguments = registry.get(order.study.method).parse(own)
         assert isinstance(arguments, searchers.TPEArguments)
         journal.begin(folder / tasks.JOURNAL, order.study, arguments)
 

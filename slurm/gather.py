@@ -21,11 +21,12 @@ from hpo.cluster.devices import CPU
 from hpo.core.ledger import MEASURED, Ledger, Shares
 from hpo.core.results import TOKENS, Results
 from hpo.core.study import is_diverged, objective
-from hpo.engine.progress import print_report, tokens_table
-from hpo.store import tracker as tracking
-from hpo.store.past_trials import stored_runs
-from hpo.store.tracker import Tracker, trials_csv
+from hpo.store import runs
+from hpo.store.files import trials_csv
+from hpo.store.queries import stored_runs
+from hpo.store.tracker import Tracker
 from hpo.terminal.console import open_console
+from hpo.terminal.tables import print_report, tokens_table
 from slurm import stores
 from slurm import study_folder as tasks
 from slurm.jobs.processes import say
@@ -75,7 +76,7 @@ def gather(folder: Path, incomplete: bool = False) -> Gathered:
         raise BenchmarkError(f"{folder}: is in the store already")
     kinds = {event.content["accelerator"] for event in events if event.kind == "reserved"}
     accelerator = " + ".join(sorted(kinds))  # hours on different ones compare with no other study
-    origin = {**tracking.versions(), TAG: folder.name}
+    origin = {**runs.versions(), TAG: folder.name}
     tracker = Tracker(order.study, accelerator, order.command, origin)
     tracker.began_at = events[0].at
     try:

@@ -21,7 +21,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from benchmarks.spec import BenchmarkError, Config, first_line
+from benchmarks.space import Config
+from benchmarks.spec import BenchmarkError, first_line
 from hpo.core.study import Study
 from hpo.engine import one_trial as alone
 

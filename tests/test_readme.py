@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from benchmarks import spec
-from hpo import methods
+from hpo.search import registry
 from tests.servers import Server
 from tests.studies import make_project
 
@@ -101,7 +101,7 @@ def test_the_page_names_every_method_and_folder() -> None:
     named = {line.split()[0].rstrip("/") for line in layout.splitlines()}
     assert named == {"MLproject", "benchmarks", "hpo", "slurm", "tests", "docs"}
     assert all((REPOSITORY / name).exists() for name in named)
-    assert all(f"`{name}`" in README for name in methods.names())
+    assert all(f"`{name}`" in README for name in registry.names())
 
 
 def test_links_lead_somewhere() -> None:

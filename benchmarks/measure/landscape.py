@@ -26,7 +26,8 @@ import numpy as np
 from scipy.stats import spearmanr
 
 from benchmarks import spec
-from benchmarks.spec import Benchmark, Choice, Config, LogUniform
+from benchmarks.space import Choice, Config, LogUniform
+from benchmarks.spec import Benchmark
 from benchmarks.training import session as finetune
 
 LEARNING_RATES = (3e-5, 1e-4, 3e-4, 1e-3, 2e-3, 4e-3, 1e-2, 3e-2)

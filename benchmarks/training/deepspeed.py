@@ -14,7 +14,8 @@ from __future__ import annotations
 import math
 from typing import Any, Literal
 
-from benchmarks.spec import BenchmarkError, Hyperparameters
+from benchmarks.hyperparameters import Hyperparameters
+from benchmarks.spec import BenchmarkError
 
 Precision = Literal["fp32", "bf16", "fp16"]
 BLOCKS_THAT_ARE_TUNED = ("optimizer", "scheduler")

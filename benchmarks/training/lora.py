@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.spec import Hyperparameters
+from benchmarks.hyperparameters import Hyperparameters
 
 if TYPE_CHECKING:
     import torch

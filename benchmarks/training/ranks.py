@@ -23,7 +23,8 @@ from ray.exceptions import GetTimeoutError
 from ray.util.placement_group import PlacementGroup, placement_group_table
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy, PlacementGroupSchedulingStrategy
 
-from benchmarks.spec import Benchmark, Config
+from benchmarks.space import Config
+from benchmarks.spec import Benchmark
 from benchmarks.tasks.question_answering import TokenStatistics
 
 

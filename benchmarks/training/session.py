@@ -26,7 +26,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.spec import FIXED_IN_A_TRIAL, SPLITS, Benchmark, BenchmarkError, Config, Hyperparameters, first_line
+from benchmarks.hyperparameters import FIXED_IN_A_TRIAL, Hyperparameters
+from benchmarks.space import Config
+from benchmarks.spec import SPLITS, Benchmark, BenchmarkError, first_line
 from benchmarks.tasks import question_answering as squad
 from benchmarks.training import lora, memory
 from benchmarks.training.deepspeed import Precision, fill

@@ -23,7 +23,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-from benchmarks.spec import Benchmark, Config, Hyperparameters
+from benchmarks.hyperparameters import Hyperparameters
+from benchmarks.space import Config
+from benchmarks.spec import Benchmark
 from benchmarks.tasks.question_answering import TokenStatistics
 
 BEST_LOG_RATE = -3.0

@@ -28,11 +28,11 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.ensemble import RandomForestRegressor
 
-from benchmarks.spec import Benchmark, Choice, Domain, Integer, LogUniform, Scalar
+from benchmarks.space import Choice, Domain, Integer, LogUniform, Scalar, value_in
+from benchmarks.spec import Benchmark
 from hpo.analysis.pareto import StoredTrial, is_full, stored_trials
 from hpo.analysis.records import StudyRecord
 from hpo.analysis.stats import Estimate, Interval
-from hpo.store.past_trials import value_in
 
 MIN_TRIALS = 20
 """Fewer trials say nothing: the intervals of three hyperparameters then span most of what is possible."""

@@ -13,7 +13,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from benchmarks.spec import Benchmark, BenchmarkError, Config, Hyperparameters
+from benchmarks.hyperparameters import Hyperparameters
+from benchmarks.space import Config
+from benchmarks.spec import Benchmark, BenchmarkError
 from hpo.analysis.records import StudyRecord
 from hpo.core.results import METRICS
 from hpo.core.study import schedule_digest

@@ -21,10 +21,11 @@ import mlflow
 import pandas as pd
 from mlflow.entities import Run
 
-from benchmarks.spec import Benchmark, BenchmarkError, Config
+from benchmarks.space import Config
+from benchmarks.spec import Benchmark, BenchmarkError
 from hpo.core.study import fresh_seeds, schedule_digest
 from hpo.store import client as store
-from hpo.store.past_trials import stored_runs
+from hpo.store.queries import stored_runs
 
 READERS = 8
 """Artifacts that are fetched at once: a store behind HTTP answers each in some milliseconds."""

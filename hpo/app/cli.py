@@ -18,6 +18,7 @@ from benchmarks.spec import SPLITS, BenchmarkError
 from benchmarks.zero.settings import Training
 from hpo.app import commands
 from hpo.engine import signals
+from hpo.search import registry
 from hpo.terminal import errors
 
 
@@ -129,9 +130,7 @@ def _add_run(verbs: Any, method: str | None) -> None:
     parser.add_argument("--space", default="", help="YAML file that replaces the search space")
     parser.add_argument("--gpu-hours", default="", help="cap in device-hours")
     if method is not None:
-        from hpo import methods
-
-        for name, field in methods.get(method).arguments.model_fields.items():
+        for name, field in registry.get(method).arguments.model_fields.items():
             text = f"{field.description} (default: {field.default})"
             parser.add_argument(
                 f"--{name.replace('_', '-')}", default=argparse.SUPPRESS, help=text, dest=f"method.{name}"

@@ -12,14 +12,25 @@ import shlex
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 
 from benchmarks import spec
 from benchmarks.check import check
-from benchmarks.files import whole_number
-from benchmarks.spec import Benchmark, BenchmarkError
+from benchmarks.spec import BenchmarkError
+from hpo.app.request import (
+    command_line,
+    load_benchmark,
+    method_arguments,
+    name_of,
+    optional_float,
+    optional_int,
+    study_of,
+    whole_numbers,
+)
+from hpo.search import registry
+from hpo.store import runs
 from hpo.terminal import errors
 from hpo.terminal.console import open_console, print_line
 
@@ -36,8 +47,8 @@ def suite(parsed: argparse.Namespace) -> int:
     doctor.require()
     contestants = suite.parse_methods(parsed.methods, parsed.budget)
     seeds = suite.parse_seeds(parsed.seeds)
-    benchmark = _load(parsed.benchmark, parsed.space)
-    console, gpu_hours = open_console(), _optional_float("gpu_hours", parsed.gpu_hours)
+    benchmark = load_benchmark(parsed.benchmark, parsed.space)
+    console, gpu_hours = open_console(), optional_float("gpu_hours", parsed.gpu_hours)
     given_as = suite.GivenBenchmark(benchmark, parsed.benchmark, parsed.space)
     outcome = suite.run(contestants, given_as, seeds, gpu_hours, parsed.force == "true", console)
     console.print(suite.summary(outcome))
@@ -47,20 +58,12 @@ def suite(parsed: argparse.Namespace) -> int:
     return 1 if outcome.failures else 0
 
 
-def _load(name: str, space: str = "") -> Benchmark:
-    """The benchmark that was asked for, its files checked."""
-    benchmark = spec.load(name, Path(space) if space else None)
-    check(benchmark)
-    return benchmark
-
-
 def run(parsed: argparse.Namespace) -> int:
     """One study."""
-    from hpo import methods
     from hpo.workflows import doctor
 
     doctor.require()
-    methods.get(parsed.method)
+    registry.get(parsed.method)
     study = study_of(parsed)
     from hpo.engine import runner
 
@@ -69,7 +72,9 @@ def run(parsed: argparse.Namespace) -> int:
         print_line(console, f"this job was queued again; it goes on with study {interrupted}")
         return _end(console, study, runner.resume(interrupted, console))
     names = ("benchmark", "budget", "seed", "space", "gpu_hours")
-    finished = runner.run(study, _command_line(f"run {parsed.method}", parsed, names, **_given(parsed)), console)
+    finished = runner.run(
+        study, command_line(f"run {parsed.method}", parsed, names, **method_arguments(parsed)), console
+    )
     return _end(console, study, finished)
 
 
@@ -165,50 +170,6 @@ def _end_undelivered(console: Console, finished: Finished) -> int:
     return 1
 
 
-def study_of(parsed: argparse.Namespace) -> Study:
-    """The study that `run` is asked for, checked as far as it can be before anything starts.
-
-    Raises:
-        BenchmarkError: a value that does not hold, or a file that is not there.
-    """
-    from hpo import methods
-
-    benchmark, gpu_hours = _load(parsed.benchmark, parsed.space), _optional_float("gpu_hours", parsed.gpu_hours)
-    return methods.get(parsed.method).study(benchmark, parsed.seed, parsed.budget, gpu_hours, _given(parsed))
-
-
-def _given(parsed: argparse.Namespace) -> dict[str, str]:
-    """The method's own arguments."""
-    return {key.removeprefix("method."): value for key, value in vars(parsed).items() if key.startswith("method.")}
-
-
-def _optional_float(name: str, text: str) -> float | None:
-    if not text:
-        return None
-    try:
-        return float(text)
-    except ValueError:
-        raise BenchmarkError(f"{name} is {text!r}, but must be a number") from None
-
-
-def _optional_int(name: str, text: str) -> int | None:
-    if not text:
-        return None
-    number = whole_number(text)
-    if number is None:
-        raise BenchmarkError(f"{name} is {text!r}, but must be a whole number")
-    return number
-
-
-def _command_line(verb: str, parsed: argparse.Namespace, names: Sequence[str], **given: Any) -> str:
-    """The command that was given, for the record."""
-    words = ["python", "-m", "hpo", *verb.split()]
-    for name, value in {**{name: getattr(parsed, name) for name in names}, **given}.items():
-        if value != "":
-            words += [f"--{name.replace('_', '-')}", str(value)]
-    return shlex.join(words)
-
-
 def _print_next(console: Console, benchmark: str, budget: int) -> None:
     from hpo.store import client as tracking_store
 
@@ -223,12 +184,11 @@ def compare(parsed: argparse.Namespace) -> int:
     from hpo.analysis import compare, importance, pareto, records
     from hpo.report import page as report
     from hpo.report import tables
-    from hpo.store import tracker as tracking
     from hpo.terminal import files as output
 
-    budget, mixed = _optional_int("budget", parsed.budget), parsed.mixed_budgets == "true"
-    limits = [_optional_float(name, getattr(parsed, name)) for name in ("max_gpu_hours", "max_memory_mb")]
-    stored, console = records.read(_name_of(parsed.benchmark)), open_console()
+    budget, mixed = optional_int("budget", parsed.budget), parsed.mixed_budgets == "true"
+    limits = [optional_float(name, getattr(parsed, name)) for name in ("max_gpu_hours", "max_memory_mb")]
+    stored, console = records.read(name_of(parsed.benchmark)), open_console()
     result = compare.compare(stored, budget=budget, mixed_budgets=mixed, reference=parsed.reference)
     found = importance.importances(result.studies, result.benchmark)
     tables.print_all(console, result)
@@ -239,7 +199,7 @@ def compare(parsed: argparse.Namespace) -> int:
     drawn = report.files(result, tables.importance_shares(found), tables.importance_notes(found))
     files = {**tables.files(result), **drawn}
     folder = output.write(Path(parsed.output), files)
-    tracking.store_files(result.benchmark.name, "comparison", files, {"hpo.benchmark_digest": result.digest})
+    runs.store_files(result.benchmark.name, "comparison", files, {"hpo.benchmark_digest": result.digest})
     print_line(console, f"written to {folder}: {', '.join(files)}")
     print_line(console, f"export the winner: python -m hpo export --benchmark {shlex.quote(parsed.benchmark)}")
     return 0
@@ -252,7 +212,7 @@ def confirm(parsed: argparse.Namespace) -> int:
     from hpo.workflows import confirm, doctor
 
     doctor.require()
-    benchmark, console = _load(parsed.benchmark), open_console()
+    benchmark, console = load_benchmark(parsed.benchmark), open_console()
     stored = records.read(benchmark.name)
     confirm.require_same(benchmark, stored)
     labels = [] if parsed.methods == "all" else [word.strip() for word in parsed.methods.split(",")]
@@ -260,8 +220,8 @@ def confirm(parsed: argparse.Namespace) -> int:
     console.print(f"{len(due)} trainings are due", highlight=False)
     reason = ""
     if due:
-        command = _command_line("confirm", parsed, ("benchmark", "methods", "repeats", "gpu_hours"))
-        finished = confirm.run(benchmark, due, _optional_float("gpu_hours", parsed.gpu_hours), command, console)
+        command = command_line("confirm", parsed, ("benchmark", "methods", "repeats", "gpu_hours"))
+        finished = confirm.run(benchmark, due, optional_float("gpu_hours", parsed.gpu_hours), command, console)
         if not finished.is_delivered:
             return _end_undelivered(console, finished)
         reason = finished.reason
@@ -278,7 +238,7 @@ def export(parsed: argparse.Namespace) -> int:
     from hpo.workflows import export
 
     console, folder = open_console(), Path(parsed.output)
-    done = export.export(_name_of(parsed.benchmark), parsed.method, folder)
+    done = export.export(name_of(parsed.benchmark), parsed.method, folder)
     chosen = done.choice
     sure = "confirmed on test" if done.is_confirmed else "not confirmed"
     print_line(console, f"{chosen.contestant.name}, study with seed {chosen.study.seed}, {sure}")
@@ -302,8 +262,8 @@ def train(parsed: argparse.Namespace) -> int:
         benchmark,
         Path(parsed.output),
         open_console(),
-        seed=_optional_int("seed", parsed.seed),
-        command=_command_line("train", parsed, names),
+        seed=optional_int("seed", parsed.seed),
+        command=command_line("train", parsed, names),
     )
     if done.reason:
         errors.show(f"the training did not reach its end ({done.reason})")
@@ -322,13 +282,15 @@ def deepspeed(parsed: argparse.Namespace) -> int:
     doctor.require()
     names = [field.name for field in dataclasses.fields(Training)]
     training = Training(**{name: getattr(parsed, name) for name in names})
-    scales = zero_study.scales(_numbers("ranks", parsed.ranks), _numbers("nodes", parsed.nodes), parsed.scaling)
+    scales = zero_study.scales(
+        whole_numbers("ranks", parsed.ranks), whole_numbers("nodes", parsed.nodes), parsed.scaling
+    )
     wanted, found = zero_study.configurations(parsed.configurations), devices.detect_here()
     precision = devices.precision() if parsed.precision == "auto" else parsed.precision
     machine = Machine(found.count if found.gpu_name else 0, found.cpus, precision, parsed.launcher)
     console, folder = open_console(), Path(parsed.output)
     options = (*names, "configurations", "ranks", "nodes", "scaling", "precision", "launcher", "output")
-    command = _command_line("deepspeed", parsed, options)
+    command = command_line("deepspeed", parsed, options)
     done = zero_study.run(
         training,
         wanted,
@@ -348,14 +310,6 @@ def deepspeed(parsed: argparse.Namespace) -> int:
     return 1 if done.reason or any(line.row.outcome == "failed" for line in done.lines) else 0
 
 
-def _numbers(name: str, text: str) -> list[int]:
-    """Of a comma list."""
-    numbers = [whole_number(word.strip()) for word in text.split(",")]
-    if None in numbers:
-        raise BenchmarkError(f"{name} is {text!r}, but must be whole numbers with commas between them, such as 1,2")
-    return [number for number in numbers if number is not None]
-
-
 def import_(parsed: argparse.Namespace) -> int:
     """A study that was run elsewhere, from a CSV file into the store."""
     from hpo.workflows import importing as external
@@ -368,9 +322,9 @@ def import_(parsed: argparse.Namespace) -> int:
         parsed.method,
         parsed.seed,
         parsed.accelerator,
-        wall_seconds=_optional_float("wall_seconds", parsed.wall_seconds),
-        devices=_optional_int("devices", parsed.devices),
-        command=_command_line(f"import {shlex.quote(parsed.file)}", parsed, names),
+        wall_seconds=optional_float("wall_seconds", parsed.wall_seconds),
+        devices=optional_int("devices", parsed.devices),
+        command=command_line(f"import {shlex.quote(parsed.file)}", parsed, names),
         force=parsed.force == "true",
     )
     console, outcomes = open_console(), ", ".join(f"{number} {name}" for name, number in done.outcomes.items())
@@ -393,20 +347,13 @@ def fetch(parsed: argparse.Namespace) -> int:
     return 0
 
 
-def _name_of(benchmark: str) -> str:
-    """The name of a benchmark, which may be given as a file."""
-    return spec.load(benchmark).name if Path(benchmark).suffix in (".yaml", ".yml") else benchmark
-
-
 def methods(parsed: argparse.Namespace) -> int:
     """All methods, or the page of one."""
-    from hpo import methods
-
     if parsed.name is not None:
-        print(methods.get(parsed.name).page)
+        print(registry.get(parsed.name).page)
         return 0
-    for name in methods.names():
-        print(f"{name:10} {methods.get(name).summary}")
+    for name in registry.names():
+        print(f"{name:10} {registry.get(name).summary}")
     return 0
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import fields
 
 from benchmarks.zero.settings import Training
-from hpo import methods
+from hpo.search import registry
 
 COMMON = {
     "benchmark": ("string", "nano"),
@@ -79,7 +79,7 @@ entry_points:
 def text() -> str:
     """The whole file."""
     entries = [_entry("main", {**SUITE, **SMALL}, "python -m hpo suite")]
-    entries += [_method_entry(methods.get(name)) for name in methods.names()]
+    entries += [_method_entry(registry.get(name)) for name in registry.names()]
     entries.append(_entry("resume", {"run_id": ("string", '""')}, "python -m hpo resume", "-- {run_id}"))
     entries.append(_entry("suite", SUITE, "python -m hpo suite"))
     entries.append(_entry("confirm", CONFIRM, "python -m hpo confirm"))
@@ -90,7 +90,7 @@ def text() -> str:
     return HEADER + "\n".join(entries)
 
 
-def _method_entry(method: methods.Method) -> str:
+def _method_entry(method: registry.Method) -> str:
     own = {name: ("string", f'"{field.default}"') for name, field in method.arguments.model_fields.items()}
     return _entry(method.name, {**COMMON, **own}, f"python -m hpo run {method.name}")
 

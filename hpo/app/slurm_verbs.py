@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from benchmarks.files import whole_number
 from benchmarks.spec import BenchmarkError
+from hpo.app import request
 from hpo.terminal import errors
 from hpo.terminal.console import open_console
 
@@ -120,13 +121,13 @@ def submit_alone(parsed: argparse.Namespace) -> int:
     """An array, or a serial job."""
     import shlex
 
-    from hpo.app import cli, commands
+    from hpo.app import cli
     from slurm import arrays as alone
     from slurm import profile
 
     file = Path(parsed.cluster)
     cluster = profile.load(file)
-    study = commands.study_of(cli.parse(["run", parsed.what, *parsed.options], parsed.parser))
+    study = request.study_of(cli.parse(["run", parsed.what, *parsed.options], parsed.parser))
     alone.require_one_node(cluster, study.benchmark.ranks_per_trial)
     evaluation, at_once, own = _evaluation(parsed)
     words = ["python", "-m", "hpo", "slurm", "array" if parsed.is_array else "serial", parsed.what]
@@ -226,7 +227,7 @@ def _check(command: Sequence[str], parser: argparse.ArgumentParser | None = None
         BenchmarkError: an unknown method or option, or a value that does not hold.
     """
     from benchmarks import spec
-    from hpo.app import cli, commands
+    from hpo.app import cli
     from hpo.engine import study_folder as unfinished
     from hpo.workflows import suite
 
@@ -234,7 +235,7 @@ def _check(command: Sequence[str], parser: argparse.ArgumentParser | None = None
     if command[0] not in ("run", *VERBS_TO_SUBMIT):
         raise BenchmarkError(f"a job does not run {command[0]!r}, but run, {', '.join(VERBS_TO_SUBMIT)}")
     if command[0] == "run":
-        return commands.study_of(parsed).benchmark.ranks_per_trial
+        return request.study_of(parsed).benchmark.ranks_per_trial
     if command[0] == "resume":
         return unfinished.Unfinished(parsed.run_id).asked().study.benchmark.ranks_per_trial
     if command[0] == "suite":

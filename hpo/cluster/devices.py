@@ -58,23 +58,8 @@ class Allotment:
         return self.concurrency * self.ranks_per_trial
 
 
-def detect() -> Devices:
-    """The GPUs that may be used (CUDA_VISIBLE_DEVICES is respected), else the CPU cores.
-
-    Where RAY_ADDRESS names a cluster, its devices.
-
-    Raises:
-        BenchmarkError: that cluster cannot be reached, or has nothing to train on.
-    """
-    if os.environ.get("RAY_ADDRESS"):
-        from hpo.cluster import ray as cluster  # imports Ray
-
-        return cluster.cluster_devices()
-    return detect_here()
-
-
 def detect_here() -> Devices:
-    """What this machine has, whatever cluster it belongs to."""
+    """Find the GPUs that may be used (CUDA_VISIBLE_DEVICES is respected), else the CPU cores."""
     cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     gpus = visible_gpus(gpu_names(), os.environ.get("CUDA_VISIBLE_DEVICES"))
     return Devices(len(gpus) or cpus, gpus[0] if gpus else None, cpus)

@@ -14,14 +14,6 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-# Settings of Ray and Tune, unless the user has made others; before anything of theirs runs.
-os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")  # tracking.py writes, once
-os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")  # progress.py shows what is going on
-os.environ.setdefault("TUNE_MAX_PENDING_TRIALS_PG", "1")  # a proposal made early is made knowing less
-os.environ.setdefault("TUNE_GLOBAL_CHECKPOINT_S", "inf")  # 40 kB a trial, time and again; unfinished.py keeps the state
-os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")  # signals.py ends a study instead
-os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-
 import psutil
 import ray
 from ray import tune
@@ -37,13 +29,22 @@ from benchmarks.tasks.question_answering import TokenStatistics
 from benchmarks.training.pool import RankPool
 from benchmarks.training.ranks import open_trial
 from hpo.cluster import access as ray_access
-from hpo.cluster.devices import Allotment, Devices, allot, gpu_names
+from hpo.cluster.devices import Allotment, Devices, allot, detect_here, gpu_names
 
 PROJECT = Path(__file__).parents[2]
 OBJECT_STORE_BYTES = 200 * 2**20
 ADDRESS = "RAY_ADDRESS"
 SERVICES = ("raylet", "gcs_server")
 """Processes of Ray's that nothing replaces."""
+SETTINGS = {
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # `hpo.store.tracker` writes, once
+    "RAY_AIR_NEW_OUTPUT": "0",  # `hpo.engine.progress` shows what is going on
+    "TUNE_MAX_PENDING_TRIALS_PG": "1",  # a proposal made early is made knowing less
+    "TUNE_GLOBAL_CHECKPOINT_S": "inf",  # 40 kB a trial, time and again; `hpo.engine.study_folder` keeps the state
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # `hpo.engine.signals` ends a study instead
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+}
+"""Of Ray and Tune, which read them when they start, unless the user has made others."""
 
 
 @dataclass(frozen=True)
@@ -117,9 +118,25 @@ def _start_and_give_back(
     return tokens
 
 
+def set_defaults() -> None:
+    """Put our settings of Ray and Tune into the environment, before either starts."""
+    for name, value in SETTINGS.items():
+        os.environ.setdefault(name, value)
+
+
+def detect() -> Devices:
+    """Find the devices of this machine, or those of the cluster that RAY_ADDRESS names.
+
+    Raises:
+        BenchmarkError: that cluster cannot be reached, or has nothing to train on.
+    """
+    return cluster_devices() if os.environ.get(ADDRESS) else detect_here()
+
+
 @contextmanager
 def ray_cluster(devices: Devices) -> Iterator[Cluster]:
     """A Ray of our own on loopback, shut down at the end; or the one this process is connected to already."""
+    set_defaults()
     if ray.is_initialized():
         pool = RankPool.remote()  # type: ignore[attr-defined]  # added by ray.remote
         try:
@@ -194,6 +211,7 @@ def connect() -> None:
     """
     if ray.is_initialized():
         return
+    set_defaults()
     address = os.environ[ADDRESS]
     try:
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)

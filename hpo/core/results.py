@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from benchmarks.spec import Config
+from benchmarks.space import Config
 from benchmarks.tasks.question_answering import TokenStatistics
 from hpo.core.ledger import MEASURED
 from hpo.core.study import Study, is_better, training_of

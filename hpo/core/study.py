@@ -11,7 +11,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from benchmarks.spec import Benchmark, BenchmarkError, Config
+from benchmarks.space import Config
+from benchmarks.spec import Benchmark, BenchmarkError
 
 TRAINING_SEED = "seed"
 """Key by which a proposal gives its trial another seed than the study's."""

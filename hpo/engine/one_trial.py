@@ -19,7 +19,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.spec import Benchmark, Config
+from benchmarks.space import Config
+from benchmarks.spec import Benchmark
 from hpo.core.ledger import MEASURED
 from hpo.core.results import TOKENS
 from hpo.core.study import is_diverged

@@ -6,24 +6,21 @@ worth a line happened: a trial ended (a line every five seconds at most), or hal
 
 from __future__ import annotations
 
-import json
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from rich.box import SIMPLE_HEAD
-from rich.console import Console, JustifyMethod
+from rich.console import Console
 from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from benchmarks.tasks.question_answering import TokenStatistics
-from hpo.core.ledger import Ledger, Shares
-from hpo.core.results import Results, TrialRow, counts
+from hpo.core.ledger import Ledger
+from hpo.core.results import Results, counts
 from hpo.core.study import Study
 from hpo.terminal.console import print_line
+from hpo.terminal.tables import clock, describe_incumbent, tokens_table
 
 if TYPE_CHECKING:  # it imports Ray, which tables of stored studies do without
     from hpo.core.budget import Budget
@@ -148,89 +145,3 @@ class Progress:
         if self._place and self._place.units_after:
             text += f", {clock(seconds_per_unit * (units + self._place.units_after))} for all studies"
         return text
-
-
-def describe_incumbent(study: Study, results: Results) -> str:
-    """E.g. "eval_loss 0.3481 EM 0.713 (trial 7)"; says so where it is not at the full resource."""
-    row = results.incumbent()
-    if row is None:
-        return "none yet"
-    where = f"trial {row.number}" + ("" if row.units >= study.max_units else f", unit {row.units} of {study.max_units}")
-    return f"eval_loss {row.metrics['eval_loss']:.4f} EM {row.metrics['exact_match']:.3f} ({where})"
-
-
-def clock(seconds: float) -> str:
-    """Minutes and seconds, e.g. "3:07"."""
-    return f"{int(seconds) // 60}:{int(seconds) % 60:02d}"
-
-
-def tokens_table(tokens: Sequence[TokenStatistics]) -> Table:
-    """What the splits are like, in tokens of prompt and answer."""
-    title = f"tokens of prompt and answer, at most {tokens[0].max_length}"
-    table = Table(title=title, header_style="bold", box=SIMPLE_HEAD, title_justify="left", min_width=len(title))
-    for heading in ("split", "questions", "mean", "median", "95 %", "longest", "contexts\ncut", "answers\ncut"):
-        table.add_column(heading, justify="left" if heading == "split" else "right")
-    for split in tokens:
-        counted = (split.questions, f"{split.mean:.1f}", f"{split.median:g}", split.p95, split.longest)
-        cut = (f"{split.truncated_share:.1%}", f"{split.cut_answers_share:.1%}")
-        table.add_row(split.split, *map(str, counted), *cut)
-    return table
-
-
-def results_table(study: Study, rows: list[TrialRow]) -> Table:
-    """All trials, the best first: those that got further before those that did not.
-
-    Of the hyperparameters it shows those that were searched; headings are stacked and values never cut.
-    """
-    sign = 1.0 if study.benchmark.mode == "min" else -1.0
-    names = [name for name in study.benchmark.space if any(name in row.config for row in rows)]
-    title = f"{study.method} on {study.benchmark.name}, seed {study.seed}"
-    layout: dict[str, Any] = {"box": SIMPLE_HEAD, "padding": (0, 0), "pad_edge": False}
-    table = Table(title=title, header_style="bold", title_justify="left", **layout)
-    headings = ("trial", "outcome", "units", *names, "eval_loss", "EM", "F1", "seconds")
-    for heading in headings:
-        side: JustifyMethod = "left" if heading == "outcome" else "right"
-        table.add_column(heading.replace("_", "\n"), justify=side, overflow="fold")
-    ranked = sorted(rows, key=lambda r: (r.outcome in ("diverged", "failed"), -r.units, sign * (r.objective or 0.0)))
-    for row in ranked:
-        shown = [_short(row.config.get(name, "")) for name in names]
-        scores = [
-            _score(row.metrics.get(key), digits) for key, digits in (("eval_loss", 4), ("exact_match", 3), ("f1", 3))
-        ]
-        table.add_row(str(row.number), row.outcome, str(row.units), *shown, *scores, f"{row.device_seconds:.1f}")
-    return table
-
-
-def cost_table(shares: Shares, accelerator: str) -> Table:
-    """The ledger's parts."""
-    title = f"device time ({accelerator}): {shares.device_hours:.4f} device-hours"
-    table = Table(title=title, header_style="bold", box=SIMPLE_HEAD, title_justify="left", min_width=len(title))
-    table.add_column("part")
-    table.add_column("seconds", justify="right")
-    table.add_column("share", justify="right")
-    for part, seconds in shares.seconds.items():
-        table.add_row(part, f"{seconds:.1f}", f"{seconds / (shares.reserved_seconds or 1):.1%}")
-    return table
-
-
-def print_report(
-    console: Console, study: Study, results: Results, shares: Shares, accelerator: str, best: dict[str, Any] | None
-) -> None:
-    """The end of a study: results, cost, best trial as JSON, next commands."""
-    console.print(results_table(study, results.rows))
-    for row in results.rows:
-        if row.outcome in ("failed", "diverged"):
-            print_line(console, f"trial {row.number} {row.outcome}: {row.reason}")
-    console.print(cost_table(shares, accelerator))
-    console.print(f"train + evaluate: {shares.utilization:.1%} of the reserved device time", highlight=False)
-    if best is not None:
-        console.print("best trial:", highlight=False)
-        print_line(console, json.dumps(best, indent=2))
-
-
-def _short(value: Any) -> str:
-    return f"{value:.3g}" if isinstance(value, float) else str(value)
-
-
-def _score(value: float | None, digits: int) -> str:
-    return "-" if value is None else f"{value:.{digits}f}"

@@ -12,12 +12,13 @@ from ray.tune.experiment import Trial
 from ray.tune.search import SearchAlgorithm, SearchGenerator
 
 from hpo.cluster.devices import Allotment
-from hpo.core.budget import Budget, BudgetedScheduler, BudgetedSearch
+from hpo.core.budget import Budget
 from hpo.core.ledger import Ledger
 from hpo.core.results import Results
 from hpo.core.study import Study
+from hpo.engine.budgeted import BudgetedScheduler, BudgetedSearch, budgeted
 from hpo.engine.checkpoints import Checkpoints, Pace
-from hpo.methods import Plan
+from hpo.search.plan import Plan
 from hpo.search.population import PopulationScheduler
 
 
@@ -59,7 +60,7 @@ class State:
         if population is not None:
             population.on_exploit = results.exploit
         budget = Budget(study.budget_units, _deadline_seconds(study, allotment))
-        scheduler = plan.within(budget, study.max_units)
+        scheduler = budgeted(plan, budget, study.max_units)
         ledger = Ledger(allotment.devices, allotment.ranks_per_trial)
         search = BudgetedSearch(search_algorithm(plan), scheduler)
         return cls(results, ledger, budget, scheduler, search, Pace(study.benchmark.resource.checkpoint_seconds))

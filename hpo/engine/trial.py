@@ -17,7 +17,7 @@ from typing import Any
 from ray import tune
 from ray.actor import ActorHandle
 
-from benchmarks.spec import Config
+from benchmarks.space import Config
 from benchmarks.tasks.question_answering import TokenStatistics
 from benchmarks.training.ranks import TrialProcess, open_trial
 from hpo.core.ledger import MEASURED

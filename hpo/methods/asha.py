@@ -32,7 +32,7 @@ from ray.tune.schedulers import AsyncHyperBandScheduler
 
 from benchmarks.spec import BenchmarkError
 from hpo.core.study import Study
-from hpo.methods import OBJECTIVE, TIME_ATTRIBUTE, MethodArguments, Plan
+from hpo.search.plan import OBJECTIVE, TIME_ATTRIBUTE, MethodArguments, Plan
 from hpo.search.searchers import SearcherName, make_searcher
 
 

@@ -35,10 +35,10 @@ from ray.tune.experiment import Trial
 from ray.tune.schedulers.hb_bohb import HyperBandForBOHB
 from ray.tune.search.bohb import TuneBOHB
 
-from benchmarks.spec import Choice, Config, Domain, Integer, LogUniform, Scalar, Space
+from benchmarks.space import Choice, Config, Domain, Integer, LogUniform, Scalar, Space
 from hpo.core.study import Study
-from hpo.methods import OBJECTIVE, MethodArguments, Plan
 from hpo.search.brackets import BracketScheduler, make_brackets
+from hpo.search.plan import OBJECTIVE, MethodArguments, Plan
 from hpo.search.randomness import OwnRandomness
 
 

@@ -22,7 +22,7 @@ from ray import tune
 from ray.tune.search import BasicVariantGenerator
 
 from hpo.core.study import TRAINING_SEED, Study, training_seeds
-from hpo.methods import MethodArguments, Plan
+from hpo.search.plan import MethodArguments, Plan
 
 
 class Arguments(MethodArguments):

@@ -30,8 +30,8 @@ from pydantic import Field
 from ray.tune.search import BasicVariantGenerator
 
 from hpo.core.study import Study
-from hpo.methods import MethodArguments, Plan
 from hpo.search.brackets import BracketScheduler, make_brackets
+from hpo.search.plan import MethodArguments, Plan
 from hpo.search.space import to_tune
 
 

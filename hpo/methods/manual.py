@@ -24,7 +24,7 @@ from ray.tune.search import BasicVariantGenerator
 
 from benchmarks.spec import BenchmarkError
 from hpo.core.study import Study
-from hpo.methods import MethodArguments, Plan
+from hpo.search.plan import MethodArguments, Plan
 
 
 class Arguments(MethodArguments):

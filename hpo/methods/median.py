@@ -30,7 +30,7 @@ from ray.tune.search import BasicVariantGenerator
 
 from benchmarks.spec import BenchmarkError
 from hpo.core.study import Study
-from hpo.methods import OBJECTIVE, TIME_ATTRIBUTE, MethodArguments, Plan
+from hpo.search.plan import OBJECTIVE, TIME_ATTRIBUTE, MethodArguments, Plan
 from hpo.search.space import to_tune
 
 

@@ -34,7 +34,7 @@ a proposal lacks the results of the d - 1 trials that run.
 from __future__ import annotations
 
 from hpo.core.study import Study
-from hpo.methods import Plan
+from hpo.search.plan import Plan
 from hpo.search.searchers import TPEArguments, tpe_plan
 
 

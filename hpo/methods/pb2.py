@@ -35,10 +35,11 @@ from ray.tune.experiment import Trial
 from ray.tune.schedulers.pb2 import PB2
 from ray.tune.search import BasicVariantGenerator
 
-from benchmarks.spec import BenchmarkError, Choice, Config, Integer, LogUniform, Uniform
+from benchmarks.space import Choice, Config, Integer, LogUniform, Uniform
+from benchmarks.spec import BenchmarkError
 from hpo.core.budget import PerTrial
 from hpo.core.study import Study
-from hpo.methods import TIME_ATTRIBUTE, MethodArguments, Plan
+from hpo.search.plan import TIME_ATTRIBUTE, MethodArguments, Plan
 from hpo.search.population import PopulationScheduler, clip, interval_units, population_size, require_exchangeable
 from hpo.search.space import to_tune
 

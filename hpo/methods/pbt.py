@@ -34,10 +34,10 @@ from typing import Any
 from pydantic import Field
 from ray.tune.search import BasicVariantGenerator
 
-from benchmarks.spec import Choice
+from benchmarks.space import Choice
 from hpo.core.budget import PerTrial
 from hpo.core.study import Study
-from hpo.methods import MethodArguments, Plan
+from hpo.search.plan import MethodArguments, Plan
 from hpo.search.population import PopulationScheduler, interval_units, into_space, population_size, require_exchangeable
 from hpo.search.space import to_tune
 

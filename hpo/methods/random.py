@@ -20,7 +20,7 @@ from __future__ import annotations
 from ray.tune.search import BasicVariantGenerator
 
 from hpo.core.study import Study
-from hpo.methods import MethodArguments, Plan
+from hpo.search.plan import MethodArguments, Plan
 from hpo.search.space import to_tune
 
 

@@ -17,7 +17,8 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from benchmarks.spec import Benchmark, Scalar
+from benchmarks.space import Scalar
+from benchmarks.spec import Benchmark
 from hpo.analysis import curves
 from hpo.analysis.compare import SCORE, TEST_SCORES, Contestant, Result
 from hpo.analysis.pareto import Point, front

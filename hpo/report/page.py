@@ -24,11 +24,11 @@ from plotly.offline import get_plotlyjs
 from hpo.analysis.compare import TEST_SCORES, Line, Result
 from hpo.analysis.records import DEFAULT
 from hpo.analysis.stats import ALPHA, Comparison, Estimate, blocks_needed
-from hpo.engine.progress import clock
 from hpo.report import figures, tables
 from hpo.report.figures import Importance
 from hpo.report.plots import Figure, LeftOut
 from hpo.report.tables import SHOWN_NAMES
+from hpo.terminal.tables import clock
 
 ASSETS = Path(__file__).parent / "assets"
 NOT_RESOLVED = "not resolved"

@@ -11,7 +11,8 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from benchmarks.spec import Benchmark, Choice, Domain, LogUniform, Scalar
+from benchmarks.space import Choice, Domain, LogUniform, Scalar
+from benchmarks.spec import Benchmark
 from hpo.analysis.compare import Result
 from hpo.report.plots import (
     GREY,

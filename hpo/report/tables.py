@@ -18,8 +18,8 @@ from hpo.analysis.importance import Importances
 from hpo.analysis.pareto import StoredTrial
 from hpo.analysis.stats import Comparison, Estimate
 from hpo.core.ledger import PARTS
-from hpo.engine.progress import clock
 from hpo.terminal.console import print_line
+from hpo.terminal.tables import clock
 
 Rows = list[dict[str, Any]]
 HOW_TO_READ = (

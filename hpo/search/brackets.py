@@ -24,7 +24,7 @@ from ray.tune.schedulers.hyperband import _Bracket
 
 from benchmarks.spec import BenchmarkError
 from hpo.core.study import Study
-from hpo.methods import OBJECTIVE, TIME_ATTRIBUTE
+from hpo.search.plan import OBJECTIVE, TIME_ATTRIBUTE
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from benchmarks.spec import Benchmark, Choice, Config, Domain, Integer, LogUniform
+from benchmarks.space import Choice, Config, Domain, Integer, LogUniform
+from benchmarks.spec import Benchmark
 from hpo.core.study import Study
 
 if TYPE_CHECKING:  # they take seconds to import

@@ -20,9 +20,11 @@ from typing import Any
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import PopulationBasedTraining, TrialScheduler
 
-from benchmarks.spec import FIXED_IN_A_TRIAL, BenchmarkError, Choice, Config, Domain, Integer, Scalar, Space
+from benchmarks.hyperparameters import FIXED_IN_A_TRIAL
+from benchmarks.space import Choice, Config, Domain, Integer, Scalar, Space
+from benchmarks.spec import BenchmarkError
 from hpo.core.study import Study
-from hpo.methods import OBJECTIVE, TIME_ATTRIBUTE
+from hpo.search.plan import OBJECTIVE, TIME_ATTRIBUTE
 from hpo.search.randomness import OwnRandomness
 
 EXCHANGES = 4

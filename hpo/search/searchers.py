@@ -12,12 +12,13 @@ from ray import tune
 from ray.tune.experiment import Experiment
 from ray.tune.search import BasicVariantGenerator, SearchAlgorithm, Searcher
 
-from benchmarks.spec import Benchmark, BenchmarkError, Config, describe
-from hpo import methods
+from benchmarks.space import Config, describe, value_in
+from benchmarks.spec import Benchmark, BenchmarkError
 from hpo.core.study import Study
-from hpo.methods import MethodArguments, Plan
+from hpo.search import registry
+from hpo.search.plan import MethodArguments, Plan
 from hpo.search.space import to_tune
-from hpo.store.past_trials import PastTrial, completed_trials, value_in
+from hpo.store.past_trials import PastTrial, completed_trials
 
 TPEName = Literal["hyperopt", "optuna"]
 SearcherName = Literal["random", TPEName]
@@ -60,7 +61,7 @@ def proposals(study: Study) -> list[Config]:
     Raises:
         BenchmarkError: the method cannot run this study, or its proposals depend on results.
     """
-    plan = methods.get(study.method).make_plan(study)
+    plan = registry.get(study.method).make_plan(study)
     if not isinstance(plan.searcher, BasicVariantGenerator) or plan.scheduler is not None:
         raise BenchmarkError(f"{study.method} learns from results while trials run, so it needs Ray")
     with tempfile.TemporaryDirectory() as unused:

@@ -6,7 +6,7 @@ from typing import Any
 
 from ray import tune
 
-from benchmarks.spec import Choice, Domain, Integer, LogUniform, Space
+from benchmarks.space import Choice, Domain, Integer, LogUniform, Space
 
 
 def to_tune(space: Space) -> dict[str, Any]:

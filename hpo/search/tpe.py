@@ -22,9 +22,9 @@ from optuna.samplers import TPESampler
 from ray.tune.search.hyperopt import HyperOptSearch
 from ray.tune.search.optuna import OptunaSearch
 
-from benchmarks.spec import Config
+from benchmarks.space import Config
 from hpo.core.study import Study
-from hpo.methods import OBJECTIVE, TIME_ATTRIBUTE
+from hpo.search.plan import OBJECTIVE, TIME_ATTRIBUTE
 
 BEHIND = 1e6
 """Added to the loss for every missing unit; above any objective, which `diverged_above` bounds."""

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 
-from mlflow import MlflowClient
-from mlflow.entities import Run, ViewType
+from mlflow.entities import Run
 
 from benchmarks import identity
-from benchmarks.spec import Benchmark, Choice, Config, Domain, Integer, Scalar, Space
+from benchmarks.space import Choice, Config, Space, value_in
+from benchmarks.spec import Benchmark
 from hpo.core.study import objective
-from hpo.store import client as store
+from hpo.store.queries import stored_runs
 
-PAGE = 1000
-"""Runs that are fetched at once."""
 DIVERGED = {"train_loss": math.nan, "eval_loss": math.nan}
 """The metrics of a trial that diverged, as far as its objective goes: the store keeps no NaN."""
 
@@ -56,44 +53,6 @@ def completed_trials(benchmark: Benchmark) -> list[PastTrial]:
     return [past for *_, run in trials if (past := _past_trial(benchmark, run))]
 
 
-def stored_runs(experiment: str, condition: str = "") -> list[Run]:
-    """Runs of an experiment, none where there is no such experiment or no store yet.
-
-    Args:
-        experiment: its name.
-        condition: what they fulfil, in MLflow's search syntax; all runs by default.
-
-    Raises:
-        BenchmarkError: the store cannot be used.
-    """
-    if not store.exists():
-        return []
-    with store.readable_errors():
-        client = store.open_client()
-        found = client.get_experiment_by_name(experiment)
-        return list(_pages(client, found.experiment_id, condition)) if found else []
-
-
-def value_in(domain: Domain, text: str) -> Scalar | None:
-    """The value of a domain that `text` stands for, as the domain has it; None if it has no such value."""
-    number = _number(text)
-    if isinstance(domain, Choice):  # a grid may say 0 where the choice says 0.0
-        return next((value for value in domain.values if str(value) == text or value == number), None)
-    if number is None or not domain.contains(number):
-        return None
-    return int(number) if isinstance(domain, Integer) else number
-
-
-def _pages(client: MlflowClient, experiment_id: str, condition: str) -> Iterator[Run]:
-    token = None
-    while True:
-        page = client.search_runs([experiment_id], condition, ViewType.ACTIVE_ONLY, PAGE, page_token=token)
-        yield from page
-        token = page.token
-        if not token:
-            return
-
-
 def _past_trial(benchmark: Benchmark, run: Run) -> PastTrial | None:
     """The trial of a run, or None if it tells nothing about this search space."""
     outcome, metrics = run.data.tags.get("hpo.outcome"), run.data.metrics
@@ -120,10 +79,3 @@ def _domains(benchmark: Benchmark) -> Space:
     """The search space, and of each hyperparameter that it leaves out the default as the only value."""
     fixed = {name: Choice(type="choice", values=(value,)) for name, value in benchmark.default.model_dump().items()}
     return {**fixed, **benchmark.space}
-
-
-def _number(text: str) -> float | None:
-    try:
-        return float(text)
-    except ValueError:
-        return None

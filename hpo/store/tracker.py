@@ -9,35 +9,29 @@ however often it runs: points carry the time at which they were measured, and a 
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import importlib.metadata
-import io
 import json
 import math
 import os
-import subprocess
-import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import astuple, fields, replace
+from dataclasses import replace
 from functools import cached_property, partial
-from pathlib import Path
 from typing import Any
 
-from mlflow import MlflowClient
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
 
 from benchmarks.identity import digest
-from benchmarks.spec import SPLITS, Benchmark, BenchmarkError
-from benchmarks.tasks.question_answering import TokenStatistics
-from hpo.core.ledger import MEASURED, Shares
-from hpo.core.results import METRICS, TEST_METRICS, Results, TrialRow, UnitRow
-from hpo.core.study import PROTOCOL, Study, schedule_digest
+from benchmarks.spec import SPLITS, BenchmarkError
+from hpo.core.ledger import Shares
+from hpo.core.results import Results, TrialRow, UnitRow
+from hpo.core.study import PROTOCOL, Study
 from hpo.store import client as store
 from hpo.store import ui_views as views
-from hpo.store.past_trials import stored_runs
+from hpo.store.files import ledger_csv, schedule_of, token_files, token_metrics, trials_csv, units_csv
+from hpo.store.queries import stored_runs
+from hpo.store.runs import git_commit, job_tag, link, log_files, open_run, versions
 from hpo.store.write_queue import Spool
 
 STATUS = {
@@ -49,7 +43,6 @@ STATUS = {
 }
 PATIENCE_SECONDS = 60.0
 """How long a study's end waits for a store that takes nothing."""
-VERSIONED = ("torch", "transformers", "deepspeed", "ray", "mlflow", "optuna", "hyperopt", "numpy")
 
 
 class Tracker:
@@ -129,7 +122,7 @@ class Tracker:
         with store.readable_errors():
             resumes = int(self._client.get_run(self.run_id).data.tags.get("hpo.resumes", 0)) + 1
             self._client.update_run(self.run_id, status="RUNNING")
-            tags = {"hpo.resumes": str(resumes), **_job_tag()}
+            tags = {"hpo.resumes": str(resumes), **job_tag()}
             self._client.log_batch(self.run_id, tags=[RunTag(key, value) for key, value in tags.items()])
             if self._launch_run is not None:
                 link(self._client, self._launch_run, self.run_id)
@@ -169,9 +162,9 @@ class Tracker:
             "hpo.space_digest": study.space_digest,
             "hpo.fingerprint": study.fingerprint(self.benchmark_digest),
             **self._origin,
-            **_job_tag(),
+            **job_tag(),
         }
-        commit = _git_commit()
+        commit = git_commit()
         if commit:
             tags["mlflow.source.git.commit"] = commit
         return [RunTag(key, str(value)) for key, value in tags.items()]
@@ -380,143 +373,10 @@ def _as_of(unit: UnitRow, row: TrialRow) -> TrialRow:
     return replace(row, units=unit.units, metrics=unit.metrics, device_seconds=used, reported_seconds=arrived)
 
 
-def _job_tag() -> dict[str, str]:
-    """SLURM's id of this job, where there is one."""
-    job = os.environ.get("SLURM_JOB_ID")
-    return {"hpo.slurm_job": job} if job else {}
-
-
-def versions() -> dict[str, str]:
-    """Tags with the versions of the packages here."""
-    return {f"hpo.version.{name}": importlib.metadata.version(name) for name in VERSIONED}
-
-
-def open_run(client: MlflowClient, experiment_id: str, name: str, launch_run: str | None) -> str:
-    """The run that `mlflow run` opened, if it lies in the benchmark's experiment; else one that is linked to it."""
-    if launch_run is not None and client.get_run(launch_run).info.experiment_id == experiment_id:
-        client.set_tag(launch_run, "mlflow.runName", name)
-        return launch_run
-    run = client.create_run(experiment_id, run_name=name)
-    if launch_run is not None:
-        link(client, launch_run, run.info.run_id)
-    return str(run.info.run_id)
-
-
-def link(client: MlflowClient, launch_run: str, run_id: str) -> None:
-    """Say of the run that `mlflow run` opened where the study itself is."""
-    client.set_tag(launch_run, "hpo.kind", "launch")
-    client.set_tag(launch_run, "hpo.study_run_id", run_id)
-
-
-def store_files(benchmark: str, kind: str, files: Mapping[str, str], tags: Mapping[str, str]) -> str:
-    """Keep files as a run of their own.
-
-    Args:
-        benchmark: name of the experiment.
-        kind: the run's tag `hpo.kind`, also its name.
-        files: their text, by name.
-        tags: of the run.
-
-    Returns:
-        The run's id.
-
-    Raises:
-        BenchmarkError: the store cannot be used.
-    """
-    launch_run = os.environ.pop("MLFLOW_RUN_ID", None)
-    client, experiment_id = store.open_experiment(benchmark)
-    with store.readable_errors():
-        run_id = open_run(client, experiment_id, f"{kind} of {benchmark}", launch_run)
-        for key, value in {"hpo.kind": kind, **tags}.items():
-            client.set_tag(run_id, key, value)
-        log_files(client, run_id, files)
-        client.set_terminated(run_id, "FINISHED")
-    return run_id
-
-
-def log_files(client: MlflowClient, run_id: str, files: Mapping[str, str]) -> None:
-    """Keep texts as a run's artifacts, by name."""
-    with tempfile.TemporaryDirectory() as folder:
-        for name, text in files.items():
-            path = Path(folder) / name
-            path.write_text(text)
-            client.log_artifact(run_id, str(path))
-
-
-def schedule_of(row: TrialRow) -> list[dict[str, Any]]:
-    """The configurations that trained a trial's weights, each with the units at which it took effect."""
-    trained = [(units, config) for units, config in row.schedule if units < max(1, row.units)]
-    return [{"units": units, "config": config} for units, config in trained]
-
-
 def _varying(row: TrialRow) -> dict[str, float]:
     """`hp.<name>` of every number, where hyperparameters change within a trial."""
     values = row.last_config.items() if row.varies else ()
     return {f"hp.{name}": float(value) for name, value in values if isinstance(value, (int, float))}
-
-
-def trials_csv(benchmark: Benchmark, rows: Sequence[TrialRow]) -> str:
-    """One line a trial: number, outcome, units, seed, hyperparameters at its start, last metrics, times, reason."""
-    names = list(dict.fromkeys(key for row in rows for key in row.config))
-    metrics = [*METRICS, *(key for key in TEST_METRICS if any(key in row.metrics for row in rows))]
-    timing = ["device_seconds", "began_seconds", "ended_seconds"]
-    lines: list[list[Any]] = [
-        ["trial", "outcome", "units", "trained_units", "seed", "schedule", *names, *metrics, *timing, "reason"]
-    ]
-    for row in rows:
-        values = [row.metrics.get(key, "") for key in metrics]
-        times = [round(row.device_seconds, 3), round(row.began_seconds, 3), round(row.ended_seconds or 0.0, 3)]
-        config = [row.config.get(name, "") for name in names]
-        schedule = schedule_digest(benchmark, row.schedule)
-        counted = [row.number, row.outcome, row.units, row.trained_units, row.seed, schedule]
-        lines.append([*counted, *config, *values, *times, row.reason])
-    return _csv(lines)
-
-
-def units_csv(units: Sequence[UnitRow]) -> str:
-    """One line a resource unit, in order of arrival: when it ended, what its trial did since the last, its metrics."""
-    parts = [f"{part}_seconds" for part in MEASURED]
-    lines: list[list[Any]] = [["trial", "units", "ended_seconds", *parts, *METRICS]]
-    for unit in units:
-        seconds = [round(unit.seconds.get(part, 0.0), 4) for part in MEASURED]
-        metrics = [unit.metrics.get(key, "") for key in METRICS]
-        lines.append([unit.trial, unit.units, round(unit.ended_seconds, 4), *seconds, *metrics])
-    return _csv(lines)
-
-
-def _csv(lines: Sequence[Sequence[Any]]) -> str:
-    out = io.StringIO()
-    csv.writer(out, lineterminator="\n").writerows(lines)
-    return out.getvalue()
-
-
-def token_metrics(tokens: Sequence[TokenStatistics]) -> dict[str, float]:
-    """`<split>_mean_tokens` and `<split>_truncated_share` of every split."""
-    means = {f"{split.split}_mean_tokens": split.mean for split in tokens}
-    return means | {f"{split.split}_truncated_share": split.truncated_share for split in tokens}
-
-
-def token_files(tokens: Sequence[TokenStatistics]) -> dict[str, str]:
-    """`tokens.csv`, one line a split; no file where there are no data."""
-    names = [field.name for field in fields(TokenStatistics)]
-    return {"tokens.csv": _csv([names, *(astuple(split) for split in tokens)])} if tokens else {}
-
-
-def ledger_csv(shares: Shares) -> str:
-    """One line a part: device-seconds and share of the reserved time."""
-    total = shares.reserved_seconds or 1.0
-    lines = [f"{part},{seconds:.3f},{seconds / total:.4f}" for part, seconds in shares.seconds.items()]
-    return "\n".join(["part,device_seconds,share", *lines, f"reserved,{shares.reserved_seconds:.3f},1.0000"]) + "\n"
-
-
-def _git_commit() -> str | None:
-    """The commit of the suite's checkout, where it is one."""
-    command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-    except OSError:
-        return None
-    return done.stdout.strip() if done.returncode == 0 else None
 
 
 def _loggable(metrics: dict[str, float]) -> dict[str, float]:

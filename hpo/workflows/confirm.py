@@ -31,7 +31,7 @@ from hpo.core.study import (
     schedule_digest,
 )
 from hpo.engine.runner import Finished, execute, report
-from hpo.methods import Plan
+from hpo.search.plan import Plan
 
 METHOD = "confirm"
 REPEATS = 5

@@ -26,7 +26,7 @@ from benchmarks.zero.study import Row
 from hpo.report import deepspeed as zero_report
 from hpo.report.deepspeed import BY_EPOCH, Line, numbers
 from hpo.store import client as store
-from hpo.store.tracker import log_files, open_run, versions
+from hpo.store.runs import log_files, open_run, versions
 
 KIND = "deepspeed"
 SCALING: tuple[Scaling, ...] = ("strong", "weak")

@@ -76,7 +76,7 @@ def _version(name: str, pinned: str) -> tuple[str, str]:
 def _device_rows() -> list[tuple[str, str, str]]:
     import torch
 
-    from hpo.cluster.devices import detect
+    from hpo.cluster.ray import detect
 
     devices = detect()
     if not torch.cuda.is_available():

@@ -25,7 +25,9 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from benchmarks.spec import Benchmark, BenchmarkError, Config, FineTune, Hyperparameters, Split
+from benchmarks.hyperparameters import Hyperparameters
+from benchmarks.space import Config
+from benchmarks.spec import Benchmark, BenchmarkError, FineTune, Split
 from benchmarks.training import lora
 from hpo.analysis import compare, records
 from hpo.analysis.compare import Contestant

@@ -28,12 +28,14 @@ from typing import Any, NoReturn
 from pydantic import ValidationError
 
 from benchmarks.files import read_bytes
-from benchmarks.spec import Benchmark, BenchmarkError, Config, Hyperparameters, Scalar, describe
+from benchmarks.hyperparameters import Hyperparameters
+from benchmarks.space import Config, Scalar, describe, value_in
+from benchmarks.spec import Benchmark, BenchmarkError
 from hpo.cluster.devices import CPU
 from hpo.core.ledger import PARTS, Shares
 from hpo.core.results import Results, TrialRow, counts
 from hpo.core.study import SCHEDULE, Study, is_diverged, objective
-from hpo.store.past_trials import stored_runs, value_in
+from hpo.store.queries import stored_runs
 from hpo.store.tracker import Tracker
 
 REQUIRED = ("trial", "unit", "eval_loss", "seconds", "devices")

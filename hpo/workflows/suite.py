@@ -20,16 +20,16 @@ from rich.table import Table
 from benchmarks.files import whole_number
 from benchmarks.identity import digest
 from benchmarks.spec import Benchmark, BenchmarkError, first_line
-from hpo import methods
 from hpo.analysis.records import StudyRecord, finished
-from hpo.cluster.devices import detect
-from hpo.cluster.ray import Cluster, ray_cluster
+from hpo.cluster.ray import Cluster, detect, ray_cluster
 from hpo.core.budget import is_interruption
 from hpo.core.study import Study
-from hpo.engine.progress import Place, clock, describe_incumbent, tokens_table
+from hpo.engine.progress import Place
 from hpo.engine.runner import Finished, execute
 from hpo.engine.study_folder import Unfinished, found, like
+from hpo.search import registry
 from hpo.terminal.console import print_line
+from hpo.terminal.tables import clock, describe_incumbent, tokens_table
 
 ALL = "all"
 BUDGET = "budget"
@@ -55,7 +55,7 @@ class Contestant:
         Raises:
             BenchmarkError: an argument that is unknown or out of range.
         """
-        return methods.get(self.method).study(benchmark, seed, self.budget, gpu_hours, self.given)
+        return registry.get(self.method).study(benchmark, seed, self.budget, gpu_hours, self.given)
 
     def command(self, benchmark: GivenBenchmark, seed: int, gpu_hours: float | None) -> str:
         """The command that runs one study of it alone."""
@@ -106,7 +106,7 @@ def parse_methods(text: str, budget: int) -> list[Contestant]:
     """
     words = [word.strip() for word in text.split(",") if word.strip()]
     if words == [ALL]:
-        words = [*methods.names(), f"random:{BUDGET}={2 * budget}"]
+        words = [*registry.names(), f"random:{BUDGET}={2 * budget}"]
     if not words:
         raise BenchmarkError(f"methods is {text!r}, but must name at least one; {ALL!r} stands for every method")
     return [_parse_method(word, budget) for word in dict.fromkeys(words)]
@@ -123,7 +123,7 @@ def _parse_method(word: str, budget: int) -> Contestant:
     own_budget = whole_number(given.pop(BUDGET)) if BUDGET in given else budget
     if own_budget is None:
         raise BenchmarkError(f"methods has {word!r}, but {BUDGET} must be a whole number of full trainings")
-    methods.get(name).parse(given)
+    registry.get(name).parse(given)
     return Contestant(name, given, own_budget)
 
 

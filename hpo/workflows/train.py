@@ -33,17 +33,19 @@ from rich.console import Console
 from benchmarks.check import check
 from benchmarks.files import is_file, is_folder, load_json
 from benchmarks.identity import digest
-from benchmarks.spec import SPLITS, Benchmark, BenchmarkError, Config, Scalar, Split, first_line
+from benchmarks.space import Config, Scalar
+from benchmarks.spec import SPLITS, Benchmark, BenchmarkError, Split, first_line
 from benchmarks.tasks.question_answering import TokenStatistics
-from hpo.cluster.devices import Allotment, allot, detect
+from hpo.cluster.devices import Allotment, allot
+from hpo.cluster.ray import detect
 from hpo.core.results import METRICS
 from hpo.core.study import Schedule, is_diverged
-from hpo.engine.progress import tokens_table
 from hpo.store import client as store
-from hpo.store import tracker as tracking
+from hpo.store import files, runs
 from hpo.store import ui_views as views
 from hpo.terminal import files as output
 from hpo.terminal.console import print_line
+from hpo.terminal.tables import tokens_table
 from hpo.workflows.export import CONFIG_FILE
 
 MODEL_FOLDER = "model"
@@ -342,7 +344,7 @@ class _Run:
         launch_run = os.environ.pop("MLFLOW_RUN_ID", None)  # Ray's workers must not inherit it
         self._client, experiment_id = store.open_experiment(benchmark.name, views.tags(benchmark))
         with store.readable_errors():
-            self.run_id = tracking.open_run(self._client, experiment_id, f"training seed {seed}", launch_run)
+            self.run_id = runs.open_run(self._client, experiment_id, f"training seed {seed}", launch_run)
             there = self._client.get_run(self.run_id).data.params
             params = [Param(key, str(value)) for key, value in self._params().items() if key not in there]
             self._client.log_batch(self.run_id, params=params, tags=self._tags(command))
@@ -378,8 +380,8 @@ class _Run:
 
     def log_tokens(self, tokens: Sequence[TokenStatistics]) -> None:
         """What the data are like."""
-        self._log(tracking.token_metrics(tokens), 0)
-        tracking.log_files(self._client, self.run_id, tracking.token_files(tokens))
+        self._log(files.token_metrics(tokens), 0)
+        runs.log_files(self._client, self.run_id, files.token_files(tokens))
 
     def log_unit(self, metrics: Mapping[str, float]) -> None:
         """A unit's metrics; those that are not numbers are left out."""

@@ -14,8 +14,9 @@ from pathlib import Path
 
 import psutil
 
-from benchmarks.spec import BenchmarkError, Config
-from hpo.cluster.devices import detect
+from benchmarks.space import Config
+from benchmarks.spec import BenchmarkError
+from hpo.cluster.devices import detect_here
 from hpo.core.study import is_diverged, objective, training_of
 from hpo.engine import one_trial as alone
 from hpo.search import journal
@@ -86,7 +87,7 @@ class _Job:
 
     def run(self, trials: Sequence[int]) -> list[str]:
         """See `train`."""
-        devices, ranks = detect(), self._benchmark.ranks_per_trial
+        devices, ranks = detect_here(), self._benchmark.ranks_per_trial
         if self._order.needs_gpus and (devices.gpu_name is None or devices.count < ranks):
             found = devices.count if devices.gpu_name else 0
             raise BenchmarkError(

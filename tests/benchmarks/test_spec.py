@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 import yaml
 
-from benchmarks.spec import HERE, Benchmark, BenchmarkError, describe, load, names, parse_space
+from benchmarks.space import describe
+from benchmarks.spec import HERE, Benchmark, BenchmarkError, load, names, parse_space
 
 REMOVED = object()
 LEARNING_RATE = {"type": "loguniform", "low": 1.0e-5, "high": 1.0e-2}

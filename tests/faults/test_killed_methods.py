@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
-from hpo import methods
+from hpo.search import registry
 from tests.faults.conftest import Record
 from tests.stores import fresh_store
 from tests.studies import finish, launch, read, steps, write_slow_synthetic
@@ -42,7 +42,7 @@ def trials(store: str, folder: Path) -> list[dict[str, str]]:
     return [{key: value for key, value in row.items() if key not in TIMED} for row in rows]
 
 
-@pytest.mark.parametrize("method", methods.names())
+@pytest.mark.parametrize("method", registry.names())
 def test_a_study_whose_driver_is_killed_three_times_ends_as_one_that_is_not(
     method: str, tmp_path: Path, record: Record
 ) -> None:
@@ -66,7 +66,7 @@ def test_a_study_whose_driver_is_killed_three_times_ends_as_one_that_is_not(
     status, _, err = finish(driver)
     assert status == 0, err
     assert trials(stores["killed"], tmp_path / "killed") == trials(stores["whole"], tmp_path / "whole")
-    if method == methods.names()[-1]:
+    if method == registry.names()[-1]:
         outcome = "trials, decisions, scores and incumbent are those of a study that nobody killed"
         record("the driver dies, three times, at random", "`kill -9`; every method, one device", outcome)
 

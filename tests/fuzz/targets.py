@@ -27,9 +27,9 @@ from benchmarks.identity import digest
 from benchmarks.spec import Benchmark
 from benchmarks.tasks import question_answering as squad
 from benchmarks.training.session import load_tokenizer
-from hpo import methods
 from hpo.analysis import records
-from hpo.methods import Plan
+from hpo.search import registry
+from hpo.search.plan import Plan
 from hpo.search.space import to_tune
 from tests.fuzz.documents import HUGE, RAW_YAML, TEXTS, csv_files, json_files, json_lines_files, yaml_files
 from tests.fuzz.workspace import Answer, call, store
@@ -187,7 +187,7 @@ LONG_NUMBER = "0x" + "f" * 5000
 )
 @example(method="hyperband", content=_with(SYNTHETIC, resource__max_units="1000000000001"))
 @example(method="pbt", content=_with(WIDE, space__batch_size_per_device__high=str(2**62)))
-@given(method=st.sampled_from(methods.names()), content=yaml_files(SYNTHETIC, WIDE))
+@given(method=st.sampled_from(registry.names()), content=yaml_files(SYNTHETIC, WIDE))
 def synthetic_benchmark(method: str, content: bytes) -> None:
     """A benchmark without a model: every method can plan what is accepted."""
     _require_usable(_study("own.yaml", content, "run", method, "--benchmark", "own.yaml"), method)
@@ -213,7 +213,7 @@ def finetune_benchmark(content: bytes) -> None:
 
 @example(method="random", content=b"? [a]\n: b\n")
 @example(method="random", content=b"[" * 5000)
-@given(method=st.sampled_from(methods.names()), content=yaml_files({"space": MANY_DOMAINS, "grid": GRID}))
+@given(method=st.sampled_from(registry.names()), content=yaml_files({"space": MANY_DOMAINS, "grid": GRID}))
 def space_file(method: str, content: bytes) -> None:
     """A search space of one's own."""
     answer = _study("space.yaml", content, "run", method, "--benchmark", "synthetic", "--space", "space.yaml")
@@ -291,7 +291,7 @@ def _require_usable(answer: Answer, method: str) -> None:
     _require_draws(benchmark)
     for point in itertools.islice(benchmark.grid_configs(), 50):
         _require_inside(benchmark, point)
-    _require_proposals(benchmark, methods.get(method).make_plan(answer.study))
+    _require_proposals(benchmark, registry.get(method).make_plan(answer.study))
 
 
 def _require_draws(benchmark: Benchmark) -> None:
@@ -502,7 +502,7 @@ VERBS: dict[str, tuple[str, ...]] = {
     "slurm task": ("--cluster",),
 }
 WORDS = (
-    *methods.names(),
+    *registry.names(),
     "synthetic",
     "nano",
     "synthetic.yaml",
@@ -559,7 +559,7 @@ def command_lines(draw: st.DrawFn) -> list[str]:
     words = verb.split()
     values = st.sampled_from(WORDS) | st.text(st.characters(exclude_characters="\0"), max_size=12)
     if draw(st.booleans()) and verb != "benchmarks":
-        words.append(draw(st.sampled_from((*methods.names(), "results.csv", "suite", "resume", "confirm", *WORDS))))
+        words.append(draw(st.sampled_from((*registry.names(), "results.csv", "suite", "resume", "confirm", *WORDS))))
     if "--cluster" in VERBS[verb] and draw(st.integers(0, 4)):
         words += ["--cluster", "cluster.yaml"]
     if verb == "import":

@@ -8,7 +8,8 @@ import pytest
 import yaml
 
 from benchmarks import spec
-from benchmarks.spec import BenchmarkError, LogUniform
+from benchmarks.space import LogUniform
+from benchmarks.spec import BenchmarkError
 from slurm import environment
 
 NANO = spec.load("nano")

@@ -11,10 +11,11 @@ import pytest
 from mlflow import MlflowClient
 
 from benchmarks import spec
-from benchmarks.spec import BenchmarkError, Config
+from benchmarks.space import Config
+from benchmarks.spec import BenchmarkError
 from benchmarks.tasks.question_answering import TokenStatistics
-from hpo import methods
 from hpo.analysis import records
+from hpo.search import registry
 from hpo.search.searchers import proposals
 from slurm import arrays as alone
 from slurm import gather
@@ -31,7 +32,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A study of three trials, and a store of its own."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
-    study = methods.get("random").study(spec.load("synthetic"), 0, 3, None, {})
+    study = registry.get("random").study(spec.load("synthetic"), 0, 3, None, {})
     configs: tuple[Config, ...] = tuple({"learning_rate": rate, "batch_size_per_device": 8} for rate in RATES)
     order = alone.order(study, "asynchronous", CLUSTER, 2, "the command")
     made = tmp_path / "study"
@@ -222,27 +223,27 @@ class TestProposals:
     """tests/hpo/methods/test_methods_contract.py compares them with what trains under Ray."""
 
     def test_are_a_function_of_seed_and_number(self) -> None:
-        study = methods.get("random").study(spec.load("synthetic"), 3, 4, None, {})
+        study = registry.get("random").study(spec.load("synthetic"), 3, 4, None, {})
         first = proposals(study)
         assert len(first) == 4
         assert first == proposals(study)
-        assert first[:2] == proposals(methods.get("random").study(spec.load("synthetic"), 3, 2, None, {}))
-        assert first != proposals(methods.get("random").study(spec.load("synthetic"), 4, 4, None, {}))
+        assert first[:2] == proposals(registry.get("random").study(spec.load("synthetic"), 3, 2, None, {}))
+        assert first != proposals(registry.get("random").study(spec.load("synthetic"), 4, 4, None, {}))
 
     def test_of_a_grid_are_its_points(self) -> None:
         benchmark = spec.load("synthetic")
-        found = proposals(methods.get("manual").study(benchmark, 0, 12, None, {}))
+        found = proposals(registry.get("manual").study(benchmark, 0, 12, None, {}))
         assert sorted(map(str, found)) == sorted(map(str, benchmark.grid_configs()))
-        assert proposals(methods.get("manual").study(benchmark, 0, 5, None, {})) == found[:5]
+        assert proposals(registry.get("manual").study(benchmark, 0, 5, None, {})) == found[:5]
 
     @pytest.mark.parametrize("method", ["asha", "pbt", "hyperopt", "bohb"])
     def test_methods_that_learn_from_results_need_ray(self, method: str) -> None:
-        study = methods.get(method).study(spec.load("synthetic"), 0, 12, None, {})
+        study = registry.get(method).study(spec.load("synthetic"), 0, 12, None, {})
         with pytest.raises(BenchmarkError, match=f"{method} learns from results while trials run, so it needs Ray"):
             alone.order(study, "asynchronous", CLUSTER, 0, "")
 
     @pytest.mark.parametrize(("given", "gpu_hours"), [({"concurrency": "1"}, None), ({}, 0.5)])
     def test_what_jobs_cannot_keep_is_refused(self, given: dict[str, str], gpu_hours: float | None) -> None:
-        study = methods.get("manual").study(spec.load("synthetic"), 0, 3, gpu_hours, given)
+        study = registry.get("manual").study(spec.load("synthetic"), 0, 3, gpu_hours, given)
         with pytest.raises(BenchmarkError, match="gpu-hours and concurrency take Ray"):
             alone.order(study, "asynchronous", CLUSTER, 0, "")

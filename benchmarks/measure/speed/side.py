@@ -20,6 +20,7 @@ from pydantic import BaseModel, ConfigDict
 
 from benchmarks import spec
 from benchmarks.measure.speed import data
+from benchmarks.space import Config
 from benchmarks.spec import Benchmark
 from benchmarks.tasks import question_answering as squad
 from benchmarks.training import session as finetune
@@ -28,7 +29,7 @@ from benchmarks.training.session import Session
 STEPS = 16
 """Optimizer steps of a block."""
 QUESTIONS = 48
-CONFIG: spec.Config = {"lr_scheduler": "constant"}
+CONFIG: Config = {"lr_scheduler": "constant"}
 SEED = 0
 
 
@@ -106,7 +107,7 @@ def _benchmark(side: Side, folder: Path) -> Benchmark:
     return benchmark.model_copy(update={"finetune": settings.model_copy(update=changes)})
 
 
-def _config(side: Side) -> spec.Config:
+def _config(side: Side) -> Config:
     return CONFIG | ({"batch_size_per_device": side.batch} if side.batch and side.work != "generate" else {})
 
 

@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from benchmarks.spec import HERE, BenchmarkError, Hyperparameters
+from benchmarks.hyperparameters import Hyperparameters
+from benchmarks.spec import HERE, BenchmarkError
 from benchmarks.training.deepspeed import Precision, fill
 
 TRIAL = Hyperparameters(batch_size_per_device=4, gradient_accumulation_steps=3, max_grad_norm=0.5)

@@ -19,7 +19,8 @@ import torch
 from transformers import BloomConfig, BloomForCausalLM, get_scheduler
 
 from benchmarks import spec
-from benchmarks.spec import Benchmark, BenchmarkError, Hyperparameters
+from benchmarks.hyperparameters import Hyperparameters
+from benchmarks.spec import Benchmark, BenchmarkError
 from benchmarks.training import session as finetune
 from benchmarks.training.session import Session, learning_rate_factor
 

@@ -8,7 +8,9 @@ from typing import Any
 
 import pytest
 
-from benchmarks.spec import Benchmark, Config, Hyperparameters, load
+from benchmarks.hyperparameters import Hyperparameters
+from benchmarks.space import Config
+from benchmarks.spec import Benchmark, load
 from benchmarks.training.synthetic import SyntheticTrial, expected_loss
 
 CONFIG: Config = {"learning_rate": 2e-4, "batch_size_per_device": 4, "weight_decay": 0.01}

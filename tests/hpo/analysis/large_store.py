@@ -24,7 +24,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import identity, spec
-from benchmarks.spec import Benchmark, Config
+from benchmarks.space import Config
+from benchmarks.spec import Benchmark
 from benchmarks.training.synthetic import expected_loss
 from hpo.analysis import compare, importance, records
 from hpo.core.ledger import PARTS, Shares
@@ -33,7 +34,7 @@ from hpo.core.study import CONFIRMS, PROTOCOL, SCHEDULE, TRAINING_SEED, Study, f
 from hpo.report import page as report
 from hpo.report import tables
 from hpo.store import client as store
-from hpo.store.tracker import ledger_csv, trials_csv, units_csv
+from hpo.store.files import ledger_csv, trials_csv, units_csv
 
 METHODS = ("asha", "bohb", "hyperband", "hyperopt", "manual", "optuna", "pb2", "pbt", "random", "median")
 UNIT_SECONDS = 1.0

@@ -13,7 +13,8 @@ import pandas as pd
 import pytest
 
 from benchmarks import spec
-from benchmarks.spec import BenchmarkError, Config
+from benchmarks.space import Config
+from benchmarks.spec import BenchmarkError
 from hpo.analysis import compare, curves, stats
 from hpo.analysis.compare import Result
 from hpo.analysis.records import Records, StudyRecord, Training

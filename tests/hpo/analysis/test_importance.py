@@ -16,13 +16,14 @@ from optuna.importance import FanovaImportanceEvaluator, get_param_importances
 from sklearn.ensemble import RandomForestRegressor
 
 from benchmarks import spec
-from benchmarks.spec import Benchmark, Choice, Config, Domain, Integer, LogUniform, Scalar, Uniform
+from benchmarks.space import Choice, Config, Domain, Integer, LogUniform, Scalar, Uniform
+from benchmarks.spec import Benchmark
 from hpo.analysis import importance
 from hpo.analysis.importance import Importances, decompose, importances, position
 from hpo.analysis.records import StudyRecord
 from hpo.core.results import Results
 from hpo.core.study import Study
-from hpo.store.tracker import trials_csv, units_csv
+from hpo.store.files import trials_csv, units_csv
 
 FEW = 3
 """Resamples, where the intervals are not what is tested."""

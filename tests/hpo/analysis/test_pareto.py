@@ -10,12 +10,13 @@ from typing import Any
 import pytest
 
 from benchmarks import spec
-from benchmarks.spec import Benchmark, BenchmarkError, Config
+from benchmarks.space import Config
+from benchmarks.spec import Benchmark, BenchmarkError
 from hpo.analysis.pareto import Mode, Point, StoredTrial, best_within, front, stored_trials
 from hpo.analysis.records import StudyRecord
 from hpo.core.results import Results
 from hpo.core.study import Study
-from hpo.store.tracker import trials_csv
+from hpo.store.files import trials_csv
 
 CONFIG: Config = {"learning_rate": 0.0012345678901234567, "batch_size_per_device": 16, "weight_decay": 0.01}
 

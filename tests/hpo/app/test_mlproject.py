@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 import yaml
 
-from hpo import methods
 from hpo.app import mlproject
 from hpo.app.cli import make_parser
+from hpo.search import registry
 
 FILE = Path(__file__).parents[3] / "MLproject"
 ENTRIES: dict[str, Any] = yaml.safe_load(FILE.read_text())["entry_points"]
@@ -34,18 +34,18 @@ def test_names_its_environment() -> None:
     assert yaml.safe_load(FILE.read_text())["python_env"] == "python_env.yaml"
 
 
-@pytest.mark.parametrize("method", methods.names())
+@pytest.mark.parametrize("method", registry.names())
 def test_every_method_has_an_entry(method: str) -> None:
     assert method in ENTRIES
 
 
-@pytest.mark.parametrize("method", methods.names())
+@pytest.mark.parametrize("method", registry.names())
 def test_a_method_s_entry_has_the_common_parameters_and_its_own(method: str) -> None:
-    own = list(methods.get(method).arguments.model_fields)
+    own = list(registry.get(method).arguments.model_fields)
     assert list(ENTRIES[method]["parameters"]) == COMMON + own
 
 
-@pytest.mark.parametrize("method", methods.names())
+@pytest.mark.parametrize("method", registry.names())
 def test_defaults_are_the_command_line_s(method: str) -> None:
     parsed = make_parser(method).parse_args(["run", method])
     defaults = {name: field["default"] for name, field in ENTRIES[method]["parameters"].items() if name in COMMON}
@@ -80,8 +80,8 @@ def test_the_command_line_accepts_the_defaults(entry: str) -> None:
     make_parser(entry if words[3] == "run" else None).parse_args(words[3:])
 
 
-@pytest.mark.parametrize("method", methods.names())
+@pytest.mark.parametrize("method", registry.names())
 def test_the_method_accepts_its_defaults(method: str) -> None:
     parsed = vars(make_parser(method).parse_args(filled(ENTRIES[method], {})[3:]))
     given = {key.removeprefix("method."): value for key, value in parsed.items() if key.startswith("method.")}
-    assert methods.get(method).parse(given) == methods.get(method).arguments()
+    assert registry.get(method).parse(given) == registry.get(method).arguments()

@@ -7,7 +7,7 @@ import os
 import pytest
 
 from benchmarks.spec import BenchmarkError
-from hpo.cluster.devices import Allotment, Devices, allot, detect, visible_gpus
+from hpo.cluster.devices import Allotment, Devices, allot, detect_here, visible_gpus
 
 ONE_CORE = Devices(count=1, gpu_name=None, cpus=1)
 EIGHT_CORES = Devices(count=8, gpu_name=None, cpus=8)
@@ -81,7 +81,7 @@ def test_costs_without_gpus_are_tagged_cpu() -> None:
 
 def test_hidden_gpus_are_not_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    devices = detect()
+    devices = detect_here()
     assert devices.gpu_name is None
     assert devices.count == devices.cpus
 
@@ -92,7 +92,7 @@ def test_only_the_cores_of_this_process_are_counted(monkeypatch: pytest.MonkeyPa
     before = os.sched_getaffinity(0)
     try:
         os.sched_setaffinity(0, {min(before)})
-        assert detect().cpus == 1
+        assert detect_here().cpus == 1
     finally:
         os.sched_setaffinity(0, before)
 

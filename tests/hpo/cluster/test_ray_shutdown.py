@@ -18,8 +18,7 @@ REPOSITORY = Path(__file__).parents[3]
 DRIVER = """
 import gc, ray
 from ray._private.worker import global_worker
-from hpo.cluster.devices import detect
-from hpo.cluster.ray import ray_cluster
+from hpo.cluster.ray import detect, ray_cluster
 
 
 class Worker:
@@ -67,7 +66,7 @@ def test_ray_s_own_shutdown_ends_it() -> None:
 @pytest.mark.slow
 def test_nothing_of_ray_s_stays_in_the_temporary_folder() -> None:
     with tempfile.TemporaryDirectory(prefix="hpo-") as folder:  # a short path: Ray's sockets lie in it
-        code = "from hpo.cluster import devices, ray\nwith ray.ray_cluster(devices.detect()): ..."
+        code = "from hpo.cluster import ray\nwith ray.ray_cluster(ray.detect()): ..."
         subprocess.run(
             [sys.executable, "-c", code], cwd=REPOSITORY, env={**os.environ, "RAY_TMPDIR": folder}, check=True
         )

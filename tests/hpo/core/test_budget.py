@@ -15,7 +15,8 @@ from ray.tune.experiment import Experiment, Trial
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import BasicVariantGenerator
 
-from hpo.core.budget import Admission, Budget, BudgetedScheduler, BudgetedSearch, Interruption, PerTrial
+from hpo.core.budget import Admission, Budget, PerTrial
+from hpo.engine.budgeted import BudgetedScheduler, BudgetedSearch, Interruption
 
 CONTINUE, PAUSE, STOP = TrialScheduler.CONTINUE, TrialScheduler.PAUSE, TrialScheduler.STOP
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from benchmarks import spec
-from benchmarks.spec import Config
+from benchmarks.space import Config
 from benchmarks.tasks.question_answering import TokenStatistics
 from hpo.core.results import TOKENS, Results, TrialRow, counts
 from hpo.core.study import Study, objective

@@ -14,11 +14,11 @@ from functools import cache
 
 import pytest
 
-from hpo import methods
 from hpo.core.results import TrialRow
 from hpo.core.study import Study
 from hpo.engine.runner import Finished
 from hpo.engine.signals import GRACEFUL_SIGNALS
+from hpo.search import registry
 from tests.hpo.engine.in_process import Call, every, first, in_process, run, synthetic, units_of
 
 BUDGET, SEED = 4, 1
@@ -71,7 +71,7 @@ def run_on(ray_of_two: None) -> Callable[..., Ran]:
 
 
 @pytest.mark.parametrize("devices", DEVICES)
-@pytest.mark.parametrize("method", methods.names())
+@pytest.mark.parametrize("method", registry.names())
 class TestDevices:
     def test_the_study_ends_well(self, run_on: Callable[..., Ran], method: str, devices: int) -> None:
         run_on(method, devices).assert_ended_well()

@@ -15,6 +15,7 @@ from hpo.core.results import Results
 from hpo.core.study import Study
 from hpo.engine import progress
 from hpo.engine.progress import Progress
+from hpo.terminal import tables
 
 STUDY = Study("asha", spec.load("synthetic"), seed=1, budget=2)
 METRICS = {"eval_loss": 0.5, "exact_match": 0.6, "f1": 0.7, "train_loss": 0.4}
@@ -114,6 +115,6 @@ def test_the_table_puts_the_best_at_the_full_resource_first() -> None:
         )
         results.end(trial, now=1.0, budget_spent=False)
     console = Console(file=io.StringIO(), width=140, record=True)
-    console.print(progress.results_table(STUDY, results.rows))
+    console.print(tables.results_table(STUDY, results.rows))
     lines = [line.split() for line in console.export_text().splitlines()]
     assert [words[0] for words in lines if words and words[0].isdigit()] == ["2", "1", "0"]

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from hpo import methods
 from hpo.core.study import Study
 from hpo.engine.runner import Finished
+from hpo.search import registry
 from tests.hpo.engine.in_process import RUN_ID, Call, in_process, run, synthetic
 
 BUDGET, SEED = 4, 1
@@ -94,7 +94,7 @@ def incumbent(finished: Finished) -> int | None:
     return row.number if row else None
 
 
-@pytest.mark.parametrize("method", methods.names())
+@pytest.mark.parametrize("method", registry.names())
 class TestResume:
     @pytest.mark.parametrize("moment", range(MOMENTS))
     def test_it_ends_as_if_nothing_had_happened(

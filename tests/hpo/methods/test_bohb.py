@@ -23,13 +23,14 @@ from ray.tune.schedulers.hb_bohb import HyperBandForBOHB
 from ray.tune.search.bohb import TuneBOHB
 
 from benchmarks import spec
-from benchmarks.spec import Benchmark, Choice, Config, Integer, LogUniform, Space, parse_space
-from hpo import methods
+from benchmarks.space import Choice, Config, Integer, LogUniform, Space
+from benchmarks.spec import Benchmark, parse_space
 from hpo.core.results import TrialRow
 from hpo.core.study import Study
 from hpo.engine.runner import Finished
-from hpo.methods import OBJECTIVE, TIME_ATTRIBUTE
 from hpo.methods.bohb import BohbSearch, to_configspace
+from hpo.search import registry
+from hpo.search.plan import OBJECTIVE, TIME_ATTRIBUTE
 from tests.hpo.engine.in_process import in_process, run, synthetic
 
 ALL_DOMAINS: Space = parse_space(
@@ -49,7 +50,7 @@ ENOUGH = 2 * (len(ALL_DOMAINS) + 1)
 def make_search(seed: int = 0, space: Space = ALL_DOMAINS, changes: dict[str, Any] | None = None, **given: Any) -> Any:
     """The searcher of a BOHB study; `changes` replace fields of its benchmark, `given` are its arguments."""
     benchmark = spec.load("synthetic").model_copy(update={"space": space, "grid": {}, **(changes or {})})
-    return methods.get("bohb").make_plan(Study("bohb", benchmark, seed=seed, arguments=given)).searcher
+    return registry.get("bohb").make_plan(Study("bohb", benchmark, seed=seed, arguments=given)).searcher
 
 
 DISTANCES: dict[str, Callable[[Config], float]] = {

@@ -14,11 +14,11 @@ import pytest
 
 from benchmarks.spec import Benchmark, BenchmarkError
 from benchmarks.training.synthetic import SyntheticTrial
-from hpo import methods
 from hpo.core.results import TrialRow
 from hpo.core.study import Study, training_seeds
 from hpo.engine.checkpoints import Checkpoints
 from hpo.engine.runner import Finished
+from hpo.search import registry
 from tests.hpo.engine.in_process import in_process, run, synthetic
 
 MAX_UNITS, SEED = 9, 3
@@ -114,7 +114,7 @@ class TestMedian:
     def test_a_grace_of_the_full_resource_is_refused(self, grace_units: int) -> None:
         study = Study("median", synthetic(), arguments={"grace_units": grace_units})
         with pytest.raises(BenchmarkError, match=f"grace_units is {grace_units}, but must be < max_units, which is 9"):
-            methods.get("median").make_plan(study)
+            registry.get("median").make_plan(study)
 
 
 @pytest.mark.slow

@@ -22,11 +22,11 @@ from rich.console import Console
 
 from benchmarks import spec
 from benchmarks.spec import Benchmark, BenchmarkError
-from hpo import methods
 from hpo.core.ledger import PARTS
 from hpo.core.results import TrialRow
 from hpo.core.study import PROTOCOL, Study, training_of
 from hpo.engine.runner import Finished, run
+from hpo.search import plan, registry
 from hpo.search.searchers import proposals
 from tests.hpo.engine.in_process import in_process
 from tests.hpo.engine.in_process import run as run_in_process
@@ -127,67 +127,67 @@ def run_study(method: str) -> Ran:
     return Ran(study, run(study, f"python -m hpo run {method}", Console(file=out, width=160)), out.getvalue())
 
 
-@pytest.fixture(scope="module", params=methods.names())
-def method(request: pytest.FixtureRequest) -> methods.Method:
-    return methods.get(request.param)
+@pytest.fixture(scope="module", params=registry.names())
+def method(request: pytest.FixtureRequest) -> registry.Method:
+    return registry.get(request.param)
 
 
 @pytest.fixture(scope="module")
-def ran(method: methods.Method, cluster: None) -> Ran:
+def ran(method: registry.Method, cluster: None) -> Ran:
     return run_study(method.name)
 
 
 class TestModule:
     """What a method says of itself; nothing runs."""
 
-    def test_summary_is_a_sentence_in_one_line(self, method: methods.Method) -> None:
+    def test_summary_is_a_sentence_in_one_line(self, method: registry.Method) -> None:
         assert method.summary.endswith(".")
 
-    def test_docstring_cites_a_source(self, method: methods.Method) -> None:
+    def test_docstring_cites_a_source(self, method: registry.Method) -> None:
         assert "https://" in method.page
 
-    def test_page_explains_every_argument(self, method: methods.Method) -> None:
+    def test_page_explains_every_argument(self, method: registry.Method) -> None:
         lacking = [name for name in method.arguments.model_fields if f"`{name}`" not in method.page]
         assert lacking == []
 
     @pytest.mark.parametrize("section", SECTIONS)
-    def test_docstring_has_every_section(self, method: methods.Method, section: str) -> None:
+    def test_docstring_has_every_section(self, method: registry.Method, section: str) -> None:
         assert f"\n{section}: " in method.page
 
-    def test_arguments_are_strict_and_immutable(self, method: methods.Method) -> None:
+    def test_arguments_are_strict_and_immutable(self, method: registry.Method) -> None:
         assert method.arguments.model_config.get("extra") == "forbid"
         assert method.arguments.model_config.get("frozen") is True
 
-    def test_every_argument_has_a_description(self, method: methods.Method) -> None:
+    def test_every_argument_has_a_description(self, method: registry.Method) -> None:
         lacking = [name for name, field in method.arguments.model_fields.items() if not field.description]
         assert lacking == []
 
-    def test_every_argument_has_a_default(self, method: methods.Method) -> None:
-        assert isinstance(method.parse({}), methods.MethodArguments)
+    def test_every_argument_has_a_default(self, method: registry.Method) -> None:
+        assert isinstance(method.parse({}), plan.MethodArguments)
 
-    def test_arguments_may_be_given_as_text(self, method: methods.Method) -> None:
+    def test_arguments_may_be_given_as_text(self, method: registry.Method) -> None:
         texts = {name: str(value) for name, value in method.arguments().model_dump().items()}
         assert method.parse(texts) == method.arguments()
 
-    def test_an_unknown_argument_is_refused_with_the_known_ones(self, method: methods.Method) -> None:
+    def test_an_unknown_argument_is_refused_with_the_known_ones(self, method: registry.Method) -> None:
         known = ", ".join(method.arguments.model_fields) or "none"
         with pytest.raises(BenchmarkError, match="'no_such_argument'") as refused:
             method.parse({"no_such_argument": 7})
         assert f"(arguments of {method.name}: {known})" in str(refused.value)
 
-    def test_an_unknown_argument_of_a_study_is_refused(self, method: methods.Method) -> None:
+    def test_an_unknown_argument_of_a_study_is_refused(self, method: registry.Method) -> None:
         study = Study(method.name, a_third_diverges(), arguments={"no_such_argument": 7})
         with pytest.raises(BenchmarkError, match="'no_such_argument'"):
             method.make_plan(study)
 
-    def test_makes_a_plan(self, method: methods.Method) -> None:
-        assert isinstance(method.make_plan(Study(method.name, a_third_diverges())), methods.Plan)
+    def test_makes_a_plan(self, method: registry.Method) -> None:
+        assert isinstance(method.make_plan(Study(method.name, a_third_diverges())), plan.Plan)
 
-    def test_makes_a_plan_for_the_largest_seed(self, method: methods.Method) -> None:
+    def test_makes_a_plan_for_the_largest_seed(self, method: registry.Method) -> None:
         study = Study(method.name, a_third_diverges(), seed=2**32 - 1)
-        assert isinstance(method.make_plan(study), methods.Plan)
+        assert isinstance(method.make_plan(study), plan.Plan)
 
-    def test_makes_a_plan_where_the_metric_is_maximised(self, method: methods.Method) -> None:
+    def test_makes_a_plan_where_the_metric_is_maximised(self, method: registry.Method) -> None:
         benchmark = a_third_diverges().model_copy(update={"metric": "f1", "mode": "max"})
         plan = method.make_plan(Study(method.name, benchmark))
         assert getattr(plan.searcher, "mode", None) in (None, "max")
@@ -206,7 +206,7 @@ class TestStudy:
 
     def test_leaves_no_more_than_it_could_not_use(self, ran: Ran) -> None:
         """Nothing where a new trial reserves a unit; else less than a full training; proposals may run out."""
-        plan = methods.get(ran.study.method).make_plan(ran.study)
+        plan = registry.get(ran.study.method).make_plan(ran.study)
         stops_anywhere = plan.scheduler is not None and plan.admission is None
         left = ran.study.budget_units - sum(row.trained_units for row in ran.rows)
         assert ran.study.method in FINITE or left < (1 if stops_anywhere else ran.study.max_units)

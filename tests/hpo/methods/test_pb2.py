@@ -21,13 +21,15 @@ from ray.tune.search import SearchAlgorithm
 from rich.console import Console
 
 from benchmarks import spec
-from benchmarks.spec import Benchmark, BenchmarkError, Choice, Config, Integer, LogUniform, Space, Uniform
-from hpo import methods
-from hpo.core.budget import Budget, BudgetedSearch
+from benchmarks.space import Choice, Config, Integer, LogUniform, Space, Uniform
+from benchmarks.spec import Benchmark, BenchmarkError
+from hpo.core.budget import Budget
 from hpo.core.results import TrialRow
 from hpo.core.study import Study
+from hpo.engine.budgeted import BudgetedSearch, budgeted
 from hpo.engine.runner import run
 from hpo.methods.pb2 import Pb2Scheduler, from_unit_cube, to_unit_cube
+from hpo.search import registry
 from tests.rays import ray_of
 from tests.stores import working_in
 
@@ -99,16 +101,16 @@ class TestPlan:
 
     def test_a_space_of_choices_alone_is_refused(self) -> None:
         with pytest.raises(BenchmarkError, match="synthetic has choices alone, but pb2 models numeric ranges; use pbt"):
-            methods.get("pb2").make_plan(study_of({"batch_size_per_device": SIZE}))
+            registry.get("pb2").make_plan(study_of({"batch_size_per_device": SIZE}))
 
     def test_a_budget_of_one_is_refused(self) -> None:
         with pytest.raises(BenchmarkError, match="budget is 1, but pb2 needs a population of at least 2"):
-            methods.get("pb2").make_plan(study_of(MIXED, budget=1))
+            registry.get("pb2").make_plan(study_of(MIXED, budget=1))
 
     @pytest.mark.parametrize("interval", [MAX_UNITS, MAX_UNITS + 1])
     def test_an_interval_that_leaves_no_exchange_is_refused(self, interval: int) -> None:
         with pytest.raises(BenchmarkError, match=f"interval_units is {interval}, but must be < max_units, which is 9"):
-            methods.get("pb2").make_plan(study_of(MIXED, interval_units=interval))
+            registry.get("pb2").make_plan(study_of(MIXED, interval_units=interval))
 
 
 # ---- members made by hand
@@ -207,7 +209,7 @@ def train(
 ) -> Population:
     """A study of members made by hand; `faults` are members and the units at which they fail once."""
     study = study_of(space, seed=seed, exploit_share=share)
-    plan = methods.get("pb2").make_plan(study)
+    plan = registry.get("pb2").make_plan(study)
     assert isinstance(plan.scheduler, Pb2Scheduler)
     assert isinstance(plan.searcher, SearchAlgorithm)
     population, proposals = Population(space, plan.scheduler), []
@@ -224,7 +226,7 @@ def train(
         population.exploits.append(Exploit(number_of(trial_id), number_of(donor_id), units, config, asked))
 
     plan.scheduler.on_exploit = note_exploit
-    scheduler = plan.within(Budget(study.budget_units + MAX_UNITS), MAX_UNITS)
+    scheduler = budgeted(plan, Budget(study.budget_units + MAX_UNITS), MAX_UNITS)
     with pytest.MonkeyPatch.context() as monkeypatch:
         monkeypatch.setattr(rays_pb2, "_select_config", note_proposal)
         tune.run(

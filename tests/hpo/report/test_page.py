@@ -16,7 +16,8 @@ import pandas as pd
 import pytest
 
 from benchmarks import spec
-from benchmarks.spec import Benchmark, Choice, LogUniform
+from benchmarks.space import Choice, LogUniform
+from benchmarks.spec import Benchmark
 from hpo.analysis import compare, curves, timeline
 from hpo.analysis.compare import Contestant, Result
 from hpo.analysis.pareto import Point

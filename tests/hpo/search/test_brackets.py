@@ -22,12 +22,13 @@ from ray.tune.schedulers import HyperBandScheduler, TrialScheduler
 from ray.tune.search import BasicVariantGenerator
 
 from benchmarks.spec import BenchmarkError
-from hpo import methods
-from hpo.core.budget import Budget, BudgetedScheduler, BudgetedSearch, Interruption
+from hpo.core.budget import Budget
 from hpo.core.results import TrialRow
 from hpo.core.study import Study
-from hpo.methods import OBJECTIVE, TIME_ATTRIBUTE
+from hpo.engine.budgeted import BudgetedScheduler, BudgetedSearch, Interruption
+from hpo.search import registry
 from hpo.search.brackets import Brackets, BracketScheduler, make_brackets
+from hpo.search.plan import OBJECTIVE, TIME_ATTRIBUTE
 from tests.hpo.engine.in_process import in_process, run, synthetic
 
 EXACT = [(9, 3), (27, 3), (81, 3), (8, 2), (16, 4), (12, 2), (10, 5), (6, 6)]
@@ -123,7 +124,7 @@ class TestRefusedPairs:
     def test_methods_refuse_them_before_anything_starts(self, method: str) -> None:
         study = Study(method, synthetic(max_units=10), arguments={"reduction_factor": 3})
         with pytest.raises(BenchmarkError, match="reduction factors that fit: 2, 5, 10"):
-            methods.get(method).make_plan(study)
+            registry.get(method).make_plan(study)
 
     @pytest.mark.parametrize(("max_units", "reduction_factor"), EXACT)
     def test_exact_pairs_are_accepted(self, max_units: int, reduction_factor: int) -> None:

@@ -29,15 +29,17 @@ from ray.tune.search import BasicVariantGenerator, SearchAlgorithm
 from rich.console import Console
 
 from benchmarks import spec
-from benchmarks.spec import Benchmark, BenchmarkError, Choice, Config, Integer, LogUniform, Uniform
+from benchmarks.space import Choice, Config, Integer, LogUniform, Uniform
+from benchmarks.spec import Benchmark, BenchmarkError
 from benchmarks.training.ranks import Ranks, find_places
 from benchmarks.training.synthetic import SyntheticTrial
-from hpo import methods
-from hpo.core.budget import Budget, BudgetedSearch
+from hpo.core.budget import Budget
 from hpo.core.results import Results, TrialRow
 from hpo.core.study import Study
+from hpo.engine.budgeted import BudgetedSearch, budgeted
 from hpo.engine.checkpoints import Checkpoints
 from hpo.engine.runner import Finished, run
+from hpo.search import registry
 from hpo.search.population import PopulationScheduler, clip, interval_units, into_space
 from hpo.search.space import to_tune
 from tests.rays import ray_of
@@ -423,11 +425,11 @@ def train_ours(
 ) -> Population:
     """Under the scheduler of this suite, with units to spare for retries."""
     study, recorder = bounded_study(), Recorder()
-    plan = methods.get("pbt").make_plan(study)
+    plan = registry.get("pbt").make_plan(study)
     assert isinstance(plan.scheduler, PopulationScheduler)
     assert isinstance(plan.searcher, SearchAlgorithm)
     plan.scheduler.on_exploit = recorder.population.note_exploit
-    scheduler = plan.within(Budget(study.budget_units + 2 * MAX_UNITS), MAX_UNITS)
+    scheduler = budgeted(plan, Budget(study.budget_units + 2 * MAX_UNITS), MAX_UNITS)
     members, search = make_member(folder, faults, for_good, diverging), BudgetedSearch(plan.searcher, scheduler)
     return train(members, folder, recorder, search_alg=search, scheduler=scheduler, config=plan.space)
 
@@ -617,22 +619,22 @@ class TestPlan:
     @pytest.mark.parametrize("method", ["pbt", "pb2"])
     def test_a_budget_of_one_is_refused(self, method: str) -> None:
         with pytest.raises(BenchmarkError, match=f"budget is 1, but {method} needs a population of at least 2"):
-            methods.get(method).make_plan(Study(method, synthetic(), budget=1))
+            registry.get(method).make_plan(Study(method, synthetic(), budget=1))
 
     @pytest.mark.parametrize("method", ["pbt", "pb2"])
     def test_a_search_for_the_model_itself_is_refused(self, method: str) -> None:
         """Members take over each other's weights."""
         benchmark = synthetic()
-        space = {**benchmark.space, "lora_rank": spec.Choice(type="choice", values=(4, 8))}
+        space = {**benchmark.space, "lora_rank": Choice(type="choice", values=(4, 8))}
         study = Study(method, benchmark.model_copy(update={"space": space}))
         with pytest.raises(BenchmarkError, match=f"has lora_rank, which cannot change within a trial, as {method}"):
-            methods.get(method).make_plan(study)
+            registry.get(method).make_plan(study)
 
     @pytest.mark.parametrize("interval", [MAX_UNITS, MAX_UNITS + 1])
     def test_an_interval_that_leaves_no_exchange_is_refused(self, interval: int) -> None:
         study = Study("pbt", synthetic(), arguments={"interval_units": interval})
         with pytest.raises(BenchmarkError, match=f"interval_units is {interval}, but must be < max_units, which is 9"):
-            methods.get("pbt").make_plan(study)
+            registry.get("pbt").make_plan(study)
 
     def test_the_interval_is_a_fifth_of_the_full_training_where_none_is_given(self) -> None:
         assert [interval_units(Study("pbt", synthetic()), given) for given in (0, 1, 8)] == [2, 1, 8]

@@ -23,10 +23,11 @@ from ray.tune.search.hyperopt import HyperOptSearch
 from ray.tune.search.optuna import OptunaSearch
 
 from benchmarks import spec
-from benchmarks.spec import Benchmark, BenchmarkError, Choice, Config, Integer, LogUniform, Uniform
-from hpo import methods
+from benchmarks.space import Choice, Config, Integer, LogUniform, Uniform
+from benchmarks.spec import Benchmark, BenchmarkError
 from hpo.core.study import Study
-from hpo.methods import OBJECTIVE
+from hpo.search import registry
+from hpo.search.plan import OBJECTIVE
 from hpo.search.searchers import TPEName, default_config, make_searcher
 from hpo.search.space import to_tune
 from hpo.search.tpe import BudgetAwareHyperOpt, BudgetAwareOptuna
@@ -299,7 +300,7 @@ class TestInitialPoints:
     def test_are_a_third_of_the_budget_by_default(self, name: TPEName, budget: int, expected: int) -> None:
         def proposals(arguments: dict[str, int]) -> list[Any]:
             study = Study(name, spec.load("synthetic"), budget=budget, arguments=arguments)
-            searcher = methods.get(name).make_plan(study).searcher
+            searcher = registry.get(name).make_plan(study).searcher
             assert isinstance(searcher, Searcher)
             configs = []
             for number in range(expected + 2):
@@ -315,7 +316,7 @@ class TestInitialPoints:
 @pytest.mark.parametrize("name", MODEL_BASED)
 class TestStartWithDefault:
     def proposals(self, name: TPEName, study: Study) -> list[Any]:
-        searcher = methods.get(name).make_plan(study).searcher
+        searcher = registry.get(name).make_plan(study).searcher
         assert isinstance(searcher, Searcher)
         return [searcher.suggest("first"), searcher.suggest("second")]
 
@@ -356,7 +357,7 @@ class TestStartWithDefault:
             "loguniform 0.0001..0.1; widen the space, or leave start_with_default out"
         )
         with pytest.raises(BenchmarkError) as refused:
-            methods.get(name).make_plan(self.study(name, space=space))
+            registry.get(name).make_plan(self.study(name, space=space))
         assert str(refused.value) == message
 
 

@@ -15,13 +15,15 @@ from mlflow import MlflowClient
 from ray.tune.search import Searcher
 
 from benchmarks import identity, spec
-from benchmarks.spec import Benchmark, BenchmarkError, Choice, Config, Domain, Integer, LogUniform, Scalar, Uniform
-from hpo import methods
+from benchmarks.space import Choice, Config, Domain, Integer, LogUniform, Scalar, Uniform, value_in
+from benchmarks.spec import Benchmark, BenchmarkError
 from hpo.core.ledger import Ledger
 from hpo.core.results import Outcome, Results, TrialRow
 from hpo.core.study import Study
-from hpo.store import past_trials as history
-from hpo.store.past_trials import PastTrial, completed_trials, stored_runs, value_in
+from hpo.search import registry
+from hpo.store import queries
+from hpo.store.past_trials import PastTrial, completed_trials
+from hpo.store.queries import stored_runs
 from hpo.store.tracker import Tracker
 from tests.stores import working_in
 
@@ -149,7 +151,7 @@ class TestWhatIsRead:
     def test_more_runs_than_fit_a_page_are_all_read(
         self, benchmark: Benchmark, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(history, "PAGE", 2)
+        monkeypatch.setattr(queries, "PAGE", 2)
         write_study(benchmark, *(Stored(GOOD, number=number) for number in range(5)))
         assert configs(benchmark) == [GOOD] * 5
 
@@ -266,7 +268,7 @@ class TestWarmStart:
         """The first of each of 15 seeds."""
         firsts = []
         for seed in range(15):
-            searcher = methods.get(name).make_plan(Study(name, benchmark, seed, arguments=arguments)).searcher
+            searcher = registry.get(name).make_plan(Study(name, benchmark, seed, arguments=arguments)).searcher
             assert isinstance(searcher, Searcher)
             firsts.append(searcher.suggest("first"))
         return firsts

@@ -23,10 +23,10 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 
 from benchmarks import spec
-from hpo import methods
 from hpo.core.ledger import Ledger
 from hpo.core.results import Results
 from hpo.core.study import Study
+from hpo.search import registry
 from hpo.store.tracker import Tracker
 
 REPOSITORY = Path(__file__).parents[3]
@@ -36,7 +36,7 @@ SECONDS_TO_END = 60
 BUDGET, MAX_UNITS = 2, 9
 FILES = {"trials.csv", "units.csv", "ledger.csv", "best_config.json", "benchmark.json"}
 WRITERS, TRIALS = 10, 4
-TEN = [name for name in methods.names() if name != "manual"]  # its grid is larger than the budget
+TEN = [name for name in registry.names() if name != "manual"]  # its grid is larger than the budget
 
 
 @dataclass(frozen=True)

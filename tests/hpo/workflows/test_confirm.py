@@ -13,7 +13,8 @@ from mlflow import MlflowClient
 from rich.console import Console
 
 from benchmarks import spec
-from benchmarks.spec import BenchmarkError, Config
+from benchmarks.space import Config
+from benchmarks.spec import BenchmarkError
 from benchmarks.training.synthetic import SyntheticTrial
 from hpo.analysis import compare, records
 from hpo.analysis.records import Records, StudyRecord, Training
@@ -30,7 +31,7 @@ from hpo.core.study import (
     training_seeds,
 )
 from hpo.engine import runner
-from hpo.store.past_trials import stored_runs
+from hpo.store.queries import stored_runs
 from hpo.workflows import confirm, suite
 from tests.stores import working_in
 

@@ -17,7 +17,8 @@ from peft import LoraConfig
 from transformers import TrainingArguments
 
 from benchmarks import spec
-from benchmarks.spec import Benchmark, BenchmarkError, Config
+from benchmarks.space import Config
+from benchmarks.spec import Benchmark, BenchmarkError
 from hpo.core.ledger import Ledger
 from hpo.core.results import Results
 from hpo.core.study import CONFIRMS, SCHEDULE, TRAINING_SEED, Schedule, Study, default_schedule, fresh_seeds

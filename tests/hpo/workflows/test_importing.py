@@ -13,13 +13,14 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
-from benchmarks import identity, spec
+from benchmarks import hyperparameters, identity, spec
 from benchmarks.spec import Benchmark, BenchmarkError
 from hpo.analysis import records
 from hpo.analysis.importance import Importances, importances
 from hpo.analysis.records import StudyRecord
 from hpo.core.study import PROTOCOL, Study
-from hpo.store.past_trials import completed_trials, stored_runs
+from hpo.store.past_trials import completed_trials
+from hpo.store.queries import stored_runs
 from hpo.workflows import importing as external
 from hpo.workflows.importing import External, Imported, import_csv
 
@@ -364,7 +365,7 @@ class TestWhatIsRefused:
 
     def test_an_unknown_column_lists_hyperparameters_too(self, benchmark: Benchmark, file: Path) -> None:
         message = refusal(file, benchmark, "1", heading="lr")
-        assert all(name in message for name in spec.Hyperparameters.model_fields)
+        assert all(name in message for name in hyperparameters.Hyperparameters.model_fields)
 
     def test_a_fixed_hyperparameter_that_is_not_the_default(self, benchmark: Benchmark, file: Path) -> None:
         """Trials with another fixed warm-up would be compared as if warm-up were the same."""

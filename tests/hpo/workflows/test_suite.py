@@ -21,8 +21,10 @@ from hpo import methods
 from hpo.analysis import records
 from hpo.core.study import Study
 from hpo.engine import runner
-from hpo.methods import Method, MethodArguments, Plan
-from hpo.store.past_trials import stored_runs
+from hpo.search import registry
+from hpo.search.plan import MethodArguments, Plan
+from hpo.search.registry import Method
+from hpo.store.queries import stored_runs
 from hpo.workflows import suite
 from tests.stores import fresh_store
 
@@ -32,7 +34,7 @@ REPOSITORY = Path(__file__).parents[3]
 class TestContestants:
     def test_all_is_every_method_and_random_search_with_twice_the_budget(self) -> None:
         found = [(c.method, c.budget) for c in suite.parse_methods("all", 12)]
-        assert found == [*((name, 12) for name in methods.names()), ("random", 24)]
+        assert found == [*((name, 12) for name in registry.names()), ("random", 24)]
 
     def test_arguments_and_a_budget_go_with_a_method(self) -> None:
         [contestant] = suite.parse_methods("asha:searcher=optuna:reduction-factor=4:budget=6", 12)
@@ -134,7 +136,7 @@ class TestSuite:
         assert (every_method.returncode, every_method.stderr) == (0, "")
         monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder}/mlflow.db")
         found = sorted((study.method, study.budget) for study in records.finished("synthetic"))
-        assert found == sorted([*((name, 2) for name in methods.names()), ("random", 4)])
+        assert found == sorted([*((name, 2) for name in registry.names()), ("random", 4)])
         assert every_method.stdout.rstrip().endswith("python -m hpo compare --benchmark synthetic --budget 2")
 
     def test_shows_units_and_device_hours_of_every_method(self, every_method: subprocess.CompletedProcess[str]) -> None:
@@ -142,7 +144,7 @@ class TestSuite:
         [heading] = [line for line in printed if "device-hours" in line and "useful" in line][:1]
         rows = [line.split() for line in printed if " 1 of 1 " in line and "|" not in line]
         assert heading.index("units") < heading.index("device-hours")
-        assert len(rows) == len(methods.names()) + 1
+        assert len(rows) == len(registry.names()) + 1
         assert ("asha", "18", "18") in [(row[0], row[7], row[8]) for row in rows]
         assert sorted(tuple(row[7:9]) for row in rows if row[0] == "random") == [("18", "18"), ("36", "36")]
 
@@ -205,7 +207,7 @@ def test_a_part_that_raises_ends_its_study_with_a_reason_and_keeps_its_results(
     store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A searcher, then a scheduler; the study after them runs as if nothing had been."""
-    find = methods.get
+    find = registry.get
 
     def plan_of(part: str) -> Callable[[Study, Any], Plan]:
         def plan(study: Study, arguments: Raising) -> Plan:

@@ -17,9 +17,10 @@ from rich.console import Console
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from benchmarks import spec
-from benchmarks.spec import Benchmark, BenchmarkError, Config
+from benchmarks.space import Config
+from benchmarks.spec import Benchmark, BenchmarkError
 from benchmarks.tasks import question_answering as squad
-from hpo.cluster.devices import detect
+from hpo.cluster.ray import detect
 from hpo.workflows import train
 from hpo.workflows.train import Trained, check_schedule, read_config, with_data
 from tests.stores import working_in

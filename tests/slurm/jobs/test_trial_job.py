@@ -23,10 +23,9 @@ from optuna.storages.journal import JournalFileBackend
 from benchmarks import spec
 from benchmarks.spec import Benchmark
 from benchmarks.tasks.question_answering import TokenStatistics
-from hpo import methods
 from hpo.core.results import TOKENS
 from hpo.core.study import objective
-from hpo.search import journal
+from hpo.search import journal, registry
 from slurm import arrays as alone
 from slurm import study_folder as tasks
 from slurm.jobs import trial_job as trials
@@ -53,7 +52,7 @@ def make(folder: Path, benchmark: Benchmark, method: str = "random", budget: int
     """A study's folder."""
     made = folder / "study"
     made.mkdir()
-    study = methods.get(method).study(benchmark, 0, budget, None, {})
+    study = registry.get(method).study(benchmark, 0, budget, None, {})
     cluster = Profile.model_validate({"node": {"cpus": 1}})
     alone.write(made, alone.order(study, "sequential", cluster, 0, ""))
     return made

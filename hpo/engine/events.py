@@ -1,0 +1,216 @@
+"""Translate Ray Tune's events into results, ledger, MLflow and the live view."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray import tune
+from ray.tune.experiment import Trial
+from ray.tune.result import DONE, SHOULD_CHECKPOINT
+from rich.console import Console
+
+from hpo.cluster.devices import Allotment, Devices
+from hpo.cluster.ray import Cluster, count_devices
+from hpo.core.budget import INTERRUPTED, is_interruption
+from hpo.core.ledger import MEASURED, Shares
+from hpo.core.study import Study
+from hpo.engine.progress import Place, Progress
+from hpo.engine.signals import GracefulSignals
+from hpo.engine.snapshot import State
+from hpo.engine.study_folder import Unfinished
+from hpo.store.tracker import Tracker
+from hpo.terminal.console import print_line
+
+RAY_GUESSES = " Some common causes include"
+"""What Ray says of a process that died ends with a paragraph of what may have happened elsewhere."""
+SECONDS_PER_COUNT = 5.0
+
+
+class StudyLog(tune.Callback):
+    """Receives Tune's events and keeps results, ledger, MLflow and the live view in step."""
+
+    def __init__(
+        self,
+        study: Study,
+        state: State,
+        tracker: Tracker,
+        devices: Devices,
+        allotment: Allotment,
+        console: Console,
+        place: Place | None,
+        unfinished: Unfinished,
+        cluster: Cluster,
+    ) -> None:
+        self._cluster = cluster
+        self._tracker, self._max_units, self._console = tracker, study.max_units, console
+        self._devices, self._allotment, self._counted = devices, allotment, state.seconds
+        self.state, self.unfinished = state, unfinished
+        self.results, self.ledger, self.budget = state.results, state.ledger, state.budget
+        self.scheduler, self.checkpoints, self.pace = state.scheduler, state.checkpoints, state.pace
+        self.signals = GracefulSignals(self.budget)
+        self.progress = Progress(study, self.results, self.budget, self.ledger, console, place)
+        self._began, self._signature = time.monotonic() - state.seconds, state.signature
+        state.began_at = tracker.began_at = time.time() - state.seconds
+
+    def _now(self) -> float:
+        return time.monotonic() - self._began
+
+    def setup(self, *arguments: Any, **info: Any) -> None:
+        """Tune is about to begin, and has just taken SIGUSR1 for itself: it would stop without saying so."""
+        self.signals.install()
+
+    def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        """A trial, or its retry, or a paused trial, got an actor."""
+        self._begin_attempt(trial)
+        self._open_row(trial)
+
+    def _begin_attempt(self, trial: Trial) -> None:
+        now = self._now()
+        self.ledger.start(trial.trial_id, now)
+        self.pace.begin(trial.trial_id, now)
+
+    def _open_row(self, trial: Trial) -> None:
+        """Give a trial its row and its run, once."""
+        if trial.trial_id not in self.results:
+            self._tracker.start_trial(self.results.add(trial.trial_id, trial.config, self._now()))
+
+    def on_trial_result(
+        self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **info: Any
+    ) -> None:
+        """A unit is done."""
+        seconds = {part: float(result[f"{part}_seconds"]) for part in MEASURED}
+        now = self._now()
+        device_seconds = self.ledger.report(trial.trial_id, seconds, now)
+        self._tracker.report_trial(self.results.report(trial.trial_id, result, device_seconds, now))
+        if not result.get(DONE) and self.pace.is_due(trial.trial_id, seconds["checkpoint"], now):
+            result[SHOULD_CHECKPOINT] = True  # Tune does not look at it where the scheduler pauses the trial
+
+    def on_checkpoint(self, iteration: int, trials: list[Trial], trial: Trial, checkpoint: Any, **info: Any) -> None:
+        """A trial wrote a checkpoint: what it did up to here will not be lost with a failure."""
+        self.ledger.end(trial.trial_id)
+        self.checkpoints.add(checkpoint)
+        if trial.status == Trial.RUNNING:
+            self._begin_attempt(trial)
+
+    def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        """A trial ended well."""
+        self.pace.end(trial.trial_id)
+        _forget_averages(trial)
+        if trial.trial_id not in self.results:  # ended before it began
+            return
+        self.ledger.end(trial.trial_id)
+        row = self.results[trial.trial_id]
+        is_whole = row.outcome != "running" or row.units >= self._max_units
+        if is_whole or not self.budget.revoked:
+            by_budget = trial.trial_id in self.scheduler.ended_by_budget
+            self._tracker.end_trial(self.results.end(trial.trial_id, self._now(), by_budget))
+
+    def on_trial_recover(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        """An attempt failed and the trial is tried again."""
+        self.pace.fail(trial.trial_id)
+        lost = self.ledger.fail(trial.trial_id, self._now())
+        if trial.trial_id in self.results:  # not if its actor died before it began
+            row, raised = self.results[trial.trial_id], _raised(trial)
+            reason = _in_a_line(raised)
+            row.device_seconds += lost
+            row.failures.append(reason)
+            row.raised.append(str(raised))
+            print_line(self._console, f"trial {row.number} failed and is tried again: {reason}")
+
+    def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        """A trial failed for good."""
+        self.pace.fail(trial.trial_id)
+        _forget_averages(trial)
+        self._open_row(trial)  # its actor may have died before it began
+        lost = self.ledger.fail(trial.trial_id, self._now())
+        raised = _raised(trial)
+        row = self.results.fail(trial.trial_id, self._now(), _in_a_line(raised))
+        row.device_seconds += lost
+        row.raised.append(str(raised))
+        self._tracker.end_trial(row)
+
+    def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:
+        """Tune's loop went round."""
+        if fault := self._cluster.fault:
+            self.budget.revoke(f"{INTERRUPTED}: {fault}")
+        self._count_devices()
+        self._keep(trials)
+        self.progress.show(self._now(), sum(trial.status == Trial.PAUSED for trial in trials))
+        self.progress.warn("store", self._tracker.fault)
+        self.progress.warn("disk", self.unfinished.fault)
+
+    def on_experiment_end(self, trials: list[Trial], **info: Any) -> None:
+        """Tune has ended; from here on only the store can fail, and `sync` then delivers what it lacks."""
+        self.state.has_ended = not self.budget.revoked
+        self._keep(trials, at_once=True)
+
+    def _keep(self, trials: list[Trial], at_once: bool = False) -> None:
+        """Keep the state if something has happened, then let MLflow know of it.
+
+        Not while a checkpoint is being written: Tune alone knows what it will do with that trial. Not once the study
+        has been told to end: what it does then is not what it would have done.
+        """
+        is_due = at_once or self.unfinished.is_due or self.checkpoints.superseded(trials)  # which can be deleted then
+        self.state.trials = [trial for trial in trials if not trial.is_finished()]
+        is_sound = not self.budget.revoked and not any(trial.is_saving for trial in self.state.trials)
+        if not (is_due and is_sound and (signature := self.state.signature) != self._signature):
+            self.unfinished.touch(self._now())
+            return
+        self.state.seconds = self._now()
+        self.unfinished.write(self.state)
+        self._tracker.deliver()
+        if not self.unfinished.fault:  # else the state before is the one to go on with, and needs its checkpoints
+            self._signature = signature
+            self.checkpoints.prune(self.state.trials)
+
+    def _count_devices(self) -> None:
+        """Book what a cluster has now; trials follow its devices by themselves, unless a number of trials was asked."""
+        now, at_once = self._now(), self._allotment.concurrency
+        if now < self._counted + SECONDS_PER_COUNT or at_once < self._devices.count // self._allotment.ranks_per_trial:
+            return
+        self._counted, ranks = now, self._allotment.ranks_per_trial
+        self.ledger.resize(count_devices(self._devices) // ranks * ranks, now)
+
+    def close(self) -> tuple[Shares, float]:
+        """Close what is open; returns the ledger and how long the study took, in seconds."""
+        wall_seconds = self._now()
+        for row in self.results.interrupt_running(wall_seconds, self.budget.revoked_because):
+            self._tracker.end_trial(row)
+        return self.ledger.shares(wall_seconds), wall_seconds
+
+    def store(self, shares: Shares, wall_seconds: float, on_gpu: bool, reason: str) -> None:
+        """Store the totals.
+
+        Raises:
+            BenchmarkError: the store could not be written.
+        """
+        status = "FINISHED" if not reason else "KILLED" if is_interruption(reason) else "FAILED"
+        if fault := self._tracker.fault:
+            print_line(self._console, f"waits for its store for a minute at most (Ctrl-C ends that): {fault}")
+        self._tracker.finish(self.results, shares, self.budget.spent, wall_seconds, on_gpu, status)
+        self.progress.warn("store", "")
+
+
+def _forget_averages(trial: Trial) -> None:
+    """Drop Tune's running averages of every number that a trial that has ended reported: 50 kB a trial, unread."""
+    trial.run_metadata.metric_analysis.clear()
+    trial.run_metadata.metric_n_steps.clear()
+
+
+def _in_a_line(cause: Any) -> str:
+    """Why a trial failed: the innermost error, without Ray's wrapping."""
+    while getattr(cause, "cause", None) is not None:
+        cause = cause.cause
+    lines = [line.strip() for line in str(cause).splitlines() if line.strip()]
+    last = lines[-1].partition(RAY_GUESSES)[0] if lines else "no message"
+    return f"{type(cause).__name__}: {last}"
+
+
+def _raised(trial: Trial) -> Any:
+    """What a trial raised, from the driver's own folder: Tune's getters read the storage, where it arrives later."""
+    if trial.pickled_error_file and Path(trial.pickled_error_file).is_file():
+        return ray.cloudpickle.loads(Path(trial.pickled_error_file).read_bytes())
+    return trial.get_error()

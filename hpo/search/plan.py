@@ -1,0 +1,45 @@
+"""The contract between a method and the engine: its arguments, and the plan that it makes of a study."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+from ray.tune.schedulers import TrialScheduler
+from ray.tune.search import SearchAlgorithm, Searcher
+
+from hpo.core.budget import Admission
+
+OBJECTIVE = "objective"
+"""The key of a trial's result that searchers and schedulers rank by; see `study.objective`."""
+TIME_ATTRIBUTE = "units"
+"""The key of a trial's result that counts its resource."""
+
+
+class MethodArguments(BaseModel):
+    """Base of every method's `Arguments`: strict, immutable, each field with a description."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How Ray Tune is to search.
+
+    Attributes:
+        searcher: proposes configurations.
+        space: Tune's `param_space` for searchers that draw from it; empty for those that were given theirs.
+        num_samples: trials at most; the budget usually ends a study earlier.
+        scheduler: stops and pauses trials.
+        admission: what a new trial reserves of the budget; None for one unit where there is a scheduler, which may
+            stop it anywhere, and a full training where there is none.
+        concurrency: trials at once at most; None for as many as there are devices.
+    """
+
+    searcher: Searcher | SearchAlgorithm
+    space: dict[str, Any]
+    num_samples: int
+    scheduler: TrialScheduler | None = None
+    admission: Admission | None = None
+    concurrency: int | None = None

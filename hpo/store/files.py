@@ -1,0 +1,75 @@
+"""The files that MLflow keeps with a study, as texts."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+from dataclasses import astuple, fields
+from typing import Any
+
+from benchmarks.spec import Benchmark
+from benchmarks.tasks.question_answering import TokenStatistics
+from hpo.core.ledger import MEASURED, Shares
+from hpo.core.results import METRICS, TEST_METRICS, TrialRow, UnitRow
+from hpo.core.study import schedule_digest
+
+
+def schedule_of(row: TrialRow) -> list[dict[str, Any]]:
+    """The configurations that trained a trial's weights, each with the units at which it took effect."""
+    trained = [(units, config) for units, config in row.schedule if units < max(1, row.units)]
+    return [{"units": units, "config": config} for units, config in trained]
+
+
+def trials_csv(benchmark: Benchmark, rows: Sequence[TrialRow]) -> str:
+    """One line a trial: number, outcome, units, seed, hyperparameters at its start, last metrics, times, reason."""
+    names = list(dict.fromkeys(key for row in rows for key in row.config))
+    metrics = [*METRICS, *(key for key in TEST_METRICS if any(key in row.metrics for row in rows))]
+    timing = ["device_seconds", "began_seconds", "ended_seconds"]
+    lines: list[list[Any]] = [
+        ["trial", "outcome", "units", "trained_units", "seed", "schedule", *names, *metrics, *timing, "reason"]
+    ]
+    for row in rows:
+        values = [row.metrics.get(key, "") for key in metrics]
+        times = [round(row.device_seconds, 3), round(row.began_seconds, 3), round(row.ended_seconds or 0.0, 3)]
+        config = [row.config.get(name, "") for name in names]
+        schedule = schedule_digest(benchmark, row.schedule)
+        counted = [row.number, row.outcome, row.units, row.trained_units, row.seed, schedule]
+        lines.append([*counted, *config, *values, *times, row.reason])
+    return _csv(lines)
+
+
+def units_csv(units: Sequence[UnitRow]) -> str:
+    """One line a resource unit, in order of arrival: when it ended, what its trial did since the last, its metrics."""
+    parts = [f"{part}_seconds" for part in MEASURED]
+    lines: list[list[Any]] = [["trial", "units", "ended_seconds", *parts, *METRICS]]
+    for unit in units:
+        seconds = [round(unit.seconds.get(part, 0.0), 4) for part in MEASURED]
+        metrics = [unit.metrics.get(key, "") for key in METRICS]
+        lines.append([unit.trial, unit.units, round(unit.ended_seconds, 4), *seconds, *metrics])
+    return _csv(lines)
+
+
+def _csv(lines: Sequence[Sequence[Any]]) -> str:
+    out = io.StringIO()
+    csv.writer(out, lineterminator="\n").writerows(lines)
+    return out.getvalue()
+
+
+def token_metrics(tokens: Sequence[TokenStatistics]) -> dict[str, float]:
+    """`<split>_mean_tokens` and `<split>_truncated_share` of every split."""
+    means = {f"{split.split}_mean_tokens": split.mean for split in tokens}
+    return means | {f"{split.split}_truncated_share": split.truncated_share for split in tokens}
+
+
+def token_files(tokens: Sequence[TokenStatistics]) -> dict[str, str]:
+    """`tokens.csv`, one line a split; no file where there are no data."""
+    names = [field.name for field in fields(TokenStatistics)]
+    return {"tokens.csv": _csv([names, *(astuple(split) for split in tokens)])} if tokens else {}
+
+
+def ledger_csv(shares: Shares) -> str:
+    """One line a part: device-seconds and share of the reserved time."""
+    total = shares.reserved_seconds or 1.0
+    lines = [f"{part},{seconds:.3f},{seconds / total:.4f}" for part, seconds in shares.seconds.items()]
+    return "\n".join(["part,device_seconds,share", *lines, f"reserved,{shares.reserved_seconds:.3f},1.0000"]) + "\n"
