@@ -28,7 +28,7 @@ from benchmarks.spec import BenchmarkError
 from hpo.cluster.devices import gpu_names
 from hpo.workflows.doctor import pins
 from slurm import scheduler, scripts
-from slurm.jobs.processes import say
+from slurm.processes import say
 from slurm.profile import Profile
 from slurm.scripts import PROJECT, Places
 from slurm.submit import logs_folder

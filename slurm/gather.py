@@ -29,7 +29,7 @@ from hpo.terminal.console import open_console
 from hpo.terminal.tables import print_report, tokens_table
 from slurm import stores
 from slurm import study_folder as tasks
-from slurm.jobs.processes import say
+from slurm.processes import say
 from slurm.profile import Profile
 from slurm.study_folder import Event, Order
 

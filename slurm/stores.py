@@ -23,7 +23,7 @@ from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
 from benchmarks.spec import BenchmarkError
 from hpo.store.client import making, readable_errors
-from slurm.jobs.processes import Child, node_name, say, wait_for_start
+from slurm.processes import Child, node_name, say, wait_for_start
 from slurm.profile import Profile
 
 OF_A_RUN = ("params", "metrics", "latest_metrics", "tags")

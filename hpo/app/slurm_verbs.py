@@ -207,7 +207,7 @@ def serial_job(parsed: argparse.Namespace) -> int:
 def gather_job(parsed: argparse.Namespace) -> int:
     """The end of an array."""
     from slurm import gather, profile
-    from slurm.jobs.processes import Stamps, job_id
+    from slurm.processes import Stamps, job_id
 
     file = Path(parsed.cluster)
     with Stamps(f"job {job_id()} (gathers {Path(parsed.study).name})") as stamps:
@@ -354,8 +354,7 @@ def _order_from_environment(given: Mapping[str, str]) -> Order:
     import yaml
 
     from benchmarks import spec
-    from slurm import environment, profile
-    from slurm.jobs import processes
+    from slurm import environment, processes, profile
 
     cluster = profile.load(Path(environment.value("CLUSTER", given)))
     cluster = cluster.model_copy(update={"workers": environment.workers(given, cluster.workers)})

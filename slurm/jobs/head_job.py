@@ -22,8 +22,8 @@ from hpo.engine import study_folder as unfinished
 from slurm import capacity, scheduler, scripts, stores
 from slurm.jobs import connection, results
 from slurm.jobs.connection import Connection
-from slurm.jobs.processes import POLL_SECONDS, Child, Ended, Signals, Stamps, job_id, say, wait_for_start
 from slurm.jobs.worker import TEMPORARY, ray_start
+from slurm.processes import POLL_SECONDS, Child, Ended, Signals, Stamps, job_id, say, wait_for_start
 from slurm.profile import Profile
 from slurm.scripts import Places
 

@@ -22,7 +22,7 @@ from hpo.engine import one_trial as alone
 from hpo.search import journal
 from slurm import scheduler
 from slurm import study_folder as tasks
-from slurm.jobs.processes import Child, Signals, Stamps, job_id, node_name, say
+from slurm.processes import Child, Signals, Stamps, job_id, node_name, say
 from slurm.profile import Profile
 from slurm.study_folder import Order, Record
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from hpo.cluster import access as ray_access
 from slurm.jobs import connection
 from slurm.jobs.connection import Connection
-from slurm.jobs.processes import Child, Signals, Stamps, job_id, say
+from slurm.processes import Child, Signals, Stamps, job_id, say
 
 OBJECT_STORE_BYTES = 200 * 2**20
 TEMPORARY = "/tmp"  # noqa: S108 - for a folder of its own, on the node itself

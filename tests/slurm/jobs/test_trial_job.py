@@ -29,7 +29,7 @@ from hpo.search import journal, registry
 from slurm import arrays as alone
 from slurm import study_folder as tasks
 from slurm.jobs import trial_job as trials
-from slurm.jobs.processes import Signals
+from slurm.processes import Signals
 from slurm.profile import Profile
 
 REPOSITORY = Path(__file__).parents[3]
