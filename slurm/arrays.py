@@ -18,11 +18,10 @@ from typing import Literal
 from benchmarks.spec import BenchmarkError
 from hpo.core.study import Study
 from hpo.search import registry
-from slurm import capacity, scheduler, scripts
-from slurm import study_folder as tasks
+from slurm import capacity, scheduler, scripts, study_folder
 from slurm.profile import Profile
 from slurm.scripts import Places
-from slurm.study_folder import Order
+from slurm.study_folder import SubmittedStudy
 from slurm.submit import cannot_write, logs_folder
 
 Evaluation = Literal["sequential", "batch", "asynchronous"]
@@ -42,7 +41,7 @@ class Submission:
     options: tuple[str, ...] = ()
 
 
-def order(study: Study, evaluation: Evaluation, profile: Profile, at_once: int, command: str) -> Order:
+def prepare(study: Study, evaluation: Evaluation, profile: Profile, at_once: int, command: str) -> SubmittedStudy:
     """What the jobs of a study are to do.
 
     Args:
@@ -70,12 +69,12 @@ def order(study: Study, evaluation: Evaluation, profile: Profile, at_once: int, 
     given = (profile.cpus_per_rank, profile.node.gpus > 0, at_once, command)
     if study.method == "optuna":
         assert isinstance(arguments, searchers.TPEArguments)
-        return Order(marked, (), searchers.initial_points(study, arguments), *given)
-    return Order(marked, tuple(searchers.proposals(study)), 0, *given)
+        return SubmittedStudy(marked, (), searchers.initial_points(study, arguments), *given)
+    return SubmittedStudy(marked, tuple(searchers.proposals(study)), 0, *given)
 
 
 @contextmanager
-def new_folder(profile: Profile, name: str, order: Order) -> Iterator[Path]:
+def new_folder(profile: Profile, name: str, submitted: SubmittedStudy) -> Iterator[Path]:
     """A folder for a study; gone again where its jobs could not be submitted.
 
     Raises:
@@ -87,27 +86,27 @@ def new_folder(profile: Profile, name: str, order: Order) -> Iterator[Path]:
     except OSError as error:
         raise cannot_write(logs, error) from None
     try:
-        write(folder, order)
+        write(folder, submitted)
         yield folder
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
         raise
 
 
-def write(folder: Path, order: Order) -> None:
+def write(folder: Path, submitted: SubmittedStudy) -> None:
     """Write what a study's jobs read."""
     from hpo.search import journal, searchers
 
-    order.write(folder)
-    if not order.proposals:
-        own = {key: value for key, value in order.study.arguments.items() if key != "evaluation"}
-        arguments = registry.get(order.study.method).parse(own)
+    submitted.write(folder)
+    if not submitted.proposals:
+        own = {key: value for key, value in submitted.study.arguments.items() if key != "evaluation"}
+        arguments = registry.get(submitted.study.method).parse(own)
         assert isinstance(arguments, searchers.TPEArguments)
-        journal.begin(folder / tasks.JOURNAL, order.study, arguments)
+        journal.begin(folder / study_folder.JOURNAL, submitted.study, arguments)
 
 
 def submissions(
-    profile: Profile, file: Path, name: str, folder: Path, order: Order, trials: Sequence[int]
+    profile: Profile, file: Path, name: str, folder: Path, submitted: SubmittedStudy, trials: Sequence[int]
 ) -> list[Submission]:
     """What to submit, in this order: the trials, and for an array the job that gathers them.
 
@@ -116,11 +115,11 @@ def submissions(
         file: the profile's file.
         name: of the jobs.
         folder: the study's.
-        order: what its jobs do.
+        submitted: what its jobs do.
         trials: numbers of those to train.
     """
-    ranks, places = order.study.benchmark.ranks_per_trial, Places.here(Path.cwd())
-    evaluation, at_once = order.study.arguments["evaluation"], order.at_once
+    ranks, places = submitted.study.benchmark.ranks_per_trial, Places.here(Path.cwd())
+    evaluation, at_once = submitted.study.arguments["evaluation"], submitted.at_once
     cluster = ["--cluster", str(file.resolve()), str(folder)]
     if evaluation == "sequential":
         return [Submission(scripts.trials(profile, name, ["slurm", "serial-job", *cluster], places, ranks, False))]
@@ -153,7 +152,7 @@ def submit(folder: Path, name: str, wanted: Sequence[Submission]) -> list[str]:
     except BaseException:
         scheduler.cancel(jobs)
         raise
-    tasks.add_jobs(folder, jobs)
+    study_folder.add_jobs(folder, jobs)
     return jobs
 
 

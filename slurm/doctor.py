@@ -139,7 +139,7 @@ def _verdict(name: str, here: str, there: str, needs_gpu: bool) -> Verdict:
     return "LACKS" if name in SAME or name.startswith("package ") else "differs"
 
 
-def run(profile: Profile) -> list[Row]:
+def compare_nodes(profile: Profile) -> list[Row]:
     """Ask a compute node, through the queue; says what it waits for.
 
     Raises:

@@ -27,11 +27,10 @@ from hpo.store.queries import stored_runs
 from hpo.store.tracker import Tracker
 from hpo.terminal.console import open_console
 from hpo.terminal.tables import print_report, tokens_table
-from slurm import stores
-from slurm import study_folder as tasks
+from slurm import stores, study_folder
 from slurm.processes import say
 from slurm.profile import Profile
-from slurm.study_folder import Event, Order
+from slurm.study_folder import Event, SubmittedStudy
 
 TAG = "hpo.slurm_study"
 """The name of the folder that a study was gathered from."""
@@ -68,25 +67,25 @@ def gather(folder: Path, incomplete: bool = False) -> Gathered:
     Raises:
         BenchmarkError: trials are missing, it is in MLflow already, or the store cannot be used; the folder keeps all.
     """
-    order, events = Order.read(folder), tasks.events(folder)
-    missing = order.trials - len(tasks.finished(folder))
+    submitted, events = SubmittedStudy.read(folder), study_folder.events(folder)
+    missing = submitted.trials - len(study_folder.finished(folder))
     if not events or (missing and not incomplete):
-        raise BenchmarkError(f"{folder}: {missing} of {order.trials} trials have no result")
+        raise BenchmarkError(f"{folder}: {missing} of {submitted.trials} trials have no result")
     if is_gathered(folder):
         raise BenchmarkError(f"{folder}: is in the store already")
     kinds = {event.content["accelerator"] for event in events if event.kind == "reserved"}
     accelerator = " + ".join(sorted(kinds))  # hours on different ones compare with no other study
     origin = {**runs.versions(), TAG: folder.name}
-    tracker = Tracker(order.study, accelerator, order.command, origin)
+    tracker = Tracker(submitted.study, accelerator, submitted.command, origin)
     tracker.began_at = events[0].at
     try:
-        replay = _Replay(order, tracker, events)
+        replay = _Replay(submitted, tracker, events)
         status = "KILLED" if missing else "FINISHED"
         tracker.finish(replay.results, replay.shares, replay.units, replay.wall_seconds, accelerator != CPU, status)
     except BaseException:
         tracker.abandon()
         raise
-    (folder / tasks.GATHERED).write_text(json.dumps({"run_id": tracker.run_id}) + "\n")
+    (folder / study_folder.GATHERED).write_text(json.dumps({"run_id": tracker.run_id}) + "\n")
     incumbent = replay.results.incumbent()
     best = tracker.best_config(incumbent) if incumbent else None
     return Gathered(tracker.run_id, replay.results, replay.shares, accelerator, missing, best)
@@ -94,9 +93,9 @@ def gather(folder: Path, incomplete: bool = False) -> Gathered:
 
 def is_gathered(folder: Path) -> bool:
     """Whether a study is in MLflow, by its own word or by the store's."""
-    if (folder / tasks.GATHERED).exists():
+    if (folder / study_folder.GATHERED).exists():
         return True
-    experiment = Order.read(folder).study.benchmark.name
+    experiment = SubmittedStudy.read(folder).study.benchmark.name
     found = stored_runs(experiment, f"tags.`{TAG}` = '{folder.name}'")
     return any(run.info.status in ("FINISHED", "KILLED") for run in found)
 
@@ -111,10 +110,10 @@ class _Replay:
         wall_seconds: from the first device that a job held to the last.
     """
 
-    def __init__(self, order: Order, tracker: Tracker, events: list[Event]) -> None:
-        self._order, self._tracker = order, tracker
-        self.results, self.units = Results(order.study), 0
-        self._ledger = Ledger(0, order.study.benchmark.ranks_per_trial)
+    def __init__(self, submitted: SubmittedStudy, tracker: Tracker, events: list[Event]) -> None:
+        self._submitted, self._tracker = submitted, tracker
+        self.results, self.units = Results(submitted.study), 0
+        self._ledger = Ledger(0, submitted.study.benchmark.ranks_per_trial)
         self._held: dict[str, int] = {}
         self._attempts = {event.trial: event for event in events if event.kind == "began"}  # the last of each
         for event in events:
@@ -140,7 +139,7 @@ class _Replay:
         self._ledger.start(name, now)
 
     def _on_unit(self, event: Event, now: float) -> None:
-        name, metrics, benchmark = str(event.trial), event.content, self._order.study.benchmark
+        name, metrics, benchmark = str(event.trial), event.content, self._submitted.study.benchmark
         seconds = {part: float(metrics[f"{part}_seconds"]) for part in MEASURED}
         used = self._ledger.report(name, seconds, now)
         told: dict[str, Any] = {"objective": objective(benchmark, metrics), "diverged": is_diverged(benchmark, metrics)}
@@ -170,7 +169,7 @@ class _Replay:
 # ---- as a job
 
 
-def run(folder: Path, profile: Profile, file: Path, incomplete: bool = False) -> None:
+def gather_into_store(folder: Path, profile: Profile, file: Path, incomplete: bool = False) -> None:
     """Gather a study into the cluster's store, write its table beside its folder, and say what it found.
 
     Args:
@@ -182,11 +181,11 @@ def run(folder: Path, profile: Profile, file: Path, incomplete: bool = False) ->
     Raises:
         BenchmarkError: see `gather`; the message says how to go on.
     """
-    order = Order.read(folder)
-    missing = order.trials - len(tasks.finished(folder))
+    submitted = SubmittedStudy.read(folder)
+    missing = submitted.trials - len(study_folder.finished(folder))
     if missing and not incomplete:
         raise BenchmarkError(
-            f"{folder}: {missing} of {order.trials} trials have no result; {_how_to_go_on(folder, file)}"
+            f"{folder}: {missing} of {submitted.trials} trials have no result; {_how_to_go_on(folder, file)}"
         )
     (folder / stores.FILE).unlink(missing_ok=True)  # of an attempt that did not reach its end
     before = os.environ.get("MLFLOW_TRACKING_URI")
@@ -202,11 +201,11 @@ def run(folder: Path, profile: Profile, file: Path, incomplete: bool = False) ->
         if before is not None:
             os.environ["MLFLOW_TRACKING_URI"] = before
     table = folder.with_suffix(".csv")
-    table.write_text(trials_csv(order.study.benchmark, found.results.rows))
+    table.write_text(trials_csv(submitted.study.benchmark, found.results.rows))
     console = open_console()
     if found.results.tokens:
         console.print(tokens_table(found.results.tokens))
-    print_report(console, order.study, found.results, found.shares, found.accelerator, found.best)
+    print_report(console, submitted.study, found.results, found.shares, found.accelerator, found.best)
     say(f"{len(found.results.rows)} trials in {table}")
 
 

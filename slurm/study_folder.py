@@ -2,7 +2,7 @@
 
 ::
 
-    STUDY/study.json        what is asked, the proposals included; see `Order`
+    STUDY/study.json        what is asked, the proposals included; see `SubmittedStudy`
     STUDY/optuna.journal    what Optuna knows, where it makes the proposals
     STUDY/job-<id>.jsonl    what a job did, an event a line, on the disk before the job goes on
     STUDY/trial-<n>.log     what the processes of a trial said
@@ -24,7 +24,7 @@ from typing import Any
 from benchmarks.space import Config
 from benchmarks.spec import BenchmarkError, first_line
 from hpo.core.study import Study
-from hpo.engine import one_trial as alone
+from hpo.engine import one_trial
 
 STUDY, JOBS, GATHERED, JOURNAL = "study.json", "jobs.json", "gathered.json", "optuna.journal"
 FINAL = ("completed", "diverged", "failed")
@@ -33,7 +33,7 @@ WITHOUT_A_WORD = "its job ended without a word: it was killed, or its node faile
 
 
 @dataclass(frozen=True)
-class Order:
+class SubmittedStudy:
     """What a folder's jobs are to do.
 
     Attributes:
@@ -65,7 +65,7 @@ class Order:
         (folder / STUDY).write_text(json.dumps(content, indent=1) + "\n")
 
     @classmethod
-    def read(cls, folder: Path) -> Order:
+    def read(cls, folder: Path) -> SubmittedStudy:
         """The order of a folder.
 
         Raises:
@@ -85,7 +85,7 @@ class Order:
 
 
 @dataclass
-class Record:
+class JobLog:
     """A job's file of events; whoever writes a line brings it to the disk.
 
     Attributes:
@@ -95,13 +95,13 @@ class Record:
     path: Path
 
     @classmethod
-    def of(cls, folder: Path, job: str) -> Record:
+    def of(cls, folder: Path, job: str) -> JobLog:
         """The record of a job; one that is queued again goes on with it."""
         return cls(folder / f"job-{job}.jsonl")
 
     def add(self, event: str, **content: Any) -> None:
         """Add an event that has just happened, or did `at` another time."""
-        alone.add_line(self.path, {"event": event, "at": time.time(), **content})
+        one_trial.add_line(self.path, {"event": event, "at": time.time(), **content})
 
 
 @dataclass(frozen=True)

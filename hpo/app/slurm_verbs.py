@@ -16,7 +16,7 @@ from hpo.terminal.console import open_console
 
 if TYPE_CHECKING:
     from slurm.arrays import Evaluation
-    from slurm.jobs.head_job import Order
+    from slurm.jobs.head_job import HeadJob
     from slurm.profile import Profile
 
 VERBS_TO_SUBMIT = ("suite", "confirm", "resume")
@@ -132,7 +132,7 @@ def submit_alone(parsed: argparse.Namespace) -> int:
     evaluation, at_once, own = _evaluation(parsed)
     words = ["python", "-m", "hpo", "slurm", "array" if parsed.is_array else "serial", parsed.what]
     command = shlex.join([*words, "--cluster", str(file), *own, *parsed.options])
-    order, name = alone.order(study, evaluation, cluster, at_once, command), f"hpo-{study.method}"
+    order, name = alone.prepare(study, evaluation, cluster, at_once, command), f"hpo-{study.method}"
     if parsed.dry_run:
         folder = Path(cluster.logs) / f"{name}-STUDY"
         for submission in alone.submissions(cluster, file, name, folder, order, range(order.trials)):
@@ -166,7 +166,7 @@ def resume(parsed: argparse.Namespace) -> int:
     from slurm import study_folder as tasks
 
     file, folder = Path(parsed.cluster), Path(parsed.study).resolve()
-    cluster, order, done = profile.load(file), tasks.Order.read(folder), tasks.finished(folder)
+    cluster, order, done = profile.load(file), tasks.SubmittedStudy.read(folder), tasks.finished(folder)
     os.environ["MLFLOW_TRACKING_URI"] = cluster.tracking_uri
     missing = [trial for trial in range(order.trials) if trial not in done]
     if not missing:
@@ -211,7 +211,7 @@ def gather_job(parsed: argparse.Namespace) -> int:
 
     file = Path(parsed.cluster)
     with Stamps(f"job {job_id()} (gathers {Path(parsed.study).name})") as stamps:
-        gather.run(Path(parsed.study), profile.load(file), file)
+        gather.gather_into_store(Path(parsed.study), profile.load(file), file)
         stamps.status = 0
     return stamps.status
 
@@ -262,7 +262,7 @@ def doctor(parsed: argparse.Namespace) -> int:
 
     from slurm import doctor, profile
 
-    rows = doctor.run(profile.load(Path(parsed.cluster)))
+    rows = doctor.compare_nodes(profile.load(Path(parsed.cluster)))
     table = Table("", "", "here", "on the compute node", box=None, header_style="bold")
     for row in rows:
         table.add_row(row.verdict, row.name, row.here, row.there if row.there != row.here else "the same")
@@ -317,7 +317,7 @@ def _collect(folder: Path, cluster: Profile, file: Path, incomplete: bool) -> st
         return f"{stores.collect(folder / stores.FILE, Path(cluster.store))} runs added"
     if gather.is_gathered(folder):
         return "is there"
-    gather.run(folder, cluster, file, incomplete)
+    gather.gather_into_store(folder, cluster, file, incomplete)
     return "added"
 
 
@@ -330,12 +330,12 @@ def head(parsed: argparse.Namespace) -> int:
     token = ray_access.new_token()
     os.environ |= ray_access.authentication(token)  # Ray looks once, when it is imported, as checking a study does
     if parsed.from_environment:
-        return head.run(_order_from_environment(os.environ), token)
+        return head.run_head_job(_order_from_environment(os.environ), token)
     words = parsed.words[parsed.words[:1] == ["--"] :]
-    return head.run(_order(profile.load(Path(parsed.cluster)), parsed.cluster, words), token)
+    return head.run_head_job(_order(profile.load(Path(parsed.cluster)), parsed.cluster, words), token)
 
 
-def _order(cluster: Profile, file: str, command: Sequence[str]) -> Order:
+def _order(cluster: Profile, file: str, command: Sequence[str]) -> HeadJob:
     """What a head job is to do."""
     import shlex
 
@@ -346,10 +346,10 @@ def _order(cluster: Profile, file: str, command: Sequence[str]) -> Order:
     submitting = ["python", "-m", "hpo", "slurm", "submit", "--cluster", file]
     again = shlex.join([*submitting, *command[command[0] == "run" :]])
     on = shlex.join([*submitting, "resume"])
-    return head.Order(cluster, submit.job_name(command), tuple(command), Path.cwd(), ranks_per_trial, again, on)
+    return head.HeadJob(cluster, submit.job_name(command), tuple(command), Path.cwd(), ranks_per_trial, again, on)
 
 
-def _order_from_environment(given: Mapping[str, str]) -> Order:
+def _order_from_environment(given: Mapping[str, str]) -> HeadJob:
     """What `sbatch slurm/head_node.slurm` asks for; a search space of its own lies beside the logs."""
     import yaml
 
@@ -371,4 +371,4 @@ def worker(parsed: argparse.Namespace) -> int:
     """A worker job."""
     from slurm.jobs import worker
 
-    return worker.run(Path(parsed.connection), parsed.cpus, parsed.gpus)
+    return worker.run_worker_job(Path(parsed.connection), parsed.cpus, parsed.gpus)

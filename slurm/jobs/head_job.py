@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.spec import BenchmarkError, first_line
-from hpo.cluster import access as ray_access
-from hpo.engine import study_folder as unfinished
+from hpo.cluster import access
+from hpo.engine import study_folder
 from slurm import capacity, scheduler, scripts, stores
 from slurm.jobs import connection, results
 from slurm.jobs.connection import Connection
@@ -31,7 +31,7 @@ _ADDRESS = re.compile(r"--address='([^']+)'")
 
 
 @dataclass(frozen=True)
-class Order:
+class HeadJob:
     """What a head job is to do.
 
     Attributes:
@@ -53,35 +53,35 @@ class Order:
     resume: str
 
 
-def run(order: Order, token: str) -> int:
+def run_head_job(job: HeadJob, token: str) -> int:
     """Do all of it; returns the exit status.
 
     Args:
-        order: what to do.
+        job: what to do.
         token: for Ray, which this process has in its environment since before it imported Ray.
     """
-    with Stamps(f"head job {job_id()} ({order.name})") as stamps, Signals() as signals:
+    with Stamps(f"head job {job_id()} ({job.name})") as stamps, Signals() as signals:
         try:
-            stamps.status = _run(order, token, signals)
+            stamps.status = _run_study(job, token, signals)
         except Ended:
             say("ended before the study began; nothing is lost")
     return stamps.status
 
 
-def _run(order: Order, token: str, signals: Signals) -> int:
+def _run_study(job: HeadJob, token: str, signals: Signals) -> int:
     with ExitStack() as stack:
-        folder = stack.enter_context(_job_folder(order))
-        tracking = stack.enter_context(stores.served(order.profile, folder))
+        folder = stack.enter_context(_job_folder(job))
+        tracking = stack.enter_context(stores.served(job.profile, folder))
         joined = stack.enter_context(_ray_head(folder, token))
-        workers = stack.enter_context(_Workers(order, folder, joined))
+        workers = stack.enter_context(_Workers(job, folder, joined))
         _wait_for(workers, joined, signals)
-        return _drive(order, joined, tracking, workers, signals)
+        return _drive(job, joined, tracking, workers, signals)
 
 
 @contextmanager
-def _job_folder(order: Order) -> Iterator[Path]:
+def _job_folder(job: HeadJob) -> Iterator[Path]:
     """A folder of this job's own, for its owner's eyes only."""
-    folder = Path(order.profile.logs) / f"{order.name}-{job_id()}"
+    folder = Path(job.profile.logs) / f"{job.name}-{job_id()}"
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     try:
         yield folder
@@ -96,9 +96,9 @@ def _job_folder(order: Order) -> Iterator[Path]:
 def _ray_head(folder: Path, token: str) -> Iterator[Connection]:
     """Ray's head, which trains nothing: trials run on the workers."""
     log = folder / f"ray{os.environ.get('SLURM_RESTART_COUNT', '')}.log"  # a job queued again has another address
-    with ray_access.temporary_folder(TEMPORARY) as temporary:
+    with access.temporary_folder(TEMPORARY) as temporary:
         command = [*ray_start(cpus=0, gpus=0), "--head", "--port=0", "--include-dashboard=false"]
-        environment = ray_access.authentication(token)
+        environment = access.authentication(token)
         with Child([*command, f"--temp-dir={temporary}"], environment, log, shielded=True) as ray:
             address = wait_for_start(ray, "Ray's head", log, lambda: _address(log))
             yield Connection(address, token, job_id())
@@ -116,16 +116,16 @@ def _address(log: Path) -> str | None:
 class _Workers:
     """The worker jobs of this head job; cancelled with it. One that ends early is replaced, once for each."""
 
-    def __init__(self, order: Order, folder: Path, joined: Connection) -> None:
-        self.profile = profile = order.profile
-        self._ranks_per_trial = order.ranks_per_trial
+    def __init__(self, job: HeadJob, folder: Path, joined: Connection) -> None:
+        self.profile = profile = job.profile
+        self._ranks_per_trial = job.ranks_per_trial
         self._joined, self._file = joined, folder / connection.FILE
         connection.write(joined, self._file)
         command = ["slurm", "worker", "--connection", str(self._file)]
         command += ["--cpus", str(profile.node.cpus - profile.cpus_for_ray), "--gpus", str(profile.node.gpus)]
         self._script = folder / "worker.sbatch"
-        places = Places.here(order.work)
-        self._script.write_text(scripts.worker(profile, f"{order.name}-worker", command, places))
+        places = Places.here(job.work)
+        self._script.write_text(scripts.worker(profile, f"{job.name}-worker", command, places))
         self.live: list[str] = []
         self._replacements, self._lost, self._refused = profile.workers, 0, ""
 
@@ -236,10 +236,10 @@ def _watching_ray() -> Iterator[Callable[[], int]]:
 # ---- the driver
 
 
-def _drive(order: Order, joined: Connection, tracking: str, workers: _Workers, signals: Signals) -> int:
+def _drive(job: HeadJob, joined: Connection, tracking: str, workers: _Workers, signals: Signals) -> int:
     """Run the study on the workers; on a signal, let it end in good order."""
     environment = {**joined.environment, "MLFLOW_TRACKING_URI": tracking}
-    command = [sys.executable, "-m", "hpo", *order.command]
+    command = [sys.executable, "-m", "hpo", *job.command]
     with Child(command, environment, shielded=True) as driver:
         is_told, said = False, ""
         while driver.status is None:
@@ -252,20 +252,20 @@ def _drive(order: Order, joined: Connection, tracking: str, workers: _Workers, s
                 is_told = True
                 say("tells the study to end in good order: " + (signals.reason or "no worker job is left"))
                 driver.signal(signal.SIGUSR1)
-    table = Path(order.profile.logs) / f"{order.name}-{job_id()}.csv"
+    table = Path(job.profile.logs) / f"{job.name}-{job_id()}.csv"
     say(f"{results.write(tracking, job_id(), table)} trials in {table}")
-    return _conclude(order, int(driver.status or 0), signals, tracking)
+    return _conclude(job, int(driver.status or 0), signals, tracking)
 
 
-def _conclude(order: Order, status: int, signals: Signals, tracking: str) -> int:
+def _conclude(job: HeadJob, status: int, signals: Signals, tracking: str) -> int:
     """What ran into its time limit goes on where it stood: in this job, queued again, or in the next."""
     if signals.received != signal.SIGUSR1:
         return status
-    kept = unfinished.of_job(job_id())
-    if order.profile.requeue and not any(results.stands_still(tracking, study.run_id) for study in kept):
+    kept = study_folder.of_job(job_id())
+    if job.profile.requeue and not any(results.stands_still(tracking, study.run_id) for study in kept):
         say("queued again, to go on where it stood; what is finished is kept")
         scheduler.requeue(job_id())
         return status
-    on = f"{order.resume} {kept[0].run_id}" if kept and order.command[0] == "run" else order.again
+    on = f"{job.resume} {kept[0].run_id}" if kept and job.command[0] == "run" else job.again
     say(f"what it found is stored; to go on where it stood, with more `time` in the profile: {on}")
     return status

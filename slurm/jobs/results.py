@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 from mlflow import MlflowClient
 
-from hpo.store import client as store
+from hpo.store import client
 
 JOB_TAG = "hpo.slurm_job"
 
@@ -26,14 +26,14 @@ def write(tracking: str, job: str, path: Path) -> int:
         BenchmarkError: the store cannot be read.
     """
     os.environ["MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR"] = "false"  # a log is no place for it
-    with store.readable_errors(), tempfile.TemporaryDirectory() as folder:
-        client = MlflowClient(tracking)
-        experiments = [experiment.experiment_id for experiment in client.search_experiments()]
-        runs = client.search_runs(experiments, f"tags.`{JOB_TAG}` = '{job}' and tags.`hpo.kind` != 'trial'")
+    with client.readable_errors(), tempfile.TemporaryDirectory() as folder:
+        mlflow_client = MlflowClient(tracking)
+        experiments = [experiment.experiment_id for experiment in mlflow_client.search_experiments()]
+        runs = mlflow_client.search_runs(experiments, f"tags.`{JOB_TAG}` = '{job}' and tags.`hpo.kind` != 'trial'")
         tables = []
         for run in reversed(runs):  # newest first, as MLflow has them
-            if any(file.path == "trials.csv" for file in client.list_artifacts(run.info.run_id)):
-                table = pd.read_csv(client.download_artifacts(run.info.run_id, "trials.csv", folder))
+            if any(file.path == "trials.csv" for file in mlflow_client.list_artifacts(run.info.run_id)):
+                table = pd.read_csv(mlflow_client.download_artifacts(run.info.run_id, "trials.csv", folder))
                 tables.append(table.assign(method=run.data.tags["hpo.method"], study_seed=run.data.tags["hpo.seed"]))
         if not tables:
             return 0
@@ -49,6 +49,6 @@ def stands_still(tracking: str, run_id: str) -> bool:
     Raises:
         BenchmarkError: the store cannot be read.
     """
-    with store.readable_errors():
+    with client.readable_errors():
         units = [metric.value for metric in MlflowClient(tracking).get_metric_history(run_id, "units")]
     return len(units) > 1 and units[-1] <= units[-2]

@@ -18,13 +18,12 @@ from benchmarks.space import Config
 from benchmarks.spec import BenchmarkError
 from hpo.cluster.devices import detect_here
 from hpo.core.study import is_diverged, objective, training_of
-from hpo.engine import one_trial as alone
+from hpo.engine import one_trial
 from hpo.search import journal
-from slurm import scheduler
-from slurm import study_folder as tasks
+from slurm import scheduler, study_folder
 from slurm.processes import Child, Signals, Stamps, job_id, node_name, say
 from slurm.profile import Profile
-from slurm.study_folder import Order, Record
+from slurm.study_folder import JobLog, SubmittedStudy
 
 ATTEMPTS = 2
 """As under Ray: a trial that fails is tried once more."""
@@ -50,11 +49,11 @@ def serial(folder: Path, profile: Profile, file: Path) -> int:
 
     with Stamps(f"job {job_id()} ({folder.name})") as stamps, Signals() as signals:
         outcomes = train(folder, [], signals)
-        if signals.received == signal.SIGUSR1 and profile.requeue and set(outcomes) & set(tasks.FINAL):
+        if signals.received == signal.SIGUSR1 and profile.requeue and set(outcomes) & set(study_folder.FINAL):
             say("queued again: trials that are finished are kept")
             scheduler.requeue(job_id())
         else:
-            gather.run(folder, profile, file)
+            gather.gather_into_store(folder, profile, file)
         stamps.status = _status(outcomes)
     return stamps.status
 
@@ -74,7 +73,7 @@ def train(folder: Path, trials: Sequence[int], signals: Signals) -> list[str]:
     Raises:
         BenchmarkError: the folder or this job's devices cannot be used.
     """
-    return _Job(folder, signals).run(trials)
+    return _Job(folder, signals).train(trials)
 
 
 class _Job:
@@ -82,24 +81,24 @@ class _Job:
 
     def __init__(self, folder: Path, signals: Signals) -> None:
         self._folder, self._signals = folder, signals
-        self._order, self._record = Order.read(folder), Record.of(folder, job_id())
-        self._benchmark = self._order.study.benchmark
+        self._submitted, self._log = SubmittedStudy.read(folder), JobLog.of(folder, job_id())
+        self._benchmark = self._submitted.study.benchmark
 
-    def run(self, trials: Sequence[int]) -> list[str]:
+    def train(self, trials: Sequence[int]) -> list[str]:
         """See `train`."""
         devices, ranks = detect_here(), self._benchmark.ranks_per_trial
-        if self._order.needs_gpus and (devices.gpu_name is None or devices.count < ranks):
+        if self._submitted.needs_gpus and (devices.gpu_name is None or devices.count < ranks):
             found = devices.count if devices.gpu_name else 0
             raise BenchmarkError(
                 f"a trial takes {ranks} GPUs, but this job on {node_name()} finds {found}; see nvidia-smi"
             )
-        done = tasks.finished(self._folder)
+        done = study_folder.finished(self._folder)
         began = min(time.time(), psutil.Process().create_time())  # the job's script has become this process
-        self._record.add("reserved", at=began, devices=ranks, accelerator=devices.accelerator, node=node_name())
+        self._log.add("reserved", at=began, devices=ranks, accelerator=devices.accelerator, node=node_name())
         try:
-            return [self._train(trial) for trial in trials or range(self._order.trials) if trial not in done]
+            return [self._train(trial) for trial in trials or range(self._submitted.trials) if trial not in done]
         finally:
-            self._record.add("released")
+            self._log.add("released")
 
     def _train(self, trial: int) -> str:
         """Let a trial run to its end; returns its outcome."""
@@ -112,35 +111,37 @@ class _Job:
             if outcome != "failed" or attempt == ATTEMPTS:
                 break
             say(f"trial {trial} failed ({reason}) and is tried again")
-            self._record.add("ended", outcome="interrupted", reason=reason)
-        self._record.add("ended", outcome=outcome, reason=reason)
-        last = tasks.last_unit(self._folder, trial) if outcome in ("completed", "diverged") else None
+            self._log.add("ended", outcome="interrupted", reason=reason)
+        self._log.add("ended", outcome=outcome, reason=reason)
+        last = study_folder.last_unit(self._folder, trial) if outcome in ("completed", "diverged") else None
         if number is not None and outcome != "interrupted":
             value = objective(self._benchmark, last) if last else None
-            journal.tell(self._folder / tasks.JOURNAL, self._benchmark, number, value)
+            journal.tell(self._folder / study_folder.JOURNAL, self._benchmark, number, value)
         found = f", {self._benchmark.metric} {last[self._benchmark.metric]:.4f}" if last else ""
         say(f"FINISH trial {trial}: {outcome}{found}{f' ({reason})' if reason else ''}")
         return outcome
 
     def _propose(self, trial: int) -> tuple[Config, int | None]:
         """The trial's proposal, and its number where Optuna made it; the same again if it was begun before."""
-        if self._order.proposals:
-            return self._order.proposals[trial], None
-        if begun := tasks.proposal_of(self._folder, trial):
+        if self._submitted.proposals:
+            return self._submitted.proposals[trial], None
+        if begun := study_folder.proposal_of(self._folder, trial):
             return begun
-        return journal.ask(self._folder / tasks.JOURNAL, self._order.study, self._order.initial_points, trial)
+        return journal.ask(
+            self._folder / study_folder.JOURNAL, self._submitted.study, self._submitted.initial_points, trial
+        )
 
     def _attempt(self, trial: int, config: Config, number: int | None) -> tuple[str, str]:
         """Train it once; returns its outcome, and why where it needs saying."""
-        training, ranks = training_of(self._order.study, config), self._benchmark.ranks_per_trial
+        training, ranks = training_of(self._submitted.study, config), self._benchmark.ranks_per_trial
         log = self._folder / f"trial-{trial}.log"
         said_before = log.stat().st_size if log.exists() else 0
-        self._record.add("began", trial=trial, config=config, number=number)
+        self._log.add("began", trial=trial, config=config, number=number)
         with tempfile.TemporaryDirectory(prefix="hpo-trial-") as temporary:
             order = Path(temporary) / "order.json"
-            began, threads = time.time(), self._order.threads
-            alone.Order(self._benchmark, training.config, training.seed, threads, began).write(order)
-            with Child(alone.command(order, self._record.path, ranks), {}, log, shielded=True) as child:
+            began, threads = time.time(), self._submitted.threads
+            one_trial.Order(self._benchmark, training.config, training.seed, threads, began).write(order)
+            with Child(one_trial.command(order, self._log.path, ranks), {}, log, shielded=True) as child:
                 while child.status is None and not self._signals.received:
                     time.sleep(POLL_SECONDS)
                 status = child.status
@@ -148,7 +149,7 @@ class _Job:
             return "interrupted", self._signals.reason
         if status:
             return "failed", _why(status, log.read_bytes()[said_before:].decode(errors="replace"))
-        last = tasks.last_unit(self._folder, trial)
+        last = study_folder.last_unit(self._folder, trial)
         return ("diverged" if last and is_diverged(self._benchmark, last) else "completed"), ""
 
 

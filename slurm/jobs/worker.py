@@ -6,7 +6,7 @@ import sys
 import time
 from pathlib import Path
 
-from hpo.cluster import access as ray_access
+from hpo.cluster import access
 from slurm.jobs import connection
 from slurm.jobs.connection import Connection
 from slurm.processes import Child, Signals, Stamps, job_id, say
@@ -29,7 +29,7 @@ ANY_PORT = [
 """The system gives a free port to each, so that jobs on one node cannot collide."""
 
 
-def run(file: Path, cpus: int, gpus: int) -> int:
+def run_worker_job(file: Path, cpus: int, gpus: int) -> int:
     """Join, stay until the head job ends Ray or SLURM ends this job; returns the exit status.
 
     Args:
@@ -47,7 +47,7 @@ def _stay(joined: Connection, logs: Path, cpus: int, gpus: int, signals: Signals
     say(f"joins the Ray of job {joined.job} at {joined.address} with {cpus} CPUs, {gpus} GPUs")
     log = logs / f"worker-{job_id()}.ray.log"
     with (
-        ray_access.temporary_folder(TEMPORARY) as folder,
+        access.temporary_folder(TEMPORARY) as folder,
         Child([*command, f"--temp-dir={folder}"], joined.environment, log) as ray,
     ):
         while ray.status is None and not signals.received:

@@ -74,7 +74,11 @@ def workspace(folder: Path) -> Iterator[None]:
             patch.delenv(name, raising=False)
         patch.setattr("hpo.engine.runner.Tracker", _reached_study)
         patch.setattr("hpo.workflows.suite.ray_cluster", _reached)
-        for name in ("hpo.store.client.open_experiment", "slurm.jobs.head_job.run", "slurm.jobs.worker.run"):
+        for name in (
+            "hpo.store.client.open_experiment",
+            "slurm.jobs.head_job.run_head_job",
+            "slurm.jobs.worker.run_worker_job",
+        ):
             patch.setattr(name, _reached)
         for name in ("slurm.scheduler.submit", "slurm.scheduler.unfinished"):
             patch.setattr(name, _reached)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from slurm import scheduler
-from slurm.testbed import __main__ as testbed
+from slurm.testbed import daemons
 from tests.slurm.drills import REPOSITORY, running, wait_until, write_profile
 from tests.studies import write_slow_synthetic
 
@@ -18,15 +18,15 @@ from tests.studies import write_slow_synthetic
 @pytest.fixture(scope="session")
 def bed() -> Iterator[Path]:
     """Its folder; SLURM's commands find it."""
-    if lacking := testbed.lacks():
+    if lacking := daemons.lacks():
         pytest.skip(f"no SLURM can be started here: {lacking}")
     with tempfile.TemporaryDirectory(prefix="bed-") as name, pytest.MonkeyPatch.context() as monkeypatch:
         folder = Path(name)
-        monkeypatch.setenv("SLURM_CONF", str(testbed.start(folder)))
+        monkeypatch.setenv("SLURM_CONF", str(daemons.start(folder)))
         try:
             yield folder
         finally:
-            testbed.stop(folder)
+            daemons.stop(folder)
 
 
 @pytest.fixture

@@ -21,7 +21,7 @@ from playwright.sync_api import sync_playwright
 from benchmarks import spec
 from hpo.analysis import records
 from hpo.analysis.records import StudyRecord
-from slurm.testbed import __main__ as testbed
+from slurm.testbed import daemons
 from tests.slurm.drills import REPOSITORY, hpo, running, wait_until, write_profile
 
 DEVICES = 2
@@ -117,14 +117,14 @@ def main() -> None:
         folder.mkdir()
         os.environ |= {"PYTHONPATH": str(REPOSITORY), "CUDA_VISIBLE_DEVICES": ""}
         os.environ["MLFLOW_TRACKING_URI"] = f"sqlite:///{folder}/mlflow.db"
-        os.environ["SLURM_CONF"] = str(testbed.start(Path(name)))
+        os.environ["SLURM_CONF"] = str(daemons.start(Path(name)))
         write_profile(folder)
         began = time.monotonic()
         try:
             tables = [modes(folder), sizes(folder)]
             draw(folder, output)
         finally:
-            testbed.stop(Path(name))
+            daemons.stop(Path(name))
     print("\n\n".join("\n".join(table) for table in tables))
     print(f"\nmade in {time.monotonic() - began:.0f} s")
 

@@ -9,8 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from slurm import gather, scheduler
-from slurm import study_folder as tasks
+from slurm import gather, scheduler, study_folder
 from tests.slurm.drills import (
     SECONDS,
     hpo,
@@ -40,7 +39,7 @@ def text(work: Path, pattern: str) -> str:
 
 
 def began(folder: Path) -> list[tuple[int, float]]:
-    return [(event.trial, event.at) for event in tasks.events(folder) if event.kind == "began"]
+    return [(event.trial, event.at) for event in study_folder.events(folder) if event.kind == "began"]
 
 
 def test_an_array_trains_a_trial_a_task_and_gathers_them(work: Path) -> None:
@@ -57,7 +56,7 @@ def test_an_array_trains_a_trial_a_task_and_gathers_them(work: Path) -> None:
     write_profile(work)
     shutil.copytree(folder, folder.with_name("another"))
     (folder.parent / "broken").mkdir()
-    (folder.parent / "broken" / tasks.STUDY).write_text("{")
+    (folder.parent / "broken" / study_folder.STUDY).write_text("{")
     done = hpo(work, "slurm", "collect", "--cluster", "cluster.yaml")
     assert done.returncode == 1
     assert "error: broken: " in done.stderr
@@ -67,7 +66,7 @@ def test_an_array_trains_a_trial_a_task_and_gathers_them(work: Path) -> None:
     assert (study.info.status, study.data.tags["hpo.variant"]) == ("FINISHED", "evaluation=batch")
     assert study.data.metrics["units"] == 27
     assert len((work / f"{folder}.csv").read_text().splitlines()) == 4
-    last_of_batch = max(event.at for event in tasks.events(folder) if event.trial in (0, 1))
+    last_of_batch = max(event.at for event in study_folder.events(folder) if event.trial in (0, 1))
     assert dict(began(folder))[2] > last_of_batch
     assert squeue() == []
 
@@ -75,7 +74,9 @@ def test_an_array_trains_a_trial_a_task_and_gathers_them(work: Path) -> None:
 def test_a_cancelled_task_is_a_row_and_can_be_trained_later(work: Path) -> None:
     write_slow_synthetic(work, 0.5, "slow")
     [array, gathering], folder = begin(work, "array", "optuna", "--at-once", "2", "--budget", "2")
-    wait_until(lambda: any(event.kind == "unit" and event.trial == 1 for event in tasks.events(folder)), "a unit")
+    wait_until(
+        lambda: any(event.kind == "unit" and event.trial == 1 for event in study_folder.events(folder)), "a unit"
+    )
     scheduler.cancel([f"{array}_1"])
     wait_for_end(array, gathering)
     assert "error: " in text(work, f"*-gather-{gathering}")
@@ -102,7 +103,7 @@ def test_a_serial_job_that_nears_its_time_limit_is_queued_again_and_goes_on(work
     write_slow_synthetic(work, 1.3 if is_told_by == "the limit" else 0.3, "slow")
     write_profile(work, time="2", grace_seconds=30)
     [job], folder = begin(work, "serial", "manual", "--budget", str(trials))
-    wait_until(lambda: tasks.finished(folder), "a trial")
+    wait_until(lambda: study_folder.finished(folder), "a trial")
     if is_told_by == "scancel":
         scheduler._run(["scancel", "--batch", "--signal=USR1", job], None)
     log = work / f"logs/hpo-manual-{job}.out"
@@ -118,7 +119,7 @@ def test_a_serial_job_that_nears_its_time_limit_is_queued_again_and_goes_on(work
     assert (study.info.status, study.data.tags["hpo.variant"]) == ("FINISHED", "evaluation=sequential")
     assert study.data.metrics["num_trials"] == trials
     assert study.data.metrics["device_hours_failed"] > 0
-    assert json.loads((folder / tasks.GATHERED).read_text()) == {"run_id": study.info.run_id}
+    assert json.loads((folder / study_folder.GATHERED).read_text()) == {"run_id": study.info.run_id}
 
 
 def test_what_cannot_run_without_ray_is_refused_before_anything_is_submitted(work: Path) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from slurm import scheduler
-from slurm.testbed import __main__ as testbed
+from slurm.testbed import daemons
 from tests import joining
 from tests.slurm.drills import (
     REPOSITORY,
@@ -153,14 +153,14 @@ def test_a_node_that_dies_is_replaced_by_one_that_finds_the_connection_again(bed
     connection.unlink()
     wait_until(connection.exists, "the connection file", 30)
     assert connection.stat().st_mode & 0o777 == 0o600
-    testbed.kill_node(bed, "n2")
+    daemons.kill_node(bed, "n2")
     try:
         wait_until(lambda: "has ended early (NODE_FAIL)" in log(work, job) or job not in running(), "the node's end")
-        testbed.start_node(bed, "n2")
+        daemons.start_node(bed, "n2")
         wait_for_end(job)
     finally:
-        testbed.start_node(bed, "n2")
-        wait_until(lambda: testbed.idle(bed), "the node's return")
+        daemons.start_node(bed, "n2")
+        wait_until(lambda: daemons.idle(bed), "the node's return")
     text = assert_ended_well(work, job)
     assert "was deleted; written again, for workers that are still to come" in text
     assert re.search(r"1 of 2 worker jobs run.*; trials at once: 1 a node, 1 on 1 node", text), text

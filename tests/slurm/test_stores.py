@@ -10,18 +10,18 @@ from mlflow import MlflowClient
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Run
 
 from benchmarks.spec import BenchmarkError
-from hpo.store import client as store
+from hpo.store import client
 from slurm import stores
 from slurm.jobs import results
 
 
-def client(path: Path) -> MlflowClient:
+def client_of(path: Path) -> MlflowClient:
     return MlflowClient(f"sqlite:///{path}")
 
 
 def add_study(path: Path, experiment: str, name: str) -> str:
     """A study with a trial, a metric with a history, a tag, a data set and a file."""
-    to = client(path)
+    to = client_of(path)
     found = to.get_experiment_by_name(experiment)
     where = found.experiment_id if found else to.create_experiment(experiment, str(path.parent / "mlruns" / experiment))
     parent = to.create_run(where, run_name=name, tags={"hpo.kind": "study"}).info.run_id
@@ -36,9 +36,9 @@ def add_study(path: Path, experiment: str, name: str) -> str:
 
 
 def studies(path: Path, experiment: str) -> list[Run]:
-    found = client(path).get_experiment_by_name(experiment)
+    found = client_of(path).get_experiment_by_name(experiment)
     assert found is not None
-    return list(client(path).search_runs([found.experiment_id], "tags.`hpo.kind` = 'study'"))
+    return list(client_of(path).search_runs([found.experiment_id], "tags.`hpo.kind` = 'study'"))
 
 
 @pytest.fixture
@@ -74,7 +74,7 @@ def test_a_store_that_was_made_without_slurm_is_open_to_jobs(tmp_path: Path, mon
     own, shared = tmp_path / "job.db", tmp_path / "mlflow.db"
     monkeypatch.setattr(stores, "LOCK_SECONDS", 1)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{shared}")
-    store.open_experiment("nano")
+    client.open_experiment("nano")
     stores.begin(own, shared)
     add_study(own, "nano", "mine")
     assert stores.collect(own, shared) == 2
@@ -115,8 +115,8 @@ class TestTwoJobs:
     def test_a_study_comes_with_its_trials_and_their_history(self, collected: Path) -> None:
         [study] = studies(collected, "squad")
         condition = f"tags.`mlflow.parentRunId` = '{study.info.run_id}'"
-        [trial] = client(collected).search_runs([study.info.experiment_id], condition)
-        history = client(collected).get_metric_history(trial.info.run_id, "eval_loss")
+        [trial] = client_of(collected).search_runs([study.info.experiment_id], condition)
+        history = client_of(collected).get_metric_history(trial.info.run_id, "eval_loss")
         assert [(metric.step, metric.value) for metric in history] == [(0, 2.0), (1, 1.0)]
         assert trial.data.params == {"learning_rate": "0.0001"}
         assert trial.data.metrics == {"eval_loss": 1.0}
@@ -125,7 +125,7 @@ class TestTwoJobs:
         for run in studies(collected, "nano"):
             [used] = run.inputs.dataset_inputs
             assert (used.dataset.name, used.tags[0].value) == ("squad/train", "train")
-            file = client(collected).download_artifacts(run.info.run_id, "trials.csv", str(tmp_path))
+            file = client_of(collected).download_artifacts(run.info.run_id, "trials.csv", str(tmp_path))
             assert Path(file).read_text() == f"of {run.info.run_name}"
 
     def test_collecting_again_adds_nothing(self, collected: Path, tmp_path: Path) -> None:
@@ -162,19 +162,23 @@ def test_a_study_that_a_job_went_on_with_is_replaced_as_a_whole(shared: Path, tm
     own = tmp_path / "job.db"
     stores.begin(own, shared)
     [study] = studies(own, "nano")
-    [child] = client(own).search_runs([study.info.experiment_id], f"tags.mlflow.parentRunId = '{study.info.run_id}'")
-    client(own).set_tag(study.info.run_id, "hpo.resumes", "1")
-    client(own).set_tag(study.info.run_id, "hpo.reason", "")
-    client(own).log_metric(child.info.run_id, "eval_loss", 0.5, step=2)
-    client(own).set_terminated(child.info.run_id)
-    client(own).create_run(study.info.experiment_id, tags={"mlflow.parentRunId": study.info.run_id})
+    [child] = client_of(own).search_runs([study.info.experiment_id], f"tags.mlflow.parentRunId = '{study.info.run_id}'")
+    client_of(own).set_tag(study.info.run_id, "hpo.resumes", "1")
+    client_of(own).set_tag(study.info.run_id, "hpo.reason", "")
+    client_of(own).log_metric(child.info.run_id, "eval_loss", 0.5, step=2)
+    client_of(own).set_terminated(child.info.run_id)
+    client_of(own).create_run(study.info.experiment_id, tags={"mlflow.parentRunId": study.info.run_id})
     assert stores.collect(own, shared) == 3
     assert stores.collect(own, shared) == 0
     [after] = studies(shared, "nano")
     assert after.info.run_id == study.info.run_id
-    assert [metric.value for metric in client(shared).get_metric_history(child.info.run_id, "eval_loss")] == [2, 1, 0.5]
-    assert client(shared).get_run(child.info.run_id).info.status == "FINISHED"
-    assert len(client(shared).search_runs([study.info.experiment_id])) == 3
+    assert [metric.value for metric in client_of(shared).get_metric_history(child.info.run_id, "eval_loss")] == [
+        2,
+        1,
+        0.5,
+    ]
+    assert client_of(shared).get_run(child.info.run_id).info.status == "FINISHED"
+    assert len(client_of(shared).search_runs([study.info.experiment_id])) == 3
     assert after.inputs.dataset_inputs[0].dataset.digest == "abc"
 
 
@@ -184,5 +188,5 @@ def test_a_study_stands_still_where_an_interruption_finds_it_where_the_one_befor
 ) -> None:
     [study] = studies(shared, "nano")
     for moment, value in enumerate(units):
-        client(shared).log_metric(study.info.run_id, "units", value, timestamp=moment)
+        client_of(shared).log_metric(study.info.run_id, "units", value, timestamp=moment)
     assert results.stands_still(f"sqlite:///{shared}", study.info.run_id) is stands_still

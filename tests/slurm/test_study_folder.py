@@ -17,11 +17,9 @@ from benchmarks.tasks.question_answering import TokenStatistics
 from hpo.analysis import records
 from hpo.search import registry
 from hpo.search.searchers import proposals
-from slurm import arrays as alone
-from slurm import gather
-from slurm import study_folder as tasks
+from slurm import arrays, gather, study_folder
 from slurm.profile import Profile
-from slurm.study_folder import Order, Record
+from slurm.study_folder import JobLog, SubmittedStudy
 
 RATES = (1e-3, 1e-4, 1e-2)
 CLUSTER = Profile.model_validate({"node": {"cpus": 1}})
@@ -34,7 +32,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
     study = registry.get("random").study(spec.load("synthetic"), 0, 3, None, {})
     configs: tuple[Config, ...] = tuple({"learning_rate": rate, "batch_size_per_device": 8} for rate in RATES)
-    order = alone.order(study, "asynchronous", CLUSTER, 2, "the command")
+    order = arrays.prepare(study, "asynchronous", CLUSTER, 2, "the command")
     made = tmp_path / "study"
     made.mkdir()
     replace(order, proposals=configs).write(made)
@@ -45,7 +43,7 @@ class Job:
     """Writes a job's record; an event a second, from `at` on."""
 
     def __init__(self, folder: Path, name: str, at: float = 0.0) -> None:
-        self._record, self.at = Record.of(folder, name), at
+        self._record, self.at = JobLog.of(folder, name), at
 
     def add(self, event: str, **content: Any) -> Job:
         """An event."""
@@ -78,7 +76,7 @@ class Job:
 
 
 def kinds(folder: Path) -> list[tuple[str, int]]:
-    return [(event.kind, event.trial) for event in tasks.events(folder)]
+    return [(event.kind, event.trial) for event in study_folder.events(folder)]
 
 
 class TestRecords:
@@ -86,23 +84,25 @@ class TestRecords:
         Job(folder, "7").reserve().begin(1).unit(1).end("failed", "why").add("released")
         Job(folder, "8", at=0.5).reserve().begin(0).add("released")
         assert kinds(folder)[:4] == [("reserved", -1), ("reserved", -1), ("began", 1), ("began", 0)]
-        assert tasks.finished(folder) == {1}
+        assert study_folder.finished(folder) == {1}
 
     def test_a_job_that_died_is_ended_for_it(self, folder: Path) -> None:
         """At its last word; what came after it is not known."""
         Job(folder, "7").reserve().begin(2).unit(1)
-        *_, ended, released = tasks.events(folder)
+        *_, ended, released = study_folder.events(folder)
         assert (ended.kind, ended.trial, ended.content["outcome"], ended.at) == ("ended", 2, "interrupted", 2.0)
-        assert ended.content["reason"] == tasks.WITHOUT_A_WORD
+        assert ended.content["reason"] == study_folder.WITHOUT_A_WORD
         assert (released.kind, released.at) == ("released", 2.0)
 
     def test_one_that_was_queued_again_does_not_hold_devices_in_between(self, folder: Path) -> None:
         job = Job(folder, "7").reserve().begin(2).unit(1)
         job.at = 100.0
         job.reserve().whole(2, 0.5).add("released")
-        found = [(event.kind, event.at) for event in tasks.events(folder) if event.kind in ("reserved", "released")]
+        found = [
+            (event.kind, event.at) for event in study_folder.events(folder) if event.kind in ("reserved", "released")
+        ]
         assert found == [("reserved", 0.0), ("released", 2.0), ("reserved", 100.0), ("released", 112.0)]
-        assert tasks.finished(folder) == {2}
+        assert study_folder.finished(folder) == {2}
 
     def test_a_line_that_was_cut_off_costs_no_other(self, folder: Path) -> None:
         """Nor the one that the job, queued again, adds to it."""
@@ -111,20 +111,20 @@ class TestRecords:
         path.write_text(path.read_text() + '{"event": "ended", "outc')
         told = [("reserved", -1), ("began", 0), ("unit", 0), ("ended", 0), ("released", -1)]
         assert kinds(folder) == told
-        Record(path).add("reserved", devices=1, accelerator="cpu", node="n1")
-        Record(path).add("released")
+        JobLog(path).add("reserved", devices=1, accelerator="cpu", node="n1")
+        JobLog(path).add("released")
         assert kinds(folder) == [*told, ("reserved", -1), ("released", -1)]
 
     def test_a_folder_of_something_else_is_refused(self, tmp_path: Path) -> None:
         with pytest.raises(BenchmarkError, match=r"study\.json: cannot be read"):
-            Order.read(tmp_path)
+            SubmittedStudy.read(tmp_path)
         for text in ("", "[1]", '{"study": {"benchmark": {}}}', '{"study": 3}'):
-            (tmp_path / tasks.STUDY).write_text(text)
+            (tmp_path / study_folder.STUDY).write_text(text)
             with pytest.raises(BenchmarkError, match=r"study\.json: is no study of this version"):
-                Order.read(tmp_path)
+                SubmittedStudy.read(tmp_path)
 
     def test_an_order_is_read_as_it_was_written(self, folder: Path) -> None:
-        order = Order.read(folder)
+        order = SubmittedStudy.read(folder)
         assert order.study.variant == "evaluation=asynchronous"
         assert order.study.benchmark == spec.load("synthetic")
         assert (order.trials, order.threads, order.at_once, order.command) == (3, 1, 2, "the command")
@@ -161,7 +161,7 @@ class TestGathering:
         for _ in range(2):
             with pytest.raises(BenchmarkError, match="is in the store already"):
                 gather.gather(folder)
-            (folder / tasks.GATHERED).unlink(missing_ok=True)  # the store knows too
+            (folder / study_folder.GATHERED).unlink(missing_ok=True)  # the store knows too
         assert len(records.finished("synthetic")) == 1
 
     def test_an_attempt_that_was_trained_again_counts_as_failed(self, folder: Path) -> None:
@@ -200,7 +200,7 @@ class TestGathering:
         assert [(row.outcome, row.reason) for row in found.results.rows] == [
             ("completed", "reached the full resource of 9 units"),
             ("failed", "RuntimeError: no"),
-            ("interrupted", tasks.WITHOUT_A_WORD),
+            ("interrupted", study_folder.WITHOUT_A_WORD),
         ]
         assert found.missing == 1
         assert MlflowClient().get_run(found.run_id).info.status == "KILLED"
@@ -240,10 +240,10 @@ class TestProposals:
     def test_methods_that_learn_from_results_need_ray(self, method: str) -> None:
         study = registry.get(method).study(spec.load("synthetic"), 0, 12, None, {})
         with pytest.raises(BenchmarkError, match=f"{method} learns from results while trials run, so it needs Ray"):
-            alone.order(study, "asynchronous", CLUSTER, 0, "")
+            arrays.prepare(study, "asynchronous", CLUSTER, 0, "")
 
     @pytest.mark.parametrize(("given", "gpu_hours"), [({"concurrency": "1"}, None), ({}, 0.5)])
     def test_what_jobs_cannot_keep_is_refused(self, given: dict[str, str], gpu_hours: float | None) -> None:
         study = registry.get("manual").study(spec.load("synthetic"), 0, 3, gpu_hours, given)
         with pytest.raises(BenchmarkError, match="gpu-hours and concurrency take Ray"):
-            alone.order(study, "asynchronous", CLUSTER, 0, "")
+            arrays.prepare(study, "asynchronous", CLUSTER, 0, "")

@@ -26,9 +26,8 @@ from benchmarks.tasks.question_answering import TokenStatistics
 from hpo.core.results import TOKENS
 from hpo.core.study import objective
 from hpo.search import journal, registry
-from slurm import arrays as alone
-from slurm import study_folder as tasks
-from slurm.jobs import trial_job as trials
+from slurm import arrays, study_folder
+from slurm.jobs import trial_job
 from slurm.processes import Signals
 from slurm.profile import Profile
 
@@ -54,7 +53,7 @@ def make(folder: Path, benchmark: Benchmark, method: str = "random", budget: int
     made.mkdir()
     study = registry.get(method).study(benchmark, 0, budget, None, {})
     cluster = Profile.model_validate({"node": {"cpus": 1}})
-    alone.write(made, alone.order(study, "sequential", cluster, 0, ""))
+    arrays.write(made, arrays.prepare(study, "sequential", cluster, 0, ""))
     return made
 
 
@@ -67,11 +66,11 @@ def slow(seconds_per_unit: float) -> Benchmark:
 
 def train(folder: Path) -> list[str]:
     with Signals() as signals:
-        return trials.train(folder, [], signals)
+        return trial_job.train(folder, [], signals)
 
 
 def ended(folder: Path) -> list[dict[str, Any]]:
-    return [event.content for event in tasks.events(folder) if event.kind == "ended"]
+    return [event.content for event in study_folder.events(folder) if event.kind == "ended"]
 
 
 def test_ranks_of_a_trial_train_as_under_ray(
@@ -86,12 +85,12 @@ def test_ranks_of_a_trial_train_as_under_ray(
     assert train(folder) == ["completed"]
     places: list[Place] = find_places(2)
     ranks = Ranks(benchmark, places)
-    order = tasks.Order.read(folder)
+    order = study_folder.SubmittedStudy.read(folder)
     training = training_of(order.study, order.proposals[0])
     ranks.start(training.config, training.seed)
     expected, tokens = ranks.run_unit(), ranks.token_statistics()
     ranks.close()
-    found = tasks.last_unit(folder, 0)
+    found = study_folder.last_unit(folder, 0)
     assert found is not None
     assert [TokenStatistics(**split) for split in found[TOKENS]] == tokens
     assert [split.questions for split in tokens] == [512, 48, 480]
@@ -119,7 +118,7 @@ def _child(folder: Path, deadline: float = 60.0) -> psutil.Process:
     """The process of a trial that has begun to train."""
     until = time.monotonic() + deadline
     while time.monotonic() < until:
-        if any(event.kind == "unit" for event in tasks.events(folder)) and (found := _training()):
+        if any(event.kind == "unit" for event in study_folder.events(folder)) and (found := _training()):
             return found[0]
         time.sleep(0.02)
     raise AssertionError("no trial began")
@@ -166,22 +165,22 @@ def test_a_signal_ends_the_trial_and_keeps_its_units(tmp_path: Path, number: sig
     assert train(folder) == ["interrupted", "interrupted"]
     teller.join()
     assert ended(folder) == [{"outcome": "interrupted", "reason": reason}]
-    assert tasks.last_unit(folder, 0) is not None
+    assert study_folder.last_unit(folder, 0) is not None
     assert _training() == []
-    assert tasks.finished(folder) == set()
+    assert study_folder.finished(folder) == set()
 
 
 def test_optuna_proposes_what_it_has_learnt_from_other_processes(tmp_path: Path) -> None:
     """The same journal without what the first trials told proposes something else for the last one."""
     folder = make(tmp_path, slow(0.0), "optuna", 6)
     assert set(train(folder)) <= {"completed", "diverged"}
-    begun = [event.content for event in tasks.events(folder) if event.kind == "began"]
+    begun = [event.content for event in study_folder.events(folder) if event.kind == "began"]
     assert [content["number"] for content in begun] == list(range(6))
-    told = optuna_study(folder / tasks.JOURNAL).trials
-    last = [tasks.last_unit(folder, trial) for trial in range(6)]
+    told = optuna_study(folder / study_folder.JOURNAL).trials
+    last = [study_folder.last_unit(folder, trial) for trial in range(6)]
     assert [trial.value for trial in told] == [objective(spec.load("synthetic"), unit or {}) for unit in last]
     assert [trial.params for trial in told] == [content["config"] for content in begun]
-    order, untold = tasks.Order.read(folder), tmp_path / "untold.journal"
+    order, untold = study_folder.SubmittedStudy.read(folder), tmp_path / "untold.journal"
     for trial in range(6):
         proposed, _ = journal.ask(untold, order.study, order.initial_points, trial)
         is_drawn = trial < order.initial_points  # by the trial's seed alone
@@ -207,7 +206,7 @@ def test_tasks_at_once_ask_the_journal_for_trials_of_their_own(tmp_path: Path) -
     ]
     printed = [process.communicate()[0] for process in running]
     assert [process.returncode for process in running] == [0] * 4, printed
-    begun = [event.content for event in tasks.events(folder) if event.kind == "began"]
+    begun = [event.content for event in study_folder.events(folder) if event.kind == "began"]
     assert sorted(content["number"] for content in begun) == [0, 1, 2, 3]
     assert len({content["config"]["learning_rate"] for content in begun}) == 4
     assert "START trial 3: learning_rate=" in printed[3]
