@@ -19,16 +19,7 @@ from rich.console import Console
 from benchmarks import spec
 from benchmarks.check import check
 from benchmarks.spec import BenchmarkError
-from hpo.app.request import (
-    command_line,
-    load_benchmark,
-    method_arguments,
-    name_of,
-    optional_float,
-    optional_int,
-    study_of,
-    whole_numbers,
-)
+from hpo.app.request import command_line, load_benchmark, name_of, study_of
 from hpo.search import registry
 from hpo.store import runs
 from hpo.terminal import errors
@@ -47,10 +38,9 @@ def suite(parsed: argparse.Namespace) -> int:
     doctor.require()
     contestants = suite.parse_methods(parsed.methods, parsed.budget)
     seeds = suite.parse_seeds(parsed.seeds)
-    benchmark = load_benchmark(parsed.benchmark, parsed.space)
-    console, gpu_hours = open_console(), optional_float("gpu_hours", parsed.gpu_hours)
+    benchmark, console = load_benchmark(parsed.benchmark, parsed.space), open_console()
     given_as = suite.GivenBenchmark(benchmark, parsed.benchmark, parsed.space)
-    outcome = suite.run(contestants, given_as, seeds, gpu_hours, parsed.force == "true", console)
+    outcome = suite.run(contestants, given_as, seeds, parsed.gpu_hours, parsed.force, console)
     console.print(suite.summary(outcome))
     _print_next(console, benchmark.name, parsed.budget)
     for study, reason in outcome.failures:
@@ -71,10 +61,7 @@ def run(parsed: argparse.Namespace) -> int:
     if interrupted := _interrupted_in_this_job(study):
         print_line(console, f"this job was queued again; it goes on with study {interrupted}")
         return _end(console, study, runner.resume(interrupted, console))
-    names = ("benchmark", "budget", "seed", "space", "gpu_hours")
-    finished = runner.run(
-        study, command_line(f"run {parsed.method}", parsed, names, **method_arguments(parsed)), console
-    )
+    finished = runner.run(study, command_line(parsed), console)
     return _end(console, study, finished)
 
 
@@ -186,8 +173,7 @@ def compare(parsed: argparse.Namespace) -> int:
     from hpo.report import tables
     from hpo.terminal import files as output
 
-    budget, mixed = optional_int("budget", parsed.budget), parsed.mixed_budgets == "true"
-    limits = [optional_float(name, getattr(parsed, name)) for name in ("max_gpu_hours", "max_memory_mb")]
+    budget, mixed, limits = parsed.budget, parsed.mixed_budgets, (parsed.max_gpu_hours, parsed.max_memory_mb)
     stored, console = records.read(name_of(parsed.benchmark)), open_console()
     result = compare.compare(stored, budget=budget, mixed_budgets=mixed, reference=parsed.reference)
     found = importance.importances(result.studies, result.benchmark)
@@ -220,8 +206,7 @@ def confirm(parsed: argparse.Namespace) -> int:
     console.print(f"{len(due)} trainings are due", highlight=False)
     reason = ""
     if due:
-        command = command_line("confirm", parsed, ("benchmark", "methods", "repeats", "gpu_hours"))
-        finished = confirm.run(benchmark, due, optional_float("gpu_hours", parsed.gpu_hours), command, console)
+        finished = confirm.run(benchmark, due, parsed.gpu_hours, command_line(parsed), console)
         if not finished.is_delivered:
             return _end_undelivered(console, finished)
         reason = finished.reason
@@ -256,14 +241,13 @@ def train(parsed: argparse.Namespace) -> int:
     doctor.require()
     own = {name: Path(path) for name in spec.SPLITS if (path := getattr(parsed, f"data_{name}"))}
     benchmark = train.with_data(spec.load(parsed.benchmark), **own)
-    names = ("config", "benchmark", *(f"data_{name}" for name in spec.SPLITS), "seed", "output")
     done = train.train(
         Path(parsed.config),
         benchmark,
         Path(parsed.output),
         open_console(),
-        seed=optional_int("seed", parsed.seed),
-        command=command_line("train", parsed, names),
+        seed=parsed.seed,
+        command=command_line(parsed),
     )
     if done.reason:
         errors.show(f"the training did not reach its end ({done.reason})")
@@ -282,15 +266,11 @@ def deepspeed(parsed: argparse.Namespace) -> int:
     doctor.require()
     names = [field.name for field in dataclasses.fields(Training)]
     training = Training(**{name: getattr(parsed, name) for name in names})
-    scales = zero_study.scales(
-        whole_numbers("ranks", parsed.ranks), whole_numbers("nodes", parsed.nodes), parsed.scaling
-    )
+    scales = zero_study.scales(parsed.ranks, parsed.nodes, parsed.scaling)
     wanted, found = zero_study.configurations(parsed.configurations), devices.detect_here()
     precision = devices.precision() if parsed.precision == "auto" else parsed.precision
     machine = Machine(found.count if found.gpu_name else 0, found.cpus, precision, parsed.launcher)
     console, folder = open_console(), Path(parsed.output)
-    options = (*names, "configurations", "ranks", "nodes", "scaling", "precision", "launcher", "output")
-    command = command_line("deepspeed", parsed, options)
     done = zero_study.run(
         training,
         wanted,
@@ -298,7 +278,7 @@ def deepspeed(parsed: argparse.Namespace) -> int:
         machine,
         found.accelerator,
         folder / "rows",
-        command,
+        command_line(parsed),
         told=partial(print_line, console),
     )
     console.print(*zero_report.tables(done.lines, f"{training.benchmark} on {found.accelerator}, {precision}"))
@@ -315,17 +295,16 @@ def import_(parsed: argparse.Namespace) -> int:
     from hpo.workflows import importing as external
 
     benchmark = spec.load(parsed.benchmark, Path(parsed.space) if parsed.space else None)
-    names = ("benchmark", "method", "seed", "accelerator", "wall_seconds", "devices", "space")
     done = external.import_csv(
         Path(parsed.file),
         benchmark,
         parsed.method,
         parsed.seed,
         parsed.accelerator,
-        wall_seconds=optional_float("wall_seconds", parsed.wall_seconds),
-        devices=optional_int("devices", parsed.devices),
-        command=command_line(f"import {shlex.quote(parsed.file)}", parsed, names),
-        force=parsed.force == "true",
+        wall_seconds=parsed.wall_seconds,
+        devices=parsed.devices,
+        command=command_line(parsed),
+        force=parsed.force,
     )
     console, outcomes = open_console(), ", ".join(f"{number} {name}" for name, number in done.outcomes.items())
     print_line(console, f"{done.name}: {done.num_trials} trials ({outcomes}), {done.device_hours:.4f} device-hours")
@@ -349,7 +328,7 @@ def fetch(parsed: argparse.Namespace) -> int:
 
 def methods(parsed: argparse.Namespace) -> int:
     """All methods, or the page of one."""
-    if parsed.name is not None:
+    if parsed.name:
         print(registry.get(parsed.name).page)
         return 0
     for name in registry.names():
@@ -376,4 +355,12 @@ def mlproject(parsed: argparse.Namespace) -> int:
     from hpo.app import mlproject
 
     print(mlproject.text(), end="")
+    return 0
+
+
+def reference(parsed: argparse.Namespace) -> int:
+    """Print the page of all commands and options."""
+    from hpo.app import reference
+
+    print(reference.text(), end="")
     return 0

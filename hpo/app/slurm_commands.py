@@ -6,11 +6,12 @@ import argparse
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from benchmarks.files import whole_number
 from benchmarks.spec import BenchmarkError
 from hpo.app import request
+from hpo.app.parser import parse
 from hpo.terminal import errors
 from hpo.terminal.console import open_console
 
@@ -21,78 +22,6 @@ if TYPE_CHECKING:
 
 VERBS_TO_SUBMIT = ("suite", "confirm", "resume")
 """What a head job runs beside a method's study."""
-
-
-def add_verbs(verbs: Any) -> None:
-    """The verbs of `python -m hpo slurm`."""
-    submitting = verbs.add_parser("submit", help="submit a study, or with `suite`, `confirm` or `resume` one of these")
-    _add_cluster(submitting)
-    submitting.add_argument("--dry-run", action="store_true", help="print the job script instead")
-    _add_what(submitting, "a method, `suite`, `confirm` or `resume`, and then what it takes, such as --benchmark nano")
-    submitting.set_defaults(command=submit)
-    _add_alone(verbs)
-    fits = verbs.add_parser("capacity", help="how many trials run at once, and what binds")
-    _add_cluster(fits)
-    fits.add_argument("--benchmark", default="nano", help="name or YAML path (default: nano)")
-    fits.set_defaults(command=capacity, parser=fits)
-    asking = verbs.add_parser("doctor", help="what a compute node has and lacks, told by a job")
-    _add_cluster(asking)
-    asking.set_defaults(command=doctor, parser=asking)
-    answering = verbs.add_parser("doctor-job", help="what that job runs")
-    answering.add_argument("--mark", required=True, help="file beside which to write what this node has")
-    answering.set_defaults(command=doctor_job, parser=answering)
-    collecting = verbs.add_parser("collect", help="add what jobs found and could not add themselves to the store")
-    _add_cluster(collecting)
-    collecting.add_argument("--incomplete", action="store_true", help="also arrays in which trials have no result")
-    collecting.set_defaults(command=collect, parser=collecting)
-    head_ = verbs.add_parser("head", help="what the head job runs")
-    head_.add_argument("--cluster", default="", help="YAML file of the cluster profile")
-    head_.add_argument(
-        "--from-environment", action="store_true", help="as head_node.slurm has it, see slurm/environment.py"
-    )
-    head_.add_argument("words", nargs=argparse.REMAINDER, help="arguments of `python -m hpo`, after --")
-    head_.set_defaults(command=head, parser=head_)
-    worker_ = verbs.add_parser("worker", help="what a worker job runs")
-    worker_.add_argument("--connection", required=True, help="the head job's connection file")
-    worker_.add_argument("--cpus", type=int, required=True, help="CPU cores for trials")
-    worker_.add_argument("--gpus", type=int, required=True, help="GPUs for trials")
-    worker_.set_defaults(command=worker, parser=worker_)
-
-
-def _add_alone(verbs: Any) -> None:
-    """Studies without Ray."""
-    array = verbs.add_parser("array", help="without Ray: a job for each trial of random search, Optuna or a grid")
-    array.add_argument("--at-once", type=int, default=0, help="tasks at once at most; 0 for no limit (default: 0)")
-    array.add_argument("--batch", type=int, default=0, help="in batches of so many, each after the one before it")
-    serial = verbs.add_parser("serial", help="without Ray: one job that trains one trial after the other")
-    for parser in (array, serial):
-        _add_cluster(parser)
-        parser.add_argument("--dry-run", action="store_true", help="print the job scripts instead")
-        _add_what(parser, "manual, random, default or optuna, and then what it takes, such as --benchmark nano")
-        parser.set_defaults(command=submit_alone, is_array=parser is array)
-    resuming = verbs.add_parser("resume", help="train the trials of an array or a serial job that have no result")
-    _add_cluster(resuming)
-    resuming.add_argument("study", help="the study's folder, among the logs")
-    resuming.set_defaults(command=resume, parser=resuming)
-    for name, command, text in (
-        ("task", task, "what a task of an array runs"),
-        ("serial-job", serial_job, "what a serial job runs"),
-        ("gather-job", gather_job, "what runs at the end of an array"),
-    ):
-        job = verbs.add_parser(name, help=text)
-        job.add_argument("--cluster", default="", help="YAML file of the cluster profile")
-        job.add_argument("study", help="the study's folder")
-        job.set_defaults(command=command, parser=job)
-
-
-def _add_what(parser: argparse.ArgumentParser, text: str) -> None:
-    """A method, and beside it options that are not this verb's own."""
-    parser.add_argument("what", help=text)
-    parser.set_defaults(parser=parser, options=[])
-
-
-def _add_cluster(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--cluster", required=True, help="YAML file of the cluster profile, see slurm/README.md")
 
 
 def submit(parsed: argparse.Namespace) -> int:
@@ -117,20 +46,35 @@ def submit(parsed: argparse.Namespace) -> int:
     return 0
 
 
-def submit_alone(parsed: argparse.Namespace) -> int:
-    """An array, or a serial job."""
+def array(parsed: argparse.Namespace) -> int:
+    """Submit an array: a job for each trial."""
+    return _submit_alone(parsed, *_evaluation(parsed))
+
+
+def serial(parsed: argparse.Namespace) -> int:
+    """Submit one job that trains one trial after the other."""
+    return _submit_alone(parsed, "sequential", 0, [])
+
+
+def _submit_alone(parsed: argparse.Namespace, evaluation: Evaluation, at_once: int, own: Sequence[str]) -> int:
+    """Submit a study without Ray.
+
+    Args:
+        parsed: the command.
+        evaluation: how trials share the time.
+        at_once: how many at once, 0 for no limit.
+        own: the options that say so.
+    """
     import shlex
 
-    from hpo.app import cli
     from slurm import arrays as alone
     from slurm import profile
 
     file = Path(parsed.cluster)
     cluster = profile.load(file)
-    study = request.study_of(cli.parse(["run", parsed.what, *parsed.options], parsed.parser))
+    study = request.study_of(parse(["run", parsed.what, *parsed.options], parsed.parser))
     alone.require_one_node(cluster, study.benchmark.ranks_per_trial)
-    evaluation, at_once, own = _evaluation(parsed)
-    words = ["python", "-m", "hpo", "slurm", "array" if parsed.is_array else "serial", parsed.what]
+    words = ["python", "-m", "hpo", *parsed.command.verb.split(), parsed.what]
     command = shlex.join([*words, "--cluster", str(file), *own, *parsed.options])
     order, name = alone.prepare(study, evaluation, cluster, at_once, command), f"hpo-{study.method}"
     if parsed.dry_run:
@@ -146,9 +90,7 @@ def submit_alone(parsed: argparse.Namespace) -> int:
 
 
 def _evaluation(parsed: argparse.Namespace) -> tuple[Evaluation, int, list[str]]:
-    """How trials share the time, how many at once, and the options that say so."""
-    if not parsed.is_array:
-        return "sequential", 0, []
+    """Read from an array's options how trials share the time, how many at once, and which options say so."""
     if parsed.at_once < 0 or parsed.batch < 0 or (parsed.at_once and parsed.batch):
         raise BenchmarkError(
             f"at-once is {parsed.at_once} and batch is {parsed.batch}, "
@@ -227,11 +169,10 @@ def _check(command: Sequence[str], parser: argparse.ArgumentParser | None = None
         BenchmarkError: an unknown method or option, or a value that does not hold.
     """
     from benchmarks import spec
-    from hpo.app import cli
     from hpo.engine import study_folder as unfinished
     from hpo.workflows import suite
 
-    parsed = cli.parse(command, parser)
+    parsed = parse(command, parser)
     if command[0] not in ("run", *VERBS_TO_SUBMIT):
         raise BenchmarkError(f"a job does not run {command[0]!r}, but run, {', '.join(VERBS_TO_SUBMIT)}")
     if command[0] == "run":

@@ -1,0 +1,317 @@
+"""One table of commands and their options: the command line, MLproject and docs/options.md are made from it.
+
+Nothing is parsed or imported here: a command names its function as text, so that `--help` needs neither Ray nor MLflow.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+from typing import Literal
+
+from benchmarks.spec import SPLITS
+from benchmarks.zero.settings import Training
+
+Kind = Literal["text", "count", "integer", "number", "counts", "flag", "switch", "rest"]
+"""How a text becomes a value, see `hpo.app.parser.value_of`."""
+
+
+@dataclass(frozen=True)
+class Option:
+    """An option of a command.
+
+    Attributes:
+        name: as functions know it, such as `gpu_hours`; the command line has `--gpu-hours`.
+        help: one sentence; names the default in brackets where `default` alone would not say it.
+        default: as text; empty for "not given", None where the option is required.
+        kind: the type of its value.
+        choices: the texts that are allowed; all where empty.
+        is_positional: whether it is given without its name.
+    """
+
+    name: str
+    help: str
+    default: str | None = ""
+    kind: Kind = "text"
+    choices: tuple[str, ...] = ()
+    is_positional: bool = False
+
+    @property
+    def flag(self) -> str:
+        """The option as it is typed."""
+        return self.name if self.is_positional else f"--{self.name.replace('_', '-')}"
+
+
+@dataclass(frozen=True)
+class Command:
+    """A command of `python -m hpo`.
+
+    Attributes:
+        verb: one word, or two for those of SLURM.
+        help: one sentence.
+        function: module in `hpo.app` and function, such as `commands.run`.
+        options: in the order of help and documentation.
+        is_entry: whether MLproject has an entry for it.
+        passes_on: whether options that it does not know belong to another command, which it is given.
+        is_internal: whether only a job of ours calls it.
+    """
+
+    verb: str
+    help: str
+    function: str
+    options: tuple[Option, ...] = ()
+    is_entry: bool = False
+    passes_on: bool = False
+    is_internal: bool = False
+
+
+BENCHMARK = Option("benchmark", "name or YAML path", "nano")
+BUDGET = Option("budget", "full trainings that may be spent", "12", "integer")
+SEED = Option("seed", "drives everything random", "0", "integer")
+SPACE = Option("space", "YAML file that replaces the search space")
+GPU_HOURS = Option("gpu_hours", "cap in device-hours", kind="number")
+FORCE = Option("force", "run again what the store has finished already", "false", "flag")
+RUN_ID = Option("run_id", "the study's run in MLflow", is_positional=True)
+CLUSTER = Option("cluster", "YAML file of the cluster profile, see slurm/README.md", None)
+JOB_CLUSTER = replace(CLUSTER, help="YAML file of the cluster profile", default="")
+DRY_RUN = Option("dry_run", "print the job scripts instead", kind="switch")
+STUDY = Option("study", "the study's folder, among the logs", None, is_positional=True)
+
+STUDY_OPTIONS = (BENCHMARK, BUDGET, SEED, SPACE, GPU_HOURS)
+"""Options of every method."""
+SUITE_OPTIONS = (
+    Option("methods", "comma list; arguments as asha:searcher=optuna, another budget as random:budget=24", "all"),
+    Option("seeds", "comma list", "0,1,2"),
+    BENCHMARK,
+    replace(BUDGET, help="full trainings of each study"),
+    SPACE,
+    replace(GPU_HOURS, help="cap of each study in device-hours"),
+    FORCE,
+)
+SMALL_SUITE = {"methods": "random,asha,bohb,pbt", "seeds": "0", "budget": "4"}
+"""Defaults of `mlflow run .`: minutes on two cores."""
+DEEPSPEED_OPTIONS = (
+    replace(BENCHMARK, help="name or YAML path; its model and data"),
+    *(
+        Option(
+            option.name,
+            option.metadata["help"],
+            str(option.default),
+            "integer" if isinstance(option.default, int) else "number",
+        )
+        for option in fields(Training)
+        if option.name != "benchmark"
+    ),
+    Option("configurations", "comma list, such as plain,zero3-offload", "all"),
+    Option("ranks", "ranks of a node, a comma list for scaling", "1", "counts"),
+    Option("nodes", "nodes of a SLURM job, likewise", "1", "counts"),
+    Option(
+        "scaling",
+        "strong keeps examples and global batch, weak keeps both for each rank",
+        "strong",
+        choices=("strong", "weak", "both"),
+    ),
+    Option("precision", "arithmetic; auto takes the device's", "auto", choices=("auto", "fp32", "bf16", "fp16")),
+    Option("launcher", "program that starts the ranks", "torchrun", choices=("torchrun", "deepspeed")),
+    Option("output", "folder for table, figure and logs", "deepspeed"),
+)
+
+STUDIES = (
+    Command(
+        "run",
+        "run one study: a method on a benchmark",
+        "commands.run",
+        (Option("method", "see `python -m hpo methods`", None, is_positional=True), *STUDY_OPTIONS),
+    ),
+    Command(
+        "resume",
+        "resume a study that was interrupted",
+        "commands.resume",
+        (replace(RUN_ID, help="its run in MLflow (default: list the unfinished studies)"),),
+        is_entry=True,
+    ),
+    Command(
+        "sync",
+        "bring into the store what it did not take while studies ran",
+        "commands.sync",
+        (replace(RUN_ID, help="a study's run in MLflow (default: all that wait)"),),
+    ),
+    Command("suite", "run several methods with several seeds", "commands.suite", SUITE_OPTIONS, is_entry=True),
+    Command(
+        "confirm",
+        "train the studies' incumbents again, and score them on the test split",
+        "commands.confirm",
+        (
+            BENCHMARK,
+            Option("methods", "comma list of stored methods", "all"),
+            Option("repeats", "fresh seeds of each", "5", "integer"),
+            GPU_HOURS,
+        ),
+        is_entry=True,
+    ),
+    Command(
+        "compare",
+        "set the methods of a benchmark side by side, with a report",
+        "commands.compare",
+        (
+            BENCHMARK,
+            Option("budget", "only studies of this budget (default: the one there is)", kind="count"),
+            Option("mixed_budgets", "compare studies of different budgets, and say so", "false", "flag"),
+            Option("reference", "compare the others with this method only, which takes fewer seeds", "all"),
+            Option("max_gpu_hours", "also name the best trial that cost no more device-hours", kind="number"),
+            Option("max_memory_mb", "also name the best trial that took no more memory", kind="number"),
+            Option("output", "folder for tables and report", "results"),
+        ),
+        is_entry=True,
+    ),
+    Command(
+        "export",
+        "write the winning configuration as files for a Trainer script",
+        "commands.export",
+        (
+            BENCHMARK,
+            Option("method", "a method as compare names it; best takes the best confirmed one", "best"),
+            Option("output", "folder for the files", "exported"),
+        ),
+        is_entry=True,
+    ),
+    Command(
+        "train",
+        "train an exported configuration to the end, and save the model",
+        "commands.train",
+        (
+            Option("config", "folder of an export, or its best_config.json", "exported"),
+            BENCHMARK,
+            *(Option(f"data_{split}", f"SQuAD v1.1 JSON in place of the {split} split") for split in SPLITS),
+            replace(SEED, help="drives everything random (default: the study's)", default="", kind="count"),
+            Option("output", "folder for the model", "trained"),
+        ),
+        is_entry=True,
+    ),
+    Command(
+        "deepspeed",
+        "train one Trainer script with and without DeepSpeed, ZeRO stage by stage",
+        "commands.deepspeed",
+        DEEPSPEED_OPTIONS,
+        is_entry=True,
+    ),
+    Command(
+        "import",
+        "bring a study that was run elsewhere into the store, from a CSV file",
+        "commands.import_",
+        (
+            Option("file", "see docs/import.md", None, is_positional=True),
+            replace(BENCHMARK, default=None),
+            Option("method", "a label of your own", None),
+            replace(SEED, help="its seed, the block it belongs to"),
+            Option("accelerator", "device it ran on, such as 'Tesla V100'; cpu counts no GPU hours", None),
+            Option("wall_seconds", "how long it took (default: the sum of its trials)", kind="number"),
+            Option("devices", "devices it had reserved; needs --wall-seconds", kind="count"),
+            Option("space", "YAML file with the search space that it searched"),
+            replace(FORCE, help="store a file again that is stored already"),
+        ),
+    ),
+    Command(
+        "fetch",
+        "bring model and data from the hub, for nodes without internet",
+        "commands.fetch",
+        (replace(BENCHMARK, default=None), Option("output", "folder that the compute nodes reach", None)),
+    ),
+)
+PAGES = (
+    Command(
+        "methods",
+        "list the methods, or print the page of one",
+        "commands.methods",
+        (Option("name", "a method", is_positional=True),),
+    ),
+    Command("benchmarks", "list the benchmarks", "commands.benchmarks"),
+    Command("doctor", "say what this machine has and lacks", "commands.doctor"),
+    Command("mlproject", "print the MLproject file", "commands.mlproject"),
+    Command("reference", "print docs/options.md", "commands.reference"),
+)
+WHAT = Option("what", "", None, is_positional=True)
+SLURM = (
+    Command(
+        "slurm submit",
+        "submit a study, or with `suite`, `confirm` or `resume` one of these",
+        "slurm_commands.submit",
+        (
+            CLUSTER,
+            replace(DRY_RUN, help="print the job script instead"),
+            replace(WHAT, help="a method, `suite`, `confirm` or `resume`, followed by its own options"),
+        ),
+        passes_on=True,
+    ),
+    Command(
+        "slurm array",
+        "without Ray: a job for each trial of random search, Optuna or a grid",
+        "slurm_commands.array",
+        (
+            Option("at_once", "tasks at once at most; 0 for no limit", "0", "integer"),
+            Option("batch", "in batches of so many, each after the one before it; 0 for none", "0", "integer"),
+            CLUSTER,
+            DRY_RUN,
+            replace(WHAT, help="manual, random, default or optuna, followed by its own options"),
+        ),
+        passes_on=True,
+    ),
+    Command(
+        "slurm serial",
+        "without Ray: one job that trains one trial after the other",
+        "slurm_commands.serial",
+        (CLUSTER, DRY_RUN, replace(WHAT, help="manual, random, default or optuna, followed by its own options")),
+        passes_on=True,
+    ),
+    Command(
+        "slurm resume",
+        "train the trials of an array or a serial job that have no result",
+        "slurm_commands.resume",
+        (CLUSTER, STUDY),
+    ),
+    Command(
+        "slurm capacity",
+        "say how many trials run at once, and what binds",
+        "slurm_commands.capacity",
+        (CLUSTER, BENCHMARK),
+    ),
+    Command("slurm doctor", "ask a job what a compute node has and lacks", "slurm_commands.doctor", (CLUSTER,)),
+    Command(
+        "slurm collect",
+        "add to the store what jobs found and could not add themselves",
+        "slurm_commands.collect",
+        (CLUSTER, Option("incomplete", "also arrays in which trials have no result", kind="switch")),
+    ),
+    Command(
+        "slurm head",
+        "be the head job",
+        "slurm_commands.head",
+        (
+            JOB_CLUSTER,
+            Option("from_environment", "as head_node.slurm has it, see slurm/environment.py", kind="switch"),
+            Option("words", "arguments of `python -m hpo`, after --", kind="rest", is_positional=True),
+        ),
+        is_internal=True,
+    ),
+    Command(
+        "slurm worker",
+        "be a worker job",
+        "slurm_commands.worker",
+        (
+            Option("connection", "the head job's connection file", None),
+            Option("cpus", "CPU cores for trials", None, "integer"),
+            Option("gpus", "GPUs for trials", None, "integer"),
+        ),
+        is_internal=True,
+    ),
+    Command("slurm task", "be a task of an array", "slurm_commands.task", (JOB_CLUSTER, STUDY), is_internal=True),
+    Command("slurm serial-job", "be a serial job", "slurm_commands.serial_job", (JOB_CLUSTER, STUDY), is_internal=True),
+    Command("slurm gather-job", "end an array", "slurm_commands.gather_job", (JOB_CLUSTER, STUDY), is_internal=True),
+    Command(
+        "slurm doctor-job",
+        "tell what this node has",
+        "slurm_commands.doctor_job",
+        (Option("mark", "file beside which to write what this node has", None),),
+        is_internal=True,
+    ),
+)
+COMMANDS = (*STUDIES, *PAGES, *SLURM)

@@ -1,0 +1,53 @@
+"""The page docs/options.md, made from the table of options: `python -m hpo reference > docs/options.md`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from hpo.app.options import COMMANDS, Command, Option
+from hpo.app.parser import method_options
+from hpo.search import registry
+
+HEADER = """\
+# Every command and option
+
+Made by `python -m hpo reference`. Commands marked *entry* are entries of MLproject too: there an option is given as
+`-P name=value`, with an underscore in place of the hyphen. Every method is an entry of its own name.
+"""
+KINDS = {
+    "text": "text",
+    "count": "whole number",
+    "integer": "whole number",
+    "number": "number",
+    "counts": "whole numbers, such as 1,2",
+    "flag": "true or false",
+    "switch": "given or not",
+    "rest": "words",
+}
+
+
+def text() -> str:
+    """Write the whole page."""
+    parts = [HEADER, *(_command(command) for command in COMMANDS if not command.is_internal), "## Methods\n"]
+    for name in registry.names():
+        options = method_options(name)
+        if options:
+            parts.append(f"### {name}\n\n{registry.get(name).summary}\n\n{_table(options)}")
+    return "\n".join(parts)
+
+
+def _command(command: Command) -> str:
+    entry = " (*entry*)" if command.is_entry else ""
+    sentence = command.help[0].upper() + command.help[1:]
+    title = f"## python -m hpo {command.verb}{entry}\n\n{sentence}.\n"
+    return f"{title}\n{_table(command.options)}" if command.options else title
+
+
+def _table(options: Sequence[Option]) -> str:
+    lines = ["| option | value | default | meaning |", "|---|---|---|---|"]
+    for option in options:
+        kind = ", ".join(option.choices) or KINDS[option.kind]
+        default = "required" if option.default is None else f"`{option.default}`" if option.default else ""
+        cells = (f"`{option.flag}`", kind, default, option.help)
+        lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
+    return "\n".join(lines) + "\n"
