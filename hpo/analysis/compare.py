@@ -2,7 +2,7 @@
 
 A contestant is a method with its arguments and budget, a block is one seed by which contestants were run. A block's
 score is the mean over the fresh trainings of that study's incumbent, on the test split (see `hpo.workflows.confirm`).
-The rules of evidence are those of `hpo.analysis.stats`; where nothing is confirmed, nothing is said about which
+The rules of evidence are those of `hpo.analysis.verdicts`; where nothing is confirmed, nothing is said about which
 method is better.
 """
 
@@ -14,15 +14,16 @@ from dataclasses import dataclass
 from statistics import fmean, median
 
 from benchmarks.spec import Benchmark, BenchmarkError
-from hpo.analysis import curves, stats
+from hpo.analysis import curves
+from hpo.analysis.estimates import Estimate, bootstrap_interval, interquartile_mean, probability_of_improvement
 from hpo.analysis.records import DEFAULT, RANDOM, Records, StudyRecord, Training
-from hpo.analysis.stats import Comparison, Estimate
+from hpo.analysis.verdicts import Comparison, compare_pairs
 from hpo.core.ledger import PARTS
 from hpo.core.study import default_schedule
 
 MANUAL = "manual"
 SCORE = "test_f1"
-"""What verdicts are about; `stats.MARGIN` is half a point of it."""
+"""What verdicts are about; `paired_tests.MARGIN` is half a point of it."""
 TEST_SCORES = ("test_f1", "test_exact_match", "test_eval_loss")
 EVERY_PAIR = "all"
 
@@ -281,7 +282,7 @@ def _pairs(scores: Mapping[str, Mapping[int, float]], reference: str, notes: lis
     if len(scores) < 2:
         notes.append(f"{len(scores)} confirmed contestants: a verdict takes two")
         return []
-    return stats.compare_pairs(scores, higher_is_better=True, reference=None if reference == EVERY_PAIR else reference)
+    return compare_pairs(scores, higher_is_better=True, reference=None if reference == EVERY_PAIR else reference)
 
 
 def _line(contestant: Contestant, all_of_them: Sequence[Contestant], benchmark: Benchmark) -> Line:
@@ -333,7 +334,7 @@ def _over_random(contestant: Contestant, all_of_them: Sequence[Contestant], benc
     if baseline is None or baseline is contestant:
         return None
     own, others = (list(c.scores(SCORE, benchmark).values()) for c in (contestant, baseline))
-    return stats.probability_of_improvement(own, others, higher_is_better=True) if own and others else None
+    return probability_of_improvement(own, others, higher_is_better=True) if own and others else None
 
 
 def _shrinkage(contestant: Contestant, benchmark: Benchmark) -> list[Shrinkage]:
@@ -353,7 +354,7 @@ def _shrinkage(contestant: Contestant, benchmark: Benchmark) -> list[Shrinkage]:
 
 def _estimate(values: Sequence[float]) -> Estimate | None:
     """Interquartile mean with its interval."""
-    return Estimate(stats.interquartile_mean(values), stats.bootstrap_interval(values)) if values else None
+    return Estimate(interquartile_mean(values), bootstrap_interval(values)) if values else None
 
 
 def _mean(studies: Sequence[StudyRecord], metric: str) -> float | None:

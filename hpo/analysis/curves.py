@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.spec import Benchmark
+from hpo.analysis.estimates import bootstrap_interval, interquartile_mean
 from hpo.analysis.records import StudyRecord
-from hpo.analysis.stats import bootstrap_interval, interquartile_mean
 
 POINTS = 100
 """At so many costs a curve over seeds is drawn."""

@@ -30,9 +30,9 @@ from sklearn.ensemble import RandomForestRegressor
 
 from benchmarks.space import Choice, Domain, Integer, LogUniform, Scalar, value_in
 from benchmarks.spec import Benchmark
+from hpo.analysis.estimates import Estimate, Interval
 from hpo.analysis.pareto import StoredTrial, is_full, stored_trials
 from hpo.analysis.records import StudyRecord
-from hpo.analysis.stats import Estimate, Interval
 
 MIN_TRIALS = 20
 """Fewer trials say nothing: the intervals of three hyperparameters then span most of what is possible."""

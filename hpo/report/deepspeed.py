@@ -16,7 +16,7 @@ from benchmarks.training.deepspeed import Precision
 from benchmarks.zero import plan
 from benchmarks.zero.settings import Configuration, Scale
 from benchmarks.zero.study import Row
-from hpo.report.plots import METHOD_COLORS as COLORS
+from hpo.report.figures.plots import METHOD_COLORS as COLORS
 from hpo.report.tables import markdown_table, to_csv
 
 BY_EPOCH = {"train_losses": "train_loss", "eval_losses": "eval_loss"}

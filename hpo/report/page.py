@@ -22,11 +22,14 @@ from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
 from hpo.analysis.compare import TEST_SCORES, Line, Result
+from hpo.analysis.estimates import Estimate
+from hpo.analysis.paired_tests import ALPHA, blocks_needed
 from hpo.analysis.records import DEFAULT
-from hpo.analysis.stats import ALPHA, Comparison, Estimate, blocks_needed
-from hpo.report import figures, tables
-from hpo.report.figures import Importance
-from hpo.report.plots import Figure, LeftOut
+from hpo.analysis.verdicts import Comparison
+from hpo.report import tables
+from hpo.report.figures import catalogue
+from hpo.report.figures.importance import Shares
+from hpo.report.figures.plots import Figure, LeftOut, styles
 from hpo.report.tables import SHOWN_NAMES
 from hpo.terminal.tables import clock
 
@@ -70,7 +73,7 @@ class Table:
     worded: frozenset[str]
 
 
-def html(result: Result, importance: Importance | str | None = None, importance_notes: Sequence[str] = ()) -> str:
+def html(result: Result, importance: Shares | str | None = None, importance_notes: Sequence[str] = ()) -> str:
     """The report.
 
     Args:
@@ -78,11 +81,11 @@ def html(result: Result, importance: Importance | str | None = None, importance_
         importance: of the hyperparameters, or a sentence why there is none; None leaves that figure away.
         importance_notes: what a reader must know of it, a sentence each.
     """
-    return _page(result, figures.all_of(result, importance, importance_notes))
+    return _page(result, catalogue.all_of(result, importance, importance_notes))
 
 
 def files(
-    result: Result, importance: Importance | str | None = None, importance_notes: Sequence[str] = ()
+    result: Result, importance: Shares | str | None = None, importance_notes: Sequence[str] = ()
 ) -> dict[str, str]:
     """The report and the data of each figure: `report.html`, and `figure_<name>.csv` for those that have data.
 
@@ -91,7 +94,7 @@ def files(
         importance: see `html`.
         importance_notes: see `html`.
     """
-    drawn = figures.all_of(result, importance, importance_notes)
+    drawn = catalogue.all_of(result, importance, importance_notes)
     data = {_csv_name(figure): _csv(figure) for figure in drawn if isinstance(figure, Figure)}
     return {"report.html": _page(result, drawn), **data}
 
@@ -163,7 +166,7 @@ def facts(result: Result) -> dict[str, str]:
 
 def methods_table(result: Result) -> Table:
     """One row a contestant."""
-    looks = figures.styles(result)
+    looks = styles(result)
     metric = f"validation {result.benchmark.metric.replace('_', ' ')}"
     costs = ("device-hours", "useful", "wall", "x grid", "reached grid", "> random")
     return Table(
@@ -241,7 +244,7 @@ def _pair_row(pair: Comparison) -> list[Cell]:
 
 def shrinkage_table(result: Result) -> Table:
     """One row a study that was confirmed."""
-    looks = figures.styles(result)
+    looks = styles(result)
     return Table(
         "shrinkage",
         "F1 of each incumbent: as it was chosen, and the mean when it was trained again with fresh seeds. Shrinks by: "

@@ -14,9 +14,10 @@ from rich.console import Console
 from rich.table import Table
 
 from hpo.analysis.compare import TEST_SCORES, Line, Result, Shrinkage
+from hpo.analysis.estimates import Estimate
 from hpo.analysis.importance import Importances
 from hpo.analysis.pareto import StoredTrial
-from hpo.analysis.stats import Comparison, Estimate
+from hpo.analysis.verdicts import Comparison
 from hpo.core.ledger import PARTS
 from hpo.terminal.console import print_line
 from hpo.terminal.tables import clock

@@ -1,6 +1,6 @@
 """A store full of markup, compared as a user does it, and looked at in a browser: nothing of it runs, all of it shows.
 
-tests/hpo/report/test_page.py has every figure and table; here what a store lets in comes all the way, by `compare`.
+tests/hpo/report has every figure and table; here what a store lets in comes all the way, by `compare`.
 """
 
 from __future__ import annotations

@@ -15,8 +15,9 @@ import pytest
 from benchmarks import spec
 from benchmarks.space import Config
 from benchmarks.spec import BenchmarkError
-from hpo.analysis import compare, curves, stats
+from hpo.analysis import compare, curves
 from hpo.analysis.compare import Result
+from hpo.analysis.estimates import bootstrap_interval
 from hpo.analysis.records import Records, StudyRecord, Training
 from hpo.core.study import default_schedule, fresh_seeds, schedule_digest
 
@@ -117,7 +118,7 @@ class TestLines:
         test = found.test["test_f1"]
         assert test is not None
         assert test.value == pytest.approx(0.55)  # the middle half of four
-        assert test.interval == stats.bootstrap_interval([0.1, 0.5, 0.6, 0.9])
+        assert test.interval == bootstrap_interval([0.1, 0.5, 0.6, 0.9])
         assert found.validation is not None
         assert found.validation.value == pytest.approx(2.5)
 

@@ -10,19 +10,31 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import cycle
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from hpo.analysis.compare import Contestant
-from hpo.analysis.records import StudyRecord
+from hpo.analysis.compare import Contestant, Result
+from hpo.analysis.records import DEFAULT, StudyRecord
 
 GREY = "#80868b"
 """Reads on light and dark alike, as all colours here do."""
 METHOD_COLORS = ("#0072b2", "#d55e00", "#009e73", "#b85c93", "#b07d00", "#8c564b", "#3d9bd1")
 """After Okabe and Ito (https://jfly.uni-koeln.de/color/), which people with colour blindness tell apart."""
+SYMBOLS = ("circle", "square", "diamond", "triangle-up", "triangle-down", "cross", "x", "star", "hexagon", "pentagon")
+DASHES = ("solid", "dash", "dot")
+PART_COLORS = {
+    "startup": "#b07d00",
+    "train": "#0072b2",
+    "evaluate": "#3d9bd1",
+    "checkpoint": "#b85c93",
+    "idle": "#a5abb1",
+    "failed": "#d55e00",
+}
+"""Colours of the ledger's parts."""
 WIDE_RATIO = 10
 """Values that differ by more are drawn on a logarithmic axis."""
 LONGEST_LABEL = 26
@@ -80,6 +92,19 @@ class LeftOut:
     name: str
     title: str
     why: str
+
+
+def styles(result: Result) -> dict[str, Style]:
+    """A style for each contestant; the default is grey."""
+    looks: dict[str, Style] = {}
+    symbols = cycle(SYMBOLS)
+    for contestant in result.contestants:
+        number = sum(look.color != GREY for look in looks.values())
+        is_default = contestant.method == DEFAULT
+        color = GREY if is_default else METHOD_COLORS[number % len(METHOD_COLORS)]
+        dash = "dash" if is_default else DASHES[number // len(METHOD_COLORS) % len(DASHES)]
+        looks[contestant.name] = Style(color, next(symbols), dash)
+    return looks
 
 
 def plain(text: object) -> str:

@@ -14,7 +14,7 @@ import plotly.graph_objects as go
 from benchmarks.space import Choice, Domain, LogUniform, Scalar
 from benchmarks.spec import Benchmark
 from hpo.analysis.compare import Result
-from hpo.report.plots import (
+from hpo.report.figures.plots import (
     GREY,
     WIDE_RATIO,
     Figure,

@@ -1,0 +1,253 @@
+"""Comparing methods over blocks: estimates first, then exact paired tests, and no winner that was not shown.
+
+A block is one seed, by which all methods were run: scores are compared block by block. The rules are those of
+docs/protocol.md:
+
+- estimates: interquartile mean and probability of improvement, with percentile bootstrap intervals
+  (Agarwal et al. 2021, https://arxiv.org/abs/2108.13264);
+- tests: exact Wilcoxon signed-rank by block, Holm-corrected over all comparisons that were asked for;
+- equivalence: two one-sided tests against a margin fixed beforehand (Schuirmann 1987,
+  https://doi.org/10.1007/BF01068419).
+
+What it does not: rank methods, fill in missing blocks, or treat seeds as if they were benchmarks. Pure functions;
+nothing here reads a file or draws from global randomness.
+
+    compare_pairs({"asha": {0: 0.71, 1: 0.74}, "random": {0: 0.70, 1: 0.70}}, higher_is_better=True, reference="random")
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Literal
+
+import numpy as np
+
+from benchmarks.spec import BenchmarkError
+from hpo.analysis.estimates import (
+    RESAMPLES,
+    Estimate,
+    Interval,
+    bootstrap_interval,
+    check_finite,
+    probability_of_improvement,
+)
+from hpo.analysis.paired_tests import (
+    ALPHA,
+    MARGIN,
+    Equivalence,
+    blocks_needed,
+    equivalence,
+    holm,
+    signed_rank_p,
+    smallest_p,
+)
+
+Verdict = Literal["better", "worse", "equivalent", "not resolved"]
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two methods on the blocks that both have.
+
+    Attributes:
+        a: name of a method.
+        b: name of the method it is compared with.
+        a_scores: one score of `a` a block.
+        b_scores: the scores of `b` on the same blocks, in the same order.
+        num_missing: blocks that only one of them has.
+    """
+
+    a: str
+    b: str
+    a_scores: tuple[float, ...]
+    b_scores: tuple[float, ...]
+    num_missing: int = 0
+
+    @property
+    def num_blocks(self) -> int:
+        """Number of blocks that both have."""
+        return len(self.a_scores)
+
+    @property
+    def differences(self) -> list[float]:
+        """Score of `a` minus score of `b`, by block."""
+        return [a - b for a, b in zip(self.a_scores, self.b_scores, strict=True)]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What is known of two methods.
+
+    Attributes:
+        a: name of a method.
+        b: name of the method it is compared with.
+        num_blocks: blocks that both have.
+        mean_difference: mean of a - b in the metric's unit, not turned where lower is better; None without blocks.
+        interval: of the mean difference, at `CONFIDENCE`; None for fewer than two blocks.
+        probability_of_improvement: of `a` over `b`, in [0, 1]; None without blocks.
+        p_value: of the exact two-sided signed-rank test.
+        p_holm: the same, corrected for all comparisons made together.
+        verdict: of `a` against `b`; see `verdict`.
+        reason: what the verdict rests on, for people.
+    """
+
+    a: str
+    b: str
+    num_blocks: int
+    mean_difference: float | None
+    interval: Interval | None
+    probability_of_improvement: Estimate | None
+    p_value: float
+    p_holm: float
+    verdict: Verdict
+    reason: str
+
+
+def compare_pairs(
+    scores: Mapping[str, Mapping[int, float]],
+    *,
+    higher_is_better: bool,
+    margin: float = MARGIN,
+    reference: str | None = None,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> list[Comparison]:
+    """Compare every two methods, or every method with one, on the blocks that both have.
+
+    A study without a score is to be left out, which the comparison then says, or scored as the worst there is:
+    leaving out what failed favours methods that fail.
+
+    Args:
+        scores: by method and block (the study's seed), finite, in the metric's unit.
+        higher_is_better: the metric's mode is "max".
+        margin: of equivalence, in the metric's unit, above 0; to be fixed before the scores are seen.
+        reference: compare the others with this method only: fewer comparisons need fewer blocks.
+        resamples: of each bootstrap, at least 1.
+        seed: of the bootstraps; the same seed gives the same intervals.
+
+    Returns:
+        One comparison a pair, in the order of `scores`, corrected together. With a reference that is `b` in all.
+
+    Raises:
+        BenchmarkError: fewer than two methods, an unknown reference, a score that is not finite, or a bad margin.
+    """
+    pairs = _pairs(scores, reference)
+    p_values = [signed_rank_p(pair.a_scores, pair.b_scores) for pair in pairs]
+    return [
+        _compare(pair, p_value, p_holm, len(pairs), higher_is_better, margin, resamples, seed)
+        for pair, p_value, p_holm in zip(pairs, p_values, holm(p_values), strict=True)
+    ]
+
+
+def verdict(pair: Pair, p_holm: float, equivalence: Equivalence, *, higher_is_better: bool) -> Verdict:
+    """What may be said of `pair.a` against `pair.b`.
+
+    "equivalent" where the difference is shown to be within the margin, also if it is shown not to be zero: the margin
+    says that it does not matter. "better" or "worse" where the corrected p is below `ALPHA` and mean and ranks point
+    the same way. Everything else is "not resolved", which is no evidence of equality.
+
+    Args:
+        pair: the scores.
+        p_holm: corrected p of the two-sided test, in [0, 1].
+        equivalence: see `equivalence`.
+        higher_is_better: the metric's mode is "max".
+    """
+    if equivalence.holds:
+        return "equivalent"
+    direction = _direction(pair)
+    if p_holm >= ALPHA or direction == 0:
+        return "not resolved"
+    return "better" if (direction > 0) == higher_is_better else "worse"
+
+
+def _pairs(scores: Mapping[str, Mapping[int, float]], reference: str | None) -> list[Pair]:
+    if len(scores) < 2:
+        raise BenchmarkError(
+            f"there are scores of {len(scores)} methods ({', '.join(scores) or 'none'}), but a comparison needs 2; "
+            "run another method with the same seeds"
+        )
+    if reference is not None and reference not in scores:
+        raise BenchmarkError(f"reference is {reference!r}, but must be one of the methods: {', '.join(scores)}")
+    for method, by_block in scores.items():
+        for block, score in by_block.items():
+            check_finite(score, f"the score of {method} with seed {block}")
+    names = combinations(scores, 2) if reference is None else ((a, reference) for a in scores if a != reference)
+    return [_pair(scores, a, b) for a, b in names]
+
+
+def _pair(scores: Mapping[str, Mapping[int, float]], a: str, b: str) -> Pair:
+    either, both = scores[a].keys() | scores[b].keys(), sorted(scores[a].keys() & scores[b].keys())
+    return Pair(
+        a,
+        b,
+        tuple(float(scores[a][block]) for block in both),
+        tuple(float(scores[b][block]) for block in both),
+        num_missing=len(either) - len(both),
+    )
+
+
+def _compare(
+    pair: Pair,
+    p_value: float,
+    p_holm: float,
+    num_comparisons: int,
+    higher_is_better: bool,
+    margin: float,
+    resamples: int,
+    seed: int,
+) -> Comparison:
+    a, b, differences = pair.a_scores, pair.b_scores, pair.differences
+    equal = equivalence(a, b, margin, resamples, seed)
+    said = verdict(pair, p_holm, equal, higher_is_better=higher_is_better)
+    return Comparison(
+        pair.a,
+        pair.b,
+        pair.num_blocks,
+        float(np.mean(differences)) if differences else None,
+        bootstrap_interval(differences, np.mean, resamples=resamples, seed=seed),
+        probability_of_improvement(a, b, higher_is_better, resamples=resamples, seed=seed) if differences else None,
+        p_value,
+        p_holm,
+        said,
+        _reason(pair, said, p_holm, equal, num_comparisons),
+    )
+
+
+def _reason(pair: Pair, said: Verdict, p_holm: float, equal: Equivalence, num_comparisons: int) -> str:
+    missing = f"; {_number(pair.num_missing, 'block')} left out, which only one of them has" if pair.num_missing else ""
+    if said == "equivalent":
+        real = f"; a difference is shown (Holm-corrected p {p_holm:.3g}), but it is that small" * (p_holm < ALPHA)
+        return f"{equal.interval} of the difference lies within +-{equal.margin:g}{real}{missing}"
+    if said != "not resolved":
+        return f"Holm-corrected p {p_holm:.3g} < {ALPHA:g} over {pair.num_blocks} blocks{missing}"
+    return f"{_why_not_resolved(pair, p_holm, equal, num_comparisons)}{missing}"
+
+
+def _why_not_resolved(pair: Pair, p_holm: float, equal: Equivalence, num_comparisons: int) -> str:
+    if pair.num_blocks == 0:
+        return "no block that both have; run both with the same seeds"
+    if p_holm < ALPHA:
+        return f"Holm-corrected p {p_holm:.3g} < {ALPHA:g}, but the mean difference does not point the same way"
+    needed = blocks_needed(num_comparisons)
+    if pair.num_blocks < needed:
+        why = (
+            f"p never gets below {smallest_p(pair.num_blocks):.3g} with {_number(pair.num_blocks, 'block')}; it takes "
+            f"at least {needed} for {_number(num_comparisons, 'comparison')} at {ALPHA:g}"
+        )
+    else:
+        why = f"Holm-corrected p {p_holm:.3g} >= {ALPHA:g} over {pair.num_blocks} blocks"
+    return f"{why}; not shown to be within +-{equal.margin:g} either"
+
+
+def _number(number: int, noun: str) -> str:
+    return f"{number} {noun}{'s' * (number != 1)}"
+
+
+def _direction(pair: Pair) -> int:
+    """1 where `a` scores higher by mean and by ranks, -1 where lower by both, 0 where they disagree."""
+    mean = math.fsum(pair.differences)
+    towards_mean = signed_rank_p(pair.a_scores, pair.b_scores, "greater" if mean > 0 else "less")
+    return int(np.sign(mean)) if towards_mean < 0.5 else 0

@@ -1,0 +1,46 @@
+"""All figures of a comparison, in the order of the report. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from hpo.analysis.compare import SCORE, Result
+from hpo.report.figures.anytime import anytime_curves
+from hpo.report.figures.cost_split import cost_split
+from hpo.report.figures.importance import Shares, hyperparameter_importance
+from hpo.report.figures.parallel import parallel_coordinates
+from hpo.report.figures.pareto import points_of, quality_against_cost
+from hpo.report.figures.plots import (
+    Figure,
+    LeftOut,
+    styles,
+)
+from hpo.report.figures.schedules import schedules
+from hpo.report.figures.scores import confirmed_scores
+from hpo.report.figures.shrinkage import shrinkage
+from hpo.report.figures.timelines import timelines
+
+
+def all_of(
+    result: Result, importance: Shares | str | None = None, importance_notes: Sequence[str] = ()
+) -> list[Figure | LeftOut]:
+    """All figures of a comparison, in the order of the report.
+
+    Args:
+        result: the comparison.
+        importance: of the hyperparameters, or why there is none; None leaves that figure away without a word.
+        importance_notes: see `hyperparameter_importance`.
+    """
+    looks = styles(result)
+    intervals = {line.name: estimate.interval for line in result.lines if (estimate := line.test[SCORE])}
+    return [
+        confirmed_scores(result, looks),
+        anytime_curves(result, looks),
+        quality_against_cost(points_of(result), looks, intervals),
+        cost_split(result),
+        timelines(result),
+        parallel_coordinates(result),
+        *([] if importance is None else [hyperparameter_importance(importance, importance_notes)]),
+        schedules(result, looks),
+        shrinkage(result, looks),
+    ]

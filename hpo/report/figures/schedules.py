@@ -1,0 +1,108 @@
+"""Schedules: the hyperparameters of incumbents that several configurations trained. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+import plotly.graph_objects as go
+from plotly.subplots import make_subplots
+
+from benchmarks.space import Scalar
+from hpo.analysis.compare import Result
+from hpo.report.figures.plots import (
+    WIDE_RATIO,
+    Figure,
+    LeftOut,
+    Style,
+    canvas,
+    in_order,
+    is_number,
+    plain,
+)
+
+
+def schedules(result: Result, looks: Mapping[str, Style]) -> Figure | LeftOut:
+    """The hyperparameters over the units of those incumbents that more than one configuration trained."""
+    name, title = "schedules", "Schedules of populations"
+    data = schedule_steps(result)
+    if data.empty:
+        return LeftOut(name, title, "every incumbent was trained by a single configuration all the way")
+    read = (
+        "Hyperparameters of the incumbents that populations (PBT, PB2) found, over the units of their training: a line "
+        "is a study, in its method's colour, and steps where a member took over another's weights and went on with "
+        "other values. Hyperparameters that never change are left out."
+    )
+    return Figure(name, title, read, data, {"": _steps(data, looks)})
+
+
+def schedule_steps(result: Result) -> pd.DataFrame:
+    """One row a step: `method`, `seed`, `hyperparameter`, `from_unit`, `to_unit`, `value`.
+
+    Of hyperparameters that change in some schedule, in studies whose schedule has more than one step.
+    """
+    rows = [
+        (contestant.name, study.seed, key, since, until, value)
+        for contestant in result.contestants
+        for study in in_order(contestant)
+        if study.schedule and len(study.schedule) > 1
+        for since, until, config in _with_ends(study.schedule, result.benchmark.resource.max_units)
+        for key, value in config.items()
+    ]
+    columns = ["method", "seed", "hyperparameter", "from_unit", "to_unit", "value"]
+    data = pd.DataFrame(rows, columns=columns, dtype=object)
+    studies = data.groupby(["hyperparameter", "method", "seed"], sort=False)["value"].nunique()
+    changing = {key for (key, _, _), number in studies.items() if number > 1}
+    return data[data["hyperparameter"].isin(changing)].reset_index(drop=True)
+
+
+def _with_ends(
+    schedule: Sequence[tuple[int, Mapping[str, Scalar]]], max_units: int
+) -> Iterable[tuple[int, int, Mapping[str, Scalar]]]:
+    ends = [since for since, _ in schedule[1:]] + [max_units]
+    return [(since, until, config) for (since, config), until in zip(schedule, ends, strict=True)]
+
+
+def _steps(data: pd.DataFrame, looks: Mapping[str, Style]) -> go.Figure:
+    keys = list(dict.fromkeys(data["hyperparameter"]))
+    figure = make_subplots(
+        rows=len(keys),
+        cols=1,
+        shared_xaxes=True,
+        vertical_spacing=0.22 / len(keys),
+        subplot_titles=[plain(key) for key in keys],
+        figure=canvas(60 + 170 * len(keys), legend=True),
+    )
+    for row, key in enumerate(keys, start=1):
+        mine = data[data["hyperparameter"] == key]
+        figure.update_yaxes(row=row, col=1, automargin=True, **_value_axis(mine["value"].tolist()))
+        codes = {value: place for place, value in enumerate(dict.fromkeys(mine["value"]))}
+        for (method, seed), steps in mine.groupby(["method", "seed"], sort=False):
+            values = [value if is_number(value) else codes[value] for value in steps["value"]]
+            look, is_first = looks[method], not any(trace.legendgroup == method for trace in figure.data)
+            figure.add_scatter(
+                row=row,
+                col=1,
+                x=[*steps["from_unit"], steps["to_unit"].iloc[-1]],
+                y=[*values, values[-1]],
+                mode="lines+markers",
+                line={"shape": "hv", "color": look.color, "dash": look.dash, "width": 2},
+                marker={"symbol": look.symbol, "size": 7},
+                name=plain(method),
+                legendgroup=method,
+                showlegend=is_first,
+                hovertemplate=f"seed {seed}, " + "unit %{x}: %{y:.4g}<extra>%{fullData.name}</extra>",
+            )
+    figure.update_xaxes(row=len(keys), col=1, title="units trained")
+    return figure
+
+
+def _value_axis(values: Sequence[Any]) -> dict[str, Any]:
+    if not all(map(is_number, values)):
+        names = list(dict.fromkeys(values))
+        return {"tickvals": list(range(len(names))), "ticktext": [plain(name) for name in names]}
+    low, high = min(values), max(values)
+    if low > 0 and high > WIDE_RATIO * low:
+        return {"type": "log", "nticks": 4, "tickformat": ".2~g"}
+    return {"nticks": 5, "tickformat": ".3~g"}

@@ -1,0 +1,88 @@
+"""Confirmed scores: the blocks of each contestant, their interquartile mean and its interval. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pandas as pd
+import plotly.graph_objects as go
+
+from hpo.analysis.compare import SCORE, TEST_SCORES, Result
+from hpo.report.figures.plots import (
+    Figure,
+    LeftOut,
+    Style,
+    by_method,
+    direction,
+    error_bar,
+    interval_text,
+    rounded,
+)
+from hpo.report.tables import SHOWN_NAMES
+
+
+def confirmed_scores(result: Result, looks: Mapping[str, Style]) -> Figure | LeftOut:
+    """Of each contestant the confirmed score of every block, their interquartile mean and its interval."""
+    name, title = "confirmed_scores", "Confirmed scores"
+    rows = [row for metric in TEST_SCORES for row in _score_rows(result, metric)]
+    if not rows:
+        why = f"nothing is confirmed yet; run: python -m hpo confirm --benchmark {result.benchmark.name}"
+        return LeftOut(name, title, why)
+    data = pd.DataFrame(rows)
+    views = {SHOWN_NAMES[metric]: _scores(data[data["metric"] == metric], metric, looks) for metric in TEST_SCORES}
+    read = (
+        "A small dot is one block (seed): the mean test score of its incumbent, trained again with fresh seeds. The "
+        "large mark is the interquartile mean over blocks, the bar its 95 % bootstrap interval, which is too narrow "
+        "for few blocks. What found nothing, or diverged, counts as the worst there is. Intervals that overlap show no "
+        "difference; the verdict is in the table of pairs."
+    )
+    return Figure(name, title, read, data, views, _unconfirmed(result))
+
+
+def _score_rows(result: Result, metric: str) -> list[dict[str, Any]]:
+    by_name = {contestant.name: contestant for contestant in result.contestants}
+    return [
+        {
+            "method": line.name,
+            "metric": metric,
+            "seed": seed,
+            "score": score,
+            "interquartile_mean": estimate.value,
+            "low": estimate.interval.low if estimate.interval else None,
+            "high": estimate.interval.high if estimate.interval else None,
+        }
+        for line in result.lines
+        if (estimate := line.test[metric])
+        for seed, score in sorted(by_name[line.name].scores(metric, result.benchmark).items())
+    ]
+
+
+def _unconfirmed(result: Result) -> tuple[str, ...]:
+    missing = [line.name for line in result.lines if not line.test[SCORE]]
+    return (f"Not confirmed: {', '.join(missing)}.",) if missing else ()
+
+
+def _scores(data: pd.DataFrame, metric: str, looks: Mapping[str, Style]) -> go.Figure:
+    methods = list(dict.fromkeys(data["method"]))
+    figure = by_method(methods, f"{SHOWN_NAMES[metric]} ({direction(metric)})")
+    for place, method in enumerate(methods):
+        blocks, look = data[data["method"] == method], looks[method]
+        value, low, high = blocks.iloc[0][["interquartile_mean", "low", "high"]]
+        figure.add_scatter(
+            x=blocks["score"].tolist(),
+            y=[place + 0.22] * len(blocks),
+            mode="markers",
+            marker={"color": look.color, "size": 7, "opacity": 0.6},
+            customdata=blocks["seed"].tolist(),
+            hovertemplate="seed %{customdata}: %{x:.4g}<extra></extra>",
+        )
+        figure.add_scatter(
+            x=[value],
+            y=[place],
+            mode="markers",
+            marker={"color": look.color, "size": 12, "symbol": look.symbol},
+            error_x=error_bar(value, low, high, look.color),
+            hovertemplate=f"interquartile mean {rounded(value)}{interval_text(low, high)}<extra></extra>",
+        )
+    return figure

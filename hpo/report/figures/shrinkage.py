@@ -1,0 +1,67 @@
+"""Shrinkage: the F1 that chose each incumbent, and its F1 when it was trained again. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import pandas as pd
+import plotly.graph_objects as go
+
+from hpo.analysis.compare import Result
+from hpo.report.figures.plots import (
+    GREY,
+    Figure,
+    LeftOut,
+    Style,
+    by_method,
+    share,
+)
+
+MARKS = {"selected": "circle-open", "validation": "x-thin", "test": "circle"}
+MEANINGS = {"selected": "as it was chosen", "validation": "again, validation", "test": "again, test"}
+
+
+def shrinkage(result: Result, looks: Mapping[str, Style]) -> Figure | LeftOut:
+    """What became of the incumbents' F1 when they were trained again."""
+    name, title = "shrinkage", "From validation to test"
+    if not result.shrinkage:
+        return LeftOut(name, title, "no incumbent was trained again")
+    columns = ["name", "seed", "selected", "validation", "test", "trainings"]
+    places = {line.name: place for place, line in enumerate(result.lines)}
+    lines = sorted(result.shrinkage, key=lambda line: places[line.name])
+    data = pd.DataFrame([{key: getattr(line, key) for key in columns} for line in lines])
+    data = data.rename(columns={"name": "method"})
+    read = (
+        "A line is a study: the open circle is the validation F1 that chose its incumbent, the cross the mean F1 on "
+        "validation when it was trained again with fresh seeds, the dot the same on test. A line that runs to the left "
+        "is the winner's curse: the best of many looks better than it is."
+    )
+    return Figure(name, title, read, data, {"": _paired(data, looks)})
+
+
+def _paired(data: pd.DataFrame, looks: Mapping[str, Style]) -> go.Figure:
+    methods = list(dict.fromkeys(data["method"]))
+    most = int(data.groupby("method").size().max())
+    figure = by_method(methods, "F1", legend=True, row_height=max(34, 12 * most))
+    places = data["method"].map(methods.index) + data.groupby("method").cumcount().map(
+        lambda number: 0.6 * (share(number, most) - 0.5) if most > 1 else 0.0
+    )
+    colors = [looks[method].color for method in data["method"]]
+    for place, color, row in zip(places, colors, data.itertuples(), strict=True):
+        ends = {"x": [row.selected, row.test], "y": [place, place]}
+        figure.add_scatter(
+            **ends, mode="lines", line={"color": color, "width": 1.5}, showlegend=False, hoverinfo="skip"
+        )
+    for key, symbol in MARKS.items():
+        figure.add_scatter(
+            x=data[key].tolist(),
+            y=places.tolist(),
+            mode="markers",
+            showlegend=False,
+            customdata=data["seed"].tolist(),
+            marker={"color": colors, "symbol": symbol, "size": 9, "line": {"width": 2, "color": colors}},
+            hovertemplate=f"seed %{{customdata}}, {MEANINGS[key]}: %{{x:.4g}}<extra></extra>",
+        )
+        legend = {"color": GREY, "symbol": symbol, "size": 9, "line": {"width": 2, "color": GREY}}
+        figure.add_scatter(x=[None], y=[None], mode="markers", marker=legend, name=MEANINGS[key])
+    return figure

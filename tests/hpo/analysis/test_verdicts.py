@@ -1,0 +1,211 @@
+"""Verdicts over blocks: decided by hand, and no claim that the blocks do not bear."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import pytest
+
+from benchmarks.spec import BenchmarkError
+from hpo.analysis.estimates import Interval
+from hpo.analysis.paired_tests import Equivalence, blocks_needed, holm
+from hpo.analysis.verdicts import Comparison, Pair, compare_pairs, verdict
+
+FEW = 300
+"""Resamples where the interval's exact ends do not matter."""
+NOT_EQUIVALENT = Equivalence(margin=0.005, interval=Interval(-1.0, 1.0, 0.9), p_value=1.0)
+EQUIVALENT = Equivalence(margin=0.005, interval=Interval(-0.001, 0.001, 0.9), p_value=0.01)
+
+
+def blocks(*values: float) -> dict[int, float]:
+    """Scores by seed 0, 1, ..."""
+    return dict(enumerate(values))
+
+
+def spread(number: int, start: float = 0.0) -> list[float]:
+    """So many different values above `start`, without ties among their differences from it."""
+    return [start + 0.01 * (1 + block) for block in range(number)]
+
+
+def compare_two(a: Sequence[float], b: Sequence[float], higher_is_better: bool = True) -> Comparison:
+    """The only comparison of two methods on the same seeds."""
+    (comparison,) = compare_pairs(
+        {"a": blocks(*a), "b": blocks(*b)}, higher_is_better=higher_is_better, resamples=FEW, margin=0.005
+    )
+    return comparison
+
+
+# verdicts
+
+
+def test_verdict_is_better_only_below_the_level() -> None:
+    pair = Pair("a", "b", tuple(spread(6)), (0.0,) * 6)
+    assert verdict(pair, 0.049, NOT_EQUIVALENT, higher_is_better=True) == "better"
+    assert verdict(pair, 0.05, NOT_EQUIVALENT, higher_is_better=True) == "not resolved"
+
+
+def test_verdict_turns_where_lower_is_better() -> None:
+    pair = Pair("a", "b", tuple(spread(6)), (0.0,) * 6)
+    assert verdict(pair, 0.01, NOT_EQUIVALENT, higher_is_better=False) == "worse"
+
+
+def test_a_difference_that_is_shown_but_does_not_matter_is_equivalent() -> None:
+    pair = Pair("a", "b", (0.001,) * 8, (0.0,) * 8)
+    assert verdict(pair, 0.01, EQUIVALENT, higher_is_better=True) == "equivalent"
+
+
+def test_no_difference_in_sight_is_not_equivalence() -> None:
+    pair = Pair("a", "b", (0.7, 0.8, 0.6), (0.8, 0.7, 0.6))
+    assert verdict(pair, 1.0, NOT_EQUIVALENT, higher_is_better=True) == "not resolved"
+
+
+def test_ranks_and_mean_that_disagree_resolve_nothing() -> None:
+    a = [*spread(13), -9.0]  # thirteen blocks up, one far down
+    comparison = compare_two(a, [0.0] * 14)
+    assert comparison.p_holm < 0.05
+    assert comparison.verdict == "not resolved"
+    assert "mean difference does not point the same way" in comparison.reason
+
+
+# comparisons
+
+
+def test_a_comparison_holds_what_was_computed_by_hand() -> None:
+    comparison = compare_two([0.72, 0.75, 0.78, 0.71], [0.70, 0.71, 0.70, 0.72])
+    assert (comparison.a, comparison.b, comparison.num_blocks) == ("a", "b", 4)
+    assert comparison.mean_difference == pytest.approx(0.0325)  # (2 + 4 + 8 - 1) / 4 points
+    assert comparison.p_value == comparison.p_holm == 0.25  # rank 1 of 4 is negative: 2 x 2 of 16
+    assert comparison.probability_of_improvement is not None
+    assert comparison.probability_of_improvement.value == 14 / 16  # 3.5 + 4 + 4 + 2.5 of the pairs
+    assert comparison.interval is not None
+    assert comparison.interval.low < 0.0325 < comparison.interval.high
+
+
+def test_five_blocks_are_never_resolved_however_large_the_difference() -> None:
+    comparison = compare_two(spread(5, 0.9), [0.0] * 5)
+    assert (comparison.p_value, comparison.verdict) == (0.0625, "not resolved")
+    assert comparison.reason == (
+        "p never gets below 0.0625 with 5 blocks; it takes at least 6 for 1 comparison at 0.05; "
+        "not shown to be within +-0.005 either"
+    )
+
+
+@pytest.mark.parametrize(("higher_is_better", "expected"), [(True, "better"), (False, "worse")])
+def test_ten_blocks_that_agree_are_resolved_by_the_metrics_mode(higher_is_better: bool, expected: str) -> None:
+    comparison = compare_two(spread(10, 0.3), [0.3] * 10, higher_is_better)
+    assert comparison.verdict == expected
+    assert comparison.reason == "Holm-corrected p 0.00195 < 0.05 over 10 blocks"
+    assert comparison.mean_difference == pytest.approx(0.055)  # a - b in either mode
+
+
+def test_enough_blocks_that_do_not_agree_give_their_p_as_the_reason() -> None:
+    comparison = compare_two([0.1, -0.2, 0.3, -0.4, 0.5, -0.6], [0.0] * 6)
+    assert comparison.reason == "Holm-corrected p 0.844 >= 0.05 over 6 blocks; not shown to be within +-0.005 either"
+
+
+def test_equal_scores_are_equivalent_and_no_more() -> None:
+    comparison = compare_two([0.7] * 6, [0.7] * 6)
+    assert (comparison.p_value, comparison.mean_difference, comparison.verdict) == (1.0, 0.0, "equivalent")
+    assert comparison.reason == "90 % interval [0, 0] of the difference lies within +-0.005"
+
+
+def test_a_small_difference_that_is_shown_says_so() -> None:
+    comparison = compare_two([0.7 + 0.0001 * block for block in range(1, 9)], [0.7] * 8)
+    assert comparison.verdict == "equivalent"
+    assert "a difference is shown (Holm-corrected p 0.00781), but it is that small" in comparison.reason
+
+
+def test_the_margin_decides_on_equivalence() -> None:
+    scores = {"a": blocks(*spread(5)), "b": blocks(*[0.0] * 5)}
+    (wide,) = compare_pairs(scores, higher_is_better=True, margin=0.1, resamples=FEW)
+    (narrow,) = compare_pairs(scores, higher_is_better=True, margin=0.02, resamples=FEW)
+    assert (wide.verdict, narrow.verdict) == ("equivalent", "not resolved")
+
+
+def test_one_block_is_a_difference_without_interval_or_verdict() -> None:
+    comparison = compare_two([0.8], [0.7])
+    assert (comparison.num_blocks, comparison.interval, comparison.p_value) == (1, None, 1.0)
+    assert comparison.mean_difference == pytest.approx(0.1)
+    assert comparison.verdict == "not resolved"
+
+
+def test_only_blocks_that_both_have_are_compared() -> None:
+    scores = {"a": {0: 0.9, 1: 0.5, 2: 0.6}, "b": {1: 0.4, 2: 0.4, 3: 0.0}}
+    (comparison,) = compare_pairs(scores, higher_is_better=True, resamples=FEW)
+    assert comparison.num_blocks == 2
+    assert comparison.mean_difference == pytest.approx(0.15)
+    assert comparison.reason.endswith("; 2 blocks left out, which only one of them has")
+
+
+def test_blocks_are_paired_by_seed_whatever_their_order() -> None:
+    scores = {"a": {2: 0.3, 0: 0.1, 1: 0.2}, "b": {0: 0.0, 1: 0.1, 2: 0.2}}
+    (comparison,) = compare_pairs(scores, higher_is_better=True, resamples=FEW)
+    assert comparison.interval is not None
+    assert [comparison.interval.low, comparison.interval.high] == pytest.approx([0.1, 0.1])
+
+
+def test_methods_without_a_common_block_are_a_row_with_its_reason() -> None:
+    (comparison,) = compare_pairs({"a": {0: 0.9}, "b": {1: 0.4}}, higher_is_better=True, resamples=FEW)
+    assert (comparison.num_blocks, comparison.mean_difference, comparison.interval) == (0, None, None)
+    assert (comparison.probability_of_improvement, comparison.p_value) == (None, 1.0)
+    assert comparison.verdict == "not resolved"
+    assert comparison.reason.startswith("no block that both have; run both with the same seeds")
+
+
+def test_all_pairs_are_compared_in_the_order_given() -> None:
+    scores = {name: blocks(0.1, 0.2) for name in ("pbt", "asha", "random")}
+    compared = compare_pairs(scores, higher_is_better=True, resamples=FEW)
+    assert [(c.a, c.b) for c in compared] == [("pbt", "asha"), ("pbt", "random"), ("asha", "random")]
+
+
+def test_a_reference_is_what_all_others_are_compared_with() -> None:
+    scores = {name: blocks(0.1, 0.2) for name in ("pbt", "random", "asha")}
+    compared = compare_pairs(scores, higher_is_better=True, reference="random", resamples=FEW)
+    assert [(c.a, c.b) for c in compared] == [("pbt", "random"), ("asha", "random")]
+
+
+def test_p_is_corrected_for_all_comparisons_made_together() -> None:
+    scores = {"a": blocks(*spread(6, 0.5)), "b": blocks(*[0.0] * 6), "c": blocks(*spread(6, 2.0))}
+    compared = compare_pairs(scores, higher_is_better=True, resamples=FEW)
+    p_values = [comparison.p_value for comparison in compared]
+    assert [comparison.p_holm for comparison in compared] == holm(p_values)
+    assert compared[0].p_value == 0.03125
+    assert compared[0].verdict == "not resolved"  # on its own it would be resolved
+
+
+def test_comparisons_are_the_same_under_the_same_seed() -> None:
+    scores = {"a": blocks(0.1, 0.5, 0.2), "b": blocks(0.3, 0.2, 0.2)}
+    first, second = (compare_pairs(scores, higher_is_better=True, resamples=FEW, seed=3) for _ in range(2))
+    assert first == second
+
+
+def test_a_score_that_is_not_finite_is_refused_by_method_and_seed() -> None:
+    scores = {"a": {0: 0.1, 7: math.nan}, "b": blocks(0.1)}
+    with pytest.raises(BenchmarkError, match="the score of a with seed 7 is nan, but must be finite; leave the block"):
+        compare_pairs(scores, higher_is_better=True)
+
+
+def test_an_unknown_reference_is_refused_with_the_methods_there_are() -> None:
+    with pytest.raises(BenchmarkError, match="reference is 'grid', but must be one of the methods: asha, random"):
+        compare_pairs({"asha": blocks(0.1), "random": blocks(0.2)}, higher_is_better=True, reference="grid")
+
+
+def test_one_method_is_not_compared() -> None:
+    with pytest.raises(BenchmarkError, match=r"scores of 1 methods \(asha\), but a comparison needs 2"):
+        compare_pairs({"asha": blocks(0.1)}, higher_is_better=True)
+
+
+@pytest.mark.parametrize("comparisons", [1, 5])
+def test_blocks_needed_resolve_and_one_less_does_not(comparisons: int) -> None:
+    def verdicts(number: int) -> set[str]:
+        scores = {f"method {i}": blocks(*spread(number, 0.5 + i)) for i in range(comparisons)}
+        compared = compare_pairs(
+            {**scores, "random": blocks(*[0.0] * number)}, higher_is_better=True, reference="random", resamples=FEW
+        )
+        assert len(compared) == comparisons
+        return {comparison.verdict for comparison in compared}
+
+    needed = blocks_needed(comparisons)
+    assert verdicts(needed) == {"better"}
+    assert verdicts(needed - 1) == {"not resolved"}
