@@ -54,7 +54,15 @@ def write_slow_synthetic(folder: Path, seconds_per_unit: float, name: str = "sho
 def make_project(folder: Path) -> Path:
     """The project in a folder of its own, as links: what `mlflow run` leaves there is no other test's."""
     folder.mkdir()
-    for name in ("MLproject", "python_env.yaml", "benchmarks", "hpo", "slurm", "requirements.txt"):
+    for name in (
+        "MLproject",
+        "python_env.yaml",
+        "benchmarks",
+        "hpo",
+        "slurm",
+        "requirements.txt",
+        "requirements-run.txt",
+    ):
         (folder / name).symlink_to(REPOSITORY / name)
     return folder
 

@@ -16,7 +16,8 @@ from benchmarks.spec import BenchmarkError
 from hpo.terminal.console import print_line
 from hpo.workflows.preflight import INSTALL, TO_RUN, package_fault, python_fault
 
-REQUIREMENTS = Path(__file__).parents[2] / "requirements.txt"
+REQUIREMENTS = Path(__file__).parents[2] / "requirements-run.txt"
+DISTRIBUTION = "hpo-llm-finetuning"
 
 
 def require() -> None:
@@ -57,8 +58,11 @@ def _rows() -> list[tuple[str, str, str]]:
 
 
 def pins() -> dict[str, str]:
-    """The exact versions in requirements.txt, by package."""
-    lines = REQUIREMENTS.read_text().splitlines()
+    """Read the exact versions by package: of requirements-run.txt, or of the wheel that was made from it."""
+    if REQUIREMENTS.is_file():
+        lines = REQUIREMENTS.read_text().splitlines()
+    else:
+        lines = importlib.metadata.requires(DISTRIBUTION) or []
     found = (re.fullmatch(r"([A-Za-z0-9_.-]+)(?:\[[^]]*\])?==([^ ;#]+).*", line.strip()) for line in lines)
     return {match[1]: match[2] for match in found if match}
 

@@ -11,12 +11,15 @@ from pathlib import Path
 
 import pytest
 
-REQUIREMENTS = Path(__file__).parents[2] / "requirements.txt"
+REPOSITORY = Path(__file__).parents[2]
+REQUIREMENTS, RUN = REPOSITORY / "requirements.txt", REPOSITORY / "requirements-run.txt"
+INCLUDED = f"-r {RUN.name}"
 PIN = re.compile(r"([A-Za-z0-9._-]+)(?:\[[a-z,]+\])?==([\w.]+)")
 
 
 def pins() -> dict[str, str]:
-    lines = [line.split("#")[0].strip() for line in REQUIREMENTS.read_text().splitlines()]
+    texts = RUN.read_text() + REQUIREMENTS.read_text().replace(INCLUDED, "", 1)
+    lines = [line.split("#")[0].strip() for line in texts.splitlines()]
     matched = [PIN.fullmatch(line.replace(" ", "")) for line in lines if line]
     assert all(matched), lines
     return {found[1]: found[2] for found in matched if found}
