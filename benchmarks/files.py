@@ -1,26 +1,36 @@
-"""Reads what people write: text, YAML and JSON files. Whatever is in them, they are read or refused in a sentence.
+"""Read the files that people write (text, YAML, JSON), and write files whole or not at all.
 
-Content that is read is plain: texts, numbers, truth values, lists, and mappings from texts. What would only fail later,
-in a path, a checksum or the tracking store, is refused here: values nested or repeated without end, whole numbers that
-no library holds, texts that no encoding writes.
+A file is read, or refused in a sentence. The content is plain: texts, numbers, truth values, lists, and mappings whose
+keys are texts. Values that would only fail later, in a path, a checksum or the tracking store, are refused here: values
+nested or repeated without end, whole numbers that no library holds, texts that no encoding writes.
 """
 
 from __future__ import annotations
 
+import io
 import json
+import os
 import re
+import shutil
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
-import yaml
+from ruamel.yaml import YAML
+from ruamel.yaml.composer import MaxDepthExceededError
+from ruamel.yaml.constructor import ConstructorError, SafeConstructor
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
-DEEPEST = 50
-"""Levels of a file with settings; those of the suite have five."""
-MOST_VALUES = 100_000
-"""Values of a file with settings, an alias counting as often as it is used."""
-LARGEST = 2**63
-"""Whole numbers are smaller, since 64 bits hold them."""
+MAX_DEPTH = 50
+"""Levels of a file with settings; the suite's own files have five."""
+MAX_VALUES = 100_000
+"""Values of a file with settings. An alias counts as often as it is used."""
+WHOLE_NUMBER_LIMIT = 2**63
+"""Bound of the whole numbers that are read: their absolute values are smaller, so 64 bits hold them."""
+MODE_OF_A_FILE = 0o666
+"""Permissions of a new file before the process's umask is taken off."""
 
 
 class BenchmarkError(ValueError):
@@ -28,35 +38,45 @@ class BenchmarkError(ValueError):
 
 
 def first_line(error: Exception) -> str:
-    """An error's message as far as it fits a sentence; its kind where it has none."""
+    """Return the first line of an error's message, or the error's kind if the message is empty."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
-    """The mapping in a YAML file.
+    """Return the mapping in a YAML 1.2 file.
 
     Raises:
-        BenchmarkError: it cannot be read, is not YAML, holds no mapping, gives a key twice, or is not plain.
+        BenchmarkError: the file cannot be read, is not YAML, holds no mapping, gives a key twice, or is not plain.
     """
+    loader, text = _yaml(), read_text(path)
     try:
-        content = yaml.load(read_text(path), Loader=_Loader)  # noqa: S506 - _Loader is a SafeLoader
-    except (yaml.YAMLError, ValueError, LookupError) as error:  # the last two from values with a tag, such as !!int x
-        if isinstance(error, BenchmarkError):
-            raise
-        raise BenchmarkError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
-    except RecursionError:
+        content = loader.load(text)
+    except MaxDepthExceededError:
         raise _too_deep(path) from None
+    except (YAMLError, ValueError, LookupError, AssertionError) as error:
+        # The last three come from tagged values, such as `!!int x`, and from `%YAML 1.3`.
+        raise BenchmarkError(f"{path}: not valid YAML: {_yaml_fault(error)}") from None
     if not isinstance(content, dict):
         raise BenchmarkError(f"{path}: expected a mapping at the top, found {type(content).__name__}")
     _require_plain(content, path)
     return content
 
 
+def yaml_text(content: Any) -> str:
+    """Return plain content as YAML in block style, its keys in the order given."""
+    dumper = _yaml()
+    dumper.default_flow_style = False
+    dumper.width = 2**31 - 1  # wrapped texts would end in spaces
+    dumper.sort_base_mapping_type_on_output = False  # type: ignore[assignment]  # declared as None
+    dumper.dump(content, text := io.StringIO())
+    return text.getvalue()
+
+
 def load_json(path: Path) -> Any:
-    """The content of a JSON file with settings.
+    """Return the content of a JSON file with settings.
 
     Raises:
-        BenchmarkError: it cannot be read, is not JSON, or is not plain.
+        BenchmarkError: the file cannot be read, is not JSON, or is not plain.
     """
     content = parse_json(read_text(path), path)
     _require_plain(content, path)
@@ -64,14 +84,14 @@ def load_json(path: Path) -> Any:
 
 
 def parse_json(text: str, source: object) -> Any:
-    """The content of a JSON text.
+    """Return the content of a JSON text.
 
     Args:
         text: the text.
-        source: what to call it in an error.
+        source: the text's name in an error.
 
     Raises:
-        BenchmarkError: it is not JSON.
+        BenchmarkError: the text is not JSON.
     """
     try:
         return json.loads(text)
@@ -82,14 +102,14 @@ def parse_json(text: str, source: object) -> Any:
 
 
 def read_text(path: Path, advice: str = "") -> str:
-    """A file's text, with or without a byte order mark.
+    """Return a file's text, without a byte order mark.
 
     Args:
         path: the file.
-        advice: what to do where it cannot be read.
+        advice: the end of the error if the file cannot be read, such as "; give another folder".
 
     Raises:
-        BenchmarkError: it cannot be read, or is not UTF-8.
+        BenchmarkError: the file cannot be read, or is not UTF-8.
     """
     try:
         return read_bytes(path, advice).decode("utf-8-sig")
@@ -98,7 +118,7 @@ def read_text(path: Path, advice: str = "") -> str:
 
 
 def read_bytes(path: Path, advice: str = "") -> bytes:
-    """A file's bytes; arguments and errors as those of `read_text`."""
+    """Return a file's bytes; arguments and errors are those of `read_text`."""
     try:
         mode = path.stat().st_mode
         if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):  # a device has no end, a pipe perhaps no beginning
@@ -109,7 +129,7 @@ def read_bytes(path: Path, advice: str = "") -> bytes:
 
 
 def place(folder: Path, name: str) -> Path:
-    """The absolute path of a name that is relative to a folder, or to a home directory.
+    """Return the absolute path of a name that is relative to a folder, or to a home directory.
 
     Raises:
         BenchmarkError: no file can have that name.
@@ -121,7 +141,7 @@ def place(folder: Path, name: str) -> Path:
 
 
 def expanded(name: str) -> Path:
-    """A path whose `~` or `~user` is the home directory.
+    """Return a path with the home directory in place of `~` or `~user`.
 
     Raises:
         BenchmarkError: there is no such user.
@@ -133,7 +153,7 @@ def expanded(name: str) -> Path:
 
 
 def is_file(path: Path) -> bool:
-    """Whether there is such a file; a name that no file can have names none."""
+    """Tell whether a path is a file; a name that no file can have is not one."""
     try:
         return path.is_file()
     except OSError:  # it is too long
@@ -141,7 +161,7 @@ def is_file(path: Path) -> bool:
 
 
 def is_folder(path: Path) -> bool:
-    """Whether there is such a folder, likewise."""
+    """Tell whether a path is a folder, likewise."""
     try:
         return path.is_dir()
     except OSError:
@@ -149,12 +169,12 @@ def is_folder(path: Path) -> bool:
 
 
 def whole_number(text: str) -> int | None:
-    """The number that digits say; None where a text says none, or one that 64 bits do not hold."""
+    """Return the number that a text of digits says; None for any other text, and where 64 bits do not hold it."""
     return int(text) if re.fullmatch("[0-9]{1,18}", text) else None
 
 
 def is_text(text: str) -> bool:
-    """Whether UTF-8 can write it: a JSON file may escape half of a surrogate pair."""
+    """Tell whether UTF-8 can write a text: a JSON file may escape half of a surrogate pair."""
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -162,60 +182,130 @@ def is_text(text: str) -> bool:
     return True
 
 
-class _Loader(yaml.SafeLoader):
-    """YAML as people mean it: 1e-5 is a number and 4:00 a text, keys are texts, and one given twice is a mistake."""
+@contextmanager
+def replacing(path: Path, mode: int = MODE_OF_A_FILE) -> Iterator[IO[bytes]]:
+    """Open a new file that takes the place of `path` at the end, so that readers see the old file or all of the new.
 
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen = set()
-        for key, _ in node.value if isinstance(node, yaml.MappingNode) else ():
-            name = self.construct_object(key, deep=True)
-            if not isinstance(name, str):
-                raise yaml.constructor.ConstructorError(None, None, "a key is no text; quote it", key.start_mark)
-            if name in seen:
-                raise yaml.constructor.ConstructorError(None, None, f"key {name!r} is given twice", node.start_mark)
-            seen.add(name)
-        return super().construct_mapping(node, deep)
+    The file is written beside `path`, as `.NAME.part`. Links at either name are replaced, not followed. After an
+    error in the block `path` is as before, and the part is deleted.
+
+    Args:
+        path: the file to write.
+        mode: permissions of the new file; 0o600 keeps secrets from other users from the first byte on.
+
+    Raises:
+        OSError: the folder cannot be written.
+    """
+    part = path.with_name(f".{path.name}.part")
+    part.unlink(missing_ok=True)  # of a process that was killed, or a link that somebody put there
+    descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            yield file
+        os.replace(part, path)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
+
+
+def write_whole(path: Path, text: str, mode: int = MODE_OF_A_FILE) -> None:
+    """Write a text file as `replacing` does, in UTF-8.
+
+    Raises:
+        OSError: the folder cannot be written.
+    """
+    with replacing(path, mode) as file:
+        file.write(text.encode())
+
+
+@contextmanager
+def replacing_folder(folder: Path) -> Iterator[Path]:
+    """Yield the path of a folder to make, which takes the place of `folder` at the end; links are not followed.
+
+    Raises:
+        OSError: the folder's parent cannot be written.
+    """
+    part = folder.parent.resolve() / f".{folder.name}.part"
+    for old in (part, folder):
+        if old.is_symlink():
+            old.unlink()
+    shutil.rmtree(part, ignore_errors=True)
+    yield part
+    if folder.exists():
+        shutil.rmtree(folder)
+    os.replace(part, folder)
+
+
+def _yaml() -> YAML:
+    """Make a YAML 1.2 reader: 1e-5 is a number there, 4:00 a text, and `no` a text."""
+    loader = YAML(typ="safe", pure=True)
+    loader.max_depth = MAX_DEPTH + 1
+    loader.Constructor = _Constructor
+    loader.composer.warn_double_anchors = False  # YAML allows to reuse an anchor
+    return loader
+
+
+class _Constructor(SafeConstructor):
+    """Core schema of YAML 1.2: no dates, sets or binary data, no merge keys, and keys that are texts."""
+
+    def construct_document(self, node: Any) -> Any:
+        if self.resolver.processing_version != (1, 2):
+            raise ConstructorError(None, None, "YAML 1.2 is read here; remove the %YAML directive", node.start_mark)
+        return super().construct_document(node)
+
+    def flatten_mapping(self, node: Any) -> None:
+        """Leave `<<` as it is: merges of merges grow without end."""
+
+    def check_mapping_key(self, node: Any, key_node: Any, mapping: Any, key: Any, value: Any) -> bool:
+        """Refuse keys that are no texts, and repeated ones, without printing values, which may be aliases' bombs."""
+        if not isinstance(key, str):
+            raise ConstructorError(None, None, "a key is no text; quote it", key_node.start_mark)
+        if key in mapping:
+            raise ConstructorError(None, None, f"key {key!r} is given twice", key_node.start_mark)
+        return True
 
 
 _TAG = "tag:yaml.org,2002:"
-_RESOLVED = {
-    "null": r"|~|null|Null|NULL",
-    "bool": r"yes|Yes|YES|no|No|NO|true|True|TRUE|false|False|FALSE|on|On|ON|off|Off|OFF",
-    "int": r"[-+]?(0|[1-9][0-9]*)",
-    "float": r"[-+]?((\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|\.(inf|Inf|INF))|\.(nan|NaN|NAN)",
+_CORE_SCHEMA = ("null", "bool", "int", "float", "str", "seq", "map")
+_TEXTS = ("timestamp", "merge", "value")
+"""Tags that ruamel.yaml gives to plain texts such as 2026-01-31, << and =, though YAML 1.2 has no such types."""
+_Constructor.yaml_constructors = {
+    **{f"{_TAG}{name}": SafeConstructor.yaml_constructors[f"{_TAG}{name}"] for name in _CORE_SCHEMA},
+    **{f"{_TAG}{name}": SafeConstructor.construct_yaml_str for name in _TEXTS},
+    None: SafeConstructor.yaml_constructors[None],
 }
-"""What values without quotes are beside texts."""
-_Loader.yaml_implicit_resolvers = {}
-for _name, _pattern in _RESOLVED.items():
-    _Loader.add_implicit_resolver(f"{_TAG}{_name}", re.compile(rf"(?:{_pattern})\Z"), None)
-_Loader.yaml_constructors = {
-    tag: construct
-    for tag, construct in yaml.SafeLoader.yaml_constructors.items()
-    if tag is None or tag.removeprefix(_TAG) in (*_RESOLVED, "str", "seq", "map")
-}
+
+
+def _yaml_fault(error: Exception) -> str:
+    """Return a YAML error as a sentence with its place."""
+    if not isinstance(error, MarkedYAMLError):
+        return f"a value or a directive cannot be read ({' '.join(str(error).split())})"
+    said = ", ".join(" ".join(part.split()) for part in (error.context, error.problem) if part)
+    mark = error.problem_mark or error.context_mark
+    return f"{said} (line {mark.line + 1}, column {mark.column + 1})" if mark else said
 
 
 def _too_deep(source: object) -> BenchmarkError:
-    return BenchmarkError(f"{source}: values are nested too deep; {DEEPEST} levels are allowed")
+    return BenchmarkError(f"{source}: values are nested too deep; {MAX_DEPTH} levels are allowed")
 
 
 def _require_plain(content: Any, source: object) -> None:
-    """Refuse what YAML and JSON can say and nothing here can use."""
+    """Refuse values that YAML and JSON can say and nothing here can use."""
     waiting, count = [(content, 0)], 0
     while waiting:
         value, depth = waiting.pop()
         count += 1
-        if depth > DEEPEST:
+        if depth > MAX_DEPTH:
             raise _too_deep(source)
-        if count > MOST_VALUES:
-            raise BenchmarkError(f"{source}: has more than {MOST_VALUES} values, aliases counted as often as used")
+        if count > MAX_VALUES:
+            raise BenchmarkError(f"{source}: has more than {MAX_VALUES} values, aliases counted as often as used")
         if isinstance(value, dict):
             waiting += [(part, depth + 1) for pair in value.items() for part in pair]
         elif isinstance(value, list):
             waiting += [(part, depth + 1) for part in value]
         elif isinstance(value, str):
             _require_text(value, source)
-        elif isinstance(value, int) and not -LARGEST < value < LARGEST:
+        elif isinstance(value, int) and not -WHOLE_NUMBER_LIMIT < value < WHOLE_NUMBER_LIMIT:
             raise BenchmarkError(f"{source}: holds a whole number of {value.bit_length()} bits, but 64 must hold it")
 
 

@@ -16,15 +16,14 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import (
-    BaseModel,
     Field,
     PositiveFloat,
-    TypeAdapter,
     ValidationError,
     field_validator,
     model_validator,
 )
 
+from benchmarks.faults import explained
 from benchmarks.files import BenchmarkError as BenchmarkError
 from benchmarks.files import first_line as first_line
 from benchmarks.files import is_file, is_folder, place, read_yaml
@@ -36,18 +35,14 @@ from benchmarks.space import (
     Count,
     Domain,
     Integer,
-    LogUniform,
     Scalar,
     Space,
     Strict,
-    Uniform,
     describe,
 )
 
 HERE = Path(__file__).parent
 Seconds = Annotated[float, Field(gt=0, lt=2**31)]
-MOST_FAULTS = 5
-"""Faults of a file that are told at once."""
 
 
 class Resource(Strict):
@@ -243,7 +238,7 @@ class Benchmark(Strict):
             return Hyperparameters(**{**self.default.model_dump(), **config})
         except ValidationError as error:
             raise BenchmarkError(
-                f"configuration {dict(config)} is not usable: {_explain(error, ('default',))}"
+                f"configuration {dict(config)} is not usable: {explained(error, Benchmark, ('default',))}"
             ) from None
 
     def grid_configs(self) -> Iterator[Config]:
@@ -278,7 +273,7 @@ def load(name_or_path: str, space_file: Path | None = None) -> Benchmark:
         return Benchmark.model_validate(content)
     except ValidationError as error:
         source = f"{path} with {space_file}" if space_file else str(path)
-        raise BenchmarkError(f"{source}: {_explain(error)}") from None
+        raise BenchmarkError(f"{source}: {explained(error, Benchmark)}") from None
 
 
 def _find(name_or_path: str) -> Path:
@@ -361,52 +356,3 @@ def _check_grid_axis(name: str, values: tuple[Scalar, ...], space: Space) -> Non
     for value in values:
         if not space[name].contains(value):
             raise ValueError(f"grid.{name}: {value!r} lies outside the search space, {describe(space[name])}")
-
-
-def _explain(error: ValidationError, section: tuple[str, ...] = ()) -> str:
-    """Pydantic's list of faults as one line, valid keys included; `section`: where in a benchmark they lie."""
-    faults = error.errors()
-    more = f"; and {len(faults) - MOST_FAULTS} more" if len(faults) > MOST_FAULTS else ""
-    return "; ".join(_explain_one(fault, section) for fault in faults[:MOST_FAULTS]) + more
-
-
-def _explain_one(fault: Any, section: tuple[str, ...]) -> str:
-    where = ".".join(str(part) for part in fault["loc"])
-    message = fault["msg"].removeprefix("Value error, ")
-    if fault["type"] == "extra_forbidden":
-        parents = (*section, *(part for part in fault["loc"][:-1] if part not in _DOMAIN_TYPES))
-        message = f"unknown key; valid here are {', '.join(_valid_keys(parents))}"
-    elif "input" in fault and isinstance(fault["input"], bool | int | float | str):
-        message += f" (got {fault['input']!r})"
-    return f"{where}: {message}" if where else message
-
-
-_DOMAIN_TYPES = {"uniform": Uniform, "loguniform": LogUniform, "int": Integer, "choice": Choice}
-_SECTIONS: dict[tuple[str, ...], type[BaseModel]] = {
-    (): Benchmark,
-    ("resource",): Resource,
-    ("default",): Hyperparameters,
-    ("finetune",): FineTune,
-    ("finetune", "data"): Data,
-    ("synthetic",): Synthetic,
-}
-
-
-def _valid_keys(parents: tuple[str | int, ...]) -> list[str]:
-    if parents[:1] == ("space",):
-        return ["type", "low", "high", "values"]
-    if parents[:2] == ("finetune", "data") and len(parents) == 3:
-        return list(Split.model_fields)
-    return list(_SECTIONS[tuple(map(str, parents))].model_fields)
-
-
-def parse_space(content: Any) -> Space:
-    """A search space from plain data, as read from JSON.
-
-    Raises:
-        BenchmarkError: a domain that does not hold.
-    """
-    try:
-        return TypeAdapter(Space).validate_python(content)
-    except ValidationError as error:
-        raise BenchmarkError(f"search space: {_explain(error, ('space',))}") from None

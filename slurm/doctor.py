@@ -24,6 +24,7 @@ from typing import Literal
 
 import psutil
 
+from benchmarks.files import write_whole
 from benchmarks.spec import BenchmarkError
 from hpo.cluster.devices import gpu_names
 from hpo.workflows.doctor import pins
@@ -187,6 +188,4 @@ def _wait(job: str, answer: Path) -> None:
 
 def answer(mark: Path) -> None:
     """What the job runs: write this node's facts beside the mark, whole or not at all."""
-    partial = mark.with_name("answer.part")
-    partial.write_text(json.dumps(facts(Path.cwd(), mark)))
-    partial.replace(mark.with_name("answer.json"))
+    write_whole(mark.with_name("answer.json"), json.dumps(facts(Path.cwd(), mark)))

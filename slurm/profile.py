@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from benchmarks.faults import explained
 from benchmarks.files import BenchmarkError, expanded, is_file, read_yaml
 
 PROFILES = Path(__file__).parent / "profiles"
@@ -209,22 +210,9 @@ def load(path: Path) -> Profile:
     try:
         profile = Profile.model_validate(content)
     except ValidationError as error:
-        raise BenchmarkError(f"{path}: {'; '.join(_explain(fault) for fault in error.errors())}") from None
+        raise BenchmarkError(f"{path}: {explained(error, Profile)}") from None
     folder = path.resolve().parent
     places = {"logs": str(folder / expanded(profile.logs))}
     if not profile.is_served:
         places["store"] = str(folder / expanded(profile.store))
     return profile.model_copy(update=places)
-
-
-def _explain(fault: Any) -> str:
-    """A fault as pydantic reports it, with the value and the valid keys."""
-    where = ".".join(str(part) for part in fault["loc"])
-    message = fault["msg"].removeprefix("Value error, ")
-    if fault["type"] == "extra_forbidden":
-        sections: dict[str, type[BaseModel]] = {"node": Node, "head": Head, "environment": Environment}
-        valid = sections.get(str(fault["loc"][0]), Profile) if len(fault["loc"]) > 1 else Profile
-        return f"{where}: unknown key; valid here are {', '.join(valid.model_fields)}"
-    if isinstance(fault.get("input"), bool | int | float | str):
-        message += f" (got {fault['input']!r})"
-    return f"{where}: {message}" if where else message

@@ -10,7 +10,6 @@ A run is taken over as it is, with its id; its artifacts lie beside the shared f
 from __future__ import annotations
 
 import shlex
-import socket
 import sqlite3
 import sys
 import urllib.request
@@ -21,6 +20,7 @@ from pathlib import Path
 from filelock import SoftFileLock, Timeout
 from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
+from benchmarks.ports import free_port
 from benchmarks.spec import BenchmarkError
 from hpo.store.client import making, readable_errors
 from slurm.processes import Child, node_name, say, wait_for_start
@@ -176,7 +176,7 @@ def served(profile: Profile, folder: Path) -> Iterator[str]:
         return
     shared, own = Path(profile.store), folder / FILE
     begin(own, shared)
-    port = _free_port()
+    port = free_port()
     command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
     command += ["--backend-store-uri", f"sqlite:///{own}", "--no-serve-artifacts"]
     command += ["--default-artifact-root", str(shared.parent / "mlruns")]
@@ -191,12 +191,6 @@ def served(profile: Profile, folder: Path) -> Iterator[str]:
         if own.exists():
             say(f"added {collect(own, shared)} runs to {shared}")
             say(f"open it in the browser: mlflow ui --backend-store-uri {shlex.quote(f'sqlite:///{shared}')}")
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def _health(uri: str) -> str | None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -13,6 +12,8 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
+
+from benchmarks.ports import free_port
 
 SECONDS_TO_START = 120
 
@@ -30,9 +31,7 @@ class Server:
     """
 
     def __init__(self, words: Sequence[str], folder: Path) -> None:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
+        port = free_port()
         self.uri, self.pid = f"http://127.0.0.1:{port}", 0
         self._command = [sys.executable, "-m", "mlflow", *words, "--port", str(port), "--workers", "1"]
         self._folder = folder

@@ -21,6 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from benchmarks.ports import ALL_INTERFACES, free_port
 from benchmarks.spec import BenchmarkError, load_json
 from benchmarks.zero.settings import Configuration, Launcher, Machine, Scale, Training
 from benchmarks.zero.trainer import end_with_parent
@@ -157,7 +158,7 @@ def launch(launcher: Launcher, scale: Scale) -> list[str]:
         chosen = [part.strip() for part in visible.split(",")][: scale.ranks_per_node]
         which = ["--include", f"localhost:{','.join(chosen)}"] if visible else ["--num_gpus", ranks]
         start = [sys.executable, "-m", "deepspeed.launcher.runner", *which]
-        return [*start, "--master_addr", "127.0.0.1", "--master_port", str(_free_port()), "--module"]
+        return [*start, "--master_addr", "127.0.0.1", "--master_port", str(free_port(ALL_INTERFACES)), "--module"]
     start = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", ranks, "--rdzv-backend", "c10d"]
     if scale.nodes == 1:
         return [*start, "--rdzv-endpoint", "127.0.0.1:0", "-m"]
@@ -166,7 +167,8 @@ def launch(launcher: Launcher, scale: Scale) -> list[str]:
     # All ranks of a node are one task to SLURM, which would have a core by default; the job may have been
     # submitted with `--export=NONE`, which holds for its steps too.
     step += ["--cpu-bind=none", "--export=ALL"]
-    return [*step, *start, "--nnodes", nodes, "--rdzv-endpoint", f"{socket.gethostname()}:{_free_port()}", "-m"]
+    meeting = f"{socket.gethostname()}:{free_port(ALL_INTERFACES)}"
+    return [*step, *start, "--nnodes", nodes, "--rdzv-endpoint", meeting, "-m"]
 
 
 def script(training: Training, configuration: Configuration, scale: Scale, machine: Machine, folder: Path) -> list[str]:
@@ -292,12 +294,6 @@ def what_went_wrong(status: int, log: str, killed_for_memory: bool = False) -> t
         return "failed", "a rank was killed (signal 9)"
     errors = [line for line in lines if ERROR.search(line) and OF_THE_LAUNCHER not in line]
     return "failed", errors[0] if errors else f"exit status {status}"
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("", 0))
-        return int(probe.getsockname()[1])
 
 
 def _with_project() -> str:

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from benchmarks.files import whole_number
+from benchmarks.files import whole_number, yaml_text
 from benchmarks.spec import BenchmarkError
 from hpo.app import request
 from hpo.app.parser import parse
@@ -292,8 +292,6 @@ def _order(cluster: Profile, file: str, command: Sequence[str]) -> HeadJob:
 
 def _order_from_environment(given: Mapping[str, str]) -> HeadJob:
     """What `sbatch slurm/head_node.slurm` asks for; a search space of its own lies beside the logs."""
-    import yaml
-
     from benchmarks import spec
     from slurm import environment, processes, profile
 
@@ -303,7 +301,7 @@ def _order_from_environment(given: Mapping[str, str]) -> HeadJob:
     if content:
         path = Path(cluster.logs) / f"space-{processes.job_id()}.yaml"
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(yaml.safe_dump(content))
+        path.write_text(yaml_text(content))
         file = str(path)
     return _order(cluster, environment.value("CLUSTER", given), environment.command(given, file))
 

@@ -27,7 +27,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 from pydantic import ValidationError
 
-from benchmarks.files import is_file, load_json
+from benchmarks.files import is_file, load_json, replacing, write_whole
 from benchmarks.spec import BenchmarkError
 from hpo.core.study import Study
 from hpo.engine.ownership import require_own
@@ -176,11 +176,10 @@ class Unfinished:
         """Keep a state in place of the one before; a disk that is full costs this, not the study."""
         from ray import cloudpickle
 
-        began, draft = time.monotonic(), self._state.with_suffix(".new")
+        began = time.monotonic()
         try:
-            with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+            with replacing(self._state, mode=0o600) as file:
                 cloudpickle.dump(state, file)
-            draft.replace(self._state)
             self.fault = ""
         except OSError as error:
             self.fault = f"{self.folder}: {error.strerror}"
@@ -195,9 +194,7 @@ class Unfinished:
         """
         if time.monotonic() >= self._touched + SECONDS_PER_TOUCH:
             with suppress(OSError):
-                draft = self._seconds.with_suffix(".new")
-                draft.write_text(repr(seconds))
-                draft.replace(self._seconds)
+                write_whole(self._seconds, repr(seconds))
             self._touched = time.monotonic()
 
     @property

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 
+from benchmarks.files import write_whole
 from benchmarks.spec import BenchmarkError
 
 
@@ -22,11 +22,7 @@ def write(folder: Path, files: Mapping[str, str]) -> Path:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for name, text in files.items():
-            part = folder / f".{name}.part"
-            part.unlink(missing_ok=True)
-            with part.open("x", encoding="utf-8") as file:  # a link that lies there is not followed
-                file.write(text)
-            os.replace(part, folder / name)
+            write_whole(folder / name, text)
     except OSError as error:
         raise BenchmarkError(
             f"output {folder}: cannot be written ({error.strerror}); give another folder with --output"

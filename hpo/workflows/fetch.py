@@ -11,9 +11,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
-
 from benchmarks.check import check
+from benchmarks.files import yaml_text
 from benchmarks.spec import Benchmark, BenchmarkError, FineTune, first_line
 from benchmarks.tasks import question_answering as squad
 
@@ -46,7 +45,7 @@ def fetch(benchmark: Benchmark, folder: Path) -> tuple[dict[str, Path], Path]:
     local = _with_folders(benchmark, places)
     _check(local)
     path = folder / f"{benchmark.name}.yaml"
-    path.write_text(yaml.safe_dump(local.model_dump(mode="json", exclude_none=True), sort_keys=False))
+    path.write_text(yaml_text(local.model_dump(mode="json", exclude_none=True)))
     return places, path
 
 

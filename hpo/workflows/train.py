@@ -17,7 +17,6 @@ import json
 import logging
 import math
 import os
-import shutil
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -31,7 +30,7 @@ from pydantic import BaseModel, ConfigDict, NonNegativeInt, PositiveInt, Validat
 from rich.console import Console
 
 from benchmarks.check import check
-from benchmarks.files import is_file, is_folder, load_json
+from benchmarks.files import is_file, is_folder, load_json, replacing_folder
 from benchmarks.identity import digest
 from benchmarks.space import Config, Scalar
 from benchmarks.spec import SPLITS, Benchmark, BenchmarkError, Split, first_line
@@ -288,16 +287,9 @@ def _units(ranks: Any, steps: Schedule, seed: int, max_units: int) -> Iterator[d
 
 
 def _save(ranks: Any, folder: Path) -> None:
-    """The model, whole or not at all."""
-    part = folder.parent.resolve() / f".{folder.name}.part"
-    for old in (part, folder):
-        if old.is_symlink():  # what it points at is not ours
-            old.unlink()
-    shutil.rmtree(part, ignore_errors=True)
-    ranks.save_model(part)
-    if folder.exists():
-        shutil.rmtree(folder)
-    os.replace(part, folder)
+    """Write the model, whole or not at all."""
+    with replacing_folder(folder) as part:
+        ranks.save_model(part)
 
 
 def _innermost(error: BaseException) -> str:

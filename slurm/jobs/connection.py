@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from benchmarks.files import write_whole
 from benchmarks.spec import BenchmarkError
 from hpo.cluster.access import authentication
 
@@ -35,12 +35,8 @@ class Connection:
 
 
 def write(connection: Connection, path: Path) -> None:
-    """Write it whole or not at all, with mode 600."""
-    partial = path.with_suffix(".part")
-    descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "w") as file:
-        json.dump(asdict(connection), file)
-    partial.replace(path)
+    """Write a connection file whole or not at all, readable by its owner alone."""
+    write_whole(path, json.dumps(asdict(connection)), mode=0o600)
 
 
 def read(path: Path) -> Connection:

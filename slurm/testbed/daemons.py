@@ -18,6 +18,8 @@ from pathlib import Path
 
 import psutil
 
+from benchmarks.ports import free_ports
+
 DAEMONS = ("munged", "slurmctld", "slurmd")
 NODES = ("n1", "n2")
 READY_SECONDS = 60
@@ -129,7 +131,7 @@ def _query(folder: Path, *command: str) -> str:
 
 def _configuration(folder: Path, cpus: int, memory_mb: int) -> str:
     """slurm.conf: what several slurmd on one machine take, and waits short enough for tests."""
-    host, ports = socket.gethostname(), _free_ports(1 + len(NODES))
+    host, ports = socket.gethostname(), free_ports(1 + len(NODES))
     has = f"CPUs={cpus} RealMemory={memory_mb} Gres=gpu:2"
     nodes = [
         f"NodeName={node} NodeHostname={host} NodeAddr=127.0.0.1 Port={port} {has}"
@@ -166,15 +168,3 @@ def _configuration(folder: Path, cpus: int, memory_mb: int) -> str:
     }
     partition = f"PartitionName=main Nodes={','.join(NODES)} Default=YES MaxTime=1:00:00 State=UP"
     return "\n".join([*(f"{key}={value}" for key, value in settings.items()), *nodes, partition]) + "\n"
-
-
-def _free_ports(number: int) -> list[int]:
-    """Ports that were free at once, a moment ago."""
-    probes = [socket.socket() for _ in range(number)]
-    try:
-        for probe in probes:
-            probe.bind(("127.0.0.1", 0))
-        return [probe.getsockname()[1] for probe in probes]
-    finally:
-        for probe in probes:
-            probe.close()

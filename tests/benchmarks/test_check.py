@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import TypeAdapter
 
 from benchmarks.check import check
-from benchmarks.spec import Benchmark, BenchmarkError, FineTune, load, names, parse_space
+from benchmarks.space import Space
+from benchmarks.spec import Benchmark, BenchmarkError, FineTune, load, names
 
 MODEL_FILES = {"config.json": '{"hidden_size": 64}', "model.safetensors": "", "tokenizer.json": "{}"}
 
@@ -29,7 +31,7 @@ def nano_with(space: dict[str, Any] | None = None, **changes: Any) -> Benchmark:
     nano = load("nano")
     assert nano.finetune is not None
     finetune = FineTune.model_validate({**nano.finetune.model_dump(), **changes})
-    domains = {**nano.space, **parse_space(space or {})}
+    domains = {**nano.space, **TypeAdapter(Space).validate_python(space or {})}
     return nano.model_copy(update={"finetune": finetune, "space": domains})
 
 

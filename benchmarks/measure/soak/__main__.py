@@ -31,9 +31,9 @@ from functools import partial
 from pathlib import Path
 
 import psutil
-import yaml
 
 from benchmarks import spec
+from benchmarks.files import yaml_text
 from benchmarks.measure.soak.trend import PER_TRIALS, Trend, fit
 from benchmarks.measure.soak.watch import ROLES, Sample, Watch
 
@@ -244,7 +244,7 @@ def write_benchmark(path: Path, max_units: int) -> None:
     for name, split in content["finetune"]["data"].items():
         split["limit"] = 8 if name == "validation" else 32
     content |= {"name": "soak", "resource": {"unit_samples": 16, "max_units": max_units}, "grid": {}}
-    path.write_text(yaml.safe_dump(content))
+    path.write_text(yaml_text(content))
 
 
 def _samples(driver: subprocess.Popen[bytes], watching: Watch) -> Iterator[Sample]:

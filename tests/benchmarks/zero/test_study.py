@@ -138,7 +138,7 @@ class TestLaunchers:
 
     @pytest.fixture(autouse=True)
     def port(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(study, "_free_port", lambda: 2900)
+        monkeypatch.setattr(study, "free_port", lambda host: 2900)
         monkeypatch.setattr("socket.gethostname", lambda: "n1")
 
     def test_torchrun(self) -> None:

@@ -18,13 +18,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from pydantic import TypeAdapter
 from ray import tune
 from ray.tune.schedulers.hb_bohb import HyperBandForBOHB
 from ray.tune.search.bohb import TuneBOHB
 
 from benchmarks import spec
 from benchmarks.space import Choice, Config, Integer, LogUniform, Space
-from benchmarks.spec import Benchmark, parse_space
+from benchmarks.spec import Benchmark
 from hpo.core.results import TrialRow
 from hpo.core.study import Study
 from hpo.engine.runner import Finished
@@ -33,7 +34,7 @@ from hpo.search import registry
 from hpo.search.plan import OBJECTIVE, TIME_ATTRIBUTE
 from tests.hpo.engine.in_process import in_process, run, synthetic
 
-ALL_DOMAINS: Space = parse_space(
+ALL_DOMAINS: Space = TypeAdapter(Space).validate_python(
     {
         "learning_rate": {"type": "loguniform", "low": 1e-6, "high": 1e-1},
         "warmup_ratio": {"type": "uniform", "low": 0.0, "high": 0.5},
