@@ -17,7 +17,7 @@ from typing import Literal
 
 from benchmarks.spec import BenchmarkError
 from hpo.core.study import Study
-from hpo.search import registry
+from hpo.search import plan, registry
 from slurm import capacity, scheduler, scripts, study_folder
 from slurm.profile import Profile
 from slurm.scripts import Places
@@ -68,7 +68,7 @@ def prepare(study: Study, evaluation: Evaluation, profile: Profile, at_once: int
     )
     given = (profile.cpus_per_rank, profile.node.gpus > 0, at_once, command)
     if study.method == "optuna":
-        assert isinstance(arguments, searchers.TPEArguments)
+        assert isinstance(arguments, plan.TPEArguments)
         return SubmittedStudy(marked, (), searchers.initial_points(study, arguments), *given)
     return SubmittedStudy(marked, tuple(searchers.proposals(study)), 0, *given)
 
@@ -95,13 +95,13 @@ def new_folder(profile: Profile, name: str, submitted: SubmittedStudy) -> Iterat
 
 def write(folder: Path, submitted: SubmittedStudy) -> None:
     """Write what a study's jobs read."""
-    from hpo.search import journal, searchers
+    from hpo.search import journal
 
     submitted.write(folder)
     if not submitted.proposals:
         own = {key: value for key, value in submitted.study.arguments.items() if key != "evaluation"}
         arguments = registry.get(submitted.study.method).parse(own)
-        assert isinstance(arguments, searchers.TPEArguments)
+        assert isinstance(arguments, plan.TPEArguments)
         journal.begin(folder / study_folder.JOURNAL, submitted.study, arguments)
 
 

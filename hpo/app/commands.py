@@ -21,7 +21,6 @@ from benchmarks.check import check
 from benchmarks.spec import BenchmarkError
 from hpo.app.request import command_line, load_benchmark, name_of, study_of
 from hpo.search import registry
-from hpo.store import runs
 from hpo.terminal import errors
 from hpo.terminal.console import open_console, print_line
 
@@ -171,6 +170,7 @@ def compare(parsed: argparse.Namespace) -> int:
     from hpo.analysis import compare, importance, pareto, records
     from hpo.report import page as report
     from hpo.report import tables
+    from hpo.store import runs
     from hpo.terminal import files as output
 
     budget, mixed, limits = parsed.budget, parsed.mixed_budgets, (parsed.max_gpu_hours, parsed.max_memory_mb)

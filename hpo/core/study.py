@@ -9,8 +9,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
-import numpy as np
-
 from benchmarks.space import Config
 from benchmarks.spec import Benchmark, BenchmarkError
 
@@ -168,13 +166,19 @@ def fresh_seeds(seed: int, number: int) -> list[int]:
         seed: the block's.
         number: how many; fewer are the first of more.
     """
-    return [int(value) for value in np.random.SeedSequence([seed, FRESH]).generate_state(number)]
+    return _derived([seed, FRESH], number)
 
 
 def training_seeds(seed: int, number: int) -> list[int]:
     """Seeds for trainings of one configuration: the study's own first, the others derived from it."""
-    derived = np.random.SeedSequence(seed).generate_state(max(0, number - 1))
-    return [seed, *(int(value) for value in derived)][:number]
+    return [seed, *_derived(seed, max(0, number - 1))][:number]
+
+
+def _derived(entropy: int | list[int], number: int) -> list[int]:
+    """Seeds that numpy derives from others; it takes a while to import, and `--help` needs none."""
+    from numpy.random import SeedSequence
+
+    return [int(value) for value in SeedSequence(entropy).generate_state(number)]
 
 
 def _checksum(content: Any) -> str:

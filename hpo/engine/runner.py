@@ -30,7 +30,8 @@ from hpo.engine.progress import Place
 from hpo.engine.snapshot import State
 from hpo.engine.study_folder import Asked, Unfinished
 from hpo.engine.trial import TrialActor
-from hpo.search import plan, registry
+from hpo.search import registry
+from hpo.search.plan import Plan
 from hpo.store.tracker import Tracker
 from hpo.terminal.tables import print_report
 
@@ -107,7 +108,7 @@ def execute(
     console: Console,
     cluster: Cluster | None = None,
     place: Place | None = None,
-    plan: plan.Plan | None = None,
+    plan: Plan | None = None,
     run_id: str | None = None,
 ) -> Finished:
     """Run one study and store it.
@@ -204,9 +205,7 @@ def _abandoning(tracker: Tracker, unfinished: Unfinished) -> Iterator[None]:
         raise
 
 
-def _take_up(
-    unfinished: Unfinished, study: Study, plan: plan.Plan, allotment: Allotment
-) -> tuple[State, dict[str, int]]:
+def _take_up(unfinished: Unfinished, study: Study, plan: Plan, allotment: Allotment) -> tuple[State, dict[str, int]]:
     """Where the study stands, and the units that each of its live trials has reported, by Tune's trial id."""
     state = unfinished.read()
     if state is None:
@@ -231,7 +230,7 @@ def _trainable(
     return actor
 
 
-def _fit(study: Study, plan: plan.Plan, trainable: type, log: StudyLog) -> str:
+def _fit(study: Study, plan: Plan, trainable: type, log: StudyLog) -> str:
     """Let Tune run the study; returns why it did not reach its end, or an empty text."""
     for module in ("tune_controller", "experiment_state"):  # tracebacks of failed trials, and of a full disk
         logging.getLogger(f"ray.tune.execution.{module}").setLevel(logging.CRITICAL)

@@ -28,12 +28,10 @@ from __future__ import annotations
 from typing import Literal
 
 from pydantic import Field
-from ray.tune.schedulers import AsyncHyperBandScheduler
 
 from benchmarks.spec import BenchmarkError
 from hpo.core.study import Study
-from hpo.search.plan import OBJECTIVE, TIME_ATTRIBUTE, MethodArguments, Plan
-from hpo.search.searchers import SearcherName, make_searcher
+from hpo.search.plan import OBJECTIVE, TIME_ATTRIBUTE, MethodArguments, Plan, SearcherName
 
 
 class Arguments(MethodArguments):
@@ -50,6 +48,10 @@ def plan(study: Study, arguments: Arguments) -> Plan:
     Raises:
         BenchmarkError: the first rung lies at or beyond the full resource.
     """
+    from ray.tune.schedulers import AsyncHyperBandScheduler
+
+    from hpo.search.searchers import make_searcher
+
     if arguments.grace_units >= study.max_units:
         raise BenchmarkError(
             f"grace_units is {arguments.grace_units}, but must be < max_units, which is {study.max_units} "

@@ -18,8 +18,6 @@ Cost: one full training a repeat.
 from __future__ import annotations
 
 from pydantic import Field
-from ray import tune
-from ray.tune.search import BasicVariantGenerator
 
 from hpo.core.study import TRAINING_SEED, Study, training_seeds
 from hpo.search.plan import MethodArguments, Plan
@@ -33,5 +31,8 @@ class Arguments(MethodArguments):
 
 def plan(study: Study, arguments: Arguments) -> Plan:
     """One trial a seed; those that the budget cannot pay for are left out."""
+    from ray import tune
+    from ray.tune.search import BasicVariantGenerator
+
     seeds = training_seeds(study.seed, arguments.repeats)
     return Plan(searcher=BasicVariantGenerator(), space={TRAINING_SEED: tune.grid_search(seeds)}, num_samples=1)

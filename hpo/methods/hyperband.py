@@ -27,12 +27,9 @@ Cost: the same units in every bracket, roughly. Each pause writes a checkpoint a
 from __future__ import annotations
 
 from pydantic import Field
-from ray.tune.search import BasicVariantGenerator
 
 from hpo.core.study import Study
-from hpo.search.brackets import BracketScheduler, make_brackets
 from hpo.search.plan import MethodArguments, Plan
-from hpo.search.space import to_tune
 
 
 class Arguments(MethodArguments):
@@ -47,6 +44,11 @@ def plan(study: Study, arguments: Arguments) -> Plan:
     Raises:
         BenchmarkError: the reduction factor does not divide the benchmark's `max_units`.
     """
+    from ray.tune.search import BasicVariantGenerator
+
+    from hpo.search.brackets import BracketScheduler, make_brackets
+    from hpo.search.space import to_tune
+
     scheduler = BracketScheduler(make_brackets(study, arguments.reduction_factor), study.benchmark.mode)
     return Plan(
         searcher=BasicVariantGenerator(random_state=study.seed),

@@ -19,8 +19,6 @@ Cost: one full training a point.
 from __future__ import annotations
 
 from pydantic import Field
-from ray import tune
-from ray.tune.search import BasicVariantGenerator
 
 from benchmarks.spec import BenchmarkError
 from hpo.core.study import Study
@@ -39,6 +37,9 @@ def plan(study: Study, arguments: Arguments) -> Plan:
     Raises:
         BenchmarkError: the benchmark has no grid.
     """
+    from ray import tune
+    from ray.tune.search import BasicVariantGenerator
+
     if not study.benchmark.grid:
         raise BenchmarkError(f"benchmark {study.benchmark.name} has no `grid`; add one to run the manual grid")
     return Plan(

@@ -21,17 +21,11 @@ Cost: between random search and ASHA.
 
 from __future__ import annotations
 
-from typing import Any
-
 from pydantic import Field
-from ray.tune.experiment import Trial
-from ray.tune.schedulers import MedianStoppingRule, TrialScheduler
-from ray.tune.search import BasicVariantGenerator
 
 from benchmarks.spec import BenchmarkError
 from hpo.core.study import Study
 from hpo.search.plan import OBJECTIVE, TIME_ATTRIBUTE, MethodArguments, Plan
-from hpo.search.space import to_tune
 
 
 class Arguments(MethodArguments):
@@ -47,12 +41,17 @@ def plan(study: Study, arguments: Arguments) -> Plan:
     Raises:
         BenchmarkError: the grace period is the full resource.
     """
+    from ray.tune.search import BasicVariantGenerator
+
+    from hpo.search.median_rule import UnpausedMedianRule
+    from hpo.search.space import to_tune
+
     if arguments.grace_units >= study.max_units:
         raise BenchmarkError(
             f"grace_units is {arguments.grace_units}, but must be < max_units, which is {study.max_units} "
             f"in benchmark {study.benchmark.name}"
         )
-    scheduler = _NeverPausing(
+    scheduler = UnpausedMedianRule(
         time_attr=TIME_ATTRIBUTE,
         metric=OBJECTIVE,
         mode=study.benchmark.mode,
@@ -65,10 +64,3 @@ def plan(study: Study, arguments: Arguments) -> Plan:
         num_samples=study.budget_units,
         scheduler=scheduler,
     )
-
-
-class _NeverPausing(MedianStoppingRule):
-    """Ray pauses a trial at every unit until others have caught up; a checkpoint each time, for nothing."""
-
-    def _on_insufficient_samples(self, tune_controller: Any, trial: Trial, time: float) -> str:
-        return str(TrialScheduler.CONTINUE)

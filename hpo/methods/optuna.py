@@ -34,8 +34,7 @@ a proposal lacks the results of the d - 1 trials that run.
 from __future__ import annotations
 
 from hpo.core.study import Study
-from hpo.search.plan import Plan
-from hpo.search.searchers import TPEArguments, tpe_plan
+from hpo.search.plan import Plan, TPEArguments
 
 
 class Arguments(TPEArguments):
@@ -48,4 +47,6 @@ def plan(study: Study, arguments: Arguments) -> Plan:
     Raises:
         BenchmarkError: the default lies outside the search space, or earlier studies cannot be read.
     """
+    from hpo.search.searchers import tpe_plan
+
     return tpe_plan("optuna", study, arguments)

@@ -32,14 +32,11 @@ from __future__ import annotations
 from typing import Any
 
 from pydantic import Field
-from ray.tune.search import BasicVariantGenerator
 
 from benchmarks.space import Choice
 from hpo.core.budget import PerTrial
 from hpo.core.study import Study
 from hpo.search.plan import MethodArguments, Plan
-from hpo.search.population import PopulationScheduler, interval_units, into_space, population_size, require_exchangeable
-from hpo.search.space import to_tune
 
 
 class Arguments(MethodArguments):
@@ -59,6 +56,17 @@ def plan(study: Study, arguments: Arguments) -> Plan:
         BenchmarkError: the budget pays for no population, the interval leaves no exchange, or the model itself is
             searched.
     """
+    from ray.tune.search import BasicVariantGenerator
+
+    from hpo.search.population import (
+        PopulationScheduler,
+        interval_units,
+        into_space,
+        population_size,
+        require_exchangeable,
+    )
+    from hpo.search.space import to_tune
+
     require_exchangeable(study)
     space = study.benchmark.space
     mutations: dict[str, Any] = {

@@ -17,11 +17,8 @@ Cost: one full training a trial; as many trials as the budget, more where some d
 
 from __future__ import annotations
 
-from ray.tune.search import BasicVariantGenerator
-
 from hpo.core.study import Study
 from hpo.search.plan import MethodArguments, Plan
-from hpo.search.space import to_tune
 
 
 class Arguments(MethodArguments):
@@ -30,6 +27,10 @@ class Arguments(MethodArguments):
 
 def plan(study: Study, arguments: Arguments) -> Plan:
     """Draws until the budget is spent: a trial that diverges leaves its units to further ones."""
+    from ray.tune.search import BasicVariantGenerator
+
+    from hpo.search.space import to_tune
+
     return Plan(
         searcher=BasicVariantGenerator(random_state=study.seed),
         space=to_tune(study.benchmark.space),

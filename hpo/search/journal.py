@@ -21,7 +21,7 @@ if TYPE_CHECKING:  # they take seconds to import
     from optuna.distributions import BaseDistribution
     from optuna.samplers import TPESampler
 
-    from hpo.search.searchers import TPEArguments
+    from hpo.search.plan import TPEArguments
 
 
 def begin(path: Path, study: Study, arguments: TPEArguments) -> None:

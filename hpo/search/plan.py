@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import BaseModel, ConfigDict
-from ray.tune.schedulers import TrialScheduler
-from ray.tune.search import SearchAlgorithm, Searcher
+from pydantic import BaseModel, ConfigDict, Field
 
 from hpo.core.budget import Admission
+
+if TYPE_CHECKING:  # a method's arguments are read without Ray
+    from ray.tune.schedulers import TrialScheduler
+    from ray.tune.search import SearchAlgorithm, Searcher
 
 OBJECTIVE = "objective"
 """The key of a trial's result that searchers and schedulers rank by; see `study.objective`."""
 TIME_ATTRIBUTE = "units"
 """The key of a trial's result that counts its resource."""
+TPEName = Literal["hyperopt", "optuna"]
+SearcherName = Literal["random", TPEName]
 
 
 class MethodArguments(BaseModel):
@@ -43,3 +47,13 @@ class Plan:
     scheduler: TrialScheduler | None = None
     admission: Admission | None = None
     concurrency: int | None = None
+
+
+class TPEArguments(MethodArguments):
+    """Arguments of the methods that are TPE alone, HyperOpt's or Optuna's."""
+
+    initial_points: int = Field(
+        0, ge=0, description="random trials before the model proposes; 0 is a third of the budget, at least 2"
+    )
+    start_with_default: bool = Field(False, description="whether the first trial is the benchmark's default")
+    warm_start: bool = Field(False, description="whether to begin with what earlier studies of the benchmark found")

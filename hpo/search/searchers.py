@@ -5,9 +5,8 @@ from __future__ import annotations
 import itertools
 import tempfile
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any
 
-from pydantic import Field
 from ray import tune
 from ray.tune.experiment import Experiment
 from ray.tune.search import BasicVariantGenerator, SearchAlgorithm, Searcher
@@ -16,22 +15,9 @@ from benchmarks.space import Config, describe, value_in
 from benchmarks.spec import Benchmark, BenchmarkError
 from hpo.core.study import Study
 from hpo.search import registry
-from hpo.search.plan import MethodArguments, Plan
+from hpo.search.plan import Plan, SearcherName, TPEArguments, TPEName
 from hpo.search.space import to_tune
 from hpo.store.past_trials import PastTrial, completed_trials
-
-TPEName = Literal["hyperopt", "optuna"]
-SearcherName = Literal["random", TPEName]
-
-
-class TPEArguments(MethodArguments):
-    """Arguments of the methods that are TPE alone, whosever it is."""
-
-    initial_points: int = Field(
-        0, ge=0, description="random trials before the model proposes; 0 is a third of the budget, at least 2"
-    )
-    start_with_default: bool = Field(False, description="whether the first trial is the benchmark's default")
-    warm_start: bool = Field(False, description="whether to begin with what earlier studies of the benchmark found")
 
 
 def tpe_plan(name: TPEName, study: Study, arguments: TPEArguments) -> Plan:

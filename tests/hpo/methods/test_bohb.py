@@ -29,8 +29,8 @@ from benchmarks.spec import Benchmark
 from hpo.core.results import TrialRow
 from hpo.core.study import Study
 from hpo.engine.runner import Finished
-from hpo.methods.bohb import BohbSearch, to_configspace
 from hpo.search import registry
+from hpo.search.bohb_search import BohbSearch, to_configspace
 from hpo.search.plan import OBJECTIVE, TIME_ATTRIBUTE
 from tests.hpo.engine.in_process import in_process, run, synthetic
 
@@ -290,7 +290,7 @@ class Told:
 def run_bohb(told: Told, benchmark: Benchmark, devices: int = 2, budget: int = 9, order: int = 0) -> Finished:
     """A study that draws less from its model than it should, to be faster; 9 full trainings are a round of brackets."""
     with pytest.MonkeyPatch.context() as monkeypatch, in_process(devices, order):
-        monkeypatch.setattr("hpo.methods.bohb.BohbSearch", told.record(BohbSearch))
+        monkeypatch.setattr("hpo.search.bohb_search.BohbSearch", told.record(BohbSearch))
         finished = run(Study("bohb", benchmark, seed=1, budget=budget, arguments={"num_draws": 8}))
     assert finished.reached_end, finished.reason
     return finished

@@ -28,8 +28,8 @@ from hpo.core.results import TrialRow
 from hpo.core.study import Study
 from hpo.engine.budgeted import BudgetedSearch, budgeted
 from hpo.engine.runner import run
-from hpo.methods.pb2 import Pb2Scheduler, from_unit_cube, to_unit_cube
 from hpo.search import registry
+from hpo.search.bandit import Pb2Scheduler, from_unit_cube, to_unit_cube
 from tests.rays import ray_of
 from tests.stores import working_in
 

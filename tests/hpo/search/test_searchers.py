@@ -27,8 +27,8 @@ from benchmarks.space import Choice, Config, Integer, LogUniform, Uniform
 from benchmarks.spec import Benchmark, BenchmarkError
 from hpo.core.study import Study
 from hpo.search import registry
-from hpo.search.plan import OBJECTIVE
-from hpo.search.searchers import TPEName, default_config, make_searcher
+from hpo.search.plan import OBJECTIVE, TPEName
+from hpo.search.searchers import default_config, make_searcher
 from hpo.search.space import to_tune
 from hpo.search.tpe import BudgetAwareHyperOpt, BudgetAwareOptuna
 from hpo.store.past_trials import PastTrial

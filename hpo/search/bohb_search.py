@@ -1,0 +1,101 @@
+"""BOHB's scheduler and its searcher: Ray's, with brackets and the way of results corrected."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from ray.tune.experiment import Trial
+from ray.tune.schedulers.hb_bohb import HyperBandForBOHB
+from ray.tune.search.bohb import TuneBOHB
+
+from benchmarks.space import Choice, Config, Domain, Integer, LogUniform, Scalar, Space
+from hpo.core.study import Study
+from hpo.search.brackets import BracketScheduler
+from hpo.search.plan import OBJECTIVE
+from hpo.search.randomness import OwnRandomness
+
+
+class BohbScheduler(BracketScheduler, HyperBandForBOHB):
+    """HyperBandForBOHB on corrected brackets; it hands every result of a rung to the searcher itself.
+
+    Tune keeps the results of trials that it stops from searchers: at rungs 1, 3 and 9 of 9, with eta = 3, BOHB
+    would learn of 9, 7 and 3 results instead of 9, 8 and 6.
+    """
+
+    def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
+        """As `HyperBandForBOHB`."""
+        rung = self._trial_info[trial][0].current_rung
+        action = str(super().on_trial_result(tune_controller, trial, result))
+        if result["diverged"]:
+            result["hyperband_info"]["budget"] = rung
+        tune_controller.search_alg.searcher.on_trial_result(trial.trial_id, result)
+        return action
+
+
+class BohbSearch(TuneBOHB):
+    """TuneBOHB with random state of its own, configurations in plain types, and each result counted once.
+
+    Args:
+        study: whose space is searched.
+        settings: arguments of HpBandSter's density model.
+    """
+
+    def __init__(self, study: Study, settings: dict[str, Any]) -> None:
+        self._domains = study.benchmark.space
+        self._randomness = OwnRandomness(study.seed)
+        self._counted: set[tuple[str, int]] = set()
+        logging.getLogger("hpbandster").setLevel(logging.ERROR)
+        space = to_configspace(study.benchmark.space)
+        with _quiet():
+            super().__init__(space, settings, metric=OBJECTIVE, mode=study.benchmark.mode, seed=study.seed)
+
+    def suggest(self, trial_id: str) -> Config | None:
+        """As `Searcher`."""
+        with self._randomness.borrowed(), _quiet():
+            proposal = super().suggest(trial_id)
+        return None if proposal is None else {name: _plain(d, proposal[name]) for name, d in self._domains.items()}
+
+    def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
+        """As `Searcher`; a result counts where it is one of a rung."""
+        rung = result["hyperband_info"].get("budget")
+        if rung is None or (trial_id, rung) in self._counted:
+            return
+        self._counted.add((trial_id, rung))
+        with self._randomness.borrowed(), _quiet():
+            super().on_trial_result(trial_id, result)
+
+
+def to_configspace(space: Space) -> Any:
+    """The search space in ConfigSpace's terms; of a choice the index of its value, whatever types the values have."""
+    import ConfigSpace
+
+    def convert(name: str, domain: Domain) -> Any:
+        if isinstance(domain, Choice):
+            return ConfigSpace.CategoricalHyperparameter(name, list(range(len(domain.values))))
+        if isinstance(domain, Integer):
+            return ConfigSpace.UniformIntegerHyperparameter(name, domain.low, domain.high)
+        log = isinstance(domain, LogUniform)
+        return ConfigSpace.UniformFloatHyperparameter(name, domain.low, domain.high, log=log)
+
+    converted = ConfigSpace.ConfigurationSpace()
+    converted.add([convert(name, domain) for name, domain in space.items()])
+    return converted
+
+
+def _plain(domain: Domain, value: Any) -> Scalar:
+    """A value of ConfigSpace, which may be one of numpy's, in Python's types, which JSON can hold."""
+    if isinstance(domain, Choice):
+        return domain.values[int(value)]
+    return int(value) if isinstance(domain, Integer) else min(max(float(value), domain.low), domain.high)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Silence statsmodels, which warns where all good results share one category, and HpBandSter's old calls."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
