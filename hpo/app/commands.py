@@ -69,18 +69,20 @@ def _interrupted_in_this_job(study: Study) -> str | None:
     if not os.environ.get("SLURM_RESTART_COUNT"):
         return None
     from benchmarks.identity import digest
-    from hpo.engine import study_folder as unfinished
+    from hpo.engine import study_folder
 
-    return unfinished.like(study.fingerprint(digest(study.benchmark)), unfinished.of_job(os.environ["SLURM_JOB_ID"]))
+    return study_folder.like(
+        study.fingerprint(digest(study.benchmark)), study_folder.of_job(os.environ["SLURM_JOB_ID"])
+    )
 
 
 def resume(parsed: argparse.Namespace) -> int:
     """Go on with a study that was interrupted; without an id, list those that can."""
-    from hpo.engine import study_folder as unfinished
+    from hpo.engine import study_folder
 
     if not parsed.run_id:
-        return _list_unfinished(unfinished.found())
-    asked = unfinished.Unfinished(parsed.run_id).asked()
+        return _list_unfinished(study_folder.found())
+    asked = study_folder.Unfinished(parsed.run_id).asked()
     if asked.study.kind != "study":
         raise BenchmarkError(
             f"{parsed.run_id} is a confirmation: run `python -m hpo confirm` again, which trains what is missing; "
@@ -114,11 +116,11 @@ def _list_unfinished(studies: Sequence[Unfinished]) -> int:
 
 def sync(parsed: argparse.Namespace) -> int:
     """Deliver what the store lacks of unfinished studies."""
-    from hpo.engine import study_folder as unfinished
+    from hpo.engine import study_folder
     from hpo.workflows.sync import deliver
 
     console, status = open_console(), 0
-    studies = [unfinished.Unfinished(parsed.run_id)] if parsed.run_id else unfinished.found()
+    studies = [study_folder.Unfinished(parsed.run_id)] if parsed.run_id else study_folder.found()
     if not studies:
         print_line(console, "no study here has anything to deliver")
     for one in studies:
@@ -168,8 +170,7 @@ def _print_next(console: Console, benchmark: str, budget: int) -> None:
 def compare(parsed: argparse.Namespace) -> int:
     """The methods of a benchmark side by side, as tables, files and a report."""
     from hpo.analysis import compare, importance, pareto, records
-    from hpo.report import page as report
-    from hpo.report import tables
+    from hpo.report import page, tables
     from hpo.store import runs
     from hpo.terminal import files as output
 
@@ -182,7 +183,7 @@ def compare(parsed: argparse.Namespace) -> int:
     if any(limit is not None for limit in limits):
         trials = pareto.stored_trials(result.studies, result.benchmark)
         tables.print_best_within(console, pareto.best_within(trials, result.benchmark, *limits))
-    drawn = report.files(result, tables.importance_shares(found), tables.importance_notes(found))
+    drawn = page.files(result, tables.importance_shares(found), tables.importance_notes(found))
     files = {**tables.files(result), **drawn}
     folder = output.write(Path(parsed.output), files)
     runs.store_files(result.benchmark.name, "comparison", files, {"hpo.benchmark_digest": result.digest})
@@ -292,10 +293,10 @@ def deepspeed(parsed: argparse.Namespace) -> int:
 
 def import_(parsed: argparse.Namespace) -> int:
     """A study that was run elsewhere, from a CSV file into the store."""
-    from hpo.workflows import importing as external
+    from hpo.workflows import importing
 
     benchmark = spec.load(parsed.benchmark, Path(parsed.space) if parsed.space else None)
-    done = external.import_csv(
+    done = importing.import_csv(
         Path(parsed.file),
         benchmark,
         parsed.method,

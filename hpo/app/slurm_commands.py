@@ -169,7 +169,7 @@ def _check(command: Sequence[str], parser: argparse.ArgumentParser | None = None
         BenchmarkError: an unknown method or option, or a value that does not hold.
     """
     from benchmarks import spec
-    from hpo.engine import study_folder as unfinished
+    from hpo.engine import study_folder
     from hpo.workflows import suite
 
     parsed = parse(command, parser)
@@ -178,7 +178,7 @@ def _check(command: Sequence[str], parser: argparse.ArgumentParser | None = None
     if command[0] == "run":
         return request.study_of(parsed).benchmark.ranks_per_trial
     if command[0] == "resume":
-        return unfinished.Unfinished(parsed.run_id).asked().study.benchmark.ranks_per_trial
+        return study_folder.Unfinished(parsed.run_id).asked().study.benchmark.ranks_per_trial
     if command[0] == "suite":
         suite.parse_methods(parsed.methods, parsed.budget)
         suite.parse_seeds(parsed.seeds)
@@ -264,12 +264,12 @@ def _collect(folder: Path, cluster: Profile, file: Path, incomplete: bool) -> st
 
 def head(parsed: argparse.Namespace) -> int:
     """The head job."""
-    from hpo.cluster import access as ray_access
+    from hpo.cluster import access
     from slurm import profile
     from slurm.jobs import head_job as head
 
-    token = ray_access.new_token()
-    os.environ |= ray_access.authentication(token)  # Ray looks once, when it is imported, as checking a study does
+    token = access.new_token()
+    os.environ |= access.authentication(token)  # Ray looks once, when it is imported, as checking a study does
     if parsed.from_environment:
         return head.run_head_job(_order_from_environment(os.environ), token)
     words = parsed.words[parsed.words[:1] == ["--"] :]

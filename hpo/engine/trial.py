@@ -23,7 +23,7 @@ from benchmarks.training.ranks import TrialProcess, open_trial
 from hpo.core.ledger import MEASURED
 from hpo.core.results import TOKENS
 from hpo.core.study import Study, is_diverged, objective, training_of
-from hpo.engine import ownership as origin
+from hpo.engine import ownership
 
 UNITS = "units"
 """File of a checkpoint with the units that its trial had trained."""
@@ -89,12 +89,12 @@ class TrialActor(tune.Trainable):
         self._mark("idle")
         self._ready().save(Path(checkpoint_dir))
         (Path(checkpoint_dir) / UNITS).write_text(str(self._units))
-        origin.mark(Path(checkpoint_dir), self._home)
+        ownership.mark(Path(checkpoint_dir), self._home)
         self._mark("checkpoint")
 
     def restore(self, checkpoint_path: Any) -> None:
         """Called by Tune before a paused or cloned trial goes on; Tune unpickles some files of a checkpoint itself."""
-        origin.require_mark(Path(checkpoint_path.checkpoint.path), self._home)
+        ownership.require_mark(Path(checkpoint_path.checkpoint.path), self._home)
         super().restore(checkpoint_path)
 
     def load_checkpoint(self, checkpoint: str) -> None:

@@ -28,7 +28,7 @@ from hpo.core.ledger import Shares
 from hpo.core.results import Results, TrialRow, UnitRow
 from hpo.core.study import PROTOCOL, Study
 from hpo.store import client as store
-from hpo.store import ui_views as views
+from hpo.store import ui_views
 from hpo.store.files import ledger_csv, schedule_of, token_files, token_metrics, trials_csv, units_csv
 from hpo.store.queries import stored_runs
 from hpo.store.runs import git_commit, job_tag, link, log_files, open_run, versions
@@ -80,7 +80,7 @@ class Tracker:
         self._spool = Spool()
         self.began_at = time.time()
         self._launch_run = os.environ.pop("MLFLOW_RUN_ID", None)  # of `mlflow run`; Ray's workers must not inherit it
-        self._client, self._experiment_id = store.open_experiment(study.benchmark.name, views.tags(study.benchmark))
+        self._client, self._experiment_id = store.open_experiment(study.benchmark.name, ui_views.tags(study.benchmark))
         with store.readable_errors():
             if run_id is not None:
                 self.run_id = self._client.get_run(run_id).info.run_id
