@@ -84,10 +84,10 @@ def small_nano() -> Callable[..., Benchmark]:
 @pytest.fixture(scope="session")
 def process_group() -> None:
     """This process as the only rank of a trial."""
-    from benchmarks.training import session as finetune
+    from benchmarks.training.process import join_process_group, prepare_process
 
-    finetune.prepare_process(threads=1)
-    finetune.join_process_group()
+    prepare_process(threads=1)
+    join_process_group()
 
 
 @pytest.fixture(scope="module")

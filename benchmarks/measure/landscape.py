@@ -28,7 +28,8 @@ from scipy.stats import spearmanr
 from benchmarks import spec
 from benchmarks.space import Choice, Config, LogUniform
 from benchmarks.spec import Benchmark
-from benchmarks.training import session as finetune
+from benchmarks.training.process import join_process_group, prepare_process
+from benchmarks.training.session import Session
 
 LEARNING_RATES = (3e-5, 1e-4, 3e-4, 1e-3, 2e-3, 4e-3, 1e-2, 3e-2)
 SEEDS = (0, 1, 2, 3, 4)
@@ -43,9 +44,9 @@ def main() -> int:
     parser.add_argument("--output", type=Path, default=Path("outputs/nano_landscape"))
     arguments = parser.parse_args()
     benchmark = spec.load(arguments.benchmark)
-    finetune.prepare_process(threads=1)
-    finetune.join_process_group()
-    session = finetune.Session(benchmark)
+    prepare_process(threads=1)
+    join_process_group()
+    session = Session(benchmark)
     rows = measure(session, benchmark)
     summary = summarise(rows)
     arguments.output.mkdir(parents=True, exist_ok=True)
@@ -58,7 +59,7 @@ def main() -> int:
     return 1 if failed else 0
 
 
-def measure(session: finetune.Session, benchmark: Benchmark) -> list[Row]:
+def measure(session: Session, benchmark: Benchmark) -> list[Row]:
     """One row a training: what it was for, its configuration, curves and seconds."""
     rows = [train(session, "rate", {"learning_rate": rate}, 0) for rate in LEARNING_RATES]
     best = max(rows, key=lambda row: float(str(row["exact_match"])))
@@ -81,7 +82,7 @@ def draw_config(benchmark: Benchmark, generator: np.random.Generator) -> Config:
     return config
 
 
-def train(session: finetune.Session, purpose: str, config: Config, seed: int) -> Row:
+def train(session: Session, purpose: str, config: Config, seed: int) -> Row:
     """One full training."""
     session.start(config, seed)
     began = time.perf_counter()

@@ -38,7 +38,7 @@ class TrialProcess(Protocol):
         """Begin a trial; returns `startup_seconds`."""
 
     def run_unit(self) -> dict[str, float]:
-        """Train one unit and evaluate; the keys are those of `finetune.Session.run_unit`."""
+        """Train one unit and evaluate; the keys are those of `session.Session.run_unit`."""
 
     def evaluate(self, split: str) -> dict[str, float]:
         """Score a split as it is: `eval_loss`, `perplexity`, `exact_match`, `f1`."""
@@ -150,37 +150,37 @@ class Ranks:
         )
 
     def token_statistics(self) -> list[TokenStatistics]:
-        """See `finetune.Session.token_statistics`."""
+        """See `session.Session.token_statistics`."""
         [statistics] = self._answers([self._actors[0].token_statistics.remote()])  # all ranks have the same data
         return list(statistics)
 
     def start(self, config: Config, seed: int) -> dict[str, float]:
-        """See `finetune.Session.start`."""
+        """See `session.Session.start`."""
         return dict(self._first("start", config, seed))
 
     def run_unit(self) -> dict[str, float]:
-        """See `finetune.Session.run_unit`; the peak memory is the largest of any rank."""
+        """See `session.Session.run_unit`; the peak memory is the largest of any rank."""
         results = self._all("run_unit")
         return {**results[0], "peak_memory_mb": max(result["peak_memory_mb"] for result in results)}
 
     def evaluate(self, split: str) -> dict[str, float]:
-        """See `finetune.Session.evaluate`."""
+        """See `session.Session.evaluate`."""
         return dict(self._first("evaluate", split))
 
     def set_hyperparameters(self, config: Config) -> None:
-        """See `finetune.Session.set_hyperparameters`."""
+        """See `session.Session.set_hyperparameters`."""
         self._all("set_hyperparameters", config)
 
     def save(self, folder: Path) -> None:
-        """See `finetune.Session.save`."""
+        """See `session.Session.save`."""
         self._all("save", folder)
 
     def load(self, folder: Path) -> None:
-        """See `finetune.Session.load`."""
+        """See `session.Session.load`."""
         self._all("load", folder)
 
     def save_model(self, folder: Path) -> None:
-        """See `finetune.Session.save_model`; rank 0 must reach the folder."""
+        """See `session.Session.save_model`; rank 0 must reach the folder."""
         self._all("save_model", folder)
 
     def process_ids(self) -> list[int]:
@@ -258,7 +258,7 @@ def end_ranks(actors: Sequence[ActorHandle]) -> None:
 
 @ray.remote
 class _Rank:
-    """One rank's process: a `finetune.Session` behind Ray's mailbox."""
+    """One rank's process: a `session.Session` behind Ray's mailbox."""
 
     def __init__(self, threads: int) -> None:
         self._threads = threads
@@ -286,13 +286,13 @@ class _Rank:
         if devices:
             os.environ["CUDA_VISIBLE_DEVICES"] = devices  # before CUDA is initialised in this process
         _bind_gloo_to(ray.util.get_node_ip_address())
-        from benchmarks.training import session as finetune
+        from benchmarks.training.process import join_process_group, prepare_process
 
-        finetune.prepare_process(self._threads)
+        prepare_process(self._threads)
         from torch._C._distributed_c10d import TCPStore
 
         store = self._store or TCPStore(*address, world_size, is_master=False)
-        finetune.join_process_group(rank, world_size, local_rank, store)
+        join_process_group(rank, world_size, local_rank, store)
 
     def load_session(self, benchmark: Benchmark) -> None:
         """Load model, tokenizer and data."""

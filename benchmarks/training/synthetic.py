@@ -55,7 +55,7 @@ class SyntheticTrial:
         self._config = self._benchmark.hyperparameters(config)
 
     def run_unit(self) -> dict[str, float]:
-        """One unit; the keys are those of `finetune.Session.run_unit`."""
+        """One unit; the keys are those of `session.Session.run_unit`."""
         seconds = self._settings.seconds_per_unit * (0.5 + 4.0 / self._config.batch_size_per_device)
         time.sleep(seconds)
         self._units += 1

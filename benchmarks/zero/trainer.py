@@ -23,7 +23,8 @@ from benchmarks import spec
 from benchmarks.spec import BenchmarkError
 from benchmarks.tasks import question_answering as squad
 from benchmarks.training import memory
-from benchmarks.training import session as finetune
+from benchmarks.training.models import load_model, load_tokenizer
+from benchmarks.training.process import import_deepspeed, prepare_process
 
 if TYPE_CHECKING:
     import torch
@@ -88,7 +89,7 @@ def main() -> None:
     end_with_parent()
     if os.environ.get("DS_ACCELERATOR") == "cpu":
         os.environ["CUDA_VISIBLE_DEVICES"] = ""  # DeepSpeed's launcher shows GPUs that were hidden
-    finetune.prepare_process(threads=int(os.environ.get("OMP_NUM_THREADS", "1")), keep_freed_memory=False)
+    prepare_process(threads=int(os.environ.get("OMP_NUM_THREADS", "1")), keep_freed_memory=False)
     from transformers import HfArgumentParser, TrainingArguments
 
     words = [*sys.argv[1:], *_for_the_device(with_deepspeed="--deepspeed" in sys.argv)]
@@ -111,7 +112,7 @@ def _for_the_device(with_deepspeed: bool) -> list[str]:
     from accelerate import PartialState
 
     if with_deepspeed:
-        finetune.import_deepspeed()
+        import_deepspeed()
     if torch.cuda.is_available():
         return []
     if not with_deepspeed:
@@ -135,7 +136,7 @@ def train(task: Task, arguments: Any, folder: Path) -> Measured:
     with memory.Sampler(folder / f"memory-{arguments.process_index}.csv", arguments.device) as sampler:
         clock = _make_clock(sampler)
         trainer = Trainer(
-            finetune.load_model(settings.model),
+            load_model(settings.model),
             arguments,
             train_dataset=_rows(training),
             eval_dataset=_rows(validation),
@@ -169,7 +170,7 @@ def _prepare(task: Task) -> tuple[spec.FineTune, Any, list[squad.Example], list[
     """Settings, tokenizer, and the examples of both splits."""
     benchmark = spec.load(task.benchmark)
     settings = benchmark.training_settings()
-    tokenizer = finetune.load_tokenizer(settings.model)
+    tokenizer = load_tokenizer(settings.model)
 
     def examples(split: spec.Split, limit: int) -> list[squad.Example]:
         records = squad.read_split(split)[:limit]

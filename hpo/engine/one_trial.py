@@ -103,17 +103,18 @@ def _open(order: Order) -> TrialProcess:
         from benchmarks.training.synthetic import SyntheticTrial
 
         return SyntheticTrial(order.benchmark)
-    from benchmarks.training import session as finetune
+    from benchmarks.training.process import join_process_group, prepare_process
+    from benchmarks.training.session import Session
 
-    finetune.prepare_process(order.threads)
+    prepare_process(order.threads)
     rank, world_size = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
     store = None
     if world_size > 1:
         from torch.distributed.rendezvous import rendezvous
 
         store, rank, world_size = next(iter(rendezvous("env://")))
-    finetune.join_process_group(rank, world_size, int(os.environ.get("LOCAL_RANK", "0")), store)
-    return finetune.Session(order.benchmark)
+    join_process_group(rank, world_size, int(os.environ.get("LOCAL_RANK", "0")), store)
+    return Session(order.benchmark)
 
 
 def main(order_file: Path, results: Path) -> None:

@@ -2,7 +2,7 @@
 
 A trial's checkpoint lies in its study's folder, `unfinished/<run id>/`, which is its owner's alone, and carries the
 study's run as a mark. Whatever lies there without the mark, or is somebody else's, is refused before a byte of it is
-unpickled; the rest is read as weights alone, see `benchmarks.training.session`.
+unpickled; the rest is read as weights alone, see `benchmarks.training.process`.
 """
 
 from __future__ import annotations

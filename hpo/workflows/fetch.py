@@ -100,7 +100,7 @@ def _check(benchmark: Benchmark) -> None:
     Raises:
         BenchmarkError: it does not.
     """
-    from benchmarks.training.session import load_tokenizer
+    from benchmarks.training.models import load_tokenizer
 
     check(benchmark)
     assert benchmark.finetune is not None

@@ -96,11 +96,11 @@ def test_pickled_weights_are_refused_before_anything_starts(verb: str, tmp_path:
 
 
 def test_pickled_weights_beside_sound_ones_are_not_touched(tmp_path: Path, process_group: None) -> None:
-    from benchmarks.training import session as finetune
+    from benchmarks.training import models
 
     model, ran = model_folder(tmp_path), tmp_path / "ran"
     torch.save({"lm_head.weight": Hostile(ran)}, model / "pytorch_model.bin")
-    finetune.load_model(str(model))
+    models.load_model(str(model))
     assert not ran.exists()
 
 
@@ -118,12 +118,12 @@ def test_a_model_s_own_code_does_not_run(tmp_path: Path) -> None:
 
 def test_a_tokenizer_s_own_code_does_not_run(tmp_path: Path) -> None:
     from benchmarks.spec import BenchmarkError
-    from benchmarks.training import session as finetune
+    from benchmarks.training import models
 
     model, ran = model_folder(tmp_path), tmp_path / "ran"
     with_tokenizer_code(model, ran)
     with suppress(BenchmarkError):  # or one that transformers has is taken
-        finetune.load_tokenizer(str(model))
+        models.load_tokenizer(str(model))
     assert not ran.exists()
 
 

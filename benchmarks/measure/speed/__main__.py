@@ -40,7 +40,7 @@ from typing import IO, Any
 from benchmarks.measure.speed import data
 from benchmarks.measure.speed.side import QUESTIONS, Answer, Block, Side
 from benchmarks.spec import BenchmarkError
-from benchmarks.training.lengths import group_by_length, padding_share
+from benchmarks.training.batches import group_by_length, padding_share
 
 NOT_SLOWER, TWICE = 0.98, 2.0
 BATCH_SIZES = (2, 8, 16, 32)

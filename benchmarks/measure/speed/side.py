@@ -23,7 +23,9 @@ from benchmarks.measure.speed import data
 from benchmarks.space import Config
 from benchmarks.spec import Benchmark
 from benchmarks.tasks import question_answering as squad
-from benchmarks.training import session as finetune
+from benchmarks.training.engine import choose_precision
+from benchmarks.training.models import load_model, load_tokenizer
+from benchmarks.training.process import join_process_group, prepare_process
 from benchmarks.training.session import Session
 
 STEPS = 16
@@ -41,7 +43,7 @@ class Side(BaseModel):
         work: our loop's training, Trainer's, our evaluation, or our generation of `QUESTIONS` answers.
         squad_lengths: train on lengths as SQuAD has them, see `data`, in place of the benchmark's.
         batch: batch size, of training or of generation; 0 for the default.
-        keep_freed_memory: see `finetune.prepare_process`.
+        keep_freed_memory: see `process.prepare_process`.
         pad_to_max: see `spec.FineTune`, as are the next two.
         length_grouped: neighbours of similar length.
         precision: the arithmetic; by default bf16 on a GPU that has it, and the benchmark's own elsewhere.
@@ -67,8 +69,8 @@ def main() -> None:
     """Prepare, then answer every line."""
     answers = _own_output()
     side = Side.model_validate_json(sys.argv[1])
-    finetune.prepare_process(threads=1, keep_freed_memory=side.keep_freed_memory)
-    finetune.join_process_group()
+    prepare_process(threads=1, keep_freed_memory=side.keep_freed_memory)
+    join_process_group()
     with tempfile.TemporaryDirectory() as folder:
         benchmark = _benchmark(side, Path(folder))
         if side.work == "trainer":
@@ -99,10 +101,10 @@ def _benchmark(side: Side, folder: Path) -> Benchmark:
     benchmark = spec.load(side.benchmark)
     if side.squad_lengths:
         path = folder / "squad-like.jsonl"
-        data.write(path, finetune.load_tokenizer(benchmark.training_settings().model))
+        data.write(path, load_tokenizer(benchmark.training_settings().model))
         benchmark = data.with_squad_lengths(benchmark, path)
     settings = benchmark.training_settings()
-    precision = side.precision or finetune.choose_precision("auto" if _on_gpu() else settings.precision)
+    precision = side.precision or choose_precision("auto" if _on_gpu() else settings.precision)
     changes = {"pad_to_max": side.pad_to_max, "length_grouped": side.length_grouped, "precision": precision}
     return benchmark.model_copy(update={"finetune": settings.model_copy(update=changes)})
 
@@ -173,7 +175,7 @@ def _train_with_trainer(benchmark: Benchmark, side: Side, folder: Path, answers:
     from benchmarks.zero.trainer import collate
 
     settings, hp = benchmark.training_settings(), benchmark.hyperparameters(_config(side))
-    tokenizer = finetune.load_tokenizer(settings.model)
+    tokenizer = load_tokenizer(settings.model)
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "0"}  # read, but never used: there is one rank
     arguments = TrainingArguments(
         output_dir=str(folder / "trainer"),
@@ -198,7 +200,7 @@ def _train_with_trainer(benchmark: Benchmark, side: Side, folder: Path, answers:
     records = squad.read_split(settings.data.train)
     examples = squad.tokenize(records, tokenizer, settings.max_length, settings.max_answer_tokens, training=True)
     trainer = Trainer(
-        finetune.load_model(settings.model),
+        load_model(settings.model),
         arguments,
         train_dataset=[{"example": example} for example in examples],
         data_collator=lambda rows: collate([row["example"] for row in rows], tokenizer.pad_token_id),

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from benchmarks.spec import Benchmark
-from benchmarks.training.lengths import BLOCK, WINDOW, group_by_length, padding_share
+from benchmarks.training.batches import BLOCK, WINDOW, group_by_length, padding_share
 
 LENGTHS = random.Random(0).choices(range(30, 500), k=2 * WINDOW + 99)
 ORDER = random.Random(1).sample(range(len(LENGTHS)), len(LENGTHS))

@@ -12,7 +12,7 @@ from transformers import AutoModelForCausalLM
 
 from benchmarks import spec
 from benchmarks.spec import Benchmark, BenchmarkError
-from benchmarks.training import session as finetune
+from benchmarks.training import models
 from benchmarks.training.session import Session
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("process_group")]
@@ -34,7 +34,7 @@ def weights(session: Session) -> dict[str, torch.Tensor]:
 def base() -> dict[str, torch.Tensor]:
     nano = spec.load("nano").finetune
     assert nano is not None
-    return dict(finetune.load_model(nano.model).state_dict())
+    return dict(models.load_model(nano.model).state_dict())
 
 
 def run(session: Session, config: dict[str, Any], units: int = 1) -> dict[str, float]:

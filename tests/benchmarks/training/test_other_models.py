@@ -12,7 +12,7 @@ from transformers import AutoModelForCausalLM, GPT2Config, LlamaConfig, PreTrain
 
 from benchmarks import spec
 from benchmarks.spec import Benchmark
-from benchmarks.training import session as finetune
+from benchmarks.training import models
 from benchmarks.training.session import Session
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("process_group")]
@@ -36,7 +36,7 @@ def write_model(folder: Path, config: PreTrainedConfig) -> str:
     """Random weights, nano's tokenizer."""
     nano = spec.load("nano").finetune
     assert nano is not None
-    tokenizer = finetune.load_tokenizer(nano.model)
+    tokenizer = models.load_tokenizer(nano.model)
     tokenizer.save_pretrained(folder)
     config.vocab_size = len(tokenizer)
     torch.manual_seed(0)

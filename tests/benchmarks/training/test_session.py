@@ -20,12 +20,14 @@ from transformers import BloomConfig, BloomForCausalLM, get_scheduler
 
 from benchmarks import spec
 from benchmarks.hyperparameters import Hyperparameters
+from benchmarks.schedule import learning_rate_factor
 from benchmarks.spec import Benchmark, BenchmarkError
-from benchmarks.training import session as finetune
-from benchmarks.training.session import Session, learning_rate_factor
+from benchmarks.training import models
+from benchmarks.training.engine import decay_groups
+from benchmarks.training.session import Session
 
 HERE = Path(__file__).parent
-REPOSITORY = HERE.parent.parent
+REPOSITORY = HERE.parents[2]
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("process_group")]
 Maker = Callable[..., Benchmark]
 
@@ -147,8 +149,8 @@ def test_weight_decay_changes_weights(small_nano: Maker) -> None:
 def test_biases_and_norms_are_not_decayed(small_nano: Maker) -> None:
     benchmark = small_nano()
     assert benchmark.finetune is not None
-    model = finetune.load_model(benchmark.finetune.model)
-    decayed, not_decayed = finetune.decay_groups(model, 0.1)
+    model = models.load_model(benchmark.finetune.model)
+    decayed, not_decayed = decay_groups(model, 0.1)
     assert all(p.dim() == 2 for p in decayed["params"])
     assert all(p.dim() == 1 for p in not_decayed["params"])
     assert len(decayed["params"]) + len(not_decayed["params"]) == len(list(model.parameters()))
@@ -287,7 +289,7 @@ def test_the_originals_benchmark_runs_on_local_folders(tmp_path: Path) -> None:
     nano, big = spec.load("nano"), spec.load("bloom_560m_squad")
     assert nano.finetune is not None
     assert big.finetune is not None
-    tokenizer = finetune.load_tokenizer(nano.finetune.model)
+    tokenizer = models.load_tokenizer(nano.finetune.model)
     torch.manual_seed(0)
     shape = BloomConfig(vocab_size=len(tokenizer), hidden_size=32, n_layer=2, n_head=2)
     BloomForCausalLM(shape).save_pretrained(tmp_path / "model")
@@ -316,7 +318,7 @@ def test_a_layer_of_bloom_560m_trains_at_its_true_width_and_vocabulary(tmp_path:
     nano, big = spec.load("nano"), spec.load("bloom_560m_squad")
     assert nano.finetune is not None
     assert big.finetune is not None
-    finetune.load_tokenizer(nano.finetune.model).save_pretrained(tmp_path)
+    models.load_tokenizer(nano.finetune.model).save_pretrained(tmp_path)
     shape = BloomConfig(vocab_size=250880, hidden_size=1024, n_layer=1, n_head=16)
     BloomForCausalLM(shape).save_pretrained(tmp_path)
     local = {name: split.model_copy(update={"limit": 2}) for name, split in nano.finetune.data}
@@ -334,4 +336,4 @@ def test_a_layer_of_bloom_560m_trains_at_its_true_width_and_vocabulary(tmp_path:
 
 def test_a_model_folder_without_weights_is_refused(tmp_path: Path, small_nano: Maker) -> None:
     with pytest.raises(BenchmarkError, match="cannot be loaded"):
-        finetune.load_model(str(tmp_path))
+        models.load_model(str(tmp_path))

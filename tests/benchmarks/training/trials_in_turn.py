@@ -11,14 +11,15 @@ import sys
 from pathlib import Path
 
 from benchmarks.spec import Benchmark
-from benchmarks.training import session as finetune
+from benchmarks.training.process import join_process_group, prepare_process
+from benchmarks.training.session import Session
 
 
 def main() -> None:
     benchmark = Benchmark.model_validate_json(Path(sys.argv[1]).read_text())
-    finetune.prepare_process(threads=1)
-    finetune.join_process_group()
-    session = finetune.Session(benchmark)
+    prepare_process(threads=1)
+    join_process_group()
+    session = Session(benchmark)
     for config, seed in json.loads(Path(sys.argv[2]).read_text()):
         startup = session.start(config, seed)["startup_seconds"]
         metrics = session.run_unit()

@@ -1,0 +1,210 @@
+"""Batches of a trial: the order of training samples, and examples as a model's padded inputs.
+
+Sequences are padded on the left, so that answers end together and logits are needed for the last few positions only:
+with BLOOM's vocabulary of 250,880 the others would be most of the memory. A batch is padded to its longest sequence,
+and padding costs what tokens cost: a benchmark's `length_grouped` puts sequences of similar length together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from benchmarks.spec import SPLITS, FineTune
+from benchmarks.tasks import question_answering as squad
+
+if TYPE_CHECKING:
+    import torch
+
+WINDOW, BLOCK = 1024, 64
+"""Samples sorted together, and samples kept together: a block's batches differ little in length, a window's blocks come
+in random order. Neither depends on the batch size, which a population may change in the middle of an epoch."""
+
+
+class Examples:
+    """The three splits, each read and tokenised at its first use and kept.
+
+    Args:
+        settings: names the splits' sources and the longest sequence.
+        tokenizer: the model's.
+    """
+
+    def __init__(self, settings: FineTune, tokenizer: Any) -> None:
+        self._settings, self._tokenizer = settings, tokenizer
+        self._splits: dict[str, list[squad.Example]] = {}
+
+    def __getitem__(self, name: str) -> list[squad.Example]:
+        if name not in self._splits:
+            settings = self._settings
+            records = squad.read_split(getattr(settings.data, name))
+            self._splits[name] = squad.tokenize(
+                records, self._tokenizer, settings.max_length, settings.max_answer_tokens, name == "train"
+            )
+        return self._splits[name]
+
+    def token_statistics(self) -> list[squad.TokenStatistics]:
+        """Describe the tokens of the three splits; the test split is read for this alone, and never trained on."""
+        return [squad.token_statistics(name, self[name], self._settings.max_length) for name in SPLITS]
+
+
+class SampleOrder:
+    """The order in which a trial sees the training samples.
+
+    Epoch e is a permutation seeded with seed + e, as in accelerate's SeedableRandomSampler, which Trainer uses.
+
+    Args:
+        lengths: tokens of each training sample.
+        seed: the trial's.
+        length_grouped: let samples of similar length follow each other.
+    """
+
+    def __init__(self, lengths: Sequence[int], seed: int, length_grouped: bool) -> None:
+        self._lengths, self._seed, self._length_grouped = lengths, seed, length_grouped
+        self._epoch, self._order = -1, list[int]()
+
+    def __getitem__(self, position: int) -> int:
+        """Return the index of the `position`-th training sample."""
+        epoch, offset = divmod(position, len(self._lengths))
+        if epoch != self._epoch:
+            self._epoch, self._order = epoch, self._order_of(epoch)
+        return self._order[offset]
+
+    def _order_of(self, epoch: int) -> list[int]:
+        import torch
+
+        generator = torch.Generator().manual_seed(self._seed + epoch)
+        order: list[int] = torch.randperm(len(self._lengths), generator=generator).tolist()
+        return group_by_length(order, self._lengths) if self._length_grouped else order
+
+
+def group_by_length(order: Sequence[int], lengths: Sequence[int]) -> list[int]:
+    """Change a random order of examples so that neighbours are of similar length.
+
+    Each window of the order is sorted by length and cut into blocks. The blocks take the order in which their shortest
+    examples stood before, which is as random as the order was.
+
+    Args:
+        order: indices into `lengths`, each at most once.
+        lengths: of all examples, in tokens.
+    """
+    grouped: list[int] = []
+    for begin in range(0, len(order), WINDOW):
+        window = order[begin : begin + WINDOW]
+        place = {example: position for position, example in enumerate(window)}
+        ordered = sorted(window, key=lambda example: lengths[example])
+        blocks = [ordered[i : i + BLOCK] for i in range(0, len(ordered), BLOCK)]
+        for block in sorted(blocks, key=lambda block: place[block[0]]):
+            grouped += block
+    return grouped
+
+
+def padding_share(lengths: Sequence[int], batch_size: int) -> float:
+    """Compute the share of padding, in [0, 1), in batches that are padded to their longest sequence.
+
+    Args:
+        lengths: of the sequences in the order of training, in tokens.
+        batch_size: sequences of a batch; the last may have fewer.
+    """
+    batches = [lengths[i : i + batch_size] for i in range(0, len(lengths), batch_size)]
+    return 1.0 - sum(lengths) / sum(len(batch) * max(batch) for batch in batches)
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """Makes a model's inputs from examples.
+
+    Attributes:
+        pad_token_id: fills the gaps.
+        device: where the tensors lie.
+        options: names of the parameters of the model's `forward`.
+        width: tokens that each sequence is padded to at least.
+    """
+
+    pad_token_id: int
+    device: torch.device
+    options: frozenset[str]
+    width: int = 0
+
+    def training(self, examples: Sequence[squad.Example]) -> tuple[dict[str, Any], torch.Tensor]:
+        """Make keyword arguments of a forward pass, and the labels `(batch, kept)` of its last `kept` positions."""
+        batch = pad([e.prompt + e.target for e in examples], self.pad_token_id, self.device, self.width)
+        kept = max(len(e.target) for e in examples)
+        labels = pad([e.target for e in examples], squad.IGNORED_LABEL, self.device)["input_ids"]
+        return {**self._with_positions(batch), **self.logits_to_keep(kept + 1)}, labels
+
+    def prompts(self, examples: Sequence[squad.Example]) -> dict[str, torch.Tensor]:
+        """Make `input_ids` and `attention_mask` of the prompts, as `generate` takes them."""
+        return pad([e.prompt for e in examples], self.pad_token_id, self.device, self.width)
+
+    def prefill(self, prompts: dict[str, torch.Tensor]) -> dict[str, Any]:
+        """Make keyword arguments of a forward pass over prompts that needs the logits of their last token alone."""
+        return {**self._with_positions(prompts), **self.logits_to_keep(1)}
+
+    def answers(self, examples: Sequence[squad.Example], prompts: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """Make keyword arguments of a forward pass over the reference answers that follow cached prompts."""
+        import torch
+
+        targets = pad([e.target for e in examples], self.pad_token_id, self.device, left=False)
+        mask = torch.cat([prompts["attention_mask"], targets["attention_mask"]], dim=1)
+        following = {"input_ids": targets["input_ids"], "attention_mask": mask}
+        if "position_ids" in self.options:
+            following["position_ids"] = (mask.cumsum(-1) - 1)[:, prompts["input_ids"].shape[1] :]
+        return following
+
+    def answer_labels(self, examples: Sequence[squad.Example]) -> torch.Tensor:
+        """Make the labels `(batch, seq_len)` of `answers`."""
+        return pad([e.target for e in examples], squad.IGNORED_LABEL, self.device, left=False)["input_ids"]
+
+    def logits_to_keep(self, number: int) -> dict[str, int]:
+        """Ask for the logits of the last positions alone, where a model can give them."""
+        return {"logits_to_keep": number} if "logits_to_keep" in self.options else {}
+
+    def _with_positions(self, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """Count positions from the first real token where a model takes them (BLOOM derives them itself)."""
+        if "position_ids" not in self.options:
+            return batch
+        return {**batch, "position_ids": (batch["attention_mask"].cumsum(-1) - 1).clamp(min=0)}
+
+
+def rank_batches(
+    examples: Sequence[squad.Example], size: int, rank: int, world_size: int
+) -> Iterator[tuple[list[squad.Example], bool]]:
+    """Yield a rank's batches for evaluation, of similar lengths to save padding, and whether each counts.
+
+    ZeRO-3 gathers weights in every forward pass, so all ranks need equally many batches: a rank that has run
+    out repeats the last one, uncounted.
+    """
+    ordered = sorted(examples, key=lambda e: len(e.prompt))
+    batches = [ordered[i : i + size] for i in range(0, len(ordered), size)]
+    for i in range(0, len(batches), world_size):
+        own = i + rank
+        yield (batches[own], True) if own < len(batches) else (batches[-1], False)
+
+
+def pad(
+    rows: Sequence[list[int]], value: int, device: torch.device, length: int = 0, left: bool = True
+) -> dict[str, torch.Tensor]:
+    """Make `input_ids` and `attention_mask`, both `(batch, seq_len)`, padded to the longest row or to `length`."""
+    import torch
+
+    width = max(length, *(len(row) for row in rows))
+    gaps = [width - len(row) for row in rows]
+    ids = [[value] * gap + row if left else row + [value] * gap for row, gap in zip(rows, gaps, strict=True)]
+    ones = [[0] * gap + [1] * (width - gap) for gap in gaps]
+    mask = ones if left else [row[::-1] for row in ones]
+    return {"input_ids": torch.tensor(ids, device=device), "attention_mask": torch.tensor(mask, device=device)}
+
+
+def cross_entropy_sum(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """Sum the cross entropy over labelled positions, `()`.
+
+    Args:
+        logits: `(batch, seq_len, vocabulary)`, each predicting the label at its own place.
+        labels: `(batch, seq_len)`, -100 where nothing is predicted.
+    """
+    import torch
+
+    return torch.nn.functional.cross_entropy(
+        logits.float().flatten(0, 1), labels.flatten(), ignore_index=squad.IGNORED_LABEL, reduction="sum"
+    )

@@ -1,0 +1,105 @@
+"""A trial's DeepSpeed engine: precision, optimizer and decay groups; hyperparameters written into it, weights read.
+
+Hyperparameters are written into every param group after a restore, because a restored optimizer brings the values of
+the trial that saved it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from benchmarks.hyperparameters import Hyperparameters
+from benchmarks.spec import BenchmarkError
+from benchmarks.training.deepspeed import Precision, fill
+from benchmarks.training.process import import_deepspeed
+
+if TYPE_CHECKING:  # torch and deepspeed cost seconds to import; only processes that train pay for them
+    import torch
+
+
+def choose_precision(wanted: str) -> Precision:
+    """Choose the arithmetic that "auto" means on this device; any other wish is granted.
+
+    Raises:
+        BenchmarkError: fp16 without a GPU.
+    """
+    import torch
+
+    on_gpu = torch.cuda.is_available()
+    if wanted == "fp16" and not on_gpu:
+        raise BenchmarkError("precision is fp16, but there is no GPU; use fp32, bf16 or auto")
+    if wanted == "auto":
+        wanted = ("bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16") if on_gpu else "fp32"
+    return wanted  # type: ignore[return-value]  # the benchmark's field allows these alone
+
+
+def make_engine(
+    model: Any, hp: Hyperparameters, precision: Precision, block: dict[str, Any], device: torch.device
+) -> Any:
+    """Make a DeepSpeed engine around a model.
+
+    Args:
+        model: on the CPU; it is moved to the device.
+        hp: the trial's hyperparameters.
+        precision: the arithmetic of the trial.
+        block: the benchmark's DeepSpeed configuration.
+        device: this rank's.
+
+    Raises:
+        BenchmarkError: a DeepSpeed value that disagrees with the hyperparameters.
+    """
+    import torch
+
+    model.to(device)
+    model.train()
+    optimizer = torch.optim.AdamW(
+        decay_groups(model, hp.weight_decay),
+        lr=hp.learning_rate,
+        betas=(hp.adam_beta1, hp.adam_beta2),
+        eps=hp.adam_epsilon,
+        fused=True,
+    )
+    config = fill(block, hp, precision, torch.distributed.get_world_size(), model.config.hidden_size)
+    engine, *_ = import_deepspeed().initialize(model=model, optimizer=optimizer, config=config)
+    return engine
+
+
+def decay_groups(model: torch.nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+    """Make param groups as Hugging Face Trainer does: biases and norms are not decayed."""
+    import torch
+    from transformers.trainer_pt_utils import get_parameter_names
+
+    not_decayed = [r"bias", r"layernorm", r"rmsnorm", r"(?:^|\.)norm(?:$|\.)", r"_norm(?:$|\.)"]
+    decayed = set(get_parameter_names(model, [torch.nn.LayerNorm], not_decayed))
+    named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
+    groups = [
+        {"params": [p for n, p in named if n in decayed], "weight_decay": weight_decay, "decays": True},
+        {"params": [p for n, p in named if n not in decayed], "weight_decay": 0.0, "decays": False},
+    ]
+    return [group for group in groups if group["params"]]  # LoRA trains neither biases nor norms
+
+
+def write_hyperparameters(engine: Any, hp: Hyperparameters) -> None:
+    """Write weight decay and Adam's numbers into every param group of the engine's optimizer."""
+    for group in engine.optimizer.param_groups:
+        group["weight_decay"] = hp.weight_decay if group["decays"] else 0.0
+        group["betas"] = (hp.adam_beta1, hp.adam_beta2)
+        group["eps"] = hp.adam_epsilon
+
+
+def write_learning_rate(engine: Any, rate: float) -> None:
+    """Write the learning rate of the next step into every param group of the engine's optimizer."""
+    for group in engine.optimizer.param_groups:
+        group["lr"] = rate
+
+
+def whole_weights(engine: Any, rank: int) -> dict[str, torch.Tensor]:
+    """Copy all weights to the CPU of rank 0, none on the other ranks. ZeRO-3's shares are gathered one by one."""
+    gathered_parameters = import_deepspeed().zero.GatheredParameters
+    whole: dict[int, torch.Tensor] = {}  # by parameter, so that tied weights stay one
+    named = engine.module.state_dict(keep_vars=True)
+    for weight in named.values():
+        with gathered_parameters([weight], enabled=hasattr(weight, "ds_id")):
+            if rank == 0 and id(weight) not in whole:
+                whole[id(weight)] = weight.detach().to("cpu", copy=True)
+    return {name: whole[id(weight)] for name, weight in named.items()} if rank == 0 else {}

@@ -1,0 +1,114 @@
+"""A rank's process: settings that come before torch, the process group, and DeepSpeed made quiet."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import gc
+import os
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+M_MMAP_THRESHOLD, M_TRIM_THRESHOLD = -3, -1  # from malloc.h
+
+
+def prepare_process(threads: int, keep_freed_memory: bool = True) -> None:
+    """Make the settings that a process needs before it imports torch and deepspeed. Call once, first.
+
+    Args:
+        threads: CPU threads for tensor operations.
+        keep_freed_memory: tell glibc not to hand freed pages back after every step; measured on 2 cores,
+            up to half of a CPU step was the kernel taking pages and giving them back (`benchmarks.measure.speed`).
+    """
+    if keep_freed_memory:
+        _keep_freed_memory()
+    os.environ["OMP_NUM_THREADS"] = str(threads)
+    os.environ.pop("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", None)
+    os.environ["TORCH_FORCE_WEIGHTS_ONLY_LOAD"] = "1"  # DeepSpeed asks torch to unpickle everything in a checkpoint
+    import torch
+
+    torch.set_num_threads(threads)
+    if not torch.cuda.is_available():
+        os.environ["DS_ACCELERATOR"] = "cpu"
+
+
+def _keep_freed_memory() -> None:
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (OSError, AttributeError):  # not glibc
+        return
+    mallopt(M_MMAP_THRESHOLD, 1 << 30)
+    mallopt(M_TRIM_THRESHOLD, 1 << 30)
+
+
+def join_process_group(rank: int = 0, world_size: int = 1, local_rank: int = 0, store: Any = None) -> None:
+    """Join the process group of a trial's ranks; without arguments, a group of one. Joining again does nothing.
+
+    Args:
+        rank: this process's place, from 0.
+        world_size: ranks of the trial.
+        local_rank: index of this rank's device among those visible on its node.
+        store: a `torch.distributed` store that all ranks share; needed where `world_size` > 1.
+    """
+    import torch
+    from torch._C._distributed_c10d import HashStore
+
+    if torch.distributed.is_initialized():
+        return
+    os.environ.update(RANK=str(rank), WORLD_SIZE=str(world_size), LOCAL_RANK=str(local_rank))
+    on_gpu = torch.cuda.is_available()
+    if on_gpu:
+        torch.cuda.set_device(local_rank)
+    backend, store = "nccl" if on_gpu else "gloo", store or HashStore()
+    torch.distributed.init_process_group(backend, store=store, rank=rank, world_size=world_size)
+    import_deepspeed()
+
+
+def import_deepspeed() -> Any:
+    """Import DeepSpeed, quiet, and without its shared-memory reduction, which it would compile on first use.
+
+    gloo reduces between CPU ranks as it is; the compiled kernel would only be a faster way to the same sums,
+    and costs 20 s and a C++ compiler.
+    """
+    import logging
+
+    logging.getLogger("DeepSpeed").setLevel(logging.ERROR)
+    with _without("mlflow"):  # DeepSpeed's autotuner imports it if it can: most of a second in every rank
+        import deepspeed
+
+    deepspeed.utils.logger.setLevel(logging.ERROR)
+    _allow_in_checkpoints()
+    deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+    return deepspeed
+
+
+def hide_from_collector() -> None:
+    """Hide all present objects from the garbage collector: collecting a trial then takes 10 ms, not 500."""
+    if gc.get_freeze_count():  # a session before this one may have ended
+        gc.unfreeze()
+        gc.collect()
+    gc.freeze()
+
+
+def _allow_in_checkpoints() -> None:
+    """Name the classes that DeepSpeed writes into its checkpoints beside tensors; torch reads no others."""
+    import torch
+    from deepspeed.runtime.fp16.loss_scaler import DynamicLossScaler, LossScaler
+    from deepspeed.runtime.zero.config import ZeroStageEnum
+    from deepspeed.utils.tensor_fragment import fragment_address
+
+    torch.serialization.add_safe_globals([LossScaler, DynamicLossScaler, ZeroStageEnum, fragment_address])
+
+
+@contextlib.contextmanager
+def _without(module: str) -> Iterator[None]:
+    """Make a module that is not imported yet look absent to optional imports."""
+    hidden = module not in sys.modules
+    if hidden:
+        sys.modules[module] = None  # type: ignore[assignment]  # Python's own way to say so
+    try:
+        yield
+    finally:
+        if hidden:
+            del sys.modules[module]
