@@ -7,10 +7,10 @@ live view, and holds the study to its budget.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from ray import tune
 from ray.tune.error import TuneError
@@ -36,6 +36,57 @@ from hpo.store.tracker import Tracker
 from hpo.terminal.tables import print_report
 
 MAX_RETRIES = 1
+
+
+class Executor(Protocol):
+    """A place for a study's trials: Ray's actors (`OnRay`), or calls in this process (`hpo.engine.in_process`)."""
+
+    def detect(self) -> Devices:
+        """Find the devices that trials may use."""
+
+    def open(self, devices: Devices) -> AbstractContextManager[Cluster]:
+        """Start it; it ends with the study."""
+
+    def fit(
+        self, actor: type[tune.Trainable], given: Mapping[str, Any], resources: tune.PlacementGroupFactory, **plan: Any
+    ) -> None:
+        """Let Tune run a study to its end.
+
+        Args:
+            actor: the class of a trial.
+            given: arguments of its `setup`, beside a configuration.
+            resources: the devices of a trial.
+            plan: further arguments of `ray.tune.run`.
+        """
+
+
+@dataclass(frozen=True)
+class OnRay:
+    """An executor whose trials are actors of Ray's.
+
+    Attributes:
+        cluster: a running Ray; by default the study starts one of its own.
+    """
+
+    cluster: Cluster | None = None
+
+    def detect(self) -> Devices:
+        """Find the devices of this machine, or of the cluster that RAY_ADDRESS names."""
+        return detect()
+
+    def open(self, devices: Devices) -> AbstractContextManager[Cluster]:
+        """Return the running Ray, or start one."""
+        return nullcontext(self.cluster) if self.cluster else ray_cluster(devices)
+
+    def fit(
+        self, actor: type[tune.Trainable], given: Mapping[str, Any], resources: tune.PlacementGroupFactory, **plan: Any
+    ) -> None:
+        """Let Tune run a study to its end; see `Executor`.
+
+        `tune.run`, not a Tuner, which pickles callbacks and stopper: they hold the driver's live objects.
+        """
+        trainable = tune.with_resources(tune.with_parameters(actor, **given), resources)
+        tune.run(trainable, reuse_actors=True, raise_on_failed_trial=False, verbose=0, **plan)
 
 
 @dataclass(frozen=True)
@@ -106,10 +157,11 @@ def execute(
     study: Study,
     command: str,
     console: Console,
-    cluster: Cluster | None = None,
+    executor: Executor | None = None,
     place: Place | None = None,
     plan: Plan | None = None,
     run_id: str | None = None,
+    open_tracker: Callable[..., Tracker] = Tracker,
 ) -> Finished:
     """Run one study and store it.
 
@@ -117,27 +169,30 @@ def execute(
         study: what to run.
         command: the command that reproduces it, for the record.
         console: where the live view goes.
-        cluster: where to run it; by default a Ray of its own, ended with the study.
+        executor: where its trials run; by default on a Ray of its own, ended with the study.
         place: its place in a suite, for the live view.
         plan: how to search; by default as the study's method does.
-        run_id: of an unfinished study, to go on with it.
+        run_id: of an unfinished study, to resume it.
+        open_tracker: makes what stores it, with the arguments of `Tracker`.
 
     Raises:
         BenchmarkError: something the user gave cannot be used; nothing has been started.
     """
     set_defaults()
-    devices = detect()
+    executor = executor or OnRay()
+    devices = executor.detect()
     plan = plan or registry.get(study.method).make_plan(study)
     allotment = allot(devices, study.benchmark.ranks_per_trial, plan.concurrency)
-    with _opened(study, command, devices, run_id) as (tracker, unfinished):
-        with nullcontext(cluster) if cluster else ray_cluster(devices) as where:
+    with _opened(study, command, devices, run_id, open_tracker) as (tracker, unfinished):
+        with executor.open(devices) as where:
             state, reported = _take_up(unfinished, study, plan, allotment)
             if run_id is not None:
                 tracker.reopen()
                 tracker.take_up(state.results)
             log = StudyLog(study, state, tracker, devices, allotment, console, place, unfinished, where)
             with where.holding(devices, allotment), log.signals, log.progress:
-                reason = _fit(study, plan, _trainable(study, allotment, where, unfinished, reported), log)
+                given = _given(study, allotment, where, unfinished, reported)
+                reason = _fit(executor, study, plan, given, resources(allotment), log)
             shares, wall_seconds = log.close()
             where.reclaim()
         is_kept = is_interruption(reason) and study.kind == "study"  # `confirm` trains what is missing
@@ -158,17 +213,19 @@ def execute(
 
 
 @contextmanager
-def _opened(study: Study, command: str, devices: Devices, run_id: str | None) -> Iterator[tuple[Tracker, Unfinished]]:
+def _opened(
+    study: Study, command: str, devices: Devices, run_id: str | None, open_tracker: Callable[..., Tracker]
+) -> Iterator[tuple[Tracker, Unfinished]]:
     """Run and folder of a study, new ones or those of an unfinished one; no other driver has them meanwhile."""
     if run_id is not None:
         unfinished = Unfinished(run_id)
         with unfinished.held():
             _require_same(unfinished.asked(), study, devices)
-            tracker = Tracker(study, devices.accelerator, command, run_id=run_id)
+            tracker = open_tracker(study, devices.accelerator, command, run_id=run_id)
             with _abandoning(tracker, unfinished):
                 yield tracker, unfinished
         return
-    tracker = Tracker(study, devices.accelerator, command)
+    tracker = open_tracker(study, devices.accelerator, command)
     unfinished = Unfinished(tracker.run_id)
     with _abandoning(tracker, unfinished), unfinished.held():
         unfinished.begin(Asked(study, command, devices.accelerator, tracker.benchmark_digest))
@@ -213,42 +270,45 @@ def _take_up(unfinished: Unfinished, study: Study, plan: Plan, allotment: Allotm
     return state, state.go_on(study, plan, allotment, unfinished.seconds)
 
 
-def _trainable(
+def _given(
     study: Study, allotment: Allotment, where: Cluster, unfinished: Unfinished, reported: dict[str, int]
-) -> type:
-    """The actor of a trial, with what it is given and the devices it takes; see `_take_up` for what was reported."""
-    trainable = tune.with_parameters(
-        TrialActor,
-        study=study,
-        cpus_per_rank=allotment.cpus_per_rank,
-        gpus_per_rank=allotment.gpus_per_rank,
-        pool=where.pool,
-        reported=reported,
-        home=unfinished.folder,
-    )
-    actor: type = tune.with_resources(trainable, resources(allotment))
-    return actor
+) -> dict[str, Any]:
+    """Arguments of `TrialActor.setup`, beside a configuration; see `_take_up` for what was reported."""
+    return {
+        "study": study,
+        "cpus_per_rank": allotment.cpus_per_rank,
+        "gpus_per_rank": allotment.gpus_per_rank,
+        "pool": where.pool,
+        "reported": reported,
+        "home": unfinished.folder,
+    }
 
 
-def _fit(study: Study, plan: Plan, trainable: type, log: StudyLog) -> str:
+def _fit(
+    executor: Executor,
+    study: Study,
+    plan: Plan,
+    given: dict[str, Any],
+    resources: tune.PlacementGroupFactory,
+    log: StudyLog,
+) -> str:
     """Let Tune run the study; returns why it did not reach its end, or an empty text."""
     for module in ("tune_controller", "experiment_state"):  # tracebacks of failed trials, and of a full disk
         logging.getLogger(f"ray.tune.execution.{module}").setLevel(logging.CRITICAL)
     try:
-        tune.run(  # not Tuner: it pickles callbacks and stopper, which hold the driver's live objects
-            trainable,
+        executor.fit(
+            TrialActor,
+            given,
+            resources,
             config=plan.space,
             search_alg=log.state.search,
             scheduler=log.state.scheduler,
             num_samples=plan.num_samples,
-            reuse_actors=True,
             storage_path=str(log.unfinished.tune_folder),
             name="study",
             stop=Interruption(log.budget),
             callbacks=[log],
             max_failures=MAX_RETRIES,
-            raise_on_failed_trial=False,
-            verbose=0,
         )
     except KeyboardInterrupt:  # the second signal: the user does not want to wait
         return INTERRUPTED

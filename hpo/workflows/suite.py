@@ -25,7 +25,7 @@ from hpo.cluster.ray import Cluster, detect, ray_cluster
 from hpo.core.budget import is_interruption
 from hpo.core.study import Study
 from hpo.engine.progress import Place
-from hpo.engine.runner import Finished, execute
+from hpo.engine.runner import Finished, OnRay, execute
 from hpo.engine.study_folder import Unfinished, found, like
 from hpo.search import registry
 from hpo.terminal.console import print_line
@@ -223,7 +223,7 @@ def _run_one(study: Study, command: str, cluster: Cluster, place: Place, console
     try:
         if run_id is not None:
             print_line(console, f"{study.name}: goes on where it was interrupted")
-        done = execute(study, command, console, cluster, place, run_id=run_id)
+        done = execute(study, command, console, OnRay(cluster), place, run_id=run_id)
         line, reason = _line(study, done), done.reason
     except Exception as error:  # one study's failure does not end the suite
         reason = str(error) if isinstance(error, BenchmarkError) else f"{type(error).__name__}: {first_line(error)}"

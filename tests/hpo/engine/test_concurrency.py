@@ -1,7 +1,7 @@
 """Every method on one, two and eight devices: a study reaches its end, whatever is done first and whatever dies.
 
-Actors run in this process, see `in_process`. Studies on real actors, and stored, are in test_methods_contract (all
-methods, two devices) and test_brackets (one, two and eight devices).
+Actors run in this process, see `hpo.engine.in_process`. Studies on real actors, and stored, are in
+test_methods_contract (all methods, two devices).
 """
 
 from __future__ import annotations
@@ -16,10 +16,11 @@ import pytest
 
 from hpo.core.results import TrialRow
 from hpo.core.study import Study
+from hpo.engine.in_process import Call, InProcess
 from hpo.engine.runner import Finished
 from hpo.engine.signals import GRACEFUL_SIGNALS
 from hpo.search import registry
-from tests.hpo.engine.in_process import Call, every, first, in_process, run, synthetic, units_of
+from tests.hpo.engine.in_process import every, first, run, synthetic, units_of
 
 BUDGET, SEED = 4, 1
 DEVICES = (1, 2, 8)
@@ -28,9 +29,8 @@ SIGNAL = signal.SIGUSR1
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.usefixtures("ray_of_two"),
-    pytest.mark.timeout(60),
-]  # a study that stalls may do so within Tune's own waiting
+    pytest.mark.timeout(60),  # a study that stalls may do so within Tune's own waiting
+]
 
 
 @dataclass(frozen=True)
@@ -57,15 +57,19 @@ class Ran:
         assert {row.outcome for row in self.rows} <= {"completed", "stopped", "diverged", "failed"}
 
 
+def ran_on(executor: InProcess, study: Study) -> Ran:
+    """Run a study."""
+    return Ran(study, run(study, executor), executor.most_in_use)
+
+
 @pytest.fixture(scope="module")
-def run_on(ray_of_two: None) -> Callable[..., Ran]:
+def run_on() -> Callable[..., Ran]:
     """Runs the study of a method on so many devices, once."""
 
     @cache
     def run_once(method: str, devices: int, order: int = 0, diverge_above: float | None = None) -> Ran:
         study = Study(method, synthetic(diverge_above=diverge_above), seed=SEED, budget=BUDGET)
-        with in_process(devices, order) as stand_in:
-            return Ran(study, run(study), stand_in.most_in_use)
+        return ran_on(InProcess(devices, order), study)
 
     return run_once
 
@@ -111,14 +115,12 @@ class TestDeaths:
     @pytest.mark.parametrize("method", [*PAUSING, "median"])
     def test_the_study_ends_well(self, method: str, call: str) -> None:
         study = Study(method, synthetic(), seed=SEED, budget=BUDGET)
-        with in_process(devices=3, dies=every(4, call)) as stand_in:
-            Ran(study, run(study), stand_in.most_in_use).assert_ended_well()
+        ran_on(InProcess(devices=3, dies=every(4, call)), study).assert_ended_well()
 
     def test_a_trial_that_lost_units_is_trained_to_the_end_where_the_budget_has_them(self) -> None:
         """Two full trainings of three, and six units of an attempt that died in its seventh: 24 of 27."""
         study = Study("default", synthetic(), seed=SEED, budget=3, arguments={"repeats": 2})
-        with in_process(devices=2, dies=first(lambda call: call.trial == 1 and units_of(call) == 6)) as stand_in:
-            ran = Ran(study, run(study), stand_in.most_in_use)
+        ran = ran_on(InProcess(devices=2, dies=first(lambda call: call.trial == 1 and units_of(call) == 6)), study)
         ran.assert_ended_well()
         assert [(row.outcome, row.units, row.trained_units) for row in ran.rows] == [
             ("completed", 9, 9),
@@ -127,8 +129,7 @@ class TestDeaths:
 
     def test_a_trial_that_lost_units_is_ended_by_the_budget_where_it_has_none(self) -> None:
         study = Study("default", synthetic(), seed=SEED, budget=2, arguments={"repeats": 2})
-        with in_process(devices=2, dies=first(lambda call: call.trial == 1 and units_of(call) == 6)) as stand_in:
-            ran = Ran(study, run(study), stand_in.most_in_use)
+        ran = ran_on(InProcess(devices=2, dies=first(lambda call: call.trial == 1 and units_of(call) == 6)), study)
         ran.assert_ended_well()
         assert [(row.outcome, row.units, row.trained_units) for row in ran.rows] == [
             ("completed", 9, 9),
@@ -137,8 +138,7 @@ class TestDeaths:
 
     def test_a_trial_that_fails_for_good_says_why(self) -> None:
         study = Study("default", synthetic(), seed=SEED, budget=BUDGET)
-        with in_process(devices=1, dies=every(1, "train")):
-            rows = run(study).results.rows
+        rows = run(study, InProcess(devices=1, dies=every(1, "train"))).results.rows
         assert {row.outcome for row in rows} == {"failed"}
         assert all(row.reason.startswith("RayActorError: ") for row in rows), [row.reason for row in rows]
 
@@ -153,8 +153,7 @@ class TestDeaths:
             lost.update([call.trial] * is_first)
             return is_first
 
-        with in_process(devices=3, order=order, dies=dies) as stand_in:
-            ran = Ran(study, run(study), stand_in.most_in_use)
+        ran = ran_on(InProcess(devices=3, order=order, dies=dies), study)
         assert lost == {6, 7}
         ran.assert_ended_well()
 
@@ -171,8 +170,7 @@ class TestDeaths:
                 seen.add(call.actor.instance.trial_id)
             return call.method == "reset" and call.arguments[0]["__trial_info__"].trial_id in seen
 
-        with in_process(devices=3, order=order, dies=first(is_promotion)) as stand_in:
-            ran = Ran(study, run(study), stand_in.most_in_use)
+        ran = ran_on(InProcess(devices=3, order=order, dies=first(is_promotion)), study)
         ran.assert_ended_well()
         assert [row.outcome for row in ran.rows].count("failed") == 1
 
@@ -181,8 +179,7 @@ class TestDeaths:
         """Budget 5 at resource 3 is three brackets, 5 + 6 + 4 units, nothing left to replace what is lost."""
         study = Study("hyperband", synthetic(max_units=3), seed=SEED, budget=5)
         dies = first(lambda call: call.trial == 3 and units_of(call) == 2)
-        with in_process(devices=8, order=order, dies=dies) as stand_in:
-            ran = Ran(study, run(study), stand_in.most_in_use)
+        ran = ran_on(InProcess(devices=8, order=order, dies=dies), study)
         assert ran.rows[3].trained_units >= 2
         ran.assert_ended_well()
 
@@ -198,8 +195,7 @@ def test_every_signal_that_asks_a_study_to_end_ends_it(number: signal.Signals) -
         return False
 
     before = signal.getsignal(number)
-    with in_process(devices=2, dies=interrupt):
-        finished = run(Study("random", synthetic(), seed=SEED, budget=6))
+    finished = run(Study("random", synthetic(), seed=SEED, budget=6), InProcess(devices=2, dies=interrupt))
     assert (finished.reached_end, finished.reason) == (False, "interrupted")
     assert signal.getsignal(number) is before
 
@@ -221,8 +217,7 @@ class TestEnds:
             return False
 
         study = Study(method, synthetic(), seed=SEED, budget=6)
-        with in_process(devices, dies=interrupt):
-            finished = run(study)
+        finished = run(study, InProcess(devices, dies=interrupt))
         assert not finished.reached_end
         assert finished.reason == "interrupted"
         assert units <= 12 + devices  # each actor may have been told to go on already
@@ -233,8 +228,7 @@ class TestEnds:
         """Within the third unit of nine of its first training."""
         benchmark = synthetic(seconds_per_unit=0.1)
         study = Study(method, benchmark, seed=SEED, budget=12, gpu_hours=0.25 * devices / 3600)
-        with in_process(devices) as stand_in:
-            ran = Ran(study, run(study), stand_in.most_in_use)
+        ran = ran_on(InProcess(devices), study)
         ran.assert_ended_well()
         assert ran.trained_units < study.budget_units / 3
         assert any("budget was spent" in row.reason for row in ran.rows)

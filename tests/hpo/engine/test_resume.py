@@ -11,14 +11,15 @@ from typing import Any
 import pytest
 
 from hpo.core.study import Study
+from hpo.engine.in_process import Call, InProcess, Unstored
 from hpo.engine.runner import Finished
 from hpo.search import registry
-from tests.hpo.engine.in_process import RUN_ID, Call, in_process, run, synthetic
+from tests.hpo.engine.in_process import run, synthetic
 
 BUDGET, SEED = 4, 1
 MOMENTS = 3
 
-pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("ray_of_two"), pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
 
 
 class KilledError(BaseException):
@@ -48,16 +49,16 @@ def run_with_kills(study: Study, devices: int, moments: list[int], folder: Path)
     """Run a study that is killed, and gone on with, until its end; also returns how often it was."""
     dies, killed = killed_at(moments), 0
     while True:
-        with in_process(devices, order=killed, dies=dies, where=folder):
-            is_there = (folder / "unfinished" / RUN_ID).exists()
-            try:
-                return run(study, RUN_ID if is_there else None), killed
-            except KilledError:
-                killed += 1
+        is_there = (folder / "unfinished" / Unstored.RUN_ID).exists()
+        executor = InProcess(devices, order=killed, dies=dies)
+        try:
+            return run(study, executor, folder, Unstored.RUN_ID if is_there else None), killed
+        except KilledError:
+            killed += 1
 
 
 @pytest.fixture(scope="module")
-def uninterrupted(ray_of_two: None) -> Callable[[str], tuple[Finished, int]]:
+def uninterrupted() -> Callable[[str], tuple[Finished, int]]:
     """A study that nobody kills, and the number of calls of its actors."""
 
     @cache
@@ -69,8 +70,7 @@ def uninterrupted(ray_of_two: None) -> Callable[[str], tuple[Finished, int]]:
             calls += 1
             return False
 
-        with in_process(1, dies=count):
-            return run(study_of(method)), calls
+        return run(study_of(method), InProcess(1, dies=count)), calls
 
     return run_once
 

@@ -1,7 +1,7 @@
 """BOHB: what its model is told, when there is one, and what it proposes.
 
 Ray's own wiring goes through the same round of brackets and must tell the model less: were it corrected upstream,
-`hpo/methods/bohb.py` could be shortened. Studies run on actors in this process, as in test_concurrency.
+`hpo/methods/bohb.py` could be shortened. Studies run in this process, see `hpo.engine.in_process`.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ import pytest
 from pydantic import TypeAdapter
 from ray import tune
 from ray.tune.schedulers.hb_bohb import HyperBandForBOHB
+from ray.tune.search import SearchGenerator
 from ray.tune.search.bohb import TuneBOHB
 
 from benchmarks import spec
@@ -28,11 +29,12 @@ from benchmarks.space import Choice, Config, Integer, LogUniform, Space
 from benchmarks.spec import Benchmark
 from hpo.core.results import TrialRow
 from hpo.core.study import Study
+from hpo.engine.in_process import InProcess
 from hpo.engine.runner import Finished
 from hpo.search import registry
 from hpo.search.bohb_search import BohbSearch, to_configspace
 from hpo.search.plan import OBJECTIVE, TIME_ATTRIBUTE
-from tests.hpo.engine.in_process import in_process, run, synthetic
+from tests.hpo.engine.in_process import run, synthetic
 
 ALL_DOMAINS: Space = TypeAdapter(Space).validate_python(
     {
@@ -289,9 +291,10 @@ class Told:
 
 def run_bohb(told: Told, benchmark: Benchmark, devices: int = 2, budget: int = 9, order: int = 0) -> Finished:
     """A study that draws less from its model than it should, to be faster; 9 full trainings are a round of brackets."""
-    with pytest.MonkeyPatch.context() as monkeypatch, in_process(devices, order):
+    with pytest.MonkeyPatch.context() as monkeypatch:
         monkeypatch.setattr("hpo.search.bohb_search.BohbSearch", told.record(BohbSearch))
-        finished = run(Study("bohb", benchmark, seed=1, budget=budget, arguments={"num_draws": 8}))
+        study = Study("bohb", benchmark, seed=1, budget=budget, arguments={"num_draws": 8})
+        finished = run(study, InProcess(devices, order))
     assert finished.reached_end, finished.reason
     return finished
 
@@ -300,7 +303,11 @@ class Distance(tune.Trainable):
     """A trial whose loss is what it will be from the first unit on."""
 
     def setup(self, config: dict[str, Any]) -> None:
-        self._config, self._units = config, 0
+        self.reset_config(config)
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        self._config, self._units = new_config, 0
+        return True
 
     def step(self) -> dict[str, Any]:
         self._units += 1
@@ -314,7 +321,6 @@ class Distance(tune.Trainable):
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("ray_of_two")
 class TestStudy:
     @pytest.mark.parametrize("devices", [1, 2, 8])
     def test_every_result_of_a_round_of_brackets_reaches_the_model_once(self, devices: int) -> None:
@@ -329,15 +335,18 @@ class TestStudy:
         told = Told()
         space = to_configspace(ALL_DOMAINS)
         settings = {"metric": OBJECTIVE, "mode": "min"}
-        with in_process(devices=2):
-            tune.run(
-                tune.with_resources(Distance, {"cpu": 1}),
-                search_alg=told.record(TuneBOHB)(space, seed=1, **settings),
-                scheduler=HyperBandForBOHB(time_attr=TIME_ATTRIBUTE, max_t=9, reduction_factor=3, **settings),
-                num_samples=17,
-                storage_path=str(tmp_path),
-                verbose=0,
-            )
+        InProcess(devices=2).fit(
+            Distance,
+            {},
+            tune.PlacementGroupFactory([{"CPU": 1}]),
+            config={},
+            search_alg=SearchGenerator(told.record(TuneBOHB)(space, seed=1, **settings)),
+            scheduler=HyperBandForBOHB(time_attr=TIME_ATTRIBUTE, max_t=9, reduction_factor=3, **settings),
+            callbacks=[],
+            num_samples=17,
+            storage_path=str(tmp_path),
+            name="bohb",
+        )
         assert told.by_rung[3] < 8
         assert told.by_rung[9] < 6
 

@@ -17,9 +17,10 @@ from benchmarks.training.synthetic import SyntheticTrial
 from hpo.core.results import TrialRow
 from hpo.core.study import Study, training_seeds
 from hpo.engine.checkpoints import Checkpoints
+from hpo.engine.in_process import InProcess
 from hpo.engine.runner import Finished
 from hpo.search import registry
-from tests.hpo.engine.in_process import in_process, run, synthetic
+from tests.hpo.engine.in_process import run, synthetic
 
 MAX_UNITS, SEED = 9, 3
 Curve = list[float]
@@ -27,13 +28,13 @@ Curve = list[float]
 
 
 @pytest.fixture(scope="module")
-def run_once(ray_of_two: None) -> Callable[..., Finished]:
+def run_once() -> Callable[..., Finished]:
     """Runs a study on so many devices, once."""
 
     @cache
     def run_study(method: str, devices: int = 1, budget: int = 12, **given: int) -> Finished:
-        with in_process(devices):
-            finished = run(Study(method, synthetic(), seed=SEED, budget=budget, arguments=given))
+        study = Study(method, synthetic(), seed=SEED, budget=budget, arguments=given)
+        finished = run(study, InProcess(devices))
         assert finished.reached_end, finished.reason
         return finished
 
@@ -100,12 +101,11 @@ class TestMedian:
         assert min(row.units for row in rows) == grace_units
 
     @pytest.mark.parametrize("devices", [1, 2, 8])
-    def test_no_trial_is_paused(self, ray_of_two: None, monkeypatch: pytest.MonkeyPatch, devices: int) -> None:
+    def test_no_trial_is_paused(self, monkeypatch: pytest.MonkeyPatch, devices: int) -> None:
         """Ray's rule pauses a trial, with a checkpoint, while too few others have got as far and one waits."""
         written: list[Any] = []
         monkeypatch.setattr(Checkpoints, "add", lambda _, checkpoint: written.append(checkpoint))
-        with in_process(devices):
-            finished = run(Study("median", synthetic(), seed=SEED, budget=4))
+        finished = run(Study("median", synthetic(), seed=SEED, budget=4), InProcess(devices))
         assert finished.reached_end, finished.reason
         assert written == []
         assert finished.shares.seconds["checkpoint"] == 0.0

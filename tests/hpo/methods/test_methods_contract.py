@@ -25,10 +25,10 @@ from benchmarks.spec import Benchmark, BenchmarkError
 from hpo.core.ledger import PARTS
 from hpo.core.results import TrialRow
 from hpo.core.study import PROTOCOL, Study, training_of
+from hpo.engine.in_process import InProcess
 from hpo.engine.runner import Finished, run
 from hpo.search import plan, registry
 from hpo.search.searchers import proposals
-from tests.hpo.engine.in_process import in_process
 from tests.hpo.engine.in_process import run as run_in_process
 from tests.rays import ray_of
 from tests.stores import working_in
@@ -227,8 +227,8 @@ class TestStudy:
 
     def test_one_seed_gives_the_same_first_proposals(self, ran: Ran) -> None:
         """Whatever the budget, and whatever actors run on."""
-        with in_process(devices=2):
-            again = run_in_process(Study(ran.study.method, ran.study.benchmark, seed=SEED, budget=2))
+        study = Study(ran.study.method, ran.study.benchmark, seed=SEED, budget=2)
+        again = run_in_process(study, InProcess(devices=2))
         assert [row.config for row in again.results.rows[:2]] == [row.config for row in ran.rows[:2]]
 
     def test_what_needs_no_results_can_be_proposed_without_running(self, ran: Ran) -> None:

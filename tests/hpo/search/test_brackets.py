@@ -6,17 +6,16 @@ Ray's own scheduler goes through the same studies and must go wrong in them: wer
 
 from __future__ import annotations
 
-import sys
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
-from ray import cloudpickle, tune
+from ray import tune
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import HyperBandScheduler, TrialScheduler
 from ray.tune.search import BasicVariantGenerator
@@ -26,10 +25,11 @@ from hpo.core.budget import Budget
 from hpo.core.results import TrialRow
 from hpo.core.study import Study
 from hpo.engine.budgeted import BudgetedScheduler, BudgetedSearch, Interruption
+from hpo.engine.in_process import InProcess
 from hpo.search import registry
 from hpo.search.brackets import Brackets, BracketScheduler, make_brackets
 from hpo.search.plan import OBJECTIVE, TIME_ATTRIBUTE
-from tests.hpo.engine.in_process import in_process, run, synthetic
+from tests.hpo.engine.in_process import run, synthetic
 
 EXACT = [(9, 3), (27, 3), (81, 3), (8, 2), (16, 4), (12, 2), (10, 5), (6, 6)]
 """Pairs of resource and reduction factor whose rungs are whole numbers of units."""
@@ -136,10 +136,9 @@ class TestRefusedPairs:
 
 
 @pytest.fixture(scope="module", params=[1, 2, 8])
-def rows(request: pytest.FixtureRequest, ray_of_two: None) -> list[TrialRow]:
-    """The trials of a study with 81 units on so many devices."""
-    with in_process(request.param):
-        finished = run(Study("hyperband", synthetic(), seed=1, budget=9))
+def rows(request: pytest.FixtureRequest) -> list[TrialRow]:
+    """Run a study with 81 units on so many devices; returns its trials."""
+    finished = run(Study("hyperband", synthetic(), seed=1, budget=9), InProcess(request.param))
     assert finished.reached_end, finished.reason
     return finished.results.rows
 
@@ -211,13 +210,17 @@ class Member(tune.Trainable):
 
 
 @dataclass
-class Counting(tune.Callback):
-    """Counts the units that were trained."""
+class Recording(tune.Callback):
+    """Counts the units that are trained, and notes the trials."""
 
     units: int = 0
+    trials: list[Trial] = field(default_factory=list)
 
     def on_trial_result(self, **_: Any) -> None:
         self.units += 1
+
+    def on_experiment_end(self, trials: list[Trial], **_: Any) -> None:
+        self.trials = list(trials)
 
 
 @dataclass(frozen=True)
@@ -240,39 +243,40 @@ def train(
     scheduler: TrialScheduler,
     search: Any,
     trials: int,
-    member: Any = Member,
+    devices: int,
     stopper: Any = None,
+    fails: dict[int, int] | None = None,
     **config: Any,
 ) -> Trained:
-    counting = Counting()
-    analysis = tune.run(
-        tune.with_resources(member, {"cpu": 1}),
+    recording = Recording()
+    InProcess(devices).fit(
+        Member,
+        {"fails": fails, "folder": folder},
+        tune.PlacementGroupFactory([{"CPU": 1}]),
         config={"number": tune.grid_search(list(range(trials))), **config},
         search_alg=search,
         scheduler=scheduler,
         stop=stopper,
-        reuse_actors=True,
         max_failures=1,
-        raise_on_failed_trial=False,
         storage_path=str(folder),
-        callbacks=[counting],
-        verbose=0,
+        name="brackets",
+        callbacks=[recording],
     )
-    return Trained(scheduler, analysis.trials, counting.units)
+    return Trained(scheduler, recording.trials, recording.units)
 
 
-def train_ours(
-    folder: Path, brackets: Brackets, trials: int, units: int, member: Any = Member, **config: Any
-) -> Trained:
+def train_ours(folder: Path, brackets: Brackets, trials: int, units: int, devices: int, **more: Any) -> Trained:
     inner, budget = BracketScheduler(brackets, "min"), Budget(units)
     scheduler = BudgetedScheduler(inner, inner, budget, brackets.max_units)
     search = BudgetedSearch(BasicVariantGenerator(), scheduler)
-    trained = train(folder, scheduler, search, trials, member, Interruption(budget), **config)
+    trained = train(folder, scheduler, search, trials, devices, Interruption(budget), **more)
     assert trained.trained_units == budget.spent
     return Trained(inner, trained.trials, trained.trained_units)
 
 
-def train_rays(folder: Path, brackets: Brackets, trials: int, max_concurrent: int = 0, **config: Any) -> Trained:
+def train_rays(
+    folder: Path, brackets: Brackets, trials: int, devices: int, max_concurrent: int = 0, **config: Any
+) -> Trained:
     scheduler = HyperBandScheduler(
         time_attr=TIME_ATTRIBUTE,
         metric=OBJECTIVE,
@@ -281,61 +285,52 @@ def train_rays(folder: Path, brackets: Brackets, trials: int, max_concurrent: in
         reduction_factor=brackets.reduction_factor,
     )
     search, stop_diverged = BasicVariantGenerator(max_concurrent=max_concurrent), {"diverged": True}
-    return train(folder, scheduler, search, trials, stopper=stop_diverged, **config)
+    return train(folder, scheduler, search, trials, devices, stop_diverged, **config)
 
 
 @pytest.mark.slow
 class TestAgainstRays:
     """Actors in this process."""
 
-    def test_two_at_once_are_enough_for_a_bracket(self, ray_of_two: None, tmp_path: Path) -> None:
-        with in_process(devices=2):
-            ours = train_ours(tmp_path, Brackets(9, 3), trials=17, units=75)
+    def test_two_at_once_are_enough_for_a_bracket(self, tmp_path: Path) -> None:
+        ours = train_ours(tmp_path, Brackets(9, 3), trials=17, units=75, devices=2)
         assert (len(ours.trials), ours.trained_units) == (17, 75)
 
-    def test_ray_s_trains_all_to_the_end_where_two_are_let_in_at_once(self, ray_of_two: None, tmp_path: Path) -> None:
+    def test_ray_s_trains_all_to_the_end_where_two_are_let_in_at_once(self, tmp_path: Path) -> None:
         """Its limit on trials at once counts the paused ones, so a bracket never has more than two."""
-        with in_process(devices=2):
-            rays = train_rays(tmp_path, Brackets(9, 3), trials=17, max_concurrent=2)
+        rays = train_rays(tmp_path, Brackets(9, 3), trials=17, devices=2, max_concurrent=2)
         assert rays.trained_units == 153
 
-    def test_trials_that_end_early_fill_their_bracket(self, ray_of_two: None, tmp_path: Path) -> None:
-        with in_process(devices=1):
-            ours = train_ours(tmp_path, Brackets(9, 3), trials=17, units=75, diverges_at=1)
+    def test_trials_that_end_early_fill_their_bracket(self, tmp_path: Path) -> None:
+        ours = train_ours(tmp_path, Brackets(9, 3), trials=17, units=75, devices=1, diverges_at=1)
         assert isinstance(ours.scheduler, BracketScheduler)
         assert ours.scheduler.state()["num_brackets"] == 3
 
-    def test_in_ray_s_a_bracket_whose_trials_end_early_takes_in_all_that_come(
-        self, ray_of_two: None, tmp_path: Path
-    ) -> None:
-        with in_process(devices=1):
-            rays = train_rays(tmp_path, Brackets(9, 3), trials=17, diverges_at=1)
+    def test_in_ray_s_a_bracket_whose_trials_end_early_takes_in_all_that_come(self, tmp_path: Path) -> None:
+        rays = train_rays(tmp_path, Brackets(9, 3), trials=17, devices=1, diverges_at=1)
         assert isinstance(rays.scheduler, HyperBandScheduler)
         assert rays.scheduler.state()["num_brackets"] == 1
 
-    def test_ray_s_misses_the_full_resource_where_the_pair_is_odd(self, ray_of_two: None, tmp_path: Path) -> None:
+    def test_ray_s_misses_the_full_resource_where_the_pair_is_odd(self, tmp_path: Path) -> None:
         """Ours refuses such a pair: of 10 units and factor 3 the last rung is the ninth unit."""
-        with in_process(devices=2):
-            rays = train_rays(tmp_path, Brackets(10, 3), trials=17)
+        rays = train_rays(tmp_path, Brackets(10, 3), trials=17, devices=2)
         assert 9 in rays.units
 
-    def test_the_most_aggressive_bracket_comes_first(self, ray_of_two: None, tmp_path: Path) -> None:
+    def test_the_most_aggressive_bracket_comes_first(self, tmp_path: Path) -> None:
         """With too little for a whole round, ours has compared nine trials, and Ray's has trained three to the end."""
-        with in_process(devices=1):
-            ours = train_ours(tmp_path / "ours", Brackets(9, 3), trials=100, units=27)
-            rays = train_rays(tmp_path / "rays", Brackets(9, 3), trials=3)
+        ours = train_ours(tmp_path / "ours", Brackets(9, 3), trials=100, units=27, devices=1)
+        rays = train_rays(tmp_path / "rays", Brackets(9, 3), trials=3, devices=1)
         assert Counter(ours.units) == {1: 6, 3: 2, 9: 1}
         assert (rays.units, rays.trained_units) == ([9, 9, 9], 27)
 
 
 @pytest.fixture(scope="module")
-def train_within(ray_of_two: None, tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], Trained]:
+def train_within(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], Trained]:
     """Trains brackets within a budget, once."""
 
     @cache
     def train_once(units: int) -> Trained:
-        with in_process(devices=8):
-            return train_ours(tmp_path_factory.mktemp("small"), Brackets(9, 3), trials=100, units=units)
+        return train_ours(tmp_path_factory.mktemp("small"), Brackets(9, 3), trials=100, units=units, devices=8)
 
     return train_once
 
@@ -368,12 +363,10 @@ class TestSmallBudgets:
 
 
 @pytest.fixture(scope="module")
-def trained(ray_of_two: None, tmp_path_factory: pytest.TempPathFactory) -> Trained:
-    """A bracket of nine on Ray: 0, 1 and 2 are promoted; 1 fails once in its third unit, 2 always in its second."""
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    """Train a bracket of nine: 0, 1 and 2 are promoted; 1 fails once in its third unit, 2 always in its second."""
     folder = tmp_path_factory.mktemp("failures")
-    cloudpickle.register_pickle_by_value(sys.modules[__name__])  # actors then start without what tests import
-    member = tune.with_parameters(Member, fails={1: 3, 2: 2}, folder=folder)
-    return train_ours(folder, Brackets(9, 3), trials=100, units=27, member=member)
+    return train_ours(folder, Brackets(9, 3), trials=100, units=27, devices=2, fails={1: 3, 2: 2})
 
 
 @pytest.mark.slow

@@ -20,10 +20,11 @@ from hpo.app.cli import main
 from hpo.core.ledger import MEASURED, Ledger
 from hpo.core.results import Results
 from hpo.core.study import Study
+from hpo.engine.in_process import InProcess, Unstored
 from hpo.engine.study_folder import Unfinished
 from hpo.store import client as store
 from hpo.store.tracker import Tracker
-from tests.hpo.engine import in_process
+from tests.hpo.engine.in_process import run
 from tests.stores import working_in
 from tests.studies import read, steps
 
@@ -134,7 +135,7 @@ def test_a_parent_that_is_the_first_process_of_a_container_is_alive() -> None:
 
 
 @pytest.mark.slow
-def test_a_state_that_had_no_room_is_kept_once_there_is_some(ray_of_two: None, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_state_that_had_no_room_is_kept_once_there_is_some(monkeypatch: pytest.MonkeyPatch) -> None:
     """The disk is full to the study's end, and has room again while the study waits for its store in vain."""
     write, disk = Unfinished.write, {"is_full": True}
 
@@ -149,10 +150,9 @@ def test_a_state_that_had_no_room_is_kept_once_there_is_some(ray_of_two: None, m
         raise BenchmarkError("tracking store: away")
 
     monkeypatch.setattr(Unfinished, "write", write_if_room)
-    monkeypatch.setattr(in_process._NoStore, "finish", wait_in_vain, raising=False)
-    with in_process.in_process(devices=1):
-        finished = in_process.run(STUDY)
-        kept = Unfinished(in_process.RUN_ID).read()
+    monkeypatch.setattr(Unstored, "finish", wait_in_vain)
+    finished = run(STUDY, InProcess(devices=1), Path())
+    kept = Unfinished(Unstored.RUN_ID).read()
     assert (finished.is_delivered, finished.reason) == (False, "tracking store: away")
     assert kept.has_ended
     assert [row.outcome for row in kept.results.rows] == ["completed", "completed"]
