@@ -24,7 +24,7 @@ from ray.util.placement_group import PlacementGroup, placement_group_table
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy, PlacementGroupSchedulingStrategy
 
 from benchmarks.space import Config
-from benchmarks.spec import Benchmark
+from benchmarks.spec import Benchmark, BenchmarkError
 from benchmarks.tasks.question_answering import TokenStatistics
 
 
@@ -33,6 +33,9 @@ class TrialProcess(Protocol):
 
     def token_statistics(self) -> list[TokenStatistics]:
         """What the benchmark's data are like, a split each; empty where there are none."""
+
+    def precision(self) -> str:
+        """Tell the arithmetic that trials are trained in: fp32, bf16 or fp16; empty where nothing is trained."""
 
     def start(self, config: Config, seed: int) -> dict[str, float]:
         """Begin a trial; returns `startup_seconds`."""
@@ -153,6 +156,20 @@ class Ranks:
         """See `session.Session.token_statistics`."""
         [statistics] = self._answers([self._actors[0].token_statistics.remote()])  # all ranks have the same data
         return list(statistics)
+
+    def precision(self) -> str:
+        """Tell the arithmetic of the trial.
+
+        Raises:
+            BenchmarkError: the ranks' devices differ, so that "auto" means one thing here and another there.
+        """
+        found = self._all("precision")
+        if len(set(found)) > 1:
+            raise BenchmarkError(
+                f"precision is auto, but the ranks of one trial compute in {' and '.join(sorted(set(found)))}; "
+                "set precision in the benchmark's finetune to one that all devices have, such as fp32"
+            )
+        return str(found[0])
 
     def start(self, config: Config, seed: int) -> dict[str, float]:
         """See `session.Session.start`."""
@@ -303,6 +320,9 @@ class _Rank:
     def token_statistics(self) -> list[TokenStatistics]:
         result: list[TokenStatistics] = self._session.token_statistics()
         return result
+
+    def precision(self) -> str:
+        return str(self._session.precision())
 
     def start(self, config: Config, seed: int) -> dict[str, float]:
         result: dict[str, float] = self._session.start(config, seed)

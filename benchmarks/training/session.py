@@ -29,6 +29,7 @@ from benchmarks.spec import Benchmark, BenchmarkError
 from benchmarks.tasks import question_answering as squad
 from benchmarks.training import lora, memory
 from benchmarks.training.batches import Examples, Inputs, SampleOrder, cross_entropy_sum
+from benchmarks.training.deepspeed import Precision
 from benchmarks.training.engine import (
     choose_precision,
     make_engine,
@@ -102,6 +103,10 @@ class Session:
     def token_statistics(self) -> list[squad.TokenStatistics]:
         """Describe the tokens of the three splits."""
         return self._examples.token_statistics()
+
+    def precision(self) -> Precision:
+        """Tell the arithmetic that this session's trials are trained in."""
+        return self._precision
 
     # ---- a trial
 

@@ -44,6 +44,10 @@ class SyntheticTrial:
         """There are no data."""
         return []
 
+    def precision(self) -> str:
+        """Tell that nothing is trained: an empty text."""
+        return ""
+
     def start(self, config: Config, seed: int) -> dict[str, float]:
         """Begin a trial at unit 0; returns `startup_seconds`."""
         self._seed, self._units = seed, 0

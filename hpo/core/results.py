@@ -17,6 +17,8 @@ TEST_METRICS = ("test_eval_loss", "test_exact_match", "test_f1")
 """What a confirmation adds to the last unit of a training."""
 TOKENS = "tokens"
 """What a trial's first result adds: the statistics of each split, where there are data."""
+PRECISION = "precision"
+"""The arithmetic of a trial in each of its results: fp32, bf16 or fp16; empty where nothing was trained."""
 
 
 @dataclass

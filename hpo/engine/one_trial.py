@@ -4,7 +4,8 @@
 
 ORDER is a JSON file, see `Order`. For every resource unit a line of JSON is added to RESULTS and brought to the disk,
 so that whatever ends this process costs no unit that was trained: `at` (when it ended, in seconds since the epoch), the
-unit's metrics, and `<part>_seconds` as trials under Ray report them; in the first line also what the data are like.
+unit's metrics, `<part>_seconds` as trials under Ray report them, and the `precision` that it was trained in; in the
+first line also the statistics of the data.
 Several ranks are started by torchrun, whose variables say who is who; rank 0 writes.
 """
 
@@ -22,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 from benchmarks.space import Config
 from benchmarks.spec import Benchmark
 from hpo.core.ledger import MEASURED
-from hpo.core.results import TOKENS
+from hpo.core.results import PRECISION, TOKENS
 from hpo.core.study import is_diverged
 
 if TYPE_CHECKING:  # it imports Ray
@@ -72,7 +73,7 @@ def units(order: Order, process: TrialProcess) -> Iterator[dict[str, Any]]:
         process: its process, not started.
     """
     process.start(order.config, order.seed)
-    tokens = {TOKENS: [asdict(split) for split in process.token_statistics()]}
+    precision, tokens = process.precision(), {TOKENS: [asdict(split) for split in process.token_statistics()]}
     mark, startup_seconds = time.time(), time.time() - order.began
     for _ in range(order.benchmark.resource.max_units):
         metrics = _of_all_ranks(process.run_unit())
@@ -80,7 +81,8 @@ def units(order: Order, process: TrialProcess) -> Iterator[dict[str, Any]]:
         now = time.time()
         parts = {**dict.fromkeys(MEASURED, 0.0), "startup": startup_seconds, "evaluate": evaluate_seconds}
         parts["train"] = now - mark - evaluate_seconds
-        yield {"at": now, **metrics, **{f"{part}_seconds": seconds for part, seconds in parts.items()}, **tokens}
+        seconds = {f"{part}_seconds": seconds for part, seconds in parts.items()}
+        yield {"at": now, **metrics, **seconds, PRECISION: precision, **tokens}
         if is_diverged(order.benchmark, metrics):
             return
         mark, startup_seconds, tokens = now, 0.0, {}

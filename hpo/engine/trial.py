@@ -21,7 +21,7 @@ from benchmarks.space import Config
 from benchmarks.tasks.question_answering import TokenStatistics
 from benchmarks.training.ranks import TrialProcess, open_trial
 from hpo.core.ledger import MEASURED
-from hpo.core.results import TOKENS
+from hpo.core.results import PRECISION, TOKENS
 from hpo.core.study import Study, is_diverged, objective, training_of
 from hpo.engine import ownership
 
@@ -34,6 +34,7 @@ class TrialActor(tune.Trainable):
 
     _process: TrialProcess | None = None
     _tokens: Sequence[TokenStatistics] = ()
+    _precision = ""
     _started = False
 
     def setup(
@@ -79,6 +80,7 @@ class TrialActor(tune.Trainable):
             "objective": objective(self._study.benchmark, metrics),
             "diverged": diverged,
             TOKENS: self._tokens,
+            PRECISION: self._precision,
             **{f"{part}_seconds": seconds for part, seconds in self._seconds.items()},
         }
         self._seconds, self._tokens = dict.fromkeys(MEASURED, 0.0), ()
@@ -113,7 +115,7 @@ class TrialActor(tune.Trainable):
         """The ranks, with the current trial begun."""
         if self._process is None:
             self._process = open_trial(self._study.benchmark, *self._share)
-            self._tokens = self._process.token_statistics()
+            self._tokens, self._precision = self._process.token_statistics(), self._process.precision()
         if not self._started:
             self._training, self._units = training_of(self._study, self._config), 0
             self._process.start(self._training.config, self._training.seed)

@@ -23,7 +23,7 @@ from optuna.storages.journal import JournalFileBackend
 from benchmarks import spec
 from benchmarks.spec import Benchmark
 from benchmarks.tasks.question_answering import TokenStatistics
-from hpo.core.results import TOKENS
+from hpo.core.results import PRECISION, TOKENS
 from hpo.core.study import objective
 from hpo.search import journal, registry
 from slurm import arrays, study_folder
@@ -89,12 +89,14 @@ def test_ranks_of_a_trial_train_as_under_ray(
     training = training_of(order.study, order.proposals[0])
     ranks.start(training.config, training.seed)
     expected, tokens = ranks.run_unit(), ranks.token_statistics()
+    ranks_precision = ranks.precision()
     ranks.close()
     found = study_folder.last_unit(folder, 0)
     assert found is not None
     assert [TokenStatistics(**split) for split in found[TOKENS]] == tokens
     assert [split.questions for split in tokens] == [512, 48, 480]
     assert (found["train_loss"], found["eval_loss"]) == pytest.approx((expected["train_loss"], expected["eval_loss"]))
+    assert found[PRECISION] == ranks_precision
     assert found["peak_memory_mb"] > 100
     assert found["startup_seconds"] > 1
 

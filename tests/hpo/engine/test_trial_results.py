@@ -1,0 +1,54 @@
+"""What a trial tells in each result beside its metrics."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ray import tune
+
+from benchmarks import spec
+from benchmarks.spec import Benchmark
+from benchmarks.training.session import Session
+from benchmarks.training.synthetic import SyntheticTrial
+from hpo.core.results import METRICS, PRECISION
+from hpo.core.study import Study
+from hpo.engine.one_trial import Order, units
+from hpo.engine.trial import TrialActor
+
+
+def test_a_process_of_its_own_tells_the_precision_with_every_unit() -> None:
+    order = Order(spec.load("synthetic"), {}, seed=0, threads=1, began=time.time())
+    told = list(units(order, SyntheticTrial(order.benchmark)))
+    assert len(told) > 1
+    assert {result[PRECISION] for result in told} == {""}  # nothing is trained
+
+
+def test_an_actor_tells_the_precision_with_every_unit(tmp_path: Path) -> None:
+    study = Study(method="random", benchmark=spec.load("synthetic"), budget=1, seed=0)
+    made: Any = tune.with_parameters(
+        TrialActor, study=study, cpus_per_rank=1, gpus_per_rank=0, pool=None, reported={}, home=tmp_path
+    )
+    actor = made({})
+    assert [actor.step()[PRECISION] for _ in range(2)] == ["", ""]
+    actor.cleanup()
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("process_group")
+@pytest.mark.parametrize(("wanted", "used"), [("auto", "fp32"), ("fp32", "fp32"), ("bf16", "bf16")])
+def test_a_session_tells_the_precision_that_auto_came_to(
+    wanted: str, used: str, small_nano: Callable[..., Benchmark]
+) -> None:
+    import torch
+
+    if torch.cuda.is_available():
+        pytest.skip("there is a GPU here, on which auto means another")
+    assert Session(small_nano(precision=wanted)).precision() == used
+
+
+def test_precision_is_no_metric() -> None:
+    assert PRECISION not in METRICS
