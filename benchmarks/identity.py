@@ -1,25 +1,53 @@
-"""What makes two studies' trials the same experiment: model, data, resource and metric, not where they lie."""
+"""Identify a benchmark by what its trials' results depend on: model, data, resource and metric, wherever they lie."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import os
+import re
+import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from benchmarks.spec import SPLITS, Benchmark, FineTune
+from benchmarks.files import BenchmarkError, is_folder, read_bytes
+from benchmarks.spec import SPLITS, Benchmark, FineTune, Split
 
 NOT_TRAINED: dict[str, Any] = {"description": True, "space": True, "grid": True}
 NOT_TRAINED |= {"resource": {"checkpoint_seconds"}, "finetune": {"timeout_seconds"}}
-"""What no result depends on."""
+"""Settings that no result depends on."""
 DIGEST_LENGTH = 16
+MODEL_SUFFIXES = frozenset(
+    (".safetensors", ".json", ".model", ".txt", ".jinja", ".tiktoken", ".spm", ".vocab", ".codes")
+)
+"""Files of a model's folder that are read: weights, adapters, configuration, generation settings, tokenizer, templates.
+
+Pickled weights are never read here.
+"""
+TEMPLATES = "additional_chat_templates"
+"""Folder in a model's folder with its chat templates beside the first one."""
+OF_AN_EARLIER_TRAINING = re.compile(r"trainer_state\.json|(all|train|eval|predict|test)_results\.json|training\.json")
+NOT_DATA = frozenset((".md", ".py", ".lock", ".png", ".jpg", ".pdf"))
+"""Files beside a data set that no loader reads; a README counts by its header, which assigns files to splits."""
+TEXT_ABOUT = re.compile(r"(licen[sc]e|notice|readme|citation|changelog)(\.(txt|md|rst|cff))?", re.IGNORECASE)
+SETTLED_SECONDS = 2.0
+"""Age from which a file's time of change tells one content from the next; kernels write times in steps."""
+
+_checksums: dict[tuple[int, ...], str] = {}
+"""Checksums of this process by file, size and time of change, for a digest is asked for several times in a study."""
 
 
 def digest(benchmark: Benchmark) -> str:
-    """A checksum of all that a trial's result depends on beyond its configuration and seed.
+    """Return a checksum of all that a trial's result depends on beyond its configuration and seed.
 
-    The search space is left out: a trial means the same whatever space proposed it. Files count by content, a local
-    model by its weights, so that two checkouts of one benchmark agree.
+    The search space is left out: a trial means the same whatever space proposed it. Local files and folders count by
+    content, so that two checkouts of one benchmark agree, and a model whose tokenizer was edited differs. Models and
+    data sets on the hub count by name: their revision is known only once they have been downloaded, and a benchmark
+    must not change its identity then.
+
+    Raises:
+        BenchmarkError: a file cannot be read.
     """
     content = benchmark.model_dump(mode="json", exclude=NOT_TRAINED)
     if benchmark.finetune is not None:
@@ -27,22 +55,76 @@ def digest(benchmark: Benchmark) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:DIGEST_LENGTH]
 
 
-def _model(finetune: FineTune) -> list[str]:
-    """A hub name as it is; of a local folder the checksums of its weights."""
-    files = sorted(Path(finetune.model).glob("*.safetensors"))
-    return [_checksum(path) for path in files] if files else [finetune.model]
+def _model(finetune: FineTune) -> dict[str, str] | str:
+    """Return a hub name as it is, and the checksums of a local folder's files by name."""
+    folder = Path(finetune.model)
+    if not folder.is_absolute() or not is_folder(folder):
+        return finetune.model
+    files = [*folder.iterdir(), *(folder / TEMPLATES).glob("*")]
+    return {str(path.relative_to(folder)): _checksum(path) for path in files if _is_of_a_model(path)}
+
+
+def _is_of_a_model(path: Path) -> bool:
+    if path.suffix not in MODEL_SUFFIXES or path.name.startswith(".") or not path.is_file():
+        return False
+    return not TEXT_ABOUT.fullmatch(path.name) and not OF_AN_EARLIER_TRAINING.fullmatch(path.name)
 
 
 def _data(finetune: FineTune) -> dict[str, Any]:
-    splits = {}
-    for name in SPLITS:
-        split = getattr(finetune.data, name)
-        splits[name] = split.model_dump(mode="json")
-        if split.file is not None:
-            splits[name]["file"] = _checksum(split.file)
-    return splits
+    return {name: _split(getattr(finetune.data, name)) for name in SPLITS}
+
+
+def _split(split: Split) -> dict[str, Any]:
+    content = split.model_dump(mode="json")
+    if split.file is not None:
+        content["file"] = _checksum(split.file)
+    elif split.dataset is not None and Path(split.dataset).is_absolute() and is_folder(Path(split.dataset)):
+        content["dataset"] = dict(_data_files(Path(split.dataset)))
+    return content
+
+
+def _data_files(folder: Path) -> Iterator[tuple[str, str]]:
+    """Return the checksums of a data set's files by their path in its folder, from which splits are named."""
+    for path in sorted(_files_below(folder)):
+        name = str(path.relative_to(folder))
+        if path.name == "README.md":
+            yield name, hashlib.sha256(_header(read_bytes(path))).hexdigest()
+        elif path.suffix not in NOT_DATA and not TEXT_ABOUT.fullmatch(path.name):
+            yield name, _checksum(path)
+
+
+def _files_below(folder: Path) -> Iterator[Path]:
+    """Yield the files that `datasets` looks at: none that is hidden, and linked folders' files too."""
+    seen = set()
+    for here, folders, files in os.walk(folder, followlinks=True):
+        place = os.path.realpath(here)
+        folders[:] = [name for name in folders if not name.startswith((".", "__"))] if place not in seen else []
+        seen.add(place)
+        paths = (Path(here, name) for name in files if not name.startswith((".", "__")))
+        yield from (path for path in paths if path.is_file())
+
+
+def _header(readme: bytes) -> bytes:
+    """Return the YAML between the first two lines of dashes, where a data set's card declares files and splits."""
+    found = re.match(rb"---\s*\n(.*?)\n---\s*(\n|\Z)", readme, re.DOTALL)
+    return found[1] if found else b""
 
 
 def _checksum(path: Path) -> str:
+    """Return a file's SHA-256; a file that has not changed is read once in a process."""
+    try:
+        return _read_checksum(path)
+    except OSError as error:
+        raise BenchmarkError(f"{path}: cannot be read ({error.strerror})") from None
+
+
+def _read_checksum(path: Path) -> str:
     with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        status = os.fstat(file.fileno())
+        version = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+        if version in _checksums:
+            return _checksums[version]
+        found = hashlib.file_digest(file, "sha256").hexdigest()
+    if time.time() - max(status.st_mtime, status.st_ctime) > SETTLED_SECONDS:
+        _checksums[version] = found
+    return found
