@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -180,6 +181,25 @@ class Results:
             row.reason = f"the study ended at unit {row.units}" + f": {reason}" * bool(reason)
         return running
 
+    def common_failure(self, at_least: int) -> str:
+        """Tell why every trial fails, if every one does.
+
+        Trials that run count as failing until they get further than those that have failed.
+
+        Args:
+            at_least: failed trials that it takes to say so.
+
+        Returns:
+            The reason of the first one; empty if a trial has got further, or reasons differ.
+        """
+        failed = [row for row in self._rows.values() if row.outcome == "failed"]
+        reach = max((row.units for row in failed), default=0)
+        others = [row for row in self._rows.values() if row.outcome != "failed"]
+        is_sound = any(row.outcome != "running" or row.units > reach for row in others)
+        if is_sound or len(failed) < max(1, at_least) or len({_kind(row.reason) for row in failed}) > 1:
+            return ""
+        return failed[0].reason
+
     def incumbent(self) -> TrialRow | None:
         """The best trial at the full resource; before there is one, the best of those that got furthest."""
         candidates = [r for r in self._rows.values() if r.units and r.outcome not in ("diverged", "failed")]
@@ -205,6 +225,11 @@ def _parts(result: dict[str, Any]) -> dict[str, float]:
 def _value(row: TrialRow) -> float:
     assert row.objective is not None
     return row.objective
+
+
+def _kind(reason: str) -> str:
+    """Keep of a failure's reason the part that trials share: numbers, such as sizes and ids, are their own."""
+    return re.sub(r"0x[0-9a-f]+|\d+(\.\d+)?", "#", reason)
 
 
 def _divergence(row: TrialRow) -> str:

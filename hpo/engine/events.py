@@ -27,6 +27,10 @@ from hpo.terminal.console import print_line
 RAY_GUESSES = " Some common causes include"
 """What Ray says of a process that died ends with a paragraph of what may have happened elsewhere."""
 SECONDS_PER_COUNT = 5.0
+FAILURES_TO_GIVE_UP = 3
+"""Trials that fail for one reason, before any gets further, after which no other is tried; more on more devices."""
+EVERY_TRIAL_FAILS = "every trial fails"
+"""How the reason for a study's end begins where there is nothing to find until its cause is mended."""
 
 
 class StudyLog(tune.Callback):
@@ -131,6 +135,8 @@ class StudyLog(tune.Callback):
         row.device_seconds += lost
         row.raised.append(str(raised))
         self._tracker.end_trial(row)
+        if reason := self.results.common_failure(max(FAILURES_TO_GIVE_UP, self._allotment.concurrency)):
+            self.budget.revoke(f"{EVERY_TRIAL_FAILS}: {reason}")
 
     def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:
         """Tune's loop went round."""

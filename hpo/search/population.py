@@ -14,7 +14,7 @@ decisions on any number of devices, and a member never falls behind the units it
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from ray.tune.experiment import Trial
@@ -86,7 +86,7 @@ class PopulationScheduler(PopulationBasedTraining):
     _next_perturbation_sync: int
 
     def __init__(self, study: Study, **settings: Any) -> None:
-        self._max_units = study.max_units
+        self._max_units, self._space = study.max_units, study.benchmark.space
         self._randomness = OwnRandomness(study.seed)
         self._diverged: set[Trial] = set()
         self.on_exploit: ExploitListener = _nobody_listens
@@ -149,6 +149,11 @@ class PopulationScheduler(PopulationBasedTraining):
         diverged = [trial for trial in live if trial in self._diverged]
         return diverged + [t for t in lower if t in sound and t not in donors], donors
 
+    def _get_new_config(self, trial: Trial, trial_to_clone: Trial) -> tuple[Config, dict[str, Any]]:
+        """Ray's exploration; a whole number that its rounding has brought back moves by one."""
+        config, operations = super()._get_new_config(trial, trial_to_clone)
+        return move_integers(self._space, trial_to_clone.config, config, operations), operations
+
     def _exploit(self, tune_controller: Any, trial: Trial, trial_to_clone: Trial) -> None:
         """Ray's exploit, told to the listener."""
         super()._exploit(tune_controller, trial, trial_to_clone)
@@ -159,6 +164,25 @@ class PopulationScheduler(PopulationBasedTraining):
 def into_space(space: Space, config: Config) -> Config:
     """A configuration with every number clipped to its domain."""
     return {name: clip(space[name], value) if name in space else value for name, value in config.items()}
+
+
+def move_integers(space: Space, before: Config, after: Config, operations: Mapping[str, Any]) -> Config:
+    """Move whole numbers that were scaled but stayed where they were, by one in the direction of the factor.
+
+    Rounding brings 1 x 1.2, 2 x 1.2 and 2 x 0.8 back, so that small numbers would never be explored.
+
+    Args:
+        space: the search space.
+        before: the donor's configuration.
+        after: the explored one.
+        operations: Ray's word on each hyperparameter, such as "* 1.2" or "resample".
+    """
+    moved = dict(after)
+    for name, operation in operations.items():
+        domain, factor = space.get(name), str(operation).removeprefix("* ")
+        if isinstance(domain, Integer) and factor != operation and after[name] == before[name] and float(factor) != 1:
+            moved[name] = clip(domain, int(before[name]) + (1 if float(factor) > 1 else -1))
+    return moved
 
 
 def clip(domain: Domain, value: Scalar) -> Scalar:

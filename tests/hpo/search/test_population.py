@@ -8,6 +8,7 @@ nano, whose schedules are then replayed from scratch.
 from __future__ import annotations
 
 import io
+import itertools
 import json
 import math
 import random
@@ -16,7 +17,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -29,7 +30,7 @@ from ray.tune.search import BasicVariantGenerator, SearchAlgorithm
 from rich.console import Console
 
 from benchmarks import spec
-from benchmarks.space import Choice, Config, Integer, LogUniform, Uniform
+from benchmarks.space import Choice, Config, Integer, LogUniform, Space, Uniform
 from benchmarks.spec import Benchmark, BenchmarkError
 from benchmarks.training.ranks import Ranks, find_places
 from benchmarks.training.synthetic import SyntheticTrial
@@ -40,8 +41,9 @@ from hpo.engine.budgeted import BudgetedSearch, budgeted
 from hpo.engine.checkpoints import Checkpoints
 from hpo.engine.runner import Finished, run
 from hpo.search import registry
-from hpo.search.population import PopulationScheduler, clip, interval_units, into_space
+from hpo.search.population import PopulationScheduler, clip, interval_units, into_space, move_integers
 from hpo.search.space import to_tune
+from tests.hpo.engine import in_process
 from tests.rays import ray_of
 from tests.stores import working_in
 
@@ -658,3 +660,48 @@ class TestIntoSpace:
     def test_bounds_are_hit_exactly(self) -> None:
         domain = LogUniform(type="loguniform", low=1e-6, high=1e-1)
         assert [clip(domain, value) for value in (1e-7, 0.12)] == [1e-6, 1e-1]
+
+
+class TestWholeNumbers:
+    SPACE = {
+        "lora_rank": Integer(type="int", low=1, high=4),
+        "batch_size_per_device": Integer(type="int", low=1, high=64),
+    }
+
+    @pytest.mark.parametrize(
+        ("before", "after", "operation", "expected"),
+        [
+            (1, 1, "* 1.2", 2),
+            (2, 2, "* 1.2", 3),
+            (2, 2, "* 0.8", 1),
+            (1, 1, "* 0.8", 1),  # at the bound
+            (4, 4, "* 1.2", 4),
+            (3, 3, "resample", 3),
+            (2, 2, "* 1.0", 2),
+            (2, 2, "* 1", 2),
+            (3, 4, "* 1.2", 4),
+        ],
+    )
+    def test_one_that_rounding_brought_back_moves_by_one(
+        self, before: int, after: int, operation: str, expected: int
+    ) -> None:
+        moved = move_integers(self.SPACE, {"lora_rank": before}, {"lora_rank": after}, {"lora_rank": operation})
+        assert moved == {"lora_rank": expected}
+
+    def test_a_population_whose_best_is_1_tries_2(self) -> None:
+        """Without resampling, Ray's rounding alone would leave every member at the donor's 1 for ever."""
+        benchmark = in_process.synthetic()
+        space = {"batch_size_per_device": Integer(type="int", low=1, high=4)}
+        study = registry.get("pbt").study(
+            benchmark.model_copy(update={"space": space, "grid": {}}), 0, 8, None, {"resample_probability": "0"}
+        )
+        with in_process.in_process(devices=2):
+            rows = in_process.run(study).results.rows
+        pairs = [
+            (before["batch_size_per_device"], after["batch_size_per_device"])
+            for row in rows
+            for (_, before), (_, after) in itertools.pairwise(row.schedule)
+        ]
+        assert pairs
+        assert all(before != after or before in (1, 4) for before, after in pairs)
+        assert any(before < 4 and after == before + 1 for before, after in pairs)
