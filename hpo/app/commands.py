@@ -141,8 +141,10 @@ def _end(console: Console, study: Study, finished: Finished) -> int:
         print_line(console, f"go on with it:          python -m hpo resume {finished.run_id}")
     if not finished.is_delivered:
         return _end_undelivered(console, finished)
-    _print_next(console, study.benchmark.name, study.budget)
-    if not finished.reached_end:
+    _print_next(console, study.benchmark.name, study.budget, is_sound=finished.best is not None)
+    if finished.best is None and not finished.is_kept and finished.reason:
+        errors.show(f"the study found nothing ({finished.reason})")
+    elif not finished.reached_end:
         outcome = "its results are shown above, and stored as far as possible"
         errors.show(f"the study did not reach its end ({finished.reason}); {outcome}")
     return 0 if finished.reached_end else 1
@@ -158,11 +160,14 @@ def _end_undelivered(console: Console, finished: Finished) -> int:
     return 1
 
 
-def _print_next(console: Console, benchmark: str, budget: int) -> None:
+def _print_next(console: Console, benchmark: str, budget: int, is_sound: bool = True) -> None:
+    """Print the next commands; a study that found nothing has nothing to confirm."""
     from hpo.store import client as tracking_store
 
     store, name = shlex.quote(tracking_store.shown_uri()), shlex.quote(benchmark)
     print_line(console, f"open it in the browser: mlflow ui --backend-store-uri {store}")
+    if not is_sound:
+        return
     print_line(console, f"confirm on test:        python -m hpo confirm --benchmark {name}")
     print_line(console, f"compare the methods:    python -m hpo compare --benchmark {name} --budget {budget}")
 

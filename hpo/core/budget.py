@@ -20,6 +20,10 @@ INTERRUPTED = "interrupted"
 """What the reason for a study's end begins with where it can go on another time."""
 
 
+EVERY_TRIAL_FAILS = "every trial fails"
+"""How the reason for a study's end begins where nothing can be found until its cause is mended."""
+
+
 class Budget:
     """Units spent and reserved, by account: a trial, or the group of trials that share a reservation.
 

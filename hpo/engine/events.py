@@ -14,7 +14,7 @@ from rich.console import Console
 
 from hpo.cluster.devices import Allotment, Devices
 from hpo.cluster.ray import Cluster, count_devices
-from hpo.core.budget import INTERRUPTED, is_interruption
+from hpo.core.budget import EVERY_TRIAL_FAILS, INTERRUPTED, is_interruption
 from hpo.core.ledger import MEASURED, Shares
 from hpo.core.study import Study
 from hpo.engine.progress import Place, Progress
@@ -29,8 +29,6 @@ RAY_GUESSES = " Some common causes include"
 SECONDS_PER_COUNT = 5.0
 FAILURES_TO_GIVE_UP = 3
 """Trials that fail for one reason, before any gets further, after which no other is tried; more on more devices."""
-EVERY_TRIAL_FAILS = "every trial fails"
-"""How the reason for a study's end begins where there is nothing to find until its cause is mended."""
 
 
 class StudyLog(tune.Callback):

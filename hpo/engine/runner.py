@@ -20,7 +20,7 @@ from benchmarks.identity import digest
 from benchmarks.spec import BenchmarkError, first_line
 from hpo.cluster.devices import Allotment, Devices, allot
 from hpo.cluster.ray import Cluster, detect, ray_cluster, resources, set_defaults
-from hpo.core.budget import INTERRUPTED, is_interruption
+from hpo.core.budget import EVERY_TRIAL_FAILS, INTERRUPTED, is_interruption
 from hpo.core.ledger import Shares
 from hpo.core.results import Results
 from hpo.core.study import Study
@@ -205,7 +205,7 @@ def execute(
             reason, is_delivered = "; ".join(filter(None, (reason, str(error), unfinished.fault))), False
         if is_delivered and not is_kept:
             unfinished.remove()
-    incumbent = log.results.incumbent()
+    incumbent = None if reason.startswith(EVERY_TRIAL_FAILS) else log.results.incumbent()
     best = tracker.best_config(incumbent) if incumbent else None
     return Finished(
         tracker.run_id, log.results, shares, devices.accelerator, best, not reason, reason, is_kept, is_delivered
@@ -314,8 +314,21 @@ def _fit(
         return INTERRUPTED
     except Exception as error:  # a searcher or scheduler that raises must not cost the results so far
         return _reason(error, study.method)
-    because = log.budget.revoked_because
-    return because if not because or is_interruption(because) else f"{study.method} raised {because}"
+    return _why_it_ended(study, log)
+
+
+def _why_it_ended(study: Study, log: StudyLog) -> str:
+    """Say why a study whose search went well did not reach its end; empty if it did."""
+    because, rows = log.budget.revoked_because, log.results.rows
+    if is_interruption(because) or because.startswith(EVERY_TRIAL_FAILS):
+        return because
+    if because:
+        return f"{study.method} raised {because}"
+    if rows and all(row.outcome == "failed" for row in rows):
+        return f"{EVERY_TRIAL_FAILS}: {rows[-1].reason}"
+    if not log.results.units and study.gpu_hours is not None:
+        return f"gpu_hours is {study.gpu_hours:g}, but no trial finished a unit in that time; raise --gpu-hours"
+    return ""
 
 
 def _reason(error: Exception, method: str) -> str:

@@ -39,11 +39,12 @@ from hpo.core.results import Results, TrialRow
 from hpo.core.study import Study
 from hpo.engine.budgeted import BudgetedSearch, budgeted
 from hpo.engine.checkpoints import Checkpoints
+from hpo.engine.in_process import InProcess
 from hpo.engine.runner import Finished, run
 from hpo.search import registry
 from hpo.search.population import PopulationScheduler, clip, interval_units, into_space, move_integers
 from hpo.search.space import to_tune
-from tests.hpo.engine import in_process
+from tests.hpo.engine.in_process import run as run_in_process
 from tests.rays import ray_of
 from tests.stores import working_in
 
@@ -663,10 +664,7 @@ class TestIntoSpace:
 
 
 class TestWholeNumbers:
-    SPACE = {
-        "lora_rank": Integer(type="int", low=1, high=4),
-        "batch_size_per_device": Integer(type="int", low=1, high=64),
-    }
+    SPACE: ClassVar[Space] = {"lora_rank": Integer(type="int", low=1, high=4)}
 
     @pytest.mark.parametrize(
         ("before", "after", "operation", "expected"),
@@ -690,13 +688,12 @@ class TestWholeNumbers:
 
     def test_a_population_whose_best_is_1_tries_2(self) -> None:
         """Without resampling, Ray's rounding alone would leave every member at the donor's 1 for ever."""
-        benchmark = in_process.synthetic()
+        benchmark = synthetic()
         space = {"batch_size_per_device": Integer(type="int", low=1, high=4)}
         study = registry.get("pbt").study(
             benchmark.model_copy(update={"space": space, "grid": {}}), 0, 8, None, {"resample_probability": "0"}
         )
-        with in_process.in_process(devices=2):
-            rows = in_process.run(study).results.rows
+        rows = run_in_process(study, InProcess(2)).results.rows
         pairs = [
             (before["batch_size_per_device"], after["batch_size_per_device"])
             for row in rows

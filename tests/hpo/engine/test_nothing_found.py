@@ -1,0 +1,141 @@
+"""Studies in which no trial gets anywhere: they end early, with the reason, and never count as finished."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from mlflow import MlflowClient
+
+from hpo.app import cli
+from hpo.core.results import Results
+from hpo.core.study import Study
+from hpo.engine.in_process import Call, Death, InProcess
+from hpo.search import registry
+from hpo.workflows import suite
+from tests.hpo.engine.in_process import run, synthetic, units_of
+from tests.stores import fresh_store
+
+
+def raises_in_training(call: Call) -> bool:
+    return call.method == "train"
+
+
+def raises_in_its_second_unit(call: Call) -> bool:
+    return units_of(call) == 1
+
+
+def study(method: str = "random", **given: object) -> Study:
+    return registry.get(method).study(synthetic(), 0, 12, None, given)
+
+
+class TestHowManyAreTried:
+    @pytest.mark.parametrize(("devices", "trials"), [(1, 3), (2, 3), (8, 8)])
+    @pytest.mark.parametrize(
+        ("method", "dies"),
+        [
+            ("random", raises_in_training),
+            ("random", raises_in_its_second_unit),
+            ("asha", raises_in_training),
+            ("hyperband", raises_in_training),
+            ("pbt", raises_in_training),
+        ],
+    )
+    def test_three_or_the_first_round_of_devices(self, devices: int, trials: int, method: str, dies: Death) -> None:
+        finished = run(study(method), InProcess(devices, dies=dies))
+        failed = [row for row in finished.results.rows if row.outcome == "failed"]
+        assert trials <= len(failed) <= trials + devices
+        assert (finished.reached_end, finished.best, finished.is_kept) == (False, None, False)
+        assert finished.reason.startswith("every trial fails: RayActorError")
+
+    def test_all_of_a_budget_of_one(self) -> None:
+        one = registry.get("random").study(synthetic(), 0, 1, None, {})
+        finished = run(one, InProcess(1, dies=raises_in_training))
+        assert [row.outcome for row in finished.results.rows] == ["failed"] * len(finished.results.rows)
+        assert finished.reason.startswith("every trial fails: ")
+
+    def test_a_study_with_one_sound_trial_goes_on(self) -> None:
+        finished = run(study(), InProcess(2, dies=lambda call: call.method == "train" and call.trial > 0))
+        assert finished.reached_end
+        assert finished.best is not None
+
+
+class TestReasons:
+    def results(self, *reasons: str, units: int = 0, running: int | None = None) -> Results:
+        results = Results(study())
+        for number, reason in enumerate(reasons):
+            row = results.add(f"failed {number}", {}, 0.0)
+            row.units = units
+            results.fail(f"failed {number}", 1.0, reason)
+        if running is not None:
+            results.add("running", {}, 0.0).units = running
+        return results
+
+    def test_numbers_do_not_make_reasons_differ(self) -> None:
+        reasons = [f"OutOfMemoryError: tried to allocate {n}.50 GiB at 0x{n}f" for n in range(3)]
+        assert self.results(*reasons).common_failure(3) == reasons[0]
+
+    def test_other_reasons_do(self) -> None:
+        assert self.results("ValueError: a", "ValueError: b", "ValueError: a").common_failure(3) == ""
+
+    def test_fewer_say_nothing(self) -> None:
+        assert self.results("a", "a").common_failure(3) == ""
+
+    @pytest.mark.parametrize(("running", "says"), [(0, True), (2, True), (3, False)])
+    def test_a_trial_that_got_further_is_a_sign_of_life(self, running: int, says: bool) -> None:
+        assert bool(self.results("a", "a", "a", units=2, running=running).common_failure(3)) == says
+
+
+@pytest.fixture
+def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> MlflowClient:
+    """A store of its own, and studies whose every trial fails, or none."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MLFLOW_RUN_ID", raising=False)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", fresh_store(tmp_path))
+    return MlflowClient()
+
+
+def statuses(client: MlflowClient) -> list[str]:
+    found = client.get_experiment_by_name("synthetic")
+    assert found is not None
+    runs = client.search_runs([found.experiment_id], "tags.hpo.kind = 'study'")
+    return sorted(run.info.status for run in runs)
+
+
+WORDS = ["run", "random", "--benchmark", "synthetic", "--budget", "12"]
+
+
+def test_the_command_ends_with_status_1_and_the_reason(
+    store: MlflowClient, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("hpo.engine.runner.OnRay", lambda: InProcess(1, dies=raises_in_training))
+    assert cli.main(WORDS) == 1
+    out, err = capsys.readouterr()
+    assert "confirm" not in out
+    assert err.strip().splitlines()[-1].startswith("error: the study found nothing (every trial fails: RayActorError")
+    assert statuses(store) == ["FAILED"]
+
+
+def test_a_suite_runs_it_again_once_the_cause_is_mended(
+    store: MlflowClient, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["suite", "--benchmark", "synthetic", "--methods", "random,asha", "--seeds", "0", "--budget", "3"]
+    monkeypatch.setattr(suite, "OnRay", lambda _: InProcess(1, dies=raises_in_training))
+    monkeypatch.setattr(suite, "ray_cluster", InProcess(1).open)
+    assert cli.main(words) == 1
+    out, err = capsys.readouterr()
+    assert "Traceback" not in out + err
+    assert err.count("every trial fails: RayActorError") == 2
+    monkeypatch.setattr(suite, "OnRay", lambda _: InProcess(1))
+    assert cli.main(words) == 0
+    assert "finished already" not in capsys.readouterr().out
+    assert statuses(store) == ["FAILED", "FAILED", "FINISHED", "FINISHED"]
+
+
+def test_a_cap_that_is_too_small_for_a_unit_is_named(
+    store: MlflowClient, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("hpo.engine.runner.OnRay", lambda: InProcess(1))
+    assert cli.main([*WORDS, "--gpu-hours", "1e-9"]) == 1
+    assert "gpu_hours is 1e-09, but no trial finished a unit" in capsys.readouterr().err
+    assert statuses(store) == ["FAILED"]
