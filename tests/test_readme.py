@@ -1,4 +1,4 @@
-"""Every command in the README runs. Install, main job and `pytest` itself are run by `.ci/run`."""
+"""Every command on a page runs. `.ci/run` runs the install, the main job and `pytest` itself."""
 
 from __future__ import annotations
 
@@ -14,25 +14,46 @@ import pytest
 import yaml
 
 from benchmarks import spec
+from hpo.app.parser import parse
 from hpo.search import registry
 from tests.servers import Server
 from tests.studies import make_project
 
 REPOSITORY = Path(__file__).parent.parent
-README = (REPOSITORY / "README.md").read_text()
+README = REPOSITORY / "README.md"
 RUN_BY_CI = [
     "pip install -r requirements.txt && mlflow run . -e asha --env-manager local",
     "pip install -r requirements.txt && pytest",
 ]
 SERVER = "mlflow ui --backend-store-uri sqlite:///mlflow.db"
+IN_ORDER = ["start", "methods", "comparing", "resume", "reliability", "troubleshooting", "import"]
+"""Pages in the order in which a reader types their commands."""
+RUN_ELSEWHERE = {
+    "pip install .": "tests/packaging/test_wheel.py",
+    "mlflow run . -e deepspeed --env-manager local -P benchmark=nano -P configurations=plain,zero2,zero3 "
+    "-P examples=64": "tests/hpo/workflows/test_deepspeed.py",
+    "python -m hpo deepspeed --benchmark nano --ranks 1,2": "tests/hpo/workflows/test_deepspeed.py",
+    "sbatch deepspeed.sh --benchmark bloom_560m_squad --nodes 1,2 --ranks 1,4 --scaling both": "tests/slurm/"
+    "test_zero_study.py",
+    "pip install pip-audit && pip-audit -r requirements.txt": "tests/security/test_dependencies.py",
+    "pip check && pip-audit --dry-run --no-deps --disable-pip -r requirements.txt": "tests/security/"
+    "test_dependencies.py",
+}
+"""Commands that take minutes, a network or a cluster, and the test that runs them smaller."""
 
 
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"```{language}\n(.*?)```", README, flags=re.DOTALL)
+def page(name: str) -> Path:
+    return REPOSITORY / "docs" / f"{name}.md"
 
 
-def commands() -> list[str]:
-    return [line for block in blocks("bash") for line in block.strip().splitlines()]
+def blocks(path: Path, language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", path.read_text(), flags=re.DOTALL)
+
+
+def commands(path: Path) -> list[str]:
+    """List the commands of a page; a block that is a whole script is none."""
+    typed = [block for block in blocks(path, "bash") if not block.startswith("#!")]
+    return [line for block in typed for line in re.sub(r" \\\n\s+", " ", block).strip().splitlines()]
 
 
 def environment(folder: Path) -> dict[str, str]:
@@ -41,10 +62,27 @@ def environment(folder: Path) -> dict[str, str]:
 
 
 def test_install_main_job_and_tests_are_run_by_ci() -> None:
-    assert [command for command in commands() if command.startswith("pip install")] == RUN_BY_CI
+    assert commands(README) == RUN_BY_CI
     ci = (REPOSITORY / ".ci/run").read_text().splitlines()
     assert {"mlflow run . -e asha --env-manager local", "pytest"} <= set(ci)
     assert any(line.startswith("pip install") and line.endswith("-r requirements.txt") for line in ci)
+
+
+def test_every_command_of_every_page_is_run_by_a_test() -> None:
+    run = {*RUN_BY_CI, SERVER, *RUN_ELSEWHERE, *(command for name in IN_ORDER for command in commands(page(name)))}
+    for path in [README, REPOSITORY / "CONTRIBUTING.md", *REPOSITORY.glob("docs/*.md")]:
+        assert set(commands(path)) <= run, path.name
+    assert not [test for test in RUN_ELSEWHERE.values() if not (REPOSITORY / test).exists()]
+
+
+def test_commands_within_sentences_are_taken_by_the_parser() -> None:
+    """Only `python -m hpo` itself: the text may name a command without its arguments."""
+    for path in [README, REPOSITORY / "CONTRIBUTING.md", *REPOSITORY.glob("docs/*.md")]:
+        for command in re.findall(r"`python -m hpo ([a-z][^`]*)`", path.read_text()):
+            words = shlex.split(command.partition(" > ")[0].replace("NAME", "asha"))
+            words += ["--cluster", "my.yaml"] * (words[0] == "slurm" and "--cluster" not in words)
+            if len(words) > 1 and "..." not in words and words[-1] != "--help":
+                parse(words)
 
 
 def copy_store(folder: Path) -> bool:
@@ -55,14 +93,20 @@ def copy_store(folder: Path) -> bool:
     return kept.is_file()
 
 
+def commands_in_order() -> list[str]:
+    """List each command once, where it comes first."""
+    typed = [command for name in IN_ORDER for command in commands(page(name))]
+    return [command for command in dict.fromkeys(typed) if command not in [*RUN_BY_CI, SERVER, *RUN_ELSEWHERE]]
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_the_other_commands_run_in_the_order_of_the_page(tmp_path: Path) -> None:
+def test_the_other_commands_run_in_the_order_of_the_pages(tmp_path: Path) -> None:
     main_job = "mlflow run . -e asha --env-manager local -P budget=2"  # its export needs no more
     project = make_project(tmp_path / "project")
-    others = [main_job] * (not copy_store(tmp_path))
-    others += [command for command in commands() if command not in [*RUN_BY_CI, SERVER]]
-    assert len(others) >= 7
+    [(project / "results.csv").write_text(table) for table in blocks(page("import"), "csv")]
+    others = [*([main_job] * (not copy_store(tmp_path))), *commands_in_order()]
+    assert len(others) >= 13
     for command in others:
         done = subprocess.run(
             shlex.split(command), cwd=project, env=environment(tmp_path), capture_output=True, text=True, check=False
@@ -72,13 +116,13 @@ def test_the_other_commands_run_in_the_order_of_the_page(tmp_path: Path) -> None
 
 @pytest.mark.slow
 def test_the_browser_command_serves_the_store(tmp_path: Path) -> None:
-    assert SERVER in commands()
+    assert SERVER in commands(page("start"))
     with Server(shlex.split(SERVER)[1:], tmp_path):
         pass  # it answers
 
 
 def test_the_search_space_on_the_page_is_usable(tmp_path: Path) -> None:
-    [space] = [block for block in blocks("yaml") if block.startswith("space:")]
+    [space] = [block for block in blocks(page("own-model"), "yaml") if block.startswith("space:")]
     (tmp_path / "my_space.yaml").write_text(space)
     benchmark = spec.load("nano", tmp_path / "my_space.yaml")
     assert set(benchmark.space) == {"learning_rate", "batch_size_per_device", "warmup_ratio"}
@@ -86,7 +130,7 @@ def test_the_search_space_on_the_page_is_usable(tmp_path: Path) -> None:
 
 
 def test_the_benchmark_on_the_page_is_usable(tmp_path: Path) -> None:
-    [own] = [block for block in blocks("yaml") if block.startswith("finetune:")]
+    [own] = [block for block in blocks(page("own-model"), "yaml") if block.startswith("finetune:")]
     content = spec.load("nano").model_dump(mode="json", exclude_none=True)
     (tmp_path / "my.yaml").write_text(yaml.safe_dump({**content, **yaml.safe_load(own)}))
     (tmp_path / "stage2.json").write_text((REPOSITORY / "benchmarks/zero/stage2.json").read_text())
@@ -96,15 +140,19 @@ def test_the_benchmark_on_the_page_is_usable(tmp_path: Path) -> None:
     assert benchmark.finetune.deepspeed["zero_optimization"]["stage"] == 2
 
 
-def test_the_page_names_every_method_and_folder() -> None:
-    [layout] = [block for block in blocks("text") if block.startswith("MLproject")]
+def test_the_readme_is_one_screen_and_names_every_method_folder_and_page() -> None:
+    text = README.read_text()
+    assert len(text.splitlines()) <= 70
+    [layout] = [block for block in blocks(README, "text") if block.startswith("MLproject")]
     named = {line.split()[0].rstrip("/") for line in layout.splitlines()}
     assert named == {"MLproject", "benchmarks", "hpo", "slurm", "tests", "docs"}
     assert all((REPOSITORY / name).exists() for name in named)
-    assert all(f"`{name}`" in README for name in registry.names())
+    assert all(f"`{name}`" in text for name in registry.names())
+    linked = text + page("cluster").read_text()
+    assert not [path.name for path in REPOSITORY.glob("docs/*.md") if f"{path.name})" not in linked]
 
 
 def test_links_lead_somewhere() -> None:
-    for page in [REPOSITORY / "README.md", *REPOSITORY.glob("docs/*.md")]:
-        for target in re.findall(r"\]\(([^)#]+)\)", page.read_text()):
-            assert target.startswith("http") or (page.parent / target).exists(), f"{page.name}: {target}"
+    for path in [README, REPOSITORY / "CONTRIBUTING.md", REPOSITORY / "slurm/README.md", *REPOSITORY.glob("docs/*.md")]:
+        for target in re.findall(r"\]\(([^)#]+)\)", path.read_text()):
+            assert target.startswith("http") or (path.parent / target).exists(), f"{path.name}: {target}"

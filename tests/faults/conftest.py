@@ -16,7 +16,7 @@ from tests.stores import fresh_store
 SIMULATED = Path(__file__).parent / "simulated"
 """To import from before everything else: faults that this machine does not have."""
 PAGE = Path(__file__).parents[2] / "docs/reliability.md"
-HEADING = "| fault | how it is made | what becomes of the study |\n|---|---|---|\n"
+HEADING = "| fault | how it is made | outcome of the study |\n|---|---|---|\n"
 Record = Callable[[str, str, str], None]
 
 

@@ -25,7 +25,7 @@ from tests.studies import (
 )
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(480)]
-KEPT = "what had ended is in MLflow, the others are `interrupted`"
+KEPT = "ended trials are in MLflow, the others are `interrupted`"
 
 
 def resume(store: str, units: int) -> None:

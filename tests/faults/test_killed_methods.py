@@ -67,7 +67,7 @@ def test_a_study_whose_driver_is_killed_three_times_ends_as_one_that_is_not(
     assert status == 0, err
     assert trials(stores["killed"], tmp_path / "killed") == trials(stores["whole"], tmp_path / "whole")
     if method == registry.names()[-1]:
-        outcome = "trials, decisions, scores and incumbent are those of a study that nobody killed"
+        outcome = "trials, decisions, scores and incumbent are those of a study without interruption"
         record("the driver dies, three times, at random", "`kill -9`; every method, one device", outcome)
 
 

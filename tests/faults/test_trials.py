@@ -81,7 +81,7 @@ def test_each_of_a_trial_s_processes_may_fail(tmp_path: Path, store: str, record
     record("a rank dies", "`kill -9`", outcome)
     record("a trial's actor dies", "`kill -9`", outcome)
     record("a rank hangs", "SIGSTOP for longer than the benchmark's `timeout_seconds`", f"it is ended; {outcome}")
-    record("no memory for a rank", "RLIMIT_DATA of half of what it has", outcome)
+    record("no memory for a rank", "RLIMIT_DATA of half of its memory", outcome)
     record("no memory on the GPU", "simulated: `torch.OutOfMemoryError` raised in the rank, twice", outcome)
 
 
