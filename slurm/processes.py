@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from types import FrameType, TracebackType
 from typing import IO, Self
@@ -31,6 +32,7 @@ class Child:
         output: file for stdout and stderr; by default this process's.
         shielded: whether SIGTERM does not reach it and its descendants. SLURM sends that to every process of a job
             that it cancels; who must outlive the driver, so that the driver can store what it has, does not take it.
+        ignores: a signal that it ignores until it takes it itself; by default none.
     """
 
     def __init__(
@@ -39,6 +41,7 @@ class Child:
         environment: Mapping[str, str],
         output: Path | None = None,
         shielded: bool = False,
+        ignores: signal.Signals | None = None,
     ) -> None:
         self._file: IO[str] | None = output.open("a") if output else None
         self._shielded = shielded
@@ -49,6 +52,7 @@ class Child:
                 stdout=self._file,
                 stderr=subprocess.STDOUT if self._file else None,
                 start_new_session=True,
+                preexec_fn=None if ignores is None else partial(signal.signal, ignores, signal.SIG_IGN),
             )
 
     def __enter__(self) -> Self:

@@ -7,6 +7,7 @@ A cluster's limits have their home here and nowhere else; `slurm.scripts` makes 
 from __future__ import annotations
 
 import re
+from ipaddress import IPv4Network
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
@@ -130,7 +131,12 @@ class Profile(_Strict):
         store: an SQLite file for MLflow (a path, relative to this file), or the address of a tracking server.
         logs: folder of the jobs' logs and results.
         grace_seconds: how long before its time limit a job is told to end in good order.
-        join_minutes: how long the head job waits for worker jobs before it goes on with those it has; 0 for ever.
+        join_minutes: how long the head job waits for worker jobs before it goes on with those it has. With 0 it waits
+            for ever while jobs are in the queue, and 10 minutes for one that runs; one that runs and has not joined
+            in this time ends the wait, with the reason.
+        interface: the network interface at which the nodes' Ray listens, such as ib0; empty to let Ray choose.
+        address: the network in which the nodes' Ray listens, such as 10.1.0.0/16, or the head's own address; empty
+            to let Ray choose.
         requeue: whether a job that runs into its time limit is queued again by itself, and goes on where it stood.
     """
 
@@ -150,6 +156,28 @@ class Profile(_Strict):
     grace_seconds: int = Field(180, ge=10, le=3600)
     join_minutes: float = Field(0, ge=0)
     requeue: bool = True
+    interface: Name = ""
+    address: str = ""
+
+    @field_validator("interface")
+    @classmethod
+    def _is_interface(cls, value: str) -> str:
+        if value == "lo":
+            raise ValueError("must be an interface that other nodes reach; lo is this machine alone")
+        return value
+
+    @field_validator("address")
+    @classmethod
+    def _is_network(cls, value: str) -> str:
+        if not value:
+            return value
+        try:
+            network = IPv4Network(value, strict=False)
+        except ValueError:
+            raise ValueError("must be an IPv4 network such as 10.1.0.0/16, or one address in it") from None
+        if network.is_loopback or network.is_multicast:
+            raise ValueError("must be a network by which other nodes reach this one, not a loopback address")
+        return value
 
     @field_validator("time")
     @classmethod
@@ -183,6 +211,11 @@ class Profile(_Strict):
                 f"cpus_per_rank is {self.cpus_per_rank}, but where a node has no GPUs a rank is one CPU core"
             )
         return self
+
+    @property
+    def network(self) -> str:
+        """The network of all nodes; empty where `address` is the head's alone, or not given."""
+        return self.address if self.address and IPv4Network(self.address, strict=False).num_addresses > 1 else ""
 
     @property
     def is_served(self) -> bool:

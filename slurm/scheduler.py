@@ -2,18 +2,31 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.spec import BenchmarkError
 
-ENDED = {"COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL", "OUT_OF_MEMORY", "DEADLINE", "BOOT_FAIL", "GONE"}
-"""States that a job does not leave; GONE is ours, for a job that SLURM has forgotten."""
+GONE = "GONE"
+"""State of a job that SLURM has forgotten; not one of its own words."""
+ENDED = {
+    *("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL", "OUT_OF_MEMORY", "DEADLINE", "BOOT_FAIL"),
+    *("PREEMPTED", "REVOKED", "LAUNCH_FAILED", "RECONFIG_FAIL", GONE),
+}
+"""States that a job does not leave (https://slurm.schedmd.com/squeue.html#lbAG)."""
 ANSWER_SECONDS = 60
+SQUEUE_SECONDS = 10.0
+"""The least time between two calls of squeue in a wait: slurmctld answers all users of a cluster, one by one."""
+MAX_SQUEUE_SECONDS = 60.0
+"""The time between two calls where jobs have waited in the queue for long."""
+WAITED_SHARE = 0.1
+"""A job that has waited for so long is asked after again when this share of it has passed once more."""
 
 
 @dataclass(frozen=True)
@@ -49,10 +62,10 @@ def submit(script: Path, folder: Path, options: Sequence[str] = ()) -> str:
 
 def jobs(ids: Sequence[str]) -> dict[str, Job]:
     """The state of jobs. SLURM forgets a job some minutes after its end: then it is GONE."""
-    found = {job: Job("GONE") for job in ids}
+    found = {job: Job(GONE) for job in ids}
     if not ids:
         return found
-    for line in _run(["squeue", "--noheader", "--states=all", "--format=%A|%T|%r"], None).splitlines():
+    for line in _squeue("--states=all", "--format=%A|%T|%r"):
         number, state, reason = line.strip().split("|")
         if number in found:
             found[number] = Job(state, "" if reason == "None" else reason)
@@ -61,8 +74,46 @@ def jobs(ids: Sequence[str]) -> dict[str, Job]:
 
 def unfinished(ids: Sequence[str]) -> list[str]:
     """Those of these jobs, arrays among them, that wait or run."""
-    queued = set(_run(["squeue", "--noheader", "--format=%F"], None).split()) if ids else set()
+    queued = {line.strip() for line in _squeue("--format=%F")} if ids else set()
     return [job for job in ids if job in queued]
+
+
+def _squeue(*options: str) -> list[str]:
+    """Ask for this user's jobs, and no others: a cluster's whole queue is long."""
+    return _run(["squeue", "--noheader", f"--user={os.getuid()}", *options], None).splitlines()
+
+
+class Watch:
+    """The state of jobs, asked for as rarely as a wait allows.
+
+    Args:
+        clock: seconds that never go back.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock, self._found = clock, dict[str, Job]()
+        self._asked, self._changed = -float("inf"), clock()
+
+    @property
+    def seconds(self) -> float:
+        """Seconds between two calls of squeue now; they grow as long as all jobs wait in the queue."""
+        waited = self._clock() - self._changed if {job.state for job in self._found.values()} == {"PENDING"} else 0.0
+        return min(MAX_SQUEUE_SECONDS, max(SQUEUE_SECONDS, WAITED_SHARE * waited))
+
+    def look(self, ids: Sequence[str]) -> dict[str, Job]:
+        """Return the state of jobs, as squeue showed them not long ago; UNKNOWN before it was asked for one.
+
+        Raises:
+            BenchmarkError: squeue refused.
+        """
+        now = self._clock()
+        if now - self._asked >= self.seconds:
+            self._asked = now
+            found = jobs(ids)
+            if {job: seen.state for job, seen in found.items()} != {job: s.state for job, s in self._found.items()}:
+                self._changed = now
+            self._found = found
+        return {job: self._found.get(job, Job("UNKNOWN")) for job in ids}
 
 
 def cancel(ids: Sequence[str]) -> None:
@@ -77,10 +128,20 @@ def requeue(job: str) -> None:
     Raises:
         BenchmarkError: SLURM refused.
     """
-    _run(["scontrol", "requeue", job], None)
+    _run(["scontrol", "requeue", job], None, is_ended_by_success=True)
 
 
-def _run(command: Sequence[str], folder: Path | None) -> str:
+def _run(command: Sequence[str], folder: Path | None, is_ended_by_success: bool = False) -> str:
+    """Return the output of a command of SLURM.
+
+    Args:
+        command: its words.
+        folder: where to run it; None for here.
+        is_ended_by_success: whether SLURM ends the command with the job, by a signal, because it did as it was told.
+
+    Raises:
+        BenchmarkError: there is no such command, it refused, or it does not answer.
+    """
     if shutil.which(command[0]) is None:
         raise BenchmarkError(
             f"{command[0]}: no such command; this takes a machine that has SLURM, such as a login node"
@@ -91,6 +152,8 @@ def _run(command: Sequence[str], folder: Path | None) -> str:
         raise BenchmarkError(
             f"{command[0]} did not answer within {ANSWER_SECONDS} s; is slurmctld up? (scontrol ping)"
         ) from None
+    if done.returncode < 0 and is_ended_by_success:
+        return done.stdout
     if done.returncode:
         said = re.sub(rf"(?m)^{command[0]}: (error: )?", "", done.stderr).strip() or f"exit status {done.returncode}"
         raise BenchmarkError(f"{command[0]} refused: {' '.join(said.split())}")

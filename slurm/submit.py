@@ -29,6 +29,20 @@ def head_script(profile: Profile, file: Path, command: Sequence[str], work: Path
     return scripts.head(profile, job_name(command), words, Places.here(work))
 
 
+def worker_script(profile: Profile, name: str, connection: Path, work: Path) -> str:
+    """Return the script of a head job's worker jobs.
+
+    Args:
+        profile: the cluster.
+        name: of the head job.
+        connection: the head job's connection file.
+        work: the folder that the job works in.
+    """
+    command = ["slurm", "worker", "--connection", str(connection)]
+    command += ["--cpus", str(profile.node.cpus - profile.cpus_for_ray), "--gpus", str(profile.node.gpus)]
+    return scripts.worker(profile, f"{name}-worker", command, Places.here(work))
+
+
 def logs_folder(profile: Profile) -> Path:
     """The folder of the logs, made if need be.
 

@@ -22,11 +22,15 @@ class Connection:
         token: what every process that joins must know, see Ray's token authentication
             (https://docs.ray.io/en/latest/ray-security/token-auth.html).
         job: SLURM's id of the head job.
+        interface: the network interface at which a node of this Ray listens; empty for any.
+        network: the network, such as 10.1.0.0/16, in which a node of this Ray listens; empty for any.
     """
 
     address: str
     token: str
     job: str
+    interface: str = ""
+    network: str = ""
 
     @property
     def environment(self) -> dict[str, str]:

@@ -19,14 +19,17 @@ from pathlib import Path
 from benchmarks.spec import BenchmarkError, first_line
 from hpo.cluster import access
 from hpo.engine import study_folder
-from slurm import capacity, scheduler, scripts, stores
-from slurm.jobs import connection, results
+from hpo.engine.study_folder import Unfinished
+from slurm import scheduler, stores
+from slurm.jobs import connection, network, results, workers
 from slurm.jobs.connection import Connection
-from slurm.jobs.worker import TEMPORARY, ray_start
+from slurm.jobs.worker import TEMPORARY, WORKER, ray_start
+from slurm.jobs.workers import WorkerJobs
 from slurm.processes import POLL_SECONDS, Child, Ended, Signals, Stamps, job_id, say, wait_for_start
 from slurm.profile import Profile
-from slurm.scripts import Places
 
+REPEATABLE = ("suite", "confirm")
+"""Commands that do what is still missing when they are given again."""
 _ADDRESS = re.compile(r"--address='([^']+)'")
 
 
@@ -72,10 +75,15 @@ def _run_study(job: HeadJob, token: str, signals: Signals) -> int:
     with ExitStack() as stack:
         folder = stack.enter_context(_job_folder(job))
         tracking = stack.enter_context(stores.served(job.profile, folder))
-        joined = stack.enter_context(_ray_head(folder, token))
-        workers = stack.enter_context(_Workers(job, folder, joined))
-        _wait_for(workers, joined, signals)
-        return _drive(job, joined, tracking, workers, signals)
+        is_again = bool(os.environ.get("SLURM_RESTART_COUNT"))
+        if is_again and job.command[0] == "run" and results.has_finished(tracking, job_id()):
+            say("the study has reached its end already: nothing is run again")
+            return 0
+        joined = stack.enter_context(_ray_head(job.profile, folder, token))
+        started = WorkerJobs(job.profile, job.name, job.work, job.ranks_per_trial, folder, joined)
+        worker_jobs = stack.enter_context(started)
+        _wait_for(worker_jobs, joined, signals)
+        return _drive(job, joined, tracking, worker_jobs, signals)
 
 
 @contextmanager
@@ -93,15 +101,21 @@ def _job_folder(job: HeadJob) -> Iterator[Path]:
 
 
 @contextmanager
-def _ray_head(folder: Path, token: str) -> Iterator[Connection]:
-    """Ray's head, which trains nothing: trials run on the workers."""
+def _ray_head(profile: Profile, folder: Path, token: str) -> Iterator[Connection]:
+    """Start Ray's head, which trains nothing: trials run on the workers.
+
+    Raises:
+        BenchmarkError: it did not start, or listens where no other node reaches it.
+    """
     log = folder / f"ray{os.environ.get('SLURM_RESTART_COUNT', '')}.log"  # a job queued again has another address
     with access.temporary_folder(TEMPORARY) as temporary:
-        command = [*ray_start(cpus=0, gpus=0), "--head", "--port=0", "--include-dashboard=false"]
+        address = network.own_address(profile.interface, profile.address)
+        command = [*ray_start(0, 0, address), "--head", "--port=0", "--include-dashboard=false"]
         environment = access.authentication(token)
         with Child([*command, f"--temp-dir={temporary}"], environment, log, shielded=True) as ray:
             address = wait_for_start(ray, "Ray's head", log, lambda: _address(log))
-            yield Connection(address, token, job_id())
+            network.require_reachable(address)
+            yield Connection(address, token, job_id(), profile.interface, profile.network)
 
 
 def _address(log: Path) -> str | None:
@@ -113,114 +127,41 @@ def _address(log: Path) -> str | None:
 # ---- worker jobs
 
 
-class _Workers:
-    """The worker jobs of this head job; cancelled with it. One that ends early is replaced, once for each."""
-
-    def __init__(self, job: HeadJob, folder: Path, joined: Connection) -> None:
-        self.profile = profile = job.profile
-        self._ranks_per_trial = job.ranks_per_trial
-        self._joined, self._file = joined, folder / connection.FILE
-        connection.write(joined, self._file)
-        command = ["slurm", "worker", "--connection", str(self._file)]
-        command += ["--cpus", str(profile.node.cpus - profile.cpus_for_ray), "--gpus", str(profile.node.gpus)]
-        self._script = folder / "worker.sbatch"
-        places = Places.here(job.work)
-        self._script.write_text(scripts.worker(profile, f"{job.name}-worker", command, places))
-        self.live: list[str] = []
-        self._replacements, self._lost, self._refused = profile.workers, 0, ""
-
-    def __enter__(self) -> _Workers:
-        try:
-            for _ in range(self.profile.workers):
-                self._submit()
-        except BaseException:
-            scheduler.cancel(self.live)
-            raise
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        scheduler.cancel(self.live)
-
-    def _submit(self) -> None:
-        self.live.append(scheduler.submit(self._script, Path(self.profile.logs)))
-
-    def look(self) -> dict[str, scheduler.Job]:
-        """The state of those that have not ended; those that have are replaced as long as replacements last."""
-        try:
-            if not self._file.exists():
-                connection.write(self._joined, self._file)
-                say(f"connection file {self._file} was deleted; written again, for workers that are still to come")
-            found = scheduler.jobs(self.live)
-        except (BenchmarkError, OSError):  # slurmctld restarts, the disk is full; the study does not depend on either
-            return {number: scheduler.Job("UNKNOWN") for number in self.live}
-        for number, job in found.items():
-            if job.state not in scheduler.ENDED:
-                continue
-            self.live.remove(number)
-            say(f"worker job {number} has ended early ({job.state}); what its trials lost is trained again")
-            self._lost += 1
-        self._replace()
-        return {number: job for number, job in found.items() if number in self.live}
-
-    def _replace(self) -> None:
-        """Submit workers for those that were lost; what SLURM refuses now it may take at the next look."""
-        while self._lost and self._replacements:
-            try:
-                self._submit()
-            except BenchmarkError as error:
-                if str(error) != self._refused:
-                    say(f"no worker replaces it yet: {error}")
-                self._refused = str(error)
-                return
-            self._lost, self._replacements = self._lost - 1, self._replacements - 1
-            say(f"worker job {self.live[-1]} replaces it")
-
-    def explain(self, jobs: dict[str, scheduler.Job]) -> str:
-        """Why fewer trials run than the profile has room for; empty if all workers do."""
-        waiting = {number: job for number, job in jobs.items() if job.state != "RUNNING"}
-        running = len(jobs) - len(waiting)
-        if running >= self.profile.workers:
-            return ""
-        now = self.profile.model_copy(update={"workers": running})
-        why = f"; {_describe(waiting)}" if waiting else ""
-        fits = capacity.at_once(capacity.of(now, self._ranks_per_trial))
-        return f"{running} of {self.profile.workers} worker jobs run{why}; trials at once: {fits}"
-
-
-def _wait_for(workers: _Workers, joined: Connection, signals: Signals) -> None:
+def _wait_for(worker_jobs: WorkerJobs, joined: Connection, signals: Signals) -> None:
     """Wait for worker jobs to start and join, and say what for.
 
     Raises:
-        BenchmarkError: none is left to wait for.
+        BenchmarkError: none is left to wait for, or one that runs does not join.
     """
-    profile = workers.profile
+    profile = worker_jobs.profile
     began, said = time.monotonic(), ""
     os.environ.update(joined.environment)
-    with _watching_ray() as count_nodes:
+    with _watching_ray() as joined_workers:
         signals.install()  # Ray has taken SIGTERM
-        while (nodes := count_nodes()) < profile.workers:
-            jobs = workers.look()
-            if not workers.live and not nodes:
+        while len(there := joined_workers()) < profile.workers:
+            jobs = worker_jobs.look()
+            if not worker_jobs.live and not there:
                 raise BenchmarkError(f"all worker jobs ended before they joined; see their logs in {profile.logs}")
-            waited = (time.monotonic() - began) / 60
-            if nodes and profile.join_minutes and waited > profile.join_minutes:
+            if late := worker_jobs.late(there):
+                if not there:
+                    raise BenchmarkError(late)
+                say(late)
                 break
-            text = f"waits for workers: {nodes} of {profile.workers} joined; {_describe(jobs)}"
+            waited = (time.monotonic() - began) / 60
+            if there and profile.join_minutes and waited > profile.join_minutes:
+                break
+            text = f"waits for workers: {len(there)} of {profile.workers} joined; {workers.describe(jobs)}"
             if text != said:
                 say(text)
                 said = text
             signals.sleep()
     signals.install()
-    say(f"{nodes} of {profile.workers} workers joined")
-
-
-def _describe(jobs: dict[str, scheduler.Job]) -> str:
-    return ", ".join(f"job {number} {job}" for number, job in jobs.items())
+    say(f"{len(there)} of {profile.workers} workers joined")
 
 
 @contextmanager
-def _watching_ray() -> Iterator[Callable[[], int]]:
-    """Counts the nodes of Ray that have joined; the head, which has no CPUs, is none of them."""
+def _watching_ray() -> Iterator[Callable[[], set[str]]]:
+    """Yield a function that names the worker jobs whose Ray has joined."""
     import ray
 
     try:
@@ -228,7 +169,13 @@ def _watching_ray() -> Iterator[Callable[[], int]]:
     except (ConnectionError, RuntimeError) as error:
         raise BenchmarkError(f"Ray's head does not answer this job: {first_line(error)}") from None
     try:
-        yield lambda: sum(node["Alive"] and node["Resources"].get("CPU", 0) > 0 for node in ray.nodes())
+        yield lambda: {
+            name.removeprefix(WORKER)
+            for node in ray.nodes()
+            if node["Alive"]
+            for name in node["Resources"]
+            if name.startswith(WORKER)
+        }
     finally:
         ray.shutdown()
 
@@ -236,36 +183,58 @@ def _watching_ray() -> Iterator[Callable[[], int]]:
 # ---- the driver
 
 
-def _drive(job: HeadJob, joined: Connection, tracking: str, workers: _Workers, signals: Signals) -> int:
+def _drive(job: HeadJob, joined: Connection, tracking: str, worker_jobs: WorkerJobs, signals: Signals) -> int:
     """Run the study on the workers; on a signal, let it end in good order."""
     environment = {**joined.environment, "MLFLOW_TRACKING_URI": tracking}
     command = [sys.executable, "-m", "hpo", *job.command]
-    with Child(command, environment, shielded=True) as driver:
+    # The driver ignores SIGUSR1 but while a study runs: it must not die of one as it begins, or after its last line.
+    with Child(command, environment, shielded=True, ignores=signal.SIGUSR1) as driver:
         is_told, said = False, ""
         while driver.status is None:
             time.sleep(POLL_SECONDS)
-            text = workers.explain(workers.look())
+            text = worker_jobs.explain(worker_jobs.look())
             if text and text != said and driver.status is None:
                 say(text)
             said = text
-            if (signals.received or not workers.live) and not is_told:
+            if is_told or signals.received or not worker_jobs.live:
+                if not is_told:
+                    say("tells the study to end in good order: " + (signals.reason or "no worker job is left"))
                 is_told = True
-                say("tells the study to end in good order: " + (signals.reason or "no worker job is left"))
-                driver.signal(signal.SIGUSR1)
+                driver.signal(signal.SIGUSR1)  # again, as it may not have begun, or a suite may begin its next study
     table = Path(job.profile.logs) / f"{job.name}-{job_id()}.csv"
     say(f"{results.write(tracking, job_id(), table)} trials in {table}")
-    return _conclude(job, int(driver.status or 0), signals, tracking)
+    return _conclude(job, int(driver.status or 0), is_told, signals, tracking)
 
 
-def _conclude(job: HeadJob, status: int, signals: Signals, tracking: str) -> int:
-    """What ran into its time limit goes on where it stood: in this job, queued again, or in the next."""
-    if signals.received != signal.SIGUSR1:
+def _conclude(job: HeadJob, status: int, is_told: bool, signals: Signals, tracking: str) -> int:
+    """Queue this job again if its time limit left something unfinished, or say how to resume it; return the status.
+
+    Args:
+        job: what it was to do.
+        status: the driver's exit status.
+        is_told: whether the driver was told to end while it ran.
+        signals: those that came.
+        tracking: the store.
+    """
+    if signals.received != signal.SIGUSR1 or status == 0:
         return status
-    kept = study_folder.of_job(job_id())
+    kept = _unfinished(job)
+    if not kept and not (is_told and job.command[0] in REPEATABLE):
+        return status
     if job.profile.requeue and not any(results.stands_still(tracking, study.run_id) for study in kept):
         say("queued again, to go on where it stood; what is finished is kept")
-        scheduler.requeue(job_id())
-        return status
+        try:
+            scheduler.requeue(job_id())
+            return status
+        except BenchmarkError as error:
+            say(f"it could not be queued again: {error}")
     on = f"{job.resume} {kept[0].run_id}" if kept and job.command[0] == "run" else job.again
     say(f"what it found is stored; to go on where it stood, with more `time` in the profile: {on}")
     return status
+
+
+def _unfinished(job: HeadJob) -> list[Unfinished]:
+    """The studies of this job that wait to be resumed."""
+    if job.command[0] == "resume":
+        return [study for study in study_folder.found() if study.run_id in job.command]
+    return study_folder.of_job(job_id())

@@ -43,6 +43,23 @@ def write(tracking: str, job: str, path: Path) -> int:
         return len(everything)
 
 
+def has_finished(tracking: str, job: str) -> bool:
+    """Tell whether a study that a job began has reached its end.
+
+    Args:
+        tracking: the store.
+        job: SLURM's id of the head job.
+
+    Raises:
+        BenchmarkError: the store cannot be read.
+    """
+    with client.readable_errors():
+        mlflow_client = MlflowClient(tracking)
+        experiments = [experiment.experiment_id for experiment in mlflow_client.search_experiments()]
+        condition = f"tags.`{JOB_TAG}` = '{job}' and tags.`hpo.kind` = 'study' and attributes.status = 'FINISHED'"
+        return bool(mlflow_client.search_runs(experiments, condition, max_results=1))
+
+
 def stands_still(tracking: str, run_id: str) -> bool:
     """Whether a study that was interrupted again has trained no unit since the time before: its limit is too short.
 

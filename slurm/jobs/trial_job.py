@@ -49,13 +49,24 @@ def serial(folder: Path, profile: Profile, file: Path) -> int:
 
     with Stamps(f"job {job_id()} ({folder.name})") as stamps, Signals() as signals:
         outcomes = train(folder, [], signals)
-        if signals.received == signal.SIGUSR1 and profile.requeue and set(outcomes) & set(study_folder.FINAL):
-            say("queued again: trials that are finished are kept")
-            scheduler.requeue(job_id())
-        else:
+        is_progress = bool(set(outcomes) & set(study_folder.FINAL))
+        if not (signals.received == signal.SIGUSR1 and profile.requeue and is_progress and _requeue(folder)):
             gather.gather_into_store(folder, profile, file)
         stamps.status = _status(outcomes)
     return stamps.status
+
+
+def _requeue(folder: Path) -> bool:
+    """Queue this job again if trials are left; tell whether it was."""
+    if len(study_folder.finished(folder)) == SubmittedStudy.read(folder).trials:
+        return False
+    say("queued again: trials that are finished are kept")
+    try:
+        scheduler.requeue(job_id())
+    except BenchmarkError as error:
+        say(f"it could not be queued again: {error}")
+        return False
+    return True
 
 
 def _status(outcomes: Sequence[str]) -> int:

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import json
+import os
 import sys
 import time
 from pathlib import Path
 
 from hpo.cluster import access
-from slurm.jobs import connection
+from slurm.jobs import connection, network
 from slurm.jobs.connection import Connection
 from slurm.processes import Child, Signals, Stamps, job_id, say
 
 OBJECT_STORE_BYTES = 200 * 2**20
+WORKER = "worker-"
+"""Beginning of the resource by which the head job tells the nodes of its workers apart."""
+_RAY_START = (sys.executable, "-m", "ray.scripts.scripts", "start", "--block")
 TEMPORARY = "/tmp"  # noqa: S108 - for a folder of its own, on the node itself
 ANY_PORT = [
     f"--{name}=0"
@@ -43,12 +48,13 @@ def run_worker_job(file: Path, cpus: int, gpus: int) -> int:
 
 
 def _stay(joined: Connection, logs: Path, cpus: int, gpus: int, signals: Signals) -> int:
-    command = [*ray_start(cpus, gpus), f"--address={joined.address}"]
+    own = network.own_address(joined.interface, joined.network)
+    command = [*ray_start(cpus, gpus, own, job_id()), f"--address={joined.address}"]
     say(f"joins the Ray of job {joined.job} at {joined.address} with {cpus} CPUs, {gpus} GPUs")
     log = logs / f"worker-{job_id()}.ray.log"
     with (
         access.temporary_folder(TEMPORARY) as folder,
-        Child([*command, f"--temp-dir={folder}"], joined.environment, log) as ray,
+        Child([*command, f"--temp-dir={folder}"], {**joined.environment, **_interface(joined)}, log) as ray,
     ):
         while ray.status is None and not signals.received:
             time.sleep(0.5)
@@ -59,17 +65,29 @@ def _stay(joined: Connection, logs: Path, cpus: int, gpus: int, signals: Signals
         return 0 if ray.status == 0 else 1
 
 
-def ray_start(cpus: int, gpus: int) -> list[str]:
-    """The command that starts a node of Ray, less where it belongs. Ray alone would take the whole machine."""
+def _interface(joined: Connection) -> dict[str, str]:
+    """Return the variables that let the ranks of a trial on several nodes meet where Ray does."""
+    names = ("NCCL_SOCKET_IFNAME", "GLOO_SOCKET_IFNAME") if joined.interface else ()
+    return {name: joined.interface for name in names if name not in os.environ}
+
+
+def ray_start(cpus: int, gpus: int, address: str = "", worker: str = "") -> list[str]:
+    """Return the command that starts a node of Ray, less the Ray that it belongs to.
+
+    Args:
+        cpus: CPU cores for trials; Ray alone would take all of the machine's.
+        gpus: GPUs for trials.
+        address: where it listens; empty to let Ray choose.
+        worker: name of the worker; empty for the head.
+    """
+    named = [f"--resources={json.dumps({WORKER + worker: 1})}"] if worker else []
     return [
-        sys.executable,
-        "-m",
-        "ray.scripts.scripts",
-        "start",
-        "--block",
+        *_RAY_START,
         f"--num-cpus={cpus}",
         f"--num-gpus={gpus}",
         f"--object-store-memory={OBJECT_STORE_BYTES}",
+        *named,
+        *([f"--node-ip-address={address}"] if address else []),
         "--disable-usage-stats",
         "--include-log-monitor=false",
         *ANY_PORT,

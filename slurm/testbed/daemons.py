@@ -156,6 +156,8 @@ def _configuration(folder: Path, cpus: int, memory_mb: int) -> str:
         "SelectType": "select/cons_tres",
         "SelectTypeParameters": "CR_Core_Memory",
         "DefMemPerCPU": 1000,
+        "PreemptType": "preempt/partition_prio",
+        "PreemptMode": "CANCEL",
         "SlurmdParameters": "config_overrides",
         "GresTypes": "gpu",
         "ReturnToService": 2,
@@ -166,5 +168,9 @@ def _configuration(folder: Path, cpus: int, memory_mb: int) -> str:
         "JobAcctGatherType": "jobacct_gather/none",
         "AccountingStorageType": "accounting_storage/none",
     }
-    partition = f"PartitionName=main Nodes={','.join(NODES)} Default=YES MaxTime=1:00:00 State=UP"
-    return "\n".join([*(f"{key}={value}" for key, value in settings.items()), *nodes, partition]) + "\n"
+    on = f"Nodes={','.join(NODES)} MaxTime=1:00:00 State=UP"
+    partitions = [
+        f"PartitionName=main {on} Default=YES PriorityTier=1",
+        f"PartitionName=urgent {on} PriorityTier=2 PreemptMode=OFF",  # its jobs end those of the other where they must
+    ]
+    return "\n".join([*(f"{key}={value}" for key, value in settings.items()), *nodes, *partitions]) + "\n"

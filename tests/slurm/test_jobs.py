@@ -205,6 +205,51 @@ def _worker_logs(work: Path) -> str:
     return "\n".join(path.read_text() for path in work.glob("logs/*-worker-*.out"))
 
 
+SLOW_TO_EXIT = """
+import atexit, sys, time
+if "run" in sys.orig_argv and "slurm" not in sys.orig_argv:
+    atexit.register(lambda: (print("the driver said its last line", flush=True), time.sleep(8)))
+"""
+
+
+def test_a_study_that_ended_as_the_time_limit_came_near_is_not_queued_again(work: Path) -> None:
+    """The signal falls between the driver's last line and its exit, which here takes a while."""
+    (work / "hooks").mkdir()
+    (work / "hooks" / "sitecustomize.py").write_text(SLOW_TO_EXIT)
+    write_profile(work, environment={"lines": ['export PYTHONPATH="$PWD/hooks"']})
+    job = submit(work, "random", "--budget", "1")
+    wait_until(lambda: any(work.glob("logs/*.out")) and "its last line" in log(work, job), "the driver's end")
+    scheduler._run(["scancel", "--batch", "--signal=USR1", job], None)
+    wait_for_end(job)
+    text = assert_ended_well(work, job)
+    assert "tells the study to end in good order: the time limit is near" in text
+    assert "queued again" not in text
+    assert [run.info.status for run in stored(work)] == ["FINISHED"]
+
+
+def test_a_head_that_no_other_node_can_reach_is_refused_at_once(work: Path) -> None:
+    """Its node has no network but loopback."""
+    without_network = '[ -n "$INNER" ] || INNER=1 exec unshare --net bash -c \'ip link set lo up; exec bash "$0"\' "$0"'
+    write_profile(work, environment={"lines": [without_network]})
+    job = submit(work, "random", "--budget", "1")
+    wait_for_end(job)
+    text = log(work, job)
+    assert re.search(r"error: Ray's head on node n[12] listens at 127.0.\S+, which no other node can reach", text), text
+    assert "`interface:`" in text
+    assert "Traceback" not in text
+    assert not list(work.glob("logs/*-worker-*"))
+
+
+def test_a_worker_that_runs_and_does_not_join_ends_the_wait_with_the_reason(work: Path) -> None:
+    not_joining = 'case "$SLURM_JOB_NAME" in *-worker) exec sleep 300;; esac'
+    write_profile(work, join_minutes=0.1, environment={"lines": [not_joining]})
+    job = submit(work, "random", "--budget", "1")
+    wait_for_end(job)
+    text = log(work, job)
+    assert re.search(r"error: worker job \d+ runs, and has not joined in 0.1 minutes \(`join_minutes`\)", text), text
+    assert_nothing_is_left(work, job)
+
+
 def test_what_slurm_refuses_is_passed_on_in_its_words(work: Path) -> None:
     write_profile(work, partition="nowhere")
     done = hpo(work, "slurm", "submit", "--cluster", "cluster.yaml", "random", "--benchmark", "slow.yaml")

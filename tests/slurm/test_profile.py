@@ -47,6 +47,9 @@ def test_a_tracking_server_stays_an_address(tmp_path: Path) -> None:
         (SMALLEST + "cpus_per_rank: 2\n", "cpus_per_rank is 2, but where a node has no GPUs a rank is one CPU core"),
         (SMALLEST + "directives: [constraint=v100]\n", "'constraint=v100' is no option of sbatch"),
         (SMALLEST + "directives: ['--time=1']\n", "'--time=1' is set by the profile's own keys"),
+        (SMALLEST + "interface: lo\n", "interface: must be an interface that other nodes reach"),
+        (SMALLEST + "address: 127.0.0.1\n", "address: must be a network by which other nodes reach this one"),
+        (SMALLEST + "address: head.site\n", "address: must be an IPv4 network such as 10.1.0.0/16"),
         (SMALLEST + "environment: {conda: a, venv: b}\n", "conda is 'a' and venv is 'b'"),
     ],
 )
