@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from hpo.core.wording import counted
 from slurm.profile import Profile
 
 
@@ -111,7 +112,7 @@ def sentence(capacity: Capacity) -> str:
 
 def at_once(c: Capacity) -> str:
     """Trials at once, in words; and if none, why."""
-    nodes = "1 node" if c.nodes == 1 else f"{c.nodes} nodes"
+    nodes = counted(c.nodes, "node")
     if c.trials == 0:
         return f"none: a trial has {_ranks(c.ranks)}, and {nodes} hold {c.ranks_node * c.nodes}"
     if c.spans_nodes:
@@ -120,7 +121,7 @@ def at_once(c: Capacity) -> str:
 
 
 def _ranks(number: int) -> str:
-    return f"{number} rank{'s' * (number > 1)}"
+    return counted(number, "rank")
 
 
 def _advice(c: Capacity) -> str:

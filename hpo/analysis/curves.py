@@ -10,7 +10,7 @@ import pandas as pd
 
 from benchmarks.spec import Benchmark
 from hpo.analysis.estimates import bootstrap_interval, interquartile_mean
-from hpo.analysis.records import StudyRecord
+from hpo.analysis.studies import StudyRecord
 
 POINTS = 100
 """At so many costs a curve over seeds is drawn."""

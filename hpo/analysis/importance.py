@@ -32,7 +32,7 @@ from benchmarks.space import Choice, Domain, Integer, LogUniform, Scalar, value_
 from benchmarks.spec import Benchmark
 from hpo.analysis.estimates import Estimate, Interval
 from hpo.analysis.pareto import StoredTrial, is_full, stored_trials
-from hpo.analysis.records import StudyRecord
+from hpo.analysis.studies import StudyRecord
 
 MIN_TRIALS = 20
 """Fewer trials say nothing: the intervals of three hyperparameters then span most of what is possible."""

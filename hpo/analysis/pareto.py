@@ -16,7 +16,7 @@ from typing import Any, Literal
 from benchmarks.hyperparameters import Hyperparameters
 from benchmarks.space import Config
 from benchmarks.spec import Benchmark, BenchmarkError
-from hpo.analysis.records import StudyRecord
+from hpo.analysis.studies import StudyRecord
 from hpo.core.results import METRICS
 from hpo.core.study import schedule_digest
 

@@ -1,37 +1,34 @@
-"""Stored studies and confirmations of a benchmark, read from MLflow alone: what compare, report and export rest on.
+"""Stored studies and confirmations of a benchmark, read from MLflow alone: the ground of compare, report and export.
 
-Studies are comparable where they share a version of the benchmark (its digest), the search space, the protocol and the
-accelerator. Of several such groups that of the newest study is read, imports aside, and what was left out is said.
-Imports neither Ray nor torch.
+Studies are comparable if they share a version of the benchmark (its digest), the search space, the protocol and the
+accelerator. Of several such groups that of the newest study is read, imports aside. Studies of the other groups, and
+studies whose files cannot be had, are left out with a note. Imports neither Ray nor torch.
 """
 
 from __future__ import annotations
 
-import io
-import json
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from functools import cached_property
-from pathlib import Path
-from typing import Any
+from functools import cached_property, partial
 
-import mlflow
 import pandas as pd
 from mlflow.entities import Run
 
 from benchmarks.space import Config
-from benchmarks.spec import Benchmark, BenchmarkError
+from benchmarks.spec import Benchmark, BenchmarkError, first_line
+from hpo.analysis.studies import Confirmation, StudyRecord, frame
 from hpo.core.study import fresh_seeds, schedule_digest
+from hpo.core.wording import counted
 from hpo.store import client as store
 from hpo.store.queries import stored_runs
+from hpo.store.reading import StoredFiles, read_files
 
 READERS = 8
 """Artifacts that are fetched at once: a store behind HTTP answers each in some milliseconds."""
-DEFAULT = "default"
-"""Name of the contestant that is the benchmark's default configuration."""
-RANDOM = "random"
+FILES = ("trials.csv", "units.csv", "best_config.json")
+"""Artifacts that are read of a study."""
 COMPARABLE = {
     "hpo.benchmark_digest": "another version of the benchmark",
     "hpo.space_digest": "another search space",
@@ -42,98 +39,23 @@ COMPARABLE = {
 
 
 @dataclass(frozen=True)
-class Training:
-    """A full training of a study's incumbent, or of the default configuration, with a fresh seed.
-
-    Attributes:
-        schedule: checksum of its configurations, see `study.schedule_digest`.
-        seed: the fresh seed.
-        diverged: it has no scores, and counts as the worst there is.
-        metrics: validation metrics at the full resource, and `test_eval_loss`, `test_exact_match`, `test_f1`.
-        device_seconds: what it cost.
-    """
-
-    schedule: str
-    seed: int
-    diverged: bool
-    metrics: Mapping[str, float]
-    device_seconds: float
-
-
-@dataclass(frozen=True)
-class StudyRecord:
-    """A finished study.
+class Unreadable:
+    """A stored run whose files cannot be had.
 
     Attributes:
         run_id: its run.
-        method: name of the method.
-        variant: its arguments that are not left at their defaults.
-        seed: its seed: the block.
-        budget: full trainings it might spend.
-        tags: all tags of its run.
-        metrics: the run's: device_hours, gpu_hours, wall_seconds, units, best_eval_loss, ...
-        started: when it began, in ms since 1970.
-        files: the text of its artifacts, by name.
+        name: the study for people; "a confirmation" for one of those.
+        label: the study's label, see `StudyRecord.label`; empty for a confirmation.
+        fault: the file and the reason.
     """
 
     run_id: str
-    method: str
-    variant: str
-    seed: int
-    budget: int
-    tags: Mapping[str, str]
-    metrics: Mapping[str, float]
-    started: int
-    files: Mapping[str, str] = field(repr=False)
+    name: str
+    label: str
+    fault: str
 
-    @property
-    def label(self) -> str:
-        """The method and what sets it apart from its defaults."""
-        return " ".join(filter(None, [self.method, self.variant]))
-
-    @property
-    def fingerprint(self) -> str:
-        """See `Study.fingerprint`."""
-        return self.tags.get("hpo.fingerprint", "")
-
-    @property
-    def accelerator(self) -> str:
-        """What its device-hours are hours of."""
-        return self.tags.get("hpo.accelerator", "")
-
-    @property
-    def allowance(self) -> tuple[int, str]:
-        """What it might spend: full trainings, and the cap in device-hours as text, empty for none."""
-        return self.budget, self.tags.get("hpo.gpu_hours", "")
-
-    @cached_property
-    def trials(self) -> pd.DataFrame:
-        """One row a trial, see `tracking.trials_csv`."""
-        return _frame(self.files.get("trials.csv", ""))
-
-    @cached_property
-    def units(self) -> pd.DataFrame:
-        """One row a resource unit, see `tracking.units_csv`; empty for studies that did not keep them."""
-        return _frame(self.files.get("units.csv", ""))
-
-    @cached_property
-    def best(self) -> dict[str, Any] | None:
-        """The content of `best_config.json`; None where no trial was sound."""
-        text = self.files.get("best_config.json")
-        return json.loads(text) if text else None
-
-    @property
-    def schedule(self) -> list[tuple[int, Config]] | None:
-        """The configurations that trained its incumbent, each with the units at which it took effect."""
-        if self.best is None:
-            return None
-        steps = self.best.get("schedule") or [{"units": 0, "config": self.best["config"]}]
-        return [(int(step["units"]), step["config"]) for step in steps]
-
-    @property
-    def outcomes(self) -> dict[str, int]:
-        """Number of trials by outcome."""
-        return dict(Counter(self.trials["outcome"])) if len(self.trials) else {}
+    def __str__(self) -> str:
+        return f"{self.name} (run {self.run_id}): {self.fault}"
 
 
 @dataclass(frozen=True)
@@ -144,48 +66,82 @@ class Records:
         benchmark: as the newest study ran it.
         digest: its version, see `benchmarks.identity`.
         studies: the finished ones, by method, variant, budget and seed.
-        trainings: confirmations.
+        confirmations: fresh trainings of incumbents and of the default configuration.
         confirmation_hours: device-hours that confirmations took, apart from the studies'.
-        left_out: what was not read, a sentence each.
+        left_out: a sentence for each group of studies, and for each run, that is not read.
+        unreadable: comparable runs whose files cannot be had; none of them counts.
     """
 
     benchmark: Benchmark
     digest: str
     studies: list[StudyRecord]
-    trainings: list[Training]
+    confirmations: list[Confirmation]
     confirmation_hours: float
     left_out: list[str]
+    unreadable: list[Unreadable] = field(default_factory=list)
 
-    def confirmations(self, study: StudyRecord, repeats: int | None = None) -> list[Training]:
-        """The fresh trainings of a study's incumbent with the seeds of its block; all that there are by default."""
-        return self.trainings_of(study.schedule, study.seed, repeats) if study.schedule else []
+    def confirmations_of(self, study: StudyRecord) -> list[Confirmation]:
+        """Return all confirmations of a study's incumbent with the seeds of its block."""
+        return self.confirmations_with(study.schedule, study.seed) if study.schedule else []
 
-    def trainings_of(
-        self, schedule: Sequence[tuple[int, Config]], block: int, repeats: int | None = None
-    ) -> list[Training]:
-        """The fresh trainings of a configuration with the seeds of a block."""
-        digest = schedule_digest(self.benchmark, schedule)
-        found = self._by_identity
-        seeds = fresh_seeds(block, repeats if repeats is not None else MOST_REPEATS)
-        return [found[digest, seed] for seed in seeds if (digest, seed) in found]
+    def confirmations_with(self, schedule: Sequence[tuple[int, Config]], block: int) -> list[Confirmation]:
+        """Return all confirmations of a schedule with the seeds of a block, in the order of the seeds."""
+        digest, found = schedule_digest(self.benchmark, schedule), self._by_identity
+        return [found[digest, seed] for seed in self._seeds_of(block) if (digest, seed) in found]
+
+    def require_readable(self, label: str | None = None) -> None:
+        """Make sure that nothing is missing that a choice rests on.
+
+        Args:
+            label: of a method, see `StudyRecord.label`; None for all methods.
+
+        Raises:
+            BenchmarkError: files of such a study, or of a confirmation, cannot be had.
+        """
+        missing = [one for one in self.unreadable if label is None or one.label in (label, "")]
+        if missing:
+            raise BenchmarkError(
+                f"{'; '.join(map(str, missing))}; this needs all of them: try again later, restore the "
+                f"file, or leave the run out for good: mlflow runs delete --run-id {missing[0].run_id}"
+            )
 
     @cached_property
-    def _by_identity(self) -> dict[tuple[str, int], Training]:
-        return {(training.schedule, training.seed): training for training in self.trainings}
+    def _by_identity(self) -> dict[tuple[str, int], Confirmation]:
+        return {(one.schedule, one.seed): one for one in self.confirmations}
+
+    def _seeds_of(self, block: int) -> list[int]:
+        if block not in self._seeds_by_block:
+            self._seeds_by_block[block] = _fresh_among(block, {one.seed for one in self.confirmations})
+        return self._seeds_by_block[block]
+
+    @cached_property
+    def _seeds_by_block(self) -> dict[int, list[int]]:
+        return {}
 
 
-MOST_REPEATS = 100
-"""Fresh seeds of a block that are looked for."""
+def _fresh_among(block: int, stored: Set[int]) -> list[int]:
+    """Return a block's fresh seeds that are stored, however many there are and whichever of them are missing.
+
+    Fresh seeds are an endless sequence. The search goes on as long as its last half finds any.
+    """
+    number = max(FEWEST_FRESH_SEEDS, len(stored))
+    while not stored.isdisjoint(fresh_seeds(block, 2 * number)[number:]):
+        number *= 2
+    return [seed for seed in fresh_seeds(block, number) if seed in stored]
+
+
+FEWEST_FRESH_SEEDS = 100
+"""Fresh seeds of a block that are always looked for."""
 
 
 def read(benchmark: str) -> Records:
-    """What is stored of a benchmark.
+    """Read all comparable studies and confirmations of a benchmark.
 
     Args:
         benchmark: its name, which is the experiment's.
 
     Raises:
-        BenchmarkError: no finished study, or the store cannot be used.
+        BenchmarkError: no finished study, none whose files can be had, or the store cannot be used.
     """
     runs = stored_runs(benchmark, "tags.hpo.kind != 'trial'")
     studies = [run for run in runs if _is_finished_study(run)]
@@ -194,23 +150,47 @@ def read(benchmark: str) -> Records:
             f"no finished study of {benchmark} in {store.shown_uri()}; run one first: "
             f"python -m hpo run random --benchmark {benchmark}"
         )
-    newest = max(studies, key=lambda run: (run.data.tags.get("hpo.source") != "import", run.info.start_time))
-    kept, left_out = _comparable_with(newest, studies)
+    newest = max(studies, key=_age)
+    comparable, left_out = _comparable_with(newest, studies)
     confirmations = [run for run in runs if run.data.tags.get("hpo.kind") == "confirmation"]
     confirmations, _ = _comparable_with(newest, confirmations, ("hpo.benchmark_digest", "hpo.protocol"))
     with store.readable_errors(), ThreadPoolExecutor(READERS) as readers:
-        benchmark_text = _artifact(newest, "benchmark.json")
-        files = list(readers.map(_files, kept))
-        trials = list(readers.map(lambda run: _artifact(run, "trials.csv"), confirmations))
-    if benchmark_text is None:
-        raise BenchmarkError(f"run {newest.info.run_id} of {benchmark} has no benchmark.json: its artifacts are gone")
+        content = _benchmark(sorted(comparable, key=_age, reverse=True))
+        files = list(readers.map(partial(read_files, names=FILES), comparable))
+        trials = list(readers.map(partial(read_files, names=FILES[:1]), confirmations))
+    found = [_checked_study(run, stored) for run, stored in zip(comparable, files, strict=True)]
+    trained = [_checked_confirmations(run, stored) for run, stored in zip(confirmations, trials, strict=True)]
+    unreadable = [one for one in (*found, *trained) if isinstance(one, Unreadable)]
+    kept = [study for study in found if isinstance(study, StudyRecord)]
+    if not kept:
+        raise BenchmarkError(f"no study of {benchmark} can be read: {'; '.join(map(str, unreadable))}")
     return Records(
-        Benchmark.model_validate_json(benchmark_text),
+        content,
         newest.data.tags.get("hpo.benchmark_digest", ""),
-        sorted(map(_study, kept, files), key=lambda s: (s.method, s.variant, s.budget, s.seed, s.started)),
-        [training for text in trials if text for training in _trainings(_frame(text))],
+        sorted(kept, key=lambda s: (s.method, s.variant, s.budget, s.seed, s.started)),
+        [one for several in trained if not isinstance(several, Unreadable) for one in several],
         sum(run.data.metrics.get("device_hours", 0.0) for run in confirmations),
-        left_out,
+        [*left_out, *map(str, unreadable)],
+        unreadable,
+    )
+
+
+def _age(run: Run) -> tuple[bool, int]:
+    """Order runs by time, imported ones before all others."""
+    return run.data.tags.get("hpo.source") != "import", run.info.start_time
+
+
+def _benchmark(newest_first: Sequence[Run]) -> Benchmark:
+    """Read the benchmark from the newest run that has it; all of them ran the same."""
+    for run in newest_first:
+        text = read_files(run, ["benchmark.json"]).texts.get("benchmark.json")
+        if text is not None:
+            return Benchmark.model_validate_json(text)
+    newest = newest_first[0]
+    fault = read_files(newest, ["benchmark.json"]).faults.get("benchmark.json", "its artifacts are gone")
+    raise BenchmarkError(
+        f"run {newest.info.run_id}: benchmark.json cannot be read ({fault}), nor that of any study like it; "
+        f"restore the artifacts in {newest.info.artifact_uri}, or run the study again"
     )
 
 
@@ -239,7 +219,7 @@ def _comparable_with(
             kept.append(run)
         else:
             reasons[COMPARABLE[differs]] += 1
-    return kept, [f"{number} {'study' if number == 1 else 'studies'} of {why}" for why, number in reasons.items()]
+    return kept, [f"{counted(number, 'study', 'studies')} of {why}" for why, number in reasons.items()]
 
 
 def _study(run: Run, files: dict[str, str]) -> StudyRecord:
@@ -257,31 +237,61 @@ def _study(run: Run, files: dict[str, str]) -> StudyRecord:
     )
 
 
-def _files(run: Run) -> dict[str, str]:
-    names = ("trials.csv", "units.csv", "best_config.json")
-    return {name: text for name in names if (text := _artifact(run, name)) is not None}
+def _checked_study(run: Run, stored: StoredFiles) -> StudyRecord | Unreadable:
+    """Return a study, or the reason why its files cannot be had.
+
+    A study without a sound trial has no `best_config.json`. If its run has a best score, the file was there once.
+    """
+    study, metrics = _study(run, dict(stored.texts)), run.data.metrics
+    has_found = any(name.startswith("best_") for name in metrics)
+    fault = next((f"{name} cannot be read ({reason})" for name, reason in stored.faults.items()), "")
+    if not fault and has_found and "best_config.json" not in stored.texts:
+        fault = "best_config.json is missing, though the study found a configuration"
+    if not fault and metrics.get("num_trials") and "trials.csv" not in stored.texts:
+        fault = "trials.csv is missing, though the study had trials"
+    fault = fault or _content_fault(study)
+    return Unreadable(run.info.run_id, f"{study.label} seed {study.seed}", study.label, fault) if fault else study
 
 
-def _artifact(run: Run, name: str) -> str | None:
-    """The text of a run's file; None if it has none such."""
-    uri = run.info.artifact_uri
-    local = Path(uri.removeprefix("file://"))
-    if local.is_absolute():  # MLflow would ask its database for the way first
-        return (local / name).read_text() if (local / name).is_file() else None
+def _content_fault(study: StudyRecord) -> str:
+    """Tell which file of a study is not what the suite wrote; empty if all are."""
+    for name, is_sound in (("trials.csv", _has_trials), ("units.csv", _has_units), ("best_config.json", _has_best)):
+        try:
+            if study.files.get(name) and not is_sound(study):
+                return f"{name} is damaged: it lacks what the suite writes there"
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            return f"{name} is damaged ({first_line(error)})"
+    return ""
+
+
+def _has_trials(study: StudyRecord) -> bool:
+    return {"trial", "outcome"} <= set(study.trials)
+
+
+def _has_units(study: StudyRecord) -> bool:
+    return {"trial", "units", "ended_seconds"} <= set(study.units)
+
+
+def _has_best(study: StudyRecord) -> bool:
+    return study.best is not None and isinstance(study.best["metrics"], dict) and bool(study.schedule)
+
+
+def _checked_confirmations(run: Run, stored: StoredFiles) -> list[Confirmation] | Unreadable:
+    """Return the confirmations of a run, or the reason why they cannot be had; none of a run that did not end."""
+    fault = next((f"{name} cannot be read ({reason})" for name, reason in stored.faults.items()), "")
+    if not fault and run.data.metrics.get("num_trials") and "trials.csv" not in stored.texts:
+        fault = "trials.csv is missing, though trainings ended"
     try:
-        return str(mlflow.artifacts.load_text(f"{uri}/{name}"))
-    except (OSError, mlflow.MlflowException):
-        return None
+        found = _confirmations(frame(stored.texts.get("trials.csv", "")))
+    except (ValueError, TypeError, KeyError) as error:
+        fault = fault or f"trials.csv is damaged ({first_line(error)})"
+    return Unreadable(run.info.run_id, "a confirmation", "", fault) if fault else found
 
 
-def _frame(text: str) -> pd.DataFrame:
-    return pd.read_csv(io.StringIO(text), dtype={"schedule": str}) if text else pd.DataFrame()
-
-
-def _trainings(trials: pd.DataFrame) -> list[Training]:
-    """Those that came to an end: at the full resource with its scores on test, or diverged."""
+def _confirmations(trials: pd.DataFrame) -> list[Confirmation]:
+    """Return the trainings that ended: at the full resource with their scores on test, or diverged."""
     return [
-        Training(
+        Confirmation(
             row["schedule"],
             int(row["seed"]),
             row["outcome"] == "diverged",

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from hpo.analysis import curves
-from hpo.analysis.records import StudyRecord
+from hpo.analysis.studies import StudyRecord
 from hpo.core.ledger import MEASURED
 
 TIME_BINS = 60

@@ -44,6 +44,7 @@ from hpo.analysis.paired_tests import (
     signed_rank_p,
     smallest_p,
 )
+from hpo.core.wording import counted
 
 Verdict = Literal["better", "worse", "equivalent", "not resolved"]
 
@@ -217,7 +218,7 @@ def _compare(
 
 
 def _reason(pair: Pair, said: Verdict, p_holm: float, equal: Equivalence, num_comparisons: int) -> str:
-    missing = f"; {_number(pair.num_missing, 'block')} left out, which only one of them has" if pair.num_missing else ""
+    missing = f"; {counted(pair.num_missing, 'block')} left out, which only one of them has" if pair.num_missing else ""
     if said == "equivalent":
         real = f"; a difference is shown (Holm-corrected p {p_holm:.3g}), but it is that small" * (p_holm < ALPHA)
         return f"{equal.interval} of the difference lies within +-{equal.margin:g}{real}{missing}"
@@ -234,16 +235,12 @@ def _why_not_resolved(pair: Pair, p_holm: float, equal: Equivalence, num_compari
     needed = blocks_needed(num_comparisons)
     if pair.num_blocks < needed:
         why = (
-            f"p never gets below {smallest_p(pair.num_blocks):.3g} with {_number(pair.num_blocks, 'block')}; it takes "
-            f"at least {needed} for {_number(num_comparisons, 'comparison')} at {ALPHA:g}"
+            f"p never gets below {smallest_p(pair.num_blocks):.3g} with {counted(pair.num_blocks, 'block')}; it takes "
+            f"at least {needed} for {counted(num_comparisons, 'comparison')} at {ALPHA:g}"
         )
     else:
         why = f"Holm-corrected p {p_holm:.3g} >= {ALPHA:g} over {pair.num_blocks} blocks"
     return f"{why}; not shown to be within +-{equal.margin:g} either"
-
-
-def _number(number: int, noun: str) -> str:
-    return f"{number} {noun}{'s' * (number != 1)}"
 
 
 def _direction(pair: Pair) -> int:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from benchmarks.spec import BenchmarkError
 from benchmarks.training.deepspeed import Precision
+from hpo.core.wording import counted
 
 CPU = "cpu"
 """The accelerator of devices that are worker processes."""
@@ -130,8 +131,8 @@ def allot(devices: Devices, ranks_per_trial: int, concurrency: int | None = None
         kind = "GPU" if devices.gpu_name else "CPU core"
         where = "the cluster" if devices.cpus_per_device else "this machine"
         raise BenchmarkError(
-            f"a trial needs {ranks_per_trial} devices (ranks_per_trial), but {where} has {devices.count} {kind}"
-            f"{'s' if devices.count > 1 else ''}; lower ranks_per_trial or run on a larger machine"
+            f"a trial needs {ranks_per_trial} devices (ranks_per_trial), but {where} has "
+            f"{counted(devices.count, kind)}; lower ranks_per_trial or run on a larger machine"
         )
     at_once = min(at_once, concurrency or at_once)
     share = devices.cpus_per_device or devices.cpus / (at_once * ranks_per_trial)

@@ -118,8 +118,8 @@ class Study:
         return cls(**{**content, "benchmark": Benchmark.model_validate(content["benchmark"])})
 
     def full_config(self, config: Config) -> Config:
-        """A proposal with what the benchmark's default sets beyond it: everything worth logging of a trial."""
-        return {**self.benchmark.default.model_dump(exclude_unset=True), **config}
+        """Fill in a proposal, see `filled_in`."""
+        return filled_in(self.benchmark, config)
 
 
 @dataclass(frozen=True)
@@ -149,9 +149,17 @@ def training_of(study: Study, proposal: Mapping[str, Any]) -> Training:
     return Training(seed, tuple((int(units), study.full_config(config)) for units, config in schedule))
 
 
+def filled_in(benchmark: Benchmark, config: Config) -> Config:
+    """Add to a configuration what the benchmark's default sets beyond it: everything worth logging of a trial.
+
+    `Benchmark.hyperparameters` also adds what nobody has set.
+    """
+    return {**benchmark.default.model_dump(exclude_unset=True), **config}
+
+
 def default_schedule(benchmark: Benchmark) -> list[tuple[int, Config]]:
-    """The schedule that is the benchmark's default configuration all the way."""
-    return [(0, benchmark.default.model_dump(exclude_unset=True))]
+    """Return the schedule that is the benchmark's default configuration all the way."""
+    return [(0, filled_in(benchmark, {}))]
 
 
 def schedule_digest(benchmark: Benchmark, schedule: Schedule) -> str:

@@ -16,8 +16,9 @@ from benchmarks.training.deepspeed import Precision
 from benchmarks.zero import plan
 from benchmarks.zero.settings import Configuration, Scale
 from benchmarks.zero.study import Row
+from hpo.core.text_tables import csv_of
 from hpo.report.figures.plots import METHOD_COLORS as COLORS
-from hpo.report.tables import markdown_table, to_csv
+from hpo.report.tables import pipe_table
 
 BY_EPOCH = {"train_losses": "train_loss", "eval_losses": "eval_loss"}
 PATTERNS = ("", "/", "x")
@@ -25,7 +26,7 @@ PATTERNS = ("", "/", "x")
 
 
 @dataclass(frozen=True)
-class Line:
+class ScaledRow:
     """A row with what was expected of it, and how it scales.
 
     Attributes:
@@ -96,7 +97,7 @@ HOST_MEMORY = {"host MiB\npeak\n(planned)\nmean": "{host_peak_mb:.0f}\n({planned
 """Columns of what is printed: heading and cell."""
 
 
-def numbers(line: Line) -> dict[str, float]:
+def numbers(line: ScaledRow) -> dict[str, float]:
     """Everything of a line that is one number, by name of the metric."""
     row = line.row
     found: dict[str, float | None] = {
@@ -111,7 +112,7 @@ def numbers(line: Line) -> dict[str, float]:
     return {name: float(value) for name, value in found.items() if value is not None}
 
 
-def rows(lines: Sequence[Line]) -> list[dict[str, Any]]:
+def rows(lines: Sequence[ScaledRow]) -> list[dict[str, Any]]:
     """Everything, a row a line."""
     found = []
     for line in lines:
@@ -131,20 +132,20 @@ def rows(lines: Sequence[Line]) -> list[dict[str, Any]]:
     return found
 
 
-def files(lines: Sequence[Line]) -> dict[str, str]:
+def files(lines: Sequence[ScaledRow]) -> dict[str, str]:
     """The table as CSV and Markdown, and the figure; nothing without lines."""
     if not lines:
         return {}
     found = rows(lines)
     shown = [name for name in found[0] if any(row[name] not in (None, "") for row in found)]
     return {
-        "deepspeed.csv": to_csv(found),
-        "deepspeed.md": markdown_table(found, shown) + "\n",
+        "deepspeed.csv": csv_of(found),
+        "deepspeed.md": pipe_table(found, shown) + "\n",
         "deepspeed.html": figure(lines).to_html(full_html=True, include_plotlyjs=True),
     }
 
 
-def tables(lines: Sequence[Line], title: str) -> Iterator[Table]:
+def tables(lines: Sequence[ScaledRow], title: str) -> Iterator[Table]:
     """What fits a terminal of 80 columns; the files have more. A row without measurements has its outcome.
 
     Without lines there are none.
@@ -157,7 +158,7 @@ def tables(lines: Sequence[Line], title: str) -> Iterator[Table]:
         yield _table(done, "time and memory", {**TIME, **memory})
 
 
-def _table(lines: Sequence[Line], title: str, columns: Mapping[str, str]) -> Table:
+def _table(lines: Sequence[ScaledRow], title: str, columns: Mapping[str, str]) -> Table:
     made = Table(title=title, box=SIMPLE_HEAD, title_justify="left", padding=(0, 1, 0, 0), pad_edge=False)
     made.add_column("configuration", no_wrap=True)
     for heading in ("ranks", *columns):
@@ -173,7 +174,7 @@ def _table(lines: Sequence[Line], title: str, columns: Mapping[str, str]) -> Tab
     return made
 
 
-def _shown(line: Line, on_gpu: bool) -> dict[str, Any]:
+def _shown(line: ScaledRow, on_gpu: bool) -> dict[str, Any]:
     """What the cells of a row are made of."""
     known = numbers(line)
     planned = known["planned_host_mb"] + (0 if on_gpu else known["planned_device_mb"])
@@ -181,7 +182,7 @@ def _shown(line: Line, on_gpu: bool) -> dict[str, Any]:
     return {**known, "planned_in_host_mb": planned, "eval_losses": losses}
 
 
-def _on_gpu(lines: Sequence[Line]) -> bool:
+def _on_gpu(lines: Sequence[ScaledRow]) -> bool:
     return any("gpu_peak_mb" in numbers(line) for line in lines)
 
 
@@ -198,7 +199,7 @@ def plan_text(size: plan.ModelSize, wanted: Sequence[Configuration], at: Sequenc
     return "\n".join(text)
 
 
-def reasons(lines: Sequence[Line]) -> list[str]:
+def reasons(lines: Sequence[ScaledRow]) -> list[str]:
     """Why rows have no measurements, a sentence for all that share one."""
     by_reason: dict[tuple[str, str], list[str]] = {}
     for line in lines:
@@ -208,7 +209,7 @@ def reasons(lines: Sequence[Line]) -> list[str]:
     return [f"{outcome}: {', '.join(names)}: {reason}" for (outcome, reason), names in by_reason.items()]
 
 
-def figure(lines: Sequence[Line]) -> go.Figure:
+def figure(lines: Sequence[ScaledRow]) -> go.Figure:
     """Samples a second, and memory beside what was planned, by configuration; a colour a scale.
 
     A row without measurements has its outcome in the place of its upper bar.
@@ -231,11 +232,11 @@ def figure(lines: Sequence[Line]) -> go.Figure:
     return made
 
 
-def _values(lines: Sequence[Line], name: str) -> list[float]:
+def _values(lines: Sequence[ScaledRow], name: str) -> list[float]:
     return [numbers(line).get(name, 0.0) for line in lines]
 
 
-def _look(lines: Sequence[Line], number: int) -> dict[str, Any]:
+def _look(lines: Sequence[ScaledRow], number: int) -> dict[str, Any]:
     """Of the bars of a scale, the `number`-th."""
     name, pattern = lines[0].row.scale.name, PATTERNS[number // len(COLORS) % len(PATTERNS)]
     return {
@@ -247,7 +248,7 @@ def _look(lines: Sequence[Line], number: int) -> dict[str, Any]:
     }
 
 
-def _outcomes(lines: Sequence[Line], is_narrow: bool) -> dict[str, Any]:
+def _outcomes(lines: Sequence[ScaledRow], is_narrow: bool) -> dict[str, Any]:
     """In place of bars, where there are none; upright where these are narrow."""
     outcomes = [line.row.outcome for line in lines]
     return {
@@ -258,7 +259,7 @@ def _outcomes(lines: Sequence[Line], is_narrow: bool) -> dict[str, Any]:
     }
 
 
-def _mark(lines: Sequence[Line], is_first: bool) -> dict[str, Any]:
+def _mark(lines: Sequence[ScaledRow], is_first: bool) -> dict[str, Any]:
     """A stroke across a bar of the scale; the legend has it once."""
     return {
         "mode": "markers",

@@ -21,37 +21,19 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
-from hpo.analysis.compare import TEST_SCORES, Line, Result
-from hpo.analysis.estimates import Estimate
+from hpo.analysis.compare import Result
 from hpo.analysis.paired_tests import ALPHA, blocks_needed
-from hpo.analysis.records import DEFAULT
 from hpo.analysis.verdicts import Comparison
+from hpo.core.baselines import DEFAULT
+from hpo.core.wording import counted
 from hpo.report import tables
+from hpo.report.columns import HOW_TO_READ, Cell, colored, columns, estimate_cell, number_cell
 from hpo.report.figures import catalogue
 from hpo.report.figures.importance import Shares
 from hpo.report.figures.plots import Figure, LeftOut, styles
-from hpo.report.tables import SHOWN_NAMES
-from hpo.terminal.tables import clock
 
 ASSETS = Path(__file__).parent / "assets"
 NOT_RESOLVED = "not resolved"
-
-
-@dataclass(frozen=True)
-class Cell:
-    """A cell of a table.
-
-    Attributes:
-        text: what it says.
-        key: what a column is sorted by: a number, or text; None for what is missing, which stays last.
-        small: a second line, such as an interval.
-        color: of a mark before the text, as #rrggbb; empty for none.
-    """
-
-    text: str
-    key: float | str | None
-    small: str = ""
-    color: str = ""
 
 
 @dataclass(frozen=True)
@@ -112,7 +94,7 @@ def verdict(result: Result) -> str:
         return f"Not resolved: no difference in test F1 was shown {_between(pairs)}. {_what_it_takes(pairs)}"
     shown = "; ".join(tables.sentence(pair) for pair in resolved)
     rest = [pair for pair in pairs if pair.verdict == NOT_RESOLVED]
-    text = f"{_number(len(resolved), 'pair')} of {len(pairs)} resolved on test F1: {shown}."
+    text = f"{counted(len(resolved), 'pair')} of {len(pairs)} resolved on test F1: {shown}."
     return text if not rest else f"{text} Not resolved: the other {len(rest)}. {_what_it_takes(pairs)}"
 
 
@@ -128,12 +110,12 @@ def _what_it_takes(pairs: Sequence[Comparison]) -> str:
         return f"There are blocks enough for the tests ({blocks}), so what differs is too little, or varies too much."
     text = (
         f"It takes at least {needed} blocks (seeds that all methods were run with) for "
-        f"{_number(len(pairs), 'comparison')} at the level {ALPHA:g}; there {'is' if blocks == 1 else 'are'} {blocks}."
+        f"{counted(len(pairs), 'comparison')} at the level {ALPHA:g}; there {'is' if blocks == 1 else 'are'} {blocks}."
     )
     others = len({name for pair in pairs for name in (pair.a, pair.b)}) - 1
     if others < len(pairs):
         fewer = blocks_needed(others)
-        text += f" With one method as the reference there are {_number(others, 'comparison')}, which take {fewer}."
+        text += f" With one method as the reference there are {counted(others, 'comparison')}, which take {fewer}."
     return text
 
 
@@ -156,7 +138,7 @@ def facts(result: Result) -> dict[str, str]:
         "seeds": ", ".join(map(str, seeds)) or "none",
         "studies": str(len(studies)),
         "trials are chosen by": f"validation {benchmark.metric.replace('_', ' ')} ({benchmark.mode})",
-        "confirmations": f"{_number(sum(line.trainings for line in result.lines), 'training')}, "
+        "confirmations": f"{counted(sum(one.confirmed.trainings for one in result.standings), 'training')}, "
         f"{result.confirmation_hours:.4g} device-hours beside",
     }
 
@@ -165,46 +147,20 @@ def facts(result: Result) -> dict[str, str]:
 
 
 def methods_table(result: Result) -> Table:
-    """One row a contestant."""
-    looks = styles(result)
-    metric = f"validation {result.benchmark.metric.replace('_', ' ')}"
-    costs = ("device-hours", "useful", "wall", "x grid", "reached grid", "> random")
+    """Lay out one row per contestant."""
+    looks, shown = styles(result), columns(result.benchmark)
+    first, *others = shown
     return Table(
         "methods",
-        f"{tables.HOW_TO_READ} x grid: device-hours by those of the manual grid. Reached grid: studies that found a "
+        f"{HOW_TO_READ} x grid: device-hours by those of the manual grid. Reached grid: studies that found a "
         "trial as good as the grid's of the same seed, and the median device-hours until then.",
-        ("method", "seeds", "trials", metric, *SHOWN_NAMES.values(), *costs),
-        [_method_row(line, looks[line.name].color) for line in result.lines],
-        frozenset({"method", "trials"}),
+        [column.heading for column in shown],
+        [
+            [colored(first.cell(one), looks[one.name].color), *(column.cell(one) for column in others)]
+            for one in result.standings
+        ],
+        frozenset(column.heading for column in shown if column.is_text),
     )
-
-
-def _method_row(line: Line, color: str) -> list[Cell]:
-    outcomes = ", ".join(f"{number} {name}" for name, number in sorted(line.outcomes.items()))
-    trials = sum(line.outcomes.values())
-    useful = sum(line.parts.get(part, 0.0) for part in ("train", "evaluate"))
-    share = useful / line.device_hours if line.device_hours and line.knows_parts else None
-    diverged = f"{line.diverged} of {line.trainings} diverged" if line.diverged else ""
-    return [
-        Cell(line.name, line.name, diverged, color),
-        Cell(str(len(line.seeds) or "-"), len(line.seeds) or None),
-        Cell(str(trials or "-"), trials or None, outcomes),
-        _estimate(line.validation, 3),
-        *(_estimate(line.test[metric], 3) for metric in TEST_SCORES),
-        _number_cell(line.device_hours, ".4g"),
-        _number_cell(share, ".0%"),
-        Cell(clock(line.wall_seconds), line.wall_seconds) if line.wall_seconds is not None else Cell("-", None),
-        _number_cell(line.cost_of_grid, ".2f"),
-        _reached(line),
-        _estimate(line.over_random, 2),
-    ]
-
-
-def _reached(line: Line) -> Cell:
-    if not line.with_grid:
-        return Cell("-", None)
-    hours = "never" if line.hours_to_grid is None else f"{line.hours_to_grid:.4g} h"
-    return Cell(f"{line.reached_grid} of {line.with_grid}", line.reached_grid / line.with_grid, hours)
 
 
 def pairs_table(pairs: Sequence[Comparison]) -> Table:
@@ -235,9 +191,9 @@ def _pair_row(pair: Comparison) -> list[Cell]:
         Cell(said, said),
         Cell(str(pair.num_blocks), pair.num_blocks),
         Cell("-" if difference is None else f"{difference:+.3f}", difference, interval),
-        _estimate(pair.probability_of_improvement, 2),
-        _number_cell(pair.p_value, ".3g"),
-        _number_cell(pair.p_holm, ".3g"),
+        estimate_cell(pair.probability_of_improvement, 2),
+        number_cell(pair.p_value, ".3g"),
+        number_cell(pair.p_holm, ".3g"),
         Cell("", pair.reason, pair.reason),
     ]
 
@@ -252,32 +208,16 @@ def shrinkage_table(result: Result) -> Table:
         ("method", "seed", "chosen by", "again, validation", "again, test", "shrinks by", "trainings"),
         [
             [
-                Cell(line.name, line.name, color=looks[line.name].color),
-                Cell(str(line.seed), line.seed),
-                *(_number_cell(value, ".3f") for value in (line.selected, line.validation, line.test)),
-                _number_cell(line.selected - line.test, "+.3f"),
-                Cell(str(line.trainings), line.trainings),
+                Cell(one.name, one.name, color=looks[one.name].color),
+                Cell(str(one.seed), one.seed),
+                *(number_cell(value, ".3f") for value in (one.selected, one.validation, one.test)),
+                number_cell(one.selected - one.test, "+.3f"),
+                Cell(str(one.trainings), one.trainings),
             ]
-            for line in result.shrinkage
+            for one in result.shrinkage
         ],
         frozenset({"method"}),
     )
-
-
-def _estimate(found: Estimate | None, digits: int) -> Cell:
-    if found is None:
-        return Cell("-", None)
-    interval = found.interval
-    small = f"[{interval.low:.{digits}f}, {interval.high:.{digits}f}]" if interval else ""
-    return Cell(f"{found.value:.{digits}f}", found.value, small)
-
-
-def _number_cell(value: float | None, form: str) -> Cell:
-    return Cell("-", None) if value is None else Cell(f"{value:{form}}", value)
-
-
-def _number(number: int, noun: str) -> str:
-    return f"{number} {noun}{'s' * (number != 1)}"
 
 
 # ---- the page

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -13,27 +11,24 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from hpo.analysis.compare import TEST_SCORES, Line, Result, Shrinkage
+from hpo.analysis.compare import Result
+from hpo.analysis.contestants import TEST_SCORES
 from hpo.analysis.estimates import Estimate
 from hpo.analysis.importance import Importances
 from hpo.analysis.pareto import StoredTrial
+from hpo.analysis.standings import Shrinkage, Standing
 from hpo.analysis.verdicts import Comparison
 from hpo.core.ledger import PARTS
+from hpo.core.text_tables import csv_of, markdown_cell, markdown_table
+from hpo.report.columns import HOW_TO_READ, columns
 from hpo.terminal.console import print_line
-from hpo.terminal.tables import clock
 
 Rows = list[dict[str, Any]]
-HOW_TO_READ = (
-    "Scores are interquartile means over seeds with 95 % bootstrap intervals, which are too narrow for few seeds. "
-    "Validation chose the trials; only test scores compare methods. > random: probability that a study beats one of "
-    "random search."
-)
-SHOWN_NAMES = {"test_f1": "test F1", "test_exact_match": "test EM", "test_eval_loss": "test loss"}
 
 
 def print_all(console: Console, result: Result) -> None:
     """The table of contestants, the verdicts, what shrank, and the notes."""
-    console.print(lines_table(result))
+    console.print(standings_table(result))
     print_shrinkage(console, result)
     if result.pairs:
         print_verdicts(console, result.pairs)
@@ -87,14 +82,11 @@ def print_best_within(console: Console, found: StoredTrial | str) -> None:
     print_line(console, text)
 
 
-def lines_table(result: Result) -> Table:
-    """One line a contestant."""
+def standings_table(result: Result) -> Table:
+    """Lay out one row per contestant."""
     mark = " - BUDGETS DIFFER" * result.is_marked
-    title = f"{result.benchmark.name} on {result.accelerator}{mark}"
-    headings = ("method", "seeds", "trials", f"validation {result.benchmark.metric}", *SHOWN_NAMES.values())
-    costs = ("device-hours", "useful", "wall", "x grid", "> random")
     table = Table(
-        title=title,
+        title=f"{result.benchmark.name} on {result.accelerator}{mark}",
         caption=HOW_TO_READ,
         box=SIMPLE_HEAD,
         title_justify="left",
@@ -102,25 +94,12 @@ def lines_table(result: Result) -> Table:
         padding=(0, 1, 0, 0),
         pad_edge=False,
     )
-    for heading in (*headings, *costs):
-        table.add_column(heading.replace("_", " "), justify="left" if heading in ("method", "trials") else "right")
-    for line in result.lines:
-        table.add_row(*_shown(line))
+    shown = [(column, column.printed) for column in columns(result.benchmark) if column.printed]
+    for column, _ in shown:
+        table.add_column(column.heading, justify="left" if column.is_text else "right")
+    for standing in result.standings:
+        table.add_row(*(printed(column.cell(standing)) for column, printed in shown))
     return table
-
-
-def _shown(line: Line) -> Iterable[str]:
-    useful = sum(line.parts.get(part, 0.0) for part in ("train", "evaluate"))
-    yield line.name
-    yield str(len(line.seeds) or "-")
-    yield ", ".join(f"{number} {name}" for name, number in sorted(line.outcomes.items())) or "-"
-    yield _stacked(line.validation, 3)
-    yield from (_stacked(line.test[metric], 3) for metric in TEST_SCORES)
-    yield number(line.device_hours, 4)
-    yield f"{useful / line.device_hours:.0%}" if line.device_hours and line.knows_parts else "-"
-    yield clock(line.wall_seconds) if line.wall_seconds is not None else "-"
-    yield number(line.cost_of_grid, 2)
-    yield _stacked(line.over_random, 2)
 
 
 def shrinkage_table(shrinkage: Sequence[Shrinkage]) -> Table:
@@ -129,9 +108,9 @@ def shrinkage_table(shrinkage: Sequence[Shrinkage]) -> Table:
     table = Table(title=title, box=SIMPLE_HEAD, title_justify="left")
     for heading in ("method", "seed", "chosen by", "again, validation", "again, test", "shrinks by", "trainings"):
         table.add_column(heading, justify="left" if heading == "method" else "right")
-    for line in shrinkage:
-        scores = (line.selected, line.validation, line.test, line.selected - line.test)
-        table.add_row(line.name, str(line.seed), *(f"{value:.3f}" for value in scores), str(line.trainings))
+    for one in shrinkage:
+        scores = (one.selected, one.validation, one.test, one.selected - one.test)
+        table.add_row(one.name, str(one.seed), *(f"{value:.3f}" for value in scores), str(one.trainings))
     return table
 
 
@@ -156,9 +135,9 @@ def sentence(pair: Comparison) -> str:
 def files(result: Result) -> dict[str, str]:
     """The comparison as files: `comparison.csv`, `pairs.csv`, `shrinkage.csv`, `comparison.md`, `comparison.json`."""
     return {
-        "comparison.csv": to_csv(line_rows(result)),
-        "pairs.csv": to_csv(pair_rows(result.pairs)),
-        "shrinkage.csv": to_csv([asdict(line) for line in result.shrinkage]),
+        "comparison.csv": csv_of(standing_rows(result)),
+        "pairs.csv": csv_of(pair_rows(result.pairs)),
+        "shrinkage.csv": csv_of([asdict(one) for one in result.shrinkage]),
         "comparison.md": markdown(result),
         "comparison.json": json.dumps(as_json(result), indent=2) + "\n",
     }
@@ -171,41 +150,43 @@ def as_json(result: Result) -> dict[str, Any]:
         "digest": result.digest,
         "accelerator": result.accelerator,
         "budgets_differ": result.is_marked,
-        "methods": line_rows(result),
+        "methods": standing_rows(result),
         "pairs": pair_rows(result.pairs),
-        "shrinkage": [asdict(line) for line in result.shrinkage],
+        "shrinkage": [asdict(one) for one in result.shrinkage],
         "confirmation_device_hours": result.confirmation_hours,
         "notes": result.notes,
     }
 
 
-def line_rows(result: Result) -> Rows:
-    """One row a contestant, values in full."""
-    return [
-        {
-            "method": line.name,
-            "studies": len(line.seeds),
-            "seeds": " ".join(map(str, line.seeds)),
-            "budget": line.budget,
-            "trials": sum(line.outcomes.values()),
-            **{outcome: line.outcomes.get(outcome, 0) for outcome in ("completed", "stopped", "diverged", "failed")},
-            **_ends(f"validation_{result.benchmark.metric}", line.validation),
-            **{key: value for metric in TEST_SCORES for key, value in _ends(metric, line.test[metric]).items()},
-            "trainings": line.trainings,
-            "diverged_trainings": line.diverged,
-            "device_hours": line.device_hours,
-            "gpu_hours": line.gpu_hours,
-            **{f"device_hours_{part}": line.parts.get(part) for part in PARTS},
-            "wall_seconds": line.wall_seconds,
-            "units": line.units,
-            "cost_of_grid": line.cost_of_grid,
-            "reached_grid": line.reached_grid,
-            "with_grid": line.with_grid,
-            "device_hours_to_grid": line.hours_to_grid,
-            **_ends("over_random", line.over_random),
-        }
-        for line in result.lines
-    ]
+def standing_rows(result: Result) -> Rows:
+    """Return one row per contestant, values in full."""
+    return [_standing_row(standing, result.benchmark.metric) for standing in result.standings]
+
+
+def _standing_row(standing: Standing, metric: str) -> dict[str, Any]:
+    costs, confirmed, grid = standing.costs, standing.confirmed, standing.grid
+    return {
+        "method": standing.name,
+        "studies": len(standing.seeds),
+        "seeds": " ".join(map(str, standing.seeds)),
+        "budget": standing.budget,
+        "trials": sum(standing.outcomes.values()),
+        **{outcome: standing.outcomes.get(outcome, 0) for outcome in ("completed", "stopped", "diverged", "failed")},
+        **_ends(f"validation_{metric}", standing.validation),
+        **{key: value for name in TEST_SCORES for key, value in _ends(name, confirmed.test[name]).items()},
+        "trainings": confirmed.trainings,
+        "diverged_trainings": confirmed.diverged,
+        "device_hours": costs.device_hours,
+        "gpu_hours": costs.gpu_hours,
+        **{f"device_hours_{part}": costs.parts.get(part) for part in PARTS},
+        "wall_seconds": costs.wall_seconds,
+        "units": costs.units,
+        "cost_of_grid": grid.cost_ratio,
+        "reached_grid": grid.reached,
+        "with_grid": grid.entered,
+        "device_hours_to_grid": grid.device_hours,
+        **_ends("over_random", standing.over_random),
+    }
 
 
 def pair_rows(pairs: Sequence[Comparison]) -> Rows:
@@ -243,12 +224,12 @@ def markdown(result: Result) -> str:
     parts = [
         f"# Methods on {result.benchmark.name}{mark}",
         f"Accelerator: {result.accelerator}; version of the benchmark: {result.digest}. {HOW_TO_READ}",
-        markdown_table(line_rows(result), MARKDOWN_COLUMNS),
+        pipe_table(standing_rows(result), MARKDOWN_COLUMNS),
         "## Pairs",
-        markdown_table(pair_rows(result.pairs), ("a", "b", "blocks", "mean_difference", "p_holm", "verdict", "reason"))
+        pipe_table(pair_rows(result.pairs), ("a", "b", "blocks", "mean_difference", "p_holm", "verdict", "reason"))
         or "No pair was confirmed.",
         "## Trained again",
-        markdown_table([asdict(line) for line in result.shrinkage]) or "Nothing was confirmed.",
+        pipe_table([asdict(one) for one in result.shrinkage]) or "Nothing was confirmed.",
         *([f"Confirmations took {result.confirmation_hours:.4f} device-hours beside."] * bool(result.shrinkage)),
         *(f"- {note}" for note in result.notes),
     ]
@@ -272,29 +253,10 @@ MARKDOWN_COLUMNS = (
 )
 
 
-def markdown_table(rows: Rows, columns: Sequence[str] | None = None) -> str:
-    """A pipe table; empty without rows."""
-    if not rows:
-        return ""
-    names = list(columns or rows[0])
-    lines = [names, ["---"] * len(names), *([_cell(row[name]) for name in names] for row in rows)]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
-
-
-def _cell(value: Any) -> str:
-    text = "" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value)
-    return text.replace("|", "\\|").replace("\n", " ")
-
-
-def to_csv(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Rows with a heading; empty without rows. None is an empty cell."""
-    if not rows:
-        return ""
-    out = io.StringIO()
-    writer = csv.DictWriter(out, list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return out.getvalue()
+def pipe_table(rows: Rows, columns: Sequence[str] | None = None) -> str:
+    """Write rows as a pipe table; empty without rows."""
+    names = list(columns or (rows[0] if rows else ()))
+    return markdown_table(names, [[markdown_cell(row[name]) for name in names] for row in rows]) if rows else ""
 
 
 def estimate(found: Estimate | None, digits: int) -> str:
@@ -304,13 +266,3 @@ def estimate(found: Estimate | None, digits: int) -> str:
     show: Callable[[float], str] = lambda value: f"{value:.{digits}f}"  # noqa: E731
     interval = found.interval
     return show(found.value) + (f" [{show(interval.low)}, {show(interval.high)}]" if interval else "")
-
-
-def _stacked(found: Estimate | None, digits: int) -> str:
-    """The interval below its figure: a row stays narrow."""
-    return estimate(found, digits).replace(" [", "\n[")
-
-
-def number(value: float | None, digits: int) -> str:
-    """A figure, or a dash where there is none."""
-    return "-" if value is None else f"{value:.{digits}f}"

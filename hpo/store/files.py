@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Sequence
 from dataclasses import astuple, fields
 from typing import Any
@@ -13,6 +11,7 @@ from benchmarks.tasks.question_answering import TokenStatistics
 from hpo.core.ledger import MEASURED, Shares
 from hpo.core.results import METRICS, TEST_METRICS, TrialRow, UnitRow
 from hpo.core.study import schedule_digest
+from hpo.core.text_tables import csv_text
 
 
 def schedule_of(row: TrialRow) -> list[dict[str, Any]]:
@@ -36,7 +35,7 @@ def trials_csv(benchmark: Benchmark, rows: Sequence[TrialRow]) -> str:
         schedule = schedule_digest(benchmark, row.schedule)
         counted = [row.number, row.outcome, row.units, row.trained_units, row.seed, schedule]
         lines.append([*counted, *config, *values, *times, row.reason])
-    return _csv(lines)
+    return csv_text(lines)
 
 
 def units_csv(units: Sequence[UnitRow]) -> str:
@@ -47,13 +46,7 @@ def units_csv(units: Sequence[UnitRow]) -> str:
         seconds = [round(unit.seconds.get(part, 0.0), 4) for part in MEASURED]
         metrics = [unit.metrics.get(key, "") for key in METRICS]
         lines.append([unit.trial, unit.units, round(unit.ended_seconds, 4), *seconds, *metrics])
-    return _csv(lines)
-
-
-def _csv(lines: Sequence[Sequence[Any]]) -> str:
-    out = io.StringIO()
-    csv.writer(out, lineterminator="\n").writerows(lines)
-    return out.getvalue()
+    return csv_text(lines)
 
 
 def token_metrics(tokens: Sequence[TokenStatistics]) -> dict[str, float]:
@@ -65,11 +58,12 @@ def token_metrics(tokens: Sequence[TokenStatistics]) -> dict[str, float]:
 def token_files(tokens: Sequence[TokenStatistics]) -> dict[str, str]:
     """`tokens.csv`, one line a split; no file where there are no data."""
     names = [field.name for field in fields(TokenStatistics)]
-    return {"tokens.csv": _csv([names, *(astuple(split) for split in tokens)])} if tokens else {}
+    return {"tokens.csv": csv_text([names, *(astuple(split) for split in tokens)])} if tokens else {}
 
 
 def ledger_csv(shares: Shares) -> str:
-    """One line a part: device-seconds and share of the reserved time."""
+    """Write one row per part of the ledger: device-seconds, and share of the reserved time."""
     total = shares.reserved_seconds or 1.0
-    lines = [f"{part},{seconds:.3f},{seconds / total:.4f}" for part, seconds in shares.seconds.items()]
-    return "\n".join(["part,device_seconds,share", *lines, f"reserved,{shares.reserved_seconds:.3f},1.0000"]) + "\n"
+    parts = [(part, f"{seconds:.3f}", f"{seconds / total:.4f}") for part, seconds in shares.seconds.items()]
+    reserved = ("reserved", f"{shares.reserved_seconds:.3f}", "1.0000")
+    return csv_text([("part", "device_seconds", "share"), *parts, reserved])

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 
 from mlflow import MlflowClient
 from mlflow.entities import Run, ViewType
 
 from hpo.store import client as store
+from hpo.store.reading import retried
 
 PAGE = 1000
 """Runs that are fetched at once."""
@@ -27,14 +29,15 @@ def stored_runs(experiment: str, condition: str = "") -> list[Run]:
         return []
     with store.readable_errors():
         client = store.open_client()
-        found = client.get_experiment_by_name(experiment)
+        found = retried(lambda: client.get_experiment_by_name(experiment))
         return list(_pages(client, found.experiment_id, condition)) if found else []
 
 
 def _pages(client: MlflowClient, experiment_id: str, condition: str) -> Iterator[Run]:
+    search = partial(client.search_runs, [experiment_id], condition, ViewType.ACTIVE_ONLY, PAGE)
     token = None
     while True:
-        page = client.search_runs([experiment_id], condition, ViewType.ACTIVE_ONLY, PAGE, page_token=token)
+        page = retried(partial(search, page_token=token))
         yield from page
         token = page.token
         if not token:

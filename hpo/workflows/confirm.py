@@ -49,10 +49,12 @@ def due(records: Records, methods: Sequence[str], repeats: int) -> list[dict[str
         Proposals, see `study.training_of`; one where several studies came to the same configuration.
 
     Raises:
-        BenchmarkError: no study of a method, or fewer than one repeat.
+        BenchmarkError: no study of a method, fewer than one repeat, or a run whose files cannot be had.
     """
     if repeats < 1:
         raise BenchmarkError(f"repeats is {repeats}, but must be >= 1; 5 are usual")
+    for label in methods or (None,):
+        records.require_readable(label)
     labels = {study.label for study in records.studies}
     for method in methods:
         if method not in labels:
@@ -60,7 +62,7 @@ def due(records: Records, methods: Sequence[str], repeats: int) -> list[dict[str
     chosen = [study for study in records.studies if not methods or study.label in methods]
     wanted = [(study.seed, study.schedule) for study in chosen if study.schedule]
     wanted += [(block, default_schedule(records.benchmark)) for block in sorted({study.seed for study in chosen})]
-    there = {(training.schedule, training.seed) for training in records.trainings}
+    there = {(one.schedule, one.seed) for one in records.confirmations}
     proposals = {
         (schedule_digest(records.benchmark, schedule), seed): _proposal(schedule, seed)
         for block, schedule in wanted

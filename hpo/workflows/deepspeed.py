@@ -24,7 +24,7 @@ from benchmarks.zero import plan, study
 from benchmarks.zero.settings import ALL, Configuration, Machine, Scale, Scaling, Training
 from benchmarks.zero.study import Row
 from hpo.report import deepspeed as zero_report
-from hpo.report.deepspeed import BY_EPOCH, Line, numbers
+from hpo.report.deepspeed import BY_EPOCH, ScaledRow, numbers
 from hpo.store import client as store
 from hpo.store.runs import log_files, open_run, versions
 
@@ -43,7 +43,7 @@ class Done:
         reason: why it did not reach its end; empty if it did.
     """
 
-    lines: list[Line]
+    lines: list[ScaledRow]
     files: dict[str, str]
     reason: str = ""
 
@@ -122,7 +122,7 @@ def run(
         "hpo.command": command,
         **versions(),
     }
-    lines: list[Line] = []
+    lines: list[ScaledRow] = []
     kept = _Store(benchmark.name, tags, {**asdict(training), "parameters": size.parameters})
     status, reason = "FINISHED", ""
     try:
@@ -151,17 +151,17 @@ def _terminated_as_interrupted() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def judged(row: Row, size: plan.ModelSize, precision: Precision, before: Sequence[Line]) -> Line:
+def judged(row: Row, size: plan.ModelSize, precision: Precision, before: Sequence[ScaledRow]) -> ScaledRow:
     """A row beside its plan, and beside the same configuration on fewer ranks among the lines before it."""
     made, scale = row.configuration, row.scale
     planned = plan.plan_memory(size, made.stage, made.offload, precision, scale.ranks_per_node, scale.nodes)
     if row.outcome != "completed":
-        return Line(row, planned)
+        return ScaledRow(row, planned)
     done = [line.row for line in before if line.row.configuration == made and line.row.outcome == "completed"]
     same = [other for other in done if other.scale.ranks == 1 or other.scale.scaling == scale.scaling]
     base = min([*same, row], key=lambda other: other.scale.ranks)
     speed_up = row.measured["train_samples_per_second"] / base.measured["train_samples_per_second"]
-    return Line(row, planned, base.scale.ranks, speed_up, speed_up / (scale.ranks / base.scale.ranks))
+    return ScaledRow(row, planned, base.scale.ranks, speed_up, speed_up / (scale.ranks / base.scale.ranks))
 
 
 class _Store:
@@ -192,7 +192,7 @@ class _Store:
         except BenchmarkError as error:
             self.fault = str(error)
 
-    def add(self, line: Line) -> None:
+    def add(self, line: ScaledRow) -> None:
         """Store a line as a run of its own."""
         row, known = line.row, numbers(line)
         tags = {"mlflow.parentRunId": self._run_id, "hpo.kind": "configuration", "hpo.outcome": row.outcome}

@@ -29,10 +29,14 @@ from benchmarks.hyperparameters import Hyperparameters
 from benchmarks.space import Config
 from benchmarks.spec import Benchmark, BenchmarkError, FineTune, Split
 from benchmarks.training import lora
-from hpo.analysis import compare, records
-from hpo.analysis.compare import Contestant
-from hpo.analysis.records import DEFAULT, RANDOM, Records, StudyRecord
+from hpo.analysis import records
+from hpo.analysis.contestants import SCORE, Contestant, contestants
+from hpo.analysis.records import Records
+from hpo.analysis.studies import StudyRecord
+from hpo.core.baselines import DEFAULT, RANDOM
 from hpo.core.study import is_better
+from hpo.core.text_tables import markdown_table
+from hpo.core.wording import counted
 from hpo.terminal import files as output
 
 BEST = "best"
@@ -104,6 +108,7 @@ def export(benchmark: str, method: str, folder: Path) -> Exported:
         BenchmarkError: nothing is stored, nothing is confirmed, no such method, or the folder cannot be written.
     """
     stored = records.read(benchmark)
+    stored.require_readable(None if method == BEST else method.partition(" budget=")[0])
     choice = choose(stored, method)
     texts = render(stored, choice)
     if (folder / CONFIG_FILE).is_file():  # a schedule of an earlier export must not stand beside this one's files
@@ -124,7 +129,7 @@ def choose(stored: Records, method: str) -> Choice:
     Raises:
         BenchmarkError: nothing is confirmed, no such method, or none of its trials was sound.
     """
-    found = [c for c in compare.contestants(stored, stored.studies) if c.studies]
+    found = [c for c in contestants(stored, stored.studies) if c.studies]
     if method == BEST:
         confirmed = [c for c in found if is_confirmed(c, stored.benchmark) and _sound_studies(c)]
         if not confirmed:
@@ -143,10 +148,10 @@ def choose(stored: Records, method: str) -> Choice:
 
 def is_confirmed(contestant: Contestant, benchmark: Benchmark) -> bool:
     """Whether every study has a confirmed score; one without a sound trial has the worst there is."""
-    return set(contestant.studies) <= set(contestant.scores(compare.SCORE, benchmark))
+    return set(contestant.studies) <= set(contestant.scores(SCORE, benchmark))
 
 
-def confirmed_score(contestant: Contestant, benchmark: Benchmark, metric: str = compare.SCORE) -> float:
+def confirmed_score(contestant: Contestant, benchmark: Benchmark, metric: str = SCORE) -> float:
     """The mean over blocks of the mean over a block's confirmations, in the metric's unit."""
     return fmean(contestant.scores(metric, benchmark).values())
 
@@ -297,11 +302,6 @@ def escape(value: object) -> str:
     return re.sub(r"([\\`*_\[\]<>|~&#])", r"\\\1", " ".join(str(value).split()))
 
 
-def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [heads, ["---"] * len(heads), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
 def _result(stored: Records, choice: Choice) -> str:
     benchmark, winner, best = stored.benchmark, choice.contestant, choice.best
     names = {"eval_loss": "eval loss", "exact_match": "Exact Match", "f1": "F1"}
@@ -311,7 +311,7 @@ def _result(stored: Records, choice: Choice) -> str:
         f"Its incumbent on validation, which chose it: {', '.join(shown)} after {best['units']} of "
         f"{benchmark.resource.max_units} units. That is the best of many trials, so it flatters."
     )
-    scores = winner.scores(compare.SCORE, benchmark)
+    scores = winner.scores(SCORE, benchmark)
     if not is_confirmed(winner, benchmark):
         partly = f" ({len(scores)} of {len(winner.studies)} studies are)" if scores else ""
         return (
@@ -324,40 +324,36 @@ def _result(stored: Records, choice: Choice) -> str:
 def _confirmed(stored: Records, choice: Choice) -> str:
     """Test scores, and what they rest on."""
     benchmark, winner = stored.benchmark, choice.contestant
-    scores = winner.scores(compare.SCORE, benchmark)
+    scores = winner.scores(SCORE, benchmark)
     rows = [
         ["confirmed test F1 of the method", f"{confirmed_score(winner, benchmark):.4f}"],
         ["confirmed test Exact Match of the method", f"{confirmed_score(winner, benchmark, 'test_exact_match'):.4f}"],
         ["confirmed test F1 of this configuration", f"{scores[choice.study.seed]:.4f}"],
         *([f"test F1 minus {name}'s", _difference(stored, winner, name)] for name in (DEFAULT, RANDOM)),
     ]
-    trainings = [training for of_block in winner.trainings.values() for training in of_block]
+    trainings = [training for of_block in winner.confirmations.values() for training in of_block]
     diverged = sum(training.diverged for training in trainings)
     return (
-        f"{_table(['Figure', 'Value'], rows)}\n\nConfirmed means trained again with fresh seeds: "
-        f"{_count(len(trainings), 'training')} on {_count(len(scores), 'block')} "
+        f"{markdown_table(['Figure', 'Value'], rows)}\n\nConfirmed means trained again with fresh seeds: "
+        f"{counted(len(trainings), 'training')} on {counted(len(scores), 'block')} "
         f"(seeds {', '.join(map(str, sorted(scores)))}), of which {diverged or 'none'} diverged. "
         "What diverged counts as 0."
     )
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'s' * (number != 1)}"
 
 
 def _difference(stored: Records, winner: Contestant, name: str) -> str:
     """Mean difference in confirmed test F1 to another contestant, over the blocks that both have."""
     if winner.name == name:
         return "this is it"
-    rivals = compare.contestants(stored, stored.studies)
+    rivals = contestants(stored, stored.studies)
     rival = next((c for c in rivals if c.name == name), None)
-    own = winner.scores(compare.SCORE, stored.benchmark)
-    other = rival.scores(compare.SCORE, stored.benchmark) if rival else {}
+    own = winner.scores(SCORE, stored.benchmark)
+    other = rival.scores(SCORE, stored.benchmark) if rival else {}
     blocks = sorted(set(own) & set(other))
     if not blocks:
         return "not confirmed"
     difference = fmean(own[block] - other[block] for block in blocks)
-    return f"{difference:+.4f} ({_count(len(blocks), 'block')})"
+    return f"{difference:+.4f} ({counted(len(blocks), 'block')})"
 
 
 def _cost(choice: Choice) -> str:
@@ -372,7 +368,7 @@ def _cost(choice: Choice) -> str:
         ["resource units it spent", f"{study.metrics.get('units', math.nan):g}"],
         ["trials", ", ".join(f"{number} {escape(outcome)}" for outcome, number in study.outcomes.items()) or "none"],
     ]
-    return _table(["Figure", "Value"], rows)
+    return markdown_table(["Figure", "Value"], rows)
 
 
 def _data(stored: Records, choice: Choice) -> str:
@@ -387,7 +383,7 @@ def _data(stored: Records, choice: Choice) -> str:
         rows.append(["base model", escape(benchmark.finetune.model)])
         rows += [[name, escape(_split(split))] for name, split in benchmark.finetune.data]
     rows.append(["protocol", escape(choice.study.tags.get("hpo.protocol", ""))])
-    return _table(["What", "Which"], rows)
+    return markdown_table(["What", "Which"], rows)
 
 
 def _split(split: Split) -> str:
@@ -399,13 +395,13 @@ def _split(split: Split) -> str:
 
 def _certainty(stored: Records, choice: Choice) -> str:
     benchmark, winner = stored.benchmark, choice.contestant
-    blocks = len(winner.scores(compare.SCORE, benchmark))
+    blocks = len(winner.scores(SCORE, benchmark))
     sentences = []
     if not is_confirmed(winner, benchmark):
         sentences.append("Nothing is known beyond the validation score: the method is not confirmed.")
     elif blocks < BLOCKS_TO_SHOW:
         sentences.append(
-            f"With {_count(blocks, 'block')} it is **not resolved** whether the method is better than another: an "
+            f"With {counted(blocks, 'block')} it is **not resolved** whether the method is better than another: an "
             f"exact test at 0.05 takes {BLOCKS_TO_SHOW} that all agree. That is an answer, and no evidence of equality."
         )
     else:
@@ -441,7 +437,7 @@ def _caveats(benchmark: Benchmark, finetune: FineTune, choice: Choice, files: Se
     """What must hold for Trainer to repeat the training."""
     accelerator = choice.study.tags.get("hpo.accelerator", "")
     lines = [
-        f"Start it with {finetune.ranks_per_trial} process{'es' * (finetune.ranks_per_trial > 1)}, load the model in "
+        f"Start it with {counted(finetune.ranks_per_trial, 'process', 'processes')}, load the model in "
         f"fp32, and keep the data's order: sequences of at most {finetune.max_length} tokens, labels -100 on prompt "
         "and padding.",
         f"The precision is {_precision(finetune, accelerator)}, as it was on {escape(accelerator or 'the device')}.",
@@ -477,7 +473,7 @@ def _hyperparameters(benchmark: Benchmark, choice: Choice) -> str:
         [f"`{name}`", origin, *(escape(_number(column[name])) for column in columns)]
         for name, origin in searched.items()
     ]
-    return _table(heads, rows)
+    return markdown_table(heads, rows)
 
 
 def _number(value: object) -> str:

@@ -20,8 +20,10 @@ from rich.table import Table
 from benchmarks.files import whole_number
 from benchmarks.identity import digest
 from benchmarks.spec import Benchmark, BenchmarkError, first_line
-from hpo.analysis.records import StudyRecord, finished
+from hpo.analysis.records import finished
+from hpo.analysis.studies import StudyRecord
 from hpo.cluster.ray import Cluster, detect, ray_cluster
+from hpo.core.baselines import RANDOM, large_random_budget
 from hpo.core.budget import is_interruption
 from hpo.core.study import Study
 from hpo.engine.progress import Place
@@ -98,15 +100,14 @@ class Outcome:
 def parse_methods(text: str, budget: int) -> list[Contestant]:
     """Contestants from a list such as "random,asha:searcher=optuna,random:budget=24".
 
-    "all" stands for every method, and for random search with twice the budget: a method that does not beat that is
-    not worth half the cost.
+    "all" stands for every method, and for the larger random search (`hpo.core.baselines`).
 
     Raises:
         BenchmarkError: no such method, or an argument it does not have.
     """
     words = [word.strip() for word in text.split(",") if word.strip()]
     if words == [ALL]:
-        words = [*registry.names(), f"random:{BUDGET}={2 * budget}"]
+        words = [*registry.names(), f"{RANDOM}:{BUDGET}={large_random_budget(budget)}"]
     if not words:
         raise BenchmarkError(f"methods is {text!r}, but must name at least one; {ALL!r} stands for every method")
     return [_parse_method(word, budget) for word in dict.fromkeys(words)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from hpo.analysis.compare import SCORE, Result
+from hpo.analysis.compare import Result
 from hpo.report.figures.anytime import anytime_curves
 from hpo.report.figures.cost_split import cost_split
 from hpo.report.figures.importance import Shares, hyperparameter_importance
@@ -32,7 +32,7 @@ def all_of(
         importance_notes: see `hyperparameter_importance`.
     """
     looks = styles(result)
-    intervals = {line.name: estimate.interval for line in result.lines if (estimate := line.test[SCORE])}
+    intervals = {standing.name: standing.score.interval for standing in result.standings if standing.score}
     return [
         confirmed_scores(result, looks),
         anytime_curves(result, looks),

@@ -6,7 +6,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from hpo.analysis.compare import Result
-from hpo.analysis.records import StudyRecord
+from hpo.analysis.studies import StudyRecord
 from hpo.core.ledger import PARTS
 from hpo.report.figures.plots import (
     PART_COLORS,
@@ -20,17 +20,17 @@ from hpo.report.figures.plots import (
 def cost_split(result: Result) -> Figure | LeftOut:
     """Mean device-hours of a study by part of the ledger."""
     name, title = "cost_split", "Where the device time went"
-    lines = sorted((line for line in result.lines if line.device_hours), key=lambda line: line.device_hours or 0.0)
-    if not lines:
+    costs = {one.name: one.costs for one in result.standings if one.costs.device_hours}
+    if not costs:
         return LeftOut(name, title, "no study has reserved a device")
     data = pd.DataFrame(
         {
-            "method": line.name,
+            "method": name,
             "part": part,
-            "device_hours": line.parts.get(part, 0.0),
-            "share": line.parts.get(part, 0.0) / (line.device_hours or 1.0),
+            "device_hours": cost.parts.get(part, 0.0),
+            "share": cost.parts.get(part, 0.0) / (cost.device_hours or 1.0),
         }
-        for line in lines
+        for name, cost in sorted(costs.items(), key=lambda entry: entry[1].device_hours or 0.0)
         for part in PARTS
     )
     imported = sorted({c.name for c in result.contestants for s in c.studies.values() if _is_total(s)})

@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 import pandas as pd
 import plotly.graph_objects as go
 
-from hpo.analysis.compare import SCORE, Result
+from hpo.analysis.compare import Result
+from hpo.analysis.contestants import SCORE
 from hpo.analysis.estimates import Interval
 from hpo.analysis.pareto import Point, front
 from hpo.report.figures.plots import (
@@ -25,9 +26,9 @@ from hpo.report.figures.plots import (
 def points_of(result: Result) -> list[Point]:
     """Of each confirmed contestant with studies: the confirmed F1, and the mean device-hours of a study."""
     return [
-        Point(line.name, estimate.value, line.device_hours)
-        for line in result.lines
-        if (estimate := line.test[SCORE]) and line.device_hours
+        Point(standing.name, standing.score.value, standing.costs.device_hours)
+        for standing in result.standings
+        if standing.score and standing.costs.device_hours
     ]
 
 

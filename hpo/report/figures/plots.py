@@ -17,8 +17,10 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from hpo.analysis.compare import Contestant, Result
-from hpo.analysis.records import DEFAULT, StudyRecord
+from hpo.analysis.compare import Result
+from hpo.analysis.contestants import Contestant
+from hpo.analysis.studies import StudyRecord
+from hpo.core.baselines import DEFAULT
 
 GREY = "#80868b"
 """Reads on light and dark alike, as all colours here do."""

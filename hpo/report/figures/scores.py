@@ -8,7 +8,9 @@ from typing import Any
 import pandas as pd
 import plotly.graph_objects as go
 
-from hpo.analysis.compare import SCORE, TEST_SCORES, Result
+from hpo.analysis.compare import Result
+from hpo.analysis.contestants import TEST_SCORES
+from hpo.report.columns import SHOWN_NAMES
 from hpo.report.figures.plots import (
     Figure,
     LeftOut,
@@ -19,7 +21,6 @@ from hpo.report.figures.plots import (
     interval_text,
     rounded,
 )
-from hpo.report.tables import SHOWN_NAMES
 
 
 def confirmed_scores(result: Result, looks: Mapping[str, Style]) -> Figure | LeftOut:
@@ -44,7 +45,7 @@ def _score_rows(result: Result, metric: str) -> list[dict[str, Any]]:
     by_name = {contestant.name: contestant for contestant in result.contestants}
     return [
         {
-            "method": line.name,
+            "method": standing.name,
             "metric": metric,
             "seed": seed,
             "score": score,
@@ -52,14 +53,14 @@ def _score_rows(result: Result, metric: str) -> list[dict[str, Any]]:
             "low": estimate.interval.low if estimate.interval else None,
             "high": estimate.interval.high if estimate.interval else None,
         }
-        for line in result.lines
-        if (estimate := line.test[metric])
-        for seed, score in sorted(by_name[line.name].scores(metric, result.benchmark).items())
+        for standing in result.standings
+        if (estimate := standing.confirmed.test[metric])
+        for seed, score in sorted(by_name[standing.name].scores(metric, result.benchmark).items())
     ]
 
 
 def _unconfirmed(result: Result) -> tuple[str, ...]:
-    missing = [line.name for line in result.lines if not line.test[SCORE]]
+    missing = [standing.name for standing in result.standings if not standing.score]
     return (f"Not confirmed: {', '.join(missing)}.",) if missing else ()
 
 

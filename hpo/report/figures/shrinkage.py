@@ -27,9 +27,9 @@ def shrinkage(result: Result, looks: Mapping[str, Style]) -> Figure | LeftOut:
     if not result.shrinkage:
         return LeftOut(name, title, "no incumbent was trained again")
     columns = ["name", "seed", "selected", "validation", "test", "trainings"]
-    places = {line.name: place for place, line in enumerate(result.lines)}
-    lines = sorted(result.shrinkage, key=lambda line: places[line.name])
-    data = pd.DataFrame([{key: getattr(line, key) for key in columns} for line in lines])
+    places = {standing.name: place for place, standing in enumerate(result.standings)}
+    ordered = sorted(result.shrinkage, key=lambda one: places[one.name])
+    data = pd.DataFrame([{key: getattr(one, key) for key in columns} for one in ordered])
     data = data.rename(columns={"name": "method"})
     read = (
         "A line is a study: the open circle is the validation F1 that chose its incumbent, the cross the mean F1 on "

@@ -9,8 +9,9 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from hpo.analysis import curves
-from hpo.analysis.compare import Contestant, Result
-from hpo.analysis.records import StudyRecord
+from hpo.analysis.compare import Result
+from hpo.analysis.contestants import Contestant
+from hpo.analysis.studies import StudyRecord
 from hpo.analysis.timeline import IN_A_UNIT, in_use, unit_parts
 from hpo.report.figures.plots import (
     GREY,

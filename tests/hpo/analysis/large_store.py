@@ -206,9 +206,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         texts = {**tables.files(result), **report.files(result, tables.importance_shares(found))}
         ended = time.monotonic()
     print(f"{parsed.studies} studies of {parsed.trials} trials in {uri}, made in {made - began:.1f} s")
-    print(
-        f"compared in {ended - made:.1f} s: {len(result.lines)} methods, {len(result.pairs)} pairs, {len(texts)} files"
-    )
+    sizes = f"{len(result.standings)} methods, {len(result.pairs)} pairs, {len(texts)} files"
+    print(f"compared in {ended - made:.1f} s: {sizes}")
     return 0
 
 

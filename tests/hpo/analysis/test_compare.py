@@ -18,7 +18,8 @@ from benchmarks.spec import BenchmarkError
 from hpo.analysis import compare, curves
 from hpo.analysis.compare import Result
 from hpo.analysis.estimates import bootstrap_interval
-from hpo.analysis.records import Records, StudyRecord, Training
+from hpo.analysis.records import Confirmation, Records, StudyRecord
+from hpo.analysis.standings import Standing
 from hpo.core.study import default_schedule, fresh_seeds, schedule_digest
 
 REPOSITORY = Path(__file__).parents[3]
@@ -47,11 +48,11 @@ def study(method: str, seed: int = 0, budget: int = 12, loss: float = 1.0, **cha
     return StudyRecord(f"{method}{seed}", method, seed=seed, budget=budget, metrics=metrics, files=files, **given)
 
 
-def trained(schedule: list[tuple[int, Config]], block: int, *scores: float | None) -> list[Training]:
+def trained(schedule: list[tuple[int, Config]], block: int, *scores: float | None) -> list[Confirmation]:
     """A configuration's fresh trainings, one a score: its F1 on test; None for one that diverged."""
     digest = schedule_digest(BENCHMARK, schedule)
     return [
-        Training(digest, seed, score is None, {} if score is None else scored(score), 10.0)
+        Confirmation(digest, seed, score is None, {} if score is None else scored(score), 10.0)
         for seed, score in zip(fresh_seeds(block, len(scores)), scores, strict=True)
     ]
 
@@ -61,19 +62,19 @@ def scored(f1: float) -> dict[str, float]:
     return {**test, "f1": f1 + 0.01, "exact_match": f1, "eval_loss": 1 - f1}
 
 
-def confirmed(record: StudyRecord, *scores: float | None) -> list[Training]:
+def confirmed(record: StudyRecord, *scores: float | None) -> list[Confirmation]:
     assert record.schedule is not None
     return trained(record.schedule, record.seed, *scores)
 
 
-def records(studies: list[StudyRecord], trainings: list[Training] | None = None, **changes: Any) -> Records:
+def records(studies: list[StudyRecord], trainings: list[Confirmation] | None = None, **changes: Any) -> Records:
     return Records(
         BENCHMARK, "digest", studies, trainings or [], **{"confirmation_hours": 0.5, "left_out": [], **changes}
     )
 
 
-def line(result: Result, name: str) -> compare.Line:
-    [found] = [line for line in result.lines if line.name == name]
+def standing(result: Result, name: str) -> Standing:
+    [found] = [one for one in result.standings if one.name == name]
     return found
 
 
@@ -106,16 +107,16 @@ class TestScores:
         steps = [{"units": 0, "config": config_of("a", 0)}, {"units": 3, "config": config_of("b", 1)}]
         moved = study("pbt", files={"best_config.json": json.dumps({**one.best, "schedule": steps})})
         plain = [(0, config_of("a", 0))]
-        assert compare.compare(records([moved], trained(plain, 0, 0.5))).lines[0].trainings == 0
-        assert compare.compare(records([moved], confirmed(moved, 0.5))).lines[0].trainings == 1
+        assert compare.compare(records([moved], trained(plain, 0, 0.5))).standings[0].confirmed.trainings == 0
+        assert compare.compare(records([moved], confirmed(moved, 0.5))).standings[0].confirmed.trainings == 1
 
 
-class TestLines:
+class TestStandings:
     def test_figures_are_interquartile_means_over_seeds_with_bootstrap_intervals(self) -> None:
         studies = [study("asha", seed, loss=1.0 + seed) for seed in range(4)]
         trainings = [t for s, score in zip(studies, (0.1, 0.5, 0.6, 0.9), strict=True) for t in confirmed(s, score)]
-        found = line(compare.compare(records(studies, trainings)), "asha")
-        test = found.test["test_f1"]
+        found = standing(compare.compare(records(studies, trainings)), "asha")
+        test = found.confirmed.test["test_f1"]
         assert test is not None
         assert test.value == pytest.approx(0.55)  # the middle half of four
         assert test.interval == bootstrap_interval([0.1, 0.5, 0.6, 0.9])
@@ -123,48 +124,52 @@ class TestLines:
         assert found.validation.value == pytest.approx(2.5)
 
     def test_costs_are_means_of_a_study(self) -> None:
-        found = line(
+        found = standing(
             compare.compare(records([study("asha", 0), study("asha", 1, metrics={"device_hours": 4.0})])), "asha"
         )
-        assert (found.device_hours, found.wall_seconds, found.units) == (3.0, 3600.0, 108.0)
-        assert found.parts["train"] == 1.0
+        assert (found.costs.device_hours, found.costs.wall_seconds, found.costs.units) == (3.0, 3600.0, 108.0)
+        assert found.costs.parts["train"] == 1.0
         assert found.outcomes == {"completed": 4, "stopped": 2}
 
     def test_cost_relative_to_the_grid(self) -> None:
         studies = [study("manual", metrics={"device_hours": 4.0}), study("asha")]
         result = compare.compare(records(studies))
-        assert (line(result, "asha").cost_of_grid, line(result, "manual").cost_of_grid) == (0.5, 1.0)
+        assert (standing(result, "asha").grid.cost_ratio, standing(result, "manual").grid.cost_ratio) == (0.5, 1.0)
 
     def test_no_grid_no_relative_cost(self) -> None:
-        assert compare.compare(records([study("asha")])).lines[0].cost_of_grid is None
+        assert compare.compare(records([study("asha")])).standings[0].grid.cost_ratio is None
 
     def test_probability_of_improvement_over_random(self) -> None:
         studies = [study(method, seed) for method in ("asha", "random") for seed in (0, 1)]
         scores = {"asha": (0.5, 0.7), "random": (0.6, 0.4)}
         trainings = [t for s in studies for t in confirmed(s, scores[s.method][s.seed])]
         result = compare.compare(records(studies, trainings))
-        over = line(result, "asha").over_random
+        over = standing(result, "asha").over_random
         assert over is not None
         assert over.value == 0.75  # of the four pairs of studies it wins three
-        assert line(result, "random").over_random is None
+        assert standing(result, "random").over_random is None
 
     def test_the_best_confirmed_comes_first_and_those_without_last(self) -> None:
         studies = [study("asha"), study("bohb"), study("pbt")]
         trainings = [*confirmed(studies[0], 0.4), *confirmed(studies[1], 0.6)]
-        assert [found.name for found in compare.compare(records(studies, trainings)).lines] == ["bohb", "asha", "pbt"]
+        assert [found.name for found in compare.compare(records(studies, trainings)).standings] == [
+            "bohb",
+            "asha",
+            "pbt",
+        ]
 
     def test_the_default_is_a_contestant_once_it_is_confirmed(self) -> None:
         trainings = trained(default_schedule(BENCHMARK), 0, 0.2, 0.4)
-        found = line(compare.compare(records([study("asha")], trainings)), "default")
-        assert (found.seeds, found.budget, found.device_hours, found.trainings) == ((), 0, None, 2)
-        assert found.test["test_f1"] is not None
-        assert found.test["test_f1"].value == pytest.approx(0.3)
+        found = standing(compare.compare(records([study("asha")], trainings)), "default")
+        assert (found.seeds, found.budget, found.costs.device_hours, found.confirmed.trainings) == ((), 0, None, 2)
+        assert found.confirmed.test["test_f1"] is not None
+        assert found.confirmed.test["test_f1"].value == pytest.approx(0.3)
 
     def test_of_a_study_run_twice_the_newer_counts(self) -> None:
         older, newer = study("asha", started=1, loss=3.0), study("asha", started=2, loss=1.0)
         result = compare.compare(records([newer, older]))
-        assert result.lines[0].validation is not None
-        assert (result.lines[0].seeds, result.lines[0].validation.value) == ((0,), 1.0)
+        assert result.standings[0].validation is not None
+        assert (result.standings[0].seeds, result.standings[0].validation.value) == ((0,), 1.0)
 
 
 class TestShrinkage:
@@ -225,11 +230,11 @@ class TestBudgets:
         result = compare.compare(records([study("asha", budget=4), study("bohb")]), mixed_budgets=True)
         assert result.is_marked
         assert "budgets differ" in result.notes[0]
-        assert len(result.lines) == 2
+        assert len(result.standings) == 2
 
     def test_one_of_them_can_be_chosen(self) -> None:
         result = compare.compare(records([study("asha", budget=4), study("bohb")]), budget=4)
-        assert [found.name for found in result.lines] == ["asha"]
+        assert [found.name for found in result.standings] == ["asha"]
         assert "left out: 1 studies of other budgets" in result.notes
 
     def test_a_budget_that_no_study_has_is_refused(self) -> None:
@@ -244,7 +249,7 @@ class TestBudgets:
     def test_twice_the_budget_of_random_and_any_of_the_default_belong(self) -> None:
         studies = [study("asha"), study("random"), study("random", budget=24), study("default", budget=3)]
         result = compare.compare(records(studies))
-        assert {found.name for found in result.lines} == {"asha", "random", "random budget=24", "default"}
+        assert {found.name for found in result.standings} == {"asha", "random", "random budget=24", "default"}
         assert not result.is_marked
 
     def test_random_alone_with_two_budgets_is_no_mixture(self) -> None:
@@ -281,8 +286,8 @@ class TestCurves:
         grid = [study("manual", seed, loss=0.5, files=self.units((0, 9, 3600, 0.5))) for seed in (0, 1)]
         reached = study("asha", 0, files=self.units((0, 9, 1800, 0.45)))
         never = study("asha", 1, files=self.units((0, 9, 1800, 0.6)))
-        found = line(compare.compare(records([*grid, reached, never])), "asha")
-        assert (found.reached_grid, found.with_grid, found.hours_to_grid) == (1, 2, 1.0)
+        found = standing(compare.compare(records([*grid, reached, never])), "asha")
+        assert (found.grid.reached, found.grid.entered, found.grid.device_hours) == (1, 2, 1.0)
 
     def test_a_band_runs_from_where_all_seeds_have_an_incumbent_to_where_the_first_study_ends(self) -> None:
         studies = [

@@ -64,7 +64,7 @@ def test_every_study_comes_back_with_its_trials_units_and_incumbent() -> None:
 
 def test_every_incumbent_finds_its_confirmations() -> None:
     found = records.read("synthetic")
-    assert [len(found.confirmations(study)) for study in found.studies] == [1] * len(found.studies)
+    assert [len(found.confirmations_of(study)) for study in found.studies] == [1] * len(found.studies)
     assert found.left_out == []
 
 
@@ -102,5 +102,5 @@ def test_a_server_gives_the_same_comparison(folder: Path, uri: str, monkeypatch:
     with serve(uri, folder) as server:
         monkeypatch.setenv("MLFLOW_TRACKING_URI", server.uri)
         there = compare.compare(records.read("synthetic"))
-    assert there.lines == here.lines
+    assert there.standings == here.standings
     assert there.pairs == here.pairs

@@ -12,8 +12,9 @@ import pandas as pd
 from benchmarks.space import Choice, LogUniform
 from benchmarks.spec import Benchmark
 from hpo.analysis import compare
-from hpo.analysis.compare import Contestant, Result
-from hpo.analysis.records import Records, StudyRecord, Training
+from hpo.analysis.compare import Result
+from hpo.analysis.contestants import Contestant
+from hpo.analysis.records import Confirmation, Records, StudyRecord
 from hpo.core.study import fresh_seeds, schedule_digest
 from hpo.report.figures.plots import Figure, LeftOut
 
@@ -80,12 +81,12 @@ def make_study(
     return StudyRecord(**(fields | changes))
 
 
-def trainings(benchmark: Benchmark, study: StudyRecord, f1: float, repeats: int = 2) -> list[Training]:
+def trainings(benchmark: Benchmark, study: StudyRecord, f1: float, repeats: int = 2) -> list[Confirmation]:
     """Confirmations of a study's incumbent: F1 a little below and above `f1` on test."""
     assert study.schedule is not None
     digest = schedule_digest(benchmark, study.schedule)
     return [
-        Training(
+        Confirmation(
             digest,
             seed,
             diverged=False,
@@ -103,7 +104,7 @@ STEPS = ({"units": 0, "config": CONFIG}, {"units": 2, "config": {**CONFIG, "lear
 def make_result(benchmark: Benchmark, seeds: Sequence[int] = SEEDS, is_confirmed: bool = True) -> Result:
     """Three methods; only one of them is a population."""
     studies: list[StudyRecord] = []
-    confirmed: list[Training] = []
+    confirmed: list[Confirmation] = []
     for seed in seeds:
         # configurations that are equal share their confirmations, so each method has its own
         for method, f1, rate in (("asha", 0.6, 0.003), ("random", 0.5, 0.002), ("pbt", 0.55, 0.001)):
@@ -124,7 +125,7 @@ def drawn(found: Figure | LeftOut) -> Figure:
 
 def hostile(result: Result) -> Result:
     """The same comparison with names that try to be more than text, in methods, hyperparameters and notes."""
-    names = dict(zip((line.name for line in result.lines), HOSTILE, strict=False))
+    names = dict(zip((one.name for one in result.standings), HOSTILE, strict=False))
     first, second, third = HOSTILE[:3]
     space = {
         second: Choice(type="choice", values=(first, second)),
@@ -154,9 +155,9 @@ def hostile(result: Result) -> Result:
         result,
         benchmark=benchmark,
         accelerator=HOSTILE[2],
-        lines=[replace(line, name=names[line.name]) for line in result.lines],
+        standings=[replace(one, name=names[one.name]) for one in result.standings],
         pairs=[replace(p, a=names[p.a], b=names[p.b], reason=HOSTILE[n % 4]) for n, p in enumerate(result.pairs)],
-        shrinkage=[replace(line, name=names[line.name]) for line in result.shrinkage],
+        shrinkage=[replace(one, name=names[one.name]) for one in result.shrinkage],
         contestants=[renamed(contestant) for contestant in result.contestants],
         notes=list(HOSTILE),
     )

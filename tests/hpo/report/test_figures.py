@@ -9,7 +9,8 @@ import pytest
 from benchmarks import spec
 from benchmarks.spec import Benchmark
 from hpo.analysis import compare
-from hpo.analysis.compare import Contestant, Result
+from hpo.analysis.compare import Result
+from hpo.analysis.contestants import Contestant
 from hpo.analysis.pareto import Point
 from hpo.analysis.records import Records
 from hpo.report.figures import catalogue, parallel, plots

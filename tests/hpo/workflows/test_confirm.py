@@ -17,7 +17,7 @@ from benchmarks.space import Config
 from benchmarks.spec import BenchmarkError
 from benchmarks.training.synthetic import SyntheticTrial
 from hpo.analysis import compare, records
-from hpo.analysis.records import Records, StudyRecord, Training
+from hpo.analysis.records import Confirmation, Records, StudyRecord
 from hpo.cluster import ray as cluster
 from hpo.core.study import (
     CONFIRMS,
@@ -45,7 +45,7 @@ def study(method: str, seed: int, config: Config, schedule: list[dict[str, Any]]
     return StudyRecord(method, method, "", seed, 4, {}, {}, 0, {"best_config.json": json.dumps(best)})
 
 
-def stored(studies: list[StudyRecord], trainings: list[Training] | None = None) -> Records:
+def stored(studies: list[StudyRecord], trainings: list[Confirmation] | None = None) -> Records:
     return Records(BENCHMARK, "digest", studies, trainings or [], 0.0, [])
 
 
@@ -99,7 +99,7 @@ class TestDue:
 
     def test_what_the_store_has_is_not_due(self) -> None:
         digest = schedule_digest(BENCHMARK, [(0, GOOD)])
-        there = Training(digest, fresh_seeds(0, 1)[0], False, {}, 1.0)
+        there = Confirmation(digest, fresh_seeds(0, 1)[0], False, {}, 1.0)
         assert len(confirm.due(stored([study("asha", 0, GOOD)], [there]), [], 3)) == 5
 
     def test_only_the_methods_asked_for(self) -> None:
@@ -149,8 +149,8 @@ class TestRun:
         found, due = confirmed
         assert due == 0
         for record in found.studies:
-            assert [training.seed for training in found.confirmations(record)] == fresh_seeds(0, 2), record.method
-        assert len(found.trainings_of(default_schedule(BENCHMARK), 0)) == 2
+            assert [training.seed for training in found.confirmations_of(record)] == fresh_seeds(0, 2), record.method
+        assert len(found.confirmations_with(default_schedule(BENCHMARK), 0)) == 2
 
     def test_a_confirmation_is_the_schedule_trained_with_the_fresh_seed(self, confirmed: tuple[Records, int]) -> None:
         """On validation and test it scores what a trial does that is driven by hand."""
@@ -158,7 +158,7 @@ class TestRun:
         record = one(found, "pbt")
         assert record.schedule is not None
         assert len(record.schedule) > 1
-        for training in found.confirmations(record):
+        for training in found.confirmations_of(record):
             trial = SyntheticTrial(BENCHMARK)
             trial.start(record.schedule[0][1], training.seed)
             for units in range(BENCHMARK.resource.max_units):
@@ -192,7 +192,7 @@ class TestRun:
 
     def test_the_comparison_has_scores_of_all(self, confirmed: tuple[Records, int]) -> None:
         result = compare.compare(confirmed[0])
-        assert {found.name.split()[0] for found in result.lines if found.test["test_f1"]} == {
+        assert {found.name.split()[0] for found in result.standings if found.confirmed.test["test_f1"]} == {
             "pbt",
             "random",
             "default",

@@ -24,7 +24,7 @@ from benchmarks.zero.plan import ModelSize
 from benchmarks.zero.settings import ALL, Configuration, Scale
 from benchmarks.zero.study import Row
 from hpo.report import deepspeed as zero_report
-from hpo.report.deepspeed import Line
+from hpo.report.deepspeed import ScaledRow
 from hpo.workflows import deepspeed as zero_study
 from tests.stores import fresh_store
 
@@ -51,15 +51,15 @@ def trained(name: str, ranks: int, samples_per_second: float, scaling: Any = "st
     return Row(configuration, Scale(ranks, 1, scaling), "completed", "", 20.0, found)
 
 
-def shown(lines: list[Line], width: int) -> str:
+def shown(lines: list[ScaledRow], width: int) -> str:
     """As it is printed on a terminal."""
     console = Console(file=io.StringIO(), width=width)
     console.print(*zero_report.tables(lines, "here"))
     return console.file.getvalue()  # type: ignore[attr-defined, no-any-return]
 
 
-def judged(*rows: Row) -> list[Line]:
-    lines: list[Line] = []
+def judged(*rows: Row) -> list[ScaledRow]:
+    lines: list[ScaledRow] = []
     for row in rows:
         lines.append(zero_study.judged(row, SIZE, "fp32", lines))
     return lines

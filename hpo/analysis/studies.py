@@ -1,0 +1,115 @@
+"""A stored study and a stored confirmation, as they are read from MLflow. Pure."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import pandas as pd
+
+from benchmarks.space import Config
+
+
+@dataclass(frozen=True)
+class Confirmation:
+    """A full training of a study's incumbent, or of the default configuration, with a fresh seed.
+
+    Attributes:
+        schedule: checksum of its configurations, see `study.schedule_digest`.
+        seed: the fresh seed.
+        diverged: it has no scores, and counts as the worst there is.
+        metrics: validation metrics at the full resource, and `test_eval_loss`, `test_exact_match`, `test_f1`.
+        device_seconds: what it cost.
+    """
+
+    schedule: str
+    seed: int
+    diverged: bool
+    metrics: Mapping[str, float]
+    device_seconds: float
+
+
+@dataclass(frozen=True)
+class StudyRecord:
+    """A finished study.
+
+    Attributes:
+        run_id: its run.
+        method: name of the method.
+        variant: its arguments that are not left at their defaults.
+        seed: its seed: the block.
+        budget: full trainings it might spend.
+        tags: all tags of its run.
+        metrics: the run's: device_hours, gpu_hours, wall_seconds, units, best_eval_loss, ...
+        started: when it began, in ms since 1970.
+        files: the text of its artifacts, by name.
+    """
+
+    run_id: str
+    method: str
+    variant: str
+    seed: int
+    budget: int
+    tags: Mapping[str, str]
+    metrics: Mapping[str, float]
+    started: int
+    files: Mapping[str, str] = field(repr=False)
+
+    @property
+    def label(self) -> str:
+        """The method and what sets it apart from its defaults."""
+        return " ".join(filter(None, [self.method, self.variant]))
+
+    @property
+    def fingerprint(self) -> str:
+        """See `Study.fingerprint`."""
+        return self.tags.get("hpo.fingerprint", "")
+
+    @property
+    def accelerator(self) -> str:
+        """What its device-hours are hours of."""
+        return self.tags.get("hpo.accelerator", "")
+
+    @property
+    def allowance(self) -> tuple[int, str]:
+        """What it might spend: full trainings, and the cap in device-hours as text, empty for none."""
+        return self.budget, self.tags.get("hpo.gpu_hours", "")
+
+    @cached_property
+    def trials(self) -> pd.DataFrame:
+        """One row a trial, see `tracking.trials_csv`."""
+        return frame(self.files.get("trials.csv", ""))
+
+    @cached_property
+    def units(self) -> pd.DataFrame:
+        """One row a resource unit, see `tracking.units_csv`; empty for studies that did not keep them."""
+        return frame(self.files.get("units.csv", ""))
+
+    @cached_property
+    def best(self) -> dict[str, Any] | None:
+        """The content of `best_config.json`; None where no trial was sound."""
+        text = self.files.get("best_config.json")
+        return json.loads(text) if text else None
+
+    @property
+    def schedule(self) -> list[tuple[int, Config]] | None:
+        """The configurations that trained its incumbent, each with the units at which it took effect."""
+        if self.best is None:
+            return None
+        steps = self.best.get("schedule") or [{"units": 0, "config": self.best["config"]}]
+        return [(int(step["units"]), step["config"]) for step in steps]
+
+    @property
+    def outcomes(self) -> dict[str, int]:
+        """Number of trials by outcome."""
+        return dict(Counter(self.trials["outcome"])) if len(self.trials) else {}
+
+
+def frame(text: str) -> pd.DataFrame:
+    """Read a stored CSV file; empty without a text."""
+    return pd.read_csv(io.StringIO(text), dtype={"schedule": str}) if text else pd.DataFrame()

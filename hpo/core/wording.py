@@ -1,0 +1,14 @@
+"""Words that depend on a number. Pure."""
+
+from __future__ import annotations
+
+
+def counted(number: int, noun: str, plural: str = "") -> str:
+    """Write a number with its noun, such as "1 study" and "3 studies".
+
+    Args:
+        number: how many, at least 0.
+        noun: the singular.
+        plural: of nouns that do not simply take an s.
+    """
+    return f"{number} {noun if number == 1 else plural or noun + 's'}"

@@ -1,0 +1,122 @@
+"""Columns of the contestants' table, for the terminal and for the page alike. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from benchmarks.spec import Benchmark
+from hpo.analysis.contestants import TEST_SCORES
+from hpo.analysis.estimates import Estimate
+from hpo.analysis.standings import Standing
+from hpo.terminal.tables import clock
+
+HOW_TO_READ = (
+    "Scores are interquartile means over seeds with 95 % bootstrap intervals, which are too narrow for few seeds. "
+    "Validation chose the trials; only test scores compare methods. > random: probability that a study beats one of "
+    "random search."
+)
+SHOWN_NAMES = {"test_f1": "test F1", "test_exact_match": "test EM", "test_eval_loss": "test loss"}
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A cell of a table.
+
+    Attributes:
+        text: the value as it is shown; a dash where it is missing.
+        key: the value by which its column is sorted: a number, or text; None for a missing one, which stays last.
+        small: a second line, such as an interval.
+        color: of a mark before the text, as #rrggbb; empty for none.
+    """
+
+    text: str
+    key: float | str | None
+    small: str = ""
+    color: str = ""
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of the contestants' table.
+
+    Attributes:
+        heading: its heading.
+        cell: the cell of a contestant.
+        is_text: it is aligned to the left.
+        printed: the cell on the terminal; None for a column that only the page has room for.
+    """
+
+    heading: str
+    cell: Callable[[Standing], Cell]
+    is_text: bool = False
+    printed: Callable[[Cell], str] | None = lambda cell: "\n".join(filter(None, [cell.text, cell.small]))
+
+
+def columns(benchmark: Benchmark) -> list[Column]:
+    """Return the columns of a benchmark's table, in their order."""
+    validation = f"validation {benchmark.metric.replace('_', ' ')}"
+    return [
+        Column("method", _method, is_text=True, printed=lambda cell: cell.text),
+        Column("seeds", lambda one: Cell(str(len(one.seeds) or "-"), len(one.seeds) or None)),
+        Column("trials", _trials, is_text=True, printed=lambda cell: cell.small or "-"),
+        Column(validation, lambda one: estimate_cell(one.validation, 3)),
+        *(_test_column(metric) for metric in TEST_SCORES),
+        Column("device-hours", lambda one: number_cell(one.costs.device_hours, ".4g"), printed=_with_four_decimals),
+        Column("useful", lambda one: number_cell(one.costs.useful_share, ".0%")),
+        Column("wall", _wall),
+        Column("x grid", lambda one: number_cell(one.grid.cost_ratio, ".2f")),
+        Column("reached grid", _reached_grid, printed=None),
+        Column("> random", lambda one: estimate_cell(one.over_random, 2)),
+    ]
+
+
+def estimate_cell(found: Estimate | None, digits: int) -> Cell:
+    """Show an estimate with its interval below it."""
+    if found is None:
+        return Cell("-", None)
+    interval = found.interval
+    small = f"[{interval.low:.{digits}f}, {interval.high:.{digits}f}]" if interval else ""
+    return Cell(f"{found.value:.{digits}f}", found.value, small)
+
+
+def number_cell(value: float | None, form: str) -> Cell:
+    """Show a number in a format of Python's, or a dash where there is none."""
+    return Cell("-", None) if value is None else Cell(f"{value:{form}}", value)
+
+
+def colored(cell: Cell, color: str) -> Cell:
+    """Put a mark of a colour before a cell."""
+    return replace(cell, color=color)
+
+
+def _method(standing: Standing) -> Cell:
+    diverged, trainings = standing.confirmed.diverged, standing.confirmed.trainings
+    return Cell(standing.name, standing.name, f"{diverged} of {trainings} diverged" if diverged else "")
+
+
+def _trials(standing: Standing) -> Cell:
+    number = sum(standing.outcomes.values())
+    outcomes = ", ".join(f"{count} {name}" for name, count in sorted(standing.outcomes.items()))
+    return Cell(str(number or "-"), number or None, outcomes)
+
+
+def _test_column(metric: str) -> Column:
+    return Column(SHOWN_NAMES[metric], lambda one: estimate_cell(one.confirmed.test[metric], 3))
+
+
+def _wall(standing: Standing) -> Cell:
+    seconds = standing.costs.wall_seconds
+    return Cell("-", None) if seconds is None else Cell(clock(seconds), seconds)
+
+
+def _reached_grid(standing: Standing) -> Cell:
+    race = standing.grid
+    if not race.entered:
+        return Cell("-", None)
+    hours = "never" if race.device_hours is None else f"{race.device_hours:.4g} h"
+    return Cell(f"{race.reached} of {race.entered}", race.reached / race.entered, hours)
+
+
+def _with_four_decimals(cell: Cell) -> str:
+    return f"{cell.key:.4f}" if isinstance(cell.key, float) else cell.text
