@@ -1,4 +1,4 @@
-"""The DeepSpeed study: one Trainer script under every ZeRO stage, with offload, on several ranks; kept in MLflow.
+"""The DeepSpeed study: one Trainer script under every ZeRO stage, with offload, on several ranks; stored in MLflow.
 
     mlflow run . -e deepspeed -P benchmark=nano -P ranks=1,2
 
@@ -7,15 +7,11 @@ The study is a run, each row a run nested below it, stored as soon as it is know
 
 from __future__ import annotations
 
-import os
 import signal
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
-
-from mlflow.entities import Metric, Param, RunTag
 
 from benchmarks import spec
 from benchmarks.spec import BenchmarkError
@@ -25,8 +21,7 @@ from benchmarks.zero.settings import ALL, Configuration, Machine, Scale, Scaling
 from benchmarks.zero.study import Row
 from hpo.report import deepspeed as zero_report
 from hpo.report.deepspeed import BY_EPOCH, ScaledRow, numbers
-from hpo.store import client as store
-from hpo.store.runs import log_files, open_run, versions
+from hpo.store.runs import CommandRun, versions
 
 KIND = "deepspeed"
 SCALING: tuple[Scaling, ...] = ("strong", "weak")
@@ -35,12 +30,12 @@ STATUS = {"completed": "FINISHED", "out of memory": "FAILED", "failed": "FAILED"
 
 @dataclass(frozen=True)
 class Done:
-    """What a study gave.
+    """A DeepSpeed study that has ended.
 
     Attributes:
         lines: in the order in which they were trained.
         files: table and figure, by name.
-        reason: why it did not reach its end; empty if it did.
+        reason: the cause if it did not reach its end, or if MLflow lacks a part of it; else empty.
     """
 
     lines: list[ScaledRow]
@@ -49,7 +44,7 @@ class Done:
 
 
 def scales(ranks: Sequence[int], nodes: Sequence[int], scaling: str) -> list[Scale]:
-    """All combinations; one rank alone scales neither way, and comes once.
+    """Combine ranks, nodes and scaling; one rank alone scales neither way, and comes once.
 
     Args:
         ranks: of a node.
@@ -71,10 +66,10 @@ def scales(ranks: Sequence[int], nodes: Sequence[int], scaling: str) -> list[Sca
 
 
 def configurations(names: str) -> list[Configuration]:
-    """By a comma list of names; "all" for all.
+    """Find configurations by a comma list of names; "all" stands for all.
 
     Raises:
-        BenchmarkError: a name that is none.
+        BenchmarkError: no configuration has such a name.
     """
     if names == "all":
         return list(ALL)
@@ -99,13 +94,13 @@ def run(
     """Run the study. Every line is stored as soon as it is known; an interruption ends the study with what there is.
 
     Args:
-        training: what is trained each time.
-        wanted: how.
-        at: on how many ranks.
-        machine: what trains.
+        training: the training that each row repeats.
+        wanted: the configurations of DeepSpeed.
+        at: the numbers of ranks and nodes.
+        machine: the machine that trains.
         accelerator: its name.
         folder: gets configuration, log and memory samples of each row.
-        command: for the record.
+        command: the command that was given, for the record.
         told: called with the plan of memory, and with every line.
 
     Raises:
@@ -115,6 +110,7 @@ def run(
     size = plan.model_size(benchmark.training_settings().model)
     told(zero_report.plan_text(size, wanted, at, machine.precision))
     tags = {
+        "hpo.kind": KIND,
         "hpo.benchmark": benchmark.name,
         "hpo.accelerator": accelerator,
         "hpo.precision": machine.precision,
@@ -123,26 +119,28 @@ def run(
         **versions(),
     }
     lines: list[ScaledRow] = []
-    kept = _Store(benchmark.name, tags, {**asdict(training), "parameters": size.parameters})
+    params = {**asdict(training), "parameters": size.parameters}
+    record = CommandRun(benchmark.name, f"{KIND} of {benchmark.name}", params, tags)
     status, reason = "FINISHED", ""
     try:
         with _terminated_as_interrupted():
             for row in study.run(training, wanted, at, machine, folder):
                 lines.append(judged(row, size, machine.precision, lines))
-                kept.add(lines[-1])
+                _store(record, lines[-1])
                 told(f"{len(lines)}/{len(wanted) * len(at)} {lines[-1]}")
     except KeyboardInterrupt:
         status, reason = "KILLED", "interrupted"
     except (OSError, BenchmarkError) as error:  # such as a folder that cannot be written
         status, reason = "FAILED", str(error)
     files = zero_report.files(lines)
-    kept.close(files, status)
-    return Done(lines, files, reason or kept.fault)
+    record.log_files(files)
+    record.end(status)
+    return Done(lines, files, reason or record.fault)
 
 
 @contextmanager
 def _terminated_as_interrupted() -> Iterator[None]:
-    """SIGTERM, and a terminal that goes away, end the study as Ctrl-C does: with its ranks and what it found."""
+    """Let SIGTERM, and a terminal that goes away, end the study as Ctrl-C does: ranks end, results stay."""
     before = {number: signal.signal(number, signal.default_int_handler) for number in (signal.SIGTERM, signal.SIGHUP)}
     try:
         yield
@@ -152,7 +150,7 @@ def _terminated_as_interrupted() -> Iterator[None]:
 
 
 def judged(row: Row, size: plan.ModelSize, precision: Precision, before: Sequence[ScaledRow]) -> ScaledRow:
-    """A row beside its plan, and beside the same configuration on fewer ranks among the lines before it."""
+    """Put a row beside its plan, and beside the same configuration on fewer ranks among the lines before it."""
     made, scale = row.configuration, row.scale
     planned = plan.plan_memory(size, made.stage, made.offload, precision, scale.ranks_per_node, scale.nodes)
     if row.outcome != "completed":
@@ -164,54 +162,16 @@ def judged(row: Row, size: plan.ModelSize, precision: Precision, before: Sequenc
     return ScaledRow(row, planned, base.scale.ranks, speed_up, speed_up / (scale.ranks / base.scale.ranks))
 
 
-class _Store:
-    """The study's run, and a run for each line. A store that breaks on the way costs no measurement.
-
-    Attributes:
-        fault: what could not be stored, and why; empty if all was.
-    """
-
-    def __init__(self, benchmark: str, tags: Mapping[str, str], params: Mapping[str, Any]) -> None:
-        self.fault = ""
-        launch_run = os.environ.pop("MLFLOW_RUN_ID", None)  # ranks must not inherit it
-        self._client, self._experiment_id = store.open_experiment(benchmark)
-        with store.readable_errors():
-            self._run_id = open_run(self._client, self._experiment_id, f"{KIND} of {benchmark}", launch_run)
-            there = self._client.get_run(self._run_id).data.params
-            self._client.log_batch(
-                self._run_id,
-                params=[Param(key, str(value)) for key, value in params.items() if key not in there],
-                tags=[RunTag("hpo.kind", KIND), *(RunTag(key, value) for key, value in tags.items())],
-            )
-
-    @contextmanager
-    def _noting_faults(self) -> Iterator[None]:
-        try:
-            with store.readable_errors():
-                yield
-        except BenchmarkError as error:
-            self.fault = str(error)
-
-    def add(self, line: ScaledRow) -> None:
-        """Store a line as a run of its own."""
-        row, known = line.row, numbers(line)
-        tags = {"mlflow.parentRunId": self._run_id, "hpo.kind": "configuration", "hpo.outcome": row.outcome}
-        if row.reason:
-            tags["hpo.reason"] = row.reason
-        metrics = [Metric(key, value, 0, 0) for key, value in known.items() if key not in BY_EPOCH.values()]
-        for name, metric in BY_EPOCH.items():
-            by_epoch = enumerate(row.measured.get(name, []), start=1)
-            metrics += [Metric(metric, value, 0, epoch) for epoch, value in by_epoch]
-        params = {"configuration": row.configuration.name, **asdict(row.scale)}
-        with self._noting_faults():
-            name = f"{row.configuration.name}, {row.scale.name}"
-            child = self._client.create_run(self._experiment_id, run_name=name, tags=tags).info.run_id
-            told = [Param(key, str(value)) for key, value in params.items()]
-            self._client.log_batch(child, params=told, metrics=metrics)
-            self._client.set_terminated(child, STATUS[row.outcome])
-
-    def close(self, files: Mapping[str, str], status: str) -> None:
-        """Store the files and end the study's run."""
-        with self._noting_faults():
-            log_files(self._client, self._run_id, files)
-            self._client.set_terminated(self._run_id, status)
+def _store(run: CommandRun, line: ScaledRow) -> None:
+    """Store a line as a run of its own."""
+    row, known = line.row, numbers(line)
+    tags = {
+        "hpo.kind": "configuration",
+        "hpo.outcome": row.outcome,
+        **({"hpo.reason": row.reason} if row.reason else {}),
+    }
+    points = [(metric, value, 0) for metric, value in known.items() if metric not in BY_EPOCH.values()]
+    for name, metric in BY_EPOCH.items():
+        points += [(metric, value, epoch) for epoch, value in enumerate(row.measured.get(name, []), start=1)]
+    params = {"configuration": row.configuration.name, **asdict(row.scale)}
+    run.add_child(f"{row.configuration.name}, {row.scale.name}", params, tags, points, STATUS[row.outcome])
