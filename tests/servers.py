@@ -24,17 +24,18 @@ class Server:
     Args:
         words: what follows `mlflow`, without a port.
         folder: where it runs.
+        health: what it answers to a question for its health.
 
     Attributes:
         uri: its address.
         pid: its process, while it runs.
     """
 
-    def __init__(self, words: Sequence[str], folder: Path) -> None:
+    def __init__(self, words: Sequence[str], folder: Path, health: bytes = b"OK") -> None:
         port = free_port()
         self.uri, self.pid = f"http://127.0.0.1:{port}", 0
         self._command = [sys.executable, "-m", "mlflow", *words, "--port", str(port), "--workers", "1"]
-        self._folder = folder
+        self._folder, self._health = folder, health
 
     def start(self) -> None:
         """Returns when it answers."""
@@ -46,7 +47,7 @@ class Server:
         deadline = time.monotonic() + SECONDS_TO_START
         while time.monotonic() < deadline:
             with suppress(OSError), urllib.request.urlopen(f"{self.uri}/health", timeout=5) as answer:
-                assert answer.read() == b"OK"
+                assert answer.read() == self._health
                 return
             time.sleep(0.3)
         self.stop()

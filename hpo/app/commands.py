@@ -191,8 +191,10 @@ def compare(parsed: argparse.Namespace) -> int:
     drawn = page.files(result, tables.importance_shares(found), tables.importance_notes(found))
     files = {**tables.files(result), **drawn}
     folder = output.write(Path(parsed.output), files)
-    runs.store_files(result.benchmark.name, "comparison", files, {"hpo.benchmark_digest": result.digest})
     print_line(console, f"written to {folder}: {', '.join(files)}")
+    lacking = runs.store_files(result.benchmark.name, "comparison", files, {"hpo.benchmark_digest": result.digest})
+    if lacking:
+        print_line(console, f"note: MLflow lacks a part of it, the folder has all: {lacking}")
     print_line(console, f"export the winner: python -m hpo export --benchmark {shlex.quote(parsed.benchmark)}")
     return 0
 
@@ -257,7 +259,9 @@ def train(parsed: argparse.Namespace) -> int:
     )
     if done.reason:
         errors.show(f"the training did not reach its end ({done.reason})")
-    return 1 if done.reason else 0
+    elif done.fault:
+        errors.show(f"MLflow lacks a part of this training ({done.fault}); {parsed.output} has all of it")
+    return 1 if done.reason or done.fault else 0
 
 
 def deepspeed(parsed: argparse.Namespace) -> int:

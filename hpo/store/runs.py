@@ -8,10 +8,9 @@ import os
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, RunTag
@@ -19,9 +18,6 @@ from mlflow.exceptions import MlflowException
 
 from benchmarks.spec import BenchmarkError, first_line
 from hpo.store import client as store
-
-if TYPE_CHECKING:
-    from hpo.store.served_model import Serving
 
 VERSIONED = ("torch", "transformers", "deepspeed", "ray", "mlflow", "optuna", "hyperopt", "numpy")
 REFUSALS = (400, 413, 414, 415, 422)
@@ -124,13 +120,11 @@ class CommandRun:
             if refused:
                 raise BenchmarkError(f"tracking store {store.shown_uri()} did not take {_listed(refused)}")
 
-    def add_model(self, folder: Path, serving: Serving, example: Mapping[str, str]) -> bool:
-        """Write a saved model, see `served_model.log_model`; returns whether the store has taken it."""
-        from hpo.store.served_model import log_model
-
+    def add_model(self, log: Callable[[MlflowClient, str], None]) -> bool:
+        """Write a model with a function that gets store and run id; returns whether the store has taken it."""
         try:
             with store.readable_errors():
-                log_model(self._client, self.run_id, folder, serving, dict(example))
+                log(self._client, self.run_id)
             return True
         except Exception as error:  # packaging runs code of several libraries, and the model lies on disk already
             self.fault = self.fault or f"the model could not be logged ({first_line(error)})"

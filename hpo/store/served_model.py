@@ -46,7 +46,9 @@ class Serving:
     max_new_tokens: int
 
 
-def log_model(client: MlflowClient, run_id: str, folder: Path, serving: Serving, example: dict[str, str]) -> None:
+def log_served_model(
+    client: MlflowClient, run_id: str, folder: Path, serving: Serving, example: dict[str, str]
+) -> None:
     """Log a saved model under the name "model".
 
     Args:
@@ -85,7 +87,7 @@ class _Flavor:
     Args:
         folder: absolute, since MLflow would take a relative one for the name of a model on the hub, and ask there.
         serving: see `Serving`.
-        example: see `log_model`.
+        example: see `log_served_model`.
     """
 
     __name__ = "mlflow.transformers"

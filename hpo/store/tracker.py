@@ -1,4 +1,4 @@
-"""The only writer to MLflow, in the driver: a parent run for the study, a child run for each trial.
+"""The writer of a study in MLflow, in the driver: a parent run for the study, a child run for each trial.
 
 Layout (what compare, export and people rely on): experiment = benchmark; parent tags `hpo.kind=study`,
 `hpo.method`, ...; children tagged `hpo.kind=trial` with `mlflow.parentRunId`; metrics at step = resource unit.

@@ -37,7 +37,7 @@ from hpo.core.study import Schedule, is_diverged
 from hpo.store import files
 from hpo.store import ui_views as views
 from hpo.store.runs import CommandRun
-from hpo.store.served_model import MODEL_FOLDER, Serving
+from hpo.store.served_model import MODEL_FOLDER, Serving, log_served_model
 from hpo.terminal import files as output
 from hpo.terminal.console import print_line
 from hpo.terminal.tables import tokens_table
@@ -377,6 +377,7 @@ def _log_end(run: CommandRun, benchmark: Benchmark, report: str, trained: Traine
         finetune = benchmark.training_settings()
         prompt = prompt_of("{question}", "{context}")
         serving = Serving(prompt, finetune.max_length, finetune.max_answer_tokens)
-        is_logged = run.add_model(trained.folder / MODEL_FOLDER, serving, EXAMPLE)
+        model = trained.folder / MODEL_FOLDER
+        is_logged = run.add_model(lambda client, run_id: log_served_model(client, run_id, model, serving, EXAMPLE))
     run.end("FAILED" if trained.reason else "FINISHED")
     return is_logged

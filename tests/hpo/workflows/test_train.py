@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import mlflow
+import pandas as pd
 import pytest
 import torch
 from mlflow import MlflowClient
@@ -23,7 +24,9 @@ from benchmarks.tasks import question_answering as squad
 from hpo.cluster.ray import detect
 from hpo.workflows import train
 from hpo.workflows.train import Trained, check_schedule, read_config, with_data
-from tests.stores import working_in
+from tests.hpo.store.refusing_proxy import refusing
+from tests.servers import serve
+from tests.stores import fresh_store, working_in
 
 CONFIG: Config = {"learning_rate": 2e-3, "batch_size_per_device": 8}
 LATER: Config = {"learning_rate": 5e-4, "batch_size_per_device": 16, "weight_decay": 0.1}
@@ -243,13 +246,39 @@ class TestATraining:
             (unit["units"], unit["eval_loss"]) for unit in ended.trained.units
         ]
 
-    def test_the_logged_model_answers_and_repeats_no_question(self, ended: Ended) -> None:
+    def test_the_logged_model_answers_bare_records_as_the_evaluation_scored_them(self, ended: Ended) -> None:
         model = mlflow.pyfunc.load_model(f"runs:/{ended.trained.run_id}/model")
         assert ended.benchmark.finetune is not None
-        record = squad.read_split(ended.benchmark.finetune.data.test)[0]
-        (answer,) = model.predict([squad.prompt_of(record.question, record.context)])
-        assert isinstance(answer, str)
-        assert record.question not in answer
+        records = squad.read_split(ended.benchmark.finetune.data.test)
+        answers = model.predict(pd.DataFrame([{"question": r.question, "context": r.context} for r in records]))
+        exact = [
+            squad.exact_match(text, [answer.text for answer in r.answers])
+            for text, r in zip(answers, records, strict=True)
+        ]
+        assert sum(exact) / len(exact) == pytest.approx(ended.trained.test["exact_match"])
+        assert list(model.input_example.columns) == ["question", "context"]
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("_ray")
+def test_a_server_that_refuses_the_model_costs_neither_score_nor_folder(
+    tiny: Benchmark, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    console = quiet()
+    with serve(fresh_store(tmp_path / "server"), tmp_path / "server") as server:
+        with refusing(server.uri, max_body_bytes=2**20) as uri:
+            monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+            trained = train.train(write(tmp_path / "config.json"), tiny, tmp_path / "out", console)
+        run = MlflowClient(server.uri).get_run(trained.run_id)
+    assert isinstance(console.file, io.StringIO)
+    printed = console.file.getvalue()
+    assert f"test: loss {trained.test['eval_loss']:.4f}" in printed
+    assert f"model: {tmp_path / 'out' / 'model'}" in printed.replace("\n", "")
+    assert "in MLflow" not in printed
+    assert (trained.reason, run.info.status) == ("", "FINISHED")
+    assert "the model could not be logged (413" in trained.fault
+    assert run.data.metrics["test_f1"] == trained.test["f1"]
+    assert (tmp_path / "out" / "model" / "model.safetensors").is_file()
 
 
 @pytest.mark.slow

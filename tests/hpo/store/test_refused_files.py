@@ -1,0 +1,102 @@
+"""Files that a server, or a proxy before it, does not take: they are named, and nothing else is lost."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
+
+from benchmarks import spec
+from hpo.core.ledger import Ledger
+from hpo.core.results import Results
+from hpo.core.study import Study
+from hpo.store import runs
+from hpo.store.tracker import Tracker
+from tests.hpo.store.refusing_proxy import refusing
+from tests.servers import serve
+from tests.stores import fresh_store, working_in
+
+MEGABYTE = 2**20
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    folder = tmp_path_factory.mktemp("server")
+    with serve(fresh_store(folder), folder) as running:
+        yield running.uri
+
+
+@pytest.fixture
+def limited(server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[MlflowClient]:
+    """The server behind a body limit of 1 MB."""
+    with working_in(tmp_path), refusing(server, max_body_bytes=MEGABYTE) as uri:
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+        yield MlflowClient(uri)
+
+
+def names(client: MlflowClient, run_id: str) -> list[str]:
+    return sorted(file.path for file in client.list_artifacts(run_id))
+
+
+def test_files_beside_a_refused_one_are_stored_and_the_run_ends(limited: MlflowClient) -> None:
+    files = {"first.csv": "a\n1\n", "report.html": "x" * 2 * MEGABYTE, "last.csv": "b\n2\n"}
+    lacking = runs.store_files("refused", "comparison", files, {"hpo.benchmark_digest": "0"})
+    assert "report.html (413" in lacking
+    experiment = limited.get_experiment_by_name("refused")
+    assert experiment is not None
+    (run,) = limited.search_runs([experiment.experiment_id])
+    assert (run.info.status, run.data.tags["hpo.kind"]) == ("FINISHED", "comparison")
+    assert run.data.tags["hpo.refused_files"].startswith("report.html (413")
+    assert names(limited, run.info.run_id) == ["first.csv", "last.csv"]
+
+
+def test_a_study_keeps_the_rest_and_ends(limited: MlflowClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    study = Study("random", spec.load("synthetic").model_copy(update={"name": "study"}))
+    results, tracker = Results(study), Tracker(study, "cpu", "python -m hpo run random")
+    monkeypatch.setattr("hpo.store.tracker.units_csv", lambda units: "x" * 2 * MEGABYTE)
+    tracker.start_trial(results.add("0", {"learning_rate": 1e-3}, now=0.0))
+    metrics = {"eval_loss": 0.5, "train_loss": 0.5, "exact_match": 0.4, "f1": 0.5}
+    result = {"units": study.max_units, "objective": 0.5, "diverged": False, **metrics}
+    tracker.report_trial(results.report("0", result, device_seconds=1.0, now=1.0))
+    tracker.end_trial(results.end("0", now=1.0, budget_spent=False))
+    tracker.finish(results, Ledger(1, 1).shares(1.0), study.max_units, 1.0, on_gpu=False, status="FINISHED")
+    run = limited.get_run(tracker.run_id)
+    assert run.info.status == "FINISHED"
+    assert run.data.tags["hpo.refused_files"].startswith("units.csv (413")
+    assert names(limited, tracker.run_id) == ["benchmark.json", "best_config.json", "ledger.csv", "trials.csv"]
+
+
+def test_a_failure_that_is_no_refusal_is_raised_to_be_tried_again(
+    limited: MlflowClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = runs.CommandRun("raised", "a run", {}, {})
+
+    def fail(run_id: str, path: str) -> None:
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(limited, "log_artifact", fail)
+    with pytest.raises(OSError, match="No space"):
+        runs.log_files(limited, run.run_id, {"a.csv": "1"})
+    monkeypatch.setattr(runs, "PAUSE_SECONDS", 0.0)
+    assert runs.log_files(limited, run.run_id, {"a.csv": "1"}, attempts=2) == {"a.csv": "No space left on device"}
+
+
+def test_a_store_that_goes_away_costs_no_result(server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with working_in(tmp_path):
+        with refusing(server) as uri:
+            monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+            run = runs.CommandRun("away", "a run", {"seed": 0}, {"hpo.kind": "training"})
+            run.log({"eval_loss": 0.5}, 1)
+            assert run.fault == ""
+        monkeypatch.setattr(runs, "PAUSE_SECONDS", 0.0)
+        run.log({"eval_loss": 0.4}, 2)
+        run.log_files({"a.csv": "1"})
+        run.end("FINISHED")
+        assert "cannot be used" in run.fault
+    with pytest.raises(MlflowException):
+        MlflowClient(uri).get_run(run.run_id)
+    assert MlflowClient(server).get_run(run.run_id).data.metrics == {"eval_loss": 0.5}
