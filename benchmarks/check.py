@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from benchmarks import steps
 from benchmarks.files import is_file, is_folder, load_json
 from benchmarks.space import Choice, Config
 from benchmarks.spec import Benchmark, BenchmarkError, FineTune
@@ -29,6 +30,7 @@ def check(benchmark: Benchmark) -> None:
         return
     _check_model(benchmark.finetune)
     _check_deepspeed(benchmark, benchmark.finetune)
+    _check_steps(benchmark)
     for split in (benchmark.finetune.data.train, benchmark.finetune.data.validation, benchmark.finetune.data.test):
         if split.file is not None:
             squad.read_split(split)
@@ -53,6 +55,17 @@ def _check_model(finetune: FineTune) -> None:
             f"model {folder}: no tokenizer ({' or '.join(TOKENIZER_FILES)}); "
             "save it there with tokenizer.save_pretrained"
         )
+
+
+def _check_steps(benchmark: Benchmark) -> None:
+    """Require that a unit trains at least a step, with the default and with the largest batch of the space."""
+    steps.require_a_step(benchmark, benchmark.default, "default")
+    largest = {
+        name: max(int(value) for value in (domain.values if isinstance(domain, Choice) else (domain.high,)))
+        for name, domain in benchmark.space.items()
+        if name in ("batch_size_per_device", "gradient_accumulation_steps")
+    }
+    steps.require_a_step(benchmark, benchmark.hyperparameters(largest), "space")
 
 
 def _check_deepspeed(benchmark: Benchmark, finetune: FineTune) -> None:

@@ -80,7 +80,13 @@ def decay_groups(model: torch.nn.Module, weight_decay: float) -> list[dict[str, 
 
 
 def write_hyperparameters(engine: Any, hp: Hyperparameters) -> None:
-    """Write weight decay and Adam's numbers into every param group of the engine's optimizer."""
+    """Write weight decay and Adam's numbers into every param group of the engine's optimizer, and the gradient norm.
+
+    ZeRO's optimizers, and those of 16-bit training, clip gradients themselves, by a norm that a restore takes from the
+    checkpoint; a plain optimizer is clipped by the engine, by its own configuration.
+    """
+    if hasattr(engine.optimizer, "clip_grad"):
+        engine.optimizer.clip_grad = hp.max_grad_norm
     for group in engine.optimizer.param_groups:
         group["weight_decay"] = hp.weight_decay if group["decays"] else 0.0
         group["betas"] = (hp.adam_beta1, hp.adam_beta2)

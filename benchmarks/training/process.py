@@ -1,4 +1,4 @@
-"""A rank's process: settings that come before torch, the process group, and DeepSpeed made quiet."""
+"""A rank's process: settings that come before torch, the process group, DeepSpeed made quiet, and random states."""
 
 from __future__ import annotations
 
@@ -6,9 +6,14 @@ import contextlib
 import ctypes
 import gc
 import os
+import random
 import sys
 from collections.abc import Iterator
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import torch
 
 M_MMAP_THRESHOLD, M_TRIM_THRESHOLD = -3, -1  # from malloc.h
 
@@ -81,6 +86,48 @@ def import_deepspeed() -> Any:
     _allow_in_checkpoints()
     deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
     return deepspeed
+
+
+def save_random_states(path: Path) -> None:
+    """Write the states of the generators that a training may draw from: Python's, numpy's, torch's, and its GPU's.
+
+    The file holds tensors alone, so that reading it runs no code.
+    """
+    import numpy as np
+    import torch
+    from safetensors.torch import save_file
+
+    _, words, gauss = random.getstate()
+    legacy: Any = np.random.get_state()  # of the generator that libraries draw from
+    kind, keys, position, has_gauss, cached_gauss = legacy
+    assert kind == "MT19937"
+    states = {
+        "python": torch.tensor(words),
+        "python_gauss": torch.tensor([] if gauss is None else [gauss], dtype=torch.float64),
+        "numpy": torch.tensor([*keys.tolist(), position, has_gauss]),
+        "numpy_gauss": torch.tensor([cached_gauss], dtype=torch.float64),
+        "torch": torch.get_rng_state(),
+    }
+    if torch.cuda.is_available():
+        states["cuda"] = torch.cuda.get_rng_state()
+    save_file(states, path)
+
+
+def load_random_states(path: Path) -> None:
+    """Restore the states of a file of `save_random_states`."""
+    import numpy as np
+    import torch
+    from safetensors.torch import load_file
+
+    states: dict[str, torch.Tensor] = load_file(path)
+    gauss = states["python_gauss"].tolist()
+    random.setstate((3, tuple(states["python"].tolist()), gauss[0] if gauss else None))
+    *numpy_keys, position, has_gauss = states["numpy"].tolist()
+    [cached_gauss] = states["numpy_gauss"].tolist()
+    np.random.set_state(("MT19937", np.array(numpy_keys, dtype=np.uint32), position, has_gauss, cached_gauss))
+    torch.set_rng_state(states["torch"])
+    if "cuda" in states and torch.cuda.is_available():
+        torch.cuda.set_rng_state(states["cuda"])
 
 
 def hide_from_collector() -> None:

@@ -22,8 +22,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from benchmarks import steps
 from benchmarks.hyperparameters import FIXED_IN_A_TRIAL, Hyperparameters
-from benchmarks.schedule import learning_rate_factor
 from benchmarks.space import Config
 from benchmarks.spec import Benchmark, BenchmarkError
 from benchmarks.tasks import question_answering as squad
@@ -39,12 +39,14 @@ from benchmarks.training.engine import (
 )
 from benchmarks.training.evaluation import NO_SCORES, Evaluation
 from benchmarks.training.models import load_model, load_tokenizer, trial_model, write_model
-from benchmarks.training.process import hide_from_collector
+from benchmarks.training.process import hide_from_collector, load_random_states, save_random_states
 
 if TYPE_CHECKING:  # torch costs seconds to import; only processes that train pay for it
     import torch
 
 CHECKPOINT_TAG = "unit"
+RANDOM_STATES = "random-states-{rank}.safetensors"
+"""File of a checkpoint for each rank."""
 STEPS_PER_CHECK = 8  # before fp16's loss scale, halved at every overflow, reaches its minimum, where DeepSpeed raises
 
 
@@ -127,6 +129,7 @@ class Session:
         set_seed(seed)
         memory.reset_peak(self._device)
         self._hp = self._benchmark.hyperparameters(config)
+        steps.require_a_step(self._benchmark, self._hp, "this configuration")
         self._engine = self._make_engine(trial_model(self._base_model, self._hp))
         self._go_to(units=0, samples=0, seed=seed)
         self.examples("validation")
@@ -138,16 +141,17 @@ class Session:
         Returns:
             `units` reached, `train_loss`, the keys of `evaluate`, `samples_per_second`, `peak_memory_mb`,
             `train_seconds`, `evaluate_seconds`. A train loss that is not finite leaves out the evaluation:
-            `eval_loss` is NaN, `exact_match` and `f1` are 0.
+            `eval_loss` is NaN, `exact_match` and `f1` are 0. A unit that a large batch of the one before has already
+            reached trains nothing, and has no `train_loss`.
         """
         began, samples_before = time.perf_counter(), self._samples
         train_loss = self._train_unit()
         trained = time.perf_counter()
-        scores = self.evaluate() if math.isfinite(train_loss) else dict(NO_SCORES)
+        scores = self.evaluate() if train_loss is None or math.isfinite(train_loss) else dict(NO_SCORES)
         ended = time.perf_counter()
         return {
             "units": self._units,
-            "train_loss": train_loss,
+            **({} if train_loss is None else {"train_loss": train_loss}),
             **scores,
             "samples_per_second": (self._samples - samples_before) / (trained - began),
             "peak_memory_mb": memory.peak_mb(self._device),
@@ -196,15 +200,18 @@ class Session:
         return self._evaluation.answers(self._engine, examples)
 
     def save(self, folder: Path) -> None:
-        """Write weights, optimizer state and position to `folder`; every rank calls it."""
+        """Write weights, optimizer state, position and random states to `folder`; every rank calls it."""
         position = {"units": self._units, "samples": self._samples, "seed": self._seed}
         self._engine.save_checkpoint(str(folder), tag=CHECKPOINT_TAG, client_state=position)
+        folder.mkdir(parents=True, exist_ok=True)  # on a node without rank 0
+        save_random_states(folder / RANDOM_STATES.format(rank=self._rank))
 
     def load(self, folder: Path) -> None:
         """Continue from a checkpoint of `save`, with the hyperparameters of this trial, not the saved ones."""
         path, position = self._engine.load_checkpoint(str(folder), tag=CHECKPOINT_TAG, load_lr_scheduler_states=False)
         assert path is not None, f"no checkpoint in {folder}"
         self._go_to(position["units"], position["samples"], position["seed"])
+        load_random_states(folder / RANDOM_STATES.format(rank=self._rank))
         self._write_hyperparameters()
 
     def save_model(self, folder: Path) -> None:
@@ -254,16 +261,20 @@ class Session:
         self._samples += self._global_batch_size
         return total
 
-    def _train_unit(self) -> float:
-        """Train up to the next unit boundary; returns the mean train loss of the unit over all ranks."""
+    def _train_unit(self) -> float | None:
+        """Train up to the next unit boundary.
+
+        Returns:
+            the mean train loss of the unit over all ranks; None where the boundary takes no step.
+        """
         boundary = (self._units + 1) * self._benchmark.resource.unit_samples
         losses: list[torch.Tensor] = []
-        while self._samples + self._global_batch_size / 2 <= boundary:
+        for _ in range(steps.steps_between(self._samples, boundary, self._global_batch_size)):
             losses.append(self.train_step())
             if len(losses) % STEPS_PER_CHECK == 0 and not math.isfinite(_mean_loss(losses[-STEPS_PER_CHECK:])):
                 break
         self._units += 1
-        return _mean_loss(losses) if losses else 0.0
+        return _mean_loss(losses) if losses else None
 
     def _loss_sum(self, examples: Sequence[squad.Example]) -> torch.Tensor:
         """Sum the cross entropy of the answer tokens, `()`."""
@@ -279,7 +290,7 @@ class Session:
 
     @property
     def _global_batch_size(self) -> int:
-        return self._hp.batch_size_per_device * self._hp.gradient_accumulation_steps * self._world_size
+        return steps.global_batch_size(self._hp, self._world_size)
 
     # ---- the engine
 
@@ -308,8 +319,8 @@ class Session:
 
     def _write_learning_rate(self) -> None:
         step = self._samples / self._global_batch_size
-        total_steps = max(1, round(self._benchmark.resource.total_samples / self._global_batch_size))
-        write_learning_rate(self._engine, self._hp.learning_rate * learning_rate_factor(step, total_steps, self._hp))
+        factor = steps.learning_rate_factor(step, steps.total_steps(self._benchmark, self._hp), self._hp)
+        write_learning_rate(self._engine, self._hp.learning_rate * factor)
 
     def _whole_weights(self) -> dict[str, torch.Tensor]:
         return whole_weights(self._engine, self._rank)

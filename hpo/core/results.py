@@ -233,5 +233,5 @@ def _kind(reason: str) -> str:
 
 
 def _divergence(row: TrialRow) -> str:
-    loss = row.metrics.get("eval_loss", float("nan"))
-    return f"diverged at unit {row.units}: train loss {row.metrics['train_loss']:g}, eval loss {loss:g}"
+    train_loss, loss = (row.metrics.get(name, float("nan")) for name in ("train_loss", "eval_loss"))
+    return f"diverged at unit {row.units}: train loss {train_loss:g}, eval loss {loss:g}"

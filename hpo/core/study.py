@@ -205,7 +205,7 @@ def objective(benchmark: Benchmark, metrics: Mapping[str, float]) -> float:
 
 def is_diverged(benchmark: Benchmark, metrics: Mapping[str, float]) -> bool:
     """Whether train or eval loss is not finite, or the eval loss is beyond `diverged_above`."""
-    train_loss, eval_loss = metrics["train_loss"], metrics["eval_loss"]
+    train_loss, eval_loss = metrics.get("train_loss", 0.0), metrics["eval_loss"]  # a unit may train nothing
     return not (math.isfinite(train_loss) and math.isfinite(eval_loss) and eval_loss <= benchmark.diverged_above)
 
 

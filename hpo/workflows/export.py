@@ -28,6 +28,7 @@ from typing import Any
 from benchmarks.hyperparameters import Hyperparameters
 from benchmarks.space import Config
 from benchmarks.spec import Benchmark, BenchmarkError, FineTune, Split
+from benchmarks.steps import total_steps, warmup_steps
 from benchmarks.training import lora
 from hpo.analysis import records
 from hpo.analysis.contestants import SCORE, Contestant, contestants
@@ -230,7 +231,7 @@ def training_arguments(benchmark: Benchmark, config: Config, seed: int, accelera
         "gradient_accumulation_steps": hp.gradient_accumulation_steps,
         "learning_rate": hp.learning_rate,
         "lr_scheduler_type": LR_SCHEDULERS[hp.lr_scheduler],
-        "warmup_steps": math.ceil(steps * hp.warmup_ratio),
+        "warmup_steps": warmup_steps(steps, hp),
         "optim": "adamw_torch_fused",
         "weight_decay": hp.weight_decay,
         "adam_beta1": hp.adam_beta1,
@@ -250,9 +251,7 @@ def training_arguments(benchmark: Benchmark, config: Config, seed: int, accelera
 
 def num_steps(benchmark: Benchmark, config: Config) -> int:
     """Optimizer steps of a full training."""
-    hp = benchmark.hyperparameters(config)
-    global_batch_size = hp.batch_size_per_device * hp.gradient_accumulation_steps * benchmark.ranks_per_trial
-    return max(1, round(benchmark.resource.total_samples / global_batch_size))
+    return total_steps(benchmark, benchmark.hyperparameters(config))
 
 
 def _precision(finetune: FineTune, accelerator: str) -> str:

@@ -14,6 +14,7 @@ fails on the way costs no training: score and folder are printed first, and the 
 from __future__ import annotations
 
 import json
+import math
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -29,6 +30,7 @@ from benchmarks.files import is_file, is_folder, load_json, replacing_folder
 from benchmarks.identity import digest
 from benchmarks.space import Config, Scalar
 from benchmarks.spec import SPLITS, Benchmark, BenchmarkError, Split, first_line
+from benchmarks.steps import require_a_step
 from benchmarks.tasks.question_answering import prompt_of
 from hpo.cluster.devices import Allotment, allot
 from hpo.cluster.ray import detect
@@ -208,7 +210,7 @@ def check_schedule(best: BestConfig, benchmark: Benchmark) -> list[tuple[int, Co
         )
     for _, config in steps:
         try:
-            benchmark.hyperparameters(config)
+            require_a_step(benchmark, benchmark.hyperparameters(config), "this configuration")
         except BenchmarkError as error:
             raise BenchmarkError(f"{error}; correct it in {CONFIG_FILE}, or export it again") from None
     return steps
@@ -255,7 +257,8 @@ def _train(
                 run.log({name: metrics[name] for name in METRICS if name in metrics}, int(metrics["units"]))
                 _show_unit(console, metrics, benchmark.resource.max_units)
                 if is_diverged(benchmark, metrics):
-                    return units, {}, f"diverged at unit {len(units)}: train loss {metrics['train_loss']:g}"
+                    train_loss = metrics.get("train_loss", math.nan)  # a unit may train nothing
+                    return units, {}, f"diverged at unit {len(units)}: train loss {train_loss:g}"
             test = ranks.evaluate("test")
             _save(ranks, folder / MODEL_FOLDER)
             return units, test, ""
@@ -314,7 +317,7 @@ def _innermost(error: BaseException) -> str:
 def _show_unit(console: Console, metrics: Mapping[str, float], max_units: int) -> None:
     print_line(
         console,
-        f"unit {metrics['units']:g} of {max_units} | train loss {metrics['train_loss']:.4f} | "
+        f"unit {metrics['units']:g} of {max_units} | train loss {metrics.get('train_loss', math.nan):.4f} | "
         f"eval loss {metrics['eval_loss']:.4f} EM {metrics['exact_match']:.3f} F1 {metrics['f1']:.3f}",
     )
 

@@ -20,8 +20,8 @@ from transformers import BloomConfig, BloomForCausalLM, get_scheduler
 
 from benchmarks import spec
 from benchmarks.hyperparameters import Hyperparameters
-from benchmarks.schedule import learning_rate_factor
 from benchmarks.spec import Benchmark, BenchmarkError
+from benchmarks.steps import learning_rate_factor
 from benchmarks.training import models
 from benchmarks.training.engine import decay_groups
 from benchmarks.training.session import Session

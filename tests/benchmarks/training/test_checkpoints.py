@@ -1,0 +1,149 @@
+"""A trial that pauses equals one that does not: random states, gradient norm, and units that train nothing."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from transformers import BloomConfig, BloomForCausalLM
+
+from benchmarks import spec
+from benchmarks.spec import Benchmark, BenchmarkError
+from benchmarks.training.models import load_tokenizer
+from benchmarks.training.process import load_random_states, save_random_states
+from benchmarks.training.session import Session
+
+Maker = Callable[..., Benchmark]
+UNITS = 3
+LORA = {"lora_rank": 4, "lora_dropout": 0.3, "learning_rate": 3e-3, "batch_size_per_device": 8}
+ALL_WEIGHTS = {"learning_rate": 1e-3, "batch_size_per_device": 8}
+
+
+@pytest.fixture(scope="module")
+def model_with_dropout(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A BLOOM of two small layers whose own dropout is on."""
+    folder = tmp_path_factory.mktemp("model")
+    nano = spec.load("nano").finetune
+    assert nano is not None
+    tokenizer = load_tokenizer(nano.model)
+    tokenizer.save_pretrained(folder)
+    torch.manual_seed(0)
+    shape = BloomConfig(
+        vocab_size=len(tokenizer), hidden_size=32, n_layer=2, n_head=2, hidden_dropout=0.2, attention_dropout=0.1
+    )
+    BloomForCausalLM(shape).save_pretrained(folder)
+    return str(folder)
+
+
+def losses(session: Session, config: dict[str, Any], pauses: Path | None = None) -> list[tuple[float, float]]:
+    """Train and eval loss of each unit; with `pauses`, through a checkpoint and another trial between two units."""
+    session.start(config, seed=3)
+    found = []
+    for unit in range(UNITS):
+        result = session.run_unit()
+        found.append((result["train_loss"], result["eval_loss"]))
+        if pauses is not None:
+            session.save(pauses / str(unit))
+            session.start({**config, "learning_rate": 1e-2}, seed=unit)
+            session.train_step()
+            session.start(config, seed=3)
+            session.load(pauses / str(unit))
+    session.close()
+    return found
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("process_group")
+class TestATrialThatPausesAtEachUnit:
+    @pytest.mark.parametrize(("stage", "precision"), [(0, "fp32"), (0, "bf16"), (2, "fp32")])
+    def test_equals_one_that_does_not_with_dropout_of_lora(
+        self, stage: int, precision: str, small_nano: Maker, tmp_path: Path
+    ) -> None:
+        session = Session(small_nano(unit_samples=32, stage=stage, precision=precision))
+        assert losses(session, LORA, tmp_path) == losses(session, LORA)
+
+    @pytest.mark.parametrize("checkpointing", [False, True])
+    def test_equals_one_that_does_not_with_dropout_of_the_model(
+        self, checkpointing: bool, model_with_dropout: str, small_nano: Maker, tmp_path: Path
+    ) -> None:
+        session = Session(small_nano(unit_samples=32, model=model_with_dropout))
+        config = {**ALL_WEIGHTS, "gradient_checkpointing": checkpointing}
+        assert losses(session, config, tmp_path) == losses(session, config)
+
+    def test_dropout_is_on(self, model_with_dropout: str, small_nano: Maker) -> None:
+        """Else the tests above would hold for any random state."""
+        session = Session(small_nano(unit_samples=32, model=model_with_dropout))
+        session.start(ALL_WEIGHTS, seed=3)
+        first = float(session.train_step())
+        session.start(ALL_WEIGHTS, seed=3)
+        torch.manual_seed(4)
+        assert float(session.train_step()) != first
+        session.close()
+
+
+def test_random_states_go_on_where_they_were_saved(tmp_path: Path) -> None:
+    def draw() -> list[float]:
+        return [random.gauss(), random.random(), np.random.normal(), np.random.random(), float(torch.randn(()))]
+
+    draw()  # leaves half a pair of normal numbers in Python's and numpy's generators
+    save_random_states(tmp_path / "states")
+    expected = [draw() for _ in range(3)]
+    random.seed(0)
+    np.random.seed(0)
+    torch.manual_seed(0)
+    load_random_states(tmp_path / "states")
+    assert [draw() for _ in range(3)] == expected
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("process_group")
+@pytest.mark.parametrize(("stage", "precision"), [(0, "fp32"), (0, "bf16"), (1, "fp32"), (2, "fp32"), (3, "fp32")])
+def test_a_clone_clips_by_its_own_gradient_norm(stage: int, precision: str, small_nano: Maker, tmp_path: Path) -> None:
+    session = Session(small_nano(stage=stage, precision=precision))
+    plain: dict[str, Any] = {"learning_rate": 1e-3, "batch_size_per_device": 8}
+
+    def after_a_load(saved: float, own: float) -> float:
+        """Weights that one step moves, from a checkpoint of a trial with another norm."""
+        session.start({**plain, "max_grad_norm": saved, "adam_epsilon": 1.0}, seed=0)
+        session.save(tmp_path / f"{saved}")  # before any step: both checkpoints hold the same weights
+        session.start({**plain, "max_grad_norm": own, "adam_epsilon": 1.0}, seed=0)
+        session.load(tmp_path / f"{saved}")
+        session.train_step()
+        return session.evaluate()["eval_loss"]
+
+    assert after_a_load(saved=0.1, own=50.0) == after_a_load(saved=50.0, own=50.0) != after_a_load(50.0, 0.1)
+    session.close()
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("process_group")
+def test_a_unit_without_a_step_has_no_train_loss(small_nano: Maker) -> None:
+    session = Session(small_nano(unit_samples=8, max_units=2))
+    session.start({"batch_size_per_device": 16}, seed=0)  # one step trains two units
+    first, second = session.run_unit(), session.run_unit()
+    assert "train_loss" in first
+    assert "train_loss" not in second
+    assert second["eval_loss"] == first["eval_loss"]
+    with pytest.raises(BenchmarkError, match="the first unit would train nothing"):
+        session.start({"batch_size_per_device": 17}, seed=0)
+    session.close()
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("process_group")
+def test_the_schedule_ends_with_the_last_step_of_half_a_batch(small_nano: Maker) -> None:
+    session = Session(small_nano(unit_samples=1, max_units=5))
+    session.start({"batch_size_per_device": 2, "learning_rate": 3e-4}, seed=0)
+    rates = []
+    session.engine.module.register_forward_pre_hook(
+        lambda module, _: rates.append(session.engine.optimizer.param_groups[0]["lr"]) if module.training else None
+    )
+    for _ in range(5):
+        session.run_unit()
+    assert rates == pytest.approx([3e-4, 2e-4, 1e-4])
+    session.close()
