@@ -27,6 +27,9 @@ from slurm.submit import cannot_write, logs_folder
 Evaluation = Literal["sequential", "batch", "asynchronous"]
 """One trial after the other; batches, each begun when the one before has ended; each as soon as there is room."""
 
+AFTER_PREVIOUS = "--dependency=afterany:{previous}"
+AFTER_ALL = "--dependency=afterany:{all}"
+
 
 @dataclass(frozen=True)
 class Submission:
@@ -34,7 +37,8 @@ class Submission:
 
     Attributes:
         script: the job script.
-        options: of sbatch beside those in the script; `{previous}` stands for the id of the submission before.
+        options: of sbatch beside those in the script; `{previous}` stands for the id of the submission before, and
+            `{all}` for those of all before.
     """
 
     script: str
@@ -106,48 +110,92 @@ def write(folder: Path, submitted: SubmittedStudy) -> None:
 
 
 def submissions(
-    profile: Profile, file: Path, name: str, folder: Path, submitted: SubmittedStudy, trials: Sequence[int]
+    profile: Profile,
+    file: Path,
+    name: str,
+    folder: Path,
+    submitted: SubmittedStudy,
+    trials: Sequence[int],
+    max_array_size: int = scheduler.DEFAULT_MAX_ARRAY_SIZE,
 ) -> list[Submission]:
-    """What to submit, in this order: the trials, and for an array the job that gathers them.
+    """Return the jobs to submit, in this order: the trials, and for an array the job that gathers them.
 
     Args:
         profile: the cluster.
         file: the profile's file.
         name: of the jobs.
         folder: the study's.
-        submitted: what its jobs do.
-        trials: numbers of those to train.
+        submitted: the study.
+        trials: numbers of those to train, in ascending order.
+        max_array_size: the cluster's MaxArraySize.
+
+    Raises:
+        BenchmarkError: the cluster takes no arrays, or a trial's memory is not known.
     """
     ranks, places = submitted.study.benchmark.ranks_per_trial, Places.here(Path.cwd())
     evaluation, at_once = submitted.study.arguments["evaluation"], submitted.at_once
     cluster = ["--cluster", str(file.resolve()), str(folder)]
     if evaluation == "sequential":
         return [Submission(scripts.trials(profile, name, ["slurm", "serial-job", *cluster], places, ranks, False))]
-    task = scripts.trials(profile, name, ["slurm", "task", str(folder)], places, ranks, True)
     size = at_once if at_once and evaluation == "batch" else len(trials)
-    batches = [trials[first : first + size] for first in range(0, len(trials), size)]
     limit = f"%{at_once}" if at_once and evaluation == "asynchronous" else ""
-    after = ("--dependency=afterany:{previous}",)
-    found = [
-        Submission(task, (f"--array={','.join(map(str, batch))}{limit}", *(after if number else ())))
-        for number, batch in enumerate(batches)
-    ]
+    found: list[Submission] = []
+    for first, indices in _arrays(trials, size, max_array_size):
+        variables = {scripts.FIRST_TRIAL: str(first)} if first else {}
+        task = scripts.trials(profile, name, ["slurm", "task", str(folder)], places, ranks, True, variables)
+        after = (AFTER_PREVIOUS,) if found and at_once else ()
+        found.append(Submission(task, (f"--array={ranges(indices)}{limit}", *after)))
     gathering = scripts.head(profile, f"{name}-gather", ["slurm", "gather-job", *cluster], places)
-    return [*found, Submission(gathering, after)]
+    return [*found, Submission(gathering, (AFTER_PREVIOUS if at_once or len(found) == 1 else AFTER_ALL,))]
+
+
+def _arrays(trials: Sequence[int], size: int, max_array_size: int) -> Iterator[tuple[int, list[int]]]:
+    """Yield each array as the trial of its task 0, and its tasks' indices.
+
+    Args:
+        trials: numbers of the trials, in ascending order.
+        size: tasks of an array at most.
+        max_array_size: the cluster's MaxArraySize, which all indices must be below.
+
+    Raises:
+        BenchmarkError: the cluster takes no arrays.
+    """
+    if max_array_size < 2:
+        raise BenchmarkError(
+            f"this cluster takes no arrays: its MaxArraySize is {max_array_size} (scontrol show config); "
+            "`slurm serial` trains the same trials in one job"
+        )
+    for start in range(0, len(trials), size):
+        batch = trials[start : start + size]
+        for block in dict.fromkeys(trial // max_array_size for trial in batch):
+            first = block * max_array_size
+            yield first, [trial - first for trial in batch if trial // max_array_size == block]
+
+
+def ranges(indices: Sequence[int]) -> str:
+    """Return ascending numbers as SLURM writes them, such as 0-3,7."""
+    text, start = [], 0
+    for end in range(1, len(indices) + 1):
+        if end == len(indices) or indices[end] != indices[end - 1] + 1:
+            first, last = indices[start], indices[end - 1]
+            text.append(str(first) if first == last else f"{first}-{last}")
+            start = end
+    return ",".join(text)
 
 
 def submit(folder: Path, name: str, wanted: Sequence[Submission]) -> list[str]:
-    """Submit all of it; returns the jobs' ids.
+    """Submit all of it; return the jobs' ids.
 
     Raises:
-        BenchmarkError: SLURM refused; what was submitted before is cancelled.
+        BenchmarkError: SLURM refused; the jobs that were submitted before are cancelled.
     """
     jobs: list[str] = []
     try:
         for number, submission in enumerate(wanted):
             script = folder / f"{name}-{number}.sbatch"
             script.write_text(submission.script)
-            options = [option.format(previous=jobs[-1] if jobs else "") for option in submission.options]
+            known = {"previous": jobs[-1] if jobs else "", "all": ":".join(jobs)}
+            options = [option.format(**known) for option in submission.options]
             jobs.append(scheduler.submit(script, Path.cwd(), options))
     except BaseException:
         scheduler.cancel(jobs)
@@ -162,7 +210,7 @@ def require_one_node(profile: Profile, ranks: int) -> None:
     Raises:
         BenchmarkError: such a trial.
     """
-    fits = capacity.of(profile.model_copy(update={"cpus_for_ray": 0}), ranks)
+    fits = capacity.without_ray(profile, ranks)
     if not fits.trials_node:
         raise BenchmarkError(
             f"a trial without Ray runs on one node, and none fits on one: {capacity.sentence(fits)}; "

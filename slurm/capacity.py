@@ -86,8 +86,13 @@ def of(profile: Profile, ranks_per_trial: int) -> Capacity:
         ranks_per_trial,
         profile.cpus_per_rank,
         1 if node.gpus else 0,
-        profile.workers,
+        profile.workers.count,
     )
+
+
+def without_ray(profile: Profile, ranks_per_trial: int) -> Capacity:
+    """Return the capacity of a cluster for trials that are jobs of their own: no CPUs are left to Ray."""
+    return of(profile.model_copy(update={"cpus_for_ray": 0}), ranks_per_trial)
 
 
 def describe(capacity: Capacity) -> str:

@@ -1,7 +1,7 @@
-"""A cluster profile: what a job asks SLURM for, and how it finds its Python. Read from YAML, strictly. Pure.
+"""A cluster profile: the resources that jobs ask SLURM for, and their Python. Read from YAML, strictly. Pure.
 
 A cluster's limits have their home here and nowhere else; `slurm.scripts` makes job scripts of them and
-`slurm.capacity` says what fits.
+`slurm.capacity` says how many trials fit.
 """
 
 from __future__ import annotations
@@ -9,49 +9,27 @@ from __future__ import annotations
 import re
 from ipaddress import IPv4Network
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from benchmarks.faults import explained
 from benchmarks.files import BenchmarkError, expanded, is_file, read_yaml
+from slurm.formats import (
+    GPU_TYPE,
+    SIGNAL_SECONDS,
+    Bind,
+    Directive,
+    JobName,
+    Lines,
+    Memory,
+    Name,
+    Text,
+    Time,
+    seconds_of,
+)
 
 PROFILES = Path(__file__).parent / "profiles"
-_TIME = re.compile(r"([0-9]{1,4}-)?[0-9]{1,3}(:[0-9][0-9]){0,2}")
-_WORD = re.compile(r"[\w.@,+:=/\[\]-]+", re.ASCII)
-_MEMORY = re.compile(r"[0-9]{1,12}[KMGT]?")
-OWNED = ("--job-name", "--output", "--time", "--cpus-per-task", "--mem", "--signal", "--array", "--chdir")
-"""Directives that the suite writes itself."""
-
-
-def _check_memory(value: str) -> str:
-    if value and not _MEMORY.fullmatch(value):
-        raise ValueError("must be a number of megabytes, or one with K, M, G or T, such as 180G")
-    return value
-
-
-def _check_name(value: str) -> str:
-    if value and not _WORD.fullmatch(value):
-        raise ValueError("must be a name without spaces or quotes")
-    return value
-
-
-def _check_text(value: str) -> str:
-    if not value.isprintable():
-        raise ValueError("must be one line of printable characters")
-    return value
-
-
-def _check_lines(value: str) -> str:
-    for line in value.split("\n"):
-        _check_text(line.replace("\t", " "))
-    return value
-
-
-Memory = Annotated[str, AfterValidator(_check_memory)]
-Name = Annotated[str, AfterValidator(_check_name)]
-Text = Annotated[str, AfterValidator(_check_text)]
-Lines = Annotated[str, AfterValidator(_check_lines)]
 
 
 class _Strict(BaseModel):
@@ -59,58 +37,116 @@ class _Strict(BaseModel):
 
 
 class Environment(_Strict):
-    """How a job finds its Python; without any of these it takes the one that submitted it.
+    """The Python of a job; without modules, conda, venv and container it is the one that submitted it.
 
     Attributes:
-        modules: environment modules to load, in order.
+        lines: shell lines to run first, such as `export HF_HOME=/scratch/hf`.
+        modules: environment modules to load, in order; one that is missing ends the job.
         conda: name or folder of a conda environment.
         venv: folder of a virtual environment.
-        lines: shell lines to run first, for what the others do not cover, such as `export HF_HOME=/scratch/hf`.
+        after_modules: shell lines to run once modules and environment are there.
+        container: image file of apptainer, or its folder, in which the job runs; relative to the profile's file.
+        binds: folders that the container sees beside this repository, the folder submitted from, and the logs; as
+            apptainer writes them, such as /scratch or /data:/mnt:ro.
     """
 
+    lines: tuple[Lines, ...] = ()
     modules: tuple[Text, ...] = ()
     conda: Text = ""
     venv: Text = ""
-    lines: tuple[Lines, ...] = ()
+    after_modules: tuple[Lines, ...] = ()
+    container: Text = ""
+    binds: tuple[Bind, ...] = ()
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        if self.conda and self.venv:
-            raise ValueError(f"conda is {self.conda!r} and venv is {self.venv!r}, but there can be one of them only")
+        pythons = {name: text for name in ("conda", "venv", "container") if (text := getattr(self, name))}
+        if len(pythons) > 1:
+            given = " and ".join(f"{name} is {text!r}" for name, text in pythons.items())
+            raise ValueError(f"{given}, but there can be one of them only")
+        if self.binds and not self.container:
+            raise ValueError("binds are given without container; folders are bound into a container only")
         return self
+
+    @field_validator("container")
+    @classmethod
+    def _is_image(cls, value: str) -> str:
+        if "://" in value:
+            raise ValueError(f"must be an image's file; make one: apptainer build image.sif {value}")
+        return value
 
     @property
     def is_empty(self) -> bool:
         """Whether nothing is said, and jobs use the submitting Python."""
-        return not (self.modules or self.conda or self.venv)
+        return not (self.modules or self.conda or self.venv or self.container)
+
+    @property
+    def takes_modules(self) -> bool:
+        """Whether the job needs the command `module`."""
+        return bool(self.modules) or any(re.search(r"\bmodule\s", line) for line in (*self.lines, *self.after_modules))
 
 
 class Node(_Strict):
-    """What one worker job asks for: one node, or a part of one.
+    """The resources that one worker job asks for: one node, or a part of one.
 
     Attributes:
         cpus: CPU cores, Cnode.
-        gpus: GPUs, Gnode; 0 for training on CPU cores.
-        memory: host memory as SLURM writes it, such as 180G; empty for the site's default.
+        gpus: GPUs, Gnode, or their type and number, such as v100:4; 0 for training on CPU cores.
+        memory: host memory as SLURM writes it, such as 180G; 0 for all of a node's, empty for the site's default.
+        gpu_type: type of the GPUs, as the site calls it; empty for any.
     """
 
     cpus: int = Field(ge=1, lt=2**31)
     gpus: int = Field(0, ge=0, lt=2**31)
     memory: Memory = ""
+    gpu_type: Name = ""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _split_type(cls, content: Any) -> Any:
+        gpus = content.get("gpus") if isinstance(content, dict) else None
+        if not isinstance(gpus, str):
+            return content
+        found = GPU_TYPE.fullmatch(gpus)
+        if not found:
+            raise ValueError(f"gpus must be a number, or a type and a number, such as 4 or v100:4 (got {gpus!r})")
+        if content.get("gpu_type", found[1]) != found[1]:
+            raise ValueError(f"gpus is {gpus!r} and gpu_type is {content['gpu_type']!r}; give one of the two")
+        return {**content, "gpus": int(found[2]), "gpu_type": found[1]}
 
 
 class Head(_Strict):
-    """What the head job asks for; it trains nothing, it runs Ray's head, the MLflow server and the driver.
+    """The resources of the head job; it trains nothing, it runs Ray's head, the MLflow server and the driver.
 
     Attributes:
         partition: empty for that of the workers.
         cpus: CPU cores.
         memory: host memory; empty for the site's default.
+        directives: further options of sbatch for this job alone, such as `--qos=short`.
     """
 
     partition: Name = ""
     cpus: int = Field(2, ge=1, lt=2**31)
     memory: Memory = ""
+    directives: tuple[Directive, ...] = ()
+
+
+class Workers(_Strict):
+    """The worker jobs of a study; in the file also their number alone.
+
+    Attributes:
+        count: their number, each on a node of its own.
+        directives: further options of sbatch for these jobs and for those that train trials without Ray, such as
+            `--constraint=v100`, `--exclusive` or `--qos=long`.
+    """
+
+    count: int = Field(1, ge=1, lt=2**31)
+    directives: tuple[Directive, ...] = ()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _count_alone(cls, content: Any) -> Any:
+        return {"count": content} if isinstance(content, int | float | str) else content
 
 
 class Profile(_Strict):
@@ -119,43 +155,45 @@ class Profile(_Strict):
     Attributes:
         partition: of the worker jobs; empty for the site's default.
         account: empty for the user's default.
-        time: limit of each job, as SLURM writes it: minutes, [days-]hours:minutes:seconds.
-        workers: worker jobs of a study, each on a node of its own.
-        node: what a worker job asks for.
+        time: limit of each job, as SLURM writes it: minutes, [days-]hours:minutes:seconds, or UNLIMITED.
+        workers: worker jobs of a study.
+        node: resources that a worker job asks for.
         cpus_per_rank: CPU cores of one rank of a trial, Cw.
         cpus_for_ray: CPU cores of a worker job that are left to Ray itself, Csys.
-        gpu_request: how the site wants GPUs asked for, `--gres=gpu:N` or `--gpus-per-node=N`.
-        head: what the head job asks for.
-        directives: further options for all jobs, such as `--constraint=v100`.
-        environment: how jobs find their Python.
+        gpu_request: the site's way to ask for GPUs, `--gres=gpu:N` or `--gpus-per-node=N`.
+        head: resources that the head job asks for.
+        directives: further options of sbatch for all jobs, such as `--qos=normal`.
+        environment: the jobs' Python.
         store: an SQLite file for MLflow (a path, relative to this file), or the address of a tracking server.
         logs: folder of the jobs' logs and results.
-        grace_seconds: how long before its time limit a job is told to end in good order.
-        join_minutes: how long the head job waits for worker jobs before it goes on with those it has. With 0 it waits
-            for ever while jobs are in the queue, and 10 minutes for one that runs; one that runs and has not joined
-            in this time ends the wait, with the reason.
+        grace_seconds: seconds before its time limit at which a job is told to end in good order.
+        join_minutes: minutes that the head job waits for worker jobs before it goes on with those it has. With 0 it
+            waits for ever while jobs are in the queue, and 10 minutes for one that runs; one that runs and has not
+            joined in this time ends the wait, with the reason.
+        requeue: whether a job that runs into its time limit is queued again by itself, and resumes its study.
+        job_name: beginning of all jobs' names; the method follows, as in `hpo-asha`.
         interface: the network interface at which the nodes' Ray listens, such as ib0; empty to let Ray choose.
         address: the network in which the nodes' Ray listens, such as 10.1.0.0/16, or the head's own address; empty
             to let Ray choose.
-        requeue: whether a job that runs into its time limit is queued again by itself, and goes on where it stood.
     """
 
     partition: Name = ""
     account: Name = ""
-    time: str = "04:00:00"
-    workers: int = Field(1, ge=1, lt=2**31)
+    time: Time = "04:00:00"
+    workers: Workers = Workers()
     node: Node
     cpus_per_rank: int = Field(1, ge=1, lt=2**31)
     cpus_for_ray: int = Field(0, ge=0)
     gpu_request: Literal["gres", "gpus-per-node"] = "gres"
     head: Head = Head()
-    directives: tuple[Text, ...] = ()
+    directives: tuple[Directive, ...] = ()
     environment: Environment = Environment()
     store: Text = "mlflow.db"
     logs: Text = "logs"
     grace_seconds: int = Field(180, ge=10, le=3600)
     join_minutes: float = Field(0, ge=0)
     requeue: bool = True
+    job_name: JobName = "hpo"
     interface: Name = ""
     address: str = ""
 
@@ -179,22 +217,15 @@ class Profile(_Strict):
             raise ValueError("must be a network by which other nodes reach this one, not a loopback address")
         return value
 
-    @field_validator("time")
-    @classmethod
-    def _is_time(cls, value: str) -> str:
-        if not _TIME.fullmatch(value):
-            raise ValueError("must be minutes, or [days-]hours:minutes:seconds")
-        return value
-
-    @field_validator("directives")
-    @classmethod
-    def _are_directives(cls, values: tuple[str, ...]) -> tuple[str, ...]:
-        for value in values:
-            if not value.startswith("--"):
-                raise ValueError(f"{value!r} is no option of sbatch; one a line, such as --constraint=v100")
-            if value.split("=")[0].split()[0] in OWNED:
-                raise ValueError(f"{value!r} is set by the profile's own keys; the suite writes {', '.join(OWNED)}")
-        return values
+    @model_validator(mode="after")
+    def _has_time_to_end(self) -> Self:
+        least = self.grace_seconds + SIGNAL_SECONDS
+        if seconds_of(self.time) <= least:
+            raise ValueError(
+                f"time is {self.time} ({seconds_of(self.time):.0f} s), but grace_seconds is {self.grace_seconds}: a "
+                f"job would be told to end as it begins; time must be above {least} s"
+            )
+        return self
 
     @model_validator(mode="after")
     def _leaves_cpus(self) -> Self:
@@ -211,6 +242,10 @@ class Profile(_Strict):
                 f"cpus_per_rank is {self.cpus_per_rank}, but where a node has no GPUs a rank is one CPU core"
             )
         return self
+
+    def with_workers(self, count: int) -> Profile:
+        """Return this profile with another number of worker jobs."""
+        return self.model_copy(update={"workers": self.workers.model_copy(update={"count": count})})
 
     @property
     def network(self) -> str:
@@ -232,7 +267,7 @@ def load(path: Path) -> Profile:
     """Read a profile.
 
     Args:
-        path: a YAML file; `store` and `logs` in it are relative to its folder.
+        path: a YAML file; `store`, `logs` and `environment.container` in it are relative to its folder.
 
     Raises:
         BenchmarkError: it cannot be read, or a key or value does not hold.
@@ -248,4 +283,8 @@ def load(path: Path) -> Profile:
     places = {"logs": str(folder / expanded(profile.logs))}
     if not profile.is_served:
         places["store"] = str(folder / expanded(profile.store))
-    return profile.model_copy(update=places)
+    environment = profile.environment
+    if environment.container:
+        image = str(folder / expanded(environment.container))
+        environment = environment.model_copy(update={"container": image})
+    return profile.model_copy(update={**places, "environment": environment})

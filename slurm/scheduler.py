@@ -21,6 +21,8 @@ ENDED = {
 }
 """States that a job does not leave (https://slurm.schedmd.com/squeue.html#lbAG)."""
 ANSWER_SECONDS = 60
+DEFAULT_MAX_ARRAY_SIZE = 1001
+"""https://slurm.schedmd.com/slurm.conf.html#OPT_MaxArraySize."""
 SQUEUE_SECONDS = 10.0
 """The least time between two calls of squeue in a wait: slurmctld answers all users of a cluster, one by one."""
 MAX_SQUEUE_SECONDS = 60.0
@@ -58,6 +60,29 @@ def submit(script: Path, folder: Path, options: Sequence[str] = ()) -> str:
     """
     printed = _run(["sbatch", "--parsable", *options, str(script)], folder)
     return printed.strip().split(";")[0]  # on federated clusters the cluster's name follows
+
+
+def test(script: Path, folder: Path) -> None:
+    """Let SLURM check a job script, without submitting it.
+
+    Args:
+        script: the file.
+        folder: the directory that it would be submitted from.
+
+    Raises:
+        BenchmarkError: there is no SLURM here, or it would refuse; the message is SLURM's.
+    """
+    _run(["sbatch", "--test-only", str(script)], folder)
+
+
+def max_array_size() -> int:
+    """Return the cluster's MaxArraySize, which all indices of an array are below; SLURM's default without a cluster."""
+    try:
+        printed = _run(["scontrol", "show", "config"], None)
+    except BenchmarkError:  # the scripts can be printed anywhere
+        printed = ""
+    found = re.search(r"(?m)^MaxArraySize\s*=\s*(\d+)", printed)
+    return int(found[1]) if found else DEFAULT_MAX_ARRAY_SIZE
 
 
 def jobs(ids: Sequence[str]) -> dict[str, Job]:

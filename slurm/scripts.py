@@ -8,16 +8,25 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
-from benchmarks.files import expanded
+from benchmarks.files import BenchmarkError, expanded
 from slurm import capacity
+from slurm.formats import GRES, option_of
 from slurm.profile import Profile
 
 PROJECT = Path(__file__).parent.parent
+FIRST_TRIAL = "HPO_FIRST_TRIAL"
+"""Variable of an array: the trial that its task 0 trains; 0 where it is not set."""
+WAYS_IN = ("apptainer", "singularity")
+"""Programs that run a container; sites have either."""
 _MEGABYTES = {"K": 1 / 1024, "M": 1, "G": 1024, "T": 1024 * 1024}
+_NO_MODULE = 'type module > /dev/null 2>&1 || { echo "error: there is no command module on $(hostname)" >&2; exit 1; }'
+_FIND_CONTAINER = f"""container=$(command -v {" || command -v ".join(WAYS_IN)}) || \\
+    {{ echo "error: neither {" nor ".join(WAYS_IN)} is on $(hostname)" >&2; exit 1; }}"""
 
 
 @dataclass(frozen=True)
@@ -57,16 +66,24 @@ def head(profile: Profile, name: str, command: Sequence[str], places: Places) ->
         f"--signal=B:USR1@{profile.grace_seconds}",
         "--requeue" if profile.requeue else "--no-requeue",
     ]
-    return _script(profile, name, resources, command, places)
+    return _script(profile, name, resources, profile.head.directives, command, places)
 
 
 def worker(profile: Profile, name: str, command: Sequence[str], places: Places) -> str:
     """A worker job: a node's devices, joined to the Ray of a head job. Not requeued: the head job sees to it."""
     resources = [*_devices(profile, profile.node.cpus, profile.node.gpus, profile.node.memory), "--no-requeue"]
-    return _script(profile, name, resources, command, places)
+    return _script(profile, name, resources, profile.workers.directives, command, places)
 
 
-def trials(profile: Profile, name: str, command: Sequence[str], places: Places, ranks: int, is_array: bool) -> str:
+def trials(
+    profile: Profile,
+    name: str,
+    command: Sequence[str],
+    places: Places,
+    ranks: int,
+    is_array: bool,
+    variables: Mapping[str, str] | None = None,
+) -> str:
     """A job that trains trials without Ray, and takes what one of them takes.
 
     Args:
@@ -76,6 +93,10 @@ def trials(profile: Profile, name: str, command: Sequence[str], places: Places, 
         places: where things are.
         ranks: of a trial.
         is_array: whether sbatch will make many tasks of it; such a task is not queued again by itself.
+        variables: environment variables of the job.
+
+    Raises:
+        BenchmarkError: a trial's share of a node's memory is not known.
     """
     resources = [
         *_devices(
@@ -84,21 +105,34 @@ def trials(profile: Profile, name: str, command: Sequence[str], places: Places, 
         f"--signal=B:USR1@{profile.grace_seconds}",
         "--requeue" if profile.requeue and not is_array else "--no-requeue",
     ]
-    return _script(profile, name, resources, command, places, "%x-%A_%a" if is_array else "%x-%j")
+    log = "%x-%A_%a" if is_array else "%x-%j"
+    return _script(profile, name, resources, profile.workers.directives, command, places, log, variables or {})
 
 
 def memory_share(profile: Profile, ranks: int) -> str:
-    """The share of a node's memory of a trial, as SLURM writes it; empty for the site's default."""
-    memory = profile.node.memory
+    """Return a trial's share of a node's memory, as SLURM writes it; empty for the site's default.
+
+    Raises:
+        BenchmarkError: the profile asks for all of a node's memory without saying how much that is.
+    """
+    memory, trials_node = profile.node.memory, max(1, capacity.without_ray(profile, ranks).trials_node)
     if not memory:
         return ""
     megabytes = int(memory.rstrip("KMGT")) * _MEGABYTES[memory[-1] if memory[-1].isalpha() else "M"]
-    return f"{int(megabytes / max(1, capacity.of(profile.model_copy(update={'cpus_for_ray': 0}), ranks).trials_node))}M"
+    if not megabytes and trials_node == 1:
+        return memory
+    if not megabytes:
+        raise BenchmarkError(
+            f"node.memory is {memory}, all of a node's, and {trials_node} trials without Ray share a node; write the "
+            "memory that a node has, such as 180G"
+        )
+    return f"{int(megabytes / trials_node)}M"
 
 
 def _devices(profile: Profile, cpus: int, gpus: int, memory: str) -> list[str]:
-    """A request for a part of a worker node."""
-    request = f"--gres=gpu:{gpus}" if profile.gpu_request == "gres" else f"--gpus-per-node={gpus}"
+    """Return the request for a part of a worker node."""
+    typed = f"{profile.node.gpu_type}:{gpus}".lstrip(":")
+    request = f"--gres=gpu:{typed}" if profile.gpu_request == "gres" else f"--gpus-per-node={typed}"
     return [
         f"--partition={profile.partition}",
         "--nodes=1",
@@ -112,9 +146,11 @@ def _script(
     profile: Profile,
     name: str,
     resources: Sequence[str],
+    own_directives: Sequence[str],
     command: Sequence[str],
     places: Places,
     log: str = "%x-%j",
+    variables: Mapping[str, str] = MappingProxyType({}),
 ) -> str:
     directives = [
         f"--job-name={name}",
@@ -122,8 +158,7 @@ def _script(
         "--open-mode=append",
         f"--time={profile.time}",
         f"--account={profile.account}",
-        *resources,
-        *profile.directives,
+        *_with_one_gres([*resources, *profile.directives, *own_directives]),
     ]
     asked = [f"#SBATCH {directive}" for directive in directives if directive and not directive.endswith("=")]
     run = [places.python if profile.environment.is_empty else "python", "-m", "hpo", *command]
@@ -134,9 +169,20 @@ def _script(
         *_activation(profile),
         f"cd {shlex.quote(str(places.work))}",
         f"export PYTHONPATH={shlex.quote(str(places.project))}${{PYTHONPATH:+:$PYTHONPATH}}",
-        f"exec {shlex.join(run)}",
+        *(f"export {name}={shlex.quote(text)}" for name, text in variables.items()),
+        f"exec {_container(profile, places)}{shlex.join(run)}",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _with_one_gres(directives: Sequence[str]) -> list[str]:
+    """Join all requests for generic resources: of several, sbatch takes the last alone."""
+    gres = [directive for directive in directives if option_of(directive) == GRES]
+    if len(gres) < 2:
+        return list(directives)
+    joined = f"{GRES}={','.join(one.removeprefix(GRES)[1:].strip() for one in gres)}"
+    others = [directive for directive in directives if directive not in gres[1:]]
+    return [joined if directive == gres[0] else directive for directive in others]
 
 
 def _quoted(text: str) -> str:
@@ -147,15 +193,32 @@ def _quoted(text: str) -> str:
 def _shebang(profile: Profile) -> str:
     """A login shell where it must know `module` and `conda`; it would undo a PATH that was inherited."""
     environment = profile.environment
-    return "#!/bin/bash -l" if environment.modules or environment.conda else "#!/bin/bash"
+    return "#!/bin/bash -l" if environment.takes_modules or environment.conda else "#!/bin/bash"
 
 
 def _activation(profile: Profile) -> list[str]:
     """Shell lines that find the job's Python; without it no other must be taken."""
     environment = profile.environment
-    lines = [f"module load {shlex.quote(module)} || exit 1" for module in environment.modules]
+    lines = [*environment.lines, *([_NO_MODULE] if environment.takes_modules else [])]
+    lines += [f"module load {shlex.quote(module)} || exit 1" for module in environment.modules]
     if environment.conda:
         lines += ['eval "$(conda shell.bash hook)"', f"conda activate {shlex.quote(environment.conda)} || exit 1"]
     if environment.venv:
         lines.append(f". {shlex.quote(str(expanded(environment.venv) / 'bin/activate'))} || exit 1")
-    return [*lines, *environment.lines]
+    if environment.container:
+        lines.append(_FIND_CONTAINER)
+    return [*lines, *environment.after_modules]
+
+
+def _container(profile: Profile, places: Places) -> str:
+    """Return the words that run the rest of a line in the container; empty without one."""
+    environment = profile.environment
+    if not environment.container:
+        return ""
+    folders = [str(places.project), str(places.work), profile.logs]
+    if unfit := [folder for folder in folders if set(folder) & set(":,")]:
+        raise BenchmarkError(f"{unfit[0]}: has a colon or a comma in its name, and so cannot be bound into a container")
+    binds = [word for folder in dict.fromkeys([*folders, *environment.binds]) for word in ("--bind", folder)]
+    gpus = ["--nv"] if profile.node.gpus else []
+    words = ["exec", *gpus, *binds, "--pwd", str(places.work), environment.container]
+    return f'"$container" {shlex.join(words)} '

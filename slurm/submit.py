@@ -11,9 +11,9 @@ from slurm.profile import Profile
 from slurm.scripts import Places
 
 
-def job_name(command: Sequence[str]) -> str:
-    """The name of a head job: `hpo-` and the method, or the verb where there is no one method."""
-    return f"hpo-{command[1] if command[0] == 'run' else command[0]}"
+def job_name(profile: Profile, command: Sequence[str]) -> str:
+    """Return the name of a study's jobs: the profile's beginning and the method, or the verb without a method."""
+    return f"{profile.job_name}-{command[1] if command[0] == 'run' else command[0]}"
 
 
 def head_script(profile: Profile, file: Path, command: Sequence[str], work: Path) -> str:
@@ -26,7 +26,7 @@ def head_script(profile: Profile, file: Path, command: Sequence[str], work: Path
         work: the folder that relative paths in the command are relative to.
     """
     words = ["slurm", "head", "--cluster", str(file.resolve()), "--", *command]
-    return scripts.head(profile, job_name(command), words, Places.here(work))
+    return scripts.head(profile, job_name(profile, command), words, Places.here(work))
 
 
 def worker_script(profile: Profile, name: str, connection: Path, work: Path) -> str:
@@ -41,6 +41,17 @@ def worker_script(profile: Profile, name: str, connection: Path, work: Path) -> 
     command = ["slurm", "worker", "--connection", str(connection)]
     command += ["--cpus", str(profile.node.cpus - profile.cpus_for_ray), "--gpus", str(profile.node.gpus)]
     return scripts.worker(profile, f"{name}-worker", command, Places.here(work))
+
+
+def connection_file(profile: Profile, name: str, job: str) -> Path:
+    """Return the path of a head job's connection file, in a folder of the job's own.
+
+    Args:
+        profile: the cluster.
+        name: of the head job.
+        job: SLURM's id of the head job.
+    """
+    return Path(profile.logs) / f"{name}-{job}" / "connection.json"
 
 
 def logs_folder(profile: Profile) -> Path:
@@ -62,15 +73,36 @@ def cannot_write(path: Path, error: OSError) -> BenchmarkError:
     return BenchmarkError(f"{path}: cannot be written ({error.strerror}); `logs` in the profile says where")
 
 
-def submit(profile: Profile, script: str, name: str) -> str:
-    """Write a script to the logs' folder and submit it; returns the job's id.
+def submit(profile: Profile, name: str, script: str, worker: str) -> str:
+    """Write a head job's script to the logs' folder and submit it; return the job's id.
+
+    Args:
+        profile: the cluster.
+        name: of the job.
+        script: the head job's.
+        worker: the script of its worker jobs, which SLURM is asked to check now: refused later, they would leave the
+            head job waiting.
 
     Raises:
         BenchmarkError: SLURM refused, or the folder cannot be written.
     """
-    path = logs_folder(profile) / f"{name}.sbatch"
+    logs = logs_folder(profile)
+    path, workers = logs / f"{name}.sbatch", logs / f"{name}-worker.sbatch"
     try:
         path.write_text(script)
+        workers.write_text(worker)
     except OSError as error:
         raise cannot_write(path, error) from None
+    try:
+        scheduler.test(path, Path.cwd())
+        _test_workers(workers)
+    finally:
+        workers.unlink()  # the head job writes its own, which names its connection file
     return scheduler.submit(path, Path.cwd())
+
+
+def _test_workers(script: Path) -> None:
+    try:
+        scheduler.test(script, Path.cwd())
+    except BenchmarkError as error:
+        raise BenchmarkError(f"{error}; so it says of the worker jobs, and nothing was submitted") from None

@@ -287,7 +287,7 @@ SLURM = (
         "slurm_commands.head",
         (
             JOB_CLUSTER,
-            Option("from_environment", "as head_node.slurm has it, see slurm/environment.py", kind="switch"),
+            Option("from_environment", "as head_node.slurm has it, see slurm/jobs/environment.py", kind="switch"),
             Option("words", "arguments of `python -m hpo`, after --", kind="rest", is_positional=True),
         ),
         is_internal=True,

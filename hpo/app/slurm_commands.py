@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from benchmarks.files import whole_number, yaml_text
+from benchmarks.files import yaml_text
 from benchmarks.spec import BenchmarkError
 from hpo.app import request
 from hpo.app.parser import parse
@@ -35,12 +35,12 @@ def submit(parsed: argparse.Namespace) -> int:
     fits = capacity.of(cluster, ranks_per_trial)
     if not fits.trials:
         raise BenchmarkError(f"no trial fits on this cluster: {capacity.sentence(fits)}")
-    script = submit.head_script(cluster, file, command, Path.cwd())
+    name, script = submit.job_name(cluster, command), submit.head_script(cluster, file, command, Path.cwd())
+    worker = submit.worker_script(cluster, name, submit.connection_file(cluster, name, "JOB"), Path.cwd())
     if parsed.dry_run:
-        print(script, end="")
+        print(script, worker, sep="\n", end="")
         return 0
-    name = submit.job_name(command)
-    number = submit.submit(cluster, script, name)
+    number = submit.submit(cluster, name, script, worker)
     print(capacity.describe(fits))
     print(f"submitted job {number}; watch it: tail -F {cluster.logs}/{name}-{number}.out")
     return 0
@@ -68,7 +68,7 @@ def _submit_alone(parsed: argparse.Namespace, evaluation: Evaluation, at_once: i
     import shlex
 
     from slurm import arrays as alone
-    from slurm import profile
+    from slurm import profile, scheduler, submit
 
     file = Path(parsed.cluster)
     cluster = profile.load(file)
@@ -76,16 +76,19 @@ def _submit_alone(parsed: argparse.Namespace, evaluation: Evaluation, at_once: i
     alone.require_one_node(cluster, study.benchmark.ranks_per_trial)
     words = ["python", "-m", "hpo", *parsed.command.verb.split(), parsed.what]
     command = shlex.join([*words, "--cluster", str(file), *own, *parsed.options])
-    order, name = alone.prepare(study, evaluation, cluster, at_once, command), f"hpo-{study.method}"
+    order = alone.prepare(study, evaluation, cluster, at_once, command)
+    name, limit = submit.job_name(cluster, ["run", study.method]), scheduler.max_array_size()
     if parsed.dry_run:
         folder = Path(cluster.logs) / f"{name}-STUDY"
-        for submission in alone.submissions(cluster, file, name, folder, order, range(order.trials)):
+        for submission in alone.submissions(cluster, file, name, folder, order, range(order.trials), limit):
             print(shlex.join(["sbatch", *submission.options]), submission.script, sep="\n")
         return 0
     if not os.environ.get("MLFLOW_TRACKING_URI"):  # a warm start reads what earlier studies found
         os.environ["MLFLOW_TRACKING_URI"] = cluster.tracking_uri
     with alone.new_folder(cluster, name, order) as folder:
-        wanted = alone.submissions(cluster, file, name, folder, order, range(order.trials))
+        wanted = alone.submissions(cluster, file, name, folder, order, range(order.trials), limit)
+        if order.trials > limit and evaluation != "sequential":
+            print(f"MaxArraySize is {limit} here, and an array's numbers are below it: {len(wanted) - 1} arrays")
         return _say_submitted(folder, alone.submit(folder, name, wanted))
 
 
@@ -104,7 +107,7 @@ def _evaluation(parsed: argparse.Namespace) -> tuple[Evaluation, int, list[str]]
 def resume(parsed: argparse.Namespace) -> int:
     """The trials of a study that have no result yet."""
     from slurm import arrays as alone
-    from slurm import gather, profile, scheduler
+    from slurm import gather, profile, scheduler, submit
     from slurm import study_folder as tasks
 
     file, folder = Path(parsed.cluster), Path(parsed.study).resolve()
@@ -117,8 +120,8 @@ def resume(parsed: argparse.Namespace) -> int:
         raise BenchmarkError(f"{folder}: is in the store already, without {len(missing)} trials")
     if running := scheduler.unfinished(tasks.jobs_of(folder)):
         raise BenchmarkError(f"{folder}: jobs {', '.join(running)} still work on it; see squeue")
-    name = f"hpo-{order.study.method}"
-    wanted = alone.submissions(cluster, file, name, folder, order, missing)
+    name = submit.job_name(cluster, ["run", order.study.method])
+    wanted = alone.submissions(cluster, file, name, folder, order, missing, scheduler.max_array_size())
     return _say_submitted(folder, alone.submit(folder, name, wanted))
 
 
@@ -131,10 +134,7 @@ def task(parsed: argparse.Namespace) -> int:
     """A task of an array."""
     from slurm.jobs import trial_job as trials
 
-    number = os.environ.get("SLURM_ARRAY_TASK_ID", "")
-    if whole_number(number) is None:
-        raise BenchmarkError("SLURM_ARRAY_TASK_ID is not set: a task is run by SLURM; submit it with `slurm array`")
-    return trials.task(Path(parsed.study), int(number))
+    return trials.task(Path(parsed.study), trials.trial_of_task(os.environ))
 
 
 def serial_job(parsed: argparse.Namespace) -> int:
@@ -287,16 +287,19 @@ def _order(cluster: Profile, file: str, command: Sequence[str]) -> HeadJob:
     submitting = ["python", "-m", "hpo", "slurm", "submit", "--cluster", file]
     again = shlex.join([*submitting, *command[command[0] == "run" :]])
     on = shlex.join([*submitting, "resume"])
-    return head.HeadJob(cluster, submit.job_name(command), tuple(command), Path.cwd(), ranks_per_trial, again, on)
+    return head.HeadJob(
+        cluster, submit.job_name(cluster, command), tuple(command), Path.cwd(), ranks_per_trial, again, on
+    )
 
 
 def _order_from_environment(given: Mapping[str, str]) -> HeadJob:
     """What `sbatch slurm/head_node.slurm` asks for; a search space of its own lies beside the logs."""
     from benchmarks import spec
-    from slurm import environment, processes, profile
+    from slurm import processes, profile
+    from slurm.jobs import environment
 
     cluster = profile.load(Path(environment.value("CLUSTER", given)))
-    cluster = cluster.model_copy(update={"workers": environment.workers(given, cluster.workers)})
+    cluster = cluster.with_workers(environment.workers(given, cluster.workers.count))
     content, file = environment.space(given, spec.load(environment.value("BENCHMARK", given))), ""
     if content:
         path = Path(cluster.logs) / f"space-{processes.job_id()}.yaml"

@@ -10,8 +10,6 @@ from benchmarks.files import write_whole
 from benchmarks.spec import BenchmarkError
 from hpo.cluster.access import authentication
 
-FILE = "connection.json"
-
 
 @dataclass(frozen=True)
 class Connection:

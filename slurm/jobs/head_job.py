@@ -20,8 +20,8 @@ from benchmarks.spec import BenchmarkError, first_line
 from hpo.cluster import access
 from hpo.engine import study_folder
 from hpo.engine.study_folder import Unfinished
-from slurm import scheduler, stores
-from slurm.jobs import connection, network, results, workers
+from slurm import scheduler, stores, submit
+from slurm.jobs import network, results, workers
 from slurm.jobs.connection import Connection
 from slurm.jobs.worker import TEMPORARY, WORKER, ray_start
 from slurm.jobs.workers import WorkerJobs
@@ -80,7 +80,7 @@ def _run_study(job: HeadJob, token: str, signals: Signals) -> int:
             say("the study has reached its end already: nothing is run again")
             return 0
         joined = stack.enter_context(_ray_head(job.profile, folder, token))
-        started = WorkerJobs(job.profile, job.name, job.work, job.ranks_per_trial, folder, joined)
+        started = WorkerJobs(job.profile, job.name, job.work, job.ranks_per_trial, joined)
         worker_jobs = stack.enter_context(started)
         _wait_for(worker_jobs, joined, signals)
         return _drive(job, joined, tracking, worker_jobs, signals)
@@ -89,12 +89,13 @@ def _run_study(job: HeadJob, token: str, signals: Signals) -> int:
 @contextmanager
 def _job_folder(job: HeadJob) -> Iterator[Path]:
     """A folder of this job's own, for its owner's eyes only."""
-    folder = Path(job.profile.logs) / f"{job.name}-{job_id()}"
+    file = submit.connection_file(job.profile, job.name, job_id())
+    folder = file.parent
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     try:
         yield folder
     finally:
-        (folder / connection.FILE).unlink(missing_ok=True)
+        file.unlink(missing_ok=True)
 
 
 # ---- Ray
@@ -138,7 +139,7 @@ def _wait_for(worker_jobs: WorkerJobs, joined: Connection, signals: Signals) -> 
     os.environ.update(joined.environment)
     with _watching_ray() as joined_workers:
         signals.install()  # Ray has taken SIGTERM
-        while len(there := joined_workers()) < profile.workers:
+        while len(there := joined_workers()) < profile.workers.count:
             jobs = worker_jobs.look()
             if not worker_jobs.live and not there:
                 raise BenchmarkError(f"all worker jobs ended before they joined; see their logs in {profile.logs}")
@@ -150,13 +151,13 @@ def _wait_for(worker_jobs: WorkerJobs, joined: Connection, signals: Signals) -> 
             waited = (time.monotonic() - began) / 60
             if there and profile.join_minutes and waited > profile.join_minutes:
                 break
-            text = f"waits for workers: {len(there)} of {profile.workers} joined; {workers.describe(jobs)}"
+            text = f"waits for workers: {len(there)} of {profile.workers.count} joined; {workers.describe(jobs)}"
             if text != said:
                 say(text)
                 said = text
             signals.sleep()
     signals.install()
-    say(f"{len(there)} of {profile.workers} workers joined")
+    say(f"{len(there)} of {profile.workers.count} workers joined")
 
 
 @contextmanager

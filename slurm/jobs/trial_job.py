@@ -9,11 +9,12 @@ import re
 import signal
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import psutil
 
+from benchmarks.files import whole_number
 from benchmarks.space import Config
 from benchmarks.spec import BenchmarkError
 from hpo.cluster.devices import detect_here
@@ -23,6 +24,7 @@ from hpo.search import journal
 from slurm import scheduler, study_folder
 from slurm.processes import Child, Signals, Stamps, job_id, node_name, say
 from slurm.profile import Profile
+from slurm.scripts import FIRST_TRIAL
 from slurm.study_folder import JobLog, SubmittedStudy
 
 ATTEMPTS = 2
@@ -30,6 +32,21 @@ ATTEMPTS = 2
 POLL_SECONDS = 0.1
 _RAISED = re.compile(r"(?m)^(?:\[rank\d+\]: ?)?((?:\w+\.)*\w*(?:Error|Exception)\b.*)$")
 _BY_TORCHRUN = "ChildFailedError"  # which says that a rank has raised, not what
+
+
+def trial_of_task(environment: Mapping[str, str]) -> int:
+    """Return the number of the trial that a task of an array trains.
+
+    Args:
+        environment: the task's variables.
+
+    Raises:
+        BenchmarkError: this process is no task of an array.
+    """
+    index = whole_number(environment.get("SLURM_ARRAY_TASK_ID", ""))
+    if index is None:
+        raise BenchmarkError("SLURM_ARRAY_TASK_ID is not set: a task is run by SLURM; submit it with `slurm array`")
+    return index + int(environment.get(FIRST_TRIAL, "0"))
 
 
 def task(folder: Path, trial: int) -> int:

@@ -25,25 +25,22 @@ class WorkerJobs:
         name: of the head job.
         work: the folder that relative paths in commands are relative to.
         ranks_per_trial: ranks of a trial.
-        folder: the head job's.
         joined: the head's Ray.
     """
 
-    def __init__(
-        self, profile: Profile, name: str, work: Path, ranks_per_trial: int, folder: Path, joined: Connection
-    ) -> None:
+    def __init__(self, profile: Profile, name: str, work: Path, ranks_per_trial: int, joined: Connection) -> None:
         self.profile, self._ranks_per_trial = profile, ranks_per_trial
-        self._joined, self._file = joined, folder / connection.FILE
+        self._joined, self._file = joined, submit.connection_file(profile, name, joined.job)
         connection.write(joined, self._file)
-        self._script = folder / "worker.sbatch"
+        self._script = self._file.with_name("worker.sbatch")
         self._script.write_text(submit.worker_script(profile, name, self._file, work))
         self.live: list[str] = []
         self._watch, self._running_since = scheduler.Watch(), dict[str, float]()
-        self._replacements, self._lost, self._refused = profile.workers, 0, ""
+        self._replacements, self._lost, self._refused = profile.workers.count, 0, ""
 
     def __enter__(self) -> WorkerJobs:
         try:
-            for _ in range(self.profile.workers):
+            for _ in range(self.profile.workers.count):
                 self._submit()
         except BaseException:
             scheduler.cancel(self.live)
@@ -93,12 +90,12 @@ class WorkerJobs:
         """Return why fewer trials run than the profile has room for; empty if all workers do."""
         waiting = {number: job for number, job in jobs.items() if job.state != "RUNNING"}
         running = len(jobs) - len(waiting)
-        if running >= self.profile.workers:
+        if running >= self.profile.workers.count:
             return ""
-        now = self.profile.model_copy(update={"workers": running})
+        now = self.profile.with_workers(running)
         why = f"; {describe(waiting)}" if waiting else ""
         fits = capacity.at_once(capacity.of(now, self._ranks_per_trial))
-        return f"{running} of {self.profile.workers} worker jobs run{why}; trials at once: {fits}"
+        return f"{running} of {self.profile.workers.count} worker jobs run{why}; trials at once: {fits}"
 
     def late(self, joined: set[str]) -> str:
         """Return what to say of a worker that runs and has not joined in time; empty if there is none.

@@ -33,13 +33,14 @@ def lacks() -> str:
     return "" if os.geteuid() == 0 else "slurmd starts jobs of any user, and so must be root"
 
 
-def start(folder: Path, cpus: int = 4, memory_mb: int = 16000) -> Path:
+def start(folder: Path, cpus: int = 4, memory_mb: int = 16000, max_array_size: int = 1001) -> Path:
     """Start it; returns the configuration, to be named in SLURM_CONF.
 
     Args:
         folder: new or empty; its path short enough for sockets.
         cpus: cores of each node, as SLURM is told.
         memory_mb: memory of each node, as SLURM is told.
+        max_array_size: MaxArraySize, by default SLURM's own.
 
     Raises:
         RuntimeError: the nodes did not come up; the daemons' logs are in the folder.
@@ -50,7 +51,7 @@ def start(folder: Path, cpus: int = 4, memory_mb: int = 16000) -> Path:
     key.write_bytes(secrets.token_bytes(128))
     key.chmod(0o400)
     configuration = folder / "slurm.conf"
-    configuration.write_text(_configuration(folder, cpus, memory_mb))
+    configuration.write_text(_configuration(folder, cpus, memory_mb, max_array_size))
     (folder / "gres.conf").write_text("".join(f"NodeName={node} Name=gpu File=/dev/null,/dev/zero\n" for node in NODES))
     files = {"key-file": "munge.key", "socket": "munge.socket", "pid-file": "munged.pid", "log-file": "log/munged.log"}
     files |= {"seed-file": "munge.seed"}
@@ -129,7 +130,7 @@ def _query(folder: Path, *command: str) -> str:
     return subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=60).stdout
 
 
-def _configuration(folder: Path, cpus: int, memory_mb: int) -> str:
+def _configuration(folder: Path, cpus: int, memory_mb: int, max_array_size: int) -> str:
     """slurm.conf: what several slurmd on one machine take, and waits short enough for tests."""
     host, ports = socket.gethostname(), free_ports(1 + len(NODES))
     has = f"CPUs={cpus} RealMemory={memory_mb} Gres=gpu:2"
@@ -160,6 +161,7 @@ def _configuration(folder: Path, cpus: int, memory_mb: int) -> str:
         "PreemptMode": "CANCEL",
         "SlurmdParameters": "config_overrides",
         "GresTypes": "gpu",
+        "MaxArraySize": max_array_size,
         "ReturnToService": 2,
         "KillWait": 20,
         "SlurmdTimeout": 15,

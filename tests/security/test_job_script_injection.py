@@ -73,7 +73,13 @@ def all_scripts(cluster: Profile, command: list[str], places: Places) -> list[st
 
 
 @every_string
-@pytest.mark.parametrize("key", ["partition", "account", "time", "memory", "gpu_request", "directive", "logs", "store"])
+@pytest.mark.parametrize(
+    "key",
+    [
+        *("partition", "account", "time", "memory", "gpu_request", "directive", "logs", "store", "job_name"),
+        *("gpus", "workers", "head", "address", "interface"),
+    ],
+)
 def test_what_slurm_is_asked_for_stays_a_comment(key: str, text: str, tmp_path: Path) -> None:
     """One line that begins with #SBATCH, which bash does not read; the command after it is what it was."""
     told: dict[str, Any] = {key: text}
@@ -81,6 +87,10 @@ def test_what_slurm_is_asked_for_stays_a_comment(key: str, text: str, tmp_path: 
         told = {"node": {"cpus": 4, "memory": text}, "head": {"memory": text}}
     elif key == "directive":
         told = {"directives": [f"--comment={text}"]}
+    elif key in ("workers", "head"):
+        told = {key: {"directives": [f"--comment={text}", f"--gres=nvme:{text}"]}}
+    elif key == "gpus":
+        told = {"node": {"cpus": 4, "gpus": f"{text}:1"}}
     cluster = loaded(tmp_path, **told)
     if cluster is None:
         return
@@ -99,6 +109,8 @@ def test_what_slurm_is_asked_for_stays_a_comment(key: str, text: str, tmp_path: 
     [
         ("time", []),
         ("gpu_request", []),
+        ("job_name", []),
+        ("address", []),
         ("partition", ["flag", "flag with value", "short flag", "double dash", "parent folder", "absolute path"]),
         ("account", ["flag", "flag with value", "short flag", "double dash", "parent folder", "absolute path"]),
     ],
@@ -131,6 +143,24 @@ def test_modules_and_environments_are_names(text: str, tmp_path: Path) -> None:
     cluster = loaded(tmp_path, environment={"venv": text})
     if cluster is not None:
         assert run(all_scripts(cluster, ["x"], places)[0], tmp_path) == (1, [])
+    assert_nothing_ran(tmp_path)
+
+
+@every_string
+def test_a_container_and_its_folders_are_words(text: str, tmp_path: Path) -> None:
+    program = tmp_path / "apptainer"
+    program.write_text(f"#!/bin/sh\n{NOTE}\n")
+    program.chmod(0o755)
+    places = Places(tmp_path, tmp_path, "")
+    cluster = loaded(tmp_path, environment={"container": text, "binds": [f"/{text}"]})
+    if cluster is None:
+        cluster = loaded(tmp_path, environment={"container": text})
+    if cluster is None or not text or ":" in cluster.logs:
+        return
+    for script in all_scripts(cluster, ["x"], places):
+        status, told = run(script, tmp_path)
+        assert (status, told[0], told[-5:]) == (0, "exec", [cluster.environment.container, *"python -m hpo x".split()])
+        assert set(cluster.environment.binds) <= set(told)
     assert_nothing_ran(tmp_path)
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from slurm import gather, scheduler, study_folder
+from slurm.testbed import daemons
 from tests.slurm.drills import (
     SECONDS,
     hpo,
@@ -120,6 +121,24 @@ def test_a_serial_job_that_nears_its_time_limit_is_queued_again_and_goes_on(work
     assert study.data.metrics["num_trials"] == trials
     assert study.data.metrics["device_hours_failed"] > 0
     assert json.loads((folder / study_folder.GATHERED).read_text()) == {"run_id": study.info.run_id}
+
+
+def test_more_trials_than_an_array_may_have_are_trained_in_several(
+    work: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a SLURM whose arrays have three tasks at most."""
+    folder = tmp_path_factory.mktemp("bed")
+    with monkeypatch.context() as patch:
+        patch.setenv("SLURM_CONF", str(daemons.start(folder, max_array_size=3)))
+        try:
+            assert scheduler.max_array_size() == 3
+            [first, second, gathering], study_at = begin(work, "array", "random", "--budget", "5")
+            wait_for_end(first, second, gathering)
+        finally:
+            daemons.stop(folder)
+    assert sorted(trial for trial, _ in began(study_at)) == [0, 1, 2, 3, 4]
+    [study] = stored(work)
+    assert (study.info.status, study.data.metrics["num_trials"]) == ("FINISHED", 5)
 
 
 def test_what_cannot_run_without_ray_is_refused_before_anything_is_submitted(work: Path) -> None:

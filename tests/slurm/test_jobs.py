@@ -259,6 +259,29 @@ def test_what_slurm_refuses_is_passed_on_in_its_words(work: Path) -> None:
     assert "Traceback" not in done.stderr
 
 
+def test_what_slurm_refuses_of_the_workers_is_told_before_the_head_is_submitted(work: Path) -> None:
+    write_profile(work, workers={"count": 1, "directives": ["--constraint=no-such-feature"]})
+    done = hpo(work, "slurm", "submit", "--cluster", "cluster.yaml", "random", "--benchmark", "slow.yaml")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "error: sbatch refused: " in done.stderr
+    assert "so it says of the worker jobs, and nothing was submitted" in done.stderr
+    assert squeue() == []
+    assert [path.name for path in (work / "logs").iterdir()] == ["hpo-random.sbatch"]
+
+
+def test_where_slurm_queues_nothing_again_the_command_that_resumes_is_printed(work: Path) -> None:
+    write_slow_synthetic(work, 0.3, "slow")
+    job = submit(work, "asha", "--budget", "4")
+    wait_until(lambda: has_begun(work, job), "a trial")
+    scheduler._run(["scontrol", "update", f"JobId={job}", "Requeue=0"], None)
+    scheduler._run(["scancel", "--batch", "--signal=USR1", job], None)
+    wait_for_end(job)
+    text = log(work, job)
+    assert "it could not be queued again: scontrol refused: " in text
+    assert re.search(r"to go on where it stood, .*: python -m hpo slurm submit .* resume \w+$", text, re.M), text
+    assert_nothing_is_left(work, job)
+
+
 def test_a_mistake_is_found_before_anything_is_submitted(work: Path) -> None:
     done = hpo(work, "slurm", "submit", "--cluster", "cluster.yaml", "asha", "--reduction-factor", "1")
     assert done.returncode == 2

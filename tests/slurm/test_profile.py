@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.spec import BenchmarkError
-from slurm import profile
+from slurm import formats, profile
 
 SMALLEST = "node: {cpus: 4}\n"
 
@@ -20,7 +20,7 @@ def write(folder: Path, text: str) -> Path:
 
 def test_a_node_s_cpus_are_enough(tmp_path: Path) -> None:
     read = profile.load(write(tmp_path, SMALLEST))
-    assert (read.node.cpus, read.node.gpus, read.workers) == (4, 0, 1)
+    assert (read.node.cpus, read.node.gpus, read.workers.count) == (4, 0, 1)
 
 
 def test_store_and_logs_lie_beside_the_profile(tmp_path: Path) -> None:
@@ -41,12 +41,39 @@ def test_a_tracking_server_stays_an_address(tmp_path: Path) -> None:
         ("node: {cpus: 4, gpu: 2}\n", "node.gpu: unknown key; valid here are cpus, gpus, memory"),
         ("node: {cpus: 0}\n", r"node.cpus: Input should be greater than or equal to 1 \(got 0\)"),
         ("node: {cpus: 4, memory: plenty}\n", r"node.memory: must be a number of megabytes.*\(got 'plenty'\)"),
-        (SMALLEST + "time: soon\n", r"time: must be minutes, or \[days-\]hours:minutes:seconds \(got 'soon'\)"),
+        (
+            SMALLEST + "time: soon\n",
+            r"time: must be minutes, \[days-\]hours:minutes:seconds, or UNLIMITED \(got 'soon'\)",
+        ),
         (SMALLEST + "partition: 'a b'\n", "partition: must be a name without spaces or quotes"),
         (SMALLEST + "cpus_for_ray: 4\n", "cpus_for_ray is 4, but a node has 4 CPUs"),
         (SMALLEST + "cpus_per_rank: 2\n", "cpus_per_rank is 2, but where a node has no GPUs a rank is one CPU core"),
         (SMALLEST + "directives: [constraint=v100]\n", "'constraint=v100' is no option of sbatch"),
         (SMALLEST + "directives: ['--time=1']\n", "'--time=1' is set by the profile's own keys"),
+        ("node: {cpus: 4, gpus_per_task: 1}\n", "node.gpus_per_task: unknown key; valid here are cpus, gpus, memory"),
+        ("node: {cpus: 4, gpus: v100}\n", r"node: gpus must be a number, or a type and a number.*\(got 'v100'\)"),
+        (
+            "node: {cpus: 4, gpus: 'a:2'}\nworkers: {cuont: 2}\n",
+            "workers.cuont: unknown key; valid here are count, dir",
+        ),
+        (SMALLEST + "workers: {directives: ['--gres=gpu:2']}\n", "'--gres=gpu:2' is set by .*: node.gpus"),
+        (SMALLEST + "directives: ['--nodes=2']\n", "'--nodes=2' is set by the profile's own keys: workers"),
+        (SMALLEST + "directives: ['--nod 2']\n", "'--nod 2' is set by the profile's own keys: workers"),
+        (SMALLEST + "head: {directives: ['--partition=cpu']}\n", "'--partition=cpu' is set by .*: partition and head"),
+        (SMALLEST + "directives: ['--acc=me']\n", "'--acc=me' is set by the profile's own keys: account"),
+        (SMALLEST + "directives: ['--gpus-per-task=1']\n", "'--gpus-per-task=1' is set by .*: node.gpus"),
+        (
+            SMALLEST + "time: 02:30\n",
+            r"to SLURM this is 2 minutes and 30 seconds: for hours and minutes write 02:30:00",
+        ),
+        (SMALLEST + "time: 0\n", "time: must be above 0, which is no limit to SLURM; for none write UNLIMITED"),
+        (SMALLEST + "time: 3\n", r"time is 3 \(180 s\), but grace_seconds is 180.*must be above 240 s"),
+        (SMALLEST + "job_name: a/b\n", "job_name: must be letters, digits"),
+        ("node: {cpus: 4, memory: 1.5T}\n", r"node.memory: must be .* whole number with K, M, G or T"),
+        (SMALLEST + "environment: {container: 'docker://me/hpo'}\n", "apptainer build image.sif docker://me/hpo"),
+        (SMALLEST + "environment: {container: a.sif, venv: b}\n", "venv is 'b' and container is 'a.sif'"),
+        (SMALLEST + "environment: {binds: [/data]}\n", "binds are given without container"),
+        (SMALLEST + "environment: {container: a.sif, binds: [data]}\n", "must be a folder, folder:folder"),
         (SMALLEST + "interface: lo\n", "interface: must be an interface that other nodes reach"),
         (SMALLEST + "address: 127.0.0.1\n", "address: must be a network by which other nodes reach this one"),
         (SMALLEST + "address: head.site\n", "address: must be an IPv4 network such as 10.1.0.0/16"),
@@ -66,3 +93,46 @@ def test_the_examples_hold(path: Path) -> None:
 def test_a_missing_file_that_is_an_example_is_found_there(tmp_path: Path) -> None:
     with pytest.raises(BenchmarkError, match=r"no such file; there is an example: .*profiles/v100_node.yaml"):
         profile.load(tmp_path / "v100_node.yaml")
+
+
+@pytest.mark.parametrize(
+    ("written", "read"),
+    [
+        ("180G", "180G"),
+        ("64GB", "64G"),
+        ("64GiB", "64G"),
+        ("64 gb", "64G"),
+        ("180000", "180000"),
+        ("0", "0"),
+        ('"0"', "0"),
+    ],
+)
+def test_memory_is_read_as_people_write_it(written: str, read: str, tmp_path: Path) -> None:
+    assert profile.load(write(tmp_path, f"node: {{cpus: 4, memory: {written}}}\n")).node.memory == read
+
+
+@pytest.mark.parametrize(
+    ("written", "seconds"),
+    [
+        ("30", 1800),
+        ('"1440"', 86400),
+        ("04:00:00", 14400),
+        ("2-12", 216000),
+        ("1-00:30", 88200),
+        ("1-02:03:04", 93784),
+        ("UNLIMITED", float("inf")),
+        ("infinite", float("inf")),
+    ],
+)
+def test_a_time_limit_is_read_as_slurm_reads_it(written: str, seconds: float, tmp_path: Path) -> None:
+    assert formats.seconds_of(profile.load(write(tmp_path, SMALLEST + f"time: {written}\n")).time) == seconds
+
+
+def test_gpus_may_have_a_type(tmp_path: Path) -> None:
+    node = profile.load(write(tmp_path, "node: {cpus: 20, gpus: a100_3g.20gb:4}\n")).node
+    assert (node.gpus, node.gpu_type) == (4, "a100_3g.20gb")
+
+
+def test_an_image_lies_beside_the_profile(tmp_path: Path) -> None:
+    read = profile.load(write(tmp_path, SMALLEST + "environment: {container: hpo.sif}\n"))
+    assert read.environment.container == str(tmp_path / "hpo.sif")

@@ -18,6 +18,7 @@ from hpo.analysis import records
 from hpo.search import registry
 from hpo.search.searchers import proposals
 from slurm import arrays, gather, study_folder
+from slurm.jobs.trial_job import trial_of_task
 from slurm.profile import Profile
 from slurm.study_folder import JobLog, SubmittedStudy
 
@@ -247,3 +248,56 @@ class TestProposals:
         study = registry.get("manual").study(spec.load("synthetic"), 0, 3, gpu_hours, given)
         with pytest.raises(BenchmarkError, match="gpu-hours and concurrency take Ray"):
             arrays.prepare(study, "asynchronous", CLUSTER, 0, "")
+
+
+class TestSubmissions:
+    def submitted(self, trials: int, evaluation: str, at_once: int) -> SubmittedStudy:
+        study = registry.get("random").study(spec.load("synthetic"), 0, trials, None, {})
+        order = arrays.prepare(replace(study, budget=1), evaluation, CLUSTER, at_once, "")  # type: ignore[arg-type]
+        return replace(order, proposals=({"learning_rate": 1e-3},) * trials)
+
+    def options(self, trials: int, evaluation: str = "asynchronous", at_once: int = 0, size: int = 1001) -> list[str]:
+        order = self.submitted(trials, evaluation, at_once)
+        place = Path("/logs/study")
+        found = arrays.submissions(CLUSTER, Path("c.yaml"), "hpo-random", place, order, range(trials), size)
+        return [" ".join(submission.options) for submission in found]
+
+    def test_an_array_is_a_range(self) -> None:
+        assert self.options(12) == ["--array=0-11", "--dependency=afterany:{previous}"]
+        assert self.options(1, at_once=4) == ["--array=0%4", "--dependency=afterany:{previous}"]
+        assert self.options(1200, size=4000)[0] == "--array=0-1199"
+
+    def test_more_trials_than_an_array_may_have_are_several_arrays(self) -> None:
+        """Numbers in an array are below MaxArraySize; the second array begins at trial 1001, and says so."""
+        assert self.options(1200) == ["--array=0-1000", "--array=0-198", "--dependency=afterany:{all}"]
+        order = self.submitted(1200, "asynchronous", 0)
+        first, second, _ = arrays.submissions(CLUSTER, Path("c"), "n", Path("/s"), order, range(1200), 1001)
+        assert "HPO_FIRST_TRIAL" not in first.script
+        assert "\nexport HPO_FIRST_TRIAL=1001\n" in second.script
+
+    def test_a_limit_of_tasks_at_once_holds_over_several_arrays(self) -> None:
+        first, second, gathering = self.options(1200, at_once=8)
+        assert (first, second) == ("--array=0-1000%8", "--array=0-198%8 --dependency=afterany:{previous}")
+        assert gathering == "--dependency=afterany:{previous}"
+
+    def test_batches_are_split_where_the_array_ends(self) -> None:
+        found = self.options(12, "batch", 5, size=7)
+        after = "--dependency=afterany:{previous}"
+        assert found == [
+            *("--array=0-4", f"--array=5-6 {after}", f"--array=0-2 {after}", f"--array=3-4 {after}"),
+            after,
+        ]
+
+    def test_what_is_missing_is_submitted_alone(self) -> None:
+        order = self.submitted(2000, "asynchronous", 0)
+        found = arrays.submissions(CLUSTER, Path("c"), "n", Path("/s"), order, [0, 3, 4, 5, 9, 1500], 1001)
+        assert [one.options[0] for one in found[:2]] == ["--array=0,3-5,9", "--array=499"]
+
+    def test_a_cluster_without_arrays_is_named_with_the_way_round(self) -> None:
+        with pytest.raises(BenchmarkError, match=r"takes no arrays: its MaxArraySize is 0 .*`slurm serial`"):
+            self.options(2, size=0)
+
+
+@pytest.mark.parametrize(("given", "trial"), [({}, 4), ({"HPO_FIRST_TRIAL": "1001"}, 1005)])
+def test_a_task_of_a_later_array_trains_the_trial_that_it_stands_for(given: dict[str, str], trial: int) -> None:
+    assert trial_of_task({"SLURM_ARRAY_TASK_ID": "4", **given}) == trial

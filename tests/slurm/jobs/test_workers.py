@@ -20,8 +20,8 @@ def started(work: Path) -> WorkerJobs:
     """Worker jobs that sleep in place of a Ray."""
     write_profile(work, workers=1, node={"cpus": 4}, environment={"lines": ["exec sleep 300"]})
     cluster = profile.load(work / "cluster.yaml")
-    (work / "logs").mkdir()
-    return WorkerJobs(cluster, "hpo-asha", work, 1, work / "logs", Connection("10.0.0.1:6379", "token", "1"))
+    (work / "logs" / "hpo-asha-1").mkdir(parents=True)
+    return WorkerJobs(cluster, "hpo-asha", work, 1, Connection("10.0.0.1:6379", "token", "1"))
 
 
 def test_a_preempted_worker_is_replaced_at_once(work: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -10,7 +10,7 @@ import yaml
 from benchmarks import spec
 from benchmarks.space import LogUniform
 from benchmarks.spec import BenchmarkError
-from slurm import environment
+from slurm.jobs import environment
 
 NANO = spec.load("nano")
 
