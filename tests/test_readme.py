@@ -30,6 +30,7 @@ IN_ORDER = ["start", "methods", "comparing", "resume", "reliability", "troublesh
 """Pages in the order in which a reader types their commands."""
 RUN_ELSEWHERE = {
     "pip install .": "tests/packaging/test_wheel.py",
+    "python -m hpo slurm submit asha --cluster cluster.yaml": "tests/slurm/test_readme.py",
     "mlflow run . -e deepspeed --env-manager local -P benchmark=nano -P configurations=plain,zero2,zero3 "
     "-P examples=64": "tests/hpo/workflows/test_deepspeed.py",
     "python -m hpo deepspeed --benchmark nano --ranks 1,2": "tests/hpo/workflows/test_deepspeed.py",
