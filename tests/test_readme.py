@@ -30,6 +30,11 @@ IN_ORDER = ["start", "methods", "comparing", "resume", "reliability", "troublesh
 """Pages in the order in which a reader types their commands."""
 RUN_ELSEWHERE = {
     "pip install .": "tests/packaging/test_wheel.py",
+    "mlflow models serve --model-uri runs:/RUN_ID/model --env-manager local --port 5001": "tests/hpo/store/"
+    "test_served_model.py",
+    'curl http://127.0.0.1:5001/invocations -H "Content-Type: application/json" '
+    '-d \'{"dataframe_records": [{"question": "Who was first?", "context": "Ada was first."}]}\'': "tests/hpo/store/"
+    "test_served_model.py",
     "python -m hpo slurm submit asha --cluster cluster.yaml": "tests/slurm/test_readme.py",
     "mlflow run . -e deepspeed --env-manager local -P benchmark=nano -P configurations=plain,zero2,zero3 "
     "-P examples=64": "tests/hpo/workflows/test_deepspeed.py",
