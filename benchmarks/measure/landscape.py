@@ -1,4 +1,4 @@
-"""Measure whether `nano` is a landscape worth searching: `python -m benchmarks.measure.landscape`.
+"""Measure the landscape of `nano`, on which search methods have to differ: `python -m benchmarks.measure.landscape`.
 
 Trains a grid of learning rates, seeds at the best of them, the default, and random configurations, each from the
 base model at the full resource, and checks five properties that a benchmark of search methods needs:
@@ -60,7 +60,7 @@ def main() -> int:
 
 
 def measure(session: Session, benchmark: Benchmark) -> list[Row]:
-    """One row a training: what it was for, its configuration, curves and seconds."""
+    """Train one row after another: its purpose, configuration, curves and seconds."""
     rows = [train(session, "rate", {"learning_rate": rate}, 0) for rate in LEARNING_RATES]
     best = max(rows, key=lambda row: float(str(row["exact_match"])))
     rows += [train(session, "seed", {"learning_rate": best["learning_rate"]}, seed) for seed in SEEDS]  # type: ignore[dict-item]
@@ -70,7 +70,7 @@ def measure(session: Session, benchmark: Benchmark) -> list[Row]:
 
 
 def draw_config(benchmark: Benchmark, generator: np.random.Generator) -> Config:
-    """A configuration from the search space."""
+    """Draw a configuration from the search space."""
     config: Config = {}
     for name, domain in benchmark.space.items():
         if isinstance(domain, Choice):
@@ -83,7 +83,7 @@ def draw_config(benchmark: Benchmark, generator: np.random.Generator) -> Config:
 
 
 def train(session: Session, purpose: str, config: Config, seed: int) -> Row:
-    """One full training."""
+    """Train once in full."""
     session.start(config, seed)
     began = time.perf_counter()
     units = [session.run_unit() for _ in range(session.max_units)]
@@ -114,7 +114,7 @@ def train(session: Session, purpose: str, config: Config, seed: int) -> Row:
 
 
 def summarise(rows: list[Row]) -> dict[str, float]:
-    """The numbers that the properties are about."""
+    """Compute the numbers that the properties are about."""
 
     def column(purpose: str, name: str) -> np.ndarray:
         return np.array([row[name] for row in rows if row["purpose"] == purpose], dtype=float)
@@ -138,13 +138,13 @@ def summarise(rows: list[Row]) -> dict[str, float]:
 
 
 def _rank_correlation(early: np.ndarray, late: np.ndarray) -> float:
-    """Spearman's rho; losses that are not finite rank last together."""
+    """Compute Spearman's rho; losses that are not finite rank last together."""
     clean = [np.nan_to_num(values, nan=1e9, posinf=1e9) for values in (early, late)]
     return float(spearmanr(*clean).statistic)
 
 
 def properties(summary: dict[str, float]) -> dict[str, bool]:
-    """The five properties and whether each holds."""
+    """Return the five properties, each with True if it holds."""
     best, worst = summary["best_exact_match"], summary["worst_exact_match"]
     return {
         "contrast": best >= 0.70 and worst <= 0.10 and summary["decades"] >= 3,
@@ -156,7 +156,7 @@ def properties(summary: dict[str, float]) -> dict[str, bool]:
 
 
 def write_csv(rows: list[Row], path: Path) -> None:
-    """All rows."""
+    """Write all rows."""
     with path.open("w", newline="") as file:
         writer = csv.DictWriter(file, fieldnames=list(rows[0]), lineterminator="\n")
         writer.writeheader()
@@ -164,7 +164,7 @@ def write_csv(rows: list[Row], path: Path) -> None:
 
 
 def draw(rows: list[Row], path: Path) -> None:
-    """Exact Match and eval loss over the learning rate, and early against late rank."""
+    """Draw Exact Match and eval loss over the learning rate, and early against late rank."""
     import matplotlib
 
     matplotlib.use("Agg")

@@ -1,11 +1,11 @@
-"""What a training will hold in memory, estimated before it runs.
+"""Memory of a training, estimated before it runs.
 
 Model states alone: weights, gradients, Adam's two moments and, in 16-bit training, the fp32 copy of the weights.
 Activations, logits, buffers of the communication and the CUDA context (half a GiB and more) come on top.
 
 ZeRO 2 and 3 in 16 bits are estimated by DeepSpeed's own functions
-(https://deepspeed.readthedocs.io/en/latest/memory.html). They count gradients in fp32 too, and their figures for the
-host are what loading takes, or offload, times 1.5 for buffers: an upper bound rather than a mean. The rest follows the
+(https://deepspeed.readthedocs.io/en/latest/memory.html). They count gradients in fp32 too. Their figures for
+the host are the need of loading or of offload, times 1.5 for buffers: an upper bound rather than a mean. The rest follows the
 ZeRO paper (Rajbhandari et al. 2020, https://arxiv.org/abs/1910.02054, section 3.1); DeepSpeed has no function for it.
 """
 
@@ -19,7 +19,7 @@ from benchmarks.training.deepspeed import Precision
 from benchmarks.training.memory import MIB
 
 ADAM = 8
-"""Bytes a parameter: two moments in fp32."""
+"""Bytes per parameter: two moments in fp32."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Estimate:
 
 
 def model_size(model: str) -> ModelSize:
-    """Of a hub name or a local folder, from its configuration alone; no weights are read or made.
+    """Read the size of a hub name or a local folder from its configuration; no weights are read or made.
 
     Raises:
         BenchmarkError: there is no configuration.
@@ -61,7 +61,7 @@ def model_size(model: str) -> ModelSize:
 
 
 def size_of(model: Any) -> ModelSize:
-    """Of a `torch.nn.Module`; weights that are tied count once."""
+    """Count the parameters of a `torch.nn.Module`; weights that are tied count once."""
     layers = [sum(p.numel() for p in module.parameters(recurse=False)) for module in model.modules()]
     return ModelSize(sum(p.numel() for p in model.parameters()), max(layers))
 
@@ -69,7 +69,7 @@ def size_of(model: Any) -> ModelSize:
 def plan_memory(
     size: ModelSize, stage: int | None, offload: bool, precision: Precision, ranks_per_node: int = 1, nodes: int = 1
 ) -> Estimate:
-    """Memory of the model states of one rank.
+    """Estimate the memory of the model states of one rank.
 
     Args:
         size: the model's.
@@ -98,7 +98,7 @@ def plan_memory(
 
 
 def _bytes_per_parameter(stage: int | None, precision: Precision) -> tuple[float, float, float]:
-    """Weights, gradients and optimizer. Trainer alone computes in 16 bits under autocast and keeps fp32 weights."""
+    """Count weights, gradients and optimizer. Trainer alone computes under autocast and keeps fp32 weights."""
     if stage is None:
         return 4, 4, ADAM
     if precision == "fp32":

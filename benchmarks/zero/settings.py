@@ -1,4 +1,4 @@
-"""What a DeepSpeed study compares, on what, and with what: plain values, which the command line shows as options."""
+"""Settings of a DeepSpeed study: plain values, which the command line shows as options."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from benchmarks.training.deepspeed import Precision
 Launcher = Literal["torchrun", "deepspeed"]
 Scaling = Literal["strong", "weak"]
 MOST = 2**31
-"""Numbers of things are smaller."""
+"""Upper bound of all counts."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Configuration:
 
     @property
     def name(self) -> str:
-        """Such as `zero2-offload`."""
+        """Short name, such as `zero2-offload`."""
         return "plain" if self.stage is None else f"zero{self.stage}{'-offload' * self.offload}"
 
 
@@ -57,7 +57,7 @@ class Training:
     seed: int = field(default=0, metadata={"help": "drives everything random"})
 
     def __post_init__(self) -> None:
-        """Refuse what could only fail in the ranks."""
+        """Refuse values that could only fail in the ranks."""
         for name in ("examples", "eval_examples", "epochs", "batch_size", "accumulation"):
             if not 1 <= getattr(self, name) < MOST:
                 bound = "at least 1" if getattr(self, name) < 1 else "below 2**31"
@@ -72,7 +72,7 @@ class Training:
 
 @dataclass(frozen=True)
 class Scale:
-    """How many ranks train together, and what grows with them.
+    """Number of ranks that train together, and the growth of the data with it.
 
     Attributes:
         scaling: strong keeps examples and global batch, weak keeps both for each rank.
@@ -84,29 +84,29 @@ class Scale:
 
     @property
     def ranks(self) -> int:
-        """Of all nodes together."""
+        """Ranks of all nodes together."""
         return self.ranks_per_node * self.nodes
 
     @property
     def number(self) -> str:
-        """Of ranks, such as `2 x 4` for two nodes with four each."""
+        """Number of ranks, such as `2 x 4` for two nodes with four each."""
         return f"{self.ranks_per_node}" if self.nodes == 1 else f"{self.nodes} x {self.ranks_per_node}"
 
     @property
     def name(self) -> str:
-        """With how it scales, such as `2 x 4, weak`."""
+        """Number of ranks with the scaling, such as `2 x 4, weak`."""
         return self.number if self.ranks == 1 else f"{self.number}, {self.scaling}"
 
 
 @dataclass(frozen=True)
 class Machine:
-    """What trains, the same for all rows.
+    """The machine and launcher that train, the same for all rows.
 
     Attributes:
         gpus: GPUs of this node that may be used; 0 trains on CPU cores.
         cpus: cores of this node, which ranks share.
         precision: of the arithmetic; "fp16" takes a GPU.
-        launcher: what starts the ranks.
+        launcher: program that starts the ranks.
     """
 
     gpus: int

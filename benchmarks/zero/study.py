@@ -1,4 +1,4 @@
-"""The same Trainer script without DeepSpeed, with ZeRO 0 to 3, and with offload: what each costs.
+"""The same Trainer script without DeepSpeed, with ZeRO 0 to 3, and with offload: time, memory and loss of each.
 
 A training is a process of its own, or several under a launcher, and differs from the next in nothing but the
 `--deepspeed` argument. One that cannot run, or runs out of memory, is a row that says so.
@@ -31,7 +31,7 @@ CONFIGURATIONS = Path(__file__).parent
 OUT_OF_MEMORY = re.compile(
     r"OutOfMemoryError|CUDA out of memory|DefaultCPUAllocator|Cannot allocate memory|^MemoryError|oom.kill event"
 )
-"""The last is SLURM's word, of a job's node that may be another than this."""
+"""Pattern of a log; the last part is SLURM's, of a job's node that may be another than this."""
 KILLED = re.compile(r"SIGKILL|exitcode\s*:\s*-9\b|return code = -9\b")
 ERROR = re.compile(r"^(\[rank\d+\]: )?[\w.]*(Error|Exception)\b(:|$)")
 OF_THE_LAUNCHER = "ChildFailedError"
@@ -57,7 +57,7 @@ class Row:
 
 
 def deepspeed_config(configuration: Configuration) -> dict[str, Any] | None:
-    """What is given to `--deepspeed`; None for nothing.
+    """Return the argument of `--deepspeed`; None for nothing.
 
     Offload keeps the optimizer that all others have: torch's AdamW, which steps on the host then.
     """
@@ -74,7 +74,7 @@ def deepspeed_config(configuration: Configuration) -> dict[str, Any] | None:
 
 
 def why_not(training: Training, configuration: Configuration, scale: Scale, machine: Machine) -> str:
-    """Why a row cannot run on this machine; empty if it can."""
+    """Return the reason for which a row cannot run on this machine; empty if it can."""
     if configuration.offload and not machine.gpus:
         return "offload moves states from a GPU to the host, and there is no GPU"
     devices, kind = (machine.gpus, "GPUs") if machine.gpus else (machine.cpus, "cores")
@@ -94,7 +94,7 @@ def why_not(training: Training, configuration: Configuration, scale: Scale, mach
 
 
 def _is_on_its_node() -> bool:
-    """Whether this is a node of the SLURM job; the shell of `salloc` may be on the login node."""
+    """Tell whether this is a node of the SLURM job; the shell of `salloc` may be on the login node."""
     return "SLURMD_NODENAME" in os.environ
 
 
@@ -108,11 +108,11 @@ def run(
     """Train under every configuration at every scale, one after the other, and yield each row when it is done.
 
     Args:
-        training: what is trained each time.
-        configurations: how.
-        scales: on how many ranks; a rank has as many cores at each.
-        machine: what trains.
-        folder: gets a folder a row with configuration, log and samples of memory.
+        training: the training, the same each time.
+        configurations: the ways to train.
+        scales: numbers of ranks; a rank has as many cores at each.
+        machine: the machine that trains.
+        folder: gets one folder per row with configuration, log and samples of memory.
     """
     # Without a GPU a rank is a core, as a trial's is; two threads that share a busy core wait for each other.
     threads = max(1, machine.cpus // max(scale.ranks_per_node for scale in scales)) if machine.gpus else 1
@@ -151,7 +151,7 @@ def _train(
 
 
 def launch(launcher: Launcher, scale: Scale) -> list[str]:
-    """The command before the script. Other nodes are reached by `srun`, from the first node of a job that has them."""
+    """Return the command before the script. `srun` reaches other nodes, from the first node of a job that has them."""
     ranks = str(scale.ranks_per_node)
     if launcher == "deepspeed":
         visible = os.environ.get("CUDA_VISIBLE_DEVICES", "")  # it would take no notice of it
@@ -172,7 +172,7 @@ def launch(launcher: Launcher, scale: Scale) -> list[str]:
 
 
 def script(training: Training, configuration: Configuration, scale: Scale, machine: Machine, folder: Path) -> list[str]:
-    """The script and its arguments; from row to row at one scale, `--deepspeed` alone differs."""
+    """Return the script and its arguments; from row to row at one scale, only `--deepspeed` differs."""
     examples, batch_size, accumulation = shares(training, scale)
     arguments: dict[str, object] = {
         "benchmark": training.benchmark,
@@ -206,7 +206,7 @@ def script(training: Training, configuration: Configuration, scale: Scale, machi
 
 
 def shares(training: Training, scale: Scale) -> tuple[int, int, int]:
-    """Examples of all ranks, and batch size and accumulation of one.
+    """Return the examples of all ranks, and batch size and accumulation of one.
 
     Raises:
         BenchmarkError: under strong scaling, the global batch cannot be shared out evenly.
@@ -225,7 +225,7 @@ def shares(training: Training, scale: Scale) -> tuple[int, int, int]:
 
 
 def _eval_batch_size(training: Training, scale: Scale) -> int:
-    """Of a rank; under strong scaling the ranks share out what one rank has.
+    """Return the batch size of a rank; under strong scaling the ranks divide that of one rank.
 
     Trainer's evaluation loss is the mean over batches of all ranks together, each the mean over its answer tokens:
     other batches give another loss of the same model.
@@ -234,7 +234,7 @@ def _eval_batch_size(training: Training, scale: Scale) -> int:
 
 
 def together(ranks: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """The ranks' measurements as one: what they share from the first, memory of the rank that has most."""
+    """Combine the ranks' measurements: common values from the first, memory of the rank that has most."""
     memories = [rank["memory"] for rank in ranks]
     most = {
         name: max(memory[name] for memory in memories) if memories[0][name] is not None else None
@@ -271,18 +271,18 @@ def _wait(words: Sequence[str], environment: dict[str, str], log: Path) -> int:
 
 
 def _killed_for_memory() -> int:
-    """Processes that this machine's kernel has killed for want of memory, ever."""
+    """Count processes that this machine's kernel has killed for want of memory, ever."""
     counts = Path("/proc/vmstat")
     lines = counts.read_text().splitlines() if counts.exists() else []
     return next((int(line.split()[1]) for line in lines if line.startswith("oom_kill ")), 0)
 
 
 def what_went_wrong(status: int, log: str, killed_for_memory: bool = False) -> tuple[str, str]:
-    """Outcome and reason of a training that failed.
+    """Return outcome and reason of a training that failed.
 
     Args:
         status: the launcher's exit status.
-        log: what it and the ranks wrote.
+        log: output of the launcher and the ranks.
         killed_for_memory: the kernel has killed a process for want of memory meanwhile.
     """
     lines = [line.strip()[:300] for line in log.splitlines()]

@@ -8,7 +8,7 @@ context and copy its value. Each relation has two disjoint sets of wordings:
 * `FINETUNE` wordings, in which `make_data.py` writes the SQuAD-format splits.
 
 Fine-tuning therefore has something to learn (new sentence forms, question forms, words and prompt order),
-and something to build on, which is what fine-tuning a real pretrained model looks like.
+and something to build on, as in fine-tuning a real pretrained model.
 
 Example paragraph in fine-tuning wording, with one of its questions::
 
@@ -77,12 +77,12 @@ class Fact:
 
 
 def person(rng: random.Random) -> str:
-    """A full name, e.g. "Mara Velt"."""
+    """Draw a full name, e.g. "Mara Velt"."""
     return f"{rng.choice(FIRST_NAMES)} {rng.choice(LAST_NAMES)}"
 
 
 def landmark(rng: random.Random) -> str:
-    """A landmark with its article, e.g. "the old mill"."""
+    """Draw a landmark with its article, e.g. "the old mill"."""
     return f"the {rng.choice(ADJECTIVES)} {rng.choice(THINGS)}"
 
 
@@ -259,7 +259,7 @@ FILLERS = (
 
 
 def draw_facts(rng: random.Random, count: int) -> list[Fact]:
-    """`count` facts in random order, with distractors.
+    """Draw `count` facts in random order, with distractors.
 
     Subjects are distinct, but relations are drawn from a pool smaller than `count` and a subject may have
     two facts: a reader that matches only the subject or only the relation gets some questions wrong.
@@ -289,6 +289,6 @@ def draw_facts(rng: random.Random, count: int) -> list[Fact]:
 
 
 def write_sentence(fact: Fact, form: str) -> str:
-    """The fact in words, its first letter a capital."""
+    """Write the fact in words, its first letter a capital."""
     sentence = form.format(s=fact.subject, v=fact.value.text)
     return sentence[0].upper() + sentence[1:]

@@ -38,7 +38,7 @@ def main() -> None:
 
 
 def make_splits(seed: int) -> dict[str, dict[str, Any]]:
-    """The three splits as SQuAD v1.1 objects, keyed by name."""
+    """Make the three splits as SQuAD v1.1 objects, keyed by name."""
     rng = random.Random(seed)
     titles = [f"{first}{second.lower()}{end}" for first in SYLLABLES for second in SYLLABLES for end in ENDINGS]
     rng.shuffle(titles)
@@ -55,7 +55,7 @@ def _article(rng: random.Random, title: str, all_answers: bool) -> dict[str, Any
 
 
 def _paragraph(rng: random.Random, name: str, all_answers: bool) -> dict[str, Any]:
-    """One context of 3 or 4 facts and perhaps a filler sentence, and its questions."""
+    """Make one context of 3 or 4 facts and perhaps a filler sentence, and its questions."""
     facts = draw_facts(rng, rng.randrange(3, 5))
     sentences = [(write_sentence(fact, rng.choice(fact.relation.finetune[0])), fact) for fact in facts]
     context, value_starts = "", {}
@@ -78,7 +78,7 @@ def _paragraph(rng: random.Random, name: str, all_answers: bool) -> dict[str, An
 
 
 def _value_offset(sentence: str, fact: Fact) -> int:
-    """Where the value starts: beyond the subject, which may contain it (a landmark named after a material)."""
+    """Find the value's start: beyond the subject, which may contain it (a landmark named after a material)."""
     subject_at = sentence.lower().find(fact.subject.lower())
     after = sentence.find(fact.value.text, subject_at + len(fact.subject))
     return after if after >= 0 else sentence.index(fact.value.text)

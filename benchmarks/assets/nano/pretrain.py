@@ -54,7 +54,7 @@ def main() -> None:
 
 
 def make_tokenizer(seed: int) -> PreTrainedTokenizerFast:
-    """A byte-level BPE, trained on text in both wordings so that their words are single tokens."""
+    """Make a byte-level BPE, trained on text in both wordings so that their words are single tokens."""
     core = Tokenizer(models.BPE(unk_token=None))
     core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     core.decoder = decoders.ByteLevel()
@@ -81,7 +81,7 @@ def _tokenizer_text(seed: int) -> Iterator[str]:
 
 
 def make_model(tokenizer: PreTrainedTokenizerFast) -> BloomForCausalLM:
-    """Three layers of width 96 with ALiBi attention, random weights."""
+    """Make three layers of width 96 with ALiBi attention, random weights."""
     return BloomForCausalLM(
         BloomConfig(
             vocab_size=len(tokenizer),
@@ -96,7 +96,7 @@ def make_model(tokenizer: PreTrainedTokenizerFast) -> BloomForCausalLM:
 
 
 def train(model: BloomForCausalLM, tokenizer: PreTrainedTokenizerFast, arguments: argparse.Namespace) -> None:
-    """AdamW with a cosine schedule; every batch is new text."""
+    """Train with AdamW and a cosine schedule; every batch is new text."""
     optimizer = torch.optim.AdamW(model.parameters(), lr=arguments.learning_rate, weight_decay=0.01, fused=True)
     scheduler = get_scheduler("cosine", optimizer, num_warmup_steps=100, num_training_steps=arguments.steps)
     rng, started = random.Random(arguments.seed), time.perf_counter()
@@ -118,7 +118,7 @@ def train(model: BloomForCausalLM, tokenizer: PreTrainedTokenizerFast, arguments
 
 
 def sequence(rng: random.Random) -> list[Piece]:
-    """A paragraph of 2 to 5 facts with a question about each, or with one before it, as pieces of text."""
+    """Make a paragraph of 2 to 5 facts with a question about each, or with one before it, as pieces of text."""
     facts = draw_facts(rng, rng.randrange(2, 6))
     sentences = [write_sentence(fact, rng.choice(fact.relation.pretrain[0])) for fact in facts]
     if rng.random() < 0.5:
@@ -138,7 +138,7 @@ def sequence(rng: random.Random) -> list[Piece]:
 
 
 def encode(batch: list[list[Piece]], tokenizer: PreTrainedTokenizerFast) -> tuple[torch.Tensor, torch.Tensor]:
-    """Token ids and loss weights, both `(batch, seq_len)`, right-padded with weight 0."""
+    """Return token ids and loss weights, both `(batch, seq_len)`, right-padded with weight 0."""
     rows, row_weights = [], []
     for pieces in batch:
         ids: list[int] = []
@@ -154,14 +154,14 @@ def encode(batch: list[list[Piece]], tokenizer: PreTrainedTokenizerFast) -> tupl
 
 
 def weighted_loss(logits: torch.Tensor, ids: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
-    """Mean next-token cross entropy, each target token with its weight."""
+    """Compute the mean next-token cross entropy, each target token with its weight."""
     losses = torch.nn.functional.cross_entropy(logits[:, :-1].transpose(1, 2), ids[:, 1:], reduction="none")
     return (losses * weights[:, 1:]).sum() / weights[:, 1:].sum()
 
 
 @torch.no_grad()
 def answered_right(model: BloomForCausalLM, tokenizer: PreTrainedTokenizerFast) -> float:
-    """Share of questions on unseen paragraphs whose answer tokens are all the most likely ones."""
+    """Compute the share of questions on unseen paragraphs whose answer tokens are all the most likely ones."""
     rng = random.Random(HELD_OUT_SEED)
     ids, weights = encode([sequence(rng) for _ in range(128)], tokenizer)
     hits = (model(ids).logits[:, :-1].argmax(-1) == ids[:, 1:]) | (weights[:, 1:] < 1.0)

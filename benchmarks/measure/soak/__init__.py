@@ -1,1 +1,1 @@
-"""One long study, watched: does anything grow that should not?"""
+"""One long study, watched for growth that should not be."""

@@ -1,4 +1,4 @@
-"""Whether a long study grows: `python -m benchmarks.measure.soak` (200 trials, two minutes on 2 cores).
+"""Watch a long study for growth: `python -m benchmarks.measure.soak` (200 trials, two minutes on 2 cores).
 
 Runs one study of many very short trials on `nano` through the command that users run, in a process and folders of its
 own, and looks at it every second: memory, file descriptors, threads and processes of the driver, the ranks, the trials'
@@ -10,9 +10,9 @@ settles within 100 trials of random search and 400 of hyperband: give it `--tria
 
 The exit status is 1 if the study failed, if a slope's whole interval is above its bound (a heap that settles late makes
 a step, a leak makes a slope), or if processes or temporary files are left.
-The bounds let a study of 10,000 trials run: driver, ranks and Ray's server may grow by 50 kB a trial, half a gigabyte
-in all, every other role by a fifth of that; file descriptors stay below the usual limit of 1,024; what is kept of the
-study, Ray's session and the store take 200 MB each.
+The bounds let a study of 10,000 trials run: driver, ranks and Ray's server may grow by 50 kB per trial, half a gigabyte
+in all, every other role by a fifth of that; file descriptors stay below the usual limit of 1,024; the study's state,
+Ray's session and the store take 200 MB each.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from benchmarks.measure.soak.watch import ROLES, Sample, Watch
 
 SECONDS_PER_SAMPLE = 1.0
 SECONDS_TO_END = 30.0
-"""After the driver's end; Ray's own processes look after it by then."""
+"""Seconds after the driver's end; Ray's own processes look after it by then."""
 BEGIN, END = 0.5, 0.98
 """The part of the trials that counts. The store lags behind: when its last trial has ended, Ray is gone."""
 LEAST_SAMPLES = 3
@@ -51,7 +51,7 @@ class Workload:
 
     Attributes:
         max_units: resource of a full training, in units of an optimizer step or two.
-        trials_per_training: how many trials the method makes of the budget of a full training.
+        trials_per_training: trials that the method makes of the budget of a full training.
     """
 
     max_units: int
@@ -63,7 +63,7 @@ WORKLOADS = {"random": Workload(1, 1.0), "hyperband": Workload(3, 15 / 11)}  # t
 
 @dataclass(frozen=True)
 class Quantity:
-    """What must not grow.
+    """A quantity that must not grow.
 
     Attributes:
         name: for the table.
@@ -79,15 +79,15 @@ class Quantity:
 
 
 MEMORY_BOUNDS = {"driver": 5.0, "rank": 5.0, "gcs_server": 5.0}
-"""In MB; 1 MB for the other roles. Ray's server keeps the latest 100,000 calls of actors, which are 10,000 trials."""
+"""Bounds in MB; 1 MB for the other roles. Ray's server keeps the latest 100,000 calls of actors: 10,000 trials."""
 DISK_BOUNDS = {"unfinished study": 2.0, "Ray's session": 2.0, "MLflow store": 2.0}
 DESCRIPTOR_BOUNDS = {"agent": 50.0}
-"""1 for the other roles. Ray's agents hold two more for each actor started anew, and let go of them by the hundred."""
+"""Bounds; 1 for other roles. Ray's agents hold two more per actor started anew, and free them by the hundred."""
 PROCESSES_BOUND, THREADS_BOUND = 1.0, 5.0  # Ray's pools of threads settle late, by two or four
 
 
 def quantities() -> list[Quantity]:
-    """All that is watched, in the order of the table."""
+    """List all watched quantities, in the order of the table."""
     memory = [Quantity(f"{role}: memory", "MB", partial(_memory, role), MEMORY_BOUNDS.get(role, 1.0)) for role in ROLES]
     fds = [
         Quantity(f"{role}: descriptors", "", partial(_descriptors, role), DESCRIPTOR_BOUNDS.get(role, 1.0))
@@ -124,7 +124,7 @@ class Watched:
 
     Attributes:
         status: its exit status.
-        errors: the end of what it said on stderr.
+        errors: the end of its stderr.
         samples: while it ran.
         survivors: processes that outlived it.
         left: temporary files that outlived it.
@@ -138,7 +138,7 @@ class Watched:
 
     @property
     def trials(self) -> int:
-        """How many ended."""
+        """Number of ended trials."""
         return max((sample.trials for sample in self.samples), default=0)
 
     @property
@@ -147,7 +147,7 @@ class Watched:
         return [sample for sample in self.samples if BEGIN * self.trials <= sample.trials < END * self.trials]
 
     def trends(self) -> list[tuple[Quantity, Trend]]:
-        """The trend of everything that is watched.
+        """Compute the trend of every quantity.
 
         Raises:
             BenchmarkError: the study was too short for one.
@@ -162,7 +162,7 @@ class Watched:
         return [(quantity, fit(trials, [quantity.of(sample) for sample in counted])) for quantity in quantities()]
 
     def faults(self) -> list[str]:
-        """What should not be, a line each."""
+        """List the faults of the study, one line each."""
         found = [f"the study ended with status {self.status}: {self.errors}"] if self.status else []
         found += [f"process {process} outlived the study" for process in self.survivors]
         found += [f"{path} was left in the temporary folder" for path in self.left]
@@ -197,7 +197,7 @@ def watch(method: str, trials: int) -> Watched:
 
     Args:
         method: one of `WORKLOADS`.
-        trials: how many, 20 or more.
+        trials: number of trials, 20 or more.
     """
     with tempfile.TemporaryDirectory(prefix="soak-") as name:  # a short path: Ray's sockets lie in it
         folder, temporary = Path(name), Path(name, "tmp")
@@ -221,7 +221,7 @@ def watch(method: str, trials: int) -> Watched:
 
 
 def _start(method: str, trials: int, folder: Path, temporary: Path, errors: int) -> subprocess.Popen[bytes]:
-    """The study's process."""
+    """Start the study's process."""
     workload = WORKLOADS[method]
     write_benchmark(folder / "soak.yaml", workload.max_units)
     environment = {
@@ -239,7 +239,7 @@ def _start(method: str, trials: int, folder: Path, temporary: Path, errors: int)
 
 
 def write_benchmark(path: Path, max_units: int) -> None:
-    """The benchmark nano with a unit of 16 samples, and hardly any evaluation."""
+    """Write the benchmark nano with a unit of 16 samples, and hardly any evaluation."""
     content = spec.load("nano").model_dump(mode="json", exclude_none=True)
     for name, split in content["finetune"]["data"].items():
         split["limit"] = 8 if name == "validation" else 32
@@ -248,7 +248,7 @@ def write_benchmark(path: Path, max_units: int) -> None:
 
 
 def _samples(driver: subprocess.Popen[bytes], watching: Watch) -> Iterator[Sample]:
-    """A sample a second until the driver ends."""
+    """Yield one sample per second until the driver ends."""
     while driver.poll() is None:
         yield watching.look()
         time.sleep(SECONDS_PER_SAMPLE)
@@ -259,7 +259,7 @@ def _describe(process: psutil.Process) -> str:
 
 
 def table(watched: Watched) -> list[str]:
-    """What was measured, a line each."""
+    """Write the measurements, one line each."""
     seconds, number = watched.samples[-1].seconds, len(watched.counted)
     lines = [
         f"{watched.trials} trials in {seconds:.0f} s; {number} samples count; slopes are in {PER_TRIALS} trials",
@@ -275,7 +275,7 @@ def table(watched: Watched) -> list[str]:
 
 
 def write_samples(path: Path, samples: Sequence[Sample]) -> None:
-    """All samples, a line each."""
+    """Write all samples, one line each."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", newline="") as file:
         writer = csv.writer(file)

@@ -1,4 +1,4 @@
-"""How a quantity changes over a study's trials, and whether it may."""
+"""Change of a quantity over a study's trials, and its bound."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ class Trend:
 
 
 def fit(trials: Sequence[int], values: Sequence[float]) -> Trend:
-    """The trend of at least two samples at different numbers of trials.
+    """Fit the trend of at least two samples at different numbers of trials.
 
     Args:
-        trials: how many had ended, by sample.
+        trials: number of ended trials, by sample.
         values: the quantity, by sample.
     """
     if len(set(values)) == 1:

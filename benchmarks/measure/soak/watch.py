@@ -1,4 +1,4 @@
-"""What a running study holds: memory, file descriptors, threads and processes by role, and bytes on disk.
+"""Resources of a running study: memory, file descriptors, threads and processes by role, and bytes on disk.
 
 Memory is the resident set (RSS). It holds libraries several times over where processes share them, which does not
 matter to how it changes; and it holds the pages of Ray's object store that a process has touched, which the memory of
@@ -16,7 +16,7 @@ from pathlib import Path
 
 import psutil
 
-MB, BYTES_PER_BLOCK = 2**20, 512  # of st_blocks, whatever the file system's are
+MB, BYTES_PER_BLOCK = 2**20, 512  # of st_blocks, on every file system
 ROLES = ("driver", "rank", "worker", "raylet", "gcs_server", "agent")
 """Ray's workers are the trials' actors, the pool of ranks, and those that wait for work; it calls a trial's by its name
 only while it has something to do. Its agents and monitors are the rest."""
@@ -25,13 +25,13 @@ AGENTS = ("agent", "monitor.py", "dashboard")
 
 @dataclass
 class Held:
-    """What the processes of a role hold together.
+    """Resources of all processes of a role.
 
     Attributes:
         memory_mb: resident memory.
         fds: open file descriptors.
         threads: threads.
-        processes: how many there are.
+        processes: their number.
     """
 
     memory_mb: float = 0.0
@@ -46,9 +46,9 @@ class Sample:
 
     Attributes:
         seconds: since the study was started.
-        trials: how many had ended.
+        trials: number of ended trials.
         held: by role.
-        disk_mb: by what it is for.
+        disk_mb: by use.
     """
 
     seconds: float
@@ -59,12 +59,12 @@ class Sample:
 
 @dataclass
 class Watch:
-    """Looks at a study from outside.
+    """Observer of a study from outside.
 
     Args:
         driver: the process of the study.
         database: its store's SQLite file, which holds nothing else.
-        folders: what to measure on disk, by name.
+        folders: paths to measure on disk, by name.
 
     Attributes:
         seen: every process that has been seen.
@@ -77,7 +77,7 @@ class Watch:
     _began: float = field(default_factory=time.monotonic)
 
     def look(self) -> Sample:
-        """A sample of this moment."""
+        """Take a sample of this moment."""
         held = {role: Held() for role in ROLES}
         for process in self._processes():
             with suppress(psutil.Error):  # it has ended meanwhile
@@ -86,7 +86,7 @@ class Watch:
         return Sample(time.monotonic() - self._began, ended_trials(self.database), held, disk)
 
     def survivors(self, seconds: float) -> list[psutil.Process]:
-        """Processes of the study that live on so long after it."""
+        """List processes of the study that live on so long after it."""
         _, alive = psutil.wait_procs(self.seen, timeout=seconds)
         return alive
 
@@ -121,7 +121,7 @@ def _add(held: Held, process: psutil.Process) -> None:
 
 
 def ended_trials(database: Path) -> int:
-    """Trials of the only study in a store; 0 before there is one."""
+    """Count trials of the only study in a store; 0 before there is one."""
     ended = (
         "select count(*) from runs join tags on tags.run_uuid = runs.run_uuid "
         "where tags.key = 'hpo.kind' and tags.value = 'trial' and runs.end_time is not null"
@@ -136,7 +136,7 @@ def ended_trials(database: Path) -> int:
 
 
 def size_mb(path: Path) -> float:
-    """What a file, or a folder with all that is in it, takes on the disk; empty folders take their block."""
+    """Measure a file, or a folder with its content, on the disk; empty folders take their block."""
     within = [Path(folder, name) for folder, folders, files in os.walk(path) for name in (*folders, *files)]
     return sum(map(_blocks, [path, *within])) * BYTES_PER_BLOCK / MB
 

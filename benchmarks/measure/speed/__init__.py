@@ -1,1 +1,1 @@
-"""Where the time goes, measured side by side: `python -m benchmarks.measure.speed`."""
+"""Speed of both sides of a comparison, measured in turns: `python -m benchmarks.measure.speed`."""

@@ -1,7 +1,7 @@
-"""Where the time goes, measured side by side: `python -m benchmarks.measure.speed` (15 minutes or more on 2 cores).
+"""Measure speed in turns: `python -m benchmarks.measure.speed` (15 minutes or more on 2 cores).
 
 Each comparison starts its two sides, each a process of its own with one thread, and lets them take turns, A B B A ...,
-a block of steps each; start-up and the first block do not count. What is printed is the median of the pairs' ratios,
+a block of steps each; start-up and the first block do not count. It prints the median of the pairs' ratios,
 first side to second, with the quartiles: machines drift, ratios measured side by side do not. The sides:
 
 * noise: the same thing twice;
@@ -17,7 +17,7 @@ first side to second, with the quartiles: machines drift, ratios measured side b
 with a limit passes or fails by it, and the exit status is 1 if one failed.
 
 `--rounds 0 --methods all` runs a study of 12 full trainings with each method instead, and prints the share of reserved
-device time that trained or evaluated (about two minutes a method).
+device time that trained or evaluated (about two minutes per method).
 """
 
 from __future__ import annotations
@@ -48,11 +48,11 @@ BATCH_SIZES = (2, 8, 16, 32)
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two sides.
+    """Two sides of a comparison.
 
     Attributes:
-        name: what is compared.
-        first: what the second is measured against.
+        name: subject of the comparison.
+        first: the reference.
         second: ours.
         at_least: the ratio that must be reached; None where there is no such claim.
         lengths_vary: whether blocks of one side differ in lengths: the ratio is then of all blocks together.
@@ -89,7 +89,7 @@ COMPARISONS = (
 
 @dataclass(frozen=True)
 class Measured:
-    """What came of a comparison.
+    """Result of a comparison.
 
     Attributes:
         seconds: median of a block, of both sides.
@@ -105,7 +105,7 @@ class Measured:
 
 
 def main() -> int:
-    """Run the comparisons and print a line each."""
+    """Run the comparisons and print one line each."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.measure.speed", description=__doc__.split("\n")[0])
     parser.add_argument("--rounds", type=int, default=8, help="pairs of blocks a comparison")
     parser.add_argument("--benchmark", default="nano")
@@ -125,7 +125,7 @@ def main() -> int:
 
 
 def _detect_gpu() -> bool:
-    """Whether there is one; says so."""
+    """Tell whether there is a GPU, and print it."""
     import torch
 
     found = torch.cuda.is_available()
@@ -137,7 +137,7 @@ def measure(comparison: Comparison, benchmark: str, rounds: int) -> Measured:
     """Let both sides take turns.
 
     Args:
-        comparison: what to compare.
+        comparison: the two sides.
         benchmark: name or file.
         rounds: pairs of blocks, at least 1.
 
@@ -157,7 +157,7 @@ def measure(comparison: Comparison, benchmark: str, rounds: int) -> Measured:
 
 
 def _pair(one: Block, other: Block, turn: int) -> tuple[Answer, Answer]:
-    """A block each; who is first changes from turn to turn."""
+    """Run one block of each side; the first side changes from turn to turn."""
     if turn % 2:
         answer = other()
         return one(), answer
@@ -166,7 +166,7 @@ def _pair(one: Block, other: Block, turn: int) -> tuple[Answer, Answer]:
 
 @contextmanager
 def _running(side: Side) -> Iterator[Block]:
-    """A side's process; what is given runs a block in it."""
+    """Run a side's process; the function that is given runs a block in it."""
     command = [sys.executable, "-m", "benchmarks.measure.speed.side", side.model_dump_json()]
     with tempfile.TemporaryFile("w+") as errors:
         process = subprocess.Popen(
@@ -197,12 +197,12 @@ def _ask(process: subprocess.Popen[str], errors: IO[str]) -> Answer:
 
 
 def passes(comparison: Comparison, measured: Measured) -> bool:
-    """Whether a comparison keeps its limit, if it has one."""
+    """Tell whether a comparison keeps its limit, if it has one."""
     return comparison.at_least is None or measured.ratio >= comparison.at_least
 
 
 def line(comparison: Comparison, measured: Measured) -> str:
-    """A comparison in a line."""
+    """Describe a comparison in a line."""
     (a, b), (low, high) = measured.seconds, measured.quartiles
     text = f"{comparison.name:30} {a:7.3f} s {b:7.3f} s | ratio {measured.ratio:.3f} ({low:.3f} .. {high:.3f})"
     if comparison.first.get("work") == "trainer":
@@ -213,7 +213,7 @@ def line(comparison: Comparison, measured: Measured) -> str:
 
 
 def padding_lines() -> list[str]:
-    """How much of what is computed is padding, by arithmetic; what packing could gain at most."""
+    """Compute the share of padding in all tokens, and the most that packing could gain."""
     lengths = [min(length, data.MAX_LENGTH) for length in data.draw_lengths(data.QUESTIONS)]
     order = random.Random(0).sample(range(len(lengths)), len(lengths))
     grouped = group_by_length(order, lengths)
@@ -230,7 +230,7 @@ def _share(order: Sequence[int], lengths: Sequence[int], batch_size: int) -> flo
 
 
 def _suite(benchmark: str, methods: str) -> int:
-    """A suite in a store of its own, through the command that users run: one line a study, with its useful share."""
+    """Run a suite in a store of its own, as users do; print one line per study, with its useful share."""
     with tempfile.TemporaryDirectory() as folder:
         environment = {**os.environ, "MLFLOW_TRACKING_URI": f"sqlite:///{folder}/mlflow.db"}
         command = [sys.executable, "-m", "hpo", "suite", "--methods", methods, "--seeds", "0", "--benchmark", benchmark]

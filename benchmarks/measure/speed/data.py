@@ -1,8 +1,8 @@
 """Questions with the lengths of SQuAD v1.1 and without its text, which is not in this repository.
 
 Speed depends on lengths alone. These are drawn from a log-normal distribution with median 158 and shape 0.4, cut at
-`MAX_LENGTH`: what contexts of 120 words, questions of 10 and 1.3 tokens a word come to, with a tail of which few
-are cut. It is a model of the data, not a count of them.
+`MAX_LENGTH`: the lengths of contexts of 120 words, questions of 10 and 1.3 tokens per word, with a tail of which
+few are cut. It is a model of the data, not a count of them.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ QUESTION, ANSWER, FILLER = "Who drew the old mill on the hill?", "Mara Velt", "o
 
 
 def draw_lengths(number: int, seed: int = 0) -> list[int]:
-    """Lengths in tokens before they are cut, the same for the same seed."""
+    """Draw lengths in tokens before they are cut, the same for the same seed."""
     draw = random.Random(seed)
     return [max(SHORTEST, round(draw.lognormvariate(0.0, SHAPE) * MEDIAN)) for _ in range(number)]
 
@@ -30,8 +30,8 @@ def write(path: Path, tokenizer: Any) -> None:
     """Write `QUESTIONS` questions of such lengths as JSON lines; the context is filled up with one repeated word.
 
     Args:
-        path: where to.
-        tokenizer: what tokens are counted with; the word should be one of its tokens.
+        path: the file.
+        tokenizer: counts the tokens; the word should be one of them.
     """
     without = f"Question: {QUESTION} Context: {ANSWER} Answer: {ANSWER}"
     fixed = len(tokenizer(without, add_special_tokens=False)["input_ids"]) + 1  # the end token
@@ -43,7 +43,7 @@ def write(path: Path, tokenizer: Any) -> None:
 
 
 def with_squad_lengths(benchmark: Benchmark, path: Path) -> Benchmark:
-    """A benchmark that trains on the questions in `path`, cut to `MAX_LENGTH`."""
+    """Return a benchmark that trains on the questions in `path`, cut to `MAX_LENGTH`."""
     settings = benchmark.training_settings()
     data = settings.data.model_copy(update={"train": Split(file=path)})
     finetune = settings.model_copy(update={"data": data, "max_length": MAX_LENGTH})
