@@ -4,8 +4,8 @@ Model states alone: weights, gradients, Adam's two moments and, in 16-bit traini
 Activations, logits, buffers of the communication and the CUDA context (half a GiB and more) come on top.
 
 ZeRO 2 and 3 in 16 bits are estimated by DeepSpeed's own functions
-(https://deepspeed.readthedocs.io/en/latest/memory.html). They count gradients in fp32 too. Their figures for
-the host are the need of loading or of offload, times 1.5 for buffers: an upper bound rather than a mean. The rest follows the
+(https://deepspeed.readthedocs.io/en/latest/memory.html). They count gradients in fp32 too. Their figures for the host
+are the need of loading or of offload, times 1.5 for buffers: an upper bound rather than a mean. The rest follows the
 ZeRO paper (Rajbhandari et al. 2020, https://arxiv.org/abs/1910.02054, section 3.1); DeepSpeed has no function for it.
 """
 
