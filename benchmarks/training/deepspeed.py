@@ -18,8 +18,30 @@ from benchmarks.hyperparameters import Hyperparameters
 from benchmarks.spec import BenchmarkError
 
 Precision = Literal["fp32", "bf16", "fp16"]
+PRECISIONS: tuple[Precision, ...] = ("fp32", "bf16", "fp16")
+FIRST_WITH_BF16 = 8
+"""Major compute capability from which a GPU computes in bf16: Ampere's."""
 BLOCKS_THAT_ARE_TUNED = ("optimizer", "scheduler")
 SECTIONS = ("bf16", "fp16", "zero_optimization")
+
+
+def precision_on(wanted: str, compute_capability: tuple[int, int] | None) -> Precision:
+    """Settle the arithmetic of a trial on a device; the one rule for "auto".
+
+    Args:
+        wanted: one of `PRECISIONS`, or "auto": bf16 where the GPU computes in it, fp16 on an older GPU, fp32 on a CPU.
+        compute_capability: of the GPU, major and minor, as its driver tells it; None on a CPU.
+
+    Raises:
+        BenchmarkError: fp16 without a GPU.
+    """
+    if wanted == "fp16" and compute_capability is None:
+        raise BenchmarkError("precision is fp16, but there is no GPU; use fp32, bf16 or auto")
+    if wanted != "auto":
+        return wanted  # type: ignore[return-value]  # the benchmark's field and the option allow these alone
+    if compute_capability is None:
+        return "fp32"
+    return "bf16" if compute_capability[0] >= FIRST_WITH_BF16 else "fp16"
 
 
 def fill(

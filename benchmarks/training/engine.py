@@ -9,8 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.hyperparameters import Hyperparameters
-from benchmarks.spec import BenchmarkError
-from benchmarks.training.deepspeed import Precision, fill
+from benchmarks.training.deepspeed import Precision, fill, precision_on
 from benchmarks.training.process import import_deepspeed
 
 if TYPE_CHECKING:  # torch and deepspeed cost seconds to import; only processes that train pay for them
@@ -18,19 +17,14 @@ if TYPE_CHECKING:  # torch and deepspeed cost seconds to import; only processes 
 
 
 def choose_precision(wanted: str) -> Precision:
-    """Choose the arithmetic that "auto" means on this device; any other wish is granted.
+    """Choose the arithmetic that "auto" means on this rank's device; any other wish is granted.
 
     Raises:
         BenchmarkError: fp16 without a GPU.
     """
     import torch
 
-    on_gpu = torch.cuda.is_available()
-    if wanted == "fp16" and not on_gpu:
-        raise BenchmarkError("precision is fp16, but there is no GPU; use fp32, bf16 or auto")
-    if wanted == "auto":
-        wanted = ("bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16") if on_gpu else "fp32"
-    return wanted  # type: ignore[return-value]  # the benchmark's field allows these alone
+    return precision_on(wanted, torch.cuda.get_device_capability() if torch.cuda.is_available() else None)
 
 
 def make_engine(

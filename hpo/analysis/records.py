@@ -1,8 +1,9 @@
 """Stored studies and confirmations of a benchmark, read from MLflow alone: the ground of compare, report and export.
 
-Studies are comparable if they share a version of the benchmark (its digest), the search space, the protocol and the
-accelerator. Of several such groups that of the newest study is read, imports aside. Studies of the other groups, and
-studies whose files cannot be had, are left out with a note. Imports neither Ray nor torch.
+Studies are comparable if they share a version of the benchmark (its digest), the search space, the protocol, the
+accelerator and the precision that their ranks reported. Of several such groups that of the newest study is read,
+imports aside. Studies of the other groups, and studies whose files cannot be had, are left out with a note. Studies
+that were stored before ranks reported a precision are a group of their own. Imports neither Ray nor torch.
 """
 
 from __future__ import annotations
@@ -34,8 +35,11 @@ COMPARABLE = {
     "hpo.space_digest": "another search space",
     "hpo.protocol": "another protocol",
     "hpo.accelerator": "another accelerator",
+    "hpo.precision": "another precision",
 }
 """Tags that studies must share, and what it means if they do not."""
+SHARED_WITH_CONFIRMATIONS = ("hpo.benchmark_digest", "hpo.protocol", "hpo.precision")
+"""Tags that confirmations must share with studies: their scores count, and their costs do not."""
 
 
 @dataclass(frozen=True)
@@ -153,7 +157,8 @@ def read(benchmark: str) -> Records:
     newest = max(studies, key=_age)
     comparable, left_out = _comparable_with(newest, studies)
     confirmations = [run for run in runs if run.data.tags.get("hpo.kind") == "confirmation"]
-    confirmations, _ = _comparable_with(newest, confirmations, ("hpo.benchmark_digest", "hpo.protocol"))
+    confirmations, lost = _comparable_with(newest, confirmations, SHARED_WITH_CONFIRMATIONS, "confirmation")
+    left_out += [reason for reason in lost if reason.endswith(COMPARABLE["hpo.precision"])]
     with store.readable_errors(), ThreadPoolExecutor(READERS) as readers:
         content = _benchmark(sorted(comparable, key=_age, reverse=True))
         files = list(readers.map(partial(read_files, names=FILES), comparable))
@@ -209,9 +214,9 @@ def _is_finished_study(run: Run) -> bool:
 
 
 def _comparable_with(
-    newest: Run, runs: Iterable[Run], shared: Iterable[str] = tuple(COMPARABLE)
+    newest: Run, runs: Iterable[Run], shared: Iterable[str] = tuple(COMPARABLE), noun: str = "study"
 ) -> tuple[list[Run], list[str]]:
-    """Runs that share what makes them comparable, and why the others do not."""
+    """Divide runs into those that share the tags, and a sentence for each group of the others."""
     kept, reasons = [], Counter[str]()
     for run in runs:
         differs = next((tag for tag in shared if run.data.tags.get(tag) != newest.data.tags.get(tag)), None)
@@ -219,7 +224,8 @@ def _comparable_with(
             kept.append(run)
         else:
             reasons[COMPARABLE[differs]] += 1
-    return kept, [f"{counted(number, 'study', 'studies')} of {why}" for why, number in reasons.items()]
+    plural = "studies" if noun == "study" else ""
+    return kept, [f"{counted(number, noun, plural)} of {why}" for why, number in reasons.items()]
 
 
 def _study(run: Run, files: dict[str, str]) -> StudyRecord:

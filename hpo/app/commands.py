@@ -228,6 +228,7 @@ def confirm(parsed: argparse.Namespace) -> int:
 
 def export(parsed: argparse.Namespace) -> int:
     """What won, as files for a Trainer script."""
+    from hpo.report import model_card
     from hpo.workflows import export
 
     console, folder = open_console(), Path(parsed.output)
@@ -236,7 +237,9 @@ def export(parsed: argparse.Namespace) -> int:
     sure = "confirmed on test" if done.is_confirmed else "not confirmed"
     print_line(console, f"{chosen.contestant.name}, study with seed {chosen.study.seed}, {sure}")
     print_line(console, f"written to {folder}: {', '.join(done.files)}")
-    if export.ARGUMENTS_FILE in done.files:  # of a benchmark that trains a model
+    if not done.is_complete:
+        print_line(console, f"note: the precision of its trials is not known, see {model_card.CARD_FILE}")
+    if model_card.ARGUMENTS_FILE in done.files:  # of a benchmark that trains a model
         where = f"--config {shlex.quote(str(folder))} --benchmark {shlex.quote(parsed.benchmark)}"
         print_line(console, f"train it in full: python -m hpo train {where}")
     return 0
@@ -278,7 +281,7 @@ def deepspeed(parsed: argparse.Namespace) -> int:
     training = Training(**{name: getattr(parsed, name) for name in names})
     scales = zero_study.scales(parsed.ranks, parsed.nodes, parsed.scaling)
     wanted, found = zero_study.configurations(parsed.configurations), devices.detect_here()
-    precision = devices.precision() if parsed.precision == "auto" else parsed.precision
+    precision = devices.precision(parsed.precision)
     machine = Machine(found.count if found.gpu_name else 0, found.cpus, precision, parsed.launcher)
     console, folder = open_console(), Path(parsed.output)
     done = zero_study.run(
@@ -311,6 +314,7 @@ def import_(parsed: argparse.Namespace) -> int:
         parsed.method,
         parsed.seed,
         parsed.accelerator,
+        precision=parsed.precision or "",
         wall_seconds=parsed.wall_seconds,
         devices=parsed.devices,
         command=command_line(parsed),

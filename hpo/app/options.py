@@ -204,6 +204,9 @@ STUDIES = (
             Option("method", "a label of your own", None),
             replace(SEED, help="its seed, the block it belongs to"),
             Option("accelerator", "device it ran on, such as 'Tesla V100'; cpu counts no GPU hours", None),
+            Option(
+                "precision", "arithmetic of its trials (default: the benchmark's)", choices=("fp32", "bf16", "fp16")
+            ),
             Option("wall_seconds", "how long it took (default: the sum of its trials)", kind="number"),
             Option("devices", "devices it had reserved; needs --wall-seconds", kind="count"),
             Option("space", "YAML file with the search space that it searched"),

@@ -7,7 +7,7 @@ import os
 from dataclasses import dataclass
 
 from benchmarks.spec import BenchmarkError
-from benchmarks.training.deepspeed import Precision
+from benchmarks.training.deepspeed import Precision, precision_on
 from hpo.core.wording import counted
 
 CPU = "cpu"
@@ -84,11 +84,20 @@ def visible_gpus(names: list[str], visible: str | None) -> list[str]:
     return chosen
 
 
-def precision() -> Precision:
-    """The arithmetic for this machine: bf16 from Ampere on, fp16 on older GPUs, fp32 on a CPU."""
+def precision(wanted: str) -> Precision:
+    """Choose the arithmetic for this machine before a rank runs on it; "auto" takes that of the first GPU.
+
+    Raises:
+        BenchmarkError: fp16 without a GPU.
+    """
+    return precision_on(wanted, _compute_capability())
+
+
+def _compute_capability() -> tuple[int, int] | None:
+    """Ask the driver for the compute capability of the first visible GPU; None without one."""
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if not visible_gpus(gpu_names(), visible):
-        return "fp32"
+        return None
     import pynvml
 
     first = (visible or "0").split(",")[0].strip()
@@ -96,8 +105,8 @@ def precision() -> Precision:
     try:
         by_index = first.isdigit()
         handle = pynvml.nvmlDeviceGetHandleByIndex(int(first)) if by_index else pynvml.nvmlDeviceGetHandleByUUID(first)
-        major, _ = pynvml.nvmlDeviceGetCudaComputeCapability(handle)
-        return "bf16" if major >= 8 else "fp16"
+        major, minor = pynvml.nvmlDeviceGetCudaComputeCapability(handle)
+        return int(major), int(minor)
     finally:
         pynvml.nvmlShutdown()
 

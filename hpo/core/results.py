@@ -20,6 +20,8 @@ TOKENS = "tokens"
 """What a trial's first result adds: the statistics of each split, where there are data."""
 PRECISION = "precision"
 """The arithmetic of a trial in each of its results: fp32, bf16 or fp16; empty where nothing was trained."""
+MIXED = " and "
+"""Separator of the arithmetics of a study whose trials differ."""
 
 
 @dataclass
@@ -105,6 +107,7 @@ class Results:
     Attributes:
         units: all resource units, in order of arrival.
         tokens: what the data are like; empty before the first result, and where there are none.
+        precision: the arithmetic that trials reported; empty before the first result, and where nothing is trained.
     """
 
     def __init__(self, study: Study, varies: bool = False) -> None:
@@ -112,6 +115,7 @@ class Results:
         self._rows: dict[str, TrialRow] = {}
         self.units: list[UnitRow] = []
         self.tokens: Sequence[TokenStatistics] = ()
+        self.precision = ""
 
     @property
     def rows(self) -> list[TrialRow]:
@@ -152,6 +156,8 @@ class Results:
             row.outcome, row.reason = "running", ""
         self.units.append(UnitRow(row.number, row.units, now, _parts(result), row.metrics, row.device_seconds))
         self.tokens = self.tokens or result.get(TOKENS, ())
+        used = {*self.precision.split(MIXED), str(result.get(PRECISION, ""))} - {""}
+        self.precision = MIXED.join(sorted(used))  # two of them are comparable with neither
         return row
 
     def end(self, trial_id: str, now: float, budget_spent: bool) -> TrialRow:

@@ -226,7 +226,8 @@ class Tracker:
             scores = [key for key in ("eval_loss", "exact_match", "f1") if key in incumbent.metrics]
             totals |= {f"best_{key}": incumbent.metrics[key] for key in scores}
         points = [Metric(key, value, ended_at, 0) for key, value in _loggable(totals).items()]
-        self._client.log_batch(self.run_id, metrics=points)
+        tags = [RunTag("hpo.precision", results.precision)] if results.precision else []
+        self._client.log_batch(self.run_id, metrics=points, tags=tags)
         files = {
             "trials.csv": trials_csv(self._study.benchmark, results.rows),
             "units.csv": units_csv(results.units),

@@ -23,6 +23,7 @@ from typing import Any
 
 from benchmarks.space import Config
 from benchmarks.spec import Benchmark, BenchmarkError
+from benchmarks.training.deepspeed import PRECISIONS
 from hpo.cluster.devices import CPU
 from hpo.core.ledger import PARTS, Shares
 from hpo.core.results import Results, TrialRow, counts
@@ -132,6 +133,7 @@ def import_csv(
     seed: int,
     accelerator: str,
     *,
+    precision: str = "",
     wall_seconds: float | None = None,
     devices: int | None = None,
     command: str = "",
@@ -145,6 +147,8 @@ def import_csv(
         method: the label of the program that proposed the trials; none of the methods that come with the suite.
         seed: the study's; studies with the same seed are a block.
         accelerator: name of the devices; device-hours are GPU hours unless it is "cpu".
+        precision: "fp32", "bf16" or "fp16", which its trials computed in. By default the benchmark's own, unless that
+            is "auto": then it is not known, and the study is compared with others of which it is not known.
         wall_seconds: wall time of the study; by default as if one trial had followed the other.
         devices: devices that the study reserved all that time; the part that no trial used is then idle. By default
             the trials' own device time is all that was reserved.
@@ -158,10 +162,11 @@ def import_csv(
     _check_label(method)
     _check_accelerator(accelerator)
     wall_seconds, shares = _account(content, wall_seconds, devices)
+    origin = {**_origin(content), **_precision(benchmark, precision)}
     study = _study(content, benchmark, method, seed)
     if not force:
         _require_new(content, study)
-    tracker = Tracker(study, accelerator, command, _origin(content))
+    tracker = Tracker(study, accelerator, command, origin)
     tracker.began_at -= wall_seconds  # when it really was is not known
     try:
         results = _replay(content, study, tracker, wall_seconds)
@@ -272,6 +277,18 @@ def _check_accelerator(accelerator: str) -> None:
             f"accelerator is {accelerator!r}, but must be a name of <= {MAX_ACCELERATOR_CHARACTERS} characters, "
             "such as cpu"
         )
+
+
+def _precision(benchmark: Benchmark, given: str) -> dict[str, str]:
+    """Say in a tag which arithmetic the trials computed in, if that is known."""
+    if benchmark.finetune is None:
+        if given:
+            raise BenchmarkError(f"precision is {given}, but benchmark {benchmark.name} computes curves; leave it out")
+        return {}
+    if given and given not in PRECISIONS:
+        raise BenchmarkError(f"precision is {given!r}, but must be one of {', '.join(PRECISIONS)}")
+    known = given or benchmark.finetune.precision.replace("auto", "")
+    return {"hpo.precision": known} if known else {}
 
 
 def _account(content: External, wall_seconds: float | None, devices: int | None) -> tuple[float, Shares]:

@@ -36,6 +36,7 @@ from hpo.cluster.devices import Allotment, allot
 from hpo.cluster.ray import detect
 from hpo.core.results import METRICS
 from hpo.core.study import Schedule, is_diverged
+from hpo.report.model_card import CONFIG_FILE
 from hpo.store import files
 from hpo.store import ui_views as views
 from hpo.store.runs import CommandRun
@@ -43,7 +44,6 @@ from hpo.store.served_model import MODEL_FOLDER, Serving, log_served_model
 from hpo.terminal import files as output
 from hpo.terminal.console import print_line
 from hpo.terminal.tables import tokens_table
-from hpo.workflows.export import CONFIG_FILE
 
 REPORT_FILE = "training.json"
 """Also the sign that a folder is of this module's making."""
@@ -248,6 +248,7 @@ def _train(
     units: list[dict[str, float]] = []
     try:
         with _ranks(benchmark, allotment) as ranks:
+            run.tag(precision=ranks.precision())
             tokens = ranks.token_statistics()
             run.log(files.token_metrics(tokens))
             run.log_files(files.token_files(tokens))

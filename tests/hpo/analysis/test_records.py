@@ -42,7 +42,10 @@ def retag(uri: str) -> Iterator[None]:
     yield
     for run in runs:
         for key in records.COMPARABLE:
-            client.set_tag(run.info.run_id, key, run.data.tags[key])
+            if key in run.data.tags:
+                client.set_tag(run.info.run_id, key, run.data.tags[key])
+            elif key in client.get_run(run.info.run_id).data.tags:
+                client.delete_tag(run.info.run_id, key)
 
 
 def names(found: Records) -> list[tuple[str, int]]:

@@ -20,14 +20,15 @@ from benchmarks import spec
 from benchmarks.space import Config
 from benchmarks.spec import Benchmark, BenchmarkError
 from hpo.core.ledger import Ledger
-from hpo.core.results import Results
+from hpo.core.results import PRECISION, Results
 from hpo.core.study import CONFIRMS, SCHEDULE, TRAINING_SEED, Schedule, Study, default_schedule, fresh_seeds
+from hpo.report.model_card import CARD_FILE, escape
 from hpo.store.tracker import Tracker
 from hpo.workflows import export
 from tests.stores import working_in
 
 HERE = Path(__file__).parent
-REPOSITORY = HERE.parents[1]
+REPOSITORY = HERE.parents[2]
 GOOD: Config = {"learning_rate": 0.0012345678901234567, "batch_size_per_device": 8, "weight_decay": 0.01}
 OTHER: Config = {"learning_rate": 2e-05, "batch_size_per_device": 16, "weight_decay": 0.0}
 Maker = Callable[..., Benchmark]
@@ -48,11 +49,16 @@ def benchmark(request: pytest.FixtureRequest) -> Benchmark:
 
 
 def named(benchmark: Benchmark, request: pytest.FixtureRequest) -> Benchmark:
-    name = re.sub(r"[^A-Za-z0-9_.-]", "-", request.node.name)
+    name = re.sub(r"[^A-Za-z0-9_.-]", "-", request.node.name)[-99:].lstrip("-_.")
     return benchmark.model_copy(update={"name": name})
 
 
-def store(study: Study, *trials: tuple[dict[str, Any], dict[str, float]], accelerator: str = "cpu") -> None:
+def store(
+    study: Study,
+    *trials: tuple[dict[str, Any], dict[str, float]],
+    accelerator: str = "cpu",
+    precision: str = "",
+) -> None:
     """Store a finished study as the driver does: trials by proposal and metrics, NaN losses for a diverged one."""
     results, tracker = Results(study), Tracker(study, accelerator, "python -m hpo run")
     for number, (proposal, metrics) in enumerate(trials):
@@ -60,6 +66,7 @@ def store(study: Study, *trials: tuple[dict[str, Any], dict[str, float]], accele
         tracker.start_trial(results.add(name, proposal, now=0.0))
         diverged = not math.isfinite(metrics["eval_loss"])
         result = {"units": study.max_units, "objective": metrics["eval_loss"], "diverged": diverged, **metrics}
+        result[PRECISION] = precision
         tracker.report_trial(results.report(name, result, device_seconds=36.0, now=1.0))
         tracker.end_trial(results.end(name, now=1.0, budget_spent=False))
     shares = Ledger(1, 1).shares(3600.0)
@@ -100,7 +107,7 @@ def read(folder: Path, name: str) -> Any:
 
 
 def card_of(exported: export.Exported) -> str:
-    return (exported.folder / export.CARD_FILE).read_text()
+    return (exported.folder / CARD_FILE).read_text()
 
 
 class TestChoice:
@@ -227,7 +234,7 @@ class TestCard:
         assert "| `learning_rate` | searched | 0.00123457 |" in card
 
     def test_values_cannot_break_the_page(self) -> None:
-        assert export.escape("a|b\n# `x` <b> *y* [z](u)") == r"a\|b \# \`x\` \<b\> \*y\* \[z\](u)"
+        assert escape("a|b\n# `x` <b> *y* [z](u)") == r"a\|b \# \`x\` \<b\> \*y\* \[z\](u)"
 
 
 class TestTrainer:
@@ -252,19 +259,52 @@ class TestTrainer:
 
     @pytest.mark.parametrize(
         ("accelerator", "precision"),
-        [("cpu", ""), ("NVIDIA H100 80GB HBM3", "bf16"), ("Tesla T4", "fp16"), ("Tesla V100-SXM2-16GB", "fp16"),
-         ("NVIDIA L4", "bf16"), ("NVIDIA RTX 6000 Ada Generation", "bf16"), ("Quadro RTX 6000", "fp16")],
+        [("cpu", "fp32"), ("NVIDIA H100 80GB", "bf16"), ("Tesla V100S-PCIE-32GB", "fp16"), ("Quadro GV100", "fp16"),
+         ("NVIDIA GeForce MX450", "fp16"), ("NVIDIA A100", "fp16"), ("NVIDIA CMP 170HX", "bf16"), ("", "fp16")],
     )  # fmt: skip
-    def test_auto_precision_is_that_of_the_accelerator(
-        self, accelerator: str, precision: str, small_nano: Maker
+    def test_the_precision_is_the_one_that_the_ranks_reported_whatever_the_gpu_is_called(
+        self, accelerator: str, precision: str, nano: Benchmark, tmp_path: Path
     ) -> None:
-        content = export.training_arguments(small_nano(precision="auto"), GOOD, 0, accelerator)
-        assert [name for name in ("bf16", "fp16") if content[name]] == [precision] * bool(precision)
+        store_study(nano, "asha", accelerator=accelerator, precision=precision)
+        exported = export.export(nano.name, "asha", tmp_path)
+        content = read(tmp_path, "training_arguments.json")
+        assert [name for name in ("bf16", "fp16") if content[name]] == [precision] * (precision != "fp32")
         assert content.get("use_cpu", False) == (accelerator == "cpu")
+        assert f"The precision is {precision}, as it was on" in card_of(exported)
+        assert exported.is_complete
+
+    @pytest.mark.parametrize(
+        ("wanted", "accelerator", "known"),
+        [("auto", "Tesla V100S-PCIE-32GB", ""), ("auto", "NVIDIA H100", ""), ("auto", "cpu", "fp32"),
+         ("bf16", "NVIDIA H100", "bf16"), ("fp16", "Tesla V100", "fp16")],
+    )  # fmt: skip
+    def test_a_study_that_was_stored_before_ranks_reported_a_precision_is_not_guessed_at(
+        self, wanted: str, accelerator: str, known: str, nano: Benchmark, tmp_path: Path
+    ) -> None:
+        assert nano.finetune is not None
+        finetune = nano.finetune.model_copy(update={"precision": wanted})
+        nano = nano.model_copy(update={"finetune": finetune})
+        store_study(nano, "asha", accelerator=accelerator)
+        exported = export.export(nano.name, "asha", tmp_path)
+        content = read(tmp_path, "training_arguments.json")
+        assert {name: content[name] for name in ("bf16", "fp16") if name in content} == (
+            {"bf16": known == "bf16", "fp16": known == "fp16"} if known else {}
+        )
+        assert ("**The precision is not known**" in card_of(exported)) == (not known)
+        assert exported.is_complete == bool(known)
+
+    def test_a_study_whose_trials_differ_in_precision_names_both(self, nano: Benchmark) -> None:
+        results = Results(Study("asha", nano, budget=3))
+        for number, precision in enumerate(("fp16", "bf16", "fp16")):
+            results.add(str(number), dict(GOOD), 0.0)
+            told = {"units": 1, "objective": 0.5, "diverged": False, **scores(0.5), PRECISION: precision}
+            results.report(str(number), told, 1.0, 1.0)
+        assert results.precision == "bf16 and fp16"
 
     def test_batches_of_similar_lengths_are_asked_of_trainer_too(self, small_nano: Maker) -> None:
         grouped, plain = (
-            export.training_arguments(small_nano(length_grouped=wanted), GOOD, 0, "cpu") for wanted in (True, False)
+            export.training_arguments(small_nano(length_grouped=wanted), GOOD, 0, "cpu", "fp32")
+            for wanted in (True, False)
         )
         assert TrainingArguments(**{**grouped, "deepspeed": None}).train_sampling_strategy == "group_by_length"
         assert "train_sampling_strategy" not in plain
