@@ -191,12 +191,13 @@ def _usage(benchmark: Benchmark, choice: Choice, files: Sequence[str]) -> str:
 def _caveats(benchmark: Benchmark, finetune: FineTune, choice: Choice, files: Sequence[str]) -> str:
     """List the conditions under which Trainer repeats the training."""
     accelerator = choice.study.tags.get("hpo.accelerator", "")
+    steps = total_steps(benchmark, benchmark.hyperparameters(choice.best["config"]))
     lines = [
         f"Start it with {counted(finetune.ranks_per_trial, 'process', 'processes')}, load the model in "
         f"fp32, and keep the data's order: sequences of at most {finetune.max_length} tokens, labels -100 on prompt "
         "and padding.",
         _precision(choice.precision(benchmark), escape(accelerator or "the device")),
-        f"{total_steps(benchmark, benchmark.hyperparameters(choice.best['config']))} steps are {benchmark.resource.total_samples} samples. Where "
+        f"{steps} steps are {benchmark.resource.total_samples} samples. Where "
         "the batch does not divide the data, Trainer's last batch of an epoch is smaller.",
     ]
     if LORA_FILE in files:

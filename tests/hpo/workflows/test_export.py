@@ -19,6 +19,7 @@ from transformers import TrainingArguments
 from benchmarks import spec
 from benchmarks.space import Config
 from benchmarks.spec import Benchmark, BenchmarkError
+from benchmarks.steps import total_steps
 from hpo.core.ledger import Ledger
 from hpo.core.results import PRECISION, Results
 from hpo.core.study import CONFIRMS, SCHEDULE, TRAINING_SEED, Schedule, Study, default_schedule, fresh_seeds
@@ -357,7 +358,7 @@ class TestTrainer:
         micro_losses = run_trainer(tmp_path, nano.finetune.model, train.file, train.limit, *lengths)
         session = Session(nano)
         session.start(read(tmp_path, "best_config.json")["config"], seed=3)
-        ours = [float(session.train_step()) for _ in range(export.num_steps(nano, config))]
+        ours = [float(session.train_step()) for _ in range(total_steps(nano, nano.hyperparameters(config)))]
         session.close()
         theirs = [sum(micro_losses[i : i + 2]) for i in range(0, len(micro_losses), 2)]
         assert len(theirs) == 16
