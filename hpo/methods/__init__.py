@@ -2,7 +2,7 @@
 
 A method's module has
 
-* a docstring: what it does, the paper, what it does not do, when to use it;
+* a docstring: behaviour, paper, limits, advice on when to use it;
 * `Arguments`, a pydantic model of its own arguments; its fields become options of the command line and
   parameters of the MLproject entry;
 * `plan(study, arguments) -> Plan`, which wires Ray's own searcher and scheduler.

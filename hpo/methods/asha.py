@@ -3,10 +3,10 @@
 Paper: Li et al., "A System for Massively Parallel Hyperparameter Tuning", MLSys 2020,
 https://arxiv.org/abs/1810.05934.
 
-What it does: compares trials at rungs r, r*eta, r*eta^2, ... of the resource; a trial that reaches a rung
+Behaviour: it compares trials at rungs r, r*eta, r*eta^2, ... of the resource; a trial that reaches a rung
 goes on if it is among the best 1/eta of all that have reached it so far, and is stopped otherwise. No trial
 waits for another.
-What it does not: resume a stopped trial. The paper promotes the best of a rung whenever a worker is free;
+Limits: it does not resume a stopped trial. The paper promotes the best of a rung whenever a worker is free;
 Ray's scheduler decides once, when a trial reaches the rung, so early arrivals, compared with few, are
 promoted too easily. It does not choose configurations either: `searcher` does, at random as in the paper, or
 by TPE over the trials so far, which are ranked by resource reached first and metric second. TPE begins after
@@ -15,7 +15,7 @@ by TPE over the trials so far, which are ranked by resource reached first and me
 Arguments and the paper's symbols: `reduction_factor` is eta, `grace_units` is r (minimum resource); R, the
 maximum resource, is the benchmark's `max_units`; s (minimum early-stopping rate) is 0.
 
-When to use it: when a third or less of a training already ranks configurations roughly. Where rankings cross
+When to use it: when a third or less of a training already ranks configurations roughly. If rankings cross
 late, it discards slow starters.
 
 Logged metrics: as for every method; the units of a stopped trial are the rung at which it was stopped.
@@ -43,7 +43,7 @@ class Arguments(MethodArguments):
 
 
 def plan(study: Study, arguments: Arguments) -> Plan:
-    """Ray's asynchronous HyperBand with one bracket, which is ASHA.
+    """Plan Ray's asynchronous HyperBand with one bracket, which is ASHA.
 
     Raises:
         BenchmarkError: the first rung lies at or beyond the full resource.

@@ -3,11 +3,11 @@
 Paper: Falkner, Klein and Hutter, "BOHB: Robust and Efficient Hyperparameter Optimization at Scale", ICML 2018,
 https://arxiv.org/abs/1807.01774.
 
-What it does: runs HyperBand's brackets (see `hyperband`). A new configuration is drawn at random with probability
+Behaviour: it runs HyperBand's brackets (see `hyperband`). A new configuration is drawn at random with probability
 `random_fraction`; otherwise from a kernel density estimate of the best results, the one of 64 draws with the
 largest ratio of good to bad density. The model is that of the largest budget (rung) with enough results. Every
 result at every rung reaches it, those of trials that are stopped there included.
-What it does not: build a model early: with d hyperparameters a rung needs 2 (d + 1) results. In a space of 5 and a
+Limits: it does not build a model early: with d hyperparameters a rung needs 2 (d + 1) results. In a space of 5 and a
 budget of 12 full trainings the first round of brackets, two thirds of the budget, is HyperBand with random
 draws. A diverged trial counts as the worst result of the rung it would have reached.
 
@@ -19,7 +19,7 @@ When to use it: for budgets of several rounds of brackets, where early rankings 
 
 Logged metrics: as for every method; see `hyperband` for units and idling.
 
-Cost: as HyperBand; fitting and sampling the model takes some hundredths of a second a trial.
+Cost: as HyperBand; fitting and sampling the model takes some hundredths of a second per trial.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Arguments(MethodArguments):
 
 
 def plan(study: Study, arguments: Arguments) -> Plan:
-    """Ray's HyperBandForBOHB and TuneBOHB, with brackets and the way of results corrected.
+    """Plan Ray's HyperBandForBOHB and TuneBOHB, with brackets and the way of results corrected.
 
     Raises:
         BenchmarkError: the reduction factor does not divide the benchmark's `max_units`.

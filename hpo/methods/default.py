@@ -1,8 +1,8 @@
-"""The benchmark's default configuration, trained with several seeds: what one has without any search.
+"""The benchmark's default configuration, trained with several seeds: the result without any search.
 
-What it does: trains `default` of the benchmark `repeats` times at the full resource, with seeds of their own for
+Behaviour: it trains `default` of the benchmark `repeats` times at the full resource, with seeds of their own for
 model initialisation, dropout and data order, derived from the study's seed.
-What it does not: search. It spends `repeats` full trainings of the budget, not all of it.
+Limits: it does not search. It spends `repeats` full trainings of the budget, not all of it.
 
 Arguments and the paper's symbols: `repeats` is the number of seeds.
 
@@ -12,7 +12,7 @@ https://arxiv.org/abs/2103.03098).
 
 Logged metrics: as for every method; each trial's tag `hpo.seed` is the seed it trained with.
 
-Cost: one full training a repeat.
+Cost: one full training per repeat.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Arguments(MethodArguments):
 
 
 def plan(study: Study, arguments: Arguments) -> Plan:
-    """One trial a seed; those that the budget cannot pay for are left out."""
+    """Plan one trial per seed, without those that the budget cannot pay for."""
     from ray import tune
     from ray.tune.search import BasicVariantGenerator
 

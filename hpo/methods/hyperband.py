@@ -3,11 +3,11 @@
 Paper: Li et al., "Hyperband: A Novel Bandit-Based Approach to Hyperparameter Optimization", JMLR 18, 2018,
 https://arxiv.org/abs/1603.06560.
 
-What it does: bracket s begins with n = ceil((s_max + 1) / (s + 1) * eta^s) random configurations at R / eta^s units,
+Behaviour: it bracket s begins with n = ceil((s_max + 1) / (s + 1) * eta^s) random configurations at R / eta^s units,
 keeps the best 1/eta of them at each rung, and trains those on to the next. Brackets run from the most aggressive
 (s = s_max) to plain random search at the full resource (s = 0), and then again while the budget lasts. A trial
 that waits for its rung is paused and continues from its checkpoint: no unit is trained twice.
-What it does not: choose configurations (they are random draws), or decide before a whole rung is there. It begins
+Limits: it does not choose configurations (they are random draws), or decide before a whole rung is there. It begins
 no bracket that the budget cannot finish; the last one is made smaller to fit, so less than one full training of
 the budget can be left. A diverged trial leaves its bracket, and its place is not filled again.
 
@@ -39,7 +39,7 @@ class Arguments(MethodArguments):
 
 
 def plan(study: Study, arguments: Arguments) -> Plan:
-    """Ray's HyperBand with its brackets corrected.
+    """Plan Ray's HyperBand with its brackets corrected.
 
     Raises:
         BenchmarkError: the reduction factor does not divide the benchmark's `max_units`.

@@ -3,12 +3,12 @@
 Paper: Bergstra et al., "Algorithms for Hyper-Parameter Optimization", NeurIPS 2011,
 https://papers.nips.cc/paper/4443-algorithms-for-hyper-parameter-optimization.
 
-What it does: draws the first trials at random; then divides those so far into a few good ones and the rest,
+Behaviour: it draws the first trials at random; then divides those so far into a few good ones and the rest,
 estimates a density over configurations for each, l(x) and g(x), draws candidates from l and proposes the one with the
 largest l(x) / g(x), which is the one of largest expected improvement. Trials that still run count as bad, so that
 nothing is proposed twice at once. With `warm_start`, trials of earlier studies of the benchmark count from the
 beginning, diverged ones as bad.
-What it does not: stop bad trials, or model hyperparameters jointly: each has densities of its own. It draws the two
+Limits: it does not stop bad trials, or model hyperparameters jointly: each has densities of its own. It draws the two
 ends of an `int` domain half as often as the numbers between, since it rounds a real number.
 
 Arguments and the paper's symbols: `initial_points` is the number of random draws before the model; `start_with_default`
@@ -26,7 +26,7 @@ the latest 25 weigh less.
 Logged metrics: none of its own. A study's and its trials' are those of every method; a trial ends at the full resource
 or where it diverges, unless a cap in device-hours stops it. `warm_start` is among the study's parameters.
 
-Cost: one full training a trial. Proposals are made one at a time in the driver and take milliseconds; with d devices
+Cost: one full training per trial. Proposals are made one at a time in the driver and take milliseconds; with d devices
 a proposal lacks the results of the d - 1 trials that run.
 """
 
@@ -41,7 +41,7 @@ class Arguments(TPEArguments):
 
 
 def plan(study: Study, arguments: Arguments) -> Plan:
-    """Ray's HyperOpt searcher, with no scheduler.
+    """Plan Ray's HyperOpt searcher, with no scheduler.
 
     Raises:
         BenchmarkError: the default lies outside the search space, or earlier studies cannot be read.

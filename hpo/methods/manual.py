@@ -1,7 +1,7 @@
 """Manual grid: every combination of the values a person would try.
 
-What it does: runs the benchmark's `grid`, each point at the full resource, in the order of the YAML file.
-What it does not: learn from results, stop bad trials, look between its values, or depend on the seed except
+Behaviour: it runs the benchmark's `grid`, each point at the full resource, in the order of the YAML file.
+Limits: it does not learn from results, stop bad trials, look between its values, or depend on the seed except
 through training. A budget below the size of the grid leaves the last points out.
 
 Arguments and the paper's symbols: none but `concurrency`, which stands for how people run grids: 1 is one after
@@ -13,7 +13,7 @@ https://jmlr.org/papers/v13/bergstra12a.html).
 
 Logged metrics: as for every method.
 
-Cost: one full training a point.
+Cost: one full training per point.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Arguments(MethodArguments):
 
 
 def plan(study: Study, arguments: Arguments) -> Plan:
-    """The grid, through Tune's own grid search.
+    """Plan the grid, through Tune's own grid search.
 
     Raises:
         BenchmarkError: the benchmark has no grid.

@@ -3,10 +3,10 @@
 Paper: Golovin et al., "Google Vizier: A Service for Black-Box Optimization", KDD 2017, section 3.2,
 https://doi.org/10.1145/3097983.3098043.
 
-What it does: draws configurations at random. At every unit from `grace_units` on, a trial is stopped if its best
+Behaviour: it draws configurations at random. At every unit from `grace_units` on, a trial is stopped if its best
 objective by then is worse than the median of the running averages, up to the same unit, of the other trials that
 have got as far.
-What it does not: keep a fixed share: if the later trials are good, most go on. It decides nothing before
+Limits: it does not keep a fixed share: if the later trials are good, most go on. It decides nothing before
 `min_trials` others have reached the unit; the first trials always run to the end.
 
 Arguments and the paper's symbols: none are named there; the rule has no other parameters.
@@ -36,7 +36,7 @@ class Arguments(MethodArguments):
 
 
 def plan(study: Study, arguments: Arguments) -> Plan:
-    """Ray's median stopping rule, which never pauses here.
+    """Plan Ray's median stopping rule, which never pauses here.
 
     Raises:
         BenchmarkError: the grace period is the full resource.

@@ -4,12 +4,12 @@ Paper: Akiba et al., "Optuna: A Next-generation Hyperparameter Optimization Fram
 https://arxiv.org/abs/1907.10902; the algorithm is that of Bergstra et al. 2011,
 https://papers.nips.cc/paper/4443-algorithms-for-hyper-parameter-optimization.
 
-What it does: draws the first trials at random; then divides those so far into a few good ones and the rest,
+Behaviour: it draws the first trials at random; then divides those so far into a few good ones and the rest,
 estimates a density over configurations for each, l(x) and g(x), draws candidates from l and proposes the one with the
 largest l(x) / g(x). It differs from HyperOpt's in the share of good trials and in how it sets the widths of the
 densities. Trials that still run count as bad, so that nothing is proposed twice at once. With `warm_start`, trials
 of earlier studies of the benchmark count from the beginning, diverged ones as bad.
-What it does not: stop bad trials: the paper's pruning is a scheduler's part here. Unlike HyperOpt, and unlike
+Limits: it does not stop bad trials: the paper's pruning is a scheduler's part here. Unlike HyperOpt, and unlike
 Optuna before version 5, it models hyperparameters jointly (`multivariate`, Optuna's own default).
 
 Arguments and the paper's symbols: `initial_points` is Optuna's `n_startup_trials`; `start_with_default` is its
@@ -27,7 +27,7 @@ the latest 25 weigh less.
 Logged metrics: none of its own. A study's and its trials' are those of every method; a trial ends at the full resource
 or where it diverges, unless a cap in device-hours stops it. `warm_start` is among the study's parameters.
 
-Cost: one full training a trial. Proposals are made one at a time in the driver and take milliseconds; with d devices
+Cost: one full training per trial. Proposals are made one at a time in the driver and take milliseconds; with d devices
 a proposal lacks the results of the d - 1 trials that run.
 """
 
@@ -42,7 +42,7 @@ class Arguments(TPEArguments):
 
 
 def plan(study: Study, arguments: Arguments) -> Plan:
-    """Ray's Optuna searcher, with no scheduler.
+    """Plan Ray's Optuna searcher, with no scheduler.
 
     Raises:
         BenchmarkError: the default lies outside the search space, or earlier studies cannot be read.

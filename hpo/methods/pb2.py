@@ -3,10 +3,10 @@
 Paper: Parker-Holder et al., "Provably Efficient Online Hyperparameter Optimization with Population-Based Bandits",
 NeurIPS 2020, https://arxiv.org/abs/2002.02518.
 
-What it does: population and exchanges as PBT (see `pbt`), but a member that takes over another chooses its new
+Behaviour: it population and exchanges as PBT (see `pbt`), but a member that takes over another chooses its new
 hyperparameters by a Gaussian process: the improvement of the objective per unit, as a function of time, objective
 and hyperparameters, maximised by an upper confidence bound. Every value lies within its bounds.
-What it does not: model choices (batch sizes, schedules): a member keeps those of the member it took over. Before the
+Limits: it does not model choices (batch sizes, schedules): a member keeps those of the member it took over. Before the
 model has data, at the first exchange, new values are drawn at random from the space.
 
 Arguments and the paper's symbols: `interval_units` is t_ready (0 for a fifth of the full training), `exploit_share`
@@ -18,7 +18,7 @@ numeric range.
 
 Logged metrics: as for PBT.
 
-Cost: as PBT; the model takes about a second of one core a replaced member, more in larger spaces.
+Cost: as PBT; the model takes about a second of one core per replaced member, more in larger spaces.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Arguments(MethodArguments):
 
 
 def plan(study: Study, arguments: Arguments) -> Plan:
-    """Ray's PB2, synchronous and corrected, on the unit cube.
+    """Plan Ray's PB2, synchronous and corrected, on the unit cube.
 
     Raises:
         BenchmarkError: the budget pays for no population, the interval leaves no exchange, no range is left to

@@ -2,12 +2,12 @@
 
 Paper: Jaderberg et al., "Population Based Training of Neural Networks", 2017, https://arxiv.org/abs/1711.09846.
 
-What it does: trains as many members as the budget has full trainings, each for the full resource. Every
+Behaviour: it trains as many members as the budget has full trainings, each for the full resource. Every
 `interval_units` units the worst quarter copies weights, optimizer state and hyperparameters of a member of the best
 quarter (truncation selection), then explores: each hyperparameter is drawn anew with probability
 `resample_probability`, else scaled by 0.8 or 1.2, a choice moved by one place along its list; values stay in the
 space. The result is a schedule of hyperparameters, not a configuration.
-What it does not: save anything on bad members: all units are spent, in full trainings. It does not run members
+Limits: it does not save anything on bad members: all units are spent, in full trainings. It does not run members
 asynchronously, as the paper's large populations do: all meet at each exchange, so that a seed gives one sequence
 of decisions on any number of devices. A member that has diverged waits there and then takes over a good one; the units
 it missed are not spent elsewhere.
@@ -23,8 +23,8 @@ Logged metrics: of each member at each unit also `hp.<name>`, the hyperparameter
 curve jumps where it took over another. The tag `hpo.exploits` counts how often; the artifact `schedule.json` is the
 lineage of its weights: the configurations, each with the unit it took effect at, that trained them from the start.
 
-Cost: one full training a member; each unit is counted once, for the member that trained it. Every exchange writes
-a checkpoint a member, of which the latest is kept, and reads one.
+Cost: one full training per member; each unit is counted once, for the member that trained it. Every exchange writes
+a checkpoint per member, of which the latest is kept, and reads one.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class Arguments(MethodArguments):
 
 
 def plan(study: Study, arguments: Arguments) -> Plan:
-    """Ray's PBT, synchronous and corrected.
+    """Plan Ray's PBT, synchronous and corrected.
 
     Raises:
         BenchmarkError: the budget pays for no population, the interval leaves no exchange, or the model itself is

@@ -3,8 +3,8 @@
 Paper: Bergstra and Bengio, "Random Search for Hyper-Parameter Optimization", JMLR 13, 2012,
 https://jmlr.org/papers/v13/bergstra12a.html.
 
-What it does: draws each trial's configuration from the space, seeded, and trains it at the full resource.
-What it does not: learn from results or stop bad trials.
+Behaviour: it draws each trial's configuration from the space, seeded, and trains it at the full resource.
+Limits: it does not learn from results or stop bad trials.
 
 Arguments and the paper's symbols: none; the paper's S, the number of trials, is the budget.
 
@@ -12,7 +12,7 @@ When to use it: as the yardstick. A method that does not beat it at the same cos
 
 Logged metrics: as for every method.
 
-Cost: one full training a trial; as many trials as the budget, more where some diverge.
+Cost: one full training per trial; as many trials as the budget, more where some diverge.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class Arguments(MethodArguments):
 
 
 def plan(study: Study, arguments: Arguments) -> Plan:
-    """Draws until the budget is spent: a trial that diverges leaves its units to further ones."""
+    """Plan draws until the budget is spent: a trial that diverges leaves its units to further ones."""
     from ray.tune.search import BasicVariantGenerator
 
     from hpo.search.space import to_tune

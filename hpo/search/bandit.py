@@ -19,7 +19,7 @@ from hpo.search.population import PopulationScheduler, clip
 from hpo.search.space import to_tune
 
 DIGITS = 6
-"""Unit coordinates are rounded to this: the model's table finds a member's rows by equal values."""
+"""Digits to which unit coordinates are rounded: the model's table finds a member's rows by equal values."""
 Range = Uniform | LogUniform | Integer
 
 
@@ -27,7 +27,7 @@ class Pb2Scheduler(PopulationScheduler, PB2):
     """PB2 whose model sees unit coordinates: on the raw scale three decades of learning rates are one corner.
 
     Args:
-        study: what is run.
+        study: the study that runs.
         ranges: the part of the search space that is modelled.
         settings: arguments of Ray's scheduler.
     """
@@ -59,18 +59,18 @@ class Pb2Scheduler(PopulationScheduler, PB2):
         return {**trial_to_clone.config, **values}, operations
 
     def _note_start(self, trial: Trial, values: Config, score: float) -> None:
-        """Where a replaced member begins, so that its next result is an improvement over something."""
+        """Note the first value of a replaced member, so that its next result is an improvement over something."""
         entry = {"Trial": str(self._seen(trial)), "Time": self._next_perturbation_sync, "Reward": score}
         row = pd.DataFrame([{**entry, **to_unit_cube(self._ranges, values)}])
         self.data = pd.concat([self.data, row]).reset_index(drop=True)
 
     def _seen(self, trial: Trial) -> _InUnitCube:
-        """A member as the model sees it; one that has taken over another is a new one, with a curve of its own."""
+        """Return a member as the model sees it; after an exchange it is a new one, with a curve of its own."""
         return _InUnitCube(f"{trial.trial_id} {self._takeovers[trial.trial_id]}", self._ranges, trial.config)
 
 
 class _InUnitCube:
-    """What the model reads of a trial: a name, and a configuration in unit coordinates."""
+    """The model's view of a trial: a name, and a configuration in unit coordinates."""
 
     def __init__(self, name: str, ranges: Mapping[str, Range], config: Config) -> None:
         self._name = name
@@ -81,12 +81,12 @@ class _InUnitCube:
 
 
 def to_unit_cube(ranges: Mapping[str, Range], config: Config) -> dict[str, float]:
-    """Each ranged value as its place between the bounds, in [0, 1], on the scale of its domain."""
+    """Return each ranged value as its place between the bounds, in [0, 1], on the scale of its domain."""
     return {name: round(_place(domain, float(config[name])), DIGITS) for name, domain in ranges.items()}
 
 
 def from_unit_cube(ranges: Mapping[str, Range], places: Mapping[str, Any]) -> Config:
-    """The inverse of `to_unit_cube`."""
+    """Invert `to_unit_cube`."""
     return {name: _value(domain, round(float(places[name]), DIGITS)) for name, domain in ranges.items()}
 
 

@@ -27,7 +27,7 @@ class BohbScheduler(BracketScheduler, HyperBandForBOHB):
     """
 
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
-        """As `HyperBandForBOHB`."""
+        """See `HyperBandForBOHB`."""
         rung = self._trial_info[trial][0].current_rung
         action = str(super().on_trial_result(tune_controller, trial, result))
         if result["diverged"]:
@@ -54,13 +54,13 @@ class BohbSearch(TuneBOHB):
             super().__init__(space, settings, metric=OBJECTIVE, mode=study.benchmark.mode, seed=study.seed)
 
     def suggest(self, trial_id: str) -> Config | None:
-        """As `Searcher`."""
+        """See `Searcher`."""
         with self._randomness.borrowed(), _quiet():
             proposal = super().suggest(trial_id)
         return None if proposal is None else {name: _plain(d, proposal[name]) for name, d in self._domains.items()}
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
-        """As `Searcher`; a result counts where it is one of a rung."""
+        """Take in a result if it is one of a rung; see `Searcher`."""
         rung = result["hyperband_info"].get("budget")
         if rung is None or (trial_id, rung) in self._counted:
             return
@@ -70,7 +70,7 @@ class BohbSearch(TuneBOHB):
 
 
 def to_configspace(space: Space) -> Any:
-    """The search space in ConfigSpace's terms; of a choice the index of its value, whatever types the values have."""
+    """Return the search space in ConfigSpace's terms; a choice of any type becomes the index of its value."""
     import ConfigSpace
 
     def convert(name: str, domain: Domain) -> Any:
@@ -87,7 +87,7 @@ def to_configspace(space: Space) -> Any:
 
 
 def _plain(domain: Domain, value: Any) -> Scalar:
-    """A value of ConfigSpace, which may be one of numpy's, in Python's types, which JSON can hold."""
+    """Turn a value of ConfigSpace, which may be one of numpy's, into Python's types, which JSON can hold."""
     if isinstance(domain, Choice):
         return domain.values[int(value)]
     return int(value) if isinstance(domain, Integer) else min(max(float(value), domain.low), domain.high)

@@ -9,7 +9,7 @@ Ray's schedulers are used as they are, but for these points, each of which chang
 * The most aggressive bracket comes first, as in the paper, and rungs are exact: pairs of resource and reduction
   factor that do not divide are refused.
 * Promoted trials go on before new ones begin, which shortens the wait at the end of a study.
-* A bracket is begun only where the budget has room for all of it; the last one is made smaller to fit.
+* A bracket is begun only if the budget has room for all of it; the last one is made smaller to fit.
 """
 
 from __future__ import annotations
@@ -48,22 +48,22 @@ class Brackets:
         return s
 
     def rungs(self, s: int) -> list[int]:
-        """The units at which the bracket with `s` halvings compares its trials, the full resource included."""
+        """Return the units at which the bracket with `s` halvings compares its trials, the full resource included."""
         return [self.max_units // self.reduction_factor**i for i in range(s, -1, -1)]
 
     def num_trials(self, s: int) -> int:
-        """Trials that the bracket with `s` halvings begins with: ceil((s_max + 1) / (s + 1) * eta^s)."""
+        """Return the trials with which the bracket with `s` halvings begins: ceil((s_max + 1) / (s + 1) * eta^s)."""
         return _ceiling((self.halvings + 1) * int(self.reduction_factor**s), s + 1)
 
     def survivors(self, s: int, num_trials: int) -> list[int]:
-        """Trials that train to each rung of `rungs(s)`."""
+        """Return the number of trials that train to each rung of `rungs(s)`."""
         counts = [num_trials]
         for _ in range(s):
             counts.append(_ceiling(counts[-1], self.reduction_factor))
         return counts
 
     def units(self, s: int, num_trials: int) -> int:
-        """What a bracket costs in all, paused trials being continued and not begun again."""
+        """Return the whole cost of a bracket; paused trials continue and do not begin again."""
         total, reached = 0, 0
         for rung, trials in zip(self.rungs(s), self.survivors(s, num_trials), strict=True):
             total += trials * (rung - reached)
@@ -71,13 +71,13 @@ class Brackets:
         return total
 
     def largest(self, s: int, free_units: int) -> int:
-        """The number of trials, at most the full number, with which bracket `s` costs no more than `free_units`."""
+        """Return the number of trials, at most the full number, with which bracket `s` costs at most `free_units`."""
         fitting = [n for n in range(1, self.num_trials(s) + 1) if self.units(s, n) <= free_units]
         return max(fitting, default=0)
 
 
 def make_brackets(study: Study, reduction_factor: int) -> Brackets:
-    """The brackets of a study.
+    """Make the brackets of a study.
 
     Raises:
         BenchmarkError: the reduction factor leaves no bracket that stops a trial early.
@@ -120,38 +120,38 @@ class BracketScheduler(HyperBandScheduler):
         self._size = 0
         self._filling: CountingBracket | None = None
 
-    # ---- what a new trial reserves
+    # ---- the reservation of a new trial
 
     def admit(self, free_units: int) -> int | None:
-        """Nothing while a bracket is being filled; else the whole cost of the next, made smaller if need be."""
+        """Reserve nothing while a bracket is being filled; else the whole cost of the next, made smaller if need be."""
         if self._filling is not None and not self._filling.filled():
             return 0
         self._size = self._brackets.largest(self._due, free_units)
         return self._brackets.units(self._due, self._size) if self._size else None
 
     def account_of(self, trial: Trial) -> str:
-        """A bracket's trials share one account."""
+        """Return the account, which all trials of a bracket share."""
         return str(self._trial_info[trial][0].name)
 
     def is_over(self, account: str) -> bool:
-        """Whether the bracket of this account has been given all its trials."""
+        """Tell whether the bracket of this account has been given all its trials."""
         return all(bracket.filled() for bracket in self._all_brackets() if bracket.name == account)
 
     def on_trial_retry(self, trial: Trial) -> None:
-        """Its bracket waits for it again."""
+        """Let the bracket wait for the trial again."""
         self._trial_info[trial][0].forget_result(trial)
 
-    # ---- what Tune calls
+    # ---- calls by Tune
 
     def on_trial_add(self, tune_controller: Any, trial: Trial) -> None:
-        """A new trial goes to the bracket that is being filled, or begins the next."""
+        """Add a new trial to the bracket that is being filled, or begin the next."""
         if self._filling is None or self._filling.filled():
             self._filling = self._open_bracket()
         self._filling.add_trial(trial)
         self._trial_info[trial] = self._filling, len(self._hyperbands) - 1
 
     def choose_trial_to_run(self, tune_controller: Any, allow_recurse: bool = True) -> Trial | None:
-        """A promoted trial of the oldest bracket that has one, else the next new trial."""
+        """Return a promoted trial of the oldest bracket that has one, else the next new trial."""
         for bracket in list(self._all_brackets()):
             if bracket.waits():
                 self._process_bracket(tune_controller, bracket)
@@ -209,20 +209,20 @@ class CountingBracket(_Bracket):
         return int(self._cumul_r)
 
     def filled(self) -> bool:
-        """Whether it takes no more trials."""
+        """Tell whether it takes no more trials."""
         return len(self._all_trials) >= int(self._n0)
 
     def cleanup_trial(self, trial: Trial) -> None:
-        """Nobody waits for a trial that has left."""
+        """Forget a trial that has left, so that no trial waits for it."""
         super().cleanup_trial(trial)
         self.trials_to_unpause.discard(trial)
 
     def forget_result(self, trial: Trial) -> None:
-        """A trial is tried again, and has yet to reach the rung."""
+        """Forget the result of a trial that is tried again and has yet to reach the rung."""
         self._live_trials[trial] = None
 
     def waits(self) -> bool:
-        """Whether all its live trials are paused at the rung and nobody has been promoted yet."""
+        """Tell whether all its live trials are paused at the rung and none has been promoted yet."""
         live = self.current_trials()
         return bool(
             live

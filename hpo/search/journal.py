@@ -1,8 +1,8 @@
-"""Optuna's TPE for processes that share nothing but a file: each asks for a trial of its own, and tells its result.
+"""Optuna's TPE for processes that share only a file: each asks for a trial of its own, and tells its result.
 
 The file is Optuna's journal, which several nodes may write to over a network file system
 (https://optuna.readthedocs.io/en/stable/reference/generated/optuna.storages.journal.JournalFileBackend.html). Proposals
-depend on what the others have told by then, so a study is reproducible only where one process runs at a time.
+depend on the results of the others by then, so a study is reproducible only if one process runs at a time.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:  # they take seconds to import
 
 
 def begin(path: Path, study: Study, arguments: TPEArguments) -> None:
-    """Make the journal, with what is known before the first trial.
+    """Make the journal, with the trials known before the first.
 
     Raises:
         BenchmarkError: the default lies outside the search space, or earlier studies cannot be read.
@@ -44,11 +44,11 @@ def begin(path: Path, study: Study, arguments: TPEArguments) -> None:
 
 
 def ask(path: Path, study: Study, initial_points: int, trial: int) -> tuple[Config, int]:
-    """A proposal, and the number by which to `tell` of it.
+    """Return a proposal, and the number by which to `tell` of it.
 
     Args:
         path: the journal.
-        study: what is searched.
+        study: the study that searches.
         initial_points: random trials that end before the model proposes.
         trial: its number in the study, which seeds its proposal.
     """
@@ -69,7 +69,7 @@ def tell(path: Path, benchmark: Benchmark, number: int, objective: float | None)
 
 
 def distributions(benchmark: Benchmark) -> dict[str, BaseDistribution]:
-    """The search space in Optuna's terms."""
+    """Return the search space in Optuna's terms."""
     return {name: _distribution(domain) for name, domain in benchmark.space.items()}
 
 

@@ -9,7 +9,7 @@ from ray.tune.schedulers import MedianStoppingRule, TrialScheduler
 
 
 class UnpausedMedianRule(MedianStoppingRule):
-    """Ray pauses a trial at every unit until others have caught up; a checkpoint each time, for nothing."""
+    """Median stopping rule without pauses; Ray's pauses a trial at every unit, and each pause costs a checkpoint."""
 
     def _on_insufficient_samples(self, tune_controller: Any, trial: Trial, time: float) -> str:
         return str(TrialScheduler.CONTINUE)

@@ -14,9 +14,9 @@ if TYPE_CHECKING:  # a method's arguments are read without Ray
     from ray.tune.search import SearchAlgorithm, Searcher
 
 OBJECTIVE = "objective"
-"""The key of a trial's result that searchers and schedulers rank by; see `study.objective`."""
+"""Key of a trial's result by which searchers and schedulers rank; see `study.objective`."""
 TIME_ATTRIBUTE = "units"
-"""The key of a trial's result that counts its resource."""
+"""Key of a trial's result that counts its resource."""
 TPEName = Literal["hyperopt", "optuna"]
 SearcherName = Literal["random", TPEName]
 
@@ -29,14 +29,14 @@ class MethodArguments(BaseModel):
 
 @dataclass(frozen=True)
 class Plan:
-    """How Ray Tune is to search.
+    """The search of a study in Ray Tune's terms.
 
     Attributes:
         searcher: proposes configurations.
         space: Tune's `param_space` for searchers that draw from it; empty for those that were given theirs.
         num_samples: trials at most; the budget usually ends a study earlier.
         scheduler: stops and pauses trials.
-        admission: what a new trial reserves of the budget; None for one unit where there is a scheduler, which may
+        admission: the reservation of a new trial; None for one unit where there is a scheduler, which may
             stop it anywhere, and a full training where there is none.
         concurrency: trials at once at most; None for as many as there are devices.
     """
@@ -56,4 +56,4 @@ class TPEArguments(MethodArguments):
         0, ge=0, description="random trials before the model proposes; 0 is a third of the budget, at least 2"
     )
     start_with_default: bool = Field(False, description="whether the first trial is the benchmark's default")
-    warm_start: bool = Field(False, description="whether to begin with what earlier studies of the benchmark found")
+    warm_start: bool = Field(False, description="whether to begin with the trials of earlier studies of the benchmark")

@@ -1,4 +1,4 @@
-"""Population based training in Ray Tune, corrected; what PBT and PB2 share.
+"""Population based training in Ray Tune, corrected; the common part of PBT and PB2.
 
 Ray's schedulers are used as they are, in their synchronous form: all members train one interval, then the worst take
 over weights, optimizer state and hyperparameters of the best, and explore. One seed then gives one sequence of
@@ -6,8 +6,8 @@ decisions on any number of devices, and a member never falls behind the units it
 
 * Values stay in the search space; choices move along their list, numbers are scaled and clipped.
 * Random state is the scheduler's own, not the process's.
-* The exchange happens when every live member is paused with its checkpoint written: nobody waits for a member
-  that has failed, and nobody is copied before it has arrived.
+* The exchange happens when every live member is paused with its checkpoint written: no member waits for one that
+  has failed, and none is copied before it has arrived.
 * A diverged member waits for the next exchange and then takes over a good member, however many have diverged.
 * Every exchange is told to a listener, so that schedules and their lineage can be stored.
 """
@@ -30,11 +30,11 @@ from hpo.search.randomness import OwnRandomness
 EXCHANGES = 4
 """Exchanges of a full training by default: each needs an interval long enough to show a difference."""
 ExploitListener = Callable[[str, str, int, Config], None]
-"""Called with trial id, donor's trial id, units at the exchange, and the new configuration."""
+"""Function called with trial id, donor's trial id, units at the exchange, and the new configuration."""
 
 
 def population_size(study: Study) -> int:
-    """As many members as the budget has full trainings.
+    """Return the number of members: the full trainings of the budget.
 
     Raises:
         BenchmarkError: too few to exchange anything.
@@ -48,10 +48,10 @@ def population_size(study: Study) -> int:
 
 
 def require_exchangeable(study: Study) -> None:
-    """Members take over each other's weights, so all must have the same.
+    """Make sure that all members have the same weights, since they take over each other's.
 
     Raises:
-        BenchmarkError: the search space varies what makes a model what it is.
+        BenchmarkError: the search space varies the model itself.
     """
     if fixed := [name for name in FIXED_IN_A_TRIAL if name in study.benchmark.space]:
         raise BenchmarkError(
@@ -61,7 +61,7 @@ def require_exchangeable(study: Study) -> None:
 
 
 def interval_units(study: Study, given: int) -> int:
-    """Units between exchanges: as given, or a fifth of the full training.
+    """Return the units between exchanges: as given, or a fifth of the full training.
 
     Raises:
         BenchmarkError: no exchange would happen.
@@ -79,7 +79,7 @@ class PopulationScheduler(PopulationBasedTraining):
     """Ray's synchronous PBT with the corrections above; also a base for PB2.
 
     Args:
-        study: what is run; gives space, seed and full resource.
+        study: gives space, seed and full resource.
         settings: arguments of Ray's scheduler.
     """
 
@@ -100,7 +100,7 @@ class PopulationScheduler(PopulationBasedTraining):
         )
 
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
-        """A unit is done; at the exchange, or where it has diverged before, a member waits for the others."""
+        """Record a unit; at the exchange, or if it has diverged before, a member waits for the others."""
         exchange_at = self._next_perturbation_sync
         if result["diverged"]:
             if exchange_at >= self._max_units:
@@ -114,19 +114,19 @@ class PopulationScheduler(PopulationBasedTraining):
         return str(TrialScheduler.PAUSE)
 
     def choose_trial_to_run(self, tune_controller: Any) -> Trial | None:
-        """The member that is furthest behind, after the exchange if all have arrived."""
+        """Return the member that is furthest behind, after the exchange if all have arrived."""
         live = [trial for trial in self._trial_state if not trial.is_finished()]
         if live and all(self._has_arrived(trial) for trial in live):
             self._exchange(tune_controller, live)
         return super().choose_trial_to_run(tune_controller)
 
     def _has_arrived(self, trial: Trial) -> bool:
-        """Whether a member waits for the exchange, with its checkpoint written."""
+        """Tell whether a member waits for the exchange, with its checkpoint written."""
         is_there = self._trial_state[trial].last_train_time >= self._next_perturbation_sync
         return bool(trial.status == Trial.PAUSED and is_there)
 
     def _exchange(self, tune_controller: Any, live: list[Trial]) -> None:
-        """The worst members take over the best, which keep their places."""
+        """Let the worst members take over the best, which keep their places."""
         units = self._next_perturbation_sync
         with self._randomness.borrowed():
             lower, upper = self._quantiles()
@@ -135,11 +135,11 @@ class PopulationScheduler(PopulationBasedTraining):
                 self._checkpoint_or_exploit(trial, tune_controller, upper, lower)
         self._next_perturbation_sync = units + self._perturbation_interval
         for trial in live:
-            if trial in self._diverged:  # nobody was left to take over
+            if trial in self._diverged:  # no sound member was left to take over
                 tune_controller.stop_trial(trial)
 
     def _quantiles(self) -> tuple[list[Trial], list[Trial]]:
-        """The members to replace, every diverged one among them, and those to copy, none of them diverged."""
+        """Return the members to replace, every diverged one among them, and sound ones to copy."""
         lower, upper = super()._quantiles()
         live = [trial for trial in self._trial_state if not trial.is_finished()]
         sound = sorted((t for t in live if t not in self._diverged), key=lambda t: self._trial_state[t].last_score)
@@ -150,19 +150,19 @@ class PopulationScheduler(PopulationBasedTraining):
         return diverged + [t for t in lower if t in sound and t not in donors], donors
 
     def _get_new_config(self, trial: Trial, trial_to_clone: Trial) -> tuple[Config, dict[str, Any]]:
-        """Ray's exploration; a whole number that its rounding has brought back moves by one."""
+        """Explore as Ray does; a whole number that its rounding has brought back moves by one."""
         config, operations = super()._get_new_config(trial, trial_to_clone)
         return move_integers(self._space, trial_to_clone.config, config, operations), operations
 
     def _exploit(self, tune_controller: Any, trial: Trial, trial_to_clone: Trial) -> None:
-        """Ray's exploit, told to the listener."""
+        """Exploit as Ray does, and tell the listener."""
         super()._exploit(tune_controller, trial, trial_to_clone)
         self._diverged.discard(trial)
         self.on_exploit(trial.trial_id, trial_to_clone.trial_id, self._next_perturbation_sync, dict(trial.config))
 
 
 def into_space(space: Space, config: Config) -> Config:
-    """A configuration with every number clipped to its domain."""
+    """Clip every number of a configuration to its domain."""
     return {name: clip(space[name], value) if name in space else value for name, value in config.items()}
 
 
@@ -186,7 +186,7 @@ def move_integers(space: Space, before: Config, after: Config, operations: Mappi
 
 
 def clip(domain: Domain, value: Scalar) -> Scalar:
-    """A number, moved into its domain; a choice as it is."""
+    """Move a number into its domain; keep a choice."""
     if isinstance(domain, Choice):
         return value
     nearest = min(max(float(value), domain.low), domain.high)
@@ -194,4 +194,4 @@ def clip(domain: Domain, value: Scalar) -> Scalar:
 
 
 def _nobody_listens(trial_id: str, donor_id: str, units: int, config: Config) -> None:
-    """The listener before there is one."""
+    """Do nothing, as the listener before there is one."""

@@ -10,10 +10,10 @@ import numpy as np
 
 
 class OwnRandomness:
-    """Global generators as if nobody else used them: `with randomness.borrowed(): library.call()`.
+    """Global generators without other users: `with randomness.borrowed(): library.call()`.
 
     Ray's PBT draws from `random`, BOHB's density estimator and PB2 from `numpy.random`. Seeding those once would
-    tie a study to whatever else drew from them in this process, such as the study before it.
+    tie a study to all other draws from them in this process, such as those of the study before it.
 
     Args:
         seed: an integer in [0, 2**32).
@@ -25,7 +25,7 @@ class OwnRandomness:
 
     @contextmanager
     def borrowed(self) -> Iterator[None]:
-        """Exchange the global states for this one's, and keep where it got to."""
+        """Exchange the global states for this one's, and keep their new position."""
         python, numpy = random.getstate(), np.random.get_state()
         random.setstate(self._python)
         np.random.set_state(self._numpy)

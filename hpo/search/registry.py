@@ -18,7 +18,7 @@ if TYPE_CHECKING:  # it imports Ray, which a list of the methods does without
     from hpo.search.plan import MethodArguments, Plan
 
 FOLDER, PACKAGE = Path(__file__).parents[1] / "methods", "hpo.methods"
-"""Read as files, not imported: the methods stand on this module."""
+"""Folder whose files are read, not imported: the methods stand on this module."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Method:
         return self.page.splitlines()[0]
 
     def make_plan(self, study: Study) -> Plan:
-        """The plan for a study.
+        """Make the plan for a study.
 
         Raises:
             BenchmarkError: an argument that is unknown or out of range, or a study the method cannot run.
@@ -53,10 +53,10 @@ class Method:
     def study(
         self, benchmark: Benchmark, seed: int, budget: int, gpu_hours: float | None, given: Mapping[str, Any]
     ) -> Study:
-        """A study of this method.
+        """Make a study of this method.
 
         Args:
-            benchmark: what is tuned.
+            benchmark: the benchmark that is tuned.
             seed: see `Study`.
             budget: see `Study`.
             gpu_hours: see `Study`.
@@ -70,7 +70,7 @@ class Method:
         return Study(self.name, benchmark, seed, budget, gpu_hours, arguments, variant)
 
     def parse(self, given: Any) -> MethodArguments:
-        """Checked arguments from plain values, texts included.
+        """Check arguments given as plain values, texts included.
 
         Raises:
             BenchmarkError: an argument that is unknown or out of range.
@@ -88,12 +88,12 @@ class Method:
 
 
 def names() -> list[str]:
-    """All methods, by name."""
+    """List all methods by name."""
     return sorted(module.name for module in pkgutil.iter_modules([str(FOLDER)]))
 
 
 def get(name: str) -> Method:
-    """The method called `name`.
+    """Return the method called `name`.
 
     Raises:
         BenchmarkError: there is none; the message lists those there are.

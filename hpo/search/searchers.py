@@ -1,4 +1,4 @@
-"""Searchers of Ray Tune by name, seeded, and given what is known beforehand: first points and earlier studies."""
+"""Searchers of Ray Tune by name, seeded, with the first points and earlier trials that are known beforehand."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from hpo.store.past_trials import PastTrial, completed_trials
 
 
 def tpe_plan(name: TPEName, study: Study, arguments: TPEArguments) -> Plan:
-    """TPE with full trainings, until the budget is spent.
+    """Plan TPE with full trainings, until the budget is spent.
 
     Raises:
         BenchmarkError: the default lies outside the search space, or earlier studies cannot be read.
@@ -37,12 +37,12 @@ def tpe_plan(name: TPEName, study: Study, arguments: TPEArguments) -> Plan:
 
 
 def initial_points(study: Study, arguments: TPEArguments) -> int:
-    """Random trials before TPE's model proposes."""
+    """Return the number of random trials before TPE's model proposes."""
     return arguments.initial_points or max(2, study.budget // 3)
 
 
 def proposals(study: Study) -> list[Config]:
-    """What a method that does not learn from results proposes for a study, without running any of it.
+    """List the proposals of a method that does not learn from results, without running any of them.
 
     Raises:
         BenchmarkError: the method cannot run this study, or its proposals depend on results.
@@ -60,7 +60,7 @@ def proposals(study: Study) -> list[Config]:
 
 
 def default_config(benchmark: Benchmark) -> Config:
-    """The benchmark's default for each hyperparameter of its search space, as the space has it.
+    """Return the benchmark's default for each hyperparameter of its search space, as the space has it.
 
     Raises:
         BenchmarkError: it lies outside the space.
@@ -85,11 +85,11 @@ def make_searcher(
     first: Sequence[Config] = (),
     past: Sequence[PastTrial] = (),
 ) -> tuple[Searcher | SearchAlgorithm, dict[str, Any]]:
-    """A seeded searcher, and the `param_space` to give Tune beside it.
+    """Make a seeded searcher, and the `param_space` to give Tune beside it.
 
     Args:
         name: which one; the other arguments are for TPE only.
-        study: what is searched.
+        study: the study that searches.
         initial_points: trials, past ones included, that end before the model proposes; None is the library's own
             default, 20 in HyperOpt and 10 in Optuna.
         first: configurations to propose before any other, in this order.

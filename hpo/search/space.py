@@ -10,7 +10,7 @@ from benchmarks.space import Choice, Domain, Integer, LogUniform, Space
 
 
 def to_tune(space: Space) -> dict[str, Any]:
-    """Each domain as Ray Tune's sampler, which every searcher of Ray converts further."""
+    """Return each domain as Ray Tune's sampler, which every searcher of Ray converts further."""
     return {name: _to_tune(domain) for name, domain in space.items()}
 
 

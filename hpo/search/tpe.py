@@ -6,8 +6,8 @@ behind every trial that got further, and among equals by loss: the order that Op
 trials (Akiba et al. 2019, https://arxiv.org/abs/1907.10902).
 
 TPE draws at random until `initial_points` trials have ended; until then it has nothing to model. HyperOpt counts
-running trials as well, so that with many devices it would model what has no result yet; here both count those
-that have ended, trials of earlier studies included.
+running trials as well, so that with many devices it would model trials without a result. Here both count the trials
+that have ended, those of earlier studies included.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ from hpo.core.study import Study
 from hpo.search.plan import OBJECTIVE, TIME_ATTRIBUTE
 
 BEHIND = 1e6
-"""Added to the loss for every missing unit; above any objective, which `diverged_above` bounds."""
+"""Penalty added to the loss for every missing unit; above any objective, which `diverged_above` bounds."""
 
 
 class BudgetAwareHyperOpt(HyperOptSearch):
-    """HyperOpt's TPE, told of a trial stopped early with a loss behind all that got further.
+    """HyperOpt's TPE; an early-stopped trial gets a loss behind all trials that got further.
 
     Args:
         max_units: the full resource.
@@ -56,14 +56,14 @@ class BudgetAwareHyperOpt(HyperOptSearch):
         trials.refresh()
 
     def suggest(self, trial_id: str) -> dict[str, Any] | None:
-        """As `Searcher`; running trials do not count as initial points."""
+        """Propose, without counting running trials as initial points; see `Searcher`."""
         running = len(self._live_trial_mapping)
         self.algo = partial(self.algo, n_startup_jobs=self._n_initial_points + running)
         config: dict[str, Any] | None = super().suggest(trial_id)
         return config
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        """As `Searcher`."""
+        """See `Searcher`."""
         if result and not error:
             missing = self._max_units - result[TIME_ATTRIBUTE]
             sign = 1.0 if self.mode == "min" else -1.0
@@ -72,7 +72,7 @@ class BudgetAwareHyperOpt(HyperOptSearch):
 
 
 class BudgetAwareOptuna(OptunaSearch):
-    """Optuna's TPE, told of a trial stopped early as pruned, at the unit it reached.
+    """Optuna's TPE; an early-stopped trial is told as pruned, at the unit it reached.
 
     Args:
         max_units: the full resource.
@@ -84,11 +84,11 @@ class BudgetAwareOptuna(OptunaSearch):
         super().__init__(**settings)
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
-        """As `Searcher`; reports the objective at its unit."""
+        """Report the objective at its unit; see `Searcher`."""
         self._ot_trials[trial_id].report(result[OBJECTIVE], result[TIME_ATTRIBUTE])
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        """As `Searcher`; a result without the objective is Ray's way of saying pruned."""
+        """See `Searcher`; a result without the objective is Ray's way of saying pruned."""
         if result and not error and result[TIME_ATTRIBUTE] < self._max_units:
             self.on_trial_result(trial_id, result)  # Tune keeps the result of a STOP decision from searchers
             result = None
@@ -98,7 +98,7 @@ class BudgetAwareOptuna(OptunaSearch):
 def hyperopt(
     study: Study, space: dict[str, Any], initial_points: int | None, first: list[Config] | None
 ) -> BudgetAwareHyperOpt:
-    """HyperOpt's TPE for a study; see `searchers.make_searcher`."""
+    """Make HyperOpt's TPE for a study; see `searchers.make_searcher`."""
     counts = {} if initial_points is None else {"n_initial_points": initial_points}
     return BudgetAwareHyperOpt(
         study.max_units,
@@ -112,7 +112,7 @@ def hyperopt(
 def optuna(
     study: Study, space: dict[str, Any], initial_points: int | None, first: list[Config] | None
 ) -> BudgetAwareOptuna:
-    """Optuna's TPE for a study; see `searchers.make_searcher`."""
+    """Make Optuna's TPE for a study; see `searchers.make_searcher`."""
     set_verbosity(WARNING)  # it would announce its own study on stderr
     counts = {} if initial_points is None else {"n_startup_trials": initial_points}
     return BudgetAwareOptuna(
@@ -124,5 +124,5 @@ def optuna(
 
 
 def _shared(study: Study, first: list[Config] | None) -> dict[str, Any]:
-    """What Ray's wrappers of both libraries are told alike."""
+    """Return the arguments that Ray's wrappers of both libraries share."""
     return {"metric": OBJECTIVE, "mode": study.benchmark.mode, "points_to_evaluate": first}

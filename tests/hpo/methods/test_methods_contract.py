@@ -36,8 +36,8 @@ from tests.stores import working_in
 BUDGET, SEED = 4, 1
 DIVERGE_ABOVE = 1e-3
 SECTIONS = (
-    "What it does",
-    "What it does not",
+    "Behaviour",
+    "Limits",
     "Arguments and the paper's symbols",
     "When to use it",
     "Logged metrics",
