@@ -51,6 +51,8 @@ def digest(benchmark: Benchmark) -> str:
     """
     content = benchmark.model_dump(mode="json", exclude=NOT_TRAINED)
     if benchmark.finetune is not None:
+        if not benchmark.finetune.allow_new_weights:  # a setting that came later: digests from before it still hold
+            del content["finetune"]["allow_new_weights"]
         content["finetune"] |= {"model": _model(benchmark.finetune), "data": _data(benchmark.finetune)}
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:DIGEST_LENGTH]
 

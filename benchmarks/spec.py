@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -124,6 +125,8 @@ class FineTune(Strict):
         pad_to_max: pad every batch to `max_length`, as fixed-shape pipelines do; slower, for comparison.
         length_grouped: let sequences of similar length follow each other in an epoch, which saves padding; every
             example still comes once an epoch, but no longer in Trainer's order.
+        allow_new_weights: regular expressions; a weight that the model's files lack is refused, unless one of these
+            matches its name: each trial then draws it by its own seed.
         timeout_seconds: a rank that does not answer for so long, whatever it does, hangs: it is ended, and its trial
             tried again. It must exceed the time of a unit with its evaluation, and that of loading model and data.
         deepspeed: a DeepSpeed configuration, or the path of a JSON file with one; "auto" values are filled from
@@ -139,8 +142,19 @@ class FineTune(Strict):
     eval_batch_size: Count = 64
     pad_to_max: bool = False
     length_grouped: bool = False
+    allow_new_weights: tuple[str, ...] = ()
     timeout_seconds: Seconds = 3600.0
     deepspeed: dict[str, Any] = Field(default_factory=dict)
+
+    @field_validator("allow_new_weights")
+    @classmethod
+    def _are_regular_expressions(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for pattern in value:
+            try:
+                re.compile(pattern)
+            except re.error as error:
+                raise ValueError(f"{pattern!r} is no regular expression: {error}") from None
+        return value
 
     @field_validator("deepspeed")
     @classmethod

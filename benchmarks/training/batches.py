@@ -141,16 +141,22 @@ class Inputs:
         """Make keyword arguments of a forward pass over prompts that needs the logits of their last token alone."""
         return {**self._with_positions(prompts), **self.logits_to_keep(1)}
 
-    def answers(self, examples: Sequence[squad.Example], prompts: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        """Make keyword arguments of a forward pass over the reference answers that follow cached prompts."""
+    def answers(
+        self, examples: Sequence[squad.Example], prompts: dict[str, torch.Tensor], cached: int
+    ) -> dict[str, torch.Tensor]:
+        """Make keyword arguments of a forward pass over the reference answers that follow cached prompts.
+
+        Args:
+            examples: of which the prompts are.
+            prompts: as `prompts` made them.
+            cached: positions of the prompts that the cache holds; those beyond come before the answers.
+        """
         import torch
 
         targets = pad([e.target for e in examples], self.pad_token_id, self.device, left=False)
-        mask = torch.cat([prompts["attention_mask"], targets["attention_mask"]], dim=1)
-        following = {"input_ids": targets["input_ids"], "attention_mask": mask}
-        if "position_ids" in self.options:
-            following["position_ids"] = (mask.cumsum(-1) - 1)[:, prompts["input_ids"].shape[1] :]
-        return following
+        whole = {name: torch.cat([prompts[name], targets[name]], dim=1) for name in ("input_ids", "attention_mask")}
+        inputs = self._with_positions(whole)
+        return {name: row if name == "attention_mask" else row[:, cached:] for name, row in inputs.items()}
 
     def answer_labels(self, examples: Sequence[squad.Example]) -> torch.Tensor:
         """Make the labels `(batch, seq_len)` of `answers`."""

@@ -53,7 +53,7 @@ def make_engine(
         eps=hp.adam_epsilon,
         fused=True,
     )
-    config = fill(block, hp, precision, torch.distributed.get_world_size(), model.config.hidden_size)
+    config = fill(block, hp, precision, torch.distributed.get_world_size(), model.config.get_text_config().hidden_size)
     engine, *_ = import_deepspeed().initialize(model=model, optimizer=optimizer, config=config)
     return engine
 

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import contextlib
+import copy
+import inspect
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Literal
 
-from benchmarks.spec import FineTune
+from benchmarks.spec import BenchmarkError, FineTune
 from benchmarks.tasks import question_answering as squad
 from benchmarks.training.batches import Inputs, cross_entropy_sum, rank_batches
 
 if TYPE_CHECKING:
     import torch
 
+Caching = Literal["crop", "copy", "none"]
+MAX_ROUNDING = 1e-3
+"""Share of the largest logit by which two ways to the same logits may differ; in fp32 they differ by far less."""
 NO_SCORES = {"eval_loss": math.nan, "perplexity": math.nan, "exact_match": 0.0, "f1": 0.0}
 """Scores of a training that has diverged."""
 
@@ -27,6 +32,7 @@ class Evaluation:
         settings: the benchmark's.
         tokenizer: the model's.
         inputs: makes the model's inputs.
+        caching: see `choose_caching`.
         rank: this process's place, from 0.
         world_size: ranks of the trial.
     """
@@ -34,6 +40,7 @@ class Evaluation:
     settings: FineTune
     tokenizer: Any
     inputs: Inputs
+    caching: Caching
     rank: int
     world_size: int
 
@@ -67,38 +74,152 @@ class Evaluation:
     def answers(self, engine: Any, examples: Sequence[squad.Example]) -> list[str]:
         """Generate greedy answers, one per example: batched, with KV cache, each ending at the end token."""
         with _at_rest(engine):
-            return self._generate(engine, self.inputs.prompts(examples), cache=None)
+            return self.generate(engine.module, self.inputs.prompts(examples), cache=None)
 
     def _loss_and_answers(self, engine: Any, examples: Sequence[squad.Example]) -> tuple[float, list[str]]:
-        """Sum the cross entropy of the reference answers, and generate the greedy answers.
+        """Sum the cross entropy of the reference answers, and generate the greedy answers."""
+        prompts = self.inputs.prompts(examples)
+        logits, labels, cache = self.reference_logits(engine.module, examples, prompts)
+        return float(cross_entropy_sum(logits, labels)), self.generate(engine.module, prompts, cache)
 
-        Both need the prompt's keys and values, which are most of the work: they are computed once, the reference
-        answers are scored on top of them, and generation goes on from the same cache.
+    def reference_logits(
+        self, model: Any, examples: Sequence[squad.Example], prompts: dict[str, torch.Tensor]
+    ) -> tuple[torch.Tensor, torch.Tensor, Any]:
+        """Compute the logits of the reference answers, on top of the prompts' cache where the model has one.
+
+        Both the loss and generation need the prompt's keys and values, which are most of the work: they are computed
+        once, the reference answers are scored on top of them, and generation goes on from the same cache.
+
+        Returns:
+            logits `(batch, seq_len, vocabulary)`, labels `(batch, seq_len)`, and a cache of the prompts up to their
+            last token, which generation itself feeds; None without one.
         """
+        if self.caching == "crop":
+            return self._on_cropped_cache(model, examples, prompts)
+        if self.caching == "copy":
+            return self._on_copied_cache(model, examples, prompts)
+        inputs, labels = self.inputs.training(examples)
+        return model(**inputs, use_cache=False).logits[:, -labels.shape[1] - 1 : -1], labels, None
+
+    def _on_cropped_cache(
+        self, model: Any, examples: Sequence[squad.Example], prompts: dict[str, torch.Tensor]
+    ) -> tuple[torch.Tensor, torch.Tensor, Any]:
         import torch
 
-        prompts, model = self.inputs.prompts(examples), engine.module
-        output = model(**self.inputs.prefill(prompts), use_cache=True)
-        cache, following = output.past_key_values, self.inputs.answers(examples, prompts)
+        output, width = model(**self.inputs.prefill(prompts), use_cache=True), prompts["input_ids"].shape[1]
+        cache, following = output.past_key_values, self.inputs.answers(examples, prompts, width)
         scored = model(**following, past_key_values=cache, use_cache=True).logits
         logits = torch.cat([output.logits[:, -1:], scored[:, :-1]], dim=1)
-        loss = cross_entropy_sum(logits, self.inputs.answer_labels(examples))
-        cache.crop(-following["input_ids"].shape[1] - 1)  # generation itself feeds the prompt's last token
-        return float(loss), self._generate(engine, prompts, cache)
+        cache.crop(-following["input_ids"].shape[1] - 1)
+        return logits, self.inputs.answer_labels(examples), cache
 
-    def _generate(self, engine: Any, prompts: dict[str, torch.Tensor], cache: Any) -> list[str]:
-        output = engine.module.generate(
+    def _on_copied_cache(
+        self, model: Any, examples: Sequence[squad.Example], prompts: dict[str, torch.Tensor]
+    ) -> tuple[torch.Tensor, torch.Tensor, Any]:
+        """Compute the logits on a copy, since a full sliding window forgets the tokens that a crop would need."""
+        begun = {name: row[:, :-1] for name, row in prompts.items()}
+        cache = model(**self.inputs.prefill(begun), use_cache=True).past_key_values
+        following = self.inputs.answers(examples, prompts, cached=begun["input_ids"].shape[1])
+        scored = model(**following, past_key_values=copy.deepcopy(cache), use_cache=True).logits
+        return scored[:, :-1], self.inputs.answer_labels(examples), cache
+
+    def generate(self, model: Any, prompts: dict[str, torch.Tensor], cache: Any) -> list[str]:
+        """Generate greedy answers to padded prompts, on top of a cache of all but their last token, if there is one."""
+        from transformers import GenerationConfig
+
+        output = model.generate(
             **prompts,
             past_key_values=cache,
-            max_new_tokens=self.settings.max_answer_tokens,
-            do_sample=False,
-            use_cache=True,
-            pad_token_id=self.tokenizer.pad_token_id,
-            eos_token_id=self.tokenizer.eos_token_id,
+            generation_config=GenerationConfig(
+                max_new_tokens=self.settings.max_answer_tokens,
+                do_sample=False,
+                use_cache=True,
+                pad_token_id=self.tokenizer.pad_token_id,
+                eos_token_id=self.tokenizer.eos_token_id,
+            ),
             synced_gpus=self.world_size > 1,
         )
         answers = self.tokenizer.batch_decode(output[:, prompts["input_ids"].shape[1] :], skip_special_tokens=True)
         return [answer.strip() for answer in answers]
+
+
+def choose_caching(model: Any, settings: FineTune) -> Caching:
+    """Choose how reference answers and generation share the work on the prompts, by the layers of the model's cache.
+
+    Returns:
+        "crop" where a cache can forget its last tokens, "copy" where sliding windows fill up, and "none" for layers
+        that keep a state of all tokens, such as linear attention, and for models with caches of their own.
+    """
+    from transformers import cache_utils
+
+    if "past_key_values" not in inspect.signature(model.forward).parameters:
+        return "none"
+    longest = settings.max_length + settings.max_answer_tokens
+    caching: Caching = "crop"
+    for layer in cache_utils.DynamicCache(config=model.config).layers:
+        if type(layer) is cache_utils.DynamicSlidingWindowLayer:
+            caching = caching if layer.sliding_window > longest else "copy"
+        elif type(layer) not in (cache_utils.DynamicLayer, cache_utils.DummyLayer):
+            return "none"
+    return caching
+
+
+def require_same_when_padded(model: Any, evaluation: Evaluation) -> None:
+    """Require that padding on the left and the cache change no logits of a model, on sequences of a few tokens.
+
+    Decoders that count the positions of padding, such as BART's, or that begin at another position, such as RoBERTa's,
+    would train and score on other positions than they were pretrained with, and say nothing.
+
+    Args:
+        model: on the CPU.
+        evaluation: how it will be scored.
+
+    Raises:
+        BenchmarkError: logits differ.
+    """
+    inputs = replace(evaluation.inputs, device=next(model.parameters()).device, width=0)
+    evaluation, examples = replace(evaluation, inputs=inputs), _short_examples(model, inputs.pad_token_id)
+    _require_same(model, evaluation, examples, _training_logits(model, inputs, examples), "padded on the left")
+    logits, labels, _ = evaluation.reference_logits(model, examples, inputs.prompts(examples))
+    _require_same(model, evaluation, examples, (logits, labels), "cached")
+
+
+def _training_logits(
+    model: Any, inputs: Inputs, examples: Sequence[squad.Example]
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Compute the logits and labels `(batch, kept)` that a training step compares."""
+    batch, labels = inputs.training(examples)
+    return model(**batch).logits[:, -labels.shape[1] - 1 : -1], labels
+
+
+def _require_same(
+    model: Any,
+    evaluation: Evaluation,
+    examples: Sequence[squad.Example],
+    found: tuple[torch.Tensor, torch.Tensor],
+    cause: str,
+) -> None:
+    """Require the logits of each example alone."""
+    import torch
+
+    for example, logits, labels in zip(examples, *found, strict=True):
+        ids = torch.tensor([example.prompt + example.target], device=logits.device)
+        alone = model(input_ids=ids).logits[0, len(example.prompt) - 1 : -1]
+        difference = float((alone - logits[labels != squad.IGNORED_LABEL]).abs().max())
+        if difference > MAX_ROUNDING * float(alone.abs().max()):
+            raise BenchmarkError(
+                f"model {evaluation.settings.model}: {type(model).__name__} gives other results for a sequence that is "
+                f"{cause} than for the same one alone, so it would train on wrong positions; take a model that counts "
+                "positions from 0 at the first real token, as GPT-2, OPT, BLOOM and Llama do"
+            )
+
+
+def _short_examples(model: Any, pad_token_id: int) -> list[squad.Example]:
+    """Make two examples of different lengths from a few tokens that are not special."""
+    config = model.config.get_text_config()
+    special = {pad_token_id, getattr(config, "pad_token_id", None), getattr(config, "bos_token_id", None)}
+    ids = [i for i in range(min(32, config.vocab_size)) if i not in special][-9:]
+    return [squad.Example(prompt, ids[6:end], (), False, False) for prompt, end in ((ids[3:6], 8), (ids[:6], 9))]
 
 
 @contextlib.contextmanager

@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import copy
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from safetensors import SafetensorError
 
 from benchmarks.hyperparameters import Hyperparameters
 from benchmarks.spec import BenchmarkError, first_line
@@ -12,6 +17,9 @@ from benchmarks.training import lora
 
 if TYPE_CHECKING:
     import torch
+
+MOST_NAMES = 3
+"""Weights that a message names."""
 
 
 def load_tokenizer(model: str) -> Any:
@@ -31,34 +39,124 @@ def load_tokenizer(model: str) -> Any:
     return tokenizer
 
 
-def load_model(model: str) -> Any:
-    """Load the model in fp32 on the CPU, from safetensors only.
+@dataclass(frozen=True)
+class BaseModel:
+    """The model that every trial starts from.
+
+    Attributes:
+        module: in fp32 on the CPU.
+        new_weights: names of the weights that its files lack and that each trial draws by its own seed.
+    """
+
+    module: Any
+    new_weights: tuple[str, ...] = ()
+
+    def for_trial(self, hp: Hyperparameters) -> Any:
+        """Make a fresh copy, with the parts that a trial's hyperparameters add, and draw new weights.
+
+        Everything that is drawn comes from torch's generator, which the trial has seeded.
+        """
+        module = copy.deepcopy(self.module)
+        if self.new_weights:
+            _draw(module, self.new_weights)
+        if hp.lora_rank:
+            lora.inject(module, hp)
+        if hp.gradient_checkpointing:
+            module.activation_checkpointing_enable({"use_reentrant": False})
+        return module
+
+
+def load_base_model(model: str, allow_new_weights: Sequence[str] = ()) -> BaseModel:
+    """Load a model in fp32 on the CPU, from safetensors only, and refuse one whose files do not fit its architecture.
+
+    Its generation settings are replaced by empty ones: answers here are greedy, whatever `generation_config.json` or
+    `config.json` asks of a chat.
+
+    Args:
+        model: hub name or folder.
+        allow_new_weights: regular expressions; a weight whose name one of them matches may be missing.
 
     Raises:
-        BenchmarkError: it cannot be loaded.
+        BenchmarkError: it cannot be loaded; its files lack weights, or have weights that the architecture does not.
     """
     import torch
-    from transformers import AutoModelForCausalLM
+    from transformers import AutoModelForCausalLM, GenerationConfig
 
     try:
-        return AutoModelForCausalLM.from_pretrained(
-            model, dtype=torch.float32, trust_remote_code=False, use_safetensors=True
+        module, info = AutoModelForCausalLM.from_pretrained(
+            model,
+            dtype=torch.float32,
+            trust_remote_code=False,
+            use_safetensors=True,
+            generation_config=GenerationConfig(),
+            output_loading_info=True,
         )
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise BenchmarkError(
             f"model {model}: cannot be loaded ({first_line(error)}); give a hub name this machine can reach, "
             "or a folder with config.json and *.safetensors"
         ) from None
+    missing = sorted(info["missing_keys"])
+    new = [name for name in missing if any(re.search(pattern, name) for pattern in allow_new_weights)]
+    _refuse_other_weights(model, [name for name in missing if name not in new], sorted(info["unexpected_keys"]))
+    module.generation_config = GenerationConfig()
+    for name in module.config._get_generation_parameters():
+        delattr(module.config, name)
+    return BaseModel(module, tuple(new))
 
 
-def trial_model(base_model: Any, hp: Hyperparameters) -> Any:
-    """Make a fresh copy of the base model, on the CPU, with the parts that the trial's hyperparameters add."""
-    model = copy.deepcopy(base_model)
-    if hp.lora_rank:
-        lora.inject(model, hp)
-    if hp.gradient_checkpointing:
-        model.activation_checkpointing_enable({"use_reentrant": False})
-    return model
+def load_model(model: str, allow_new_weights: Sequence[str] = (), seed: int = 0) -> Any:
+    """Load a model as `load_base_model` does, with its new weights, if any, drawn by a seed."""
+    import torch
+
+    base = load_base_model(model, allow_new_weights)
+    if base.new_weights:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            _draw(base.module, base.new_weights)
+    return base.module
+
+
+def _refuse_other_weights(model: str, missing: Sequence[str], unexpected: Sequence[str]) -> None:
+    """Refuse files that lack weights, which would be drawn at random, or have weights that would be left out."""
+    if not missing and not unexpected:
+        return
+    faults = [f"lack {_listed(missing)}, which would be drawn at random"] if missing else []
+    faults += [f"have {_listed(unexpected)}, which its architecture has not"] if unexpected else []
+    prefix = next((name.removesuffix(end) for name in unexpected for end in missing if name.endswith(f".{end}")), "")
+    if prefix:
+        cure = (
+            f"the names begin with {prefix!r}, as a wrapped or compiled model's do: save the model inside the wrapper "
+            "with save_pretrained"
+        )
+    elif missing:
+        cure = (
+            "save the whole model with save_pretrained, or, to have them drawn by each trial's seed, name them in "
+            f"finetune.allow_new_weights, such as [{re.escape(missing[0])!r}]"
+        )
+    else:
+        cure = (
+            "if they are not needed, load the folder with AutoModelForCausalLM and save it again with save_pretrained; "
+            "if they are, config.json does not describe these files"
+        )
+    raise BenchmarkError(f"model {model}: its files {' and '.join(faults)}; {cure}")
+
+
+def _listed(names: Sequence[str]) -> str:
+    """Name the first weights of a list, and count the others."""
+    more = f" and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else ""
+    return f"the weight{'s' * (len(names) > 1)} {', '.join(names[:MOST_NAMES])}{more}"
+
+
+def _draw(module: Any, names: Sequence[str]) -> None:
+    """Draw weights anew, each as the model's own initialisation does, and touch no other."""
+    drawn = {id(module.get_parameter_or_buffer(name)) for name in names}
+    for part in module.modules():
+        own = [*part.parameters(recurse=False), *part.buffers(recurse=False)]
+        for tensor in own:
+            tensor._is_hf_initialized = id(tensor) not in drawn
+        part._is_hf_initialized = all(tensor._is_hf_initialized for tensor in own)
+    module.initialize_weights()
 
 
 def write_model(model: Any, weights: dict[str, torch.Tensor], tokenizer: Any, folder: Path) -> None:
@@ -70,8 +168,13 @@ def write_model(model: Any, weights: dict[str, torch.Tensor], tokenizer: Any, fo
         tokenizer: its end and padding tokens become those of the model's generation.
         folder: where to write; made if need be.
     """
-    model.generation_config.update(  # a plain `generate` then ends as `predict` does
-        eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id
+    from transformers import GenerationConfig
+
+    model.generation_config = GenerationConfig(  # a plain `generate` is then greedy, and ends as `predict` does
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+        do_sample=False,
     )
     model.save_pretrained(folder, state_dict=weights)
     tokenizer.save_pretrained(folder)

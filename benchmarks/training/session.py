@@ -37,8 +37,8 @@ from benchmarks.training.engine import (
     write_hyperparameters,
     write_learning_rate,
 )
-from benchmarks.training.evaluation import NO_SCORES, Evaluation
-from benchmarks.training.models import load_model, load_tokenizer, trial_model, write_model
+from benchmarks.training.evaluation import NO_SCORES, Evaluation, choose_caching, require_same_when_padded
+from benchmarks.training.models import load_base_model, load_tokenizer, write_model
 from benchmarks.training.process import hide_from_collector, load_random_states, save_random_states
 
 if TYPE_CHECKING:  # torch costs seconds to import; only processes that train pay for it
@@ -71,15 +71,25 @@ class Session:
         self._device = torch.device("cuda", torch.cuda.current_device()) if on_gpu else torch.device("cpu")
         self._precision = choose_precision(self._settings.precision)
         self._tokenizer = load_tokenizer(self._settings.model)
-        self._base_model = load_model(self._settings.model)
+        self._base_model = load_base_model(self._settings.model, self._settings.allow_new_weights)
+        model = self._base_model.module
         self._examples = Examples(self._settings, self._tokenizer)
         self._inputs = Inputs(
             self._tokenizer.pad_token_id,
             self._device,
-            frozenset(inspect.signature(self._base_model.forward).parameters),
+            frozenset(inspect.signature(model.forward).parameters),
             self._settings.max_length if self._settings.pad_to_max else 0,
         )
-        self._evaluation = Evaluation(self._settings, self._tokenizer, self._inputs, self._rank, self._world_size)
+        self._evaluation = Evaluation(
+            self._settings,
+            self._tokenizer,
+            self._inputs,
+            choose_caching(model, self._settings),
+            self._rank,
+            self._world_size,
+        )
+        with torch.no_grad():
+            require_same_when_padded(model, self._evaluation)
         self._engine: Any = None
         hide_from_collector()
 
@@ -130,7 +140,7 @@ class Session:
         memory.reset_peak(self._device)
         self._hp = self._benchmark.hyperparameters(config)
         steps.require_a_step(self._benchmark, self._hp, "this configuration")
-        self._engine = self._make_engine(trial_model(self._base_model, self._hp))
+        self._engine = self._make_engine(self._base_model.for_trial(self._hp))
         self._go_to(units=0, samples=0, seed=seed)
         self.examples("validation")
         return {"startup_seconds": time.perf_counter() - began}
@@ -225,7 +235,7 @@ class Session:
         if self._rank == 0:
             model = self._engine.module
             if self._hp.lora_rank:
-                model, weights = self._base_model, lora.merged(trial_model(self._base_model, self._hp), weights)
+                model, weights = self._base_model.module, lora.merged(self._base_model.for_trial(self._hp), weights)
             write_model(model, weights, self._tokenizer, folder)
         torch.distributed.barrier()
 
@@ -302,7 +312,7 @@ class Session:
         state = copy.deepcopy(self._engine.optimizer.state_dict())
         weights = {name: value.detach().clone() for name, value in self._engine.module.state_dict().items()}
         self.close()
-        model = trial_model(self._base_model, self._hp)
+        model = self._base_model.for_trial(self._hp)
         model.load_state_dict(weights)
         self._engine = self._make_engine(model)
         self._engine.optimizer.load_state_dict(state)

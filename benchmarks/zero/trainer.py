@@ -136,7 +136,7 @@ def train(task: Task, arguments: Any, folder: Path) -> Measured:
     with memory.Sampler(folder / f"memory-{arguments.process_index}.csv", arguments.device) as sampler:
         clock = _make_clock(sampler)
         trainer = Trainer(
-            load_model(settings.model),
+            load_model(settings.model, settings.allow_new_weights, arguments.seed),
             arguments,
             train_dataset=_rows(training),
             eval_dataset=_rows(validation),

@@ -200,7 +200,7 @@ def _train_with_trainer(benchmark: Benchmark, side: Side, folder: Path, answers:
     records = squad.read_split(settings.data.train)
     examples = squad.tokenize(records, tokenizer, settings.max_length, settings.max_answer_tokens, training=True)
     trainer = Trainer(
-        load_model(settings.model),
+        load_model(settings.model, settings.allow_new_weights, SEED),
         arguments,
         train_dataset=[{"example": example} for example in examples],
         data_collator=lambda rows: collate([row["example"] for row in rows], tokenizer.pad_token_id),

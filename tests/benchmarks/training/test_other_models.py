@@ -1,18 +1,39 @@
-"""Causal models other than BLOOM: absolute positions (GPT-2) and rotary ones with grouped heads (Llama)."""
+"""Causal models other than BLOOM: their positions, their caches, and those that are refused."""
 
 from __future__ import annotations
 
+import copy
+import inspect
 import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, GPT2Config, LlamaConfig, PreTrainedConfig
+from transformers import (
+    AutoModelForCausalLM,
+    BartConfig,
+    Gemma3Config,
+    Gemma3TextConfig,
+    GPT2Config,
+    GPTNeoConfig,
+    Lfm2Config,
+    LlamaConfig,
+    MambaConfig,
+    MistralConfig,
+    PreTrainedConfig,
+    Qwen3NextConfig,
+    RobertaConfig,
+    RwkvConfig,
+)
 
 from benchmarks import spec
-from benchmarks.spec import Benchmark
+from benchmarks.spec import Benchmark, BenchmarkError
+from benchmarks.tasks.question_answering import IGNORED_LABEL, Example
 from benchmarks.training import models
+from benchmarks.training.batches import Inputs
+from benchmarks.training.evaluation import Evaluation, choose_caching, require_same_when_padded
 from benchmarks.training.session import Session
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("process_group")]
@@ -38,7 +59,7 @@ def write_model(folder: Path, config: PreTrainedConfig) -> str:
     assert nano is not None
     tokenizer = models.load_tokenizer(nano.model)
     tokenizer.save_pretrained(folder)
-    config.vocab_size = len(tokenizer)
+    config.get_text_config().vocab_size = len(tokenizer)
     torch.manual_seed(0)
     AutoModelForCausalLM.from_config(config).save_pretrained(folder)
     return str(folder)
@@ -84,3 +105,127 @@ def test_the_saved_model_loads_anywhere(session: Session, tmp_path: Path) -> Non
     ids = torch.arange(10, 30)[None]
     with torch.no_grad():
         torch.testing.assert_close(saved(ids).logits, session.engine.module.eval()(ids).logits)
+
+
+# ---- how other models take padding and caches
+
+VOCABULARY = 64
+TINY = {
+    "hidden_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "vocab_size": VOCABULARY,
+    "intermediate_size": 64,
+    "pad_token_id": 0,
+    "bos_token_id": 1,
+    "eos_token_id": 1,
+}
+WINDOW = {**TINY, "num_key_value_heads": 2, "head_dim": 8, "sliding_window": 16}
+CACHES: dict[str, tuple[PreTrainedConfig, str]] = {
+    "full": (GPT2Config(n_embd=32, n_layer=2, n_head=2, vocab_size=VOCABULARY), "crop"),
+    "local layers": (GPTNeoConfig(hidden_size=32, num_layers=2, num_heads=2, vocab_size=VOCABULARY, window_size=16,
+                                  attention_types=[[["global", "local"], 1]]), "crop"),
+    "sliding window": (MistralConfig(**WINDOW), "copy"),
+    "wide window": (MistralConfig(**{**WINDOW, "sliding_window": 512}), "crop"),
+    "windows between full layers": (Gemma3TextConfig(**WINDOW), "copy"),
+    "text_config": (Gemma3Config(text_config=WINDOW, vision_config={"hidden_size": 16, "intermediate_size": 16,
+                    "num_hidden_layers": 1, "num_attention_heads": 2, "image_size": 28, "patch_size": 14}), "copy"),
+    "states": (MambaConfig(hidden_size=32, num_hidden_layers=2, state_size=8, vocab_size=VOCABULARY), "none"),
+    "states and attention": (Lfm2Config(**TINY, num_key_value_heads=2, layer_types=["conv", "full_attention"]), "none"),
+    "linear attention": (
+        Qwen3NextConfig(
+            **TINY, num_key_value_heads=2, head_dim=8, num_experts=2, num_experts_per_tok=1,
+            linear_num_value_heads=4, linear_num_key_heads=2, linear_key_head_dim=8, linear_value_head_dim=8,
+            layer_types=["linear_attention", "full_attention"], moe_intermediate_size=16,
+            shared_expert_intermediate_size=16,
+        ),
+        "none",
+    ),
+}  # fmt: skip
+EXAMPLES = [Example(list(range(5, 5 + n)), list(range(9, 9 + m)), (), False, False) for n, m in ((20, 3), (31, 5))]
+
+
+def random_model(config: PreTrainedConfig) -> Any:
+    """A model whose weights are large enough for its answers to depend on them."""
+    torch.manual_seed(0)
+    model = AutoModelForCausalLM.from_config(config).eval()
+    with torch.no_grad():
+        for weight in model.parameters():
+            if weight.dim() > 1:
+                weight.mul_(5)
+    return model
+
+
+def evaluation_of(model: Any) -> Evaluation:
+    settings = spec.load("nano").training_settings()
+    settings = settings.model_copy(update={"max_answer_tokens": 6, "max_length": 160})
+    inputs = Inputs(0, torch.device("cpu"), frozenset(inspect.signature(model.forward).parameters))
+    return Evaluation(settings, Words(), inputs, choose_caching(model, settings), rank=0, world_size=1)
+
+
+class Words:
+    """A tokenizer whose words are the numbers of tokens."""
+
+    pad_token_id, eos_token_id = 0, 1
+
+    def batch_decode(self, rows: torch.Tensor, skip_special_tokens: bool) -> list[str]:
+        return [" ".join(str(i) for i in row if i not in (0, 1)) for row in rows.tolist()]
+
+
+def logits_alone(model: Any, ids: list[int]) -> torch.Tensor:
+    """Logits of one sequence without padding, mask, positions or cache."""
+    return model(input_ids=torch.tensor([ids]), use_cache=False).logits[0]
+
+
+def answer_alone(model: Any, prompt: list[int]) -> str:
+    """The greedy answer, each token by a forward pass over everything before it."""
+    ids = list(prompt)
+    while len(ids) < len(prompt) + 6 and ids[-1] != 1:
+        ids.append(int(logits_alone(model, ids)[-1].argmax()))
+    return Words().batch_decode(torch.tensor([ids[len(prompt) :]]), skip_special_tokens=True)[0]
+
+
+@pytest.mark.parametrize("kind", CACHES)
+@torch.no_grad()
+def test_loss_and_answers_are_those_of_each_sequence_alone(kind: str) -> None:
+    config, caching = CACHES[kind]
+    model = random_model(config)
+    evaluation = evaluation_of(model)
+    assert evaluation.caching == caching
+    require_same_when_padded(model, evaluation)
+    logits, labels, cache = evaluation.reference_logits(model, EXAMPLES, evaluation.inputs.prompts(EXAMPLES))
+    for example, row, label in zip(EXAMPLES, logits, labels, strict=True):
+        expected = logits_alone(model, example.prompt + example.target)[len(example.prompt) - 1 : -1]
+        torch.testing.assert_close(row[label != IGNORED_LABEL], expected, rtol=1e-4, atol=1e-4)
+    assert evaluation.generate(model, evaluation.inputs.prompts(EXAMPLES), cache) == [
+        answer_alone(model, example.prompt) for example in EXAMPLES
+    ]
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        RobertaConfig(**{**TINY, "is_decoder": True}),
+        BartConfig(d_model=32, encoder_layers=2, decoder_layers=2, decoder_attention_heads=2, vocab_size=VOCABULARY,
+                   decoder_ffn_dim=64, pad_token_id=0),
+        RwkvConfig(hidden_size=32, num_hidden_layers=2, vocab_size=VOCABULARY),
+    ],
+    ids=["begins at another position", "counts positions of padding", "reads padding"],
+)  # fmt: skip
+@torch.no_grad()
+def test_a_model_that_padding_changes_is_refused(config: PreTrainedConfig) -> None:
+    model = random_model(config)
+    with pytest.raises(BenchmarkError, match="gives other results for a sequence that is padded on the left"):
+        require_same_when_padded(model, evaluation_of(model))
+
+
+def test_a_model_with_a_text_config_trains(small_nano: Maker, tmp_path: Path) -> None:
+    config = copy.deepcopy(CACHES["text_config"][0])
+    nano = spec.load("nano").training_settings()
+    config.text_config.vocab_size = len(models.load_tokenizer(nano.model))
+    session = Session(small_nano(model=write_model(tmp_path, config), unit_samples=16, max_answer_tokens=4))
+    session.start({"learning_rate": 3e-3, "batch_size_per_device": 8}, seed=0)
+    assert math.isfinite(session.run_unit()["eval_loss"])
+    session.save_model(tmp_path / "saved")
+    session.close()
+    assert AutoModelForCausalLM.from_pretrained(tmp_path / "saved").config.text_config.hidden_size == 32
