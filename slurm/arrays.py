@@ -1,8 +1,8 @@
 """Studies without Ray: a job for each trial (an array), or one job for all, one after the other.
 
-What a trial trains is settled when it is submitted, by the method itself: the first trials that the same method and
-seed train under Ray, as many as the budget. (There, what a diverged trial leaves of the budget goes to further ones.)
-Optuna alone proposes when a trial begins, through a journal that all tasks share.
+The method proposes all trials when the study is submitted: the first ones that the same method and seed train under
+Ray, as many as the budget. (Under Ray, further trials take the rest of the budget of a diverged one.) Optuna alone
+proposes when a trial begins, through a journal that all tasks share.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class Submission:
 
 
 def prepare(study: Study, evaluation: Evaluation, profile: Profile, at_once: int, command: str) -> SubmittedStudy:
-    """What the jobs of a study are to do.
+    """Return a study as its jobs read it.
 
     Args:
         study: as its method made it.
@@ -56,7 +56,7 @@ def prepare(study: Study, evaluation: Evaluation, profile: Profile, at_once: int
         command: the command that submits it.
 
     Raises:
-        BenchmarkError: the method cannot be run without Ray, or was asked for what takes Ray.
+        BenchmarkError: the method cannot be run without Ray, or one of its arguments takes Ray.
     """
     from hpo.search import searchers
 
@@ -79,7 +79,7 @@ def prepare(study: Study, evaluation: Evaluation, profile: Profile, at_once: int
 
 @contextmanager
 def new_folder(profile: Profile, name: str, submitted: SubmittedStudy) -> Iterator[Path]:
-    """A folder for a study; gone again where its jobs could not be submitted.
+    """Make a folder for a study, and delete it again if its jobs cannot be submitted.
 
     Raises:
         BenchmarkError: it cannot be written, or earlier studies, with which Optuna is to begin, cannot be read.
@@ -98,7 +98,7 @@ def new_folder(profile: Profile, name: str, submitted: SubmittedStudy) -> Iterat
 
 
 def write(folder: Path, submitted: SubmittedStudy) -> None:
-    """Write what a study's jobs read."""
+    """Write the files that a study's jobs read."""
     from hpo.search import journal
 
     submitted.write(folder)

@@ -1,11 +1,11 @@
-"""How many trials run at once on a cluster, and why not more; before anything is submitted. Pure.
+"""Number of trials that run at once on a cluster, and the resource that allows no more; before submission. Pure.
 
-Two inequalities bind the trials of a node, Tnode, each of W ranks with Cw CPUs and Gw GPUs a rank::
+Two inequalities bind the trials of a node, Tnode, each of W ranks with Cw CPUs and Gw GPUs per rank::
 
     Csys + Tnode * W * Cw <= Cnode
            Tnode * W * Gw <= Gnode
 
-A trial with more ranks than a node holds spans nodes; what binds then is the number of ranks on all nodes.
+A trial with more ranks than a node holds spans nodes; the number of ranks on all nodes binds then.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from slurm.profile import Profile
 
 @dataclass(frozen=True)
 class Capacity:
-    """What fits.
+    """The room of a cluster for trials.
 
     Attributes:
         cpus_system: CPUs of a node left to Ray, Csys.
@@ -77,7 +77,7 @@ class Capacity:
 
 
 def of(profile: Profile, ranks_per_trial: int) -> Capacity:
-    """The capacity of a cluster for trials of so many ranks."""
+    """Return the capacity of a cluster for trials of so many ranks."""
     node = profile.node
     return Capacity(
         profile.cpus_for_ray,
@@ -96,7 +96,7 @@ def without_ray(profile: Profile, ranks_per_trial: int) -> Capacity:
 
 
 def describe(capacity: Capacity) -> str:
-    """Both inequalities with their numbers, what fits, what binds, and what to change."""
+    """Return both inequalities with their numbers, the trials that fit, the resource that binds, and a change."""
     c = capacity
     fits = c.trials_node
     used = c.cpus_system + fits * c.ranks * c.cpus_rank
@@ -111,18 +111,18 @@ def describe(capacity: Capacity) -> str:
 
 
 def sentence(capacity: Capacity) -> str:
-    """The same on one line."""
+    """Return the lines of `describe` as one."""
     return "; ".join(" ".join(line.split()) for line in describe(capacity).splitlines())
 
 
 def at_once(c: Capacity) -> str:
-    """Trials at once, in words; and if none, why."""
+    """Return the number of trials at once, in words; and the reason if there are none."""
     nodes = counted(c.nodes, "node")
     if c.trials == 0:
         return f"none: a trial has {_ranks(c.ranks)}, and {nodes} hold {c.ranks_node * c.nodes}"
     if c.spans_nodes:
         return f"{c.trials}, each across nodes: a trial has {_ranks(c.ranks)}, and a node holds {c.ranks_node}"
-    return f"{c.trials_node} a node, {c.trials} on {nodes}"
+    return f"{c.trials_node} per node, {c.trials} on {nodes}"
 
 
 def _ranks(number: int) -> str:
@@ -130,11 +130,11 @@ def _ranks(number: int) -> str:
 
 
 def _advice(c: Capacity) -> str:
-    """What one more trial a node takes."""
+    """Return the resources that one more trial per node takes."""
     more = (c.trials_node + 1) * c.ranks
     if c.binding == "GPUs":
         needs = f"{more * c.gpus_rank} GPUs of {c.gpus_node}"
-        return f"one more trial a node takes {needs}; lower ranks_per_trial, or add workers"
+        return f"one more trial per node takes {needs}; lower ranks_per_trial, or add workers"
     cpus = c.cpus_system + more * c.cpus_rank
     spare = "" if c.ranks_by_gpus is None else f"; {c.gpus_node - c.trials_node * c.ranks} GPUs of a node stay unused"
-    return f"one more trial a node takes {cpus} CPUs of {c.cpus_node}; lower cpus_per_rank or cpus_for_ray{spare}"
+    return f"one more trial per node takes {cpus} CPUs of {c.cpus_node}; lower cpus_per_rank or cpus_for_ray{spare}"

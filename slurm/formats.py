@@ -57,7 +57,7 @@ def _check_directive(value: str) -> str:
 
 
 def _as_text(value: Any) -> Any:
-    """A number that was not put into quotes is text to SLURM."""
+    """Turn a number that was not put into quotes into text, as SLURM reads it."""
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 

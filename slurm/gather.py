@@ -1,8 +1,8 @@
-"""Brings a study's folder into MLflow, in the layout of a study that Ray ran: by the same tracker, results and ledger.
+"""A study's folder brought into MLflow, in the layout of a study that Ray ran: by the same tracker, results and ledger.
 
-Reserved is what the jobs held, from the start of each one's script to its last trial's end. What a job did outside of
-its trials is idle, the start of its own Python included; an attempt that was trained again is failed. A study comes
-into MLflow once, when no trial is missing, or when it is told to do with those it has.
+Reserved is the time for which the jobs held devices, from the start of each one's script to its last trial's end. A
+job's time outside of its trials is idle, the start of its own Python included; an attempt that was trained again is
+failed. A study comes into MLflow once, when no trial is missing, or when the user stores it without.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class Gathered:
         run_id: its run.
         results: its trials.
         shares: its ledger.
-        accelerator: what its device-hours are hours of.
+        accelerator: the kind of device that its device-hours are hours of.
         missing: trials that have no result.
         best: the content of `best_config.json`; None without a sound trial.
     """
@@ -92,7 +92,7 @@ def gather(folder: Path, incomplete: bool = False) -> Gathered:
 
 
 def is_gathered(folder: Path) -> bool:
-    """Whether a study is in MLflow, by its own word or by the store's."""
+    """Tell whether a study is in MLflow, by its own word or by the store's."""
     if (folder / study_folder.GATHERED).exists():
         return True
     experiment = SubmittedStudy.read(folder).study.benchmark.name
@@ -170,7 +170,7 @@ class _Replay:
 
 
 def gather_into_store(folder: Path, profile: Profile, file: Path, incomplete: bool = False) -> None:
-    """Gather a study into the cluster's store, write its table beside its folder, and say what it found.
+    """Gather a study into the cluster's store, write its table beside its folder, and print its report.
 
     Args:
         folder: the study's.

@@ -31,7 +31,7 @@ class Child:
         environment: variables beside this process's own.
         output: file for stdout and stderr; by default this process's.
         shielded: whether SIGTERM does not reach it and its descendants. SLURM sends that to every process of a job
-            that it cancels; who must outlive the driver, so that the driver can store what it has, does not take it.
+            that it cancels; those that the driver needs to store its results must outlive the driver.
         ignores: a signal that it ignores until it takes it itself; by default none.
     """
 
@@ -90,7 +90,7 @@ class Child:
 
 @contextmanager
 def _blocked() -> Iterator[None]:
-    """Start processes that do not take SIGTERM: they inherit what this thread has blocked."""
+    """Start processes that do not take SIGTERM: they inherit this thread's mask of blocked signals."""
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
     try:
         yield
@@ -109,7 +109,7 @@ def _family(process_id: int) -> list[psutil.Process]:
 class Stamps:
     """START and FINISH of a job in its log, whatever ends it; times with their zone.
 
-    What the user can mend is said between the two, and ends the job with status 1.
+    An error that the user can mend is printed between the two, and ends the job with status 1.
     """
 
     def __init__(self, name: str) -> None:
@@ -143,12 +143,12 @@ def node_name() -> str:
 
 
 def now() -> str:
-    """The time, to the second."""
+    """Return the time, to the second."""
     return datetime.now(UTC).astimezone().isoformat(timespec="seconds")
 
 
 def say(text: str) -> None:
-    """A line in the job's log, at once."""
+    """Write a line to the job's log, at once."""
     print(text, flush=True)
 
 
@@ -172,7 +172,7 @@ class Signals:
             signal.signal(number, self._note)
 
     def __exit__(self, *_: object) -> None:
-        """Ending goes on undisturbed."""
+        """Let nothing disturb the end of the job."""
         for number in (signal.SIGTERM, signal.SIGUSR1):
             signal.signal(number, signal.SIG_IGN)
 
@@ -181,7 +181,7 @@ class Signals:
 
     @property
     def reason(self) -> str:
-        """What the signal means; empty without one."""
+        """The meaning of the signal; empty without one."""
         if self.received == signal.SIGUSR1:
             return "the time limit is near"
         return "the job was cancelled" if self.received else ""
@@ -198,7 +198,7 @@ class Signals:
 
 
 def wait_for_start(child: Child, what: str, log: Path, answer: Callable[[], str | None]) -> str:
-    """What it answers once it has started.
+    """Wait for a process to start; return its answer.
 
     Raises:
         BenchmarkError: it ended, or took too long; with the last line of its log.

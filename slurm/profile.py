@@ -29,6 +29,7 @@ from slurm.formats import (
     seconds_of,
 )
 
+Layout = Literal["jobs", "one_job"]
 PROFILES = Path(__file__).parent / "profiles"
 
 
@@ -158,6 +159,9 @@ class Profile(_Strict):
         time: limit of each job, as SLURM writes it: minutes, [days-]hours:minutes:seconds, or UNLIMITED.
         workers: worker jobs of a study.
         node: resources that a worker job asks for.
+        layout: jobs, a job for the head and one for each worker; or one_job, one allocation of as many nodes as there
+            are workers, for sites where jobs may not submit jobs. The head then runs on the first node, on its
+            `cpus_for_ray`.
         cpus_per_rank: CPU cores of one rank of a trial, Cw.
         cpus_for_ray: CPU cores of a worker job that are left to Ray itself, Csys.
         gpu_request: the site's way to ask for GPUs, `--gres=gpu:N` or `--gpus-per-node=N`.
@@ -194,6 +198,7 @@ class Profile(_Strict):
     join_minutes: float = Field(0, ge=0)
     requeue: bool = True
     job_name: JobName = "hpo"
+    layout: Layout = "jobs"
     interface: Name = ""
     address: str = ""
 
@@ -240,6 +245,23 @@ class Profile(_Strict):
         if not self.node.gpus and self.cpus_per_rank != 1:
             raise ValueError(
                 f"cpus_per_rank is {self.cpus_per_rank}, but where a node has no GPUs a rank is one CPU core"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _fits_one_job(self) -> Self:
+        if self.layout != "one_job":
+            return self
+        if self.head != Head():
+            raise ValueError("head is given, but with layout one_job the head shares the workers' job; leave it out")
+        if not self.cpus_for_ray:
+            raise ValueError(
+                "cpus_for_ray is 0, but with layout one_job the head runs on the first node, beside trials: give it "
+                "the CPUs of 1 or more"
+            )
+        if self.environment.container:
+            raise ValueError(
+                "container is given, but layout one_job starts its workers by srun, outside of any container"
             )
         return self
 

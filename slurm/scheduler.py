@@ -1,4 +1,4 @@
-"""SLURM's own commands: sbatch, squeue, scancel, scontrol. What they refuse is passed on in their words."""
+"""SLURM's own commands: sbatch, squeue, scancel, scontrol. Their refusals are passed on in their words."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def max_array_size() -> int:
 
 
 def jobs(ids: Sequence[str]) -> dict[str, Job]:
-    """The state of jobs. SLURM forgets a job some minutes after its end: then it is GONE."""
+    """Return the state of jobs. SLURM forgets a job some minutes after its end: then it is GONE."""
     found = {job: Job(GONE) for job in ids}
     if not ids:
         return found

@@ -1,6 +1,6 @@
-"""Job scripts as text. Pure: what is submitted can be read, tested and diffed before anything runs.
+"""Job scripts as text. Pure: a script can be read, tested and diffed before anything runs.
 
-A script asks SLURM for what the profile says, finds its Python, and becomes `python -m hpo slurm <job>` with `exec`,
+A script asks SLURM for the profile's resources, finds its Python, and becomes `python -m hpo slurm <job>` with `exec`,
 so that SLURM's signals reach Python and not a shell that waits for it.
 """
 
@@ -45,12 +45,12 @@ class Places:
 
     @classmethod
     def here(cls, work: Path) -> Places:
-        """This repository and this interpreter, for jobs that work in a folder."""
+        """Name this repository and this interpreter, for jobs that work in a folder."""
         return cls(PROJECT, work, sys.executable)
 
 
 def head(profile: Profile, name: str, command: Sequence[str], places: Places) -> str:
-    """The head job: Ray's head, the MLflow server, and the driver; it submits the worker jobs.
+    """Return the script of a head job: Ray's head, the MLflow server, and the driver; it submits the worker jobs.
 
     Args:
         profile: the cluster.
@@ -69,8 +69,39 @@ def head(profile: Profile, name: str, command: Sequence[str], places: Places) ->
     return _script(profile, name, resources, profile.head.directives, command, places)
 
 
+def one_job(profile: Profile, name: str, command: Sequence[str], places: Places) -> str:
+    """Return the script of a head job whose workers are steps of its own: one allocation of as many nodes.
+
+    Args:
+        profile: the cluster.
+        name: of the job; also the first part of its log's name.
+        command: arguments of `python -m hpo`.
+        places: folders and interpreter of the job.
+    """
+    node = profile.node
+    resources = [
+        *_devices(profile, node.cpus, node.gpus, node.memory, profile.workers.count),
+        "--ntasks-per-node=1",
+        "--no-kill",  # a node that fails ends its worker, not the study
+        f"--signal=B:USR1@{profile.grace_seconds}",
+        "--requeue" if profile.requeue else "--no-requeue",
+    ]
+    return _script(profile, name, resources, profile.workers.directives, command, places)
+
+
+def step(profile: Profile, node: int) -> list[str]:
+    """Return the options of srun that start a worker on a node of this job's allocation.
+
+    Args:
+        profile: the cluster.
+        node: its place among the job's nodes, from 0.
+    """
+    one = ["--nodes=1", "--ntasks=1", f"--relative={node}", f"--cpus-per-task={profile.node.cpus}"]
+    return ["--overlap", *one, "--kill-on-bad-exit=0"]
+
+
 def worker(profile: Profile, name: str, command: Sequence[str], places: Places) -> str:
-    """A worker job: a node's devices, joined to the Ray of a head job. Not requeued: the head job sees to it."""
+    """Return the script of a worker job: a node's devices, joined to a head job's Ray. The head job replaces it."""
     resources = [*_devices(profile, profile.node.cpus, profile.node.gpus, profile.node.memory), "--no-requeue"]
     return _script(profile, name, resources, profile.workers.directives, command, places)
 
@@ -84,7 +115,7 @@ def trials(
     is_array: bool,
     variables: Mapping[str, str] | None = None,
 ) -> str:
-    """A job that trains trials without Ray, and takes what one of them takes.
+    """Return the script of a job that trains trials without Ray, with the resources of one of them.
 
     Args:
         profile: the cluster.
@@ -129,13 +160,13 @@ def memory_share(profile: Profile, ranks: int) -> str:
     return f"{int(megabytes / trials_node)}M"
 
 
-def _devices(profile: Profile, cpus: int, gpus: int, memory: str) -> list[str]:
-    """Return the request for a part of a worker node."""
+def _devices(profile: Profile, cpus: int, gpus: int, memory: str, nodes: int = 1) -> list[str]:
+    """Return the request for worker nodes, or a part of one."""
     typed = f"{profile.node.gpu_type}:{gpus}".lstrip(":")
     request = f"--gres=gpu:{typed}" if profile.gpu_request == "gres" else f"--gpus-per-node={typed}"
     return [
         f"--partition={profile.partition}",
-        "--nodes=1",
+        f"--nodes={nodes}",
         f"--cpus-per-task={cpus}",
         f"--mem={memory}",
         request if gpus else "",
@@ -186,18 +217,18 @@ def _with_one_gres(directives: Sequence[str]) -> list[str]:
 
 
 def _quoted(text: str) -> str:
-    """Text within double quotes, as sbatch reads its directives; a percent sign would begin a pattern."""
+    """Put text into double quotes, as sbatch reads its directives; a percent sign would begin a pattern."""
     return '"' + text.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%") + '"'
 
 
 def _shebang(profile: Profile) -> str:
-    """A login shell where it must know `module` and `conda`; it would undo a PATH that was inherited."""
+    """Return a login shell where it must know `module` and `conda`; elsewhere it would undo an inherited PATH."""
     environment = profile.environment
     return "#!/bin/bash -l" if environment.takes_modules or environment.conda else "#!/bin/bash"
 
 
 def _activation(profile: Profile) -> list[str]:
-    """Shell lines that find the job's Python; without it no other must be taken."""
+    """Return shell lines that find the job's Python; without it no other must be taken."""
     environment = profile.environment
     lines = [*environment.lines, *([_NO_MODULE] if environment.takes_modules else [])]
     lines += [f"module load {shlex.quote(module)} || exit 1" for module in environment.modules]

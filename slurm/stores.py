@@ -2,7 +2,7 @@
 
 SQLite on a cluster's shared file system does not keep writers on several nodes apart. So a job works on a copy,
 which one server process owns, and brings its runs to the shared file in one transaction, under a lock, at its end. A
-job that could not (killed, disk full) has lost nothing: `python -m hpo slurm collect` adds what is still missing.
+job that could not (killed, disk full) has lost nothing: `python -m hpo slurm collect` adds the runs that are missing.
 
 A run is taken over as it is, with its id; its artifacts lie beside the shared file from the start.
 """
@@ -34,7 +34,7 @@ LOCK_SECONDS = 300
 
 
 def begin(own: Path, shared: Path) -> None:
-    """Give a job its own store: a copy of the shared one, for what it keeps and starts from, or a new one.
+    """Give a job its own store: a copy of the shared one, or a new one where there is none.
 
     A job that is queued again finds its own and goes on with it.
     """
@@ -51,7 +51,7 @@ def begin(own: Path, shared: Path) -> None:
 
 
 def collect(own: Path, shared: Path) -> int:
-    """Add a job's runs to the shared store; returns how many it lacked.
+    """Add a job's runs to the shared store; return the number of runs that it lacked.
 
     Raises:
         BenchmarkError: the shared store is of another version of MLflow, or cannot be written; the job's own keeps all.
@@ -66,7 +66,7 @@ def collect(own: Path, shared: Path) -> int:
                 connection.execute("ATTACH ? AS job", (str(own),))
                 _check_versions(connection, own, shared)
                 added = _add_runs(connection)
-                connection.execute("COMMIT")  # what did not come this far leaves no trace
+                connection.execute("COMMIT")  # before this, nothing of it is seen
                 return added
     except (sqlite3.Error, OSError) as error:
         raise BenchmarkError(
@@ -120,7 +120,7 @@ _OF_MISSING_RUNS = "run_uuid IN (SELECT run_uuid FROM missing)"
 
 
 def _add_runs(connection: sqlite3.Connection) -> int:
-    """What the attached store `job` has and `main` lacks, or has as it was before the job went on with it."""
+    """Add the runs of the attached store `job` that `main` lacks, or has as they were before the job resumed them."""
     connection.execute("BEGIN IMMEDIATE")
     _run(connection, _RESUMED)
     for table in ("runs", *OF_A_RUN):
@@ -170,7 +170,7 @@ def _locked(shared: Path) -> Iterator[None]:
 
 @contextmanager
 def served(profile: Profile, folder: Path) -> Iterator[str]:
-    """The tracking URI of this job's store: the server that is configured, or one of its own for the SQLite file."""
+    """Yield the tracking URI of this job's store: the configured server, or one of its own for the SQLite file."""
     if profile.is_served:
         yield profile.store
         return

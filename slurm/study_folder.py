@@ -1,11 +1,11 @@
-"""A study as a folder: for jobs that train a trial each, or one after the other, and know nothing of each other.
+"""A study as a folder: for jobs that each train one trial, or one after the other, and know nothing of each other.
 
 ::
 
-    STUDY/study.json        what is asked, the proposals included; see `SubmittedStudy`
-    STUDY/optuna.journal    what Optuna knows, where it makes the proposals
-    STUDY/job-<id>.jsonl    what a job did, an event a line, on the disk before the job goes on
-    STUDY/trial-<n>.log     what the processes of a trial said
+    STUDY/study.json        the study and its proposals; see `SubmittedStudy`
+    STUDY/optuna.journal    Optuna's results so far, where it makes the proposals
+    STUDY/job-<id>.jsonl    the events of a job, one per line, on the disk before the job goes on
+    STUDY/trial-<n>.log     the output of a trial's processes
     STUDY/jobs.json         the ids of the jobs that were submitted
     STUDY/gathered.json     the run in MLflow, once the study is there
 
@@ -34,11 +34,11 @@ WITHOUT_A_WORD = "its job ended without a word: it was killed, or its node faile
 
 @dataclass(frozen=True)
 class SubmittedStudy:
-    """What a folder's jobs are to do.
+    """A study as it was submitted, for the jobs that train its trials.
 
     Attributes:
         study: the study; its trials are as many as its budget, or as there are proposals.
-        proposals: a configuration a trial; empty where Optuna proposes when a trial begins.
+        proposals: one configuration per trial; empty where Optuna proposes when a trial begins.
         initial_points: random trials that end before Optuna's model proposes.
         threads: CPU threads of each rank.
         needs_gpus: whether jobs ask for GPUs, and must not train without.
@@ -66,7 +66,7 @@ class SubmittedStudy:
 
     @classmethod
     def read(cls, folder: Path) -> SubmittedStudy:
-        """The order of a folder.
+        """Read the study of a folder.
 
         Raises:
             BenchmarkError: there is none that this version of the suite has written.
@@ -86,7 +86,7 @@ class SubmittedStudy:
 
 @dataclass
 class JobLog:
-    """A job's file of events; whoever writes a line brings it to the disk.
+    """A job's file of events; each line is brought to the disk as it is written.
 
     Attributes:
         path: the file, which the processes of trials add their units to.
@@ -96,7 +96,7 @@ class JobLog:
 
     @classmethod
     def of(cls, folder: Path, job: str) -> JobLog:
-        """The record of a job; one that is queued again goes on with it."""
+        """Return the log of a job; one that is queued again goes on with it."""
         return cls(folder / f"job-{job}.jsonl")
 
     def add(self, event: str, **content: Any) -> None:
@@ -113,7 +113,7 @@ class Event:
         kind: `reserved` and `released` of the job's devices; `began`, `unit` and `ended` of a trial.
         job: the job.
         trial: the trial; -1 of events of the job's devices.
-        content: what else is known.
+        content: the rest of the event.
     """
 
     at: float
@@ -124,13 +124,13 @@ class Event:
 
 
 def events(folder: Path) -> list[Event]:
-    """Everything that a study's jobs did, in order of time. What a job that died could not write any more is added."""
+    """List everything that a study's jobs did, in order of time, with the ends that a job that died could not write."""
     found = [event for path in sorted(folder.glob("job-*.jsonl")) for event in _of_job(path)]
-    return sorted(found, key=lambda event: event.at)  # stable: what a job wrote at one time keeps its order
+    return sorted(found, key=lambda event: event.at)  # stable: events of one job at one time keep their order
 
 
 def _of_job(path: Path) -> Iterator[Event]:
-    """A job's events, each beginning with its end: of a trial that was left open, of devices that were not released."""
+    """Yield a job's events, and an end for each trial left open and for devices that were not released."""
     job, trial, holds, last = path.stem.removeprefix("job-"), -1, False, 0.0
     for content in _lines(path):
         kind, at = content.pop("event", "unit"), float(content.pop("at"))
@@ -150,7 +150,7 @@ def _of_job(path: Path) -> Iterator[Event]:
 
 
 def _lines(path: Path) -> Iterator[dict[str, Any]]:
-    """The lines of a record; one that was cut off, by the end of its job or a full disk, is none."""
+    """Yield the lines of a log; one that was cut off, by the end of its job or a full disk, is left out."""
     for line in path.read_text(errors="replace").splitlines():
         try:
             content: dict[str, Any] = json.loads(line)
@@ -160,18 +160,18 @@ def _lines(path: Path) -> Iterator[dict[str, Any]]:
 
 
 def finished(folder: Path) -> set[int]:
-    """Trials that need no further attempt."""
+    """Return the trials that need no further attempt."""
     return {event.trial for event in events(folder) if event.kind == "ended" and event.content["outcome"] in FINAL}
 
 
 def last_unit(folder: Path, trial: int) -> dict[str, Any] | None:
-    """The latest result of a trial; None before it has one."""
+    """Return the latest result of a trial; None before it has one."""
     found = [event.content for event in events(folder) if event.kind == "unit" and event.trial == trial]
     return found[-1] if found else None
 
 
 def proposal_of(folder: Path, trial: int) -> tuple[Config, int | None] | None:
-    """What a trial was begun with, and its number in Optuna's journal; None if it was not."""
+    """Return the configuration that a trial began with, and its number in Optuna's journal; None before it began."""
     found = [event.content for event in events(folder) if event.kind == "began" and event.trial == trial]
     return (found[-1]["config"], found[-1]["number"]) if found else None
 
@@ -182,6 +182,6 @@ def add_jobs(folder: Path, jobs: Sequence[str]) -> None:
 
 
 def jobs_of(folder: Path) -> list[str]:
-    """The ids of the jobs that were submitted for a study."""
+    """Return the ids of the jobs that were submitted for a study."""
     path = folder / JOBS
     return list(json.loads(path.read_text())) if path.exists() else []

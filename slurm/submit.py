@@ -17,7 +17,7 @@ def job_name(profile: Profile, command: Sequence[str]) -> str:
 
 
 def head_script(profile: Profile, file: Path, command: Sequence[str], work: Path) -> str:
-    """The head job's script.
+    """Return the head job's script.
 
     Args:
         profile: the cluster.
@@ -26,7 +26,8 @@ def head_script(profile: Profile, file: Path, command: Sequence[str], work: Path
         work: the folder that relative paths in the command are relative to.
     """
     words = ["slurm", "head", "--cluster", str(file.resolve()), "--", *command]
-    return scripts.head(profile, job_name(profile, command), words, Places.here(work))
+    write = scripts.one_job if profile.layout == "one_job" else scripts.head
+    return write(profile, job_name(profile, command), words, Places.here(work))
 
 
 def worker_script(profile: Profile, name: str, connection: Path, work: Path) -> str:
@@ -38,9 +39,18 @@ def worker_script(profile: Profile, name: str, connection: Path, work: Path) -> 
         connection: the head job's connection file.
         work: the folder that the job works in.
     """
+    return scripts.worker(profile, f"{name}-worker", worker_command(profile, connection), Places.here(work))
+
+
+def worker_command(profile: Profile, connection: Path) -> list[str]:
+    """Return the arguments of `python -m hpo` that a worker runs.
+
+    Args:
+        profile: the cluster.
+        connection: the head job's connection file.
+    """
     command = ["slurm", "worker", "--connection", str(connection)]
-    command += ["--cpus", str(profile.node.cpus - profile.cpus_for_ray), "--gpus", str(profile.node.gpus)]
-    return scripts.worker(profile, f"{name}-worker", command, Places.here(work))
+    return [*command, "--cpus", str(profile.node.cpus - profile.cpus_for_ray), "--gpus", str(profile.node.gpus)]
 
 
 def connection_file(profile: Profile, name: str, job: str) -> Path:
@@ -55,7 +65,7 @@ def connection_file(profile: Profile, name: str, job: str) -> Path:
 
 
 def logs_folder(profile: Profile) -> Path:
-    """The folder of the logs, made if need be.
+    """Return the folder of the logs, made if need be.
 
     Raises:
         BenchmarkError: it cannot be made.
@@ -69,7 +79,7 @@ def logs_folder(profile: Profile) -> Path:
 
 
 def cannot_write(path: Path, error: OSError) -> BenchmarkError:
-    """What to say where a file or folder among the logs cannot be written."""
+    """Explain that a file or folder among the logs cannot be written."""
     return BenchmarkError(f"{path}: cannot be written ({error.strerror}); `logs` in the profile says where")
 
 
@@ -81,7 +91,7 @@ def submit(profile: Profile, name: str, script: str, worker: str) -> str:
         name: of the job.
         script: the head job's.
         worker: the script of its worker jobs, which SLURM is asked to check now: refused later, they would leave the
-            head job waiting.
+            head job waiting; empty where it has none.
 
     Raises:
         BenchmarkError: SLURM refused, or the folder cannot be written.
@@ -95,7 +105,8 @@ def submit(profile: Profile, name: str, script: str, worker: str) -> str:
         raise cannot_write(path, error) from None
     try:
         scheduler.test(path, Path.cwd())
-        _test_workers(workers)
+        if worker:
+            _test_workers(workers)
     finally:
         workers.unlink()  # the head job writes its own, which names its connection file
     return scheduler.submit(path, Path.cwd())

@@ -36,9 +36,11 @@ def submit(parsed: argparse.Namespace) -> int:
     if not fits.trials:
         raise BenchmarkError(f"no trial fits on this cluster: {capacity.sentence(fits)}")
     name, script = submit.job_name(cluster, command), submit.head_script(cluster, file, command, Path.cwd())
-    worker = submit.worker_script(cluster, name, submit.connection_file(cluster, name, "JOB"), Path.cwd())
+    worker = ""
+    if cluster.layout == "jobs":
+        worker = submit.worker_script(cluster, name, submit.connection_file(cluster, name, "JOB"), Path.cwd())
     if parsed.dry_run:
-        print(script, worker, sep="\n", end="")
+        print(*filter(None, (script, worker)), sep="\n", end="")
         return 0
     number = submit.submit(cluster, name, script, worker)
     print(capacity.describe(fits))
@@ -210,6 +212,8 @@ def doctor(parsed: argparse.Namespace) -> int:
     open_console().print(table)
     lacks = [row.name for row in rows if row.verdict == "LACKS"]
     print(f"a study would not run there as here: {', '.join(lacks)}" if lacks else "a study would run there as here")
+    if "sbatch" in lacks:
+        print("jobs may not submit jobs there: set `layout: one_job` in the profile")
     return 1 if lacks else 0
 
 

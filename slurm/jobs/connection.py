@@ -1,4 +1,4 @@
-"""How worker jobs find the Ray of their head job: a file of its own for each job, readable by its owner alone."""
+"""The file by which worker jobs find the Ray of their head job: one per head job, readable by its owner alone."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Connection:
 
     Attributes:
         address: host and port of its head.
-        token: what every process that joins must know, see Ray's token authentication
+        token: the secret that every process that joins must know, see Ray's token authentication
             (https://docs.ray.io/en/latest/ray-security/token-auth.html).
         job: SLURM's id of the head job.
         interface: the network interface at which a node of this Ray listens; empty for any.
@@ -45,14 +45,14 @@ def read(path: Path) -> Connection:
     """Read it.
 
     Raises:
-        BenchmarkError: it is not there, or somebody else may read it.
+        BenchmarkError: it is not there, or others may read it.
     """
     try:
         mode = path.stat().st_mode & 0o077
         content = json.loads(path.read_text())
     except FileNotFoundError:
         raise BenchmarkError(
-            f"connection file {path} is gone: its head job has ended, or somebody deleted it; "
+            f"connection file {path} is gone: its head job has ended, or it was deleted; "
             "a worker that starts without it cannot join"
         ) from None
     if mode:

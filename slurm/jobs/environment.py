@@ -1,4 +1,4 @@
-"""What `sbatch slurm/head_node.slurm` is told by environment variables, for those who submit with sbatch alone. Pure.
+"""Environment variables of `sbatch slurm/head_node.slurm`, for users who submit with sbatch alone. Pure.
 
 ==============  =====================================================================================
 CLUSTER         the cluster profile (cluster.yaml)
@@ -28,12 +28,12 @@ DEFAULTS = {"CLUSTER": "cluster.yaml", "METHOD": "asha", "BENCHMARK": "nano", "B
 
 
 def value(name: str, environment: Mapping[str, str]) -> str:
-    """A variable's value, or its default; an empty one counts as not given."""
+    """Return a variable's value, or its default; an empty one counts as not given."""
     return environment.get(name) or DEFAULTS[name]
 
 
 def command(environment: Mapping[str, str], space_file: str = "") -> list[str]:
-    """The arguments of `python -m hpo`.
+    """Return the arguments of `python -m hpo`.
 
     Args:
         environment: the variables.
@@ -51,7 +51,7 @@ def command(environment: Mapping[str, str], space_file: str = "") -> list[str]:
 
 
 def workers(environment: Mapping[str, str], otherwise: int) -> int:
-    """The number of worker jobs.
+    """Return the number of worker jobs.
 
     Raises:
         BenchmarkError: NUM_WORKERS is no whole number above 0.
@@ -64,7 +64,7 @@ def workers(environment: Mapping[str, str], otherwise: int) -> int:
 
 
 def space(environment: Mapping[str, str], benchmark: Benchmark) -> dict[str, Any]:
-    """The content of a search space file; empty where no variable changes the benchmark's.
+    """Return the content of a search space file; empty where no variable changes the benchmark's.
 
     Raises:
         BenchmarkError: a variable is no number, or only one bound is given.

@@ -1,7 +1,8 @@
 """The head job: Ray's head, an MLflow server, the worker jobs, and the driver, which is `python -m hpo` as anywhere.
 
-The user submits this job alone. What it starts has free ports and a folder of its own, so two studies at once do not
-meet, and it ends all of it however it ends itself: at the end of the study, on failure, on scancel, on its time limit.
+The user submits this job alone. Its servers and workers have free ports and a folder of their own, so two studies at
+once do not meet. It ends all of them however it ends itself: at the end of the study, on failure, on scancel, on its
+time limit.
 """
 
 from __future__ import annotations
@@ -21,21 +22,21 @@ from hpo.cluster import access
 from hpo.engine import study_folder
 from hpo.engine.study_folder import Unfinished
 from slurm import scheduler, stores, submit
-from slurm.jobs import network, results, workers
+from slurm.jobs import network, results
 from slurm.jobs.connection import Connection
 from slurm.jobs.worker import TEMPORARY, WORKER, ray_start
-from slurm.jobs.workers import WorkerJobs
+from slurm.jobs.workers import WorkerJobs, Workers, WorkerSteps
 from slurm.processes import POLL_SECONDS, Child, Ended, Signals, Stamps, job_id, say, wait_for_start
 from slurm.profile import Profile
 
 REPEATABLE = ("suite", "confirm")
-"""Commands that do what is still missing when they are given again."""
+"""Commands that, given again, run only the studies or trials that are missing."""
 _ADDRESS = re.compile(r"--address='([^']+)'")
 
 
 @dataclass(frozen=True)
 class HeadJob:
-    """What a head job is to do.
+    """The work of a head job.
 
     Attributes:
         profile: the cluster.
@@ -57,10 +58,10 @@ class HeadJob:
 
 
 def run_head_job(job: HeadJob, token: str) -> int:
-    """Do all of it; returns the exit status.
+    """Run a head job from its start to its end; return the exit status.
 
     Args:
-        job: what to do.
+        job: its work.
         token: for Ray, which this process has in its environment since before it imported Ray.
     """
     with Stamps(f"head job {job_id()} ({job.name})") as stamps, Signals() as signals:
@@ -80,15 +81,20 @@ def _run_study(job: HeadJob, token: str, signals: Signals) -> int:
             say("the study has reached its end already: nothing is run again")
             return 0
         joined = stack.enter_context(_ray_head(job.profile, folder, token))
-        started = WorkerJobs(job.profile, job.name, job.work, job.ranks_per_trial, joined)
-        worker_jobs = stack.enter_context(started)
-        _wait_for(worker_jobs, joined, signals)
-        return _drive(job, joined, tracking, worker_jobs, signals)
+        workers = stack.enter_context(_workers(job, joined, signals))
+        _wait_for(workers, joined, signals)
+        return _drive(job, joined, tracking, workers, signals)
+
+
+def _workers(job: HeadJob, joined: Connection, signals: Signals) -> Workers:
+    """Return the workers that the profile's layout asks for, not yet started."""
+    given = (job.profile, job.name, job.work, job.ranks_per_trial, joined)
+    return WorkerSteps(*given, signals) if job.profile.layout == "one_job" else WorkerJobs(*given)
 
 
 @contextmanager
 def _job_folder(job: HeadJob) -> Iterator[Path]:
-    """A folder of this job's own, for its owner's eyes only."""
+    """Make a folder of this job's own, for its owner's eyes only."""
     file = submit.connection_file(job.profile, job.name, job_id())
     folder = file.parent
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -115,12 +121,13 @@ def _ray_head(profile: Profile, folder: Path, token: str) -> Iterator[Connection
         environment = access.authentication(token)
         with Child([*command, f"--temp-dir={temporary}"], environment, log, shielded=True) as ray:
             address = wait_for_start(ray, "Ray's head", log, lambda: _address(log))
-            network.require_reachable(address)
+            if profile.layout == "jobs" or profile.workers.count > 1:
+                network.require_reachable(address)
             yield Connection(address, token, job_id(), profile.interface, profile.network)
 
 
 def _address(log: Path) -> str | None:
-    """Where Ray's head listens, as it says itself once it does."""
+    """Return the address at which Ray's head listens, as it says itself; None before it does."""
     found = _ADDRESS.search(log.read_text())
     return found.group(1) if found else None
 
@@ -128,22 +135,22 @@ def _address(log: Path) -> str | None:
 # ---- worker jobs
 
 
-def _wait_for(worker_jobs: WorkerJobs, joined: Connection, signals: Signals) -> None:
-    """Wait for worker jobs to start and join, and say what for.
+def _wait_for(workers: Workers, joined: Connection, signals: Signals) -> None:
+    """Wait for workers to start and join, and say for which.
 
     Raises:
         BenchmarkError: none is left to wait for, or one that runs does not join.
     """
-    profile = worker_jobs.profile
+    profile = workers.profile
     began, said = time.monotonic(), ""
     os.environ.update(joined.environment)
     with _watching_ray() as joined_workers:
         signals.install()  # Ray has taken SIGTERM
         while len(there := joined_workers()) < profile.workers.count:
-            jobs = worker_jobs.look()
-            if not worker_jobs.live and not there:
-                raise BenchmarkError(f"all worker jobs ended before they joined; see their logs in {profile.logs}")
-            if late := worker_jobs.late(there):
+            jobs = workers.look()
+            if not workers.live and not there:
+                raise BenchmarkError(f"all workers ended before they joined; see their logs in {profile.logs}")
+            if late := workers.late(there):
                 if not there:
                     raise BenchmarkError(late)
                 say(late)
@@ -184,7 +191,7 @@ def _watching_ray() -> Iterator[Callable[[], set[str]]]:
 # ---- the driver
 
 
-def _drive(job: HeadJob, joined: Connection, tracking: str, worker_jobs: WorkerJobs, signals: Signals) -> int:
+def _drive(job: HeadJob, joined: Connection, tracking: str, workers: Workers, signals: Signals) -> int:
     """Run the study on the workers; on a signal, let it end in good order."""
     environment = {**joined.environment, "MLFLOW_TRACKING_URI": tracking}
     command = [sys.executable, "-m", "hpo", *job.command]
@@ -193,11 +200,11 @@ def _drive(job: HeadJob, joined: Connection, tracking: str, worker_jobs: WorkerJ
         is_told, said = False, ""
         while driver.status is None:
             time.sleep(POLL_SECONDS)
-            text = worker_jobs.explain(worker_jobs.look())
+            text = workers.explain(workers.look())
             if text and text != said and driver.status is None:
                 say(text)
             said = text
-            if is_told or signals.received or not worker_jobs.live:
+            if is_told or signals.received or not workers.live:
                 if not is_told:
                     say("tells the study to end in good order: " + (signals.reason or "no worker job is left"))
                 is_told = True
@@ -211,7 +218,7 @@ def _conclude(job: HeadJob, status: int, is_told: bool, signals: Signals, tracki
     """Queue this job again if its time limit left something unfinished, or say how to resume it; return the status.
 
     Args:
-        job: what it was to do.
+        job: its work.
         status: the driver's exit status.
         is_told: whether the driver was told to end while it ran.
         signals: those that came.
@@ -223,19 +230,19 @@ def _conclude(job: HeadJob, status: int, is_told: bool, signals: Signals, tracki
     if not kept and not (is_told and job.command[0] in REPEATABLE):
         return status
     if job.profile.requeue and not any(results.stands_still(tracking, study.run_id) for study in kept):
-        say("queued again, to go on where it stood; what is finished is kept")
+        say("queued again, to go on where it stood; finished studies are kept")
         try:
             scheduler.requeue(job_id())
             return status
         except BenchmarkError as error:
             say(f"it could not be queued again: {error}")
     on = f"{job.resume} {kept[0].run_id}" if kept and job.command[0] == "run" else job.again
-    say(f"what it found is stored; to go on where it stood, with more `time` in the profile: {on}")
+    say(f"its results are stored; to go on where it stood, with more `time` in the profile: {on}")
     return status
 
 
 def _unfinished(job: HeadJob) -> list[Unfinished]:
-    """The studies of this job that wait to be resumed."""
+    """List the studies of this job that wait to be resumed."""
     if job.command[0] == "resume":
         return [study for study in study_folder.found() if study.run_id in job.command]
     return study_folder.of_job(job_id())

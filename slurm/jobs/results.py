@@ -1,4 +1,4 @@
-"""What a head job found, as one CSV file beside its log."""
+"""The trials of a head job, as one CSV file beside its log."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ JOB_TAG = "hpo.slurm_job"
 
 
 def write(tracking: str, job: str, path: Path) -> int:
-    """Write a row a trial, of all studies that a job ran; returns how many.
+    """Write one row per trial of all studies that a job ran; return the number of rows.
 
     Args:
         tracking: the store.
@@ -61,7 +61,7 @@ def has_finished(tracking: str, job: str) -> bool:
 
 
 def stands_still(tracking: str, run_id: str) -> bool:
-    """Whether a study that was interrupted again has trained no unit since the time before: its limit is too short.
+    """Tell whether a study has trained no unit between two interruptions: its time limit is too short.
 
     Raises:
         BenchmarkError: the store cannot be read.

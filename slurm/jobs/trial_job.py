@@ -31,7 +31,7 @@ ATTEMPTS = 2
 """As under Ray: a trial that fails is tried once more."""
 POLL_SECONDS = 0.1
 _RAISED = re.compile(r"(?m)^(?:\[rank\d+\]: ?)?((?:\w+\.)*\w*(?:Error|Exception)\b.*)$")
-_BY_TORCHRUN = "ChildFailedError"  # which says that a rank has raised, not what
+_BY_TORCHRUN = "ChildFailedError"  # names the rank that has raised, not the exception
 
 
 def trial_of_task(environment: Mapping[str, str]) -> int:
@@ -50,14 +50,14 @@ def trial_of_task(environment: Mapping[str, str]) -> int:
 
 
 def task(folder: Path, trial: int) -> int:
-    """A task of an array: one trial; returns the exit status."""
+    """Train one trial, as a task of an array; return the exit status."""
     with Stamps(f"job {job_id()} (trial {trial} of {folder.name})") as stamps, Signals() as signals:
         stamps.status = _status(train(folder, [trial], signals))
     return stamps.status
 
 
 def serial(folder: Path, profile: Profile, file: Path) -> int:
-    """One job for all trials that are not finished, one after the other; returns the exit status.
+    """Train all trials that are not finished, one after the other; return the exit status.
 
     Near its time limit it is queued again, if a trial has ended in it: one that takes longer than the limit never
     would. At its end it gathers the study.
@@ -91,7 +91,7 @@ def _status(outcomes: Sequence[str]) -> int:
 
 
 def train(folder: Path, trials: Sequence[int], signals: Signals) -> list[str]:
-    """Train trials that are not finished yet; returns their outcomes.
+    """Train trials that are not finished yet; return their outcomes.
 
     Args:
         folder: the study's.
@@ -105,7 +105,7 @@ def train(folder: Path, trials: Sequence[int], signals: Signals) -> list[str]:
 
 
 class _Job:
-    """This job's part of a study."""
+    """The part of a study that this job trains."""
 
     def __init__(self, folder: Path, signals: Signals) -> None:
         self._folder, self._signals = folder, signals
@@ -129,7 +129,7 @@ class _Job:
             self._log.add("released")
 
     def _train(self, trial: int) -> str:
-        """Let a trial run to its end; returns its outcome."""
+        """Let a trial run to its end; return its outcome."""
         if self._signals.received:
             return "interrupted"
         config, number = self._propose(trial)
@@ -150,7 +150,7 @@ class _Job:
         return outcome
 
     def _propose(self, trial: int) -> tuple[Config, int | None]:
-        """The trial's proposal, and its number where Optuna made it; the same again if it was begun before."""
+        """Return the trial's proposal, and its number where Optuna made it; the same again if it was begun before."""
         if self._submitted.proposals:
             return self._submitted.proposals[trial], None
         if begun := study_folder.proposal_of(self._folder, trial):
@@ -160,7 +160,7 @@ class _Job:
         )
 
     def _attempt(self, trial: int, config: Config, number: int | None) -> tuple[str, str]:
-        """Train it once; returns its outcome, and why where it needs saying."""
+        """Train it once; return its outcome, and the reason of a failure."""
         training, ranks = training_of(self._submitted.study, config), self._benchmark.ranks_per_trial
         log = self._folder / f"trial-{trial}.log"
         said_before = log.stat().st_size if log.exists() else 0
@@ -182,7 +182,7 @@ class _Job:
 
 
 def _why(status: int, log: str) -> str:
-    """Why a trial's process ended so: what it raised, or the signal that ended it."""
+    """Return why a trial's process failed: the exception that it raised, or the signal that ended it."""
     if status < 0:
         return f"its process was ended by {signal.Signals(-status).name}"
     raised = [text for text in _RAISED.findall(log) if _BY_TORCHRUN not in text]

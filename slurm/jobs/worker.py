@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 import time
 from pathlib import Path
@@ -16,6 +17,8 @@ from slurm.processes import Child, Signals, Stamps, job_id, say
 OBJECT_STORE_BYTES = 200 * 2**20
 WORKER = "worker-"
 """Beginning of the resource by which the head job tells the nodes of its workers apart."""
+STEP = "HPO_WORKER_STEP"
+"""Variable that names a worker which is a step of the head job; not set in a job of its own."""
 _RAY_START = (sys.executable, "-m", "ray.scripts.scripts", "start", "--block")
 TEMPORARY = "/tmp"  # noqa: S108 - for a folder of its own, on the node itself
 ANY_PORT = [
@@ -35,26 +38,34 @@ ANY_PORT = [
 
 
 def run_worker_job(file: Path, cpus: int, gpus: int) -> int:
-    """Join, stay until the head job ends Ray or SLURM ends this job; returns the exit status.
+    """Join, stay until the head job ends Ray or SLURM ends this job; return the exit status.
 
     Args:
         file: the head job's connection file.
         cpus: CPU cores that trials may use; SLURM gave this job more where some are left to Ray.
         gpus: GPUs that trials may use.
     """
-    with Stamps(f"worker job {job_id()}") as stamps, Signals() as signals:
+    step = os.environ.get(STEP, "")
+    name = f"worker step {job_id()}.{step}" if step else f"worker job {job_id()}"
+    with Stamps(name) as stamps, Signals() as signals:
+        if step:  # SLURM tells all steps of a job that it cancels; the head job ends them once its study has ended
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
         stamps.status = _stay(connection.read(file), file.parent, cpus, gpus, signals)
     return stamps.status
 
 
 def _stay(joined: Connection, logs: Path, cpus: int, gpus: int, signals: Signals) -> int:
+    step = os.environ.get(STEP, "")
+    name = step or job_id()
     own = network.own_address(joined.interface, joined.network)
-    command = [*ray_start(cpus, gpus, own, job_id()), f"--address={joined.address}"]
+    command = [*ray_start(cpus, gpus, own, name), f"--address={joined.address}"]
     say(f"joins the Ray of job {joined.job} at {joined.address} with {cpus} CPUs, {gpus} GPUs")
-    log = logs / f"worker-{job_id()}.ray.log"
+    log = logs / f"worker-{name}.ray.log"
     with (
         access.temporary_folder(TEMPORARY) as folder,
-        Child([*command, f"--temp-dir={folder}"], {**joined.environment, **_interface(joined)}, log) as ray,
+        Child(
+            [*command, f"--temp-dir={folder}"], {**joined.environment, **_interface(joined)}, log, shielded=bool(step)
+        ) as ray,
     ):
         while ray.status is None and not signals.received:
             time.sleep(0.5)

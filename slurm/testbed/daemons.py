@@ -26,7 +26,7 @@ READY_SECONDS = 60
 
 
 def lacks() -> str:
-    """What this machine lacks for a test bed; empty if nothing."""
+    """Name the parts of a test bed that this machine lacks; empty if none."""
     missing = [name for name in DAEMONS if _daemon(name) is None]
     if missing:
         return f"{', '.join(missing)} not found; install Debian's packages slurm-wlm and munge"
@@ -82,7 +82,7 @@ def start_node(folder: Path, node: str) -> None:
 
 
 def kill_node(folder: Path, node: str) -> None:
-    """End everything on a node at once, as if its power had gone: slurmd, its jobs, and what the jobs have started."""
+    """End everything on a node at once, as if its power had gone: slurmd, its jobs, and their processes."""
     with suppress(FileNotFoundError, ValueError, psutil.NoSuchProcess):
         psutil.Process(int((folder / f"slurmd-{node}.pid").read_text())).kill()
     on_node = _query(folder, "squeue", "--noheader", f"--nodelist={node}", "--format=%A").split()
@@ -131,7 +131,7 @@ def _query(folder: Path, *command: str) -> str:
 
 
 def _configuration(folder: Path, cpus: int, memory_mb: int, max_array_size: int) -> str:
-    """slurm.conf: what several slurmd on one machine take, and waits short enough for tests."""
+    """Return slurm.conf: settings for several slurmd on one machine, and waits short enough for tests."""
     host, ports = socket.gethostname(), free_ports(1 + len(NODES))
     has = f"CPUs={cpus} RealMemory={memory_mb} Gres=gpu:2"
     nodes = [

@@ -74,7 +74,7 @@ def modes(folder: Path) -> list[str]:
 
 def sizes(folder: Path) -> list[str]:
     """What a job that trains one trial loses to its start, against ranks that stay warm under Ray."""
-    lines = ["| a full training | seconds of training and evaluation | a job each | warm ranks under Ray |"]
+    lines = ["| a full training | seconds of training and evaluation | one job per trial | warm ranks under Ray |"]
     lines.append("|---|---|---|---|")
     for units in SIZES:
         name = f"size{units}"

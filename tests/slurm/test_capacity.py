@@ -43,8 +43,8 @@ def test_the_text_has_both_inequalities_with_numbers() -> None:
     assert text.splitlines() == [
         "Csys + Tnode*W*Cw <= Cnode   6 + 3*2*2 = 18 <= 20 CPUs",
         "       Tnode*W*Gw <= Gnode   3*2*1 = 6 <= 8 GPUs",
-        "trials at once: 3 a node, 3 on 1 node",
-        "CPUs bind: one more trial a node takes 22 CPUs of 20; lower cpus_per_rank or cpus_for_ray; "
+        "trials at once: 3 per node, 3 on 1 node",
+        "CPUs bind: one more trial per node takes 22 CPUs of 20; lower cpus_per_rank or cpus_for_ray; "
         "2 GPUs of a node stay unused",
     ]
 

@@ -93,7 +93,7 @@ def test_a_suite_that_nears_its_time_limit_is_queued_again_and_goes_on(work: Pat
     wait_for_end(job)
     text = assert_ended_well(work, job)
     assert "tells the study to end in good order: the time limit is near" in text
-    assert "queued again, to go on where it stood; what is finished is kept" in text
+    assert "queued again, to go on where it stood; finished studies are kept" in text
     assert "goes on where it was interrupted" in text
     assert "1 of 2 studies are finished already" in text
     found = sorted((run.data.tags["hpo.method"], run.info.status) for run in stored(work))
@@ -163,7 +163,7 @@ def test_a_node_that_dies_is_replaced_by_one_that_finds_the_connection_again(bed
         wait_until(lambda: daemons.idle(bed), "the node's return")
     text = assert_ended_well(work, job)
     assert "was deleted; written again, for workers that are still to come" in text
-    assert re.search(r"1 of 2 worker jobs run.*; trials at once: 1 a node, 1 on 1 node", text), text
+    assert re.search(r"1 of 2 worker jobs run.*; trials at once: 1 per node, 1 on 1 node", text), text
     [study] = stored(work)
     assert study.info.status == "FINISHED"
     assert study.data.metrics["units"] > 45  # what was lost is spent; what is left is less than a full training

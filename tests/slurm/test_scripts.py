@@ -177,6 +177,45 @@ def test_workers_and_head_have_directives_of_their_own_beside_those_of_all_jobs(
     assert "#SBATCH --constraint=v100\n" in tasks
 
 
+ONE_JOB = """\
+#!/bin/bash
+#SBATCH --job-name=hpo-asha
+#SBATCH --output="/logs"/%x-%j.out
+#SBATCH --open-mode=append
+#SBATCH --time=04:00:00
+#SBATCH --partition=gpu
+#SBATCH --nodes=3
+#SBATCH --cpus-per-task=20
+#SBATCH --mem=180G
+#SBATCH --gres=gpu:v100:8
+#SBATCH --ntasks-per-node=1
+#SBATCH --no-kill
+#SBATCH --signal=B:USR1@180
+#SBATCH --requeue
+#SBATCH --comment=ours
+#SBATCH --constraint=v100
+
+cd /work
+export PYTHONPATH=/opt/hpo${PYTHONPATH:+:$PYTHONPATH}
+exec /usr/python -m hpo slurm head
+"""
+
+
+def test_one_job_asks_for_the_nodes_of_all_workers() -> None:
+    cluster = profile(
+        layout="one_job",
+        partition="gpu",
+        node={"cpus": 20, "gpus": "v100:8", "memory": "180G"},
+        cpus_for_ray=4,
+        directives=["--comment=ours"],
+        workers={"count": 3, "directives": ["--constraint=v100"]},
+    )
+    places = Places(Path("/opt/hpo"), Path("/work"), "/usr/python")
+    assert scripts.one_job(cluster, "hpo-asha", ["slurm", "head"], places) == ONE_JOB
+    by_srun = "--overlap --nodes=1 --ntasks=1 --relative=2 --cpus-per-task=20 --kill-on-bad-exit=0"
+    assert scripts.step(cluster, 2) == by_srun.split()
+
+
 def test_typed_gpus_may_be_asked_for_by_the_node() -> None:
     cluster = profile(node={"cpus": 8, "gpus": "a100:4"}, gpu_request="gpus-per-node", directives=["--gres=nvme:1"])
     written = scripts.worker(cluster, "w", [], PLACES)
