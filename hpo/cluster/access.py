@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import secrets
 import shutil
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -21,6 +22,11 @@ from filelock import FileLock, Timeout
 LOOPBACK = "127.0.0.1"
 PREFIX = "hpo-ray-"
 NEW_SECONDS = 60.0
+PLACES = ("/tmp", "/var/tmp", "/dev/shm")  # noqa: S108 - for a folder of our own, on the machine itself
+MAX_SOCKET_BYTES = 107
+"""Bytes that the path of a Unix socket may have, see unix(7)."""
+_LONGEST = f"/{PREFIX}12345678/ray/session_2026-01-31_12-00-00_123456_4194304/sockets/plasma_store"
+"""The longest path of a socket of Ray's below the place of its folder."""
 
 
 def new_token() -> str:
@@ -44,7 +50,7 @@ def private() -> Iterator[dict[str, Any]]:
 
     variables, is_clustered = authentication(new_token()), ray_constants.ENABLE_RAY_CLUSTER
     before = {name: os.environ.get(name) for name in variables}
-    where = os.environ.get("RAY_TMPDIR") or os.environ.get("TMPDIR") or "/tmp"  # noqa: S108 - a folder of our own in it
+    where = place_for_sockets(os.environ.get("RAY_TMPDIR", ""), os.environ.get("TMPDIR", ""))
     with temporary_folder(where) as folder:
         os.environ |= variables
         _read_token_again()
@@ -58,6 +64,32 @@ def private() -> Iterator[dict[str, Any]]:
             _read_token_again()
 
 
+def place_for_sockets(*wanted: str) -> str:
+    """Return the first of these folders in which Ray can make its sockets, or else a short one of this machine.
+
+    Prints a warning where a wanted folder cannot be taken.
+
+    Args:
+        wanted: folders in order of preference; empty ones are left out.
+    """
+    given = [place for place in wanted if place]
+    faults = {place: _fault(place) for place in given}
+    found = next((place for place in [*given, *PLACES] if not _fault(place)), PLACES[0])
+    if given and found != given[0]:
+        print(f"warning: Ray's files lie in {found}, since {faults[given[0]]}", file=sys.stderr)
+    return found
+
+
+def _fault(place: str) -> str:
+    """Return why Ray cannot make sockets in a folder; empty if it can."""
+    if not os.path.isdir(place) or not os.access(place, os.W_OK | os.X_OK):
+        return f"{place} is no folder that can be written"
+    room = MAX_SOCKET_BYTES - len(_LONGEST)
+    if len(os.fsencode(place)) > room:
+        return f"{place} is longer than the {room} bytes that leave room for the name of a socket"
+    return ""
+
+
 @contextmanager
 def temporary_folder(where: str) -> Iterator[Path]:
     """A folder for Ray's sockets and logs, for its owner alone, deleted at the end.
@@ -65,7 +97,7 @@ def temporary_folder(where: str) -> Iterator[Path]:
     Those that drivers have left that were killed are deleted first: their locks went with them.
 
     Args:
-        where: the folder to make it in; its path must be short, as those of sockets must be.
+        where: the folder to make it in, see `place_for_sockets`.
     """
     for left in Path(where).glob(f"{PREFIX}*"):
         _delete_if_left(left)

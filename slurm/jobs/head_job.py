@@ -24,7 +24,7 @@ from hpo.engine.study_folder import Unfinished
 from slurm import scheduler, stores, submit
 from slurm.jobs import network, results
 from slurm.jobs.connection import Connection
-from slurm.jobs.worker import TEMPORARY, WORKER, ray_start
+from slurm.jobs.worker import WORKER, ray_start
 from slurm.jobs.workers import WorkerJobs, Workers, WorkerSteps
 from slurm.processes import POLL_SECONDS, Child, Ended, Signals, Stamps, job_id, say, wait_for_start
 from slurm.profile import Profile
@@ -115,7 +115,7 @@ def _ray_head(profile: Profile, folder: Path, token: str) -> Iterator[Connection
         BenchmarkError: it did not start, or listens where no other node reaches it.
     """
     log = folder / f"ray{os.environ.get('SLURM_RESTART_COUNT', '')}.log"  # a job queued again has another address
-    with access.temporary_folder(TEMPORARY) as temporary:
+    with access.temporary_folder(access.place_for_sockets(os.environ.get("RAY_TMPDIR", ""))) as temporary:
         address = network.own_address(profile.interface, profile.address)
         command = [*ray_start(0, 0, address), "--head", "--port=0", "--include-dashboard=false"]
         environment = access.authentication(token)

@@ -20,7 +20,6 @@ WORKER = "worker-"
 STEP = "HPO_WORKER_STEP"
 """Variable that names a worker which is a step of the head job; not set in a job of its own."""
 _RAY_START = (sys.executable, "-m", "ray.scripts.scripts", "start", "--block")
-TEMPORARY = "/tmp"  # noqa: S108 - for a folder of its own, on the node itself
 ANY_PORT = [
     f"--{name}=0"
     for name in (
@@ -62,7 +61,7 @@ def _stay(joined: Connection, logs: Path, cpus: int, gpus: int, signals: Signals
     say(f"joins the Ray of job {joined.job} at {joined.address} with {cpus} CPUs, {gpus} GPUs")
     log = logs / f"worker-{name}.ray.log"
     with (
-        access.temporary_folder(TEMPORARY) as folder,
+        access.temporary_folder(access.place_for_sockets(os.environ.get("RAY_TMPDIR", ""))) as folder,
         Child(
             [*command, f"--temp-dir={folder}"], {**joined.environment, **_interface(joined)}, log, shielded=bool(step)
         ) as ray,

@@ -100,9 +100,7 @@ class Workers(ABC):
             if job.state not in scheduler.ENDED:
                 continue
             self.live.remove(number)
-            say(
-                f"worker {self.noun} {number} has ended early ({job.state}); the units that its trials lost are trained again"
-            )
+            say(f"worker {self.noun} {number} has ended early ({job.state}); its lost units are trained again")
             self._lost += 1
         self._replace()
         return {number: job for number, job in found.items() if number in self.live}
