@@ -1,6 +1,6 @@
-"""Who may reach a Ray: processes that know its token, and where it runs on one machine, those of this machine alone.
+"""Access to a Ray: processes that know its token, and on one machine only those of this machine.
 
-A Ray by itself listens on all interfaces of a machine, keeps its sockets and logs in a folder that anybody may write,
+A Ray by itself listens on all interfaces of a machine, keeps its sockets and logs in a folder that all may write,
 and takes its token from a file that it leaves in the home folder. Imports no Ray: SLURM jobs settle the token first.
 """
 
@@ -30,20 +30,20 @@ _LONGEST = f"/{PREFIX}12345678/ray/session_2026-01-31_12-00-00_123456_4194304/so
 
 
 def new_token() -> str:
-    """A token that nobody can guess."""
+    """Draw a token that cannot be guessed."""
     return secrets.token_hex(32)
 
 
 def authentication(token: str) -> dict[str, str]:
-    """Variables that make Ray ask for the token, and know it; an environment is its owner's to read."""
+    """Return variables that make Ray ask for the token, and know it; only its owner can read an environment."""
     return {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": token}
 
 
 @contextmanager
 def private() -> Iterator[dict[str, Any]]:
-    """Settle what a Ray on this machine must know before it starts; returns what `ray.init` takes of it.
+    """Settle the token, address and folder of a Ray on this machine before it starts; return arguments of `ray.init`.
 
-    The token is new each time, whatever RAY_AUTH_MODE and RAY_AUTH_TOKEN say: nobody else has to know it, and a Ray
+    The token is new each time, under any RAY_AUTH_MODE and RAY_AUTH_TOKEN: no other process has to know it, and a Ray
     without one runs any code that reaches it. Afterwards variables and settings are as they were.
     """
     from ray._private import ray_constants
@@ -92,9 +92,9 @@ def _fault(place: str) -> str:
 
 @contextmanager
 def temporary_folder(where: str) -> Iterator[Path]:
-    """A folder for Ray's sockets and logs, for its owner alone, deleted at the end.
+    """Make a folder for Ray's sockets and logs, for its owner alone, deleted at the end.
 
-    Those that drivers have left that were killed are deleted first: their locks went with them.
+    Folders of killed drivers are deleted first: their locks ended with them.
 
     Args:
         where: the folder to make it in, see `place_for_sockets`.
@@ -104,7 +104,7 @@ def temporary_folder(where: str) -> Iterator[Path]:
     folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=where))  # mode 700
     with FileLock(folder / "lock"):
         try:
-            yield folder / "ray"  # Ray opens the folder that it is given to everybody, so it gets one within
+            yield folder / "ray"  # Ray opens the folder that it is given to every user, so it gets one within
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 
@@ -119,7 +119,7 @@ def _delete_if_left(folder: Path) -> None:
 
 
 def _read_token_again() -> None:
-    """Ray reads the variables when it is imported, and keeps the token that it found."""
+    """Make Ray read the variables again, which it does only on import."""
     from ray._raylet import AuthenticationTokenLoader, Config  # type: ignore[attr-defined]  # compiled
 
     Config.initialize("")

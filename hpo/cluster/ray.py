@@ -35,16 +35,16 @@ PROJECT = Path(__file__).parents[2]
 OBJECT_STORE_BYTES = 200 * 2**20
 ADDRESS = "RAY_ADDRESS"
 SERVICES = ("raylet", "gcs_server")
-"""Processes of Ray's that nothing replaces."""
+"""Processes of Ray that are never replaced."""
 SETTINGS = {
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # `hpo.store.tracker` writes, once
-    "RAY_AIR_NEW_OUTPUT": "0",  # `hpo.engine.progress` shows what is going on
+    "RAY_AIR_NEW_OUTPUT": "0",  # `hpo.engine.progress` shows the study
     "TUNE_MAX_PENDING_TRIALS_PG": "1",  # a proposal made early is made knowing less
-    "TUNE_GLOBAL_CHECKPOINT_S": "inf",  # 40 kB a trial, time and again; `hpo.engine.study_folder` keeps the state
+    "TUNE_GLOBAL_CHECKPOINT_S": "inf",  # 40 kB per trial, time and again; `hpo.engine.study_folder` keeps the state
     "TUNE_DISABLE_SIGINT_HANDLER": "1",  # `hpo.engine.signals` ends a study instead
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
 }
-"""Of Ray and Tune, which read them when they start, unless the user has made others."""
+"""Settings of Ray and Tune, which read them when they start, unless the user has made others."""
 
 
 @dataclass(frozen=True)
@@ -61,12 +61,12 @@ class Cluster:
 
     @property
     def fault(self) -> str:
-        """What of Ray has died, without which no trial can go on; Ray ends the driver some seconds later."""
+        """Return a sentence if a vital part of Ray has died, else an empty text; Ray ends the driver soon after."""
         dead = [name for name, process in self.services.items() if not _is_alive(process)]
         return f"Ray's {dead[0]} has died" if dead else ""
 
     def reclaim(self) -> None:
-        """A study is over: end the ranks of trials that died. A pool that died has taken them along."""
+        """End the ranks of dead trials after a study. A pool that died has taken its ranks along."""
         if self.fault:
             return
         with suppress(RayActorError):
@@ -80,7 +80,7 @@ class Cluster:
             yield
 
     def warm_up(self, benchmark: Benchmark, devices: Devices) -> list[TokenStatistics]:
-        """Start ranks for as many trials as fit at once, so that no study pays for it; returns what the data are."""
+        """Start ranks for as many trials as fit at once, so that no study pays for it; return the data's statistics."""
         allotment = allot(devices, benchmark.ranks_per_trial)
         start = ray.remote(num_cpus=0)(_start_and_give_back)
         with _reserved(allotment, allotment.concurrency) as groups:
@@ -97,7 +97,7 @@ class Cluster:
 
 @contextmanager
 def _reserved(allotment: Allotment, trials: int) -> Iterator[list[PlacementGroup]]:
-    """The devices of so many trials, reserved meanwhile."""
+    """Reserve the devices of so many trials meanwhile."""
     groups = [resources(allotment).to_placement_group() for _ in range(trials)]
     ray.get([group.ready() for group in groups])
     try:
@@ -135,7 +135,7 @@ def detect() -> Devices:
 
 @contextmanager
 def ray_cluster(devices: Devices) -> Iterator[Cluster]:
-    """A Ray of our own on loopback, shut down at the end; or the one this process is connected to already."""
+    """Start a Ray of our own on loopback, shut down at the end; or return the one this process is connected to."""
     set_defaults()
     if ray.is_initialized():
         pool = RankPool.remote()  # type: ignore[attr-defined]  # added by ray.remote
@@ -228,7 +228,7 @@ def connect() -> None:
 
 
 def cluster_devices() -> Devices:
-    """What the cluster has now; workers that join later are used too, and counted with the next study.
+    """Return the present devices of the cluster; workers that join later count with the next study.
 
     Raises:
         BenchmarkError: it has no devices, or GPUs of different kinds, whose hours could not be added up.
@@ -254,14 +254,14 @@ def cluster_devices() -> Devices:
 
 
 def count_devices(before: Devices) -> int:
-    """Devices that the cluster has by now: workers join late and die. Those of a Ray of our own stay the same."""
+    """Count the devices that the cluster has by now: workers join late and die. A Ray of our own keeps its number."""
     if not os.environ.get(ADDRESS):
         return before.count
     return int(ray.cluster_resources().get("GPU" if before.gpu_name else "CPU", 0))
 
 
 def resources(allotment: Allotment) -> tune.PlacementGroupFactory:
-    """An empty bundle for the actor that speaks with Tune, and one for each rank."""
+    """Return an empty bundle for the actor that speaks with Tune, and one for each rank."""
     rank = {"CPU": allotment.cpus_per_rank}
     if allotment.gpus_per_rank:
         rank["GPU"] = float(allotment.gpus_per_rank)

@@ -1,6 +1,6 @@
-"""Contestants that belong beside every method, whatever budget is compared. Pure.
+"""Contestants that belong beside every method at every budget. Pure.
 
-The default configuration spends what it needs. Random search runs with the methods' budget, and again with twice of
+The default configuration spends its own need. Random search runs with the methods' budget, and again with twice of
 it: a method that does not beat the second is not worth half the cost.
 """
 

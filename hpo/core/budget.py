@@ -1,10 +1,10 @@
-"""The budget of a study, and the two places where Ray Tune is held to it.
+"""The budget of a study, and the accounts on which its trials reserve units. Pure.
 
 Units are reserved before they are spent. A method that may stop a trial at any unit reserves one at a time, so its
-study ends at the budget exactly; one that trains to the end reserves full trainings, and one that promotes in
-brackets reserves whole brackets, so neither begins what it could not finish. `BudgetedSearch` creates a trial only
-where its reservation fits; `BudgetedScheduler` ends a trial at the full resource, at divergence, or where no
-further unit is left. No trial is cut off within a unit. Failed units count: they were spent.
+study ends at the budget exactly. A method that trains to the end reserves full trainings, and one that promotes in
+brackets reserves whole brackets, so neither begins a part that it could not finish. `hpo.engine.budgeted` asks these
+accounts before it creates a trial and before it grants a unit. No trial is cut off within a unit. Failed units count:
+they were spent.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ if TYPE_CHECKING:
     from ray.tune.experiment import Trial
 
 INTERRUPTED = "interrupted"
-"""What the reason for a study's end begins with where it can go on another time."""
+"""First word of the reason for a study's end, if the study can be resumed."""
 
 
 EVERY_TRIAL_FAILS = "every trial fails"
-"""How the reason for a study's end begins where nothing can be found until its cause is mended."""
+"""First words of the reason for a study's end, if no trial can succeed until the cause is mended."""
 
 
 class Budget:
@@ -40,34 +40,34 @@ class Budget:
 
     @property
     def free(self) -> int:
-        """Units neither spent nor reserved."""
+        """Units that are neither spent nor reserved."""
         return self.units - self.spent - sum(self._reserved.values())
 
     @property
     def revoked(self) -> bool:
-        """Whether the study is to end at once."""
+        """True once the study has to end at once."""
         return bool(self.revoked_because)
 
     @property
     def is_closed(self) -> bool:
-        """Whether nothing is granted any more, whatever is left."""
+        """True once no further unit is granted, however many are left."""
         return self.revoked or self._is_late()
 
     def reserve(self, account: str, units: int) -> None:
-        """Set units aside for an account, on top of what it has."""
+        """Set units aside for an account, in addition to its reservation."""
         self._reserved[account] = self._reserved.get(account, 0) + units
 
     def spend(self, account: str, trial_id: str = "") -> None:
-        """A unit was trained by a trial of this account."""
+        """Count a unit as trained by a trial of this account."""
         self.spent += 1
         self._granted.pop(trial_id, None)
         if self._reserved.get(account, 0):
             self._reserved[account] -= 1
 
     def grants_unit(self, account: str, trial_id: str = "") -> bool:
-        """Whether a trial may train another unit: from its account's reservation, else from what is free.
+        """Tell whether a trial may train another unit, from its account's reservation or else from the free units.
 
-        What other trials of the account have been granted and not trained yet is theirs.
+        Units that other trials of the account have been granted and not trained yet belong to those trials.
         """
         if self._is_late():
             return False
@@ -80,19 +80,19 @@ class Budget:
         return True
 
     def withdraw(self, trial_id: str) -> None:
-        """A trial ended; what it was granted and has not trained goes back to its account."""
+        """End a trial: return its granted, untrained units to its account."""
         self._granted.pop(trial_id, None)
 
     def release(self, account: str) -> None:
-        """What an account has not spent is free again."""
+        """Free the units that an account has not spent."""
         self._reserved.pop(account, None)
 
     def revoke(self, reason: str = INTERRUPTED) -> None:
-        """The study is to end: every trial now, within its unit. The first reason stands."""
+        """End the study: every trial ends now, within its unit. The first reason stands."""
         self.revoked_because = self.revoked_because or reason
 
     def go_on(self, seconds: float, deadline_seconds: float | None) -> None:
-        """The study is taken up in a new process, so many seconds after its beginning."""
+        """Continue the study in a new process, this many seconds after its beginning."""
         self._began, self._deadline_seconds = time.monotonic() - seconds, deadline_seconds
 
     def _is_late(self) -> bool:
@@ -100,33 +100,33 @@ class Budget:
 
 
 def is_interruption(reason: str) -> bool:
-    """Whether a study that ended for this reason can go on."""
+    """Tell whether a study that ended for this reason can be resumed."""
     return reason.startswith(INTERRUPTED)
 
 
 class Admission(Protocol):
-    """What a new trial reserves."""
+    """The reservation of a new trial."""
 
     @property
     def replaces_diverged(self) -> bool:
-        """Whether the scheduler gives a diverged trial other weights to go on with, instead of ending it."""
+        """Tell whether the scheduler gives a diverged trial other weights instead of ending it."""
 
     def admit(self, free_units: int) -> int | None:
-        """Units that the next trial has to reserve, or None if it cannot begin with what is free."""
+        """Return the units that the next trial has to reserve, or None if the free units do not suffice."""
 
     def account_of(self, trial: Trial) -> str:
-        """The account of a trial."""
+        """Return the account of a trial."""
 
     def is_over(self, account: str) -> bool:
-        """Whether an account that has no live trial left will never have another."""
+        """Tell whether an account without a live trial will never have another."""
 
     def on_trial_retry(self, trial: Trial) -> None:
-        """A trial has failed and is tried again, from its checkpoint or from the beginning."""
+        """Take note that a failed trial is tried again, from its checkpoint or from the beginning."""
 
 
 @dataclass(frozen=True)
 class PerTrial:
-    """Each trial reserves for itself alone.
+    """One reservation for each trial alone.
 
     Attributes:
         units: 1 where the scheduler may stop trials anywhere, a full training where each is to finish.
@@ -137,16 +137,16 @@ class PerTrial:
     replaces_diverged: bool = False
 
     def admit(self, free_units: int) -> int | None:
-        """As `Admission`."""
+        """See `Admission`."""
         return self.units if self.units <= free_units else None
 
     def account_of(self, trial: Trial) -> str:
-        """As `Admission`."""
+        """See `Admission`."""
         return str(trial.trial_id)
 
     def is_over(self, account: str) -> bool:
-        """As `Admission`."""
+        """See `Admission`."""
         return True
 
     def on_trial_retry(self, trial: Trial) -> None:
-        """As `Admission`."""
+        """See `Admission`."""

@@ -1,10 +1,9 @@
-"""The ledger: every device-second that a study reserves, by what it was used for. Pure.
+"""The ledger: every device-second that a study reserves, by its use. Pure.
 
 Reserved is devices x time, summed up where their number changes, from the study's first request for devices to the
-release of the last. Trials report what they measured: start-up (process, imports, model, engine), training,
-evaluation, checkpoints and the waiting between. What an attempt used before it failed is booked as failed, its
-useful-looking parts included. Devices that no trial held (before the first, after the last, between two actors) are
-idle.
+release of the last. Trials report the seconds of each part: start-up (process, imports, model, engine), training,
+evaluation, checkpoints and the waiting between. All time of a failed attempt is booked as failed, its useful-looking
+parts included. Devices that no trial held (before the first, after the last, between two actors) are idle.
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 MEASURED = ("startup", "train", "evaluate", "checkpoint", "idle")
-"""What a trial measures itself and reports as `<part>_seconds`."""
+"""Parts that a trial measures itself and reports as `<part>_seconds`."""
 PARTS = (*MEASURED, "failed")
 
 
@@ -58,11 +57,11 @@ class Ledger:
         self._last_seen: dict[str, float] = {}
 
     def start(self, trial_id: str, now: float) -> None:
-        """A trial, or another attempt at it, got its devices."""
+        """Record that a trial, or another attempt at it, got its devices."""
         self._last_seen[trial_id] = now
 
     def report(self, trial_id: str, seconds: dict[str, float], now: float) -> float:
-        """Book what a trial measured since its last report; returns device-seconds."""
+        """Book the seconds that a trial measured since its last report; return device-seconds."""
         attempt = self._attempts.setdefault(trial_id, dict.fromkeys(PARTS, 0.0))
         for part, value in seconds.items():
             attempt[part] += value * self._devices_per_trial
@@ -70,13 +69,13 @@ class Ledger:
         return sum(seconds.values()) * self._devices_per_trial
 
     def end(self, trial_id: str) -> None:
-        """A trial ended; its parts stand."""
+        """Record the end of a trial; its parts stand."""
         for part, value in self._attempts.pop(trial_id, {}).items():
             self._booked[part] += value
         self._last_seen.pop(trial_id, None)
 
     def fail(self, trial_id: str, now: float) -> float:
-        """An attempt failed: all it used counts as failed. Returns the device-seconds since its last report."""
+        """Book all time of a failed attempt as failed; return the device-seconds since its last report."""
         lost = (now - self._last_seen.pop(trial_id, now)) * self._devices_per_trial
         self._booked["failed"] += lost + sum(self._attempts.pop(trial_id, {}).values())
         return lost
@@ -87,13 +86,13 @@ class Ledger:
         return list(self._last_seen)
 
     def resize(self, devices: int, now: float) -> None:
-        """The study has another number of devices from now on: workers of a cluster join late, and die."""
+        """Change the number of the study's devices: workers of a cluster join late, and die."""
         if devices != self._devices:
             self._reserved += self._devices * (now - self._resized)
             self._devices, self._resized = devices, now
 
     def shares(self, now: float) -> Shares:
-        """The ledger as it stands at `now`."""
+        """Return the ledger as it stands at `now`."""
         seconds = {part: self._booked[part] + sum(a[part] for a in self._attempts.values()) for part in PARTS}
         measured, reserved = sum(seconds.values()), self._reserved + self._devices * (now - self._resized)
         seconds["idle"] += max(0.0, reserved - measured)

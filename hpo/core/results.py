@@ -1,4 +1,4 @@
-"""What a study has found so far: a row a trial, the incumbent, the best configuration. Pure."""
+"""The results of a study so far: one row per trial, the incumbent, the best configuration. Pure."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from hpo.core.study import Study, is_better, training_of
 Outcome = Literal["running", "completed", "stopped", "diverged", "failed", "interrupted"]
 METRICS = ("eval_loss", "perplexity", "exact_match", "f1", "train_loss", "samples_per_second", "peak_memory_mb")
 TEST_METRICS = ("test_eval_loss", "test_exact_match", "test_f1")
-"""What a confirmation adds to the last unit of a training."""
+"""Metrics that a confirmation adds to the last unit of a training."""
 TOKENS = "tokens"
-"""What a trial's first result adds: the statistics of each split, where there are data."""
+"""Key of a trial's first result that holds the statistics of each split, if there are data."""
 PRECISION = "precision"
 """The arithmetic of a trial in each of its results: fp32, bf16 or fp16; empty where nothing was trained."""
 MIXED = " and "
@@ -36,16 +36,16 @@ class TrialRow:
         schedule: the configurations that trained its weights, each with the units at which it took effect; more than
             one where it took over another trial's weights, whose schedule it then continues.
         varies: whether its method changes hyperparameters within a trial.
-        exploits: how often it took over another trial.
+        exploits: number of times that it took over another trial.
         units: resource units reached.
         trained_units: resource units it trained itself, those of failed attempts included.
         metrics: the last unit's.
         objective: the last unit's, in the searcher's terms; None before the first unit.
         device_seconds: device time it has used in all attempts.
-        outcome: how it ended, or "running".
-        reason: why, in a sentence.
-        failures: why attempts at it failed after which it was tried again.
-        raised: what each failed attempt raised, tracebacks included.
+        outcome: completed, stopped, diverged, failed, interrupted, or "running".
+        reason: cause of the end, in a sentence.
+        failures: reasons of failed attempts after which it was tried again.
+        raised: the error of each failed attempt, traceback included.
         reported_seconds: when its last unit arrived.
         ended_seconds: when it ended.
     """
@@ -84,7 +84,7 @@ class UnitRow:
         trial: the trial's number.
         units: resource units the trial had reached with it.
         ended_seconds: when its result arrived, since the study began.
-        seconds: what the trial did since its last result, by part of the ledger.
+        seconds: time of the trial since its last result, by part of the ledger.
         metrics: its result's.
         device_seconds: device time that the trial had used with it.
     """
@@ -101,12 +101,12 @@ class Results:
     """The trials of a study, by Tune's trial id.
 
     Args:
-        study: what is run.
+        study: the study that runs.
         varies: whether its method changes hyperparameters within a trial.
 
     Attributes:
         units: all resource units, in order of arrival.
-        tokens: what the data are like; empty before the first result, and where there are none.
+        tokens: statistics of the data; empty before the first result, and without data.
         precision: the arithmetic that trials reported; empty before the first result, and where nothing is trained.
     """
 
@@ -123,7 +123,7 @@ class Results:
         return list(self._rows.values())
 
     def add(self, trial_id: str, config: Config, now: float) -> TrialRow:
-        """A trial began."""
+        """Open the row of a trial that began."""
         training = training_of(self._study, config)
         schedule, varies = list(training.schedule), self._varies or len(training.schedule) > 1
         row = TrialRow(len(self._rows), training.config, now, training.seed, schedule, varies)
@@ -131,7 +131,7 @@ class Results:
         return row
 
     def exploit(self, trial_id: str, donor_id: str, units: int, config: Config) -> None:
-        """A trial takes over another's weights after `units`, and goes on with other hyperparameters."""
+        """Record that a trial takes over another's weights after `units`, and continues with other hyperparameters."""
         row, donor = self._rows[trial_id], self._rows[donor_id]
         row.schedule = [*donor.schedule, (units, self._study.full_config(config))]
         row.exploits += 1
@@ -143,7 +143,7 @@ class Results:
         return trial_id in self._rows
 
     def report(self, trial_id: str, result: dict[str, Any], device_seconds: float, now: float) -> TrialRow:
-        """A trial finished a unit: what it reported, the device time since its last result, and when it arrived."""
+        """Record a unit: its metrics, the device time since the trial's last result, and its time of arrival."""
         row = self._rows[trial_id]
         row.units, row.objective = int(result["units"]), float(result["objective"])
         row.trained_units += 1
@@ -161,7 +161,7 @@ class Results:
         return row
 
     def end(self, trial_id: str, now: float, budget_spent: bool) -> TrialRow:
-        """A trial ended without an error."""
+        """Close the row of a trial that ended without an error."""
         row = self._rows[trial_id]
         row.ended_seconds = now
         if row.outcome == "running":
@@ -174,13 +174,13 @@ class Results:
         return row
 
     def fail(self, trial_id: str, now: float, reason: str) -> TrialRow:
-        """A trial ended with an error, its retry included."""
+        """Close the row of a trial that ended with an error, its retry included."""
         row = self._rows[trial_id]
         row.ended_seconds, row.outcome, row.reason = now, "failed", reason
         return row
 
     def interrupt_running(self, now: float, reason: str = "") -> list[TrialRow]:
-        """The study ends early: what still runs is interrupted."""
+        """End the study early: running trials are interrupted."""
         running = [row for row in self._rows.values() if row.outcome == "running"]
         for row in running:
             row.ended_seconds, row.outcome = now, "interrupted"
@@ -188,12 +188,12 @@ class Results:
         return running
 
     def common_failure(self, at_least: int) -> str:
-        """Tell why every trial fails, if every one does.
+        """Return the reason for which every trial fails, if every one does.
 
         Trials that run count as failing until they get further than those that have failed.
 
         Args:
-            at_least: failed trials that it takes to say so.
+            at_least: number of failed trials below which there is no verdict.
 
         Returns:
             The reason of the first one; empty if a trial has got further, or reasons differ.
@@ -207,7 +207,7 @@ class Results:
         return failed[0].reason
 
     def incumbent(self) -> TrialRow | None:
-        """The best trial at the full resource; before there is one, the best of those that got furthest."""
+        """Return the best trial at the full resource; before there is one, the best of those with most units."""
         candidates = [r for r in self._rows.values() if r.units and r.outcome not in ("diverged", "failed")]
         furthest = max((row.units for row in candidates), default=0)
         best = None

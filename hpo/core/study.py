@@ -19,9 +19,9 @@ SCHEDULE = "schedule"
 CONFIRMS = "confirms"
 """Key of a proposal that holds the two above, where Tune must see one value."""
 FRESH = 1
-"""Sets the seeds of confirmations apart from those of studies."""
+"""Number that sets the seeds of confirmations apart from those of studies."""
 MOST_TRAININGS = 1_000_000
-"""The largest budget; as many trials are more than a store holds."""
+"""The largest budget in full trainings; a store cannot hold more trials."""
 PROTOCOL = "1"
 """Version of the rules in docs/protocol.md; studies under one version are comparable."""
 
@@ -32,17 +32,17 @@ Schedule = Sequence[tuple[int, Config]]
 
 @dataclass(frozen=True)
 class Study:
-    """What is asked of one run of one method.
+    """One run of one method as it was asked for.
 
     Attributes:
         method: the method's name.
-        benchmark: what is tuned.
+        benchmark: the benchmark that is tuned.
         seed: drives searcher, scheduler, model initialisation, dropout and data order.
         budget: full trainings that may be spent, from 1 to `MOST_TRAININGS`.
         gpu_hours: optional cap in device-hours.
         arguments: the method's own arguments.
         variant: the arguments that are not left at their defaults, for people: "searcher=optuna".
-        kind: a study searches; a confirmation trains what studies found, and scores it on the test split.
+        kind: a study searches; a confirmation trains the studies' incumbents and scores them on the test split.
     """
 
     method: str
@@ -82,11 +82,11 @@ class Study:
 
     @property
     def space_digest(self) -> str:
-        """A checksum of the search space: methods that searched different ones were not asked the same."""
+        """Compute a checksum of the search space: methods with different spaces are not comparable."""
         return _checksum(self.benchmark.model_dump(mode="json", include={"space"}))
 
     def fingerprint(self, benchmark_digest: str) -> str:
-        """A checksum of everything that was asked for: studies that share it would repeat each other.
+        """Compute a checksum of the whole request: studies that share it would repeat each other.
 
         Args:
             benchmark_digest: see `benchmarks.identity`.
@@ -104,13 +104,13 @@ class Study:
         return _checksum(asked)
 
     def to_json(self) -> dict[str, Any]:
-        """All of it, for `json.dumps`."""
+        """Return all of it, for `json.dumps`."""
         content = {entry.name: getattr(self, entry.name) for entry in fields(self)}
         return {**content, "benchmark": self.benchmark.model_dump(mode="json"), "arguments": dict(self.arguments)}
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> Study:
-        """The inverse of `to_json`.
+        """Make a study from the result of `to_json`.
 
         Raises:
             ValueError, KeyError or TypeError: another version has written it.
@@ -118,17 +118,17 @@ class Study:
         return cls(**{**content, "benchmark": Benchmark.model_validate(content["benchmark"])})
 
     def full_config(self, config: Config) -> Config:
-        """Fill in a proposal, see `filled_in`."""
+        """Complete a proposal by the benchmark's default: every hyperparameter of a trial that is logged."""
         return filled_in(self.benchmark, config)
 
 
 @dataclass(frozen=True)
 class Training:
-    """How a trial trains.
+    """The seed and schedule of a trial's training.
 
     Attributes:
         seed: drives its model initialisation, dropout and data order.
-        schedule: its configurations, complete as far as they are worth logging.
+        schedule: its configurations, with every hyperparameter that is logged.
     """
 
     seed: int
@@ -141,7 +141,7 @@ class Training:
 
 
 def training_of(study: Study, proposal: Mapping[str, Any]) -> Training:
-    """What a proposal, of a method or of a confirmation, asks of its trial."""
+    """Return the training that a proposal, of a method or of a confirmation, asks of its trial."""
     given = {**proposal, **proposal.get(CONFIRMS, {})}
     seed = int(given.get(TRAINING_SEED, study.seed))
     own = {name: value for name, value in given.items() if name not in (TRAINING_SEED, SCHEDULE, CONFIRMS)}
@@ -150,9 +150,9 @@ def training_of(study: Study, proposal: Mapping[str, Any]) -> Training:
 
 
 def filled_in(benchmark: Benchmark, config: Config) -> Config:
-    """Add to a configuration what the benchmark's default sets beyond it: everything worth logging of a trial.
+    """Complete a configuration by the benchmark's default: every hyperparameter of a trial that is logged.
 
-    `Benchmark.hyperparameters` also adds what nobody has set.
+    `Benchmark.hyperparameters` also adds the library's own defaults.
     """
     return {**benchmark.default.model_dump(exclude_unset=True), **config}
 
@@ -163,12 +163,12 @@ def default_schedule(benchmark: Benchmark) -> list[tuple[int, Config]]:
 
 
 def schedule_digest(benchmark: Benchmark, schedule: Schedule) -> str:
-    """A checksum of a schedule: two that mean the same training have the same."""
+    """Compute a checksum of a schedule: equal trainings have equal checksums."""
     return _checksum([[units, benchmark.hyperparameters(config).model_dump()] for units, config in schedule])
 
 
 def fresh_seeds(seed: int, number: int) -> list[int]:
-    """Seeds to confirm the studies of one block with: the same for every method, and used by no study.
+    """Return seeds to confirm the studies of one block: the same for every method, and used by no study.
 
     Args:
         seed: the block's.
@@ -178,12 +178,12 @@ def fresh_seeds(seed: int, number: int) -> list[int]:
 
 
 def training_seeds(seed: int, number: int) -> list[int]:
-    """Seeds for trainings of one configuration: the study's own first, the others derived from it."""
+    """Return seeds for trainings of one configuration: the study's own first, the others derived from it."""
     return [seed, *_derived(seed, max(0, number - 1))][:number]
 
 
 def _derived(entropy: int | list[int], number: int) -> list[int]:
-    """Seeds that numpy derives from others; it takes a while to import, and `--help` needs none."""
+    """Derive seeds with numpy. The import takes a while, so `--help` avoids it."""
     from numpy.random import SeedSequence
 
     return [int(value) for value in SeedSequence(entropy).generate_state(number)]
@@ -194,7 +194,7 @@ def _checksum(content: Any) -> str:
 
 
 def objective(benchmark: Benchmark, metrics: Mapping[str, float]) -> float:
-    """The value that searchers and schedulers see: the benchmark's metric, or the worst there is if diverged.
+    """Return the value for searchers and schedulers: the benchmark's metric, or the worst there is if diverged.
 
     NaN never reaches them: comparisons with NaN are false, so ASHA would never stop it and HyperBand promote it.
     """
@@ -204,11 +204,11 @@ def objective(benchmark: Benchmark, metrics: Mapping[str, float]) -> float:
 
 
 def is_diverged(benchmark: Benchmark, metrics: Mapping[str, float]) -> bool:
-    """Whether train or eval loss is not finite, or the eval loss is beyond `diverged_above`."""
+    """Tell whether train or eval loss is not finite, or the eval loss exceeds `diverged_above`."""
     train_loss, eval_loss = metrics.get("train_loss", 0.0), metrics["eval_loss"]  # a unit may train nothing
     return not (math.isfinite(train_loss) and math.isfinite(eval_loss) and eval_loss <= benchmark.diverged_above)
 
 
 def is_better(benchmark: Benchmark, a: float, b: float) -> bool:
-    """Whether objective `a` beats `b`."""
+    """Tell whether objective `a` beats `b`."""
     return a < b if benchmark.mode == "min" else a > b

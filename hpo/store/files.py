@@ -15,13 +15,13 @@ from hpo.core.text_tables import csv_text
 
 
 def schedule_of(row: TrialRow) -> list[dict[str, Any]]:
-    """The configurations that trained a trial's weights, each with the units at which it took effect."""
+    """Return the configurations that trained a trial's weights, each with the units at which it took effect."""
     trained = [(units, config) for units, config in row.schedule if units < max(1, row.units)]
     return [{"units": units, "config": config} for units, config in trained]
 
 
 def trials_csv(benchmark: Benchmark, rows: Sequence[TrialRow]) -> str:
-    """One line a trial: number, outcome, units, seed, hyperparameters at its start, last metrics, times, reason."""
+    """Write one line per trial: number, outcome, units, seed, first hyperparameters, last metrics, times, reason."""
     names = list(dict.fromkeys(key for row in rows for key in row.config))
     metrics = [*METRICS, *(key for key in TEST_METRICS if any(key in row.metrics for row in rows))]
     timing = ["device_seconds", "began_seconds", "ended_seconds"]
@@ -39,7 +39,7 @@ def trials_csv(benchmark: Benchmark, rows: Sequence[TrialRow]) -> str:
 
 
 def units_csv(units: Sequence[UnitRow]) -> str:
-    """One line a resource unit, in order of arrival: when it ended, what its trial did since the last, its metrics."""
+    """Write one line per resource unit, in order of arrival: its end, the parts of its time, its metrics."""
     parts = [f"{part}_seconds" for part in MEASURED]
     lines: list[list[Any]] = [["trial", "units", "ended_seconds", *parts, *METRICS]]
     for unit in units:
@@ -50,19 +50,19 @@ def units_csv(units: Sequence[UnitRow]) -> str:
 
 
 def token_metrics(tokens: Sequence[TokenStatistics]) -> dict[str, float]:
-    """`<split>_mean_tokens` and `<split>_truncated_share` of every split."""
+    """Return `<split>_mean_tokens` and `<split>_truncated_share` of every split."""
     means = {f"{split.split}_mean_tokens": split.mean for split in tokens}
     return means | {f"{split.split}_truncated_share": split.truncated_share for split in tokens}
 
 
 def token_files(tokens: Sequence[TokenStatistics]) -> dict[str, str]:
-    """`tokens.csv`, one line a split; no file where there are no data."""
+    """Write `tokens.csv`, one line per split; no file without data."""
     names = [field.name for field in fields(TokenStatistics)]
     return {"tokens.csv": csv_text([names, *(astuple(split) for split in tokens)])} if tokens else {}
 
 
 def ledger_csv(shares: Shares) -> str:
-    """Write one row per part of the ledger: device-seconds, and share of the reserved time."""
+    """Write one line per part: device-seconds and share of the reserved time."""
     total = shares.reserved_seconds or 1.0
     parts = [(part, f"{seconds:.3f}", f"{seconds / total:.4f}") for part, seconds in shares.seconds.items()]
     reserved = ("reserved", f"{shares.reserved_seconds:.3f}", "1.0000")

@@ -1,4 +1,4 @@
-"""What earlier studies of a benchmark found, read from MLflow alone. Imports neither Ray nor torch."""
+"""Trials of earlier studies of a benchmark, read from MLflow alone. Imports neither Ray nor torch."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class PastTrial:
 
     Attributes:
         config: a value for each hyperparameter of the search space, exactly as the space has it.
-        objective: what its searcher was told, see `study.objective`.
+        objective: the value that its searcher received, see `study.objective`.
     """
 
     config: Config
@@ -31,7 +31,7 @@ class PastTrial:
 
 
 def completed_trials(benchmark: Benchmark) -> list[PastTrial]:
-    """Trials that reached the full resource or diverged, of all stored studies of this benchmark.
+    """List the trials that reached the full resource or diverged, of all stored studies of this benchmark.
 
     Any method and any seed counts, as long as the benchmark is the same by its digest, one configuration did the whole
     training and lies in the search space, and hyperparameters that the space leaves out had the benchmark's default.
@@ -54,7 +54,7 @@ def completed_trials(benchmark: Benchmark) -> list[PastTrial]:
 
 
 def _past_trial(benchmark: Benchmark, run: Run) -> PastTrial | None:
-    """The trial of a run, or None if it tells nothing about this search space."""
+    """Return the trial of a run, or None if it tells nothing about this search space."""
     outcome, metrics = run.data.tags.get("hpo.outcome"), run.data.metrics
     config = _config(benchmark, run.data.params)
     if config is None or run.data.tags.get("hpo.exploits", "0") != "0":  # its weights saw several configurations
@@ -67,8 +67,8 @@ def _past_trial(benchmark: Benchmark, run: Run) -> PastTrial | None:
 
 
 def _config(benchmark: Benchmark, params: dict[str, str]) -> Config | None:
-    """The search space's part of a stored configuration, typed; None if the configuration lies outside."""
-    default = benchmark.default.model_dump()  # holds for whatever a trial's run does not mention
+    """Return the search space's part of a stored configuration, typed; None if the configuration lies outside."""
+    default = benchmark.default.model_dump()  # holds for each hyperparameter that a trial's run lacks
     domains = _domains(benchmark).items()
     values = {name: value_in(domain, params.get(name, str(default[name]))) for name, domain in domains}
     config = {name: value for name, value in values.items() if value is not None}
@@ -76,6 +76,6 @@ def _config(benchmark: Benchmark, params: dict[str, str]) -> Config | None:
 
 
 def _domains(benchmark: Benchmark) -> Space:
-    """The search space, and of each hyperparameter that it leaves out the default as the only value."""
+    """Return the search space, with the default as the only value of each hyperparameter that it leaves out."""
     fixed = {name: Choice(type="choice", values=(value,)) for name, value in benchmark.default.model_dump().items()}
     return {**fixed, **benchmark.space}

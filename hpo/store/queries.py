@@ -16,11 +16,11 @@ PAGE = 1000
 
 
 def stored_runs(experiment: str, condition: str = "") -> list[Run]:
-    """Runs of an experiment, none where there is no such experiment or no store yet.
+    """Return runs of an experiment; none if there is no such experiment or no store yet.
 
     Args:
         experiment: its name.
-        condition: what they fulfil, in MLflow's search syntax; all runs by default.
+        condition: a filter in MLflow's search syntax; all runs by default.
 
     Raises:
         BenchmarkError: the store cannot be used.

@@ -1,4 +1,4 @@
-"""Runs in MLflow: opened, linked, described, given files; and those of commands that are no study from begin to end."""
+"""Runs in MLflow beside a study's trials: opened, linked, described, and given files."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def versions() -> dict[str, str]:
 
 
 def open_run(client: MlflowClient, experiment_id: str, name: str, launch_run: str | None) -> str:
-    """Open the run that `mlflow run` made if it lies in the benchmark's experiment, else one that is linked to it."""
+    """Open the run of `mlflow run`, if it lies in the benchmark's experiment; else one that is linked to it."""
     if launch_run is not None and client.get_run(launch_run).info.experiment_id == experiment_id:
         client.set_tag(launch_run, "mlflow.runName", name)
         return launch_run
@@ -50,7 +50,7 @@ def open_run(client: MlflowClient, experiment_id: str, name: str, launch_run: st
 
 
 def link(client: MlflowClient, launch_run: str, run_id: str) -> None:
-    """Tag the run that `mlflow run` opened with the run of the study itself."""
+    """Link the run that `mlflow run` opened to the study's own run."""
     client.set_tag(launch_run, "hpo.kind", "launch")
     client.set_tag(launch_run, "hpo.study_run_id", run_id)
 
@@ -251,7 +251,7 @@ def _tags(values: Mapping[str, str]) -> list[RunTag]:
 
 
 def git_commit() -> str | None:
-    """Return the commit of the suite's checkout; None if the suite lies in none."""
+    """Return the commit of the suite's checkout, if it is one."""
     command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=False)

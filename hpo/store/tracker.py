@@ -1,6 +1,6 @@
 """The writer of a study in MLflow, in the driver: a parent run for the study, a child run for each trial.
 
-Layout (what compare, export and people rely on): experiment = benchmark; parent tags `hpo.kind=study`,
+Layout (compare, export and people rely on it): experiment = benchmark; parent tags `hpo.kind=study`,
 `hpo.method`, ...; children tagged `hpo.kind=trial` with `mlflow.parentRunId`; metrics at step = resource unit.
 
 A study's writes go through a `Spool`: in order, and again where the store failed. So each has the effect of once,
@@ -42,21 +42,21 @@ STATUS = {
     "interrupted": "KILLED",
 }
 PATIENCE_SECONDS = 60.0
-"""How long a study's end waits for a store that takes nothing."""
+"""Seconds that a study's end waits for a store that takes no write."""
 
 
 class Tracker:
-    """Writes one study.
+    """Writer of one study.
 
     Args:
-        study: what is run.
+        study: the study that runs.
         accelerator: name of the devices, see `Devices.accelerator`.
         command: the command that reproduces the study.
-        origin: tags that say what ran it; by default the versions of the packages here.
+        origin: tags of its origin; by default the versions of the packages here.
         run_id: the run of a study that is taken up; by default a new one.
 
     Attributes:
-        began_at: when the study began, in seconds since the epoch: what second 0 of its rows is. A clock that is set
+        began_at: when the study began, in seconds since the epoch: second 0 of its rows. A clock that is set
             meanwhile does not matter.
 
     Raises:
@@ -100,7 +100,7 @@ class Tracker:
         return digest(self._study.benchmark)
 
     def lacks_end(self, has_ended: bool) -> bool:
-        """Whether the store has not taken all of the study, which nobody runs.
+        """Tell whether the store lacks a part of the study, which no driver runs.
 
         Args:
             has_ended: whether the study has reached its end.
@@ -114,7 +114,7 @@ class Tracker:
         return is_broken_off or (has_ended and status != "FINISHED")  # or the store is a copy from before its end
 
     def reopen(self) -> None:
-        """Go on with the run of a study that was interrupted.
+        """Resume the run of a study that was interrupted.
 
         Raises:
             BenchmarkError: the store cannot be used.
@@ -128,18 +128,18 @@ class Tracker:
                 link(self._client, self._launch_run, self.run_id)
 
     def _describe(self, accelerator: str, command: str) -> None:
-        """Write what is known before the first trial; what cannot be written is found out now."""
+        """Write the facts known before the first trial; a store that refuses them is noticed now."""
         self._client.log_batch(self.run_id, params=self._params(), tags=self._tags(accelerator, command))
         self._log_datasets()
         log_files(self._client, self.run_id, {"benchmark.json": self._study.benchmark.model_dump_json(indent=2) + "\n"})
 
     def abandon(self) -> None:
-        """Mark the study as failed, if the store can be told: it could not begin."""
+        """Mark the study as failed, if the store answers: it could not begin."""
         with suppress(BenchmarkError), store.readable_errors():
             self._client.set_terminated(self.run_id, "FAILED")
 
     def _params(self) -> list[Param]:
-        """What the study was asked for; parameters `mlflow run` has logged already stay as they are."""
+        """Return the request of the study; parameters that `mlflow run` has logged already stay as they are."""
         study = self._study
         given = {"benchmark": study.benchmark.name, "budget": study.budget, "seed": study.seed, **study.arguments}
         there = self._client.get_run(self.run_id).data.params
@@ -239,7 +239,7 @@ class Tracker:
         log_files(self._client, self.run_id, files)
 
     def best_config(self, row: TrialRow) -> dict[str, Any]:
-        """The incumbent as `best_config.json` has it; with its schedule where one configuration did not train it."""
+        """Return the incumbent as `best_config.json` has it, with its schedule if several configurations trained it."""
         return {
             "benchmark": self._study.benchmark.name,
             "method": self._study.method,
@@ -266,26 +266,26 @@ class Tracker:
         self._later(self._end_trial, row)
 
     def _later(self, write: Callable[[TrialRow], None], row: TrialRow) -> None:
-        """Have it written once the state that it belongs to is kept, with the row as it is now."""
+        """Queue a write of the row as it is now, until its state is kept."""
         self._waiting.append(partial(write, replace(row)))
 
     def deliver(self) -> None:
-        """Have what there is written."""
+        """Hand the queued writes to the store."""
         for write in self._waiting:
             self._spool.add(write)
         self._waiting.clear()
 
     @property
     def fault(self) -> str:
-        """Why what has been delivered is not in the store; empty as long as the store takes it."""
+        """Return the reason for which delivered writes are not in the store; empty as long as it takes them."""
         fault, waiting = self._spool.fault, self._spool.waiting
         return fault and f"{fault}; {waiting} writes wait, and none is lost"
 
     def take_up(self, results: Results) -> None:
-        """Write what the driver that was interrupted has not written of these results, and no unit twice.
+        """Write those of these results that the interrupted driver has not written, and no unit twice.
 
-        What it did after it had been told to end is in the store, and not in the results: trials of that time are
-        deleted, and those that had ended in it go on.
+        Events after the request to end are in the store, but not in the results: trials of that time are deleted, and
+        trials that had ended in it continue.
 
         Raises:
             BenchmarkError: the store cannot be used.
@@ -325,7 +325,7 @@ class Tracker:
         self._client.log_batch(self._children[row.number], params=params)
 
     def _made_before(self, row: TrialRow) -> str | None:
-        """A child run that an attempt has made whose answer was lost on the way."""
+        """Find a child run that an earlier attempt has made whose answer was lost on the way."""
         if row.number not in self._tried:
             self._tried.add(row.number)
             return None
@@ -364,22 +364,22 @@ class Tracker:
         self._client.set_terminated(run_id, STATUS[row.outcome], ended_at)
 
     def _milliseconds(self, seconds: float) -> int:
-        """A time of the study as the store has it."""
+        """Return a time of the study as the store has it."""
         return int((self.began_at + seconds) * 1000)
 
 
 def _as_of(unit: UnitRow, row: TrialRow) -> TrialRow:
-    """A trial's row as it was when this unit had arrived."""
+    """Return a trial's row as it was when this unit had arrived."""
     arrived, used = unit.ended_seconds, unit.device_seconds
     return replace(row, units=unit.units, metrics=unit.metrics, device_seconds=used, reported_seconds=arrived)
 
 
 def _varying(row: TrialRow) -> dict[str, float]:
-    """`hp.<name>` of every number, where hyperparameters change within a trial."""
+    """Return `hp.<name>` of every number, if hyperparameters change within a trial."""
     values = row.last_config.items() if row.varies else ()
     return {f"hp.{name}": float(value) for name, value in values if isinstance(value, (int, float))}
 
 
 def _loggable(metrics: dict[str, float]) -> dict[str, float]:
-    """Metrics without those that are not numbers: stores keep NaN badly, and a missing point reads as what it is."""
+    """Leave out metrics that are not numbers: stores keep NaN badly, and a missing point is clear."""
     return {key: value for key, value in metrics.items() if math.isfinite(value)}

@@ -1,4 +1,4 @@
-"""Saved views of an experiment in MLflow's browser interface: its own default columns show neither method nor score.
+"""Saved views of an experiment in MLflow's browser interface, whose default columns lack method and score.
 
 MLflow 3.17 keeps a view as a tag of the experiment: a name, and the state of the page as compressed JSON. It opens from
 the menu "Views", or by a link with `viewStateShareKey`.
@@ -17,7 +17,7 @@ STUDIES, TRIALS = "hpo-studies", "hpo-trials"
 """Keys of the views, for links."""
 PREFIX = "mlflow.sharedViewState."
 KIND = {"mlflow.experimentKind": "custom_model_development"}
-"""Without it the interface takes the experiment for one of prompts and traces."""
+"""Tag without which the interface takes the experiment for one of prompts and traces."""
 STUDY_COLUMNS = (
     *(f"tags.`hpo.{name}`" for name in ("method", "variant", "seed", "budget", "accelerator")),
     *(f"metrics.`best_{name}`" for name in ("eval_loss", "exact_match", "f1")),
@@ -46,7 +46,7 @@ PAGE_STATE: dict[str, Any] = {
 
 
 def tags(benchmark: Benchmark) -> dict[str, str]:
-    """Tags of a benchmark's experiment: its kind, a view of studies, and one of trials with their hyperparameters."""
+    """Return tags of a benchmark's experiment: its kind, a view of studies, and one of trials with hyperparameters."""
     trial_columns = (
         "tags.`hpo.outcome`",
         *(f"params.`{name}`" for name in benchmark.space),

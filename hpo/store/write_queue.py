@@ -16,9 +16,9 @@ from benchmarks.spec import BenchmarkError, first_line
 from hpo.store import client as store
 
 PAUSE_SECONDS = 1.0
-"""Between two attempts at a write; MLflow has tried a few times in each."""
+"""Seconds between two attempts at a write; MLflow has tried a few times in each."""
 SLOW_SECONDS = 10.0
-"""How long a write may take before it is said that it does; one that waits for a lock takes a minute to fail."""
+"""Seconds after which a write counts as slow; one that waits for a lock takes a minute to fail."""
 
 
 class Spool:
@@ -46,7 +46,7 @@ class Spool:
         return len(self._writes)
 
     def add(self, write: Callable[[], None]) -> None:
-        """Have it done after those before it."""
+        """Queue a write after the earlier ones."""
         with self._changed:
             if not self._thread.is_alive():
                 self._thread.start()
@@ -56,10 +56,10 @@ class Spool:
             self._changed.notify_all()
 
     def close(self, patience_seconds: float) -> None:
-        """Wait until all is written; give up once the store has taken nothing for so long.
+        """Wait until all is written; give up once the store has taken no write for this long.
 
         Raises:
-            BenchmarkError: given up; what it was that failed.
+            BenchmarkError: given up; names the write that failed.
         """
         with self._changed:
             self._is_closing, self._progressed = True, time.monotonic()
@@ -90,19 +90,19 @@ class Spool:
                 self._changed.notify_all()
 
     def _next(self) -> Callable[[], None] | None:
-        """The oldest write, once there is one; None when there will be no more."""
+        """Return the oldest write, once there is one; None after the last."""
         with self._changed:
             self._changed.wait_for(lambda: self._writes or self._is_closing)
             return self._writes[0] if self._writes and not self._is_given_up else None
 
 
 def _attempt(write: Callable[[], None]) -> str:
-    """Why it failed; empty if it did not."""
+    """Try a write; return the reason if it failed, else an empty text."""
     try:
         with store.readable_errors():
             write()
     except BenchmarkError as error:
         return str(error)
-    except Exception as error:  # whatever it is, the results behind it must not go with the thread
+    except Exception as error:  # of any kind: the results behind it must not go with the thread
         return f"{type(error).__name__}: {first_line(error)}"
     return ""

@@ -1,4 +1,4 @@
-"""How commands write to the terminal."""
+"""Output of commands to the terminal."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ LOG_WIDTH = 160
 
 
 def open_console() -> Console:
-    """Stdout; in a file wide enough for a table's rows to stay on one line."""
+    """Open stdout; a file gets lines wide enough for each row of a table."""
     return Console() if sys.stdout.isatty() else Console(width=LOG_WIDTH)
 
 
 def print_line(console: Console, text: str) -> None:
-    """A line as it is, however long."""
+    """Print a line unbroken at any length."""
     console.print(text, soft_wrap=True, highlight=False, markup=False)

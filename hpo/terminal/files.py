@@ -1,4 +1,4 @@
-"""Writes files where the user wants them: whole or not at all, and nowhere else, whatever links lie in the folder."""
+"""Files for the user: written whole or not at all, and nowhere else, whatever links lie in the folder."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def write(folder: Path, files: Mapping[str, str]) -> Path:
     """Write text files into a folder, which is made if need be; files of the same names are replaced.
 
     Args:
-        folder: where.
+        folder: the folder.
         files: texts, by name without a folder.
 
     Raises:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:  # it imports Ray, which tables of stored studies do without
 
 
 def describe_incumbent(study: Study, results: Results) -> str:
-    """E.g. "eval_loss 0.3481 EM 0.713 (trial 7)"; says so where it is not at the full resource."""
+    """Describe the incumbent, e.g. "eval_loss 0.3481 EM 0.713 (trial 7)"; says so if it is not at the full resource."""
     row = results.incumbent()
     if row is None:
         return "none yet"
@@ -30,12 +30,12 @@ def describe_incumbent(study: Study, results: Results) -> str:
 
 
 def clock(seconds: float) -> str:
-    """Minutes and seconds, e.g. "3:07"."""
+    """Write minutes and seconds, e.g. "3:07"."""
     return f"{int(seconds) // 60}:{int(seconds) % 60:02d}"
 
 
 def tokens_table(tokens: Sequence[TokenStatistics]) -> Table:
-    """What the splits are like, in tokens of prompt and answer."""
+    """Make the table of the splits' lengths, in tokens of prompt and answer."""
     title = f"tokens of prompt and answer, at most {tokens[0].max_length}"
     table = Table(title=title, header_style="bold", box=SIMPLE_HEAD, title_justify="left", min_width=len(title))
     for heading in ("split", "questions", "mean", "median", "95 %", "longest", "contexts\ncut", "answers\ncut"):
@@ -48,7 +48,7 @@ def tokens_table(tokens: Sequence[TokenStatistics]) -> Table:
 
 
 def results_table(study: Study, rows: list[TrialRow]) -> Table:
-    """All trials, the best first: those that got further before those that did not.
+    """Make the table of all trials, the best first: those that got further before the others.
 
     Of the hyperparameters it shows those that were searched; headings are stacked and values never cut.
     """
@@ -72,7 +72,7 @@ def results_table(study: Study, rows: list[TrialRow]) -> Table:
 
 
 def cost_table(shares: Shares, accelerator: str) -> Table:
-    """The ledger's parts."""
+    """Make the table of the ledger's parts."""
     title = f"device time ({accelerator}): {shares.device_hours:.4f} device-hours"
     table = Table(title=title, header_style="bold", box=SIMPLE_HEAD, title_justify="left", min_width=len(title))
     table.add_column("part")
@@ -86,7 +86,7 @@ def cost_table(shares: Shares, accelerator: str) -> Table:
 def print_report(
     console: Console, study: Study, results: Results, shares: Shares, accelerator: str, best: dict[str, Any] | None
 ) -> None:
-    """The end of a study: results, cost, best trial as JSON, next commands."""
+    """Print the end of a study: results, cost, best trial as JSON, next commands."""
     console.print(results_table(study, results.rows))
     for row in results.rows:
         if row.outcome in ("failed", "diverged"):
