@@ -2,8 +2,8 @@
 
     torchrun --nproc-per-node 1 -m benchmarks.zero.trainer --benchmark nano --output_dir out [--deepspeed stage2.json]
 
-Takes every argument of `TrainingArguments` besides its own. Rank r writes `rank-<r>.json`, what it measured, and
-`memory-<r>.csv` into the output folder. What is timed is optimizer steps alone, without evaluation and start.
+Takes every argument of `TrainingArguments` besides its own. Rank r writes its measurements, `rank-<r>.json`
+and `memory-<r>.csv`, into the output folder. Times cover optimizer steps alone, without evaluation and start.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ PR_SET_PDEATHSIG = 1  # from linux/prctl.h
 
 @dataclass
 class Task:
-    """What is trained on what.
+    """The benchmark and examples of a training.
 
     Attributes:
         benchmark: its model, data and lengths are used.
@@ -49,7 +49,7 @@ class Task:
 
 @dataclass(frozen=True)
 class Measured:
-    """What one rank measured.
+    """Measurements of one rank.
 
     Attributes:
         train_losses: mean training loss of every epoch.
@@ -85,7 +85,7 @@ class Measured:
 
 
 def main() -> None:
-    """Train, evaluate after every epoch, write what was measured."""
+    """Train, evaluate after every epoch, write the measurements."""
     end_with_parent()
     if os.environ.get("DS_ACCELERATOR") == "cpu":
         os.environ["CUDA_VISIBLE_DEVICES"] = ""  # DeepSpeed's launcher shows GPUs that were hidden
@@ -107,7 +107,7 @@ def end_with_parent() -> None:
 
 
 def _for_the_device(with_deepspeed: bool) -> list[str]:
-    """Arguments without which accelerate would take each rank for the only one where there is no GPU."""
+    """Return arguments without which accelerate would take each rank for the only one if there is no GPU."""
     import torch
     from accelerate import PartialState
 
@@ -126,13 +126,13 @@ def train(task: Task, arguments: Any, folder: Path) -> Measured:
     """Train as `arguments` say; every rank calls it.
 
     Raises:
-        BenchmarkError: the benchmark cannot give what the task asks for.
+        BenchmarkError: the benchmark has fewer data than the task asks for.
     """
     import torch
     from transformers import Trainer
 
     settings, tokenizer, training, validation = _prepare(task)
-    memory.reset_peak(torch.device("cpu"))  # reading the data is not what is measured
+    memory.reset_peak(torch.device("cpu"))  # reading the data is not measured
     with memory.Sampler(folder / f"memory-{arguments.process_index}.csv", arguments.device) as sampler:
         clock = _make_clock(sampler)
         trainer = Trainer(
@@ -167,7 +167,7 @@ def train(task: Task, arguments: Any, folder: Path) -> Measured:
 
 
 def _prepare(task: Task) -> tuple[spec.FineTune, Any, list[squad.Example], list[squad.Example]]:
-    """Settings, tokenizer, and the examples of both splits."""
+    """Return settings, tokenizer, and the examples of both splits."""
     benchmark = spec.load(task.benchmark)
     settings = benchmark.training_settings()
     tokenizer = load_tokenizer(settings.model)
@@ -189,7 +189,7 @@ def _rows(examples: list[squad.Example]) -> list[dict[str, squad.Example]]:
 
 
 def collate(examples: list[squad.Example], padding: int) -> dict[str, torch.Tensor]:
-    """Right padding, labels -100 on prompt and padding, all `(batch, seq_len)`."""
+    """Pad on the right, with labels -100 on prompt and padding, all `(batch, seq_len)`."""
     import torch
 
     width = max(e.length for e in examples)
@@ -203,7 +203,7 @@ def collate(examples: list[squad.Example], padding: int) -> dict[str, torch.Tens
 
 
 def _make_clock(sampler: memory.Sampler) -> Any:
-    """A callback that notes when training began, and adds up the epochs, which end before they are evaluated."""
+    """Make a callback that notes when training began, and adds up the epochs, which end before they are evaluated."""
     import torch
     from transformers import TrainerCallback
 

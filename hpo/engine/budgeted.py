@@ -20,8 +20,8 @@ class BudgetedScheduler(TrialScheduler):
 
     Args:
         inner: decides which trials stop, pause and go on.
-        admission: what a new trial reserves; brackets are their own admission.
-        budget: what may be spent.
+        admission: the reservation of a new trial; brackets are their own admission.
+        budget: the units that may be spent.
         max_units: the full resource.
     """
 
@@ -37,42 +37,42 @@ class BudgetedScheduler(TrialScheduler):
 
     @property
     def metric(self) -> Any:
-        """What the inner scheduler ranks by."""
+        """The metric by which the inner scheduler ranks."""
         return self._inner.metric
 
     def admits_trial(self) -> bool:
-        """Whether one more trial may be created now."""
+        """Tell whether one more trial may be created now."""
         self._cost = None if self._budget.is_closed else self._admission.admit(self._budget.free)
         return self._cost is not None
 
     def go_on(self, trials: Sequence[Trial]) -> None:
-        """The study is taken up in a new process, with these trials, which are known here already."""
+        """Continue the study in a new process, with these trials, which are known here already."""
         self._returning, self._returned = list(trials), {trial.trial_id for trial in trials}
 
     def next_returning(self) -> Trial | None:
-        """A trial of a study that is taken up; Tune gets the others with it, see `on_trial_add`."""
+        """Return a trial of a resumed study; Tune gets the others with it, see `on_trial_add`."""
         return self._returning.pop(0) if self._returning else None
 
     def fail(self, error: Exception) -> None:
-        """A searcher or scheduler raised: end the study with all it has found."""
+        """End the study with its results so far, since a searcher or scheduler raised an error."""
         self._budget.revoke(f"{type(error).__name__}: {first_line(error)}")
 
     def end_trial(self, trial_id: str) -> None:
-        """A trial ended, in whatever way."""
+        """Release the units of a trial that ended, in any way."""
         self._budget.withdraw(trial_id)
         account = self._accounts.pop(trial_id, None)
         if account is not None and account not in self._accounts.values() and self._admission.is_over(account):
             self._budget.release(account)
 
     def set_search_properties(self, metric: Any, mode: Any, **spec: Any) -> bool:
-        """As `TrialScheduler`."""
+        """See `TrialScheduler`."""
         return bool(self._inner.set_search_properties(metric, mode, **spec))
 
     def on_trial_add(self, tune_controller: Any, trial: Trial) -> None:
-        """A new trial; or one that is tried again, which stays where it is in the inner scheduler.
+        """Take in a new trial; a retried one stays in its place in the inner scheduler.
 
-        What the failed attempt spent is reserved anew, as far as there is any. Trials of a study that is taken up
-        enter all at once: the inner scheduler may choose any of them next.
+        The units of the failed attempt are reserved anew, as far as there are any. Trials of a resumed study enter all
+        at once: the inner scheduler may choose any of them next.
         """
         if trial.trial_id in self._returned:
             self._returned.discard(trial.trial_id)
@@ -89,7 +89,7 @@ class BudgetedScheduler(TrialScheduler):
         self._budget.reserve(account, self._cost or 0)
 
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
-        """Called once for every unit."""
+        """Decide on a trial; called once for every unit."""
         account = self._accounts[trial.trial_id]
         self._budget.spend(account, trial.trial_id)
         try:
@@ -105,12 +105,12 @@ class BudgetedScheduler(TrialScheduler):
         return decision
 
     def choose_trial_to_run(self, tune_controller: Any) -> Trial | None:
-        """The inner scheduler's choice, if it is granted a unit."""
+        """Return the inner scheduler's choice, if it is granted a unit."""
         while trial := self._choose(tune_controller):
             if self._budget.grants_unit(self._accounts[trial.trial_id], trial.trial_id):
                 return trial
             self._end_by_budget(tune_controller, trial)
-        if self._budget.is_closed:  # nobody will ever be chosen again
+        if self._budget.is_closed:  # no trial will ever be chosen again
             for trial in [t for t in tune_controller.get_live_trials() if t.status == Trial.PAUSED]:
                 self._end_by_budget(tune_controller, trial)
         return None
@@ -127,26 +127,26 @@ class BudgetedScheduler(TrialScheduler):
         tune_controller.stop_trial(trial)
 
     def on_trial_error(self, tune_controller: Any, trial: Trial) -> None:
-        """A trial failed for good; Ray's schedulers would forget one that is to be tried again."""
+        """End a trial that failed for good; Ray's schedulers would forget one that is to be tried again."""
         is_tried_again = trial.status == Trial.ERROR  # Tune marks those first, the others afterwards
         if not is_tried_again:
             self._inner.on_trial_error(tune_controller, trial)
 
     def on_trial_complete(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> None:
-        """As `TrialScheduler`."""
+        """See `TrialScheduler`."""
         self._inner.on_trial_complete(tune_controller, trial, result)
 
     def on_trial_remove(self, tune_controller: Any, trial: Trial) -> None:
-        """As `TrialScheduler`."""
+        """See `TrialScheduler`."""
         self._inner.on_trial_remove(tune_controller, trial)
 
     def debug_string(self) -> str:
-        """As `TrialScheduler`."""
+        """See `TrialScheduler`."""
         return str(self._inner.debug_string())
 
 
 def _units_lost(trial: Trial) -> int:
-    """Units that a failed attempt had trained since its checkpoint, or since the beginning."""
+    """Count the units that a failed attempt had trained since its checkpoint, or since the beginning."""
     checkpoint = trial.latest_checkpoint_result
     kept = checkpoint.metrics.get("units", 0) if checkpoint else 0
     return int(trial.last_result.get("units", 0)) - int(kept)
@@ -159,26 +159,26 @@ def budgeted(plan: Plan, budget: Budget, max_units: int) -> BudgetedScheduler:
 
 
 class Interruption(Stopper):
-    """Ends a study within its units when it is interrupted."""
+    """Stopper that ends a study within its units when it is interrupted."""
 
     def __init__(self, budget: Budget) -> None:
         self._budget = budget
 
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
-        """The scheduler ends trials."""
+        """Leave it to the scheduler to end trials."""
         return False
 
     def stop_all(self) -> bool:
-        """Whether the study was interrupted."""
+        """Tell whether the study was interrupted."""
         return self._budget.revoked
 
 
 class BudgetedSearch(SearchAlgorithm):
-    """Passes a search algorithm's trials on while the budget has room for them.
+    """Search algorithm that passes another's trials on while the budget has room for them.
 
     Args:
         inner: proposes configurations.
-        scheduler: knows what a trial reserves.
+        scheduler: knows the reservation of a trial.
     """
 
     def __init__(self, inner: SearchAlgorithm, scheduler: BudgetedScheduler) -> None:
@@ -188,15 +188,15 @@ class BudgetedSearch(SearchAlgorithm):
         self._is_behind = False
 
     def __getstate__(self) -> dict[str, Any]:
-        """Of the inner algorithm what learns from results, and so cannot be made again: its searcher."""
+        """Keep of the inner algorithm only its searcher, which learns from results and cannot be made again."""
         return {**self.__dict__, "_inner": self.searcher, "_had_finished": bool(self._inner.is_finished())}
 
     def go_on(self, fresh: SearchAlgorithm) -> None:
-        """The study is taken up in a new process.
+        """Continue the study in a new process.
 
         Args:
-            fresh: the inner algorithm as the plan makes it. Its searcher is replaced by the one that was kept; one
-                that has none does not look at results, and proposes again what it has proposed.
+            fresh: the inner algorithm as the plan makes it. Its searcher is replaced by the stored one. An
+                algorithm without a searcher ignores results, and proposes the same again.
         """
         self._inner = fresh if self._inner is None else SearchGenerator(self._inner)
         self._is_behind = True
@@ -212,16 +212,16 @@ class BudgetedSearch(SearchAlgorithm):
         return self._inner.metric
 
     def set_search_properties(self, metric: Any, mode: Any, config: dict[str, Any], **spec: Any) -> bool:
-        """As `SearchAlgorithm`."""
+        """See `SearchAlgorithm`."""
         return bool(self._inner.set_search_properties(metric, mode, config, **spec))
 
     @property
     def total_samples(self) -> int:
-        """As `SearchAlgorithm`."""
+        """See `SearchAlgorithm`."""
         return int(self._inner.total_samples)
 
     def add_configurations(self, experiments: Any) -> None:
-        """As `SearchAlgorithm`."""
+        """See `SearchAlgorithm`."""
         self._inner.add_configurations(experiments)
         if self._is_behind and isinstance(self._inner, SearchGenerator):
             counted = {"counter": self.created, "finished": self._had_finished}
@@ -231,7 +231,7 @@ class BudgetedSearch(SearchAlgorithm):
                 self._inner.next_trial()
 
     def next_trial(self) -> Trial | None:
-        """The next trial, or None while there is no room for one."""
+        """Return the next trial, or None while there is no room for one."""
         if returning := self._scheduler.next_returning():
             return returning
         if not self._scheduler.admits_trial():
@@ -247,14 +247,14 @@ class BudgetedSearch(SearchAlgorithm):
         return trial
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
-        """As `SearchAlgorithm`."""
+        """See `SearchAlgorithm`."""
         try:
             self._inner.on_trial_result(trial_id, result)
         except Exception as error:
             self._scheduler.fail(error)
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        """As `SearchAlgorithm`; Tune calls it for every trial that ends, in whatever way."""
+        """See `SearchAlgorithm`; Tune calls it for every trial that ends, in any way."""
         self._live.discard(trial_id)
         self._scheduler.end_trial(trial_id)
         try:
@@ -263,7 +263,7 @@ class BudgetedSearch(SearchAlgorithm):
             self._scheduler.fail(fault)
 
     def is_finished(self) -> bool:
-        """Whether no further trial will come; not while one lives, since its end may leave room for another.
+        """Tell whether no further trial will come; not while one lives, since its end may leave room for another.
 
         Tune also ends warm actors as soon as this is true, and paused trials would need new ones.
         """

@@ -1,4 +1,4 @@
-"""Checkpoints on disk: when a training gets one, and when it is deleted; at any time one a live trial.
+"""Checkpoints on disk: their times and their deletion; at any time one per live trial.
 
 Ray either keeps all of a trial's checkpoints or counts them trial by trial, and then may delete one that another
 trial has been told to continue from. Here one is deleted once no live trial would continue from it.
@@ -19,7 +19,7 @@ MOST_OF_THE_TIME = 0.05
 
 
 class Pace:
-    """When a training that goes on gets a checkpoint, so that a failure or an interruption costs little of it.
+    """Times at which a running training gets a checkpoint, so that a failure or an interruption costs little of it.
 
     Args:
         every_seconds: at most so often.
@@ -32,16 +32,16 @@ class Pace:
         self._longest = 0.0
 
     def begin(self, trial_id: str, now: float) -> None:
-        """A trial begins, goes on, or has written a checkpoint."""
+        """Note that a trial begins, continues, or has written a checkpoint."""
         self._since[trial_id] = now
         self._asked.discard(trial_id)
 
     def is_due(self, trial_id: str, checkpoint_seconds: float, now: float) -> bool:
-        """Whether a trial is to write one after this unit.
+        """Tell whether a trial has to write a checkpoint after this unit.
 
         Args:
             trial_id: the trial.
-            checkpoint_seconds: what it has spent on checkpoints since its unit before.
+            checkpoint_seconds: its time for checkpoints since the unit before.
             now: seconds since the study began.
         """
         self._longest = max(self._longest, checkpoint_seconds)
@@ -51,39 +51,39 @@ class Pace:
         return True
 
     def fail(self, trial_id: str) -> None:
-        """An attempt failed: if that was in writing one, this was the last that was not needed."""
+        """Note a failed attempt: if it failed while writing a checkpoint, write no further optional one."""
         if trial_id in self._asked:
             self._every_seconds = math.inf
         self.end(trial_id)
 
     def end(self, trial_id: str) -> None:
-        """A trial ended."""
+        """Forget a trial that ended."""
         self._since.pop(trial_id, None)
         self._asked.discard(trial_id)
 
 
 class Checkpoints:
-    """The checkpoints a study has written and not deleted yet."""
+    """The checkpoints that a study has written and not deleted yet."""
 
     def __init__(self) -> None:
         self._paths: set[Path] = set()
 
     def add(self, checkpoint: Any) -> None:
-        """One was written."""
+        """Add a checkpoint that was written."""
         self._paths.add(Path(checkpoint.path))
 
     def superseded(self, trials: Iterable[Trial]) -> set[Path]:
-        """Those that none of these trials would continue from."""
+        """List the checkpoints from which none of these trials would continue."""
         return self._paths - {path for trial in trials if not trial.is_finished() for path in _needed_by(trial)}
 
     def prune(self, trials: Iterable[Trial]) -> None:
-        """Delete what none of these trials would continue from."""
+        """Delete the checkpoints from which none of these trials would continue."""
         for path in self.superseded(trials):
             shutil.rmtree(path, ignore_errors=True)
             self._paths.discard(path)
 
 
 def _needed_by(trial: Trial) -> set[Path]:
-    """The latest checkpoint, and the one that is being read."""
+    """Return the latest checkpoint, and the one that is being read."""
     results = (trial.latest_checkpoint_result, trial.temporary_state.restoring_from)
     return {Path(result.checkpoint.path) for result in results if result is not None and result.checkpoint}

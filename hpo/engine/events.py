@@ -25,14 +25,14 @@ from hpo.store.tracker import Tracker
 from hpo.terminal.console import print_line
 
 RAY_GUESSES = " Some common causes include"
-"""What Ray says of a process that died ends with a paragraph of what may have happened elsewhere."""
+"""Begin of the last paragraph of Ray's message on a dead process, which lists guesses."""
 SECONDS_PER_COUNT = 5.0
 FAILURES_TO_GIVE_UP = 3
 """Trials that fail for one reason, before any gets further, after which no other is tried; more on more devices."""
 
 
 class StudyLog(tune.Callback):
-    """Receives Tune's events and keeps results, ledger, MLflow and the live view in step."""
+    """Callback that receives Tune's events and keeps results, ledger, MLflow and the live view in step."""
 
     def __init__(
         self,
@@ -61,11 +61,11 @@ class StudyLog(tune.Callback):
         return time.monotonic() - self._began
 
     def setup(self, *arguments: Any, **info: Any) -> None:
-        """Tune is about to begin, and has just taken SIGUSR1 for itself: it would stop without saying so."""
+        """Take SIGUSR1 back from Tune, which has just taken it and would stop without saying so."""
         self.signals.install()
 
     def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
-        """A trial, or its retry, or a paused trial, got an actor."""
+        """Record that a trial, its retry, or a paused trial got an actor."""
         self._begin_attempt(trial)
         self._open_row(trial)
 
@@ -82,7 +82,7 @@ class StudyLog(tune.Callback):
     def on_trial_result(
         self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **info: Any
     ) -> None:
-        """A unit is done."""
+        """Record a finished unit."""
         seconds = {part: float(result[f"{part}_seconds"]) for part in MEASURED}
         now = self._now()
         device_seconds = self.ledger.report(trial.trial_id, seconds, now)
@@ -91,14 +91,14 @@ class StudyLog(tune.Callback):
             result[SHOULD_CHECKPOINT] = True  # Tune does not look at it where the scheduler pauses the trial
 
     def on_checkpoint(self, iteration: int, trials: list[Trial], trial: Trial, checkpoint: Any, **info: Any) -> None:
-        """A trial wrote a checkpoint: what it did up to here will not be lost with a failure."""
+        """Record a checkpoint: a later failure does not lose the work before it."""
         self.ledger.end(trial.trial_id)
         self.checkpoints.add(checkpoint)
         if trial.status == Trial.RUNNING:
             self._begin_attempt(trial)
 
     def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
-        """A trial ended well."""
+        """Record the end of a trial without an error."""
         self.pace.end(trial.trial_id)
         _forget_averages(trial)
         if trial.trial_id not in self.results:  # ended before it began
@@ -111,7 +111,7 @@ class StudyLog(tune.Callback):
             self._tracker.end_trial(self.results.end(trial.trial_id, self._now(), by_budget))
 
     def on_trial_recover(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
-        """An attempt failed and the trial is tried again."""
+        """Record a failed attempt whose trial is tried again."""
         self.pace.fail(trial.trial_id)
         lost = self.ledger.fail(trial.trial_id, self._now())
         if trial.trial_id in self.results:  # not if its actor died before it began
@@ -123,7 +123,7 @@ class StudyLog(tune.Callback):
             print_line(self._console, f"trial {row.number} failed and is tried again: {reason}")
 
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
-        """A trial failed for good."""
+        """Record a trial that failed for good."""
         self.pace.fail(trial.trial_id)
         _forget_averages(trial)
         self._open_row(trial)  # its actor may have died before it began
@@ -137,7 +137,7 @@ class StudyLog(tune.Callback):
             self.budget.revoke(f"{EVERY_TRIAL_FAILS}: {reason}")
 
     def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:
-        """Tune's loop went round."""
+        """Keep the state and redraw the view, once per round of Tune's loop."""
         if fault := self._cluster.fault:
             self.budget.revoke(f"{INTERRUPTED}: {fault}")
         self._count_devices()
@@ -147,15 +147,15 @@ class StudyLog(tune.Callback):
         self.progress.warn("disk", self.unfinished.fault)
 
     def on_experiment_end(self, trials: list[Trial], **info: Any) -> None:
-        """Tune has ended; from here on only the store can fail, and `sync` then delivers what it lacks."""
+        """End the recording; from here on only the store can fail, and `sync` then delivers the rest."""
         self.state.has_ended = not self.budget.revoked
         self._keep(trials, at_once=True)
 
     def _keep(self, trials: list[Trial], at_once: bool = False) -> None:
         """Keep the state if something has happened, then let MLflow know of it.
 
-        Not while a checkpoint is being written: Tune alone knows what it will do with that trial. Not once the study
-        has been told to end: what it does then is not what it would have done.
+        Not while a checkpoint is being written: only Tune knows its next step with that trial. Not after the request to
+        end: later decisions differ from those of an uninterrupted study.
         """
         is_due = at_once or self.unfinished.is_due or self.checkpoints.superseded(trials)  # which can be deleted then
         self.state.trials = [trial for trial in trials if not trial.is_finished()]
@@ -171,7 +171,7 @@ class StudyLog(tune.Callback):
             self.checkpoints.prune(self.state.trials)
 
     def _count_devices(self) -> None:
-        """Book what a cluster has now; trials follow its devices by themselves, unless a number of trials was asked."""
+        """Book the cluster's present devices; trials follow them by themselves, unless a number of trials was asked."""
         now, at_once = self._now(), self._allotment.concurrency
         if now < self._counted + SECONDS_PER_COUNT or at_once < self._devices.count // self._allotment.ranks_per_trial:
             return
@@ -179,7 +179,7 @@ class StudyLog(tune.Callback):
         self.ledger.resize(count_devices(self._devices) // ranks * ranks, now)
 
     def close(self) -> tuple[Shares, float]:
-        """Close what is open; returns the ledger and how long the study took, in seconds."""
+        """Close the open rows; return the ledger and the duration of the study in seconds."""
         wall_seconds = self._now()
         for row in self.results.interrupt_running(wall_seconds, self.budget.revoked_because):
             self._tracker.end_trial(row)
@@ -205,7 +205,7 @@ def _forget_averages(trial: Trial) -> None:
 
 
 def _in_a_line(cause: Any) -> str:
-    """Why a trial failed: the innermost error, without Ray's wrapping."""
+    """Return the reason of a trial's failure: the innermost error, without Ray's wrapping."""
     while getattr(cause, "cause", None) is not None:
         cause = cause.cause
     lines = [line.strip() for line in str(cause).splitlines() if line.strip()]
@@ -214,7 +214,7 @@ def _in_a_line(cause: Any) -> str:
 
 
 def _raised(trial: Trial) -> Any:
-    """What a trial raised, from the driver's own folder: Tune's getters read the storage, where it arrives later."""
+    """Read a trial's error from the driver's own folder: Tune's getters read the storage, where it arrives later."""
     if trial.pickled_error_file and Path(trial.pickled_error_file).is_file():
         return ray.cloudpickle.loads(Path(trial.pickled_error_file).read_bytes())
     return trial.get_error()

@@ -63,7 +63,7 @@ class StalledError(Exception):
 
 @dataclass(eq=False)
 class Call:
-    """A call of an actor's method, done when Tune asks for its result.
+    """A call of an actor's method, which is done when Tune asks for its result.
 
     Attributes:
         actor: the actor.
@@ -153,7 +153,7 @@ class _ActorClass(ray.actor.ActorClass):  # Ray's manager asks for one
         self._trainable, self._dies, self._numbers = trainable, dies, numbers
 
     def remote(self, **keywords: Any) -> Actor:
-        """Start one."""
+        """Start an actor."""
         return Actor(next(self._numbers), partial(self._trainable, **keywords), self._dies)
 
 
@@ -161,7 +161,7 @@ class _ActorClass(ray.actor.ActorClass):  # Ray's manager asks for one
 
 
 class _Slots(ResourceManager):
-    """So many devices, without queues.
+    """A number of devices, without queues.
 
     Attributes:
         most_in_use: trials at once at most, so far.
@@ -280,7 +280,7 @@ class _Controller(TuneController):
 
 
 class _Storage(StorageContext):
-    """The folders of a study, those for files on their way among them, which Ray has in the folder of its session."""
+    """The folders of a study, temporary files included, which Ray keeps in the folder of its session."""
 
     def _get_session_path(self) -> str:
         return str(Path(self.storage_fs_path, "session", self.experiment_dir_name))
@@ -296,7 +296,7 @@ class _Experiment(Experiment):
 
 
 class _NoPool:
-    """The warm ranks that there are none of."""
+    """The missing pool of warm ranks: every use of it is refused."""
 
     def __getattr__(self, name: str) -> Any:
         """Refuse.
@@ -322,7 +322,7 @@ class _Here(Cluster):
 
 
 class InProcess:
-    """Runs a study's trials in this process; see `hpo.engine.runner.Executor`.
+    """An executor that runs a study's trials in this process; see `hpo.engine.runner.Executor`.
 
     Args:
         devices: how many trials there may be at once.
@@ -362,8 +362,8 @@ class InProcess:
 
         Args:
             actor: the class of a trial.
-            given: what its `setup` gets beside a configuration.
-            resources: what it takes.
+            given: further arguments of its `setup`, beside a configuration.
+            resources: the devices of a trial.
             config: the space.
             search_alg: proposes.
             scheduler: stops and pauses.
@@ -436,7 +436,7 @@ def _staying_in_folder() -> Iterator[None]:
 
 @contextmanager
 def _without_chatter() -> Iterator[None]:
-    """Keep to errors what Ray logs, as a Ray that is started for a study does: a line for each checkpoint otherwise."""
+    """Log only Ray's errors, as with a Ray that is started for a study; otherwise it logs a line per checkpoint."""
     logger = logging.getLogger("ray")
     level = logger.level
     logger.setLevel(logging.ERROR)
@@ -464,7 +464,7 @@ class Unstored(Tracker):
 
     @property
     def fault(self) -> str:
-        """Nothing: no store can fail."""
+        """An empty text, since no store can fail."""
         return ""
 
     def reopen(self) -> None:

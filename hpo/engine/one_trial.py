@@ -2,11 +2,11 @@
 
     python -m hpo.engine.one_trial ORDER RESULTS
 
-ORDER is a JSON file, see `Order`. For every resource unit a line of JSON is added to RESULTS and brought to the disk,
-so that whatever ends this process costs no unit that was trained: `at` (when it ended, in seconds since the epoch), the
+ORDER is a JSON file, see `Order`. For every resource unit one line of JSON is added to RESULTS and brought to the disk,
+so that no end of this process costs a unit that was trained: `at` (when it ended, in seconds since the epoch), the
 unit's metrics, `<part>_seconds` as trials under Ray report them, and the `precision` that it was trained in; in the
 first line also the statistics of the data.
-Several ranks are started by torchrun, whose variables say who is who; rank 0 writes.
+Several ranks are started by torchrun, whose variables name the ranks; rank 0 writes.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ if TYPE_CHECKING:  # it imports Ray
 
 @dataclass(frozen=True)
 class Order:
-    """What to train.
+    """The training that this process is to do.
 
     Attributes:
         benchmark: the benchmark.
@@ -54,22 +54,22 @@ class Order:
 
     @classmethod
     def read(cls, path: Path) -> Order:
-        """The order of a file."""
+        """Read the order of a file."""
         content = json.loads(path.read_text())
         return cls(**{**content, "benchmark": Benchmark.model_validate(content["benchmark"])})
 
 
 def command(order: Path, results: Path, ranks: int) -> list[str]:
-    """What to run, on this node."""
+    """Return the command to run on this node."""
     launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}"] if ranks > 1 else []
     return [sys.executable, *launcher, "-m", "hpo.engine.one_trial", str(order), str(results)]
 
 
 def units(order: Order, process: TrialProcess) -> Iterator[dict[str, Any]]:
-    """Train to the full resource, or until the loss is lost; one result a unit.
+    """Train to the full resource, or until the loss is lost; yield one result per unit.
 
     Args:
-        order: what to train.
+        order: the training.
         process: its process, not started.
     """
     process.start(order.config, order.seed)
@@ -89,7 +89,7 @@ def units(order: Order, process: TrialProcess) -> Iterator[dict[str, Any]]:
 
 
 def _of_all_ranks(metrics: dict[str, float]) -> dict[str, float]:
-    """Rank 0's metrics, with the peak memory of the rank that took most."""
+    """Return rank 0's metrics, with the peak memory of the rank that took most."""
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         return metrics
     from torch import distributed
@@ -100,7 +100,7 @@ def _of_all_ranks(metrics: dict[str, float]) -> dict[str, float]:
 
 
 def _open(order: Order) -> TrialProcess:
-    """The trial's process, which is this one."""
+    """Open the trial's process, which is this one."""
     if order.benchmark.synthetic is not None:
         from benchmarks.training.synthetic import SyntheticTrial
 
@@ -120,7 +120,7 @@ def _open(order: Order) -> TrialProcess:
 
 
 def main(order_file: Path, results: Path) -> None:
-    """Train, and add a line a unit."""
+    """Train, and add one line per unit."""
     order = Order.read(order_file)
     writes = os.environ.get("RANK", "0") == "0"
     for result in units(order, _open(order)):

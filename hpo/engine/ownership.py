@@ -1,8 +1,8 @@
-"""Where a file comes from: what could run code when it is read is read only where nobody else can have written it.
+"""Origin of files: a file that could run code is read only if no other user can have written it.
 
 A trial's checkpoint lies in its study's folder, `unfinished/<run id>/`, which is its owner's alone, and carries the
-study's run as a mark. Whatever lies there without the mark, or is somebody else's, is refused before a byte of it is
-unpickled; the rest is read as weights alone, see `benchmarks.training.process`.
+study's run as a mark. A checkpoint without the mark, or of another user, is refused before a byte of it is unpickled.
+The others are read as weights alone, see `benchmarks.training.process`.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ PICKLED_BY_TUNE = "dict_checkpoint.pkl"
 
 
 def require_own(paths: Iterable[Path]) -> None:
-    """Make sure that these are this user's, and that nobody else may write them.
+    """Make sure that these are this user's, and that no other user may write them.
 
     Raises:
         BenchmarkError: one is not.
@@ -30,7 +30,7 @@ def require_own(paths: Iterable[Path]) -> None:
         status = path.stat()
         if status.st_uid != os.getuid() or status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
             raise BenchmarkError(
-                f"{path} belongs to somebody else, or others may write it; it is not read, since it could run "
+                f"{path} belongs to another user, or others may write it; it is not read, since it could run "
                 "code of theirs. Resume as the user that began the study, or run it again"
             )
 
@@ -51,7 +51,7 @@ def require_mark(checkpoint: Path, home: Path) -> None:
     require_own([home])
     for path in [checkpoint, *checkpoint.rglob("*")]:
         if path.is_symlink() or path.lstat().st_uid != os.getuid():
-            raise _foreign(checkpoint, f"{path.name} is a link, or somebody else's")
+            raise _foreign(checkpoint, f"{path.name} is a link, or another user's")
     written_by = (checkpoint / MARK).read_text() if (checkpoint / MARK).is_file() else ""
     if written_by != home.name:
         raise _foreign(checkpoint, f"it was written by {f'study {written_by}' if written_by else 'no study'}")

@@ -1,7 +1,7 @@
-"""What a study shows while it runs and at its end.
+"""The live view of a study while it runs, and its report at the end.
 
-On a terminal one panel is redrawn in place; elsewhere (a log file, a pipe) a line is printed when something
-worth a line happened: a trial ended (a line every five seconds at most), or half a minute passed.
+On a terminal one panel is redrawn in place. Elsewhere (a log file, a pipe) a line is printed when a trial ends (at most
+one line every five seconds), or when half a minute has passed.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class Progress:
     """The live view of a study.
 
     Args:
-        study: what is run.
+        study: the study that runs.
         results: its trials, as they come.
         budget: units spent.
         ledger: device time.
@@ -82,7 +82,7 @@ class Progress:
             self._live.stop()
 
     def show(self, now: float, paused: int = 0) -> None:
-        """Redraw, or print a line if one is due; once before that, what the data are like.
+        """Redraw, or print a line if one is due; before the first one, print the statistics of the data.
 
         Args:
             now: seconds since the study began.
@@ -105,11 +105,11 @@ class Progress:
         self._last_shown, self._ended = time.monotonic(), ended
 
     def warn(self, of: str, fault: str) -> None:
-        """Say that something does not work, once, and that it works again; the study goes on meanwhile.
+        """Print once that a part does not work, and once that it works again; the study continues meanwhile.
 
         Args:
-            of: what it is.
-            fault: what is wrong with it; empty if nothing is.
+            of: the part.
+            fault: its fault; empty if it works.
         """
         if bool(fault) == (of in self._warned):
             return
@@ -117,7 +117,7 @@ class Progress:
         print_line(self._console, f"warning: {fault}" if fault else f"the {of} works again")
 
     def _show_tokens(self) -> None:
-        """As soon as they are known, alone: a suite has shown them before its first study."""
+        """Print the tokens once they are known, except in a suite, which has shown them before its studies."""
         if self._results.tokens and not self._has_shown_tokens and self._place is None:
             self._has_shown_tokens = True
             self._console.print(tokens_table(self._results.tokens))

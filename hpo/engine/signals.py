@@ -1,4 +1,4 @@
-"""How a study is told to end: SIGINT, SIGTERM, SIGUSR1, and the end of what started it."""
+"""Signals that end a study: SIGINT, SIGTERM, SIGUSR1, and the end of the parent process."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ if TYPE_CHECKING:  # it imports Ray
 
 GRACEFUL_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)  # SLURM: --signal=B:USR1@180
 SAME_REQUEST_SECONDS = 2.0
-"""Ctrl-C under `mlflow run` arrives twice: as SIGINT from the terminal, and as SIGTERM from MLflow."""
+"""Seconds within which two signals are one request: `mlflow run` passes Ctrl-C on as SIGTERM beside SIGINT."""
 PR_SET_PDEATHSIG = 1  # from linux/prctl.h
 
 
 class GracefulSignals:
-    """End a study in good order on the first signal; one that comes later has its usual effect."""
+    """A context in which the first signal ends a study in good order; a later one has its usual effect."""
 
     def __init__(self, budget: Budget) -> None:
         self._budget = budget
@@ -32,7 +32,7 @@ class GracefulSignals:
         self._restore()
 
     def install(self) -> None:
-        """Take the signals; again where a library has taken one since."""
+        """Take the signals; again if a library has taken one since."""
         for number in self._before:
             signal.signal(number, self._receive)
 
@@ -52,7 +52,7 @@ class GracefulSignals:
 def end_with_parent() -> None:
     """Have this process receive SIGTERM when its parent dies, where the system can do that (Linux).
 
-    A signal to `mlflow run` alone ends it, and not what it has started.
+    A signal to `mlflow run` alone ends it, but not the process that it has started.
     """
     parent = os.getppid()
     try:

@@ -1,4 +1,4 @@
-"""All that changes while a study runs, so that it can be kept after an event and gone on with.
+"""The changing state of a running study, which is kept after each event so that the study can be resumed.
 
 Ray's `Tuner.restore` brings back trials and searcher but makes a new scheduler, which has forgotten rungs, brackets
 and population. Here all of them, the budget and the ledger are one object, pickled at a moment at which they agree.
@@ -24,15 +24,15 @@ from hpo.search.population import PopulationScheduler
 
 @dataclass
 class State:
-    """A study as it stands.
+    """A study as it stands after an event.
 
     Attributes:
         results: its trials.
         ledger: its device time.
-        budget: what it may spend.
+        budget: the units that it may spend.
         scheduler: stops and pauses trials, within the budget.
         search: proposes trials, within the budget.
-        pace: of the checkpoints that nobody asks for.
+        pace: times of the checkpoints that no scheduler asks for.
         checkpoints: those on disk.
         trials: Tune's trials that have not ended.
         seconds: since the study began, while it ran.
@@ -54,7 +54,7 @@ class State:
 
     @classmethod
     def begin(cls, study: Study, plan: Plan, allotment: Allotment) -> State:
-        """Before the first event."""
+        """Make the state before the first event."""
         population = plan.scheduler if isinstance(plan.scheduler, PopulationScheduler) else None
         results = Results(study, varies=population is not None)
         if population is not None:
@@ -66,7 +66,7 @@ class State:
         return cls(results, ledger, budget, scheduler, search, Pace(study.benchmark.resource.checkpoint_seconds))
 
     def stop(self, seconds: float) -> None:
-        """The study was interrupted after so many seconds: what trials had begun since their checkpoints is lost.
+        """Book the interruption of the study after so many seconds: work since the checkpoints of live trials is lost.
 
         As with a failed attempt, the time it took is booked as such.
         """
@@ -75,10 +75,10 @@ class State:
             self.results[trial_id].device_seconds += self.ledger.fail(trial_id, self.seconds)
 
     def go_on(self, study: Study, plan: Plan, allotment: Allotment, seconds: float) -> dict[str, int]:
-        """Take up an unfinished study in a new process.
+        """Resume an unfinished study in a new process.
 
         Args:
-            study: what is run.
+            study: the study that runs.
             plan: as its method makes it anew.
             allotment: of the devices there are now.
             seconds: how long the study had run when it was interrupted, which may be after this state.
@@ -99,17 +99,17 @@ class State:
 
     @property
     def signature(self) -> object:
-        """Differs from an earlier one where something has happened."""
+        """Return a value that differs from an earlier one after any event."""
         exploits = sum(row.exploits for row in self.results.rows)
         standing = [(trial.trial_id, trial.status) for trial in self.trials]
         return self.search.created, self.budget.spent, exploits, standing, self.has_ended
 
 
 def search_algorithm(plan: Plan) -> SearchAlgorithm:
-    """The plan's searcher as Tune drives it."""
+    """Return the plan's searcher as Tune drives it."""
     return plan.searcher if isinstance(plan.searcher, SearchAlgorithm) else SearchGenerator(plan.searcher)
 
 
 def _deadline_seconds(study: Study, allotment: Allotment) -> float | None:
-    """When the cap in device-hours is reached, all devices being reserved all the time."""
+    """Return the time at which the cap in device-hours is reached if all devices are reserved all the time."""
     return None if study.gpu_hours is None else study.gpu_hours * 3600 / allotment.devices

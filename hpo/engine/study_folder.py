@@ -1,13 +1,13 @@
-"""Studies that have not reached their end, kept so that they can go on: `python -m hpo resume RUN_ID`.
+"""Unfinished studies, kept so that they can be resumed: `python -m hpo resume RUN_ID`.
 
-A folder a study, `unfinished/<run id>/` where the study was started, deleted when it reaches its end:
+Each study has a folder, `unfinished/<run id>/` where it was started, which is deleted when it reaches its end:
 
-* `study.json`: what was asked for;
+* `study.json`: the request;
 * `state`: everything as it stood after the latest event, searcher and scheduler included, as one pickle;
-* `seconds`: how long it has run, a second after the other;
+* `seconds`: the duration so far, written every second;
 * `tune/`: Tune's folder, with the checkpoints of trials that wait.
 
-A pickle runs code when it is read. It is read where this user owns it and nobody else may write it, and nowhere else.
+A pickle runs code when it is read. It is read only if this user owns it and no other user may write it.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from hpo.engine.ownership import require_own
 
 FOLDER = Path("unfinished")
 RUN_ID = re.compile(r"\w+")
-"""No path to another folder."""
+"""Pattern of a run id, which is no path to another folder."""
 MOST_OF_THE_TIME = 0.05
 """Share of the driver's time that may go into keeping states; with many trials a state takes a while to write."""
 SECONDS_PER_TOUCH = 1.0
@@ -42,12 +42,12 @@ SECONDS_PER_TOUCH = 1.0
 
 @dataclass(frozen=True)
 class Asked:
-    """What an unfinished study was asked for.
+    """The request of an unfinished study.
 
     Attributes:
-        study: what is run.
+        study: the study that runs.
         command: the command that reproduces it.
-        accelerator: what it ran on, see `Devices.accelerator`.
+        accelerator: its devices, see `Devices.accelerator`.
         benchmark_digest: see `benchmarks.identity`.
         job: SLURM's id of the job that began it; empty without one.
     """
@@ -82,7 +82,7 @@ class Unfinished:
 
     @property
     def tune_folder(self) -> Path:
-        """Where Tune keeps checkpoints."""
+        """The folder in which Tune keeps checkpoints."""
         return self.folder / "tune"
 
     @property
@@ -91,7 +91,7 @@ class Unfinished:
 
     @property
     def is_running(self) -> bool:
-        """Whether another process runs it, or it is another user's."""
+        """Tell whether another process runs it, or it is another user's."""
         if not self._is_here:
             return False
         try:
@@ -102,7 +102,7 @@ class Unfinished:
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """Keep other drivers away.
+        """Keep other drivers away from the folder.
 
         Raises:
             BenchmarkError: one runs this study, or the folder cannot be written.
@@ -123,12 +123,12 @@ class Unfinished:
 
     def _unwritable(self, error: OSError) -> BenchmarkError:
         return BenchmarkError(
-            f"{self.folder}: cannot be written ({error.strerror}), and what an interrupted study needs to go on is "
+            f"{self.folder}: cannot be written ({error.strerror}), and the state of an interrupted study is "
             "kept there; run in a folder of your own, on a disk that has room"
         )
 
     def begin(self, asked: Asked) -> None:
-        """Write what was asked for.
+        """Write the request of the study.
 
         Raises:
             BenchmarkError: the disk is full.
@@ -140,7 +140,7 @@ class Unfinished:
             raise self._unwritable(error) from None
 
     def asked(self) -> Asked:
-        """Read what was asked for.
+        """Read the request of the study.
 
         Raises:
             BenchmarkError: there is no such study here, or it is not readable.
@@ -164,16 +164,16 @@ class Unfinished:
 
     @property
     def is_due(self) -> bool:
-        """Whether a state may be written again without taking too much of the driver's time."""
+        """Tell whether a state may be written again without taking too much of the driver's time."""
         return time.monotonic() - self._written >= self._took / MOST_OF_THE_TIME
 
     @property
     def has_state(self) -> bool:
-        """Whether anything has happened that would be lost."""
+        """Tell whether an event has happened that would be lost."""
         return self._state.exists()
 
     def write(self, state: Any) -> None:
-        """Keep a state in place of the one before; a disk that is full costs this, not the study."""
+        """Replace the stored state; a full disk costs the state, not the study."""
         from ray import cloudpickle
 
         began = time.monotonic()
@@ -187,7 +187,7 @@ class Unfinished:
         self._took = self._written - began
 
     def touch(self, seconds: float) -> None:
-        """Note that the study still runs: what devices did until its end was paid for.
+        """Note that the study still runs: devices were reserved until now.
 
         Args:
             seconds: since it began. No clock tells them later: it may have been set.
@@ -199,17 +199,17 @@ class Unfinished:
 
     @property
     def seconds(self) -> float:
-        """How long it has run, as far as is known."""
+        """Return the known duration of the study in seconds."""
         try:
             return float(self._seconds.read_text())
         except (OSError, ValueError):
             return 0.0
 
     def read(self) -> Any:
-        """The latest state; None if there was no event yet.
+        """Read the latest state; None if there was no event yet.
 
         Raises:
-            BenchmarkError: it may be from somebody else, or cannot be read.
+            BenchmarkError: another user may have written it, or it cannot be read.
         """
         from ray import cloudpickle, tune
 
@@ -222,37 +222,37 @@ class Unfinished:
         try:
             with self._state.open("rb") as file:
                 return cloudpickle.load(file)
-        except Exception as error:  # whatever classes of another version raise
+        except Exception as error:  # any error, raised by classes of another version
             raise BenchmarkError(
                 f"{self._state}: cannot be read ({type(error).__name__}: {error}); resume with the versions that "
                 "began the study, or run it again"
             ) from None
 
     def remove(self) -> None:
-        """The study has reached its end."""
+        """Delete the folder of a study that has reached its end."""
         shutil.rmtree(self.folder, ignore_errors=True)
         with suppress(OSError):  # others are left
             FOLDER.rmdir()
 
 
 def found() -> list[Unfinished]:
-    """The unfinished studies here, the newest first."""
+    """List the unfinished studies of this folder, the newest first."""
     folders = [path.parent for path in FOLDER.glob("*/study.json")]
     return [Unfinished(path.name) for path in sorted(folders, key=lambda path: path.stat().st_mtime, reverse=True)]
 
 
 def of_job(job: str) -> list[Unfinished]:
-    """Those that a job of SLURM began, and that wait for somebody to go on with them."""
+    """List the waiting studies that a SLURM job began."""
     return [one for one, asked in _waiting(found()) if asked.job == job]
 
 
 def like(fingerprint: str, among: Iterable[Unfinished]) -> str | None:
-    """The run of one that was asked for the same, see `Study.fingerprint`, and waits; None if there is none."""
+    """Return the run of a waiting study with the same request, see `Study.fingerprint`; None if there is none."""
     return next((one.run_id for one, asked in _waiting(among) if asked.fingerprint == fingerprint), None)
 
 
 def _waiting(studies: Iterable[Unfinished]) -> Iterator[tuple[Unfinished, Asked]]:
-    """Those that nobody runs, and what they were asked for; without those that another version has written."""
+    """Yield waiting studies with their requests, without those that another version has written."""
     for one in studies:
         with suppress(BenchmarkError):
             asked = one.asked()

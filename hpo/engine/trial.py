@@ -3,7 +3,7 @@
 With `reuse_actors=True` Tune calls `reset_config` instead of making a new actor, and the ranks inside go on
 with imports, data and base weights in place. Each result carries the seconds since the last one by part, the
 waiting for Tune's next call included, so that the parts of an actor's life add up to its length. An actor's first
-result also says what the data are like, which only the ranks know: they read and tokenise them.
+result also has statistics of the data, which only the ranks know: they read and tokenise them.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ UNITS = "units"
 
 
 class TrialActor(tune.Trainable):
-    """A trial, and after it the next one, on the same warm ranks."""
+    """An actor that runs one trial after another on the same warm ranks."""
 
     _process: TrialProcess | None = None
     _tokens: Sequence[TokenStatistics] = ()
@@ -47,26 +47,26 @@ class TrialActor(tune.Trainable):
         reported: Mapping[str, int],
         home: Path,
     ) -> None:
-        """Note what to do; the ranks start with the first step, since Tune waits for this before its next actor."""
+        """Note the arguments; the ranks start with the first step, since Tune waits for this before its next actor."""
         self._study, self._config, self._reported, self._home = study, config, reported, home
         self._share = (cpus_per_rank, gpus_per_rank, pool)
         self._seconds = dict.fromkeys(MEASURED, 0.0)
         self._last_mark = time.monotonic()
 
     def reset_config(self, new_config: Config) -> bool:
-        """The next trial on the same ranks."""
+        """Prepare the next trial on the same ranks."""
         self._config, self._started = new_config, False
         return True
 
     def step(self) -> dict[str, Any]:
-        """One unit."""
+        """Train and evaluate one unit."""
         self._mark("idle")
         process = self._ready()
         self._catch_up(process)
         self._follow_schedule(process)
         metrics = process.run_unit()
         evaluate_seconds = metrics.pop("evaluate_seconds")
-        del metrics["train_seconds"]  # what is left of the call is training, the mailbox to the ranks included
+        del metrics["train_seconds"]  # the rest of the call is training, the mailbox to the ranks included
         self._mark("train")
         self._seconds["train"] -= evaluate_seconds
         self._seconds["evaluate"] += evaluate_seconds
@@ -87,7 +87,7 @@ class TrialActor(tune.Trainable):
         return result
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
-        """Called by Tune where a scheduler pauses or clones."""
+        """Write a checkpoint; called by Tune when a scheduler pauses or clones."""
         self._mark("idle")
         self._ready().save(Path(checkpoint_dir))
         (Path(checkpoint_dir) / UNITS).write_text(str(self._units))
@@ -95,24 +95,24 @@ class TrialActor(tune.Trainable):
         self._mark("checkpoint")
 
     def restore(self, checkpoint_path: Any) -> None:
-        """Called by Tune before a paused or cloned trial goes on; Tune unpickles some files of a checkpoint itself."""
+        """Check a checkpoint before a paused or cloned trial continues: Tune unpickles some of its files itself."""
         ownership.require_mark(Path(checkpoint_path.checkpoint.path), self._home)
         super().restore(checkpoint_path)
 
     def load_checkpoint(self, checkpoint: str) -> None:
-        """What `restore` comes to."""
+        """Read a checkpoint; `restore` leads here."""
         self._mark("idle")
         self._ready().load(Path(checkpoint))
         self._units = int((Path(checkpoint) / UNITS).read_text())
         self._mark("checkpoint")
 
     def cleanup(self) -> None:
-        """The ranks stay warm for the next study."""
+        """Leave the ranks warm for the next study."""
         if self._process is not None:
             self._process.close()
 
     def _ready(self) -> TrialProcess:
-        """The ranks, with the current trial begun."""
+        """Return the ranks, with the current trial begun."""
         if self._process is None:
             self._process = open_trial(self._study.benchmark, *self._share)
             self._tokens, self._precision = self._process.token_statistics(), self._process.precision()
@@ -124,13 +124,13 @@ class TrialActor(tune.Trainable):
         return self._process
 
     def _catch_up(self, process: TrialProcess) -> None:
-        """Train again what this trial had reported before its study was interrupted, and no checkpoint has kept."""
+        """Train again the units that were reported before the interruption and that no checkpoint has kept."""
         while self._units < self._reported.get(self.trial_id, 0):
             self._follow_schedule(process)
             self._units = int(process.run_unit()["units"])
 
     def _follow_schedule(self, process: TrialProcess) -> None:
-        """Go on with the next configuration of a schedule, as a member of a population does: through a checkpoint."""
+        """Continue with a schedule's next configuration, through a checkpoint, as a member of a population does."""
         due = dict(self._training.schedule[1:]).get(self._units)
         if due is None:
             return

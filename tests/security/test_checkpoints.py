@@ -119,13 +119,13 @@ class TestOrigin:
     def test_a_link_is_refused(self, home: Path, tmp_path: Path) -> None:
         (home / "checkpoint/weights").unlink()
         (home / "checkpoint/weights").symlink_to(tmp_path / "elsewhere")
-        with pytest.raises(BenchmarkError, match="weights is a link, or somebody else's"):
+        with pytest.raises(BenchmarkError, match="weights is a link, or another user's"):
             origin.require_mark(home / "checkpoint", home)
 
     @pytest.mark.skipif(os.getuid() != 0, reason="only root can give a file away")
     def test_somebody_else_s_file_is_refused(self, home: Path) -> None:
         os.chown(home / "checkpoint/weights", 12345, 12345)
-        with pytest.raises(BenchmarkError, match="weights is a link, or somebody else's"):
+        with pytest.raises(BenchmarkError, match="weights is a link, or another user's"):
             origin.require_mark(home / "checkpoint", home)
 
 

@@ -2,7 +2,7 @@
 
 It prepares, and then does a block of work for every line it reads, and answers each with a line of JSON: the seconds
 that the block took, and the mean training loss where it trained. A side that waits uses no processor: two of them take
-turns within a second, and whatever else the machine does meets both alike. The first block warms up.
+turns within a second, and other work of the machine slows both alike. The first block warms up.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ SEED = 0
 
 
 class Side(BaseModel):
-    """What a side does.
+    """The settings of a side.
 
     Attributes:
         benchmark: name or file; its default configuration trains.
@@ -82,7 +82,7 @@ def main() -> None:
 
 
 def _own_output() -> TextIO:
-    """Standard output for answers alone; what libraries print there goes to standard error."""
+    """Keep standard output for answers; output of libraries goes to standard error."""
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     return answers
@@ -97,7 +97,7 @@ def _answer(answers: TextIO, found: Answer) -> None:
 
 
 def _benchmark(side: Side, folder: Path) -> Benchmark:
-    """The benchmark as this side trains it."""
+    """Return the benchmark as this side trains it."""
     benchmark = spec.load(side.benchmark)
     if side.squad_lengths:
         path = folder / "squad-like.jsonl"
@@ -131,7 +131,7 @@ def _now() -> float:
 
 
 def _block(benchmark: Benchmark, side: Side) -> Block:
-    """What our session does in a block."""
+    """Make the function that does a block in our session."""
     session = Session(benchmark)
     session.start(_config(side), SEED)
     work = {"train": _train, "evaluate": _evaluate, "generate": _generate}[side.work]
@@ -166,7 +166,7 @@ def _generate(session: Session, side: Side) -> Answer:
 
 
 def _train_with_trainer(benchmark: Benchmark, side: Side, folder: Path, answers: TextIO) -> None:
-    """The same model, examples, order and DeepSpeed configuration in Trainer, which stops between blocks to be asked.
+    """Train the same model, examples, order and DeepSpeed configuration in Trainer, which waits between blocks.
 
     Batches are made by the plain function that the DeepSpeed study has, which is faster than a tokenizer's padding.
     """
@@ -210,7 +210,7 @@ def _train_with_trainer(benchmark: Benchmark, side: Side, folder: Path, answers:
 
 
 def _make_turnstile(answers: TextIO) -> Any:
-    """A callback that lets Trainer pass a block of steps for each line of input."""
+    """Make a callback that lets Trainer pass a block of steps for each line of input."""
     from transformers import TrainerCallback
 
     asked = _asked()
