@@ -15,7 +15,7 @@ from benchmarks.files import is_text
 from benchmarks.spec import BenchmarkError
 from hpo.app.options import Command
 from hpo.app.parser import parse
-from hpo.terminal import errors
+from hpo.terminal import errors, next_steps
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -24,6 +24,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         from hpo.engine import signals
 
         signals.end_with_parent()
+        next_steps.enter_users_folder()
     try:
         words = sys.argv[1:] if arguments is None else arguments
         _check_words(words)

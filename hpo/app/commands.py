@@ -21,8 +21,11 @@ from benchmarks.check import check
 from benchmarks.spec import BenchmarkError
 from hpo.app.request import command_line, load_benchmark, name_of, study_of
 from hpo.search import registry
-from hpo.terminal import errors
+from hpo.terminal import errors, next_steps
 from hpo.terminal.console import open_console, print_line
+
+STEP_WIDTH = 24
+"""Columns of a next step's title."""
 
 if TYPE_CHECKING:
     from hpo.core.study import Study
@@ -41,7 +44,7 @@ def suite(parsed: argparse.Namespace) -> int:
     given_as = suite.GivenBenchmark(benchmark, parsed.benchmark, parsed.space)
     outcome = suite.run(contestants, given_as, seeds, parsed.gpu_hours, parsed.force, console)
     console.print(suite.summary(outcome))
-    _print_next(console, benchmark.name, parsed.budget)
+    _print_next(console, benchmark.name, parsed.benchmark, parsed.budget)
     for study, reason in outcome.failures:
         errors.show(f"{study.name} did not reach its end ({reason})")
     return 1 if outcome.failures else 0
@@ -59,9 +62,9 @@ def run(parsed: argparse.Namespace) -> int:
     console = open_console()
     if interrupted := _interrupted_in_this_job(study):
         print_line(console, f"this job was queued again; it goes on with study {interrupted}")
-        return _end(console, study, runner.resume(interrupted, console))
+        return _end(console, study, parsed.benchmark, runner.resume(interrupted, console))
     finished = runner.run(study, command_line(parsed), console)
-    return _end(console, study, finished)
+    return _end(console, study, parsed.benchmark, finished)
 
 
 def _interrupted_in_this_job(study: Study) -> str | None:
@@ -95,7 +98,8 @@ def resume(parsed: argparse.Namespace) -> int:
     from hpo.engine import runner
 
     console = open_console()
-    return _end(console, asked.study, runner.resume(parsed.run_id, console))
+    given = next_steps.given_benchmark(asked.command, asked.study.benchmark.name)
+    return _end(console, asked.study, given, runner.resume(parsed.run_id, console))
 
 
 def _list_unfinished(studies: Sequence[Unfinished]) -> int:
@@ -108,8 +112,8 @@ def _list_unfinished(studies: Sequence[Unfinished]) -> int:
         except BenchmarkError as error:
             print_line(console, str(error))
             continue
-        verb = f"resume {one.run_id}" if study.kind == "study" else "sync"
-        how = "is running" if one.is_running else f"python -m hpo {verb}"
+        verb = ("resume", one.run_id) if study.kind == "study" else ("sync",)
+        how = "is running" if one.is_running else next_steps.command(*verb)
         print_line(console, f"{study.name} on {study.benchmark.name}: {how}")
     return 0
 
@@ -135,13 +139,20 @@ def sync(parsed: argparse.Namespace) -> int:
     return status
 
 
-def _end(console: Console, study: Study, finished: Finished) -> int:
-    """The last lines of a study, and the exit status."""
+def _end(console: Console, study: Study, benchmark: str, finished: Finished) -> int:
+    """Print the last lines of a study; returns the exit status.
+
+    Args:
+        console: where to print.
+        study: the study.
+        benchmark: its benchmark as it was asked for, by name or as a file.
+        finished: what became of it.
+    """
     if finished.is_kept:
-        print_line(console, f"go on with it:          python -m hpo resume {finished.run_id}")
+        _print_step(console, "resume it", next_steps.command("resume", finished.run_id))
     if not finished.is_delivered:
         return _end_undelivered(console, finished)
-    _print_next(console, study.benchmark.name, study.budget, is_sound=finished.best is not None)
+    _print_next(console, study.benchmark.name, benchmark, study.budget, is_sound=finished.best is not None)
     if finished.best is None and not finished.is_kept and finished.reason:
         errors.show(f"the study found nothing ({finished.reason})")
     elif not finished.reached_end:
@@ -151,25 +162,33 @@ def _end(console: Console, study: Study, finished: Finished) -> int:
 
 
 def _end_undelivered(console: Console, finished: Finished) -> int:
-    """The last lines of a study whose store did not take all of it, and the exit status."""
-    print_line(console, "deliver its results:    python -m hpo sync")
+    """Print the last lines of a study whose store did not take all of it; returns the exit status."""
+    deliver = next_steps.command("sync")
+    _print_step(console, "deliver its results", deliver)
     errors.show(
         f"not all results of this study could be stored ({finished.reason}); they are shown above and kept in "
-        f"unfinished/{finished.run_id}; once the store is back, `python -m hpo sync` brings them there"
+        f"unfinished/{finished.run_id}; once the store is back, `{deliver}` brings them there"
     )
     return 1
 
 
-def _print_next(console: Console, benchmark: str, budget: int, is_sound: bool = True) -> None:
+def _print_next(console: Console, experiment: str, benchmark: str, budget: int, is_sound: bool = True) -> None:
     """Print the next commands; a study that found nothing has nothing to confirm."""
-    from hpo.store import client as tracking_store
+    from hpo.store import client, ui_views
 
-    store, name = shlex.quote(tracking_store.shown_uri()), shlex.quote(benchmark)
-    print_line(console, f"open it in the browser: mlflow ui --backend-store-uri {store}")
-    if not is_sound:
-        return
-    print_line(console, f"confirm on test:        python -m hpo confirm --benchmark {name}")
-    print_line(console, f"compare the methods:    python -m hpo compare --benchmark {name} --budget {budget}")
+    uri, known = client.shown_uri(), client.experiment_id(experiment)
+    first, *others = next_steps.browser_lines(uri, known, ui_views.TRIALS)
+    _print_step(console, "open it in the browser", first)
+    for line in others:
+        _print_step(console, "", line)
+    if is_sound:
+        _print_step(console, "confirm on test", next_steps.command("confirm", benchmark=benchmark))
+        _print_step(console, "compare the methods", next_steps.command("compare", benchmark=benchmark, budget=budget))
+
+
+def _print_step(console: Console, title: str, line: str) -> None:
+    """Print a next step: what for, and what to type."""
+    print_line(console, f"{title + ':' if title else '':<{STEP_WIDTH}}{line}")
 
 
 def compare(parsed: argparse.Namespace) -> int:
@@ -195,7 +214,7 @@ def compare(parsed: argparse.Namespace) -> int:
     lacking = runs.store_files(result.benchmark.name, "comparison", files, {"hpo.benchmark_digest": result.digest})
     if lacking:
         print_line(console, f"note: MLflow lacks a part of it, the folder has all: {lacking}")
-    print_line(console, f"export the winner: python -m hpo export --benchmark {shlex.quote(parsed.benchmark)}")
+    print_line(console, f"export the winner: {next_steps.command('export', benchmark=parsed.benchmark)}")
     return 0
 
 
@@ -220,7 +239,7 @@ def confirm(parsed: argparse.Namespace) -> int:
         reason = finished.reason
         stored = records.read(benchmark.name)
     tables.print_shrinkage(console, compare.compare(stored, mixed_budgets=True))
-    print_line(console, f"compare the methods: python -m hpo compare --benchmark {shlex.quote(parsed.benchmark)}")
+    print_line(console, f"compare the methods: {next_steps.command('compare', benchmark=parsed.benchmark)}")
     if reason:
         errors.show(f"not all trainings reached their end ({reason}); run it again for the rest")
     return 1 if reason else 0
@@ -240,8 +259,8 @@ def export(parsed: argparse.Namespace) -> int:
     if not done.is_complete:
         print_line(console, f"note: the precision of its trials is not known, see {model_card.CARD_FILE}")
     if model_card.ARGUMENTS_FILE in done.files:  # of a benchmark that trains a model
-        where = f"--config {shlex.quote(str(folder))} --benchmark {shlex.quote(parsed.benchmark)}"
-        print_line(console, f"train it in full: python -m hpo train {where}")
+        line = next_steps.command("train", config=folder, benchmark=parsed.benchmark)
+        print_line(console, f"train it in full: {line}")
     return 0
 
 
@@ -322,7 +341,7 @@ def import_(parsed: argparse.Namespace) -> int:
     )
     console, outcomes = open_console(), ", ".join(f"{number} {name}" for name, number in done.outcomes.items())
     print_line(console, f"{done.name}: {done.num_trials} trials ({outcomes}), {done.device_hours:.4f} device-hours")
-    print_line(console, f"compare the methods: python -m hpo compare --benchmark {shlex.quote(parsed.benchmark)}")
+    print_line(console, f"compare the methods: {next_steps.command('compare', benchmark=parsed.benchmark)}")
     return 0
 
 

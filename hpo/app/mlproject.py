@@ -35,6 +35,11 @@ def text() -> str:
 
 def _entry(name: str, verb: str, options: Sequence[Option]) -> str:
     lines = [f"  {name}:", "    parameters:"]
-    lines += [f"      {option.name}: {{type: string, default: {json.dumps(option.default)}}}" for option in options]
+    lines += [f"      {option.name}: {{{_type(option)}}}" for option in options]
     words = [f"{'--' if option.is_positional else option.flag} {{{option.name}}}" for option in options]
     return "\n".join([*lines, f'    command: "python -m hpo {verb} {" ".join(words)}"']) + "\n"
+
+
+def _type(option: Option) -> str:
+    """MLflow's declaration of a parameter; one without a default is required."""
+    return "type: string" if option.default is None else f"type: string, default: {json.dumps(option.default)}"

@@ -134,6 +134,7 @@ STUDIES = (
         "bring into the store what it did not take while studies ran",
         "commands.sync",
         (replace(RUN_ID, help="a study's run in MLflow (default: all that wait)"),),
+        is_entry=True,
     ),
     Command("suite", "run several methods with several seeds", "commands.suite", SUITE_OPTIONS, is_entry=True),
     Command(
@@ -218,6 +219,7 @@ STUDIES = (
         "bring model and data from the hub, for nodes without internet",
         "commands.fetch",
         (replace(BENCHMARK, default=None), Option("output", "folder that the compute nodes reach", None)),
+        is_entry=True,
     ),
 )
 PAGES = (

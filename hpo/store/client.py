@@ -114,6 +114,16 @@ def open_experiment(name: str, tags: Mapping[str, str] | None = None) -> tuple[M
             return _open(name, tags or {})
 
 
+def experiment_id(name: str) -> str | None:
+    """Find an experiment's id, for links; None where the store does not tell."""
+    try:
+        with readable_errors():
+            found = open_client().get_experiment_by_name(name)
+    except BenchmarkError:
+        return None
+    return str(found.experiment_id) if found else None
+
+
 def making(database: Path) -> FileLock:
     """Keeps processes of one machine apart that may make this SQLite file; let go by the kernel whatever ends them."""
     return FileLock(f"{database}.lock")

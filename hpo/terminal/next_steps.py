@@ -1,0 +1,143 @@
+"""Commands that a user types next, in the form that works where they were printed.
+
+A study may have been started by `python -m hpo`, by `mlflow run` of a folder or a git address, or inside a SLURM job.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import shlex
+from functools import cache
+from pathlib import Path
+
+import psutil
+
+PROJECT = Path(__file__).parents[2]
+SHARED_STORE, CLUSTER_PROFILE = "HPO_SHARED_STORE", "HPO_CLUSTER_PROFILE"
+"""Variables by which a SLURM job tells its driver where its results go in the end, and how to submit another job."""
+SUBMITTED = ("resume", "suite", "confirm")
+"""Commands that train, and so need a job on a cluster."""
+LOCAL_UI = "http://127.0.0.1:5000"
+"""Address at which `mlflow ui` listens."""
+
+
+def command(verb: str, *words: str, **options: object) -> str:
+    """Write a command of the suite.
+
+    Args:
+        verb: such as `compare`.
+        words: its arguments without a name.
+        options: its options, by the names that functions know; those that are None or empty are left out.
+    """
+    given = {name: str(value) for name, value in options.items() if value not in (None, "")}
+    profile = os.environ.get(CLUSTER_PROFILE)
+    if profile and verb in SUBMITTED:
+        return _words(["python", "-m", "hpo", "slurm", "submit", "--cluster", profile, verb, *words], given)
+    launcher = _launcher()
+    if launcher is not None and not _is_importable():
+        return _mlflow_run(launcher, verb, words, given)
+    line = _words(["python", "-m", "hpo", verb, *words], given)
+    shared = os.environ.get(SHARED_STORE)
+    return f"MLFLOW_TRACKING_URI={shlex.quote(shared)} {line}" if shared else line
+
+
+def _words(words: list[str], options: dict[str, str]) -> str:
+    pairs = [(f"--{name.replace('_', '-')}", value) for name, value in options.items()]
+    return shlex.join([*words, *(word for pair in pairs for word in pair)])
+
+
+def _mlflow_run(launcher: psutil.Process, verb: str, words: tuple[str, ...], options: dict[str, str]) -> str:
+    """The command as an entry of MLproject, which takes names alone; `resume` and `sync` take a run."""
+    given = [*(f"run_id={word}" for word in words), *(f"{name}={value}" for name, value in options.items())]
+    parameters = [word for pair in given for word in ("-P", pair)]
+    return shlex.join(["mlflow", "run", *_project(launcher.cmdline()), "-e", verb, *parameters])
+
+
+def _project(words: list[str]) -> list[str]:
+    """Of the words of `mlflow run` its project, its version and its environment manager."""
+    rest, kept = words[words.index("run") + 1 :], []
+    while rest:
+        word = rest.pop(0)
+        if word in ("--env-manager", "-v", "--version") and rest:
+            kept += [word, rest.pop(0)]
+        elif word.startswith("-"):
+            rest = rest[0 if "=" in word else 1 :]
+        else:
+            kept.insert(0, word)
+    return kept
+
+
+def enter_users_folder() -> None:
+    """Go where the user typed `mlflow run`, which starts a project in the project's own folder.
+
+    That may be a clone that MLflow deletes. Benchmarks, outputs, artifacts and unfinished studies are looked for, and
+    kept, where the user is.
+    """
+    launcher = _launcher()
+    if launcher is not None:
+        os.chdir(launcher.cwd())
+        _is_importable()  # Ray's workers get a path of their own later
+
+
+@cache
+def _launcher() -> psutil.Process | None:
+    """The `mlflow run` that has started this process."""
+    if not os.environ.get("MLFLOW_RUN_ID"):
+        return None
+    try:
+        return next((p for p in psutil.Process().parents() if _is_mlflow_run(p.cmdline())), None)
+    except psutil.Error:
+        return None
+
+
+def _is_mlflow_run(words: list[str]) -> bool:
+    names = [Path(word).name for word in words]
+    return "run" in names and "mlflow" in names[: names.index("run")]
+
+
+@cache
+def _is_importable() -> bool:
+    """Whether `python -m hpo` works in this folder: it is the project's, or the suite is installed."""
+    if Path.cwd() == PROJECT or str(PROJECT) in os.environ.get("PYTHONPATH", "").split(os.pathsep):
+        return True
+    return PROJECT.name in ("site-packages", "dist-packages") or _is_installed()
+
+
+def _is_installed() -> bool:
+    try:
+        importlib.metadata.distribution("hpo-llm-finetuning")
+    except importlib.metadata.PackageNotFoundError:
+        return False
+    return True
+
+
+def browser_lines(uri: str, experiment_id: str | None, view: str) -> list[str]:
+    """Write how to look at an experiment in MLflow's browser interface.
+
+    Args:
+        uri: of the tracking store, as it may be printed.
+        experiment_id: of the experiment; None where the store does not tell.
+        view: key of the saved view to open, see `hpo.store.ui_views`.
+    """
+    shared = os.environ.get(SHARED_STORE, uri)
+    is_server = shared.startswith(("http://", "https://"))
+    first = "" if is_server else f"mlflow ui --backend-store-uri {shlex.quote(shared)}"
+    address = shared.rstrip("/") if is_server else LOCAL_UI
+    link = f"{address}/#/experiments/{experiment_id}/runs?viewStateShareKey={view}" if experiment_id else address
+    return [line for line in (first, link) if line]
+
+
+def given_benchmark(recorded: str, name: str) -> str:
+    """Find how a study's benchmark was asked for: by name, or as a file, which its name would not find again.
+
+    Args:
+        recorded: the command that started the study.
+        name: the benchmark's.
+    """
+    try:
+        words = shlex.split(recorded)
+    except ValueError:
+        return name
+    after = words.index("--benchmark") + 1 if "--benchmark" in words else len(words)
+    return words[after] if after < len(words) else name
