@@ -45,7 +45,7 @@ class Executor(Protocol):
         """Find the devices that trials may use."""
 
     def open(self, devices: Devices) -> AbstractContextManager[Cluster]:
-        """Start it; it ends with the study."""
+        """Start the place; it ends with the study."""
 
     def fit(
         self, actor: type[tune.Trainable], given: Mapping[str, Any], resources: tune.PlacementGroupFactory, **plan: Any
@@ -97,11 +97,11 @@ class Finished:
         run_id: its run in MLflow.
         results: its trials.
         shares: its ledger.
-        accelerator: what its device-hours are hours of.
+        accelerator: the device whose hours the ledger counts.
         best: the content of `best_config.json`; None without a sound trial.
         reached_end: whether it ended by budget or by running out of proposals, not by an interruption.
-        reason: why it did not reach its end.
-        is_kept: whether it can go on with `resume`.
+        reason: cause of an early end.
+        is_kept: whether `resume` can continue it.
         is_delivered: whether the store has all of it; if not, it is kept for `sync`.
     """
 
@@ -120,7 +120,7 @@ def run(study: Study, command: str, console: Console) -> Finished:
     """Run one study on a Ray of its own, store it and report it.
 
     Args:
-        study: what to run.
+        study: the study to run.
         command: the command that reproduces it, for the record.
         console: where the live view and the report go.
 
@@ -133,14 +133,14 @@ def run(study: Study, command: str, console: Console) -> Finished:
 
 
 def resume(run_id: str, console: Console) -> Finished:
-    """Go on with a study that was interrupted, and report it.
+    """Resume a study that was interrupted, and report it.
 
     Args:
         run_id: its run in MLflow.
         console: where the live view and the report go.
 
     Raises:
-        BenchmarkError: it cannot go on here; what is kept of it stays as it is.
+        BenchmarkError: it cannot be resumed here; its folder stays as it is.
     """
     asked = Unfinished(run_id).asked()
     finished = execute(asked.study, asked.command, console, run_id=run_id)
@@ -149,7 +149,7 @@ def resume(run_id: str, console: Console) -> Finished:
 
 
 def report(console: Console, study: Study, finished: Finished) -> None:
-    """Print what a study found, what it cost, and its best trial."""
+    """Print the trials, the cost and the best trial of a study."""
     print_report(console, study, finished.results, finished.shares, finished.accelerator, finished.best)
 
 
@@ -166,14 +166,14 @@ def execute(
     """Run one study and store it.
 
     Args:
-        study: what to run.
+        study: the study to run.
         command: the command that reproduces it, for the record.
         console: where the live view goes.
         executor: where its trials run; by default on a Ray of its own, ended with the study.
         place: its place in a suite, for the live view.
         plan: how to search; by default as the study's method does.
         run_id: of an unfinished study, to resume it.
-        open_tracker: makes what stores it, with the arguments of `Tracker`.
+        open_tracker: makes the tracker that stores it, with the arguments of `Tracker`.
 
     Raises:
         BenchmarkError: something the user gave cannot be used; nothing has been started.
@@ -195,7 +195,7 @@ def execute(
                 reason = _fit(executor, study, plan, given, resources(allotment), log)
             shares, wall_seconds = log.close()
             where.reclaim()
-        is_kept = is_interruption(reason) and study.kind == "study"  # `confirm` trains what is missing
+        is_kept = is_interruption(reason) and study.kind == "study"  # `confirm` trains the missing ones
         is_delivered = True
         try:
             log.store(shares, wall_seconds, devices.gpu_name is not None, reason)
@@ -216,7 +216,7 @@ def execute(
 def _opened(
     study: Study, command: str, devices: Devices, run_id: str | None, open_tracker: Callable[..., Tracker]
 ) -> Iterator[tuple[Tracker, Unfinished]]:
-    """Run and folder of a study, new ones or those of an unfinished one; no other driver has them meanwhile."""
+    """Hold the run and folder of a study, new or unfinished ones; no other driver has them meanwhile."""
     if run_id is not None:
         unfinished = Unfinished(run_id)
         with unfinished.held():
@@ -233,15 +233,15 @@ def _opened(
 
 
 def _require_same(asked: Asked, study: Study, devices: Devices) -> None:
-    """Make sure that a study goes on with what it began with.
+    """Make sure that a study continues with its model, data and kind of device.
 
     Raises:
         BenchmarkError: model or data have changed, or devices are others, whose hours could not be added up.
     """
     if (here := digest(study.benchmark)) != asked.benchmark_digest:
         raise BenchmarkError(
-            f"model, data or packages of benchmark {study.benchmark.name} are not what the study began with (digest "
-            f"{asked.benchmark_digest}, here {here}); restore them, or run the study again"
+            f"model, data or packages of benchmark {study.benchmark.name} differ from those that the study began with "
+            f"(digest {asked.benchmark_digest}, here {here}); restore them, or run the study again"
         )
     if devices.accelerator != asked.accelerator:
         raise BenchmarkError(
@@ -252,7 +252,7 @@ def _require_same(asked: Asked, study: Study, devices: Devices) -> None:
 
 @contextmanager
 def _abandoning(tracker: Tracker, unfinished: Unfinished) -> Iterator[None]:
-    """Leave no study behind that looks as if it still ran, and nothing of one that has not begun."""
+    """Mark a study as ended if it fails to start, and leave nothing of one that has not begun."""
     try:
         yield
     except BaseException:
@@ -263,7 +263,7 @@ def _abandoning(tracker: Tracker, unfinished: Unfinished) -> Iterator[None]:
 
 
 def _take_up(unfinished: Unfinished, study: Study, plan: Plan, allotment: Allotment) -> tuple[State, dict[str, int]]:
-    """Where the study stands, and the units that each of its live trials has reported, by Tune's trial id."""
+    """Return the state of the study, and the units that each of its live trials has reported, by Tune's trial id."""
     state = unfinished.read()
     if state is None:
         return State.begin(study, plan, allotment), {}
@@ -273,7 +273,7 @@ def _take_up(unfinished: Unfinished, study: Study, plan: Plan, allotment: Allotm
 def _given(
     study: Study, allotment: Allotment, where: Cluster, unfinished: Unfinished, reported: dict[str, int]
 ) -> dict[str, Any]:
-    """Arguments of `TrialActor.setup`, beside a configuration; see `_take_up` for what was reported."""
+    """Return arguments of `TrialActor.setup`, beside a configuration; see `_take_up` for the reported units."""
     return {
         "study": study,
         "cpus_per_rank": allotment.cpus_per_rank,
@@ -292,7 +292,7 @@ def _fit(
     resources: tune.PlacementGroupFactory,
     log: StudyLog,
 ) -> str:
-    """Let Tune run the study; returns why it did not reach its end, or an empty text."""
+    """Let Tune run the study; return the reason if it did not reach its end, or an empty text."""
     for module in ("tune_controller", "experiment_state"):  # tracebacks of failed trials, and of a full disk
         logging.getLogger(f"ray.tune.execution.{module}").setLevel(logging.CRITICAL)
     try:
@@ -318,7 +318,7 @@ def _fit(
 
 
 def _why_it_ended(study: Study, log: StudyLog) -> str:
-    """Say why a study whose search went well did not reach its end; empty if it did."""
+    """Return the reason if a study whose search went well did not reach its end; else an empty text."""
     because, rows = log.budget.revoked_because, log.results.rows
     if is_interruption(because) or because.startswith(EVERY_TRIAL_FAILS):
         return because
@@ -332,7 +332,7 @@ def _why_it_ended(study: Study, log: StudyLog) -> str:
 
 
 def _reason(error: Exception, method: str) -> str:
-    """Why Tune gave up, in a line. What a searcher or scheduler raises reaches us as a traceback's text."""
+    """Return Tune's reason to give up, in a line. An error of a searcher or scheduler arrives as a traceback's text."""
     if isinstance(error, TuneError):
         lines = [line for line in str(error).splitlines() if line.strip()]
         return f"{method} raised {lines[-1].strip() if lines else type(error).__name__}"

@@ -1,4 +1,4 @@
-"""How a user is told what is wrong: a paragraph on stderr, of one line whatever the message quotes."""
+"""Errors for a user: a paragraph on stderr, of one line whatever the message quotes."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import sys
 
 LONGEST_WORD = 300
 LONGEST = 2000
-"""Characters that somebody reads."""
+"""Characters of a message that is still read."""
 
 
 def show(message: str) -> None:
@@ -16,9 +16,9 @@ def show(message: str) -> None:
 
 
 def paragraph(message: str) -> str:
-    """A message on one line, shortened where it quotes something long.
+    """Write a message on one line, shortened if it quotes a long text.
 
-    What a terminal would act upon, or cannot show, is written as an escape: it may come out of somebody else's file.
+    Characters that a terminal would act upon, or cannot show, become escapes: they may come from another user's file.
     """
     line = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in " ".join(message.split()))
     line = re.sub(rf"\S{{{LONGEST_WORD + 1},}}", lambda word: _shortened(word[0], LONGEST_WORD), line)
@@ -26,7 +26,7 @@ def paragraph(message: str) -> str:
 
 
 def _shortened(text: str, longest: int) -> str:
-    """A text without its middle, where it is too long: what is wrong comes first, and what to do last."""
+    """Cut the middle out of a text that is too long: the fault comes first, and the remedy last."""
     left_out = f" ... ({len(text)} characters) ... "
     half = (longest - len(left_out)) // 2
     return text if len(text) <= longest else text[:half] + left_out + text[-half:]

@@ -138,7 +138,7 @@ class TestCommand:
     @pytest.mark.parametrize(
         ("changes", "why"),
         [
-            ({"benchmark_digest": "another"}, "are not what the study began with"),
+            ({"benchmark_digest": "another"}, "differ from those that the study began with"),
             ({"accelerator": "Tesla V100"}, "the study began on Tesla V100, and this is cpu"),
         ],
     )
