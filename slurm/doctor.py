@@ -30,7 +30,7 @@ from hpo.cluster.devices import gpu_names
 from hpo.workflows.doctor import pins
 from slurm import scheduler, scripts
 from slurm.jobs import network
-from slurm.processes import say
+from slurm.processes import OnChange
 from slurm.profile import Layout, Profile
 from slurm.scripts import PROJECT, Places
 from slurm.submit import logs_folder
@@ -206,7 +206,7 @@ def compare_nodes(profile: Profile) -> list[Row]:
 
 def _wait(job: str, answer: Path) -> None:
     """Wait for the job's end; a Ctrl-C cancels it."""
-    said, ended, watch = "", None, scheduler.Watch()
+    log, ended, watch = OnChange(), None, scheduler.Watch()
     try:
         while not answer.exists():
             state = watch.look([job])[job]
@@ -214,10 +214,7 @@ def _wait(job: str, answer: Path) -> None:
                 ended = ended or time.monotonic()
                 if state.state != "COMPLETED" or time.monotonic() > ended + SETTLE_SECONDS:
                     return
-            text = f"waits for job {job}: {state}"
-            if text != said:
-                say(text)
-                said = text
+            log.say(f"waits for job {job}: {state}")
             time.sleep(POLL_SECONDS)
     except BaseException:
         scheduler.cancel([job])

@@ -58,7 +58,18 @@ def _check_directive(value: str) -> str:
 
 def _as_text(value: Any) -> Any:
     """Turn a number that was not put into quotes into text, as SLURM reads it."""
-    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+    return str(value) if isinstance(value, int | float) and not isinstance(value, bool) else value
+
+
+def _as_name(value: Any) -> Any:
+    """Turn a whole number that was not put into quotes into a name.
+
+    Raises:
+        ValueError: a number with a point, of which YAML may have dropped digits, as of 3.10.
+    """
+    if isinstance(value, float):
+        raise ValueError("must be text; put it into quotes")
+    return _as_text(value)
 
 
 def _check_memory(value: str) -> str:
@@ -131,9 +142,9 @@ def _check_lines(value: str) -> str:
 
 Time = Annotated[str, BeforeValidator(_as_text), AfterValidator(_check_time)]
 Memory = Annotated[str, BeforeValidator(_as_text), AfterValidator(_check_memory)]
-Name = Annotated[str, AfterValidator(_check_name)]
-JobName = Annotated[str, AfterValidator(_check_job_name)]
-Text = Annotated[str, AfterValidator(_check_text)]
+Name = Annotated[str, BeforeValidator(_as_name), AfterValidator(_check_name)]
+JobName = Annotated[str, BeforeValidator(_as_name), AfterValidator(_check_job_name)]
+Text = Annotated[str, BeforeValidator(_as_name), AfterValidator(_check_text)]
 Lines = Annotated[str, AfterValidator(_check_lines)]
 Bind = Annotated[str, AfterValidator(_check_bind)]
 Directive = Annotated[str, AfterValidator(_check_text), AfterValidator(_check_directive)]

@@ -152,6 +152,19 @@ def say(text: str) -> None:
     print(text, flush=True)
 
 
+class OnChange:
+    """Lines of a job's log that repeat nothing: a text is written where it differs from the one before."""
+
+    def __init__(self) -> None:
+        self._before = ""
+
+    def say(self, text: str) -> None:
+        """Write a text if it is new; an empty one is written never, and lets the one before be written again."""
+        if text and text != self._before:
+            say(text)
+        self._before = text
+
+
 class Ended(Exception):  # noqa: N818 - not an error
     """SLURM asked this job to end."""
 

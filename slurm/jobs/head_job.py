@@ -12,7 +12,7 @@ import re
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +26,7 @@ from slurm.jobs import network, results
 from slurm.jobs.connection import Connection
 from slurm.jobs.worker import WORKER, ray_start
 from slurm.jobs.workers import WorkerJobs, Workers, WorkerSteps
-from slurm.processes import POLL_SECONDS, Child, Ended, Signals, Stamps, job_id, say, wait_for_start
+from slurm.processes import POLL_SECONDS, Child, Ended, OnChange, Signals, Stamps, job_id, say, wait_for_start
 from slurm.profile import Profile
 
 REPEATABLE = ("suite", "confirm")
@@ -69,6 +69,8 @@ def run_head_job(job: HeadJob, token: str) -> int:
             stamps.status = _run_study(job, token, signals)
         except Ended:
             say("ended before the study began; nothing is lost")
+            if signals.received == signal.SIGUSR1:
+                say(f"to submit it again, with more `time` in the profile: {_how_to_resume(job, _unfinished(job))}")
     return stamps.status
 
 
@@ -141,30 +143,34 @@ def _wait_for(workers: Workers, joined: Connection, signals: Signals) -> None:
     Raises:
         BenchmarkError: none is left to wait for, or one that runs does not join.
     """
-    profile = workers.profile
-    began, said = time.monotonic(), ""
+    wanted, began, log = workers.profile.workers.count, time.monotonic(), OnChange()
     os.environ.update(joined.environment)
     with _watching_ray() as joined_workers:
         signals.install()  # Ray has taken SIGTERM
-        while len(there := joined_workers()) < profile.workers.count:
+        while len(there := joined_workers()) < wanted:
             jobs = workers.look()
-            if not workers.live and not there:
-                raise BenchmarkError(f"all workers ended before they joined; see their logs in {profile.logs}")
-            if late := workers.late(there):
-                if not there:
-                    raise BenchmarkError(late)
-                say(late)
+            if _has_waited_enough(workers, there, (time.monotonic() - began) / 60):
                 break
-            waited = (time.monotonic() - began) / 60
-            if there and profile.join_minutes and waited > profile.join_minutes:
-                break
-            text = f"waits for workers: {len(there)} of {profile.workers.count} joined; {workers.describe(jobs)}"
-            if text != said:
-                say(text)
-                said = text
+            log.say(f"waits for workers: {len(there)} of {wanted} joined; {workers.describe(jobs)}")
             signals.sleep()
     signals.install()
-    say(f"{len(there)} of {profile.workers.count} workers joined")
+    say(f"{len(there)} of {wanted} workers joined")
+
+
+def _has_waited_enough(workers: Workers, there: set[str], waited_minutes: float) -> bool:
+    """Tell whether the study begins with those workers that have joined.
+
+    Raises:
+        BenchmarkError: none has, and there is none left to wait for.
+    """
+    profile, late = workers.profile, workers.late(there)
+    if not there and not workers.live:
+        raise BenchmarkError(f"all workers ended before they joined; see their logs in {profile.logs}")
+    if not there and late:
+        raise BenchmarkError(late)
+    if late:
+        say(late)
+    return bool(late) or bool(there and profile.join_minutes and waited_minutes > profile.join_minutes)
 
 
 @contextmanager
@@ -197,13 +203,12 @@ def _drive(job: HeadJob, joined: Connection, tracking: str, workers: Workers, si
     command = [sys.executable, "-m", "hpo", *job.command]
     # The driver ignores SIGUSR1 but while a study runs: it must not die of one as it begins, or after its last line.
     with Child(command, environment, shielded=True, ignores=signal.SIGUSR1) as driver:
-        is_told, said = False, ""
+        is_told, log = False, OnChange()
         while driver.status is None:
             time.sleep(POLL_SECONDS)
             text = workers.explain(workers.look())
-            if text and text != said and driver.status is None:
-                say(text)
-            said = text
+            if driver.status is None:
+                log.say(text)
             if is_told or signals.received or not workers.live:
                 if not is_told:
                     say("tells the study to end in good order: " + (signals.reason or "no worker job is left"))
@@ -236,9 +241,14 @@ def _conclude(job: HeadJob, status: int, is_told: bool, signals: Signals, tracki
             return status
         except BenchmarkError as error:
             say(f"it could not be queued again: {error}")
-    on = f"{job.resume} {kept[0].run_id}" if kept and job.command[0] == "run" else job.again
+    on = _how_to_resume(job, kept)
     say(f"its results are stored; to go on where it stood, with more `time` in the profile: {on}")
     return status
+
+
+def _how_to_resume(job: HeadJob, kept: Sequence[Unfinished]) -> str:
+    """Return the command that submits a job for the unfinished part of this one."""
+    return f"{job.resume} {kept[0].run_id}" if kept and job.command[0] == "run" else job.again
 
 
 def _unfinished(job: HeadJob) -> list[Unfinished]:

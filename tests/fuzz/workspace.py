@@ -80,8 +80,9 @@ def workspace(folder: Path) -> Iterator[None]:
             "slurm.jobs.worker.run_worker_job",
         ):
             patch.setattr(name, _reached)
-        for name in ("slurm.scheduler.submit", "slurm.scheduler.unfinished"):
+        for name in ("slurm.scheduler.submit", "slurm.scheduler.test", "slurm.scheduler.unfinished"):
             patch.setattr(name, _reached)
+        patch.setattr("slurm.scheduler.max_array_size", lambda: 1001)
         yield
 
 

@@ -69,6 +69,8 @@ def test_a_tracking_server_stays_an_address(tmp_path: Path) -> None:
         (SMALLEST + "time: 0\n", "time: must be above 0, which is no limit to SLURM; for none write UNLIMITED"),
         (SMALLEST + "time: 3\n", r"time is 3 \(180 s\), but grace_seconds is 180.*must be above 240 s"),
         (SMALLEST + "job_name: a/b\n", "job_name: must be letters, digits"),
+        ("node: {cpus: 4, memory: 64.5}\n", r"node.memory: must be a number of megabytes.*\(got 64.5\)"),
+        (SMALLEST + "environment: {modules: [3.10]}\n", r"environment.modules.0: must be text; put it into quotes"),
         ("node: {cpus: 4, memory: 1.5T}\n", r"node.memory: must be .* whole number with K, M, G or T"),
         (SMALLEST + "environment: {container: 'docker://me/hpo'}\n", "apptainer build image.sif docker://me/hpo"),
         (SMALLEST + "environment: {container: a.sif, venv: b}\n", "venv is 'b' and container is 'a.sif'"),
@@ -129,6 +131,11 @@ def test_memory_is_read_as_people_write_it(written: str, read: str, tmp_path: Pa
 )
 def test_a_time_limit_is_read_as_slurm_reads_it(written: str, seconds: float, tmp_path: Path) -> None:
     assert formats.seconds_of(profile.load(write(tmp_path, SMALLEST + f"time: {written}\n")).time) == seconds
+
+
+def test_a_name_may_be_a_whole_number(tmp_path: Path) -> None:
+    read = profile.load(write(tmp_path, SMALLEST + "account: 4711\nenvironment: {modules: [2024]}\n"))
+    assert (read.account, read.environment.modules) == ("4711", ("2024",))
 
 
 def test_gpus_may_have_a_type(tmp_path: Path) -> None:
