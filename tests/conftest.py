@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import gc
+import resource
 import shutil
-from collections.abc import Callable, Iterator
+import sys
+import time
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +16,7 @@ import pytest
 from benchmarks import spec
 from benchmarks.spec import Benchmark
 from tests.rays import ray_of
+from tests.stores import copying_empty_stores
 from tests.studies import STARTED
 
 REPOSITORY = Path(__file__).parent.parent
@@ -28,19 +33,73 @@ LONGEST_FIRST = (
     "test_machine.py",
 )
 """Files that take minutes, begun first so that both of pytest's workers end at about the same time."""
+MAX_CPU_SECONDS = 1.0
+"""Computing that a test without a mark may take, on a quiet machine."""
+CPU_SECONDS_PER_IMPORT = 0.02
+"""Computing that a module may take which a test is the first to import."""
+QUIET_SECONDS = 0.05
+"""Computing that `_count` takes on a quiet machine."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--write-faults", action="store_true", help="write the table of faults, see tests/faults")
 
 
+@pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the longest files first, after pytest-randomly has shuffled them."""
     items.sort(key=lambda item: item.path.name not in LONGEST_FIRST)
+
+
+def pytest_collection_finish() -> None:
+    """Spare the garbage collector the imported packages: going through them takes a second and a half each time."""
+    gc.collect()
+    gc.freeze()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None, Any, Any]:
+    """Fail a test that computes for more than a second and is not marked `slow` or `thorough`."""
+    before, modules = _cpu_seconds(), len(sys.modules)
+    result = yield
+    used, imports = _cpu_seconds() - before, len(sys.modules) - modules
+    is_marked = any(item.get_closest_marker(mark) for mark in ("slow", "thorough"))
+    if is_marked or used <= MAX_CPU_SECONDS + CPU_SECONDS_PER_IMPORT * imports:
+        return result
+    quiet = used / _slowdown()
+    if quiet > MAX_CPU_SECONDS + CPU_SECONDS_PER_IMPORT * imports:
+        pytest.fail(f"this test computes for {quiet:.1f} s; make it shorter, or mark it `slow`", pytrace=False)
+    return result
+
+
+def _cpu_seconds() -> float:
+    """Count the computing of this process, and of those it has started and waited for."""
+    children = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return time.process_time() + children.ru_utime + children.ru_stime
+
+
+def _slowdown() -> float:
+    """Measure how many times longer computing takes now than on a quiet machine; at least 1."""
+    began = time.process_time()
+    _count()
+    return max(1.0, (time.process_time() - began) / QUIET_SECONDS)
+
+
+def _count() -> None:
+    for _ in range(3_000_000):
+        pass
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _copy_empty_stores() -> Iterator[None]:
+    """Spare tests MLflow's migrations."""
+    with copying_empty_stores():
+        yield
 
 
 @pytest.fixture(autouse=True)
 def _end_what_was_started() -> Iterator[None]:
-    """A test that fails leaves no study running."""
+    """End the studies that a failed test leaves running."""
     yield
     while STARTED:
         STARTED.pop().kill()

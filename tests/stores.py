@@ -2,35 +2,73 @@
 
 from __future__ import annotations
 
+import os
+import sqlite3
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
-from functools import cache
+from contextlib import closing, contextmanager
+from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import pytest
+from filelock import FileLock
+
+CACHE = Path(__file__).parent.parent / ".pytest_cache"
+"""Folder of pytest's own, which git ignores."""
 
 
 def fresh_store(folder: Path) -> str:
-    """The URI of an SQLite store in this folder: the one there is, or an empty one.
+    """Return the URI of an SQLite store in this folder: the one there is, or an empty one.
 
-    MLflow makes a database by all migrations since its first version, more than a second of computing. Tests that are
-    not about it begin with a copy.
+    MLflow makes a database by all migrations since its first version: two seconds of computing. Tests that are not
+    about it begin with a copy.
     """
     database = folder / "mlflow.db"
     if not database.exists():
         folder.mkdir(parents=True, exist_ok=True)
-        database.write_bytes(_empty())
+        database.write_bytes(empty_store().read_bytes())
     return f"sqlite:///{database}"
 
 
-@cache
-def _empty() -> bytes:
+def empty_store() -> Path:
+    """Return an empty SQLite store that this version of MLflow has made; once on a machine."""
+    made = CACHE / f"empty-store-of-mlflow-{version('mlflow')}.db"
+    CACHE.mkdir(exist_ok=True)
+    with FileLock(f"{made}.lock"):
+        if not made.exists():
+            with tempfile.TemporaryDirectory(dir=CACHE) as folder:
+                _make_store(Path(folder, "mlflow.db"))
+                os.replace(Path(folder, "mlflow.db"), made)
+    return made
+
+
+def _make_store(database: Path) -> None:
+    """Let MLflow make a store by its migrations, without its first experiment, whose path is that of this folder."""
     from mlflow import MlflowClient
 
-    with tempfile.TemporaryDirectory() as folder:
-        MlflowClient(f"sqlite:///{folder}/mlflow.db").search_experiments()
-        return Path(folder, "mlflow.db").read_bytes()
+    MlflowClient(f"sqlite:///{database}").search_experiments()
+    with closing(sqlite3.connect(database)) as connection, connection:
+        connection.execute("DELETE FROM experiments")
+
+
+@contextmanager
+def copying_empty_stores() -> Iterator[None]:
+    """Make MLflow copy the empty store, within this process, where it would make another one."""
+    from mlflow.store.db import utils
+
+    template, make_tables = empty_store(), utils._initialize_tables
+
+    def copy_tables(engine: Any) -> None:
+        if engine.url.drivername != "sqlite" or not engine.url.database:
+            make_tables(engine)
+            return
+        with closing(sqlite3.connect(template)) as source, engine.connect() as to:
+            source.backup(to.connection.dbapi_connection)
+
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setattr(utils, "_initialize_tables", copy_tables)
+        yield
 
 
 @contextmanager

@@ -1,13 +1,10 @@
-"""PB2 on real Ray Tune studies: when its model is asked, what it is told, and that its answer is what is explored."""
+"""PB2 in studies of Ray Tune: when its model is asked, what it is told, and that its answer is what is explored."""
 
 from __future__ import annotations
 
-import io
 import json
 import math
-import sys
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,7 +15,6 @@ import ray.tune.schedulers.pb2 as rays_pb2
 from ray import tune
 from ray.tune.experiment import Trial
 from ray.tune.search import SearchAlgorithm
-from rich.console import Console
 
 from benchmarks import spec
 from benchmarks.space import Choice, Config, Integer, LogUniform, Space, Uniform
@@ -27,11 +23,10 @@ from hpo.core.budget import Budget
 from hpo.core.results import TrialRow
 from hpo.core.study import Study
 from hpo.engine.budgeted import BudgetedSearch, budgeted
-from hpo.engine.runner import run
+from hpo.engine.in_process import InProcess
 from hpo.search import registry
 from hpo.search.bandit import Pb2Scheduler, from_unit_cube, to_unit_cube
-from tests.rays import ray_of
-from tests.stores import working_in
+from tests.hpo.engine.in_process import run
 
 BUDGET, INTERVAL, MAX_UNITS, SEED = 4, 2, 9, 2
 EXCHANGES = [2, 4, 6, 8]
@@ -114,13 +109,6 @@ class TestPlan:
 
 
 # ---- members made by hand
-
-
-@pytest.fixture(scope="module")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """A Ray of two devices, and a tracking store."""
-    with working_in(tmp_path_factory.mktemp("pb2")), ray_of(2, sys.modules[__name__]):
-        yield
 
 
 @dataclass(frozen=True)
@@ -229,18 +217,18 @@ def train(
     scheduler = budgeted(plan, Budget(study.budget_units + MAX_UNITS), MAX_UNITS)
     with pytest.MonkeyPatch.context() as monkeypatch:
         monkeypatch.setattr(rays_pb2, "_select_config", note_proposal)
-        tune.run(
-            tune.with_resources(make_member(space, best, faults, folder), {"cpu": 1}),
+        InProcess(devices=2).fit(
+            make_member(space, best, faults, folder),
+            {},
+            tune.PlacementGroupFactory([{"CPU": 1}]),
             config=plan.space,
             search_alg=BudgetedSearch(plan.searcher, scheduler),
             scheduler=scheduler,
             num_samples=plan.num_samples,
-            reuse_actors=True,
             storage_path=str(folder / "tune"),
+            name="members",
             callbacks=[Recorder(population)],
             max_failures=1,
-            raise_on_failed_trial=False,
-            verbose=0,
         )
     assert {units for _, units in population.losses} == set(range(1, MAX_UNITS + 1))
     return population
@@ -271,7 +259,7 @@ BEST: Config = {"learning_rate": 1e-4, "warmup_ratio": 0.3, "gradient_accumulati
 
 
 @pytest.fixture(scope="module")
-def mixed(cluster: None, tmp_path_factory: pytest.TempPathFactory) -> Population:
+def mixed(tmp_path_factory: pytest.TempPathFactory) -> Population:
     """Three ranges, one of whole numbers, and a choice."""
     return train(MIXED, BEST, tmp_path_factory.mktemp("mixed"))
 
@@ -287,7 +275,7 @@ class TestMembers:
     def test_what_the_model_proposes_is_explored(self, mixed: Population) -> None:
         assert_explored_as_proposed(mixed)
 
-    def test_a_proposal_that_equals_the_donor_is_explored(self, cluster: None, tmp_path: Path) -> None:
+    def test_a_proposal_that_equals_the_donor_is_explored(self, tmp_path: Path) -> None:
         """The best lies at the bound, which the donor has reached already."""
         population = train({"learning_rate": RATE}, {"learning_rate": RATE.high}, tmp_path, share=0.5, seed=4)
         donors = [population.configs[exploit.donor, exploit.units]["learning_rate"] for exploit in population.exploits]
@@ -320,7 +308,7 @@ class TestMembers:
         """A replaced member's first gain is counted from where it took over."""
         assert improvements(mixed) == gains_of_the_intervals(mixed)
 
-    def test_the_model_is_told_no_other_gains_where_values_repeat(self, cluster: None, tmp_path: Path) -> None:
+    def test_the_model_is_told_no_other_gains_where_values_repeat(self, tmp_path: Path) -> None:
         """Of three whole numbers a member soon has one again that it had before."""
         space: Space = {"gradient_accumulation_steps": FEW, "batch_size_per_device": SIZE}
         population = train(space, {"gradient_accumulation_steps": 2}, tmp_path, share=0.5)
@@ -350,7 +338,7 @@ def synthetic() -> Benchmark:
 
 def rows_of_a_study() -> list[TrialRow]:
     study = Study("pb2", synthetic(), SEED, BUDGET, arguments={"interval_units": 3, "exploit_share": 0.5})
-    finished = run(study, "python -m hpo run pb2", Console(file=io.StringIO(), width=160))
+    finished = run(study, InProcess(devices=2))
     assert finished.reason == ""
     return finished.results.rows
 
@@ -359,7 +347,7 @@ def rows_of_a_study() -> list[TrialRow]:
 class TestStudy:
     @pytest.fixture(scope="class")
     @staticmethod
-    def rows(cluster: None) -> list[TrialRow]:
+    def rows() -> list[TrialRow]:
         return rows_of_a_study()
 
     def test_every_member_trains_every_unit_once(self, rows: list[TrialRow]) -> None:

@@ -1,8 +1,8 @@
-"""Population based training on real Ray Tune studies: who takes over whom, what they explore, what it costs.
+"""Population based training in studies of Ray Tune: who takes over whom, what they explore, what it costs.
 
-Studies run on closed-form learning curves, whose loss depends on the current configuration and the unit alone;
-members made by hand carry a state that their hyperparameters shape unit by unit, as weights do; and one study trains
-nano, whose schedules are then replayed from scratch.
+Studies run in this process, on closed-form learning curves, whose loss depends on the current configuration and the
+unit alone. Members made by hand carry a state that their hyperparameters shape unit by unit, as weights do. One study
+trains nano on Ray's actors, and its schedules are then replayed from scratch.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ import itertools
 import json
 import math
 import random
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -40,7 +39,7 @@ from hpo.core.study import Study
 from hpo.engine.budgeted import BudgetedSearch, budgeted
 from hpo.engine.checkpoints import Checkpoints
 from hpo.engine.in_process import InProcess
-from hpo.engine.runner import Finished, run
+from hpo.engine.runner import Executor, Finished, OnRay, execute
 from hpo.search import registry
 from hpo.search.population import PopulationScheduler, clip, interval_units, into_space, move_integers
 from hpo.search.space import to_tune
@@ -121,7 +120,9 @@ def synthetic(diverge_above: float | None = None, seconds_per_unit: float = SECO
     return benchmark.model_copy(update={"synthetic": settings})
 
 
-def run_study(benchmark: Benchmark, budget: int = BUDGET, seed: int = SEED, **arguments: Any) -> Ran:
+def run_study(
+    benchmark: Benchmark, executor: Executor, budget: int = BUDGET, seed: int = SEED, **arguments: Any
+) -> Ran:
     study = Study("pbt", benchmark, seed, budget, arguments={"interval_units": INTERVAL, **arguments})
     exploits: list[Exploit] = []
     exploit = Results.exploit
@@ -132,7 +133,7 @@ def run_study(benchmark: Benchmark, budget: int = BUDGET, seed: int = SEED, **ar
 
     with pytest.MonkeyPatch.context() as monkeypatch:
         monkeypatch.setattr(Results, "exploit", note)
-        finished = run(study, "python -m hpo run pbt", Console(file=io.StringIO(), width=160))
+        finished = execute(study, "python -m hpo run pbt", Console(file=io.StringIO(), width=160), executor)
     assert finished.reason == ""
     return Ran(study, finished, exploits)
 
@@ -141,23 +142,15 @@ def run_study(benchmark: Benchmark, budget: int = BUDGET, seed: int = SEED, **ar
 def on_one_device(store: None) -> Ran:
     random.seed(6)
     np.random.seed(6)
-    with ray_of(1, sys.modules[__name__]):
-        return run_study(synthetic())
+    return run_study(synthetic(), InProcess(1))
 
 
 @pytest.fixture(scope="module")
-def cluster(on_one_device: Ran) -> Iterator[None]:
-    """A Ray of two devices, once that of one device is gone."""
-    with ray_of(2, sys.modules[__name__]):
-        yield
-
-
-@pytest.fixture(scope="module")
-def ran(cluster: None) -> Ran:
+def ran(store: None) -> Ran:
     """The study that most tests look at; the process's generators, which Ray draws from, stand elsewhere."""
     random.seed(7)
     np.random.seed(7)
-    return run_study(synthetic())
+    return run_study(synthetic(), InProcess(2))
 
 
 @pytest.mark.slow
@@ -267,8 +260,8 @@ LIMIT = 1e-3
 
 
 @pytest.fixture(scope="module")
-def diverging(cluster: None) -> Ran:
-    return run_study(synthetic(diverge_above=LIMIT), resample_probability=0.0)
+def diverging(store: None) -> Ran:
+    return run_study(synthetic(diverge_above=LIMIT), InProcess(2), resample_probability=0.0)
 
 
 @pytest.mark.slow
@@ -299,8 +292,8 @@ class TestDivergence:
         metrics = MlflowClient().get_run(diverging.finished.run_id).data.metrics
         assert metrics["units"] == BUDGET * MAX_UNITS - bad
 
-    def test_a_study_of_which_all_members_diverge_ends(self, cluster: None) -> None:
-        everywhere = run_study(synthetic(diverge_above=1e-9), budget=3)
+    def test_a_study_of_which_all_members_diverge_ends(self, store: None) -> None:
+        everywhere = run_study(synthetic(diverge_above=1e-9), InProcess(2), budget=3)
         assert [(row.outcome, row.units, row.exploits) for row in everywhere.rows] == [("diverged", 2, 0)] * 3
         assert everywhere.finished.results.incumbent() is None
 
@@ -380,6 +373,9 @@ class Recorder(tune.Callback):
     def __init__(self) -> None:
         self.population, self._checkpoints = Population(), Checkpoints()
 
+    def on_experiment_end(self, trials: list[Trial], **info: Any) -> None:
+        self.population.statuses = {number_of(trial.trial_id): trial.status for trial in trials}
+
     def on_trial_result(self, iteration: int, trials: list[Trial], trial: Trial, result: Any, **info: Any) -> None:
         number = number_of(trial.trial_id)
         self.population.units.setdefault(number, []).append(result["units"])
@@ -401,19 +397,18 @@ def number_of(trial_id: str) -> int:
 
 
 def train(members: Any, folder: Path, recorder: Recorder, **how: Any) -> Population:
-    """A study of members made by hand, retried once where they fail."""
-    analysis = tune.run(
-        tune.with_resources(members, {"cpu": 1}),
+    """Run a study of members made by hand, retried once where they fail."""
+    InProcess(devices=2).fit(
+        members,
+        {},
+        tune.PlacementGroupFactory([{"CPU": 1}]),
         num_samples=BUDGET,
-        reuse_actors=True,
         storage_path=str(folder / "tune"),
+        name="members",
         callbacks=[recorder],
         max_failures=1,
-        raise_on_failed_trial=False,
-        verbose=0,
         **how,
     )
-    recorder.population.statuses = {number_of(trial.trial_id): trial.status for trial in analysis.trials}
     return recorder.population
 
 
@@ -458,13 +453,21 @@ def train_rays_own(folder: Path) -> Population:
     return train(members, folder, Recorder(), search_alg=search, scheduler=scheduler, config=space, stop=stop)
 
 
+def step(domain: Any, value: float, factor: float) -> float:
+    """Scale a number within its bounds; a whole number that rounding would bring back moves by one."""
+    moved = clip(domain, factor * value)
+    if isinstance(domain, Integer) and moved == value:
+        return clip(domain, value + (1 if factor > 1 else -1))
+    return moved
+
+
 def outside(configs: list[Config]) -> list[Config]:
     """The configurations that do not lie in the space."""
     return [config for config in configs if not all(d.contains(config[name]) for name, d in BOUNDED.items())]
 
 
 @pytest.fixture(scope="module")
-def undisturbed(cluster: None, tmp_path_factory: pytest.TempPathFactory) -> Population:
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Population:
     return train_ours(tmp_path_factory.mktemp("undisturbed"))
 
 
@@ -472,7 +475,7 @@ DIVERGING, DIVERGING_LATE, FAILING = 0, 1, 4
 
 
 @pytest.fixture(scope="module")
-def troubled(cluster: None, tmp_path_factory: pytest.TempPathFactory) -> Population:
+def troubled(tmp_path_factory: pytest.TempPathFactory) -> Population:
     diverging = ((DIVERGING, 2), (DIVERGING_LATE, 8))
     return train_ours(tmp_path_factory.mktemp("troubled"), (FAILING, "step", 2), for_good=True, diverging=diverging)
 
@@ -497,7 +500,7 @@ class TestMembers:
         for e in undisturbed.exploits:
             donor = undisturbed.trained_with[e.donor, e.units]
             for name in ("learning_rate", "gradient_accumulation_steps"):
-                assert e.config[name] in [clip(BOUNDED[name], factor * donor[name]) for factor in (0.8, 1.2)]
+                assert e.config[name] in [step(BOUNDED[name], donor[name], factor) for factor in (0.8, 1.2)]
             here, there = (places.index(config["batch_size_per_device"]) for config in (donor, e.config))
             assert abs(here - there) == 1 or here == there in (0, len(places) - 1)
 
@@ -505,7 +508,7 @@ class TestMembers:
         assert outside(list(undisturbed.trained_with.values())) == []
         assert BOUNDED["learning_rate"].high in [exploit.config["learning_rate"] for exploit in undisturbed.exploits]
 
-    def test_rays_own_scheduler_leaves_the_space(self, cluster: None, tmp_path: Path) -> None:
+    def test_rays_own_scheduler_leaves_the_space(self, tmp_path: Path) -> None:
         """Why values are clipped: Ray scales them past the bounds."""
         population = train_rays_own(tmp_path)
         assert outside(list(population.trained_with.values())) != []
@@ -559,8 +562,9 @@ def nano(small_nano: Callable[..., Benchmark]) -> Benchmark:
 
 
 @pytest.fixture(scope="module")
-def tuned(cluster: None, nano: Benchmark) -> Ran:
-    return run_study(nano, budget=4, interval_units=2, exploit_share=0.5)
+def tuned(store: None, nano: Benchmark) -> Iterator[Ran]:
+    with ray_of(2):
+        yield run_study(nano, OnRay(), budget=4, interval_units=2, exploit_share=0.5)
 
 
 @pytest.fixture(scope="module")
