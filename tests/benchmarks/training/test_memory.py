@@ -54,6 +54,7 @@ class TestSampler:
         assert first.host_mb < found.host_mean_mb < found.host_peak_mb
         assert (found.gpu_peak_mb, found.gpu_mean_mb, found.gpu_min_mb) == (None, None, None)
 
+    @pytest.mark.slow
     def test_it_samples_ten_times_a_second_beside_a_busy_process(self) -> None:
         """At the interval that trainings have, with the interpreter and torch at work."""
         with memory.Sampler() as sampler:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -299,10 +297,3 @@ class TestCurves:
         assert (hours[0], hours[-1]) == (pytest.approx(2 * 1200 / 3600), pytest.approx(2.0))
         assert (band["value"].iloc[0], band["value"].iloc[-1]) == (1.5, 1.0)
         assert (band["low"].iloc[-1], band["high"].iloc[-1]) == (0.5, 1.5)
-
-
-def test_a_comparison_needs_neither_ray_nor_torch() -> None:
-    imports = "import sys; from hpo.analysis import compare, curves, records; from hpo.report import tables"
-    code = f"{imports}; print({{'ray', 'torch'}} & set(sys.modules))"
-    done = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=True)
-    assert done.stdout == "set()\n"

@@ -116,6 +116,7 @@ def test_the_command_ends_with_status_1_and_the_reason(
     assert statuses(store) == ["FAILED"]
 
 
+@pytest.mark.slow
 def test_a_suite_runs_it_again_once_the_cause_is_mended(
     store: MlflowClient, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

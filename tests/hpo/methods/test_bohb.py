@@ -106,6 +106,7 @@ class TestModel:
             suggest_and_tell(search, ENOUGH - 1, rung)
         assert search.bohber.kde_models == {}
 
+    @pytest.mark.slow
     def test_it_is_that_of_the_largest_rung_that_has_enough(self) -> None:
         search = make_search()
         suggest_and_tell(search, ENOUGH + 5, rung=1)
@@ -211,6 +212,7 @@ class TestLearning:
         modelled = suggest(search, 15)
         assert statistics.mean(map(DISTANCES[name], modelled)) < 0.6 * statistics.mean(map(DISTANCES[name], at_random))
 
+    @pytest.mark.slow
     def test_so_they_do_in_all_at_once(self) -> None:
         search = make_search(random_fraction=0)
         at_random = suggest_and_tell(search, 40)

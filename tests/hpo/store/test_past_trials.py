@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -290,10 +288,3 @@ class TestWarmStart:
 
     def test_with_nothing_stored_it_changes_nothing(self, name: str, benchmark: Benchmark) -> None:
         assert self.proposals(name, benchmark, warm_start=True) == self.proposals(name, benchmark)
-
-
-@pytest.mark.slow  # a fresh process imports MLflow
-def test_reading_needs_neither_ray_nor_torch() -> None:
-    code = "import sys, hpo.store.past_trials; print({'ray', 'torch'} & set(sys.modules))"
-    done = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "set()"

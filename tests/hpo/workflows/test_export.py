@@ -372,19 +372,3 @@ def run_trainer(folder: Path, *arguments: object) -> Any:
     done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=folder)
     assert done.returncode == 0, done.stderr[-3000:]
     return json.loads(done.stdout.strip().splitlines()[-1])
-
-
-@pytest.mark.slow  # a fresh process imports MLflow
-def test_exporting_needs_neither_ray_nor_torch_nor_transformers(tmp_path: Path) -> None:
-    benchmark = spec.load("synthetic").model_copy(update={"name": "light"})
-    store_study(benchmark, "asha")
-    code = (
-        "import sys; from pathlib import Path; from hpo.workflows import export;"
-        "export.export('light', 'asha', Path(sys.argv[1]));"
-        "print({'ray', 'torch', 'transformers'} & set(sys.modules))"
-    )
-    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
-    command = [sys.executable, "-c", code, str(tmp_path)]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "set()"
-    assert read(tmp_path, "best_config.json")["config"] == GOOD

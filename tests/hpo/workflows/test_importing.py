@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -298,11 +296,3 @@ def test_a_store_that_cannot_be_used_is_an_error(
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
     with pytest.raises(BenchmarkError, match="cannot be used"):
         store(file, benchmark, GOOD)
-
-
-@pytest.mark.slow
-def test_it_needs_neither_ray_nor_torch() -> None:
-    imports = "import sys, hpo.workflows.importing, hpo.analysis.importance, hpo.analysis.pareto"
-    code = f"{imports}; print({{'ray', 'torch'}} & set(sys.modules))"
-    done = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "set()"
