@@ -28,6 +28,8 @@ from hpo.store.reading import StoredFiles, read_files
 
 READERS = 8
 """Artifacts that are fetched at once: a store behind HTTP answers each in some milliseconds."""
+FEWEST_FRESH_SEEDS = 1000
+"""Fresh seeds of a block among which stored ones are always looked for."""
 FILES = ("trials.csv", "units.csv", "best_config.json")
 """Artifacts that are read of a study."""
 COMPARABLE = {
@@ -132,10 +134,6 @@ def _fresh_among(block: int, stored: Set[int]) -> list[int]:
     while not stored.isdisjoint(fresh_seeds(block, 2 * number)[number:]):
         number *= 2
     return [seed for seed in fresh_seeds(block, number) if seed in stored]
-
-
-FEWEST_FRESH_SEEDS = 100
-"""Fresh seeds of a block that are always looked for."""
 
 
 def read(benchmark: str) -> Records:
@@ -251,11 +249,13 @@ def _checked_study(run: Run, stored: StoredFiles) -> StudyRecord | Unreadable:
     study, metrics = _study(run, dict(stored.texts)), run.data.metrics
     has_found = any(name.startswith("best_") for name in metrics)
     fault = next((f"{name} cannot be read ({reason})" for name, reason in stored.faults.items()), "")
-    if not fault and has_found and "best_config.json" not in stored.texts:
-        fault = "best_config.json is missing, though the study found a configuration"
-    if not fault and metrics.get("num_trials") and "trials.csv" not in stored.texts:
-        fault = "trials.csv is missing, though the study had trials"
+    if not fault and has_found and not stored.texts.get("best_config.json"):
+        fault = "best_config.json is missing or empty, though the study found a configuration"
+    if not fault and metrics.get("num_trials") and not stored.texts.get("trials.csv"):
+        fault = "trials.csv is missing or empty, though the study had trials"
     fault = fault or _content_fault(study)
+    if not fault and len(study.trials) < metrics.get("num_trials", 0):
+        fault = f"trials.csv has {len(study.trials)} of {metrics['num_trials']:g} trials"
     return Unreadable(run.info.run_id, f"{study.label} seed {study.seed}", study.label, fault) if fault else study
 
 
@@ -285,8 +285,8 @@ def _has_best(study: StudyRecord) -> bool:
 def _checked_confirmations(run: Run, stored: StoredFiles) -> list[Confirmation] | Unreadable:
     """Return the confirmations of a run, or the reason why they cannot be had; none of a run that did not end."""
     fault = next((f"{name} cannot be read ({reason})" for name, reason in stored.faults.items()), "")
-    if not fault and run.data.metrics.get("num_trials") and "trials.csv" not in stored.texts:
-        fault = "trials.csv is missing, though trainings ended"
+    if not fault and run.data.metrics.get("num_trials") and not stored.texts.get("trials.csv"):
+        fault = "trials.csv is missing or empty, though trainings ended"
     try:
         found = _confirmations(frame(stored.texts.get("trials.csv", "")))
     except (ValueError, TypeError, KeyError) as error:

@@ -94,6 +94,14 @@ class TestScores:
         [contestant] = compare.compare(records([lost])).contestants
         assert contestant.scores("test_f1", BENCHMARK) == {0: 0.0}
 
+    @pytest.mark.parametrize("seeds", [slice(0, 250), slice(900, 901), slice(0, 2500)])
+    def test_every_fresh_seed_of_a_block_counts_however_many_there_are(self, seeds: slice) -> None:
+        one, other = study("asha", 0), study("asha", 1)
+        kept = [*confirmed(one, *[0.5] * seeds.stop)[seeds], *confirmed(other, 0.5)]
+        found = records([one, other], kept)
+        assert [c.seed for c in found.confirmations_of(one)] == fresh_seeds(0, seeds.stop)[seeds]
+        assert [c.seed for c in found.confirmations_of(other)] == fresh_seeds(1, 1)
+
     def test_trainings_of_another_block_do_not_count(self) -> None:
         one, other = study("asha", 0), study("asha", 1)
         result = compare.compare(records([one, other], confirmed(one, 0.5)))

@@ -13,6 +13,7 @@ from hpo.analysis import compare, records
 from hpo.analysis.records import Records
 from tests.hpo.analysis import large_store
 from tests.servers import serve
+from tests.stores import fresh_store
 
 SEEDS = 2
 METHODS = len(large_store.METHODS)
@@ -24,6 +25,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     made = tmp_path_factory.mktemp("records")
     with pytest.MonkeyPatch.context() as monkeypatch:
         monkeypatch.setenv("MLFLOW_TRACKING_URI", "")  # undone at the end
+        fresh_store(made)
         large_store.generate(made, studies=SEEDS * METHODS, trials=3)
     return made
 

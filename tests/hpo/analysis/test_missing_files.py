@@ -1,0 +1,250 @@
+"""Studies whose files cannot be had: named and left out, never scored; and nothing is decided without them."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from mlflow import MlflowClient
+
+from benchmarks.spec import BenchmarkError
+from hpo.analysis import compare, records
+from hpo.analysis.records import Records, StudyRecord
+from hpo.report import page
+from hpo.store import reading
+from hpo.workflows import export
+from tests.flaky_proxy import DROPPED, Proxy, once, proxy
+from tests.hpo.analysis import large_store
+from tests.servers import serve
+from tests.stores import fresh_store
+
+METHODS = ("asha", "random")
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store with two seeds of each method, all confirmed."""
+    folder = tmp_path_factory.mktemp("made")
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", "")  # undone at the end
+        monkeypatch.setattr(large_store, "METHODS", METHODS)
+        fresh_store(folder)
+        large_store.generate(folder, studies=2 * len(METHODS), trials=3)
+    return folder
+
+
+@pytest.fixture
+def store(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The same, to be damaged: MLflow takes a second to open another one."""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{made}/mlflow.db")
+    monkeypatch.setattr(reading, "WAITS_SECONDS", (0.01, 0.01, 0.01))
+    shutil.copytree(made / "artifacts", tmp_path / "whole")
+    yield made
+    shutil.rmtree(made / "artifacts", ignore_errors=True)
+    shutil.copytree(tmp_path / "whole", made / "artifacts")
+
+
+def the(method: str, seed: int, found: Records) -> StudyRecord:
+    [study] = [study for study in found.studies if (study.method, study.seed) == (method, seed)]
+    return study
+
+
+def file_of(store: Path, study: StudyRecord, name: str) -> Path:
+    return store / "artifacts" / study.run_id / "artifacts" / name
+
+
+def names(found: Records) -> list[tuple[str, int]]:
+    return [(study.method, study.seed) for study in found.studies]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "fault"),
+    [
+        ("best_config.json", None, "best_config.json is missing or empty, though the study found a configuration"),
+        ("best_config.json", '{"config": {"learning', "best_config.json is damaged"),
+        ("best_config.json", "[1, 2]", "best_config.json is damaged"),
+        ("best_config.json", "{}", "best_config.json is damaged"),
+        ("best_config.json", "", "best_config.json is missing or empty"),
+        ("trials.csv", None, "trials.csv is missing or empty, though the study had trials"),
+        ("trials.csv", "<html>502</html>\n", "trials.csv is damaged"),
+        ("trials.csv", "", "trials.csv is missing or empty"),
+        ("trials.csv", "trial,outcome\n0,completed\n", "trials.csv has 1 of 3 trials"),
+        ("units.csv", "a,b\n1\n2,3,4\n", "units.csv is damaged"),
+    ],
+)
+def test_a_study_that_found_something_and_lacks_a_file_is_left_out_with_a_note(
+    store: Path, name: str, content: str | None, fault: str
+) -> None:
+    broken = the("asha", 1, records.read("synthetic"))
+    path = file_of(store, broken, name)
+    path.unlink() if content is None else path.write_text(content)
+    found = records.read("synthetic")
+    assert names(found) == [("asha", 0), ("random", 0), ("random", 1)]
+    [note] = found.left_out
+    assert note.startswith(f"asha seed 1 (run {broken.run_id}): {fault}")
+    result = compare.compare(found)
+    [asha] = [contestant for contestant in result.contestants if contestant.name == "asha"]
+    assert list(asha.scores("test_f1", found.benchmark)) == [0]  # the other seed has no score, and not the worst
+    assert f"left out: {note}" in result.notes
+
+
+def test_the_report_names_a_study_that_is_left_out(store: Path) -> None:
+    broken = the("asha", 1, records.read("synthetic"))
+    file_of(store, broken, "best_config.json").unlink()
+    report = page.html(compare.compare(records.read("synthetic")))
+    assert f"left out: asha seed 1 (run {broken.run_id})" in report
+
+
+@contextmanager
+def without_best_scores(store: Path, run_id: str) -> Iterator[None]:
+    """A run as one without a sound trial has it."""
+    with sqlite3.connect(store / "mlflow.db") as database:
+        database.execute(
+            "update latest_metrics set key = 'not_' || key where key like 'best_%' and run_uuid = ?", (run_id,)
+        )
+    yield
+    with sqlite3.connect(store / "mlflow.db") as database:
+        database.execute("update latest_metrics set key = substr(key, 5) where key like 'not_best_%'")
+
+
+def test_a_study_without_a_sound_trial_stays_and_scores_the_worst(store: Path) -> None:
+    lost = the("asha", 1, records.read("synthetic"))
+    file_of(store, lost, "best_config.json").unlink()
+    with without_best_scores(store, lost.run_id):
+        found = records.read("synthetic")
+    assert (len(found.studies), found.left_out) == (4, [])
+    [asha] = [contestant for contestant in compare.compare(found).contestants if contestant.name == "asha"]
+    assert asha.scores("test_f1", found.benchmark)[1] == 0.0
+
+
+def test_the_benchmark_is_read_from_another_study_if_the_newest_lost_it(store: Path) -> None:
+    found = records.read("synthetic")
+    newest = max(found.studies, key=lambda study: study.started)
+    file_of(store, newest, "benchmark.json").unlink()
+    assert records.read("synthetic").benchmark == found.benchmark
+
+
+def test_a_store_whose_files_are_all_gone_is_an_error_that_names_them(store: Path) -> None:
+    shutil.rmtree(store / "artifacts")
+    with pytest.raises(BenchmarkError, match=r"benchmark\.json cannot be read .* restore the artifacts in"):
+        records.read("synthetic")
+
+
+class TestDecisions:
+    def lose(self, store: Path, method: str, seed: int) -> str:
+        study = the(method, seed, records.read("synthetic"))
+        file_of(store, study, "best_config.json").unlink()
+        return study.run_id
+
+    @pytest.mark.parametrize("method", ["asha", "random"])
+    def test_the_best_method_is_not_chosen_while_a_file_is_missing(
+        self, store: Path, tmp_path: Path, method: str
+    ) -> None:
+        run_id = self.lose(store, method, 0)
+        with pytest.raises(BenchmarkError, match=f"{method} seed 0 .*mlflow runs delete --run-id {run_id}"):
+            export.export("synthetic", "best", tmp_path / "out")
+        assert not (tmp_path / "out").exists()
+
+    def test_a_method_by_name_needs_its_own_studies_only(self, store: Path, tmp_path: Path) -> None:
+        self.lose(store, "random", 0)
+        assert export.export("synthetic", "asha", tmp_path / "out").choice.contestant.name == "asha"
+        with pytest.raises(BenchmarkError, match="random seed 0"):
+            export.export("synthetic", "random", tmp_path / "out")
+
+    def test_a_run_that_is_deleted_is_no_longer_missed(self, store: Path, tmp_path: Path) -> None:
+        lost = self.lose(store, "asha", 0)
+        MlflowClient().delete_run(lost)
+        try:
+            assert export.export("synthetic", "best", tmp_path / "out").files
+        finally:
+            MlflowClient().restore_run(lost)
+
+    def test_nothing_is_trained_again_while_confirmations_cannot_be_read(self, store: Path, tmp_path: Path) -> None:
+        from hpo.workflows import confirm
+
+        [run] = MlflowClient().search_runs(["1"], "tags.hpo.kind = 'confirmation'")
+        (store / "artifacts" / run.info.run_id / "artifacts" / "trials.csv").unlink()
+        found = records.read("synthetic")
+        assert found.left_out == [
+            f"a confirmation (run {run.info.run_id}): trials.csv is missing or empty, though trainings ended"
+        ]
+        with pytest.raises(BenchmarkError, match="a confirmation"):
+            confirm.due(found, [], repeats=1)
+        with pytest.raises(BenchmarkError, match="a confirmation"):
+            export.export("synthetic", "best", tmp_path / "out")
+
+
+# ---- from a server
+
+
+@pytest.fixture(scope="module")
+def server(made: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Proxy, Path]]:
+    """A server that hands out the artifacts itself, with a proxy before it; and the folder that it has them in."""
+    folder = tmp_path_factory.mktemp("served")
+    shutil.copytree(made, folder, dirs_exist_ok=True)
+    with sqlite3.connect(folder / "mlflow.db") as database:
+        database.execute(
+            "update runs set artifact_uri = replace(artifact_uri, ?, ?)", (f"{made}/artifacts", "mlflow-artifacts:")
+        )
+    uri = f"sqlite:///{folder}/mlflow.db"
+    with (
+        serve(uri, folder, "--artifacts-destination", str(folder / "artifacts")) as running,
+        proxy(running.uri) as made_proxy,
+    ):
+        yield made_proxy, folder
+
+
+@pytest.fixture
+def flaky(server: tuple[Proxy, Path], monkeypatch: pytest.MonkeyPatch) -> Iterator[Proxy]:
+    made_proxy, _ = server
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", made_proxy.uri)
+    monkeypatch.setattr(reading, "WAITS_SECONDS", (0.01, 0.01, 0.01))
+    made_proxy.asked.clear()
+    yield made_proxy
+    made_proxy.fault = lambda path, before: None
+
+
+@pytest.mark.slow
+class TestFromAServer:
+    @pytest.mark.parametrize("status", [503, 429, DROPPED])
+    def test_one_failure_of_each_request_changes_nothing(self, flaky: Proxy, status: int) -> None:
+        undisturbed = compare.compare(records.read("synthetic"))
+        flaky.asked.clear()
+        flaky.fault = once(status)
+        disturbed = compare.compare(records.read("synthetic"))
+        assert sum(number - 1 for number in flaky.asked.values()) >= 4 * 3  # every file of every study failed once
+        assert (disturbed.standings, disturbed.pairs) == (undisturbed.standings, undisturbed.pairs)
+        assert disturbed.notes == undisturbed.notes
+
+    def test_a_file_that_is_never_handed_out_is_given_up_and_its_study_left_out(
+        self, flaky: Proxy, tmp_path: Path
+    ) -> None:
+        broken = the("random", 0, records.read("synthetic"))
+        flaky.asked.clear()
+        flaky.fault = lambda path, before: 503 if broken.run_id in path and "best_config.json" in path else None
+        found = records.read("synthetic")
+        assert names(found) == [("asha", 0), ("asha", 1), ("random", 1)]
+        assert "best_config.json cannot be read" in found.left_out[0]
+        assert max(number for asked, number in flaky.asked.items() if "best_config.json" in asked) == 4
+        with pytest.raises(BenchmarkError, match="random seed 0"):
+            export.export("synthetic", "best", tmp_path)
+
+    def test_a_deleted_file_is_told_from_one_that_never_was(self, flaky: Proxy, server: tuple[Proxy, Path]) -> None:
+        broken = the("random", 0, records.read("synthetic"))
+        path = file_of(server[1], broken, "best_config.json")
+        text = path.read_text()
+        path.unlink()
+        try:
+            found = records.read("synthetic")
+        finally:
+            path.write_text(text)
+        assert found.left_out == [
+            f"random seed 0 (run {broken.run_id}): best_config.json is missing or empty, "
+            "though the study found a configuration"
+        ]
+        assert json.loads(text) == broken.best
