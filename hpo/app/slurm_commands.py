@@ -50,15 +50,15 @@ def submit(parsed: argparse.Namespace) -> int:
 
 def array(parsed: argparse.Namespace) -> int:
     """Submit an array: a job for each trial."""
-    return _submit_alone(parsed, *_evaluation(parsed))
+    return _submit_without_ray(parsed, *_evaluation(parsed))
 
 
 def serial(parsed: argparse.Namespace) -> int:
     """Submit one job that trains one trial after the other."""
-    return _submit_alone(parsed, "sequential", 0, [])
+    return _submit_without_ray(parsed, "sequential", 0, [])
 
 
-def _submit_alone(parsed: argparse.Namespace, evaluation: Evaluation, at_once: int, own: Sequence[str]) -> int:
+def _submit_without_ray(parsed: argparse.Namespace, evaluation: Evaluation, at_once: int, own: Sequence[str]) -> int:
     """Submit a study without Ray.
 
     Args:
@@ -69,29 +69,28 @@ def _submit_alone(parsed: argparse.Namespace, evaluation: Evaluation, at_once: i
     """
     import shlex
 
-    from slurm import arrays as alone
-    from slurm import profile, scheduler, submit
+    from slurm import arrays, profile, scheduler, submit
 
     file = Path(parsed.cluster)
     cluster = profile.load(file)
     study = request.study_of(parse(["run", parsed.what, *parsed.options], parsed.parser))
-    alone.require_one_node(cluster, study.benchmark.ranks_per_trial)
+    arrays.require_one_node(cluster, study.benchmark.ranks_per_trial)
     words = ["python", "-m", "hpo", *parsed.command.verb.split(), parsed.what]
     command = shlex.join([*words, "--cluster", str(file), *own, *parsed.options])
-    order = alone.prepare(study, evaluation, cluster, at_once, command)
+    submitted = arrays.prepare(study, evaluation, cluster, at_once, command)
     name, limit = submit.job_name(cluster, ["run", study.method]), scheduler.max_array_size()
     if parsed.dry_run:
         folder = Path(cluster.logs) / f"{name}-STUDY"
-        for submission in alone.submissions(cluster, file, name, folder, order, range(order.trials), limit):
+        for submission in arrays.submissions(cluster, file, name, folder, submitted, range(submitted.trials), limit):
             print(shlex.join(["sbatch", *submission.options]), submission.script, sep="\n")
         return 0
     if not os.environ.get("MLFLOW_TRACKING_URI"):  # a warm start reads what earlier studies found
         os.environ["MLFLOW_TRACKING_URI"] = cluster.tracking_uri
-    with alone.new_folder(cluster, name, order) as folder:
-        wanted = alone.submissions(cluster, file, name, folder, order, range(order.trials), limit)
-        if order.trials > limit and evaluation != "sequential":
+    with arrays.new_folder(cluster, name, submitted) as folder:
+        wanted = arrays.submissions(cluster, file, name, folder, submitted, range(submitted.trials), limit)
+        if submitted.trials > limit and evaluation != "sequential":
             print(f"MaxArraySize is {limit} here, and an array's numbers are below it: {len(wanted) - 1} arrays")
-        return _say_submitted(folder, alone.submit(folder, name, wanted))
+        return _say_submitted(folder, arrays.submit(folder, name, wanted))
 
 
 def _evaluation(parsed: argparse.Namespace) -> tuple[Evaluation, int, list[str]]:
@@ -108,23 +107,22 @@ def _evaluation(parsed: argparse.Namespace) -> tuple[Evaluation, int, list[str]]
 
 def resume(parsed: argparse.Namespace) -> int:
     """The trials of a study that have no result yet."""
-    from slurm import arrays as alone
-    from slurm import gather, profile, scheduler, submit
-    from slurm import study_folder as tasks
+    from slurm import arrays, gather, profile, scheduler, study_folder, submit
 
     file, folder = Path(parsed.cluster), Path(parsed.study).resolve()
-    cluster, order, done = profile.load(file), tasks.SubmittedStudy.read(folder), tasks.finished(folder)
+    cluster, submitted = profile.load(file), study_folder.SubmittedStudy.read(folder)
+    done = study_folder.finished(folder)
     os.environ["MLFLOW_TRACKING_URI"] = cluster.tracking_uri
-    missing = [trial for trial in range(order.trials) if trial not in done]
+    missing = [trial for trial in range(submitted.trials) if trial not in done]
     if not missing:
-        raise BenchmarkError(f"{folder}: all {order.trials} trials have a result; to store them: slurm collect")
+        raise BenchmarkError(f"{folder}: all {submitted.trials} trials have a result; to store them: slurm collect")
     if gather.is_gathered(folder):
         raise BenchmarkError(f"{folder}: is in the store already, without {len(missing)} trials")
-    if running := scheduler.unfinished(tasks.jobs_of(folder)):
+    if running := scheduler.unfinished(study_folder.jobs_of(folder)):
         raise BenchmarkError(f"{folder}: jobs {', '.join(running)} still work on it; see squeue")
-    name = submit.job_name(cluster, ["run", order.study.method])
-    wanted = alone.submissions(cluster, file, name, folder, order, missing, scheduler.max_array_size())
-    return _say_submitted(folder, alone.submit(folder, name, wanted))
+    name = submit.job_name(cluster, ["run", submitted.study.method])
+    wanted = arrays.submissions(cluster, file, name, folder, submitted, missing, scheduler.max_array_size())
+    return _say_submitted(folder, arrays.submit(folder, name, wanted))
 
 
 def _say_submitted(folder: Path, jobs: Sequence[str]) -> int:
@@ -134,18 +132,18 @@ def _say_submitted(folder: Path, jobs: Sequence[str]) -> int:
 
 def task(parsed: argparse.Namespace) -> int:
     """A task of an array."""
-    from slurm.jobs import trial_job as trials
+    from slurm.jobs import trial_job
 
-    return trials.task(Path(parsed.study), trials.trial_of_task(os.environ))
+    return trial_job.task(Path(parsed.study), trial_job.trial_of_task(os.environ))
 
 
 def serial_job(parsed: argparse.Namespace) -> int:
     """A serial job."""
     from slurm import profile
-    from slurm.jobs import trial_job as trials
+    from slurm.jobs import trial_job
 
     file = Path(parsed.cluster)
-    return trials.serial(Path(parsed.study), profile.load(file), file)
+    return trial_job.serial(Path(parsed.study), profile.load(file), file)
 
 
 def gather_job(parsed: argparse.Namespace) -> int:
@@ -227,15 +225,14 @@ def doctor_job(parsed: argparse.Namespace) -> int:
 
 def collect(parsed: argparse.Namespace) -> int:
     """What jobs could not add to the store themselves: they were killed, or the store could not be reached."""
-    from hpo.store import client as store
-    from slurm import profile, stores
-    from slurm import study_folder as tasks
+    from hpo.store import client
+    from slurm import profile, stores, study_folder
 
     file = Path(parsed.cluster)
     cluster = profile.load(file)
     os.environ["MLFLOW_TRACKING_URI"] = cluster.tracking_uri
     folders = sorted(
-        {path.parent for name in (stores.FILE, tasks.STUDY) for path in Path(cluster.logs).glob(f"*/{name}")}
+        {path.parent for name in (stores.FILE, study_folder.STUDY) for path in Path(cluster.logs).glob(f"*/{name}")}
     )
     status = 0
     for folder in folders:
@@ -244,17 +241,16 @@ def collect(parsed: argparse.Namespace) -> int:
         except BenchmarkError as error:  # one that cannot be added keeps no other from it
             errors.show(f"{folder.name}: {error}")
             status = 1
-    print(f"the store is {store.shown(cluster.store)}")
+    print(f"the store is {client.shown(cluster.store)}")
     return status
 
 
 def _collect(folder: Path, cluster: Profile, file: Path, incomplete: bool) -> str:
     """Add what lies in a job's or a study's folder; returns what was done, in words."""
-    from slurm import gather, scheduler, stores
-    from slurm import study_folder as tasks
+    from slurm import gather, scheduler, stores, study_folder
 
-    is_study = (folder / tasks.STUDY).exists()
-    if running := scheduler.unfinished(tasks.jobs_of(folder) if is_study else [folder.name.rsplit("-", 1)[-1]]):
+    is_study = (folder / study_folder.STUDY).exists()
+    if running := scheduler.unfinished(study_folder.jobs_of(folder) if is_study else [folder.name.rsplit("-", 1)[-1]]):
         return f"left to job {', '.join(running)}, which has not ended"
     if not is_study:
         if cluster.is_served:
@@ -270,33 +266,33 @@ def head(parsed: argparse.Namespace) -> int:
     """The head job."""
     from hpo.cluster import access
     from slurm import profile
-    from slurm.jobs import head_job as head
+    from slurm.jobs import head_job
 
     token = access.new_token()
     os.environ |= access.authentication(token)  # Ray looks once, when it is imported, as checking a study does
     if parsed.from_environment:
-        return head.run_head_job(_order_from_environment(os.environ), token)
+        return head_job.run_head_job(_head_job_from_environment(os.environ), token)
     words = parsed.words[parsed.words[:1] == ["--"] :]
-    return head.run_head_job(_order(profile.load(Path(parsed.cluster)), parsed.cluster, words), token)
+    return head_job.run_head_job(_head_job(profile.load(Path(parsed.cluster)), parsed.cluster, words), token)
 
 
-def _order(cluster: Profile, file: str, command: Sequence[str]) -> HeadJob:
+def _head_job(cluster: Profile, file: str, command: Sequence[str]) -> HeadJob:
     """What a head job is to do."""
     import shlex
 
     from slurm import submit
-    from slurm.jobs import head_job as head
+    from slurm.jobs import head_job
 
     ranks_per_trial = _check(command)
     submitting = ["python", "-m", "hpo", "slurm", "submit", "--cluster", file]
     again = shlex.join([*submitting, *command[command[0] == "run" :]])
     on = shlex.join([*submitting, "resume"])
-    return head.HeadJob(
+    return head_job.HeadJob(
         cluster, submit.job_name(cluster, command), tuple(command), Path.cwd(), ranks_per_trial, again, on
     )
 
 
-def _order_from_environment(given: Mapping[str, str]) -> HeadJob:
+def _head_job_from_environment(given: Mapping[str, str]) -> HeadJob:
     """What `sbatch slurm/head_node.slurm` asks for; a search space of its own lies beside the logs."""
     from benchmarks import spec
     from slurm import processes, profile
@@ -310,7 +306,7 @@ def _order_from_environment(given: Mapping[str, str]) -> HeadJob:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(yaml_text(content))
         file = str(path)
-    return _order(cluster, environment.value("CLUSTER", given), environment.command(given, file))
+    return _head_job(cluster, environment.value("CLUSTER", given), environment.command(given, file))
 
 
 def worker(parsed: argparse.Namespace) -> int:
