@@ -9,9 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from benchmarks.spec import Benchmark, BenchmarkError
-from hpo.analysis.contestants import SCORE, Contestant, contestants
+from hpo.analysis.contestants import SCORE, Contestant, Shrinkage, Standing, contestants, shrinkage, standings
 from hpo.analysis.records import Records
-from hpo.analysis.standings import Shrinkage, Standing, shrinkage, standings
 from hpo.analysis.studies import StudyRecord
 from hpo.analysis.verdicts import Comparison, compare_pairs
 from hpo.core.baselines import DEFAULT, RANDOM, belongs_beside, large_random_budget

@@ -1,6 +1,6 @@
-"""Contestants: stored studies by method, arguments and budget, with the confirmations of their incumbents. Pure.
+"""Contestants of a comparison, and their standings: scores, costs and shrinkage. Pure.
 
-A contestant is a method with its arguments and budget, a block is one seed by which contestants were run. A block's
+A contestant is a method with its arguments and budget. A block is one seed, with which contestants were run. A block's
 score is the mean over the fresh trainings of that study's incumbent, on the test split (see `hpo.workflows.confirm`).
 """
 
@@ -9,12 +9,15 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from statistics import fmean
+from statistics import fmean, median
 
 from benchmarks.spec import Benchmark
+from hpo.analysis import curves
+from hpo.analysis.estimates import Estimate, bootstrap_interval, interquartile_mean, probability_of_improvement
 from hpo.analysis.records import Records
 from hpo.analysis.studies import Confirmation, StudyRecord
-from hpo.core.baselines import DEFAULT
+from hpo.core.baselines import DEFAULT, MANUAL, RANDOM
+from hpo.core.ledger import PARTS
 from hpo.core.study import default_schedule
 
 SCORE = "test_f1"
@@ -89,3 +92,219 @@ def score(confirmation: Confirmation, metric: str, benchmark: Benchmark) -> floa
 def worst(metric: str, benchmark: Benchmark) -> float:
     """Return the worst value of a metric: leaving out what diverged would favour methods that diverge."""
     return benchmark.diverged_above if metric.endswith("eval_loss") else 0.0
+
+
+# ---- standings
+
+
+@dataclass(frozen=True)
+class ConfirmedScores:
+    """Scores of a contestant's incumbents, trained again with fresh seeds.
+
+    Attributes:
+        test: interquartile mean over blocks by metric; None for a contestant without confirmed blocks.
+        trainings: number of fresh trainings.
+        diverged: number of them that diverged.
+    """
+
+    test: Mapping[str, Estimate | None]
+    trainings: int
+    diverged: int
+
+
+@dataclass(frozen=True)
+class Costs:
+    """Mean cost of a contestant's study; None for a contestant without studies.
+
+    Attributes:
+        device_hours: reserved device-hours.
+        gpu_hours: reserved hours of GPUs; 0 on CPUs.
+        parts: device-hours by part of the ledger.
+        knows_parts: whether every study measured the parts; imported studies know their total alone.
+        wall_seconds: from the study's first request to its end.
+        units: resource units trained, those of failed attempts included.
+    """
+
+    device_hours: float | None
+    gpu_hours: float | None
+    parts: Mapping[str, float]
+    knows_parts: bool
+    wall_seconds: float | None
+    units: float | None
+
+    @property
+    def useful_share(self) -> float | None:
+        """Share of the device-hours that trained or evaluated; None where the parts are not known."""
+        useful = sum(self.parts.get(part, 0.0) for part in ("train", "evaluate"))
+        return useful / self.device_hours if self.device_hours and self.knows_parts else None
+
+
+@dataclass(frozen=True)
+class GridRace:
+    """A contestant beside the manual grid.
+
+    Attributes:
+        cost_ratio: its device-hours divided by the grid's; None without a grid.
+        reached: number of studies whose incumbent was as good as the grid's of the same seed.
+        entered: number of studies with units and with a grid of the same seed.
+        device_hours: median device-hours until then, of the studies that got there; None if none did.
+    """
+
+    cost_ratio: float | None
+    reached: int
+    entered: int
+    device_hours: float | None
+
+
+@dataclass(frozen=True)
+class Standing:
+    """A contestant's row in the table.
+
+    Attributes:
+        name: the contestant.
+        seeds: of its studies.
+        budget: full trainings of each study; 0 for a contestant without studies.
+        outcomes: number of trials of all studies by outcome.
+        validation: the benchmark's metric of the incumbents, which chose them; interquartile mean over seeds.
+        confirmed: scores on test.
+        costs: means of a study.
+        grid: the contestant beside the manual grid.
+        over_random: probability that one of its studies beats one of random search.
+    """
+
+    name: str
+    seeds: tuple[int, ...]
+    budget: int
+    outcomes: Mapping[str, int]
+    validation: Estimate | None
+    confirmed: ConfirmedScores
+    costs: Costs
+    grid: GridRace
+    over_random: Estimate | None
+
+    @property
+    def score(self) -> Estimate | None:
+        """Confirmed score of the verdicts' metric."""
+        return self.confirmed.test[SCORE]
+
+
+@dataclass(frozen=True)
+class Shrinkage:
+    """A study's incumbent beside its fresh trainings.
+
+    Attributes:
+        name: the contestant.
+        seed: the study's.
+        selected: its F1 on validation, which chose it.
+        validation: mean F1 of the fresh trainings on validation.
+        test: mean F1 of the fresh trainings on test.
+        trainings: number of fresh trainings.
+    """
+
+    name: str
+    seed: int
+    selected: float
+    validation: float
+    test: float
+    trainings: int
+
+
+def standings(contestants: Sequence[Contestant], benchmark: Benchmark) -> list[Standing]:
+    """Return a standing per contestant: the best confirmed score first, those without one last."""
+    return sorted((_standing(one, contestants, benchmark) for one in contestants), key=_place)
+
+
+def shrinkage(contestant: Contestant, benchmark: Benchmark) -> list[Shrinkage]:
+    """Set each confirmed incumbent of a contestant beside its fresh trainings."""
+    return [
+        Shrinkage(
+            contestant.name,
+            seed,
+            study.best["metrics"]["f1"],
+            fmean(score(confirmation, "f1", benchmark) for confirmation in confirmations),
+            fmean(score(confirmation, "test_f1", benchmark) for confirmation in confirmations),
+            len(confirmations),
+        )
+        for seed, study in contestant.studies.items()
+        if study.best and "f1" in study.best["metrics"] and (confirmations := contestant.confirmations[seed])
+    ]
+
+
+def _standing(contestant: Contestant, everyone: Sequence[Contestant], benchmark: Benchmark) -> Standing:
+    studies, best = list(contestant.studies.values()), f"best_{benchmark.metric}"
+    return Standing(
+        name=contestant.name,
+        seeds=tuple(sorted(contestant.studies)),
+        budget=studies[0].budget if studies else 0,
+        outcomes=sum((Counter(study.outcomes) for study in studies), Counter[str]()),
+        validation=_estimate([study.metrics[best] for study in studies if best in study.metrics]),
+        confirmed=_confirmed(contestant, benchmark),
+        costs=_costs(studies),
+        grid=_grid_race(contestant, everyone, benchmark),
+        over_random=_over_random(contestant, everyone, benchmark),
+    )
+
+
+def _confirmed(contestant: Contestant, benchmark: Benchmark) -> ConfirmedScores:
+    confirmations = [confirmation for block in contestant.confirmations.values() for confirmation in block]
+    return ConfirmedScores(
+        {metric: _estimate(list(contestant.scores(metric, benchmark).values())) for metric in TEST_SCORES},
+        trainings=len(confirmations),
+        diverged=sum(confirmation.diverged for confirmation in confirmations),
+    )
+
+
+def _costs(studies: Sequence[StudyRecord]) -> Costs:
+    return Costs(
+        device_hours=_mean(studies, "device_hours"),
+        gpu_hours=_mean(studies, "gpu_hours"),
+        parts={part: _mean(studies, f"device_hours_{part}") or 0.0 for part in PARTS if studies},
+        knows_parts=all(study.tags.get("hpo.ledger") != "total" for study in studies),
+        wall_seconds=_mean(studies, "wall_seconds"),
+        units=_mean(studies, "units"),
+    )
+
+
+def _grid_race(contestant: Contestant, everyone: Sequence[Contestant], benchmark: Benchmark) -> GridRace:
+    grid = next((one for one in everyone if one.method == MANUAL), None)
+    if grid is None:
+        return GridRace(None, 0, 0, None)
+    own = _mean(list(contestant.studies.values()), "device_hours")
+    cost = _mean(list(grid.studies.values()), "device_hours")
+    hours = _hours_to_grid(contestant, grid, benchmark)
+    reached = [value for value in hours if value is not None]
+    ratio = own / cost if own is not None and cost else None
+    return GridRace(ratio, len(reached), len(hours), median(reached) if reached else None)
+
+
+def _hours_to_grid(contestant: Contestant, grid: Contestant, benchmark: Benchmark) -> list[float | None]:
+    """Return the device-hours of each study until it was as good as the grid of its seed, None if it never was."""
+    key = f"best_{benchmark.metric}"
+    targets = {seed: study.metrics[key] for seed, study in grid.studies.items() if key in study.metrics}
+    return [
+        curves.hours_to(study, benchmark, targets[seed])
+        for seed, study in contestant.studies.items()
+        if seed in targets and not study.units.empty
+    ]
+
+
+def _over_random(contestant: Contestant, everyone: Sequence[Contestant], benchmark: Benchmark) -> Estimate | None:
+    baseline = next((one for one in everyone if one.name == RANDOM), None)
+    if baseline is None or baseline is contestant:
+        return None
+    own, others = (list(one.scores(SCORE, benchmark).values()) for one in (contestant, baseline))
+    return probability_of_improvement(own, others, higher_is_better=True) if own and others else None
+
+
+def _estimate(values: Sequence[float]) -> Estimate | None:
+    """Return the interquartile mean with its interval."""
+    return Estimate(interquartile_mean(values), bootstrap_interval(values)) if values else None
+
+
+def _mean(studies: Sequence[StudyRecord], metric: str) -> float | None:
+    values = [study.metrics[metric] for study in studies if metric in study.metrics]
+    return fmean(values) if values else None
+
+
+def _place(standing: Standing) -> tuple[float, str]:
+    return (-standing.score.value if standing.score else 1.0, standing.name)

@@ -6,9 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from benchmarks.spec import Benchmark
-from hpo.analysis.contestants import TEST_SCORES
+from hpo.analysis.contestants import TEST_SCORES, Standing
 from hpo.analysis.estimates import Estimate
-from hpo.analysis.standings import Standing
 from hpo.terminal.tables import clock
 
 HOW_TO_READ = (

@@ -12,11 +12,10 @@ from rich.console import Console
 from rich.table import Table
 
 from hpo.analysis.compare import Result
-from hpo.analysis.contestants import TEST_SCORES
+from hpo.analysis.contestants import TEST_SCORES, Shrinkage, Standing
 from hpo.analysis.estimates import Estimate
 from hpo.analysis.importance import Importances
 from hpo.analysis.pareto import StoredTrial
-from hpo.analysis.standings import Shrinkage, Standing
 from hpo.analysis.verdicts import Comparison
 from hpo.core.ledger import PARTS
 from hpo.core.text_tables import csv_of, markdown_cell, markdown_table

@@ -15,9 +15,9 @@ from benchmarks.space import Config
 from benchmarks.spec import BenchmarkError
 from hpo.analysis import compare, curves
 from hpo.analysis.compare import Result
+from hpo.analysis.contestants import Standing
 from hpo.analysis.estimates import bootstrap_interval
 from hpo.analysis.records import Confirmation, Records, StudyRecord
-from hpo.analysis.standings import Standing
 from hpo.core.study import default_schedule, fresh_seeds, schedule_digest
 
 REPOSITORY = Path(__file__).parents[3]
