@@ -8,7 +8,7 @@ from hpo.workflows import preflight
 
 
 def run() -> int:
-    """Refuse what could only end in a traceback, then hand over to the command line."""
+    """Refuse a Python or a lack of packages that could only end in a traceback, then hand over to the command line."""
     fault = preflight.python_fault(sys.version_info[:2]) or preflight.package_fault(preflight.TO_PARSE)
     if fault:
         print(f"error: {fault}", file=sys.stderr)

@@ -19,7 +19,7 @@ from hpo.terminal import errors, next_steps
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; returns the exit status."""
+    """Run one command; return the exit status."""
     if os.environ.get("MLFLOW_RUN_ID"):  # `mlflow run` has started this
         from hpo.engine import signals
 

@@ -1,4 +1,4 @@
-"""What each command does: joins the parts, prints, and returns the exit status; no logic of its own.
+"""Each command of the command line: joins the parts, prints, and returns the exit status; no logic of its own.
 
 Parts are imported where they are used: a comparison needs no Ray, and `--help` needs nothing.
 """
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 
 def suite(parsed: argparse.Namespace) -> int:
-    """Several methods with several seeds."""
+    """Run several methods with several seeds."""
     from hpo.workflows import doctor, suite
 
     doctor.require()
@@ -51,7 +51,7 @@ def suite(parsed: argparse.Namespace) -> int:
 
 
 def run(parsed: argparse.Namespace) -> int:
-    """One study."""
+    """Run one study."""
     from hpo.workflows import doctor
 
     doctor.require()
@@ -68,7 +68,7 @@ def run(parsed: argparse.Namespace) -> int:
 
 
 def _interrupted_in_this_job(study: Study) -> str | None:
-    """The run of the same study, which this job of SLURM began before it was queued again; None if there is none."""
+    """Find the run of the same study that this SLURM job began before it was queued again, or None."""
     if not os.environ.get("SLURM_RESTART_COUNT"):
         return None
     from benchmarks.identity import digest
@@ -80,7 +80,7 @@ def _interrupted_in_this_job(study: Study) -> str | None:
 
 
 def resume(parsed: argparse.Namespace) -> int:
-    """Go on with a study that was interrupted; without an id, list those that can."""
+    """Resume a study that was interrupted; without an id, list the studies that can be resumed."""
     from hpo.engine import study_folder
 
     if not parsed.run_id:
@@ -88,8 +88,8 @@ def resume(parsed: argparse.Namespace) -> int:
     asked = study_folder.Unfinished(parsed.run_id).asked()
     if asked.study.kind != "study":
         raise BenchmarkError(
-            f"{parsed.run_id} is a confirmation: run `python -m hpo confirm` again, which trains what is missing; "
-            "`python -m hpo sync` stores what this one had trained"
+            f"{parsed.run_id} is a confirmation: run `python -m hpo confirm` again, which trains the missing ones; "
+            "`python -m hpo sync` stores the trainings of this one"
         )
     from hpo.workflows import doctor
 
@@ -119,7 +119,7 @@ def _list_unfinished(studies: Sequence[Unfinished]) -> int:
 
 
 def sync(parsed: argparse.Namespace) -> int:
-    """Deliver what the store lacks of unfinished studies."""
+    """Deliver the missing results of unfinished studies to the store."""
     from hpo.engine import study_folder
     from hpo.workflows.sync import deliver
 
@@ -140,13 +140,13 @@ def sync(parsed: argparse.Namespace) -> int:
 
 
 def _end(console: Console, study: Study, benchmark: str, finished: Finished) -> int:
-    """Print the last lines of a study; returns the exit status.
+    """Print the last lines of a study; return the exit status.
 
     Args:
         console: where to print.
         study: the study.
         benchmark: its benchmark as it was asked for, by name or as a file.
-        finished: what became of it.
+        finished: its outcome.
     """
     if finished.is_kept:
         _print_step(console, "resume it", next_steps.command("resume", finished.run_id))
@@ -162,7 +162,7 @@ def _end(console: Console, study: Study, benchmark: str, finished: Finished) -> 
 
 
 def _end_undelivered(console: Console, finished: Finished) -> int:
-    """Print the last lines of a study whose store did not take all of it; returns the exit status."""
+    """Print the last lines of a study whose store lacks some results; return the exit status."""
     deliver = next_steps.command("sync")
     _print_step(console, "deliver its results", deliver)
     errors.show(
@@ -187,12 +187,12 @@ def _print_next(console: Console, experiment: str, benchmark: str, budget: int, 
 
 
 def _print_step(console: Console, title: str, line: str) -> None:
-    """Print a next step: what for, and what to type."""
+    """Print a next step: its purpose, and the command."""
     print_line(console, f"{title + ':' if title else '':<{STEP_WIDTH}}{line}")
 
 
 def compare(parsed: argparse.Namespace) -> int:
-    """The methods of a benchmark side by side, as tables, files and a report."""
+    """Compare the methods of a benchmark, as tables, files and a report."""
     from hpo.analysis import compare, importance, pareto, records
     from hpo.report import page, tables
     from hpo.store import runs
@@ -219,7 +219,7 @@ def compare(parsed: argparse.Namespace) -> int:
 
 
 def confirm(parsed: argparse.Namespace) -> int:
-    """What studies found, trained again and scored on test."""
+    """Train the studies' incumbents again and score them on test."""
     from hpo.analysis import compare, records
     from hpo.report import tables
     from hpo.workflows import confirm, doctor
@@ -246,7 +246,7 @@ def confirm(parsed: argparse.Namespace) -> int:
 
 
 def export(parsed: argparse.Namespace) -> int:
-    """What won, as files for a Trainer script."""
+    """Write the winning configuration as files for a Trainer script."""
     from hpo.report import model_card
     from hpo.workflows import export
 
@@ -265,7 +265,7 @@ def export(parsed: argparse.Namespace) -> int:
 
 
 def train(parsed: argparse.Namespace) -> int:
-    """A full training of an exported configuration; the model is saved and scored once on test."""
+    """Train an exported configuration in full; save the model and score it once on test."""
     from hpo.workflows import doctor, train
 
     doctor.require()
@@ -287,7 +287,7 @@ def train(parsed: argparse.Namespace) -> int:
 
 
 def deepspeed(parsed: argparse.Namespace) -> int:
-    """One Trainer script with and without DeepSpeed, ZeRO stage by stage."""
+    """Compare one Trainer script with and without DeepSpeed, ZeRO stage by stage."""
     from benchmarks.zero.settings import Machine, Training
     from hpo.cluster import devices
     from hpo.report import deepspeed as zero_report
@@ -318,12 +318,12 @@ def deepspeed(parsed: argparse.Namespace) -> int:
         print_line(console, reason)
     print_line(console, f"written to {output.write(folder, done.files)}: {', '.join([*done.files, 'rows/'])}")
     if done.reason:
-        errors.show(f"the study did not reach its end ({done.reason}); what it found is in {folder}")
+        errors.show(f"the study did not reach its end ({done.reason}); its results are in {folder}")
     return 1 if done.reason or any(line.row.outcome == "failed" for line in done.lines) else 0
 
 
 def import_(parsed: argparse.Namespace) -> int:
-    """A study that was run elsewhere, from a CSV file into the store."""
+    """Store a study that was run elsewhere, from a CSV file."""
     from hpo.workflows import importing
 
     benchmark = spec.load(parsed.benchmark, Path(parsed.space) if parsed.space else None)
@@ -346,7 +346,7 @@ def import_(parsed: argparse.Namespace) -> int:
 
 
 def fetch(parsed: argparse.Namespace) -> int:
-    """What a benchmark takes from the hub, into a folder."""
+    """Download a benchmark's model and data from the hub into a folder."""
     from hpo.workflows import fetch
 
     places, path = fetch.fetch(spec.load(parsed.benchmark), Path(parsed.output))
@@ -360,7 +360,7 @@ def fetch(parsed: argparse.Namespace) -> int:
 
 
 def methods(parsed: argparse.Namespace) -> int:
-    """All methods, or the page of one."""
+    """Print all methods, or the page of one."""
     if parsed.name:
         print(registry.get(parsed.name).page)
         return 0
@@ -370,21 +370,21 @@ def methods(parsed: argparse.Namespace) -> int:
 
 
 def benchmarks(parsed: argparse.Namespace) -> int:
-    """The benchmarks that come with the suite."""
+    """Print the benchmarks that come with the suite."""
     for name in spec.names():
         print(f"{name:20} {spec.load(name).description}")
     return 0
 
 
 def doctor(parsed: argparse.Namespace) -> int:
-    """What this machine has and lacks."""
+    """Print this machine's versions, devices and faults."""
     from hpo.workflows import doctor
 
     return doctor.report(open_console())
 
 
 def mlproject(parsed: argparse.Namespace) -> int:
-    """The MLproject file."""
+    """Print the MLproject file."""
     from hpo.app import mlproject
 
     print(mlproject.text(), end="")

@@ -12,7 +12,7 @@ from benchmarks.spec import SPLITS
 from benchmarks.zero.settings import Training
 
 Kind = Literal["text", "count", "integer", "number", "counts", "flag", "switch", "rest"]
-"""How a text becomes a value, see `hpo.app.parser.value_of`."""
+"""Rule by which a text becomes a value, see `hpo.app.parser.value_of`."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ BUDGET = Option("budget", "full trainings that may be spent", "12", "integer")
 SEED = Option("seed", "drives everything random", "0", "integer")
 SPACE = Option("space", "YAML file that replaces the search space")
 GPU_HOURS = Option("gpu_hours", "cap in device-hours", kind="number")
-FORCE = Option("force", "run again what the store has finished already", "false", "flag")
+FORCE = Option("force", "run finished studies of the store again", "false", "flag")
 RUN_ID = Option("run_id", "the study's run in MLflow", is_positional=True)
 CLUSTER = Option("cluster", "YAML file of the cluster profile, see slurm/README.md", None)
 JOB_CLUSTER = replace(CLUSTER, help="YAML file of the cluster profile", default="")
@@ -131,7 +131,7 @@ STUDIES = (
     ),
     Command(
         "sync",
-        "bring into the store what it did not take while studies ran",
+        "deliver the results that the store did not take while studies ran",
         "commands.sync",
         (replace(RUN_ID, help="a study's run in MLflow (default: all that wait)"),),
         is_entry=True,
@@ -230,7 +230,7 @@ PAGES = (
         (Option("name", "a method", is_positional=True),),
     ),
     Command("benchmarks", "list the benchmarks", "commands.benchmarks"),
-    Command("doctor", "say what this machine has and lacks", "commands.doctor"),
+    Command("doctor", "print this machine's versions, devices and faults", "commands.doctor"),
     Command("mlproject", "print the MLproject file", "commands.mlproject"),
     Command("reference", "print docs/options.md", "commands.reference"),
 )
@@ -275,14 +275,14 @@ SLURM = (
     ),
     Command(
         "slurm capacity",
-        "say how many trials run at once, and what binds",
+        "say how many trials run at once, and which resource limits them",
         "slurm_commands.capacity",
         (CLUSTER, BENCHMARK),
     ),
-    Command("slurm doctor", "ask a job what a compute node has and lacks", "slurm_commands.doctor", (CLUSTER,)),
+    Command("slurm doctor", "compare a compute node with this one, through a job", "slurm_commands.doctor", (CLUSTER,)),
     Command(
         "slurm collect",
-        "add to the store what jobs found and could not add themselves",
+        "add results to the store that jobs could not add themselves",
         "slurm_commands.collect",
         (CLUSTER, Option("incomplete", "also arrays in which trials have no result", kind="switch")),
     ),
@@ -313,9 +313,9 @@ SLURM = (
     Command("slurm gather-job", "end an array", "slurm_commands.gather_job", (JOB_CLUSTER, STUDY), is_internal=True),
     Command(
         "slurm doctor-job",
-        "tell what this node has",
+        "describe this node",
         "slurm_commands.doctor_job",
-        (Option("mark", "file beside which to write what this node has", None),),
+        (Option("mark", "file beside which to write the description", None),),
         is_internal=True,
     ),
 )

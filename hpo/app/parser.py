@@ -64,7 +64,7 @@ def parse(words: Sequence[str], also: argparse.ArgumentParser | None = None) -> 
 
 
 def _wanted_method(words: Sequence[str]) -> str | None:
-    """The method after `run`, if there is one: its module is imported for its options, and no other."""
+    """Return the method after `run`, if there is one: its module is imported for its options, and no other."""
     return words[1] if len(words) > 1 and words[0] == "run" and not words[1].startswith("-") else None
 
 
@@ -145,7 +145,7 @@ def value_of(option: Option, text: Any) -> Any:
 
 
 def _number(kind: str, text: str) -> tuple[Any, str]:
-    """The number that a text stands for, None if it stands for none; and the rule that it must follow."""
+    """Return the number that a text stands for, None if it stands for none; and the rule that it must follow."""
     if kind == "count":
         return whole_number(text), "a whole number"
     if kind == "integer":

@@ -42,7 +42,7 @@ def study_of(parsed: argparse.Namespace) -> Study:
 
 
 def command_line(parsed: argparse.Namespace) -> str:
-    """Write the command that was given, for the record: what was not given and has no default is left out."""
+    """Write the command that was given, for the record, without options that were not given and have no default."""
     words, options = ["python", "-m", "hpo", *parsed.command.verb.split()], []
     for option in parsed.command.options:
         text = parsed.texts[option.name]
@@ -56,7 +56,7 @@ def command_line(parsed: argparse.Namespace) -> str:
 
 
 def name_of(benchmark: str) -> str:
-    """The name of a benchmark, which may be given as a file.
+    """Return the name of a benchmark, which may be given as a file.
 
     Raises:
         BenchmarkError: the file cannot be used.

@@ -1,4 +1,4 @@
-"""`python -m hpo slurm ...`: parses and joins, no logic of its own."""
+"""The commands `python -m hpo slurm ...`: parse and join, no logic of their own."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ if TYPE_CHECKING:
     from slurm.profile import Profile
 
 VERBS_TO_SUBMIT = ("suite", "confirm", "resume")
-"""What a head job runs beside a method's study."""
+"""Commands that a head job runs beside a method's study."""
 
 
 def submit(parsed: argparse.Namespace) -> int:
-    """Check, render and submit."""
+    """Check, render and submit the job of a study."""
     from slurm import capacity, profile, submit
 
     command = [*([] if parsed.what in VERBS_TO_SUBMIT else ["run"]), parsed.what, *parsed.options]
@@ -63,8 +63,8 @@ def _submit_without_ray(parsed: argparse.Namespace, evaluation: Evaluation, at_o
 
     Args:
         parsed: the command.
-        evaluation: how trials share the time.
-        at_once: how many at once, 0 for no limit.
+        evaluation: sequential, batch or asynchronous.
+        at_once: most trials at a time, 0 for no limit.
         own: the options that say so.
     """
     import shlex
@@ -84,7 +84,7 @@ def _submit_without_ray(parsed: argparse.Namespace, evaluation: Evaluation, at_o
         for submission in arrays.submissions(cluster, file, name, folder, submitted, range(submitted.trials), limit):
             print(shlex.join(["sbatch", *submission.options]), submission.script, sep="\n")
         return 0
-    if not os.environ.get("MLFLOW_TRACKING_URI"):  # a warm start reads what earlier studies found
+    if not os.environ.get("MLFLOW_TRACKING_URI"):  # a warm start reads the results of earlier studies
         os.environ["MLFLOW_TRACKING_URI"] = cluster.tracking_uri
     with arrays.new_folder(cluster, name, submitted) as folder:
         wanted = arrays.submissions(cluster, file, name, folder, submitted, range(submitted.trials), limit)
@@ -94,7 +94,7 @@ def _submit_without_ray(parsed: argparse.Namespace, evaluation: Evaluation, at_o
 
 
 def _evaluation(parsed: argparse.Namespace) -> tuple[Evaluation, int, list[str]]:
-    """Read from an array's options how trials share the time, how many at once, and which options say so."""
+    """Read from an array's options its evaluation, the most tasks at a time, and the options that say so."""
     if parsed.at_once < 0 or parsed.batch < 0 or (parsed.at_once and parsed.batch):
         raise BenchmarkError(
             f"at-once is {parsed.at_once} and batch is {parsed.batch}, "
@@ -106,7 +106,7 @@ def _evaluation(parsed: argparse.Namespace) -> tuple[Evaluation, int, list[str]]
 
 
 def resume(parsed: argparse.Namespace) -> int:
-    """The trials of a study that have no result yet."""
+    """Train the trials of a study that have no result yet."""
     from slurm import arrays, gather, profile, scheduler, study_folder, submit
 
     file, folder = Path(parsed.cluster), Path(parsed.study).resolve()
@@ -131,14 +131,14 @@ def _say_submitted(folder: Path, jobs: Sequence[str]) -> int:
 
 
 def task(parsed: argparse.Namespace) -> int:
-    """A task of an array."""
+    """Run a task of an array."""
     from slurm.jobs import trial_job
 
     return trial_job.task(Path(parsed.study), trial_job.trial_of_task(os.environ))
 
 
 def serial_job(parsed: argparse.Namespace) -> int:
-    """A serial job."""
+    """Run a serial job."""
     from slurm import profile
     from slurm.jobs import trial_job
 
@@ -147,7 +147,7 @@ def serial_job(parsed: argparse.Namespace) -> int:
 
 
 def gather_job(parsed: argparse.Namespace) -> int:
-    """The end of an array."""
+    """Run the last job of an array."""
     from slurm import gather, profile
     from slurm.processes import Stamps, job_id
 
@@ -187,7 +187,7 @@ def _check(command: Sequence[str], parser: argparse.ArgumentParser | None = None
 
 
 def capacity(parsed: argparse.Namespace) -> int:
-    """Both inequalities."""
+    """Print both inequalities of a cluster and a benchmark."""
     from benchmarks import spec
     from slurm import capacity, profile
 
@@ -198,7 +198,7 @@ def capacity(parsed: argparse.Namespace) -> int:
 
 
 def doctor(parsed: argparse.Namespace) -> int:
-    """Login node and compute node side by side."""
+    """Compare the login node with a compute node."""
     from rich.table import Table
 
     from slurm import doctor, profile
@@ -216,7 +216,7 @@ def doctor(parsed: argparse.Namespace) -> int:
 
 
 def doctor_job(parsed: argparse.Namespace) -> int:
-    """The job that tells."""
+    """Run the job that describes its node."""
     from slurm import doctor
 
     doctor.answer(Path(parsed.mark))
@@ -224,7 +224,7 @@ def doctor_job(parsed: argparse.Namespace) -> int:
 
 
 def collect(parsed: argparse.Namespace) -> int:
-    """What jobs could not add to the store themselves: they were killed, or the store could not be reached."""
+    """Add results to the store that jobs could not add, because they were killed or could not reach it."""
     from hpo.store import client
     from slurm import profile, stores, study_folder
 
@@ -246,7 +246,7 @@ def collect(parsed: argparse.Namespace) -> int:
 
 
 def _collect(folder: Path, cluster: Profile, file: Path, incomplete: bool) -> str:
-    """Add what lies in a job's or a study's folder; returns what was done, in words."""
+    """Add the results in a job's or a study's folder; return a sentence that says which."""
     from slurm import gather, scheduler, stores, study_folder
 
     is_study = (folder / study_folder.STUDY).exists()
@@ -263,7 +263,7 @@ def _collect(folder: Path, cluster: Profile, file: Path, incomplete: bool) -> st
 
 
 def head(parsed: argparse.Namespace) -> int:
-    """The head job."""
+    """Run the head job."""
     from hpo.cluster import access
     from slurm import profile
     from slurm.jobs import head_job
@@ -277,7 +277,7 @@ def head(parsed: argparse.Namespace) -> int:
 
 
 def _head_job(cluster: Profile, file: str, command: Sequence[str]) -> HeadJob:
-    """What a head job is to do."""
+    """Return the command of a head job."""
     import shlex
 
     from slurm import submit
@@ -293,7 +293,7 @@ def _head_job(cluster: Profile, file: str, command: Sequence[str]) -> HeadJob:
 
 
 def _head_job_from_environment(given: Mapping[str, str]) -> HeadJob:
-    """What `sbatch slurm/head_node.slurm` asks for; a search space of its own lies beside the logs."""
+    """Read the command of `sbatch slurm/head_node.slurm`; a search space of its own lies beside the logs."""
     from benchmarks import spec
     from slurm import processes, profile
     from slurm.jobs import environment
@@ -310,7 +310,7 @@ def _head_job_from_environment(given: Mapping[str, str]) -> HeadJob:
 
 
 def worker(parsed: argparse.Namespace) -> int:
-    """A worker job."""
+    """Run a worker job."""
     from slurm.jobs import worker
 
     return worker.run_worker_job(Path(parsed.connection), parsed.cpus, parsed.gpus)

@@ -1,4 +1,4 @@
-"""The MLflow tracking store: opened safely, its faults said in a sentence. Imports neither Ray nor torch."""
+"""The MLflow tracking store: opened safely, its faults reported in one sentence. Imports neither Ray nor torch."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ from benchmarks.spec import BenchmarkError, first_line
 
 SQLITE = "sqlite:///"
 SETTINGS = {
-    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",  # two lines a trial, from a server
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",  # two lines per trial, from a server
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",  # MLflow would make a run again whose answer was lost; see spool.py
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",  # it would run through tables
 }
-"""Of MLflow, unless the user has made others."""
+"""Settings of MLflow, unless the user has made others."""
 _CREDENTIALS = re.compile(r"://\S*@")
 
 
@@ -50,18 +50,18 @@ def readable_errors() -> Iterator[None]:
 
 
 def shown(text: str) -> str:
-    """A text without the users and passwords of addresses in it."""
+    """Return a text without the users and passwords of addresses in it."""
     return _CREDENTIALS.sub("://***@", text)
 
 
 def shown_uri() -> str:
-    """The address of the store, as it may be printed."""
+    """Return the address of the store, as it may be printed."""
     return shown(get_tracking_uri())
 
 
 @cache
 def warn_of(uri: str) -> None:
-    """Say, once, that a server beyond this machine is reached without encryption."""
+    """Warn, once, that a server beyond this machine is reached without encryption."""
     parts = urlsplit(uri)
     if parts.scheme != "http" or _is_loopback(parts.hostname or ""):
         return
@@ -82,21 +82,21 @@ def _is_loopback(host: str) -> bool:
 
 
 def exists() -> bool:
-    """Whether there is a store to read: an SQLite file may not have been made yet in a folder that is there."""
+    """Tell whether there is a store to read: a new folder may have no SQLite file yet."""
     uri = get_tracking_uri()
     database = Path(uri.removeprefix(SQLITE))
     return not uri.startswith(SQLITE) or database.exists() or not database.parent.is_dir()
 
 
 def open_client() -> MlflowClient:
-    """The tracking store, with our settings of MLflow."""
+    """Open the tracking store, with our settings of MLflow."""
     for setting, value in SETTINGS.items():
         os.environ.setdefault(setting, value)
     return MlflowClient()
 
 
 def open_experiment(name: str, tags: Mapping[str, str] | None = None) -> tuple[MlflowClient, str]:
-    """The tracking store and the id of an experiment in it, made if need be, with these tags if it lacks them.
+    """Open the tracking store; return it and the id of an experiment, made or given missing tags if need be.
 
     Creating an SQLite store is not safe from several processes at once: a lock beside the file keeps them apart.
 
@@ -125,7 +125,7 @@ def experiment_id(name: str) -> str | None:
 
 
 def making(database: Path) -> FileLock:
-    """Keeps processes of one machine apart that may make this SQLite file; let go by the kernel whatever ends them."""
+    """Keep other processes of this machine from making this SQLite file; the kernel ends the lock with the process."""
     return FileLock(f"{database}.lock")
 
 

@@ -15,7 +15,7 @@ import psutil
 
 PROJECT = Path(__file__).parents[2]
 SHARED_STORE, CLUSTER_PROFILE = "HPO_SHARED_STORE", "HPO_CLUSTER_PROFILE"
-"""Variables by which a SLURM job tells its driver where its results go in the end, and how to submit another job."""
+"""Variables by which a SLURM job tells its driver the final store, and the profile for another job."""
 SUBMITTED = ("resume", "suite", "confirm")
 """Commands that train, and so need a job on a cluster."""
 LOCAL_UI = "http://127.0.0.1:5000"
@@ -48,14 +48,14 @@ def _words(words: list[str], options: dict[str, str]) -> str:
 
 
 def _mlflow_run(launcher: psutil.Process, verb: str, words: tuple[str, ...], options: dict[str, str]) -> str:
-    """The command as an entry of MLproject, which takes names alone; `resume` and `sync` take a run."""
+    """Write the command as an entry of MLproject, which takes names alone; `resume` and `sync` take a run."""
     given = [*(f"run_id={word}" for word in words), *(f"{name}={value}" for name, value in options.items())]
     parameters = [word for pair in given for word in ("-P", pair)]
     return shlex.join(["mlflow", "run", *_project(launcher.cmdline()), "-e", verb, *parameters])
 
 
 def _project(words: list[str]) -> list[str]:
-    """Of the words of `mlflow run` its project, its version and its environment manager."""
+    """Read the project, its version and its environment manager from the words of `mlflow run`."""
     rest, kept = words[words.index("run") + 1 :], []
     while rest:
         word = rest.pop(0)
@@ -82,7 +82,7 @@ def enter_users_folder() -> None:
 
 @cache
 def _launcher() -> psutil.Process | None:
-    """The `mlflow run` that has started this process."""
+    """Find the `mlflow run` that has started this process."""
     if not os.environ.get("MLFLOW_RUN_ID"):
         return None
     try:
@@ -98,7 +98,7 @@ def _is_mlflow_run(words: list[str]) -> bool:
 
 @cache
 def _is_importable() -> bool:
-    """Whether `python -m hpo` works in this folder: it is the project's, or the suite is installed."""
+    """Tell whether `python -m hpo` works in this folder: it is the project's, or the suite is installed."""
     if Path.cwd() == PROJECT or str(PROJECT) in os.environ.get("PYTHONPATH", "").split(os.pathsep):
         return True
     return PROJECT.name in ("site-packages", "dist-packages") or _is_installed()

@@ -285,7 +285,7 @@ def test_a_study_that_is_terminated_ends_its_ranks_and_keeps_what_it_found(tmp_p
     process.terminate()
     _, err = process.communicate(timeout=60)
     assert process.returncode == 1
-    assert "error: the study did not reach its end (interrupted); what it found is in out" in err
+    assert "error: the study did not reach its end (interrupted); its results are in out" in err
     _, alive = psutil.wait_procs(ranks, timeout=10)
     assert alive == []
     [plain] = csv.DictReader((tmp_path / "out/deepspeed.csv").open())
