@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from difflib import get_close_matches
 from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
@@ -28,10 +29,15 @@ def _explained(fault: Any, model: type[BaseModel], section: Sequence[str]) -> st
     where = ".".join(str(part) for part in fault["loc"])
     message = fault["msg"].removeprefix("Value error, ")
     if fault["type"] == "extra_forbidden":
-        message = f"unknown key; valid here are {', '.join(_valid_keys(model, (*section, *fault['loc'][:-1])))}"
+        message = _unknown_key(str(fault["loc"][-1]), _valid_keys(model, (*section, *fault["loc"][:-1])))
     elif isinstance(fault.get("input"), bool | int | float | str):
         message += f" (got {fault['input']!r})"
     return f"{where}: {message}" if where else message
+
+
+def _unknown_key(key: str, valid: list[str]) -> str:
+    near = get_close_matches(key, valid, n=1, cutoff=0.8)
+    return f"unknown key; valid here are {', '.join(valid)}{f'; `{near[0]}` is near' if near else ''}"
 
 
 def _valid_keys(model: type[BaseModel], parents: Sequence[str | int]) -> list[str]:

@@ -11,13 +11,14 @@ from benchmarks import spec
 from benchmarks.check import check
 from benchmarks.spec import Benchmark
 from hpo.search import registry
+from hpo.terminal import errors
 
 if TYPE_CHECKING:
     from hpo.core.study import Study
 
 
 def load_benchmark(name: str, space: str = "") -> Benchmark:
-    """Load a benchmark, and check the files that it names.
+    """Load a benchmark, check the files that it names, and print warnings about its data.
 
     Args:
         name: of the benchmark, or the path of its YAML file.
@@ -27,7 +28,8 @@ def load_benchmark(name: str, space: str = "") -> Benchmark:
         BenchmarkError: a file that is not there or cannot be used.
     """
     benchmark = spec.load(name, Path(space) if space else None)
-    check(benchmark)
+    for warning in check(benchmark):
+        errors.warn(warning)
     return benchmark
 
 

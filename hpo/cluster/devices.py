@@ -6,7 +6,8 @@ import math
 import os
 from dataclasses import dataclass
 
-from benchmarks.spec import BenchmarkError
+from benchmarks.check.device import check_device
+from benchmarks.spec import Benchmark, BenchmarkError
 from benchmarks.training.deepspeed import Precision, precision_on
 from hpo.core.wording import counted
 
@@ -109,6 +110,15 @@ def _compute_capability() -> tuple[int, int] | None:
         return int(major), int(minor)
     finally:
         pynvml.nvmlShutdown()
+
+
+def require_precision(benchmark: Benchmark, devices: Devices) -> None:
+    """Check that the devices of this machine can compute in a benchmark's precision; a cluster's nodes check it.
+
+    Raises:
+        BenchmarkError: they cannot.
+    """
+    check_device(benchmark, devices.gpu_name is not None, None if devices.cpus_per_device else precision("auto"))
 
 
 def gpu_names() -> list[str]:

@@ -16,9 +16,10 @@ from ray import tune
 from ray.tune.error import TuneError
 from rich.console import Console
 
+from benchmarks.check.start import check_start
 from benchmarks.identity import digest
 from benchmarks.spec import BenchmarkError, first_line
-from hpo.cluster.devices import Allotment, Devices, allot
+from hpo.cluster.devices import Allotment, Devices, allot, require_precision
 from hpo.cluster.ray import Cluster, detect, ray_cluster, resources, set_defaults
 from hpo.core.budget import EVERY_TRIAL_FAILS, INTERRUPTED, is_interruption
 from hpo.core.ledger import Shares
@@ -183,6 +184,8 @@ def execute(
     devices = executor.detect()
     plan = plan or registry.get(study.method).make_plan(study)
     allotment = allot(devices, study.benchmark.ranks_per_trial, plan.concurrency)
+    require_precision(study.benchmark, devices)
+    check_start(study.benchmark)
     with _opened(study, command, devices, run_id, open_tracker) as (tracker, unfinished):
         with executor.open(devices) as where:
             state, reported = _take_up(unfinished, study, plan, allotment)

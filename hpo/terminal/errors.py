@@ -15,6 +15,11 @@ def show(message: str) -> None:
     print(f"error: {paragraph(message)}", file=sys.stderr)
 
 
+def warn(message: str) -> None:
+    """Print a warning: the command goes on."""
+    print(f"warning: {paragraph(message)}", file=sys.stderr)
+
+
 def paragraph(message: str) -> str:
     """Write a message on one line, shortened if it quotes a long text.
 

@@ -7,14 +7,14 @@ hub, and writes the benchmark with the folders in place of the names.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal
 
 from benchmarks.check import check
+from benchmarks.check.start import check_start
 from benchmarks.files import yaml_text
 from benchmarks.spec import Benchmark, BenchmarkError, FineTune, first_line
-from benchmarks.tasks import question_answering as squad
+from hpo.terminal import errors
 
 MODEL_FILES = ["*.json", "*.safetensors", "*.txt", "*.model"]
 """Of a model: configuration, weights, tokenizer. Pickled weights stay where they are."""
@@ -95,30 +95,11 @@ def _with_folders(benchmark: Benchmark, places: dict[str, Path]) -> Benchmark:
 
 
 def _check(benchmark: Benchmark) -> None:
-    """That all of it loads, weights by their headers, which tell of files that are cut off.
+    """Check that all of it loads, weights by their headers, which tell of files that are cut off.
 
     Raises:
-        BenchmarkError: it does not.
+        BenchmarkError: something does not.
     """
-    from benchmarks.training.models import load_tokenizer
-
-    check(benchmark)
-    assert benchmark.finetune is not None
-    load_tokenizer(benchmark.finetune.model)
-    _check_weights(Path(benchmark.finetune.model).glob("*.safetensors"))
-    for split in (benchmark.finetune.data.train, benchmark.finetune.data.validation, benchmark.finetune.data.test):
-        if split.file is None:  # files have been read by `check`
-            squad.read_split(split)
-
-
-def _check_weights(files: Iterable[Path]) -> None:
-    from safetensors import SafetensorError, safe_open
-
-    for path in files:
-        try:
-            with safe_open(path, framework="np") as weights:
-                weights.keys()
-        except (SafetensorError, OSError) as error:
-            raise BenchmarkError(
-                f"{path}: is no whole file of weights ({first_line(error)}); delete it, and fetch again"
-            ) from None
+    for warning in check(benchmark):
+        errors.warn(warning)
+    check_start(benchmark)

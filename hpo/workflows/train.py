@@ -26,13 +26,14 @@ from pydantic import BaseModel, ConfigDict, NonNegativeInt, PositiveInt, Validat
 from rich.console import Console
 
 from benchmarks.check import check
+from benchmarks.check.start import check_start
 from benchmarks.files import is_file, is_folder, load_json, replacing_folder
 from benchmarks.identity import digest
 from benchmarks.space import Config, Scalar
 from benchmarks.spec import SPLITS, Benchmark, BenchmarkError, Split, first_line
 from benchmarks.steps import require_a_step
 from benchmarks.tasks.question_answering import prompt_of
-from hpo.cluster.devices import Allotment, allot
+from hpo.cluster.devices import Allotment, allot, require_precision
 from hpo.cluster.ray import detect
 from hpo.core.results import METRICS
 from hpo.core.study import Schedule, is_diverged
@@ -41,6 +42,7 @@ from hpo.store import files
 from hpo.store import ui_views as views
 from hpo.store.runs import CommandRun
 from hpo.store.served_model import MODEL_FOLDER, Serving, log_served_model
+from hpo.terminal import errors
 from hpo.terminal import files as output
 from hpo.terminal.console import print_line
 from hpo.terminal.tables import tokens_table
@@ -133,8 +135,12 @@ def train(
     """
     best = read_config(config)
     steps = check_schedule(best, benchmark)
-    check(benchmark)
-    allotment = allot(detect(), benchmark.ranks_per_trial, concurrency=1)
+    for warning in check(benchmark):
+        errors.warn(warning)
+    devices = detect()
+    allotment = allot(devices, benchmark.ranks_per_trial, concurrency=1)
+    require_precision(benchmark, devices)
+    check_start(benchmark)
     _claim(folder)
     seed = best.seed if seed is None else seed
     run = _open_run(benchmark, best, seed, command)

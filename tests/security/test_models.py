@@ -110,7 +110,7 @@ def test_a_model_s_own_code_does_not_run(tmp_path: Path) -> None:
     path = write_benchmark(tmp_path, model)
     write_config(tmp_path)
     done = hpo(tmp_path, "train", "--config", "best_config.json", "--output", "out", "--benchmark", path)
-    assert (done.returncode, done.stdout) == (1, "")
+    assert (done.returncode, done.stdout) == (2, "")
     assert f"model {model}: cannot be loaded (The repository {model} contains custom code" in done.stderr
     assert done.stderr.count("\n") == 1
     assert not ran.exists()

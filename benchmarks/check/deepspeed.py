@@ -1,0 +1,328 @@
+"""Check a benchmark's DeepSpeed block: every key is one that DeepSpeed 0.19 knows and this loop uses.
+
+DeepSpeed itself refuses some misspelt keys, in each rank of each trial, and takes others without a word: with
+`zero_optimisation` it trains at stage 0. The models here mirror those of DeepSpeed (a test compares them), so that the
+check needs neither DeepSpeed nor torch, which take seconds to import. See
+https://www.deepspeed.ai/docs/config-json/ for the meaning of each key.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, ValidationError, model_validator
+
+from benchmarks.check.config import hidden_size
+from benchmarks.faults import explained
+from benchmarks.files import BenchmarkError
+from benchmarks.space import Choice, Config, Strict
+from benchmarks.spec import Benchmark, FineTune
+from benchmarks.training.deepspeed import Precision, fill
+
+SET_BY_DEEPSPEED = {"batch_size_per_device", "gradient_accumulation_steps", "max_grad_norm"}
+"""Hyperparameters that a DeepSpeed block names too."""
+HALVES = ("bf16", "fp16")
+REMOVED = {
+    "amp": 'NVIDIA Apex is no part of DeepSpeed any more; remove the key and set the benchmark\'s `precision: "fp16"`',
+    "sparse_gradients": "DeepSpeed has no such switch any more; remove the key",
+    "elasticity": "DeepSpeed has no elastic training any more; remove the key",
+}
+"""Keys of earlier versions of DeepSpeed that people still have in their files."""
+NonNegative = Annotated[int, Field(ge=0, lt=2**63)]
+Positive = Annotated[int, Field(ge=1, lt=2**63)]
+Share = Annotated[float, Field(ge=0, le=1)]
+DataType = Literal["fp32", "fp16", "bf16"]
+
+
+class OffloadParameters(Strict):
+    """Parameters on the host or on a disk, at stage 3."""
+
+    device: Literal["none", "cpu", "nvme"]
+    nvme_path: str | None = None
+    buffer_count: NonNegative = 5
+    buffer_size: NonNegative = 100_000_000
+    max_in_cpu: NonNegative = 1_000_000_000
+    pin_memory: bool = True
+
+
+class OffloadOptimizer(Strict):
+    """Optimizer states on the host or on a disk."""
+
+    device: Literal["none", "cpu", "nvme"]
+    nvme_path: str | None = None
+    buffer_count: NonNegative = 4
+    pin_memory: bool = True
+    pipeline_read: bool = False
+    pipeline_write: bool = False
+    fast_init: bool = False
+    ratio: Share = 1.0
+    super_offload: bool = False
+    cpuadam_cores_perc: Share = 0.8
+
+
+class LeafModule(Strict):
+    """Modules whose parameters are gathered together."""
+
+    classes: tuple[str, ...] = ()
+    names: tuple[str, ...] = ()
+    name_suffixes: tuple[str, ...] = ()
+
+
+class Zero(Strict):
+    """The block `zero_optimization`."""
+
+    stage: Literal[0, 1, 2, 3] = 0
+    contiguous_gradients: bool = True
+    reduce_scatter: bool = True
+    reduce_bucket_size: Positive = 500_000_000
+    use_multi_rank_bucket_allreduce: bool = True
+    allgather_partitions: bool = True
+    allgather_bucket_size: NonNegative = 500_000_000
+    overlap_comm: bool | None = None
+    compute_grad_norm: bool = True
+    load_from_fp32_weights: bool = True
+    elastic_checkpoint: bool = False
+    offload_param: OffloadParameters | None = None
+    offload_optimizer: OffloadOptimizer | None = None
+    sub_group_size: NonNegative = 1_000_000_000
+    stage3_prefetch_bucket_size: NonNegative = 50_000_000
+    stage3_param_persistence_threshold: NonNegative = 100_000
+    stage3_model_persistence_threshold: NonNegative = 2**63 - 1
+    stage3_max_live_parameters: NonNegative = 1_000_000_000
+    stage3_max_reuse_distance: NonNegative = 1_000_000_000
+    stage3_gather_16bit_weights_on_model_save: bool = False
+    stage3_module_granularity_threshold: int = 0
+    stage3_use_all_reduce_for_fetch_params: bool = False
+    stage3_allgather_sequential: bool = False
+    ignore_unused_parameters: bool = True
+    legacy_stage1: bool = False
+    round_robin_gradients: bool = False
+    parameter_alignment: bool = False
+    zero_hpz_partition_size: NonNegative = 1
+    zero_quantized_weights: bool = False
+    zero_quantized_nontrainable_weights: bool = False
+    zero_quantized_gradients: bool = False
+    memory_efficient_linear: bool = True
+    pipeline_loading_checkpoint: bool = False
+    override_module_apply: bool = True
+    log_trace_cache_warnings: bool = False
+    enable_sanity_checks: bool = False
+    leaf_module: LeafModule | None = None
+
+    @model_validator(mode="after")
+    def _check(self) -> Zero:
+        for name, least in (("offload_optimizer", 1), ("offload_param", 3)):
+            offload = getattr(self, name)
+            if offload is None or offload.device == "none":
+                continue
+            if self.stage < least:
+                raise ValueError(f"{name} needs stage {least} or higher, but the stage is {self.stage}")
+            if offload.device == "nvme" and not offload.nvme_path:
+                raise ValueError(f'{name}.device is "nvme", which needs {name}.nvme_path, a folder on that disk')
+        if self.offload_optimizer is not None and self.offload_optimizer.ratio < 1 and self.stage != 3:
+            raise ValueError(f"offload_optimizer.ratio below 1 needs stage 3, but the stage is {self.stage}")
+        if not self.compute_grad_norm and self.stage not in (1, 2):
+            raise ValueError(f"compute_grad_norm: false needs stage 1 or 2, but the stage is {self.stage}")
+        return self
+
+    @property
+    def offloads(self) -> bool:
+        """Whether the optimizer steps on the host."""
+        return self.offload_optimizer is not None and self.offload_optimizer.device != "none"
+
+
+class Bf16(Strict):
+    """The block `bf16`."""
+
+    enabled: bool = False
+    immediate_grad_update: bool = False
+    check_grad_overflow: bool = True
+    bf16_master_weights_and_grads: bool = False
+    bf16_optimizer_states: bool = False
+
+
+class Fp16(Strict):
+    """The block `fp16`."""
+
+    enabled: bool = False
+    auto_cast: bool = False
+    loss_scale: Annotated[float, Field(ge=0)] = 0.0
+    initial_scale_power: NonNegative = 16
+    loss_scale_window: Positive = 1000
+    hysteresis: Positive = 2
+    consecutive_hysteresis: bool = False
+    min_loss_scale: NonNegative = 1
+    fp16_master_weights_and_grads: bool = False
+
+
+class ActivationCheckpointing(Strict):
+    """The block `activation_checkpointing`."""
+
+    partition_activations: bool = False
+    number_checkpoints: Positive | None = None
+    contiguous_memory_optimization: bool = False
+    synchronize_checkpoint_boundary: bool = False
+    profile: bool = False
+    cpu_checkpointing: bool = False
+
+
+class FlopsProfiler(Strict):
+    """The block `flops_profiler`."""
+
+    enabled: bool = False
+    recompute_fwd_factor: Annotated[float, Field(ge=0)] = 0.0
+    profile_step: Positive = 1
+    module_depth: int = -1
+    top_modules: Positive = 1
+    detailed: bool = True
+    output_file: str | None = None
+
+
+class CommsLogger(Strict):
+    """The block `comms_logger`."""
+
+    enabled: bool = False
+    prof_all: bool = True
+    prof_ops: tuple[str, ...] = ()
+    verbose: bool = False
+    debug: bool = False
+
+
+class Aio(Strict):
+    """The block `aio`: how offload to a disk reads and writes."""
+
+    block_size: Positive = 1_048_576
+    queue_depth: Positive = 8
+    intra_op_parallelism: Positive = 1
+    single_submit: bool = False
+    overlap_events: bool = True
+    use_gds: bool = False
+
+
+class Checkpoint(Strict):
+    """The block `checkpoint`."""
+
+    tag_validation: Literal["Warn", "Ignore", "Fail", "WARN", "IGNORE", "FAIL", "warn", "ignore", "fail"] = "Warn"
+    use_node_local_storage: bool = False
+
+
+class DataTypes(Strict):
+    """The block `data_types`."""
+
+    grad_accum_dtype: DataType | None = None
+
+
+class ThroughputTimer(Strict):
+    """The block `timers.throughput`."""
+
+    enabled: bool = True
+    synchronized: bool = True
+
+
+class Timers(Strict):
+    """The block `timers`."""
+
+    throughput: ThroughputTimer = ThroughputTimer()
+
+
+class Block(Strict):
+    """A DeepSpeed configuration whose "auto" values are filled."""
+
+    train_batch_size: Positive | None = None
+    train_micro_batch_size_per_gpu: Positive | None = None
+    gradient_accumulation_steps: Positive | None = None
+    gradient_clipping: Annotated[float, Field(ge=0)] = 0.0
+    zero_optimization: Zero = Zero()
+    bf16: Bf16 = Bf16()
+    fp16: Fp16 = Fp16()
+    zero_allow_untested_optimizer: bool = False
+    zero_force_ds_cpu_optimizer: bool = True
+    activation_checkpointing: ActivationCheckpointing = ActivationCheckpointing()
+    communication_data_type: DataType | None = None
+    prescale_gradients: bool = False
+    gradient_predivide_factor: Annotated[float, Field(gt=0)] = 1.0
+    gradient_allreduce_op: Literal["mean"] = "mean"
+    disable_allgather: bool = False
+    disable_python_gc: bool = False
+    data_types: DataTypes = DataTypes()
+    checkpoint: Checkpoint = Checkpoint()
+    aio: Aio = Aio()
+    steps_per_print: Positive = 2**31 - 1
+    wall_clock_breakdown: bool = False
+    memory_breakdown: bool = False
+    dump_state: bool = False
+    log_level: str | None = None
+    flops_profiler: FlopsProfiler = FlopsProfiler()
+    comms_logger: CommsLogger = CommsLogger()
+    timers: Timers = Timers()
+
+    @model_validator(mode="after")
+    def _check(self) -> Block:
+        if self.zero_optimization.offloads and self.zero_force_ds_cpu_optimizer:
+            raise ValueError(
+                "zero_optimization.offload_optimizer needs `zero_force_ds_cpu_optimizer: false` at the top of the "
+                "block, since the optimizer here is torch's AdamW; add that key"
+            )
+        masters = (self.bf16.bf16_master_weights_and_grads, self.fp16.fp16_master_weights_and_grads)
+        if any(masters) and self.zero_optimization.stage == 0:
+            raise ValueError("master weights in 16 bits need zero_optimization.stage 1 or higher")
+        return self
+
+
+class _File(Strict):
+    """A file with the block under its key, so that faults name the whole place."""
+
+    deepspeed: Block
+
+
+def check_deepspeed(benchmark: Benchmark, finetune: FineTune, auto: Precision | None = None) -> None:
+    """Check that every configuration that a search may propose goes with the DeepSpeed block.
+
+    Args:
+        benchmark: the benchmark.
+        finetune: its training.
+        auto: the precision that "auto" stands for; None leaves the precision to the device.
+
+    Raises:
+        BenchmarkError: a key that is none, a value out of range, or one that disagrees with the search space.
+    """
+    precision, block = finetune.precision, finetune.deepspeed
+    is_open = precision == "auto" and auto is None
+    if is_open:  # only the ranks know it
+        block = {key: value for key, value in block.items() if key not in HALVES}
+    taken: Precision = (auto or "fp32") if precision == "auto" else precision
+    for number, proposal in enumerate(_proposals(benchmark)):
+        hyperparameters = benchmark.hyperparameters(proposal)
+        filled = fill(block, hyperparameters, taken, finetune.ranks_per_trial, hidden_size(finetune.model))
+        if number == 0:
+            _require_known({**filled, **_halves(finetune.deepspeed)} if is_open else filled)
+
+
+def _proposals(benchmark: Benchmark) -> list[Config]:
+    """Return configurations with the extremes of each hyperparameter that DeepSpeed's block names too."""
+    names = sorted(SET_BY_DEEPSPEED & set(benchmark.space))
+    proposals: list[Config] = [] if names else [{}]
+    for name in names:
+        domain = benchmark.space[name]
+        values = domain.values if isinstance(domain, Choice) else (domain.low, domain.high)
+        proposals += [{name: value} for value in values]
+    return proposals
+
+
+def _halves(block: dict[str, Any]) -> dict[str, Any]:
+    """Return the sections of 16-bit arithmetic, "auto" standing for false."""
+    sections = {name: block[name] for name in HALVES if isinstance(block.get(name), dict)}
+    return {
+        name: {key: False if value == "auto" else value for key, value in section.items()}
+        for name, section in sections.items()
+    }
+
+
+def _require_known(filled: dict[str, Any]) -> None:
+    for name, reason in REMOVED.items():
+        if name in filled:
+            raise BenchmarkError(f"deepspeed.{name}: {reason}")
+    try:
+        _File.model_validate({"deepspeed": filled})
+    except ValidationError as error:
+        raise BenchmarkError(explained(error, _File)) from None

@@ -1,0 +1,148 @@
+"""Check a model with the libraries that ranks load it with: its tokenizer, and its architecture without memory.
+
+Importing them takes seconds, so this is for commands that start a training next. Models that come with the suite are
+left out, since its tests check them. Weights are not read: the model is built on torch's meta device, whose tensors
+have shapes and no content.
+"""
+
+from __future__ import annotations
+
+import inspect
+from pathlib import Path
+from typing import Any
+
+from benchmarks.check import config, data, weights
+from benchmarks.files import BenchmarkError, first_line
+from benchmarks.spec import HERE, SPLITS, Benchmark, FineTune
+from benchmarks.tasks import question_answering as squad
+
+ADVICE = "give a hub name this machine can reach, or a folder with config.json and *.safetensors"
+MAX_MISMATCHES = 3
+"""Weights of another shape that are named."""
+
+SHIPPED = HERE / "assets"
+
+_sound: set[str] = set()
+"""Settings that passed in this process: a suite asks once for each study."""
+
+
+def check_start(benchmark: Benchmark) -> None:
+    """Check what only the libraries know, before a study or a training starts.
+
+    Raises:
+        BenchmarkError: the model or its tokenizer cannot be used here, or a split cannot be read.
+    """
+    finetune = benchmark.finetune
+    if finetune is None or Path(finetune.model).is_relative_to(SHIPPED):
+        return
+    if (settings := finetune.model_dump_json()) not in _sound:
+        check_model(finetune)
+        _sound.add(settings)
+
+
+def check_model(finetune: FineTune) -> None:
+    """Check tokenizer and architecture, and the data's longest questions with that tokenizer.
+
+    Raises:
+        BenchmarkError: they cannot be used here.
+    """
+    name = f"model {finetune.model}"
+    content = _configuration(finetune.model)
+    config.check_content(name, content.to_dict(), finetune)
+    model = _without_memory(finetune.model, content)
+    if "past_key_values" not in inspect.signature(type(model).forward).parameters:
+        raise config.without_cache(name, content.model_type)
+    _require_shapes(finetune.model, model)
+    tokenizer = _tokenizer(finetune.model)
+    _require_tokens(name, tokenizer, model.get_input_embeddings().weight.shape[0])
+    _require_room(finetune, tokenizer)
+
+
+def _configuration(model: str) -> Any:
+    from transformers import AutoConfig
+
+    try:
+        return AutoConfig.from_pretrained(model, trust_remote_code=False)
+    except Exception as error:  # each kind of configuration checks its values with errors of its own
+        raise _unusable(model, error) from None
+
+
+def _without_memory(model: str, content: Any) -> Any:
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    try:
+        with torch.device("meta"):
+            return AutoModelForCausalLM.from_config(content, trust_remote_code=False)
+    except Exception as error:  # each architecture has its own ways to refuse a configuration
+        if "Unrecognized configuration class" in str(error):
+            raise BenchmarkError(
+                f"model {model}: {content.model_type} is no causal language model that transformers can load; "
+                "give a decoder, such as bigscience/bloom-560m"
+            ) from None
+        raise _unusable(model, error) from None
+
+
+def _unusable(model: str, error: Exception) -> BenchmarkError:
+    return BenchmarkError(f"model {model}: cannot be loaded ({first_line(error)}); {ADVICE}")
+
+
+def _require_shapes(name: str, model: Any) -> None:
+    """Compare a local folder's weights with the configuration, where both have them under one name."""
+    if not Path(name).is_absolute():
+        return
+    built, different = {key: list(value.shape) for key, value in model.state_dict().items()}, []
+    for path in weights.weight_files(Path(name)):
+        for key, value in weights.read_header(path).items():
+            if key in built and built[key] != value["shape"]:
+                different.append(f"{key} is {value['shape']} instead of {built[key]}")
+    if different:
+        raise BenchmarkError(
+            f"model {name}: its weights do not go with its config.json ({'; '.join(different[:MAX_MISMATCHES])}); "
+            "give the configuration that the weights were saved with"
+        )
+
+
+def _tokenizer(model: str) -> Any:
+    from benchmarks.training.models import load_tokenizer
+
+    try:
+        tokenizer = load_tokenizer(model)
+    except BenchmarkError:
+        raise
+    except Exception as error:  # such as a KeyError for a part that the file lacks
+        reason = f"{type(error).__name__}: {first_line(error)}"
+        raise BenchmarkError(
+            f"model {model}: its tokenizer cannot be loaded ({reason}); save it again with tokenizer.save_pretrained"
+        ) from None
+    if not tokenizer.is_fast:
+        raise BenchmarkError(
+            f"model {model}: its tokenizer has no fast version (tokenizer.json), which tells where each token lies in "
+            "its text; convert it with transformers.convert_slow_tokenizer, or give a model that has one"
+        )
+    return tokenizer
+
+
+def _require_tokens(name: str, tokenizer: Any, rows: int) -> None:
+    if tokenizer.eos_token_id is None:
+        raise BenchmarkError(
+            f"{name}: its tokenizer has no end token (eos_token), with which each answer ends; set one in "
+            "tokenizer_config.json"
+        )
+    for kind in ("eos", "pad", "bos"):
+        number = getattr(tokenizer, f"{kind}_token_id")
+        if number is not None and number >= rows:
+            raise BenchmarkError(
+                f"{name}: {kind}_token {getattr(tokenizer, f'{kind}_token')!r} has the id {number}, but the embedding "
+                f"has {rows} rows; take a token of the vocabulary, or resize the embedding and save the model again"
+            )
+
+
+def _require_room(finetune: FineTune, tokenizer: Any) -> None:
+    """Tokenise the extremes of each split as training does; data sets on the hub are fetched for it."""
+    for name in SPLITS:
+        records = data.longest(data.read(getattr(finetune.data, name)))
+        try:
+            squad.tokenize(records, tokenizer, finetune.max_length, finetune.max_answer_tokens, training=True)
+        except BenchmarkError as error:
+            raise BenchmarkError(f"{name}: {error}") from None

@@ -1,0 +1,174 @@
+"""The DeepSpeed block: misspelt keys, values that DeepSpeed refuses in every rank, and keys that need each other."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+from pydantic import BaseModel
+
+from benchmarks.check import check, deepspeed
+from benchmarks.spec import BenchmarkError
+from tests.benchmarks.check.models import nano_with
+
+CPU = {"device": "cpu"}
+NOT_HERE = {
+    "Zero": {
+        *("cpu_offload", "cpu_offload_param", "cpu_offload_use_pin_memory", "stage3_gather_fp16_weights_on_model_save"),
+        *("zenflow", "save_muon_momentum_buffer_in_memory"),
+    }
+}
+"""Keys of DeepSpeed's blocks that are deprecated, or that go with another optimizer."""
+
+
+def refused(block: dict[str, Any], message: str, **changes: Any) -> None:
+    with pytest.raises(BenchmarkError, match=message) as caught:
+        check(nano_with(deepspeed=block, **changes))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("block", "place", "near"),
+    [
+        ({"zero_optimisation": {"stage": 2}}, "deepspeed.zero_optimisation", "zero_optimization"),
+        ({"gradient_cliping": 1.0}, "deepspeed.gradient_cliping", "gradient_clipping"),
+        ({"zero_optimization": {"stge": 2}}, "deepspeed.zero_optimization.stge", "stage"),
+        (
+            {"zero_optimization": {"stage": 3, "offload_param": {**CPU, "pin_memori": True}}},
+            "deepspeed.zero_optimization.offload_param.pin_memori",
+            "pin_memory",
+        ),
+        ({"bf16": {"enable": False}}, "deepspeed.bf16.enable", "enabled"),
+        ({"fp16": {"loss_scale_windows": 10}}, "deepspeed.fp16.loss_scale_windows", "loss_scale_window"),
+        ({"timers": {"throughput": {"enable": False}}}, "deepspeed.timers.throughput.enable", "enabled"),
+        ({"activation_checkpointing": {"profil": True}}, "deepspeed.activation_checkpointing.profil", "profile"),
+    ],
+)
+@pytest.mark.parametrize("precision", ["fp32", "auto"])
+def test_misspelt_key_is_refused_with_the_near_one(
+    block: dict[str, Any], place: str, near: str, precision: str
+) -> None:
+    refused(block, rf"^{re.escape(place)}: unknown key; valid here are .*; `{near}` is near$", precision=precision)
+
+
+@pytest.mark.parametrize("key", ["pipeline", "hybrid_engine", "data_efficiency", "tensor_parallel", "torch_autocast"])
+def test_key_that_this_loop_does_not_use_is_refused(key: str) -> None:
+    refused({key: {}}, rf"^deepspeed\.{key}: unknown key; valid here are train_batch_size, ")
+
+
+def test_amp_is_refused_with_what_took_its_place() -> None:
+    refused(
+        {"amp": {"enabled": True}}, r'^deepspeed\.amp: NVIDIA Apex .* remove the key and set .*`precision: "fp16"`$'
+    )
+
+
+@pytest.mark.parametrize(
+    ("block", "message"),
+    [
+        ({"zero_optimization": {"stage": 5}}, r"deepspeed\.zero_optimization\.stage: .*0, 1, 2 or 3 \(got 5\)"),
+        ({"zero_optimization": {"stage": -1}}, r"deepspeed\.zero_optimization\.stage: .*\(got -1\)"),
+        ({"zero_optimization": {"stage": "two"}}, r"deepspeed\.zero_optimization\.stage: .*\(got 'two'\)"),
+        ({"zero_optimization": {"reduce_bucket_size": 0}}, r"reduce_bucket_size: .*greater than .*\(got 0\)"),
+        ({"zero_optimization": {"overlap_comm": "maybe"}}, r"overlap_comm: .*boolean.*\(got 'maybe'\)"),
+        ({"steps_per_print": 0}, r"deepspeed\.steps_per_print: .*\(got 0\)"),
+        ({"gradient_allreduce_op": "sum"}, r"deepspeed\.gradient_allreduce_op: .*'mean' \(got 'sum'\)"),
+        ({"communication_data_type": "fp64"}, r"deepspeed\.communication_data_type: .*\(got 'fp64'\)"),
+        ({"checkpoint": {"tag_validation": "no"}}, r"deepspeed\.checkpoint\.tag_validation: .*\(got 'no'\)"),
+        ({"zero_optimization": {"compute_grad_norm": False}}, "compute_grad_norm: false needs stage 1 or 2"),
+    ],
+)
+def test_value_out_of_range_is_refused(block: dict[str, Any], message: str) -> None:
+    refused(block, message)
+
+
+@pytest.mark.parametrize(
+    ("zero", "message"),
+    [
+        ({"stage": 2, "offload_optimizer": CPU}, r"needs `zero_force_ds_cpu_optimizer: false` at the top"),
+        ({"stage": 2, "offload_optimizer": {}}, r"offload_optimizer\.device: Field required"),
+        ({"stage": 3, "offload_param": {"pin_memory": True}}, r"offload_param\.device: Field required"),
+        ({"stage": 0, "offload_optimizer": CPU}, "offload_optimizer needs stage 1 or higher, but the stage is 0"),
+        ({"stage": 2, "offload_param": CPU}, "offload_param needs stage 3 or higher, but the stage is 2"),
+        ({"stage": 3, "offload_optimizer": {"device": "nvme"}}, r"needs offload_optimizer\.nvme_path, a folder"),
+        ({"stage": 2, "offload_optimizer": {**CPU, "ratio": 0.5}}, "ratio below 1 needs stage 3, but the stage is 2"),
+        ({"stage": 2, "cpu_offload": True}, "cpu_offload: unknown key; valid here are .*offload_optimizer"),
+    ],
+)
+def test_offload_without_its_key_is_refused(zero: dict[str, Any], message: str) -> None:
+    refused({"zero_optimization": zero}, message)
+
+
+@pytest.mark.parametrize(
+    "block",
+    [
+        {},
+        {"zero_optimization": {"stage": 2, "offload_optimizer": CPU}, "zero_force_ds_cpu_optimizer": False},
+        {"zero_optimization": {"stage": 3, "offload_param": CPU, "reduce_bucket_size": "auto"}},
+        {"zero_optimization": {"stage": 1, "reduce_bucket_size": 5e8, "allgather_bucket_size": 0}},
+        {"zero_optimization": {"stage": 2, "offload_optimizer": {"device": "none"}}},
+        {"bf16": {"enabled": "auto", "check_grad_overflow": False}, "fp16": {"enabled": "auto", "loss_scale": 0}},
+        {"wall_clock_breakdown": True, "comms_logger": {"enabled": True, "prof_ops": ["all_reduce"]}},
+    ],
+)
+@pytest.mark.parametrize("precision", ["fp32", "auto"])
+def test_sound_block_passes(block: dict[str, Any], precision: str) -> None:
+    check(nano_with(deepspeed=block, precision=precision))
+
+
+@pytest.mark.slow
+class TestAgainstDeepSpeed:
+    """The models here are DeepSpeed's own, key by key."""
+
+    @pytest.fixture
+    def theirs(self) -> dict[str, type[BaseModel]]:
+        from deepspeed.comm.config import CommsLoggerConfig
+        from deepspeed.runtime.precision_config import DeepSpeedBF16Config, DeepSpeedFP16Config
+        from deepspeed.runtime.zero.config import DeepSpeedZeroConfig
+        from deepspeed.runtime.zero.leaf_module_config import DeepSpeedZeroLeafModuleConfig
+        from deepspeed.runtime.zero.offload_config import (
+            DeepSpeedZeroOffloadOptimizerConfig,
+            DeepSpeedZeroOffloadParamConfig,
+        )
+        from deepspeed.utils.config import DeepSpeedThroughputTimerConfig
+
+        return {
+            "Zero": DeepSpeedZeroConfig,
+            "OffloadOptimizer": DeepSpeedZeroOffloadOptimizerConfig,
+            "OffloadParameters": DeepSpeedZeroOffloadParamConfig,
+            "LeafModule": DeepSpeedZeroLeafModuleConfig,
+            "Bf16": DeepSpeedBF16Config,
+            "Fp16": DeepSpeedFP16Config,
+            "CommsLogger": CommsLoggerConfig,
+            "ThroughputTimer": DeepSpeedThroughputTimerConfig,
+        }
+
+    def test_keys_and_defaults_are_the_same(self, theirs: dict[str, type[BaseModel]]) -> None:
+        for name, model in theirs.items():
+            ours: type[BaseModel] = getattr(deepspeed, name)
+            keys = {field.alias or key for key, field in model.model_fields.items()} - NOT_HERE.get(name, set())
+            assert set(ours.model_fields) == keys, name
+            for key, field in model.model_fields.items():
+                mine = ours.model_fields.get(field.alias or key)
+                if mine is not None and not mine.is_required() and isinstance(field.default, bool | int | float):
+                    assert mine.default == field.default, (name, key)
+
+    def test_keys_at_the_top_are_in_its_source(self) -> None:
+        from pathlib import Path
+
+        import deepspeed as library
+
+        assert library.__file__
+        folder = Path(library.__file__).parent
+        parts = ("runtime", "monitor", "profiling", "comm", "utils")
+        text = "".join(path.read_text() for part in parts for path in (folder / part).rglob("*.py"))
+        old_style = ("ActivationCheckpointing", "FlopsProfiler", "Aio", "Checkpoint", "DataTypes", "Block")
+        for model in old_style:
+            for key in getattr(deepspeed, model).model_fields:
+                assert re.search(rf"""["']{key}["']""", text), (model, key)
+
+    def test_removed_keys_are_those_that_it_refuses(self) -> None:
+        from deepspeed.runtime.config import _REMOVED_TOP_LEVEL_CONFIG_KEYS
+
+        assert set(deepspeed.REMOVED) <= set(_REMOVED_TOP_LEVEL_CONFIG_KEYS)
+        assert not set(_REMOVED_TOP_LEVEL_CONFIG_KEYS) & set(deepspeed.Block.model_fields)

@@ -1,0 +1,105 @@
+"""What a study meets first in its ranks, found before: tokenizers and architectures, with the libraries themselves."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks.check.start import SHIPPED, check_start
+from benchmarks.spec import BenchmarkError, load
+from tests.benchmarks.check.models import model_folder, nano_with
+
+pytestmark = pytest.mark.slow
+
+
+def refused(message: str, folder: Path, **changes: Any) -> None:
+    with pytest.raises(BenchmarkError, match=message) as caught:
+        check_start(nano_with(model=str(folder), **changes))
+    assert "\n" not in str(caught.value)
+
+
+def rewrite(path: Path, **values: Any) -> None:
+    path.write_text(json.dumps({**json.loads(path.read_text()), **values}))
+
+
+def saved(folder: Path, kind: str, **values: Any) -> Path:
+    """nano's tokenizer with the configuration of another architecture."""
+    from transformers import AutoConfig
+
+    model_folder(folder)
+    sizes = {"vocab_size": 4096, "hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, **values}
+    AutoConfig.for_model(kind, **sizes).save_pretrained(folder / "model")
+    (folder / "model/model.safetensors").unlink()
+    (folder / "model/model.safetensors").write_bytes((2).to_bytes(8, "little") + b"{}")
+    return folder / "model"
+
+
+def test_models_of_the_suite_are_sound(tmp_path: Path) -> None:
+    check_start(nano_with(model=str(model_folder(tmp_path))))
+    assert Path(load("nano").training_settings().model).is_relative_to(SHIPPED)
+
+
+@pytest.mark.parametrize("kind", ["gpt2", "llama", "gpt_neox", "opt", "qwen2"])
+def test_causal_decoders_pass(tmp_path: Path, kind: str) -> None:
+    check_start(nano_with(model=str(saved(tmp_path, kind))))
+
+
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        ("t5", r"is an encoder-decoder \(t5\)"),
+        ("bart", r"is an encoder-decoder \(bart\)"),
+        ("bert", r"is a masked language model \(bert\)"),
+        ("mamba", r"keeps no cache of keys and values \(mamba\)"),
+        ("openai-gpt", r"keeps no cache of keys and values \(openai-gpt\)"),
+        ("vit", "vit is no causal language model that transformers can load"),
+    ],
+)
+def test_other_architectures_are_refused(tmp_path: Path, kind: str, message: str) -> None:
+    refused(message, saved(tmp_path, kind))
+
+
+def test_unknown_architecture_is_refused(tmp_path: Path) -> None:
+    refused("cannot be loaded .*someones", model_folder(tmp_path, model_type="someones"))
+
+
+def test_configuration_that_builds_no_model_is_refused(tmp_path: Path) -> None:
+    refused("cannot be loaded", model_folder(tmp_path, n_head=7))
+
+
+def test_configuration_of_other_weights_is_refused(tmp_path: Path) -> None:
+    refused(r"its weights do not go with its config\.json \(.* instead of ", model_folder(tmp_path, hidden_size=64))
+
+
+def test_tokenizer_without_an_end_is_refused(tmp_path: Path) -> None:
+    folder = model_folder(tmp_path)
+    rewrite(folder / "tokenizer_config.json", eos_token=None)
+    refused("its tokenizer has no end token", folder)
+
+
+@pytest.mark.parametrize("kind", ["pad", "eos"])
+def test_token_beyond_the_embedding_is_refused(tmp_path: Path, kind: str) -> None:
+    folder = model_folder(tmp_path)
+    rewrite(folder / "tokenizer_config.json", **{f"{kind}_token": "<new>"})
+    rows = json.loads((folder / "config.json").read_text())["vocab_size"]
+    refused(rf"{kind}_token '<new>' has the id \d+, but the embedding has {rows} rows", folder)
+
+
+def test_tokenizer_that_is_none_is_refused(tmp_path: Path) -> None:
+    folder = model_folder(tmp_path)
+    (folder / "tokenizer.json").write_text("{}")
+    refused("tokenizer cannot be loaded", folder)
+
+
+def test_question_that_fills_the_sequence_is_named(tmp_path: Path) -> None:
+    refused("train: question .* leaves no room", model_folder(tmp_path), max_length=24)
+
+
+def test_a_benchmark_is_checked_once_in_a_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    nano = nano_with(model=str(model_folder(tmp_path)))
+    check_start(nano)
+    monkeypatch.setattr("benchmarks.check.start.check_model", lambda finetune: pytest.fail("checked again"))
+    check_start(nano)
