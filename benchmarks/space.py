@@ -1,4 +1,4 @@
-"""Search spaces: the domains that a hyperparameter's values come from. Pure."""
+"""Search spaces: the domains from which a hyperparameter's values are drawn. Pure."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pydantic import (
 Scalar = bool | int | float | str
 Config = dict[str, Scalar]
 Count = Annotated[int, Field(ge=1, lt=2**31)]
-"""A number of things, such as libraries hold in 32 bits."""
+"""Number of things, at least 1, which libraries hold in 32 bits."""
 
 
 class Strict(BaseModel):
@@ -25,7 +25,7 @@ class Strict(BaseModel):
 
 
 class Uniform(Strict):
-    """A real number, flat between `low` and `high`."""
+    """Real numbers, uniform between `low` and `high`."""
 
     type: Literal["uniform"]
     low: float
@@ -37,12 +37,12 @@ class Uniform(Strict):
         return self
 
     def contains(self, value: Scalar) -> bool:
-        """Whether `value` may be drawn from this domain."""
+        """Tell whether `value` may be drawn from this domain."""
         return _is_number(value) and self.low <= value <= self.high
 
 
 class LogUniform(Strict):
-    """A positive real number whose logarithm is flat between `low` and `high`."""
+    """Positive real numbers whose logarithm is uniform between those of `low` and `high`."""
 
     type: Literal["loguniform"]
     low: float
@@ -56,12 +56,12 @@ class LogUniform(Strict):
         return self
 
     def contains(self, value: Scalar) -> bool:
-        """Whether `value` may be drawn from this domain."""
+        """Tell whether `value` may be drawn from this domain."""
         return _is_number(value) and self.low <= value <= self.high
 
 
 class Integer(Strict):
-    """A whole number between `low` and `high`, both included."""
+    """Whole numbers, uniform from `low` to `high`, both included."""
 
     type: Literal["int"]
     low: Annotated[int, Field(ge=0, lt=2**31)]
@@ -73,12 +73,12 @@ class Integer(Strict):
         return self
 
     def contains(self, value: Scalar) -> bool:
-        """Whether `value` may be drawn from this domain."""
+        """Tell whether `value` may be drawn from this domain."""
         return _is_number(value) and self.low <= value <= self.high and float(value).is_integer()
 
 
 class Choice(Strict):
-    """One of `values`, each as likely as another."""
+    """Choices from `values`, each as likely as another."""
 
     type: Literal["choice"]
     values: tuple[Scalar, ...]
@@ -92,7 +92,7 @@ class Choice(Strict):
         return self
 
     def contains(self, value: Scalar) -> bool:
-        """Whether `value` may be drawn from this domain."""
+        """Tell whether `value` may be drawn from this domain."""
         return value in self.values
 
 
@@ -112,14 +112,14 @@ def _is_number(value: Scalar) -> TypeGuard[int | float]:
 
 
 def describe(domain: Domain) -> str:
-    """A domain in words, e.g. "loguniform 1e-05..0.03"."""
+    """Describe a domain in words, such as "loguniform 1e-05..0.03"."""
     if isinstance(domain, Choice):
         return f"choice of {', '.join(map(str, domain.values))}"
     return f"{domain.type} {domain.low:g}..{domain.high:g}"
 
 
 def value_in(domain: Domain, text: str) -> Scalar | None:
-    """The value of a domain that `text` stands for, as the domain has it; None if it has no such value."""
+    """Return the value of a domain that `text` stands for, as the domain has it; None if it has no such value."""
     number = _number(text)
     if isinstance(domain, Choice):  # a grid may say 0 where the choice says 0.0
         return next((value for value in domain.values if str(value) == text or value == number), None)

@@ -1,10 +1,10 @@
-"""A benchmark: WHAT is tuned. Read from YAML, strictly, into frozen objects.
+"""Read a benchmark, the thing that is tuned, from YAML, strictly, into frozen objects.
 
-The benchmark owns the metric, the resource, the splits, the search space and how a trial is run; a method
-only proposes configurations and stops trials. `load("nano")` reads `benchmarks/nano.yaml`,
-`load("my/own.yaml")` a file; relative paths inside a file are relative to that file.
+The benchmark owns the metric, the resource, the splits, the search space and the trial; a method only proposes
+configurations and stops trials. `load("nano")` reads `benchmarks/nano.yaml`, `load("my/own.yaml")` reads that file.
+Relative paths in a file are relative to the file.
 
-Nothing here imports torch: checking a benchmark costs milliseconds, before any process is started.
+Nothing here imports torch, so reading a benchmark costs milliseconds, before any process is started.
 """
 
 from __future__ import annotations
@@ -47,14 +47,14 @@ Seconds = Annotated[float, Field(gt=0, lt=2**31)]
 
 
 class Resource(Strict):
-    """How training is metered.
+    """Resource of a training, counted in samples.
 
     Attributes:
         unit_samples: training samples seen in one unit, whatever the batch size.
         max_units: units of one full training, at most a million, since each ends with an evaluation; the learning-rate
             schedule always spans them all.
-        checkpoint_seconds: a training that has gone on for so long without a checkpoint gets one after its unit, from
-            which it goes on if it fails or is interrupted; less often where that takes a twentieth of its time.
+        checkpoint_seconds: time after which a training without a checkpoint gets one, at the end of its unit; it
+            resumes from there if it fails or is interrupted. Checkpoints take a twentieth of the time at most.
     """
 
     unit_samples: Count
@@ -68,17 +68,17 @@ class Resource(Strict):
 
 
 class Split(Strict):
-    """One split: a file, or a split of a data set known to `datasets`.
+    """Split of the data: a file, or a split of a data set that `datasets` can load.
 
     Attributes:
-        file: path of a SQuAD v1.1 JSON file, or of a .jsonl file with `question`, `context` and `answers` a line;
-            relative paths are relative to the YAML file.
-        config: which of a data set's configurations, where it has several.
-        dataset: name on the hub or local folder for `datasets.load_dataset`, with columns as `rajpurkar/squad` has.
+        file: path of a SQuAD v1.1 JSON file, or of a .jsonl file with `question`, `context` and `answers` in each
+            line; relative paths are relative to the YAML file.
+        config: the data set's configuration, if it has several.
+        dataset: name on the hub or local folder for `datasets.load_dataset`, with the columns of `rajpurkar/squad`.
         split: the split to take from `dataset`, slices allowed ("train[:1000]").
-        limit: keep this many questions at most, the first ones.
-        articles: "all"; or "held_out" / "rest" to carve a share of the articles out of one file for another split.
-        held_out_share: the share of articles that "held_out" keeps, by a hash of their title.
+        limit: number of questions that are kept, the first ones.
+        articles: "all", or "held_out" and "rest", which divide the articles of one file between two splits.
+        held_out_share: the share of articles in "held_out", chosen by a hash of their titles.
     """
 
     file: Path | None = None
@@ -101,7 +101,7 @@ class Split(Strict):
 
 
 class Data(Strict):
-    """The three splits. Tuning sees train and validation; test is for confirmation alone."""
+    """Data in three splits. Tuning sees train and validation; test is for confirmation alone."""
 
     train: Split
     validation: Split
@@ -112,7 +112,7 @@ SPLITS = tuple(Data.model_fields)
 
 
 class FineTune(Strict):
-    """A DeepSpeed fine-tuning of a causal language model on extractive question answering.
+    """Fine-tuning of a causal language model with DeepSpeed, on extractive question answering.
 
     Attributes:
         model: hub name, or a local folder with config.json, weights as safetensors and a tokenizer.
@@ -124,11 +124,11 @@ class FineTune(Strict):
         eval_batch_size: sequences per forward pass in evaluation.
         pad_to_max: pad every batch to `max_length`, as fixed-shape pipelines do; slower, for comparison.
         length_grouped: let sequences of similar length follow each other in an epoch, which saves padding; every
-            example still comes once an epoch, but no longer in Trainer's order.
+            example still comes once per epoch, but no longer in Trainer's order.
         allow_new_weights: regular expressions; a weight that the model's files lack is refused, unless one of these
             matches its name: each trial then draws it by its own seed.
-        timeout_seconds: a rank that does not answer for so long, whatever it does, hangs: it is ended, and its trial
-            tried again. It must exceed the time of a unit with its evaluation, and that of loading model and data.
+        timeout_seconds: time after which a rank that does not answer counts as hanging: it is ended, and its trial
+            tried again. A unit with its evaluation must take less, and so must loading model and data.
         deepspeed: a DeepSpeed configuration, or the path of a JSON file with one; "auto" values are filled from
             the hyperparameters of the trial.
     """
@@ -167,13 +167,13 @@ class FineTune(Strict):
 
 
 class Synthetic(Strict):
-    """Closed-form learning curves in place of training; the formula is in `synthetic.py`.
+    """Learning curves by a formula in place of training; the formula is in `training/synthetic.py`.
 
     Attributes:
         noise: standard deviation of the noise added to each loss.
-        seconds_per_unit: how long a unit takes at batch size 8, at most a day; it is slept, so that schedulers meet
-            real time.
-        diverge_above: learning rates above this give NaN from the second unit on; none where unset.
+        seconds_per_unit: time of a unit at batch size 8, at most a day; it is slept, so that schedulers meet real
+            time.
+        diverge_above: learning rates above this give NaN from the second unit on; none do if it is unset.
     """
 
     noise: Annotated[float, Field(ge=0)] = 0.01
@@ -182,17 +182,17 @@ class Synthetic(Strict):
 
 
 class Benchmark(Strict):
-    """What is tuned, by which metric, at which resource.
+    """Benchmark: model, data, metric, resource and search space.
 
     Attributes:
         name: also the name of the MLflow experiment.
         description: one sentence.
         metric: the validation metric that ranks trials.
-        mode: whether `metric` is to be minimised or maximised.
+        mode: "min" or "max", the direction in which `metric` improves.
         diverged_above: eval loss above which a trial counts as diverged. The loss of guessing uniformly is
             ln(vocabulary), at most 12.5 for the models here, so twice that is no training any more.
         resource: unit and full training.
-        default: the configuration one would try without tuning; also fills what `space` leaves out.
+        default: the configuration one would try without tuning; it also fills hyperparameters outside `space`.
         space: the search space; keys are fields of `Hyperparameters`.
         grid: the values of the manual grid.
         finetune: the trial, if it is a real one.
@@ -231,10 +231,10 @@ class Benchmark(Strict):
         return self.finetune.ranks_per_trial if self.finetune else 1
 
     def training_settings(self) -> FineTune:
-        """The trial, where it has to be a real one.
+        """Return the settings of the training.
 
         Raises:
-            BenchmarkError: it is computed, with no model behind it.
+            BenchmarkError: learning curves are computed, with no model behind them.
         """
         if self.finetune is None:
             raise BenchmarkError(
@@ -243,10 +243,10 @@ class Benchmark(Strict):
         return self.finetune
 
     def hyperparameters(self, config: Mapping[str, Scalar]) -> Hyperparameters:
-        """The full set for a trial: `config` over the benchmark's default.
+        """Return the full set for a trial: `config` over the benchmark's default.
 
         Raises:
-            BenchmarkError: unknown name or value out of range.
+            BenchmarkError: a name is unknown, or a value out of range.
         """
         try:
             return Hyperparameters(**{**self.default.model_dump(), **config})
@@ -256,7 +256,7 @@ class Benchmark(Strict):
             ) from None
 
     def grid_configs(self) -> Iterator[Config]:
-        """Every point of the manual grid, the last axis varying fastest."""
+        """Yield every point of the manual grid, the last axis varying fastest."""
         points: list[Config] = [{}]
         for name, values in self.grid.items():
             points = [{**point, name: value} for point in points for value in values]
@@ -264,7 +264,7 @@ class Benchmark(Strict):
 
 
 def names() -> list[str]:
-    """The benchmarks that come with the suite."""
+    """Return the names of the benchmarks that come with the suite."""
     return sorted(path.stem for path in HERE.glob("*.yaml"))
 
 
@@ -273,10 +273,10 @@ def load(name_or_path: str, space_file: Path | None = None) -> Benchmark:
 
     Args:
         name_or_path: one of `names()`, or the path of a YAML file.
-        space_file: YAML with `space` (and, for the manual grid, `grid`) to put in place of the benchmark's.
+        space_file: YAML with `space` (and, for the manual grid, `grid`) that replaces the benchmark's.
 
     Raises:
-        BenchmarkError: no such benchmark, or a key or value that does not hold.
+        BenchmarkError: there is no such benchmark, or a key or value does not hold.
     """
     path = _find(name_or_path)
     content = read_yaml(path)
@@ -330,7 +330,7 @@ def _resolve_paths(content: dict[str, Any], folder: Path) -> None:
 
 
 def _resolve_hub_name(section: dict[str, Any], key: str, folder: Path) -> None:
-    """A local folder becomes absolute; what is no folder, and does not look like one, is a hub name and stays."""
+    """Make a local folder absolute; a name that is no folder and does not look like one is a hub name and stays."""
     name = section.get(key)
     if isinstance(name, str):
         path = place(folder, name)
@@ -339,7 +339,7 @@ def _resolve_hub_name(section: dict[str, Any], key: str, folder: Path) -> None:
 
 
 def _check_domain(name: str, domain: Domain) -> None:
-    """The name must be a hyperparameter, and the domain's extremes values that it may take."""
+    """Require that the name is a hyperparameter's, and that it may take the domain's extremes."""
     if name not in Hyperparameters.model_fields:
         raise ValueError(
             f"space: no hyperparameter named {name!r}; known are {', '.join(Hyperparameters.model_fields)}"
@@ -352,7 +352,7 @@ def _check_domain(name: str, domain: Domain) -> None:
 
 
 def _probes(domain: Domain) -> tuple[Scalar, ...]:
-    """Values that stand for a domain: all of a choice, the bounds of the others, and a fraction of the real ones."""
+    """Return values that stand for a domain: all of a choice, else the bounds, and a fraction of the real ones."""
     if isinstance(domain, Choice):
         return domain.values
     if isinstance(domain, Integer):

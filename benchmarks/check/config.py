@@ -1,4 +1,4 @@
-"""Check a model's config.json: the architecture must be a causal decoder with a cache, and reach over `max_length`."""
+"""Check a model's config.json: the architecture must be a causal decoder whose positions reach `max_length`."""
 
 from __future__ import annotations
 
@@ -14,8 +14,6 @@ CONFIG = "config.json"
 HUB_NAME = re.compile(r"[\w.-]{1,96}(/[\w.-]{1,96})?", re.ASCII)
 POSITIONS = ("max_position_embeddings", "n_positions", "n_ctx")
 """Names under which configurations keep the number of positions."""
-WITHOUT_CACHE = frozenset(("mamba", "mamba2", "falcon_mamba", "rwkv", "xlstm", "recurrent_gemma"))
-"""State-space and recurrent models, which keep no keys and values of the past."""
 LOOKING_BOTH_WAYS = frozenset(
     "albert bert bert-generation big_bird camembert convbert data2vec-text deberta deberta-v2 distilbert electra ernie "
     "esm flaubert megatron-bert modernbert mpnet nystromformer rembert roberta roberta-prelayernorm roc_bert roformer "
@@ -97,17 +95,7 @@ def check_content(model: str, content: Config, finetune: FineTune) -> None:
             "answer are one sequence; give a decoder, such as bigscience/bloom-560m"
         )
     _require_causal(model, kind, content)
-    if kind in WITHOUT_CACHE:
-        raise without_cache(model, kind)
     _require_positions(model, kind, content, finetune.max_length)
-
-
-def without_cache(model: str, kind: str) -> BenchmarkError:
-    """Return the error for a model whose evaluation could not go on from the prompt."""
-    return BenchmarkError(
-        f"{model}: keeps no cache of keys and values ({kind}), from which the evaluation here generates; "
-        "give a transformer, such as bigscience/bloom-560m"
-    )
 
 
 def _method(quantisation: Any) -> str:

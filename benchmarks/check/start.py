@@ -7,7 +7,6 @@ have shapes and no content.
 
 from __future__ import annotations
 
-import inspect
 from pathlib import Path
 from typing import Any
 
@@ -50,8 +49,6 @@ def check_model(finetune: FineTune) -> None:
     content = _configuration(finetune.model)
     config.check_content(name, content.to_dict(), finetune)
     model = _without_memory(finetune.model, content)
-    if "past_key_values" not in inspect.signature(type(model).forward).parameters:
-        raise config.without_cache(name, content.model_type)
     _require_shapes(finetune.model, model)
     tokenizer = _tokenizer(finetune.model)
     _require_tokens(name, tokenizer, model.get_input_embeddings().weight.shape[0])

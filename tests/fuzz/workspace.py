@@ -72,7 +72,7 @@ def workspace(folder: Path) -> Iterator[None]:
         patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder}/no_store/mlflow.db")
         for name in ("MLFLOW_RUN_ID", "RAY_ADDRESS", "SLURM_RESTART_COUNT", "SLURM_ARRAY_TASK_ID", "SLURM_JOB_ID"):
             patch.delenv(name, raising=False)
-        patch.setattr("hpo.engine.runner.Tracker", _reached_study)
+        patch.setattr("hpo.engine.runner._opened", _reached_study)
         patch.setattr("hpo.workflows.suite.ray_cluster", _reached)
         for name in (
             "hpo.store.client.open_experiment",

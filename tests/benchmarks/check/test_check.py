@@ -234,12 +234,6 @@ class TestConfiguration:
     def test_the_decoder_of_such_a_family_passes(self, tmp_path: Path) -> None:
         check(nano_with(model=str(model_folder(tmp_path, model_type="bert", is_decoder=True))))
 
-    @pytest.mark.parametrize("kind", ["mamba", "mamba2", "falcon_mamba", "rwkv"])
-    def test_model_without_a_cache_is_refused(self, tmp_path: Path, kind: str) -> None:
-        folder = model_folder(tmp_path, model_type=kind)
-        with pytest.raises(BenchmarkError, match=rf"keeps no cache of keys and values \({kind}\)"):
-            check(nano_with(model=str(folder)))
-
     @pytest.mark.parametrize(
         "config",
         [
