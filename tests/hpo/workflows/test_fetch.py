@@ -156,14 +156,18 @@ def run(folder: Path, environment: dict[str, str], *words: str) -> subprocess.Co
 
 
 TRAIN = """
-import sys, time
-from pathlib import Path
-from benchmarks import spec, squad
-from hpo import alone
+import sys
+from benchmarks import spec
+from benchmarks.tasks.question_answering import read_split
+from benchmarks.training.process import join_process_group, prepare_process
 benchmark = spec.load(sys.argv[1])
-order = alone.Order(benchmark, {}, 0, 1, time.time())
-[unit] = alone.units(order, alone._open(order))
-tests = squad.read_split(benchmark.finetune.data.test)
+prepare_process(threads=1)
+join_process_group()
+from benchmarks.training.session import Session
+session = Session(benchmark)
+session.start({}, seed=0)
+unit = session.run_unit()
+tests = read_split(benchmark.finetune.data.test)
 print(f"trained to {unit['eval_loss']:.2f}, {len(tests)} to test")
 """
 
@@ -201,19 +205,6 @@ def test_what_the_hub_does_not_have_is_named(tmp_path: Path, hub: dict[str, str]
     done = run(tmp_path, hub, "-m", "hpo", "fetch", "--benchmark", "remote.yaml", "--output", "here")
     assert done.returncode == 2
     assert done.stderr.startswith("error: model someone/else: the hub has no such model, or keeps it from you")
-
-
-def test_weights_that_are_cut_off_are_found(tmp_path: Path) -> None:
-    from hpo.workflows import fetch
-
-    nano = spec.load("nano").finetune
-    assert nano is not None
-    [weights] = Path(nano.model).glob("*.safetensors")
-    cut = tmp_path / "model.safetensors"
-    cut.write_bytes(weights.read_bytes()[:-100])
-    fetch._check_weights([weights])
-    with pytest.raises(BenchmarkError, match="is no whole file of weights"):
-        fetch._check_weights([cut])
 
 
 def test_a_benchmark_of_local_files_has_nothing_to_fetch(tmp_path: Path) -> None:
