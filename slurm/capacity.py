@@ -66,7 +66,7 @@ class Capacity:
 
     @property
     def spans_nodes(self) -> bool:
-        """Whether a trial's ranks lie on more than one node."""
+        """Tell whether a trial's ranks lie on more than one node."""
         return self.trials_node == 0 and self.trials > 0
 
     @property

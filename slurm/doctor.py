@@ -43,7 +43,7 @@ SETTLE_SECONDS = 60.0
 """Seconds in which a file appears here after the job that wrote it has ended: network file systems remember."""
 PROBE = "probe.sbatch"
 """Name of a worker job's script, beside the mark; it is never submitted."""
-UNFIT = "unfit"
+UNFIT = "fails"
 WRITABLE = "shared and writable"
 RAY_FOLDERS = ("/tmp", "/dev/shm")  # noqa: S108 - where Ray puts its files
 VARIABLES = ("HF_HOME", "HF_HUB_OFFLINE", "HTTPS_PROXY", "LD_LIBRARY_PATH", "OMP_NUM_THREADS", "NCCL_SOCKET_IFNAME")

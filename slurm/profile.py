@@ -78,12 +78,12 @@ class Environment(_Strict):
 
     @property
     def is_empty(self) -> bool:
-        """Whether nothing is said, and jobs use the submitting Python."""
+        """Tell whether jobs use the submitting Python."""
         return not (self.modules or self.conda or self.venv or self.container)
 
     @property
     def takes_modules(self) -> bool:
-        """Whether the job needs the command `module`."""
+        """Tell whether the job needs the command `module`."""
         return bool(self.modules) or any(re.search(r"\bmodule\s", line) for line in (*self.lines, *self.after_modules))
 
 
@@ -276,7 +276,7 @@ class Profile(_Strict):
 
     @property
     def is_served(self) -> bool:
-        """Whether the store is a tracking server that runs already."""
+        """Tell whether the store is a tracking server that runs already."""
         return self.store.startswith(("http://", "https://"))
 
     @property

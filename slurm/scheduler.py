@@ -62,17 +62,25 @@ def submit(script: Path, folder: Path, options: Sequence[str] = ()) -> str:
     return printed.strip().split(";")[0]  # on federated clusters the cluster's name follows
 
 
-def test(script: Path, folder: Path) -> None:
-    """Let SLURM check a job script, without submitting it.
+def test(script: Path, folder: Path) -> str:
+    """Let SLURM check a job script; return why its job could not start at any time, or an empty text.
+
+    `sbatch --test-only` also refuses a job that sbatch would queue until its nodes are back from maintenance. So where
+    it refuses, the script is submitted on hold and cancelled: that answer counts.
 
     Args:
         script: the file.
         folder: the directory that it would be submitted from.
 
     Raises:
-        BenchmarkError: there is no SLURM here, or it would refuse; the message is SLURM's.
+        BenchmarkError: there is no SLURM here, or it would not queue the job; the message is SLURM's.
     """
-    _run(["sbatch", "--test-only", str(script)], folder)
+    try:
+        _run(["sbatch", "--test-only", str(script)], folder)
+    except BenchmarkError as error:
+        cancel([submit(script, folder, ["--hold"])])
+        return str(error)
+    return ""
 
 
 def max_array_size() -> int:
@@ -98,7 +106,7 @@ def jobs(ids: Sequence[str]) -> dict[str, Job]:
 
 
 def unfinished(ids: Sequence[str]) -> list[str]:
-    """Those of these jobs, arrays among them, that wait or run."""
+    """Return the jobs among these, arrays included, that wait or run."""
     queued = {line.strip() for line in _squeue("--format=%F")} if ids else set()
     return [job for job in ids if job in queued]
 

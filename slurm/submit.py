@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -104,16 +105,18 @@ def submit(profile: Profile, name: str, script: str, worker: str) -> str:
     except OSError as error:
         raise cannot_write(path, error) from None
     try:
-        scheduler.test(path, Path.cwd())
+        _test(path, "head job")
         if worker:
-            _test_workers(workers)
+            _test(workers, "worker jobs")
     finally:
         workers.unlink()  # the head job writes its own, which names its connection file
     return scheduler.submit(path, Path.cwd())
 
 
-def _test_workers(script: Path) -> None:
+def _test(script: Path, jobs: str) -> None:
     try:
-        scheduler.test(script, Path.cwd())
+        doubt = scheduler.test(script, Path.cwd())
     except BenchmarkError as error:
-        raise BenchmarkError(f"{error}; so it says of the worker jobs, and nothing was submitted") from None
+        raise BenchmarkError(f"{error}; so it says of the {jobs}, and nothing was submitted") from None
+    if doubt:
+        print(f"warning: as the cluster is now, the {jobs} will wait: {doubt}", file=sys.stderr)

@@ -28,7 +28,7 @@ from slurm.scripts import FIRST_TRIAL
 from slurm.study_folder import JobLog, SubmittedStudy
 
 ATTEMPTS = 2
-"""As under Ray: a trial that fails is tried once more."""
+"""Attempts at a trial; under Ray too, one that fails is tried once more."""
 POLL_SECONDS = 0.1
 _RAISED = re.compile(r"(?m)^(?:\[rank\d+\]: ?)?((?:\w+\.)*\w*(?:Error|Exception)\b.*)$")
 _BY_TORCHRUN = "ChildFailedError"  # names the rank that has raised, not the exception

@@ -69,7 +69,7 @@ def _stay(joined: Connection, logs: Path, cpus: int, gpus: int, signals: Signals
         while ray.status is None and not signals.received:
             time.sleep(0.5)
         if signals.received:
-            say("ends: SLURM asked this job to")
+            say("ends: the head job has ended its study" if step else "ends: SLURM asked this job to")
             return 0
         say("ends: the head job has ended Ray, or cannot be reached")
         return 0 if ray.status == 0 else 1

@@ -69,7 +69,7 @@ def start(folder: Path, cpus: int = 4, memory_mb: int = 16000, max_array_size: i
 
 
 def idle(folder: Path) -> bool:
-    """Whether all nodes are up, and no job runs on them."""
+    """Tell whether all nodes are up, and no job runs on them."""
     return _query(folder, "sinfo", "--noheader", "--format=%T %D").split() == ["idle", str(len(NODES))]
 
 

@@ -269,6 +269,19 @@ def test_what_slurm_refuses_of_the_workers_is_told_before_the_head_is_submitted(
     assert [path.name for path in (work / "logs").iterdir()] == ["hpo-random.sbatch"]
 
 
+def test_while_all_nodes_are_drained_a_study_is_queued_with_a_warning(bed: Path, work: Path) -> None:
+    scheduler._run(["scontrol", "update", "NodeName=n1,n2", "State=DRAIN", "Reason=maintenance"], None)
+    try:
+        done = hpo(work, "slurm", "submit", "--cluster", "cluster.yaml", "random", "--benchmark", "slow.yaml")
+        assert done.returncode == 0, done.stderr
+        assert "warning: as the cluster is now, the worker jobs will wait: sbatch refused: allocation" in done.stderr
+        assert [(name, state) for _, name, state in squeue()] == [("hpo-random", "PENDING")]
+        scheduler.cancel(running())
+    finally:
+        scheduler._run(["scontrol", "update", "NodeName=n1,n2", "State=RESUME"], None)
+    wait_until(lambda: daemons.idle(bed), "the nodes' return")
+
+
 def test_where_slurm_queues_nothing_again_the_command_that_resumes_is_printed(work: Path) -> None:
     write_slow_synthetic(work, 0.3, "slow")
     job = submit(work, "asha", "--budget", "4")

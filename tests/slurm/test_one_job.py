@@ -24,6 +24,8 @@ from tests.slurm.drills import (
 from tests.studies import write_slow_synthetic
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(2 * SECONDS)]
+FORBID = 'export PATH="$SLURM_SUBMIT_DIR/forbidden:$PATH"'
+LONG = 'export RAY_TMPDIR="$TMPDIR"'
 FORBIDDEN = "sbatch: error: jobs are submitted on login nodes only"
 
 
@@ -39,15 +41,17 @@ def site(work: Path) -> Path:
 
 
 def one_job(work: Path, **changes: object) -> None:
-    environment = {"lines": ['export PATH="$SLURM_SUBMIT_DIR/forbidden:$PATH"']}
+    environment = {"lines": [FORBID, f'export TMPDIR="$SLURM_SUBMIT_DIR/{"t" * 120}"; mkdir -p "$TMPDIR"', LONG]}
     write_profile(work, node={"cpus": 2}, cpus_for_ray=1, environment=environment, layout="one_job", head={}, **changes)
 
 
 def test_a_study_runs_on_all_nodes_of_one_job(site: Path) -> None:
+    """With a temporary folder whose path no socket's name may have."""
     job = submit(site, "random", "--budget", "2")
     wait_for_end(job)
     text = assert_ended_well(site, job)
     assert "2 of 2 workers joined" in text
+    assert "warning: Ray's files lie in /tmp, since " in text
     [study] = stored(site)
     assert study.info.status == "FINISHED"
     assert study.data.metrics["device_hours"] == pytest.approx(2 * study.data.metrics["wall_seconds"] / 3600, rel=0.05)
@@ -75,7 +79,7 @@ def test_a_cancelled_study_in_one_job_keeps_what_it_found(site: Path) -> None:
 def test_doctor_finds_out_which_layout_a_site_allows(site: Path) -> None:
     done = hpo(site, "slurm", "doctor", "--cluster", "cluster.yaml")
     assert done.returncode == 0, done.stdout + done.stderr
-    write_profile(site, environment={"lines": ['export PATH="$SLURM_SUBMIT_DIR/forbidden:$PATH"']})
+    write_profile(site, environment={"lines": [FORBID]})
     done = hpo(site, "slurm", "doctor", "--cluster", "cluster.yaml")
     assert done.returncode == 1, done.stdout + done.stderr
     assert "a study would not run there as here: sbatch" in done.stdout
