@@ -226,6 +226,14 @@ def test_a_study_that_ended_as_the_time_limit_came_near_is_not_queued_again(work
     assert "queued again" not in text
     assert [run.info.status for run in stored(work)] == ["FINISHED"]
 
+    scheduler._run(
+        ["scontrol", "requeue", job], None
+    )  # as a site may do, or SLURM where a node fails in its last moment
+    scheduler._run(["scontrol", "update", f"JobId={job}", "StartTime=now"], None)
+    wait_until(lambda: log(work, job).count("FINISH ") == 2, "the end of the second time")
+    assert "the study has reached its end already: nothing is run again" in log(work, job)
+    assert len(stored(work)) == 1
+
 
 def test_a_head_that_no_other_node_can_reach_is_refused_at_once(work: Path) -> None:
     """Its node has no network but loopback."""

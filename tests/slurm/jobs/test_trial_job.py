@@ -26,7 +26,7 @@ from benchmarks.tasks.question_answering import TokenStatistics
 from hpo.core.results import PRECISION, TOKENS
 from hpo.core.study import objective
 from hpo.search import journal, registry
-from slurm import arrays, study_folder
+from slurm import arrays, profile, study_folder
 from slurm.jobs import trial_job
 from slurm.processes import Signals
 from slurm.profile import Profile
@@ -170,6 +170,32 @@ def test_a_signal_ends_the_trial_and_keeps_its_units(tmp_path: Path, number: sig
     assert study_folder.last_unit(folder, 0) is not None
     assert _training() == []
     assert study_folder.finished(folder) == set()
+
+
+def test_a_serial_job_whose_trials_have_all_ended_is_not_queued_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The signal falls between the end of its last trial and its own."""
+    folder, program = make(tmp_path, slow(0.0), budget=1), tmp_path / "scontrol"
+    program.write_text(f"#!/bin/sh\ntouch '{tmp_path}/called'\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    file = tmp_path / "cluster.yaml"
+    file.write_text(yaml.safe_dump({"node": {"cpus": 1}, "store": "http://127.0.0.1:9"}))
+
+    def tell() -> None:
+        while not study_folder.finished(folder):
+            time.sleep(0.001)
+        os.kill(os.getpid(), signal.SIGUSR1)
+
+    teller = threading.Thread(target=tell)
+    teller.start()
+    trial_job.serial(folder, profile.load(file), file)
+    teller.join()
+    assert not (tmp_path / "called").exists()
+    printed = capsys.readouterr().out
+    assert "queued again" not in printed
+    assert f"nothing is lost, all results are in {folder}" in printed
 
 
 def test_optuna_proposes_what_it_has_learnt_from_other_processes(tmp_path: Path) -> None:
