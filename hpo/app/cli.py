@@ -9,13 +9,16 @@ from __future__ import annotations
 import importlib
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 from benchmarks.files import is_text
 from benchmarks.spec import BenchmarkError
 from hpo.app.options import Command
 from hpo.app.parser import parse
 from hpo.terminal import errors, next_steps
+
+EXPERIMENT_NAME = "MLFLOW_EXPERIMENT_NAME"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -29,10 +32,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
         words = sys.argv[1:] if arguments is None else arguments
         _check_words(words)
         parsed = parse(words)
-        return _function(parsed.command)(parsed)
+        with _experiment(getattr(parsed, "experiment", "")):
+            return _function(parsed.command)(parsed)
     except BenchmarkError as error:
         errors.show(str(error))
         return 2
+
+
+@contextmanager
+def _experiment(name: str) -> Iterator[None]:
+    """Choose the experiment for a command, by the variable that MLflow's own commands take."""
+    before = os.environ.get(EXPERIMENT_NAME)
+    if name:
+        os.environ[EXPERIMENT_NAME] = name
+    try:
+        yield
+    finally:
+        if name and before is None:
+            del os.environ[EXPERIMENT_NAME]
+        elif name and before is not None:
+            os.environ[EXPERIMENT_NAME] = before
 
 
 def _function(command: Command) -> Callable[..., int]:

@@ -70,13 +70,14 @@ SEED = Option("seed", "drives everything random", "0", "integer")
 SPACE = Option("space", "YAML file that replaces the search space")
 GPU_HOURS = Option("gpu_hours", "cap in device-hours", kind="number")
 FORCE = Option("force", "run finished studies of the store again", "false", "flag")
+EXPERIMENT = Option("experiment", "MLflow experiment to store in and read from (default: the benchmark's name)")
 RUN_ID = Option("run_id", "the study's run in MLflow", is_positional=True)
 CLUSTER = Option("cluster", "YAML file of the cluster profile, see slurm/README.md", None)
 JOB_CLUSTER = replace(CLUSTER, help="YAML file of the cluster profile", default="")
 DRY_RUN = Option("dry_run", "print the job scripts instead", kind="switch")
 STUDY = Option("study", "the study's folder, among the logs", None, is_positional=True)
 
-STUDY_OPTIONS = (BENCHMARK, BUDGET, SEED, SPACE, GPU_HOURS)
+STUDY_OPTIONS = (BENCHMARK, BUDGET, SEED, SPACE, GPU_HOURS, EXPERIMENT)
 """Options of every method."""
 SUITE_OPTIONS = (
     Option("methods", "comma list; arguments as asha:searcher=optuna, another budget as random:budget=24", "all"),
@@ -86,6 +87,7 @@ SUITE_OPTIONS = (
     SPACE,
     replace(GPU_HOURS, help="cap of each study in device-hours"),
     FORCE,
+    EXPERIMENT,
 )
 SMALL_SUITE = {"methods": "random,asha,bohb,pbt", "seeds": "0", "budget": "4"}
 """Defaults of `mlflow run .`: minutes on two cores."""
@@ -113,6 +115,7 @@ DEEPSPEED_OPTIONS = (
     Option("precision", "arithmetic; auto takes the device's", "auto", choices=("auto", "fp32", "bf16", "fp16")),
     Option("launcher", "program that starts the ranks", "torchrun", choices=("torchrun", "deepspeed")),
     Option("output", "folder for table, figure and logs", "deepspeed"),
+    EXPERIMENT,
 )
 
 STUDIES = (
@@ -146,6 +149,7 @@ STUDIES = (
             Option("methods", "comma list of stored methods", "all"),
             Option("repeats", "fresh seeds of each", "5", "integer"),
             GPU_HOURS,
+            EXPERIMENT,
         ),
         is_entry=True,
     ),
@@ -161,6 +165,7 @@ STUDIES = (
             Option("max_gpu_hours", "also name the best trial that cost no more device-hours", kind="number"),
             Option("max_memory_mb", "also name the best trial that took no more memory", kind="number"),
             Option("output", "folder for tables and report", "results"),
+            EXPERIMENT,
         ),
         is_entry=True,
     ),
@@ -172,6 +177,7 @@ STUDIES = (
             BENCHMARK,
             Option("method", "a method as compare names it; best takes the best confirmed one", "best"),
             Option("output", "folder for the files", "exported"),
+            EXPERIMENT,
         ),
         is_entry=True,
     ),
@@ -185,6 +191,7 @@ STUDIES = (
             *(Option(f"data_{split}", f"SQuAD v1.1 JSON in place of the {split} split") for split in SPLITS),
             replace(SEED, help="drives everything random (default: the study's)", default="", kind="count"),
             Option("output", "folder for the model", "trained"),
+            EXPERIMENT,
         ),
         is_entry=True,
     ),
@@ -212,6 +219,7 @@ STUDIES = (
             Option("devices", "devices it had reserved; needs --wall-seconds", kind="count"),
             Option("space", "YAML file with the search space that it searched"),
             replace(FORCE, help="store a file again that is stored already"),
+            EXPERIMENT,
         ),
     ),
     Command(

@@ -15,13 +15,15 @@ from urllib.parse import urlsplit
 
 from filelock import FileLock
 from mlflow import MlflowClient, get_tracking_uri
-from mlflow.entities import Experiment
+from mlflow.entities import Experiment, LifecycleStage
 from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import PERMISSION_DENIED, ErrorCode
 from sqlalchemy.exc import SQLAlchemyError
 
 from benchmarks.spec import BenchmarkError, first_line
 
 SQLITE = "sqlite:///"
+EXPERIMENT_NAME, DEFAULT_EXPERIMENT = "MLFLOW_EXPERIMENT_NAME", "Default"
 SETTINGS = {
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",  # two lines per trial, from a server
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",  # MLflow would make a run again whose answer was lost; see spool.py
@@ -44,9 +46,15 @@ def readable_errors() -> Iterator[None]:
         yield
     except (MlflowException, SQLAlchemyError, OSError, ImportError) as error:  # a database's driver may be missing
         raise BenchmarkError(
-            f"tracking store {shown_uri()}: cannot be used ({shown(first_line(error))}); "
-            "set MLFLOW_TRACKING_URI, or unset it for an SQLite file in this folder"
+            f"tracking store {shown_uri()}: cannot be used ({shown(first_line(error))}); {_cure(error)}"
         ) from None
+
+
+def _cure(error: Exception) -> str:
+    """Say what to do about a store's error: on a shared server an experiment may be somebody else's."""
+    if getattr(error, "error_code", "") == ErrorCode.Name(PERMISSION_DENIED) or "403" in str(error):
+        return "the experiment belongs to another user: choose one of your own with --experiment NAME"
+    return "set MLFLOW_TRACKING_URI, or unset it for an SQLite file in this folder"
 
 
 def shown(text: str) -> str:
@@ -95,8 +103,8 @@ def open_client() -> MlflowClient:
     return MlflowClient()
 
 
-def open_experiment(name: str, tags: Mapping[str, str] | None = None) -> tuple[MlflowClient, str]:
-    """Open the tracking store; return it and the id of an experiment, made or given missing tags if need be.
+def open_experiment(benchmark: str, tags: Mapping[str, str] | None = None) -> tuple[MlflowClient, str]:
+    """Open the tracking store and a benchmark's experiment, made if need be, with these tags if it lacks them.
 
     Creating an SQLite store is not safe from several processes at once: a lock beside the file keeps them apart.
 
@@ -107,18 +115,31 @@ def open_experiment(name: str, tags: Mapping[str, str] | None = None) -> tuple[M
     warn_of(uri)
     with readable_errors():
         if not uri.startswith(SQLITE):
-            return _open(name, tags or {})
+            return _open(benchmark, tags or {})
         database = Path(uri.removeprefix(SQLITE))
         database.parent.mkdir(parents=True, exist_ok=True)
         with making(database):
-            return _open(name, tags or {})
+            return _open(benchmark, tags or {})
 
 
-def experiment_id(name: str) -> str | None:
-    """Find an experiment's id, for links; None where the store does not tell."""
+def experiment_of(client: MlflowClient, benchmark: str) -> str:
+    """Name the experiment of a benchmark: its own name, unless the user chose another.
+
+    The choice is `--experiment`, MLflow's variable for it, or that of `mlflow run --experiment-name`.
+    """
+    if chosen := os.environ.get(EXPERIMENT_NAME):
+        return chosen
+    launched_in = os.environ.get("MLFLOW_EXPERIMENT_ID")
+    name = str(client.get_experiment(launched_in).name) if launched_in else DEFAULT_EXPERIMENT
+    return benchmark if name == DEFAULT_EXPERIMENT else name
+
+
+def experiment_id(benchmark: str) -> str | None:
+    """Find the id of a benchmark's experiment, for links; None where the store does not tell."""
     try:
         with readable_errors():
-            found = open_client().get_experiment_by_name(name)
+            client = open_client()
+            found = client.get_experiment_by_name(experiment_of(client, benchmark))
     except BenchmarkError:
         return None
     return str(found.experiment_id) if found else None
@@ -129,9 +150,15 @@ def making(database: Path) -> FileLock:
     return FileLock(f"{database}.lock")
 
 
-def _open(name: str, tags: Mapping[str, str]) -> tuple[MlflowClient, str]:
+def _open(benchmark: str, tags: Mapping[str, str]) -> tuple[MlflowClient, str]:
     client = open_client()
+    name = experiment_of(client, benchmark)
     experiment = client.get_experiment_by_name(name) or _make_experiment(client, name)
+    if experiment.lifecycle_stage == LifecycleStage.DELETED:
+        raise BenchmarkError(
+            f"experiment {name!r} of tracking store {shown_uri()} was deleted; restore it with `mlflow experiments "
+            f"restore --experiment-id {experiment.experiment_id}`, or choose another with --experiment"
+        )
     for key, value in tags.items():
         if key not in experiment.tags:
             client.set_experiment_tag(experiment.experiment_id, key, value)

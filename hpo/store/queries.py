@@ -15,12 +15,12 @@ PAGE = 1000
 """Runs that are fetched at once."""
 
 
-def stored_runs(experiment: str, condition: str = "") -> list[Run]:
-    """Return runs of an experiment; none if there is no such experiment or no store yet.
+def stored_runs(benchmark: str, condition: str = "") -> list[Run]:
+    """Read the runs of a benchmark; none where there is no such experiment or no store yet.
 
     Args:
-        experiment: its name.
-        condition: a filter in MLflow's search syntax; all runs by default.
+        benchmark: its name.
+        condition: for the runs to fulfil, in MLflow's search syntax; all runs by default.
 
     Raises:
         BenchmarkError: the store cannot be used.
@@ -29,8 +29,21 @@ def stored_runs(experiment: str, condition: str = "") -> list[Run]:
         return []
     with store.readable_errors():
         client = store.open_client()
-        found = retried(lambda: client.get_experiment_by_name(experiment))
+        name = store.experiment_of(client, benchmark)
+        if name != benchmark:  # an experiment that may hold several benchmarks
+            condition = " and ".join(filter(None, [condition, f"tags.hpo.benchmark = '{benchmark}'"]))
+        found = client.get_experiment_by_name(name)
         return list(_pages(client, found.experiment_id, condition)) if found else []
+
+
+def runs_of(experiment_id: str, condition: str) -> list[Run]:
+    """Read the runs of an experiment that fulfil a condition in MLflow's search syntax.
+
+    Raises:
+        BenchmarkError: the store cannot be used.
+    """
+    with store.readable_errors():
+        return list(_pages(store.open_client(), experiment_id, condition))
 
 
 def _pages(client: MlflowClient, experiment_id: str, condition: str) -> Iterator[Run]:

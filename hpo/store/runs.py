@@ -10,11 +10,13 @@ import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
+from mlflow.tracking.context.registry import resolve_tags
 
 from benchmarks.spec import BenchmarkError, first_line
 from hpo.store import client as store
@@ -38,12 +40,18 @@ def versions() -> dict[str, str]:
     return {f"hpo.version.{name}": importlib.metadata.version(name) for name in VERSIONED}
 
 
+@cache
+def origin_tags() -> dict[str, str]:
+    """Return MLflow's own tags of who started this and with what, which its client alone does not set."""
+    return {str(name): str(value) for name, value in resolve_tags().items()}
+
+
 def open_run(client: MlflowClient, experiment_id: str, name: str, launch_run: str | None) -> str:
     """Open the run of `mlflow run`, if it lies in the benchmark's experiment; else one that is linked to it."""
     if launch_run is not None and client.get_run(launch_run).info.experiment_id == experiment_id:
         client.set_tag(launch_run, "mlflow.runName", name)
         return launch_run
-    run = client.create_run(experiment_id, run_name=name)
+    run = client.create_run(experiment_id, tags=origin_tags(), run_name=name)
     if launch_run is not None:
         link(client, launch_run, run.info.run_id)
     return str(run.info.run_id)

@@ -23,6 +23,7 @@ from typing import Any
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
 
 from benchmarks.identity import digest
+from benchmarks.space import Config
 from benchmarks.spec import SPLITS, BenchmarkError
 from hpo.core.ledger import Shares
 from hpo.core.results import Results, TrialRow, UnitRow
@@ -30,8 +31,8 @@ from hpo.core.study import PROTOCOL, Study
 from hpo.store import client as store
 from hpo.store import ui_views
 from hpo.store.files import ledger_csv, schedule_of, token_files, token_metrics, trials_csv, units_csv
-from hpo.store.queries import stored_runs
-from hpo.store.runs import git_commit, job_tag, link, log_files, open_run, versions
+from hpo.store.queries import runs_of
+from hpo.store.runs import git_commit, job_tag, link, log_files, open_run, origin_tags, versions
 from hpo.store.write_queue import Spool
 
 STATUS = {
@@ -83,7 +84,8 @@ class Tracker:
         self._client, self._experiment_id = store.open_experiment(study.benchmark.name, ui_views.tags(study.benchmark))
         with store.readable_errors():
             if run_id is not None:
-                self.run_id = self._client.get_run(run_id).info.run_id
+                info = self._client.get_run(run_id).info
+                self.run_id, self._experiment_id = info.run_id, info.experiment_id
                 return
             self.run_id = open_run(self._client, self._experiment_id, study.name, self._launch_run)
             try:
@@ -290,7 +292,7 @@ class Tracker:
         Raises:
             BenchmarkError: the store cannot be used.
         """
-        mine = stored_runs(self._study.benchmark.name, f"tags.mlflow.parentRunId = '{self.run_id}'")
+        mine = runs_of(self._experiment_id, f"tags.mlflow.parentRunId = '{self.run_id}'")
         known = {row.number: row for row in results.rows}
         ended = {number for number, row in known.items() if row.ended_seconds is not None}
         rows = dict(known)
@@ -322,7 +324,9 @@ class Tracker:
         if row.number not in self._children:
             self._children[row.number] = self._made_before(row) or self._make_child(row)
         params = [Param(key, str(value)) for key, value in row.config.items()]
-        self._client.log_batch(self._children[row.number], params=params)
+        began_at = self._milliseconds(row.began_seconds)
+        metrics = [Metric(key, value, began_at, 0) for key, value in _numbers(row.config).items()]
+        self._client.log_batch(self._children[row.number], metrics=metrics, params=params)
 
     def _made_before(self, row: TrialRow) -> str | None:
         """Find a child run that an earlier attempt has made whose answer was lost on the way."""
@@ -333,8 +337,11 @@ class Tracker:
         return next((run.info.run_id for run in self._client.search_runs([self._experiment_id], mine)), None)
 
     def _make_child(self, row: TrialRow) -> str:
-        tags = {"mlflow.parentRunId": self.run_id, "hpo.kind": "trial", "hpo.trial": str(row.number)}
-        tags["hpo.seed"] = str(row.seed)
+        study = self._study
+        own = {"kind": "trial", "trial": row.number, "seed": row.seed, "method": study.method}
+        own |= {"variant": study.variant, "benchmark": study.benchmark.name, "budget": study.budget}
+        tags = {"mlflow.parentRunId": self.run_id, **origin_tags()}
+        tags |= {f"hpo.{name}": str(value) for name, value in own.items()}
         name, began_at = f"trial {row.number} of {self._study.name}", self._milliseconds(row.began_seconds)
         return str(self._client.create_run(self._experiment_id, began_at, tags, name).info.run_id)
 
@@ -344,7 +351,7 @@ class Tracker:
     def _report_trial(self, row: TrialRow) -> None:
         if row.units <= self._written.get(row.number, 0):
             return
-        metrics = _loggable({**row.metrics, **_varying(row), "device_seconds": row.device_seconds})
+        metrics = _loggable({**row.metrics, **_varying(row), "device_seconds": row.device_seconds, "units": row.units})
         reported_at = self._milliseconds(row.reported_seconds)
         batch = [Metric(key, value, reported_at, row.units) for key, value in metrics.items()]
         self._client.log_batch(self._children[row.number], metrics=batch)
@@ -375,9 +382,14 @@ def _as_of(unit: UnitRow, row: TrialRow) -> TrialRow:
 
 
 def _varying(row: TrialRow) -> dict[str, float]:
-    """Return `hp.<name>` of every number, if hyperparameters change within a trial."""
-    values = row.last_config.items() if row.varies else ()
-    return {f"hp.{name}": float(value) for name, value in values if isinstance(value, (int, float))}
+    """Return `hp.<name>` of each number, where hyperparameters change within a trial."""
+    return _numbers(row.last_config) if row.varies else {}
+
+
+def _numbers(config: Config) -> dict[str, float]:
+    """Return `hp.<name>` of each number of a configuration: parameters are texts, which nothing sorts or plots."""
+    numeric = {name: value for name, value in config.items() if isinstance(value, (int, float))}
+    return {f"hp.{name}": float(value) for name, value in numeric.items()}
 
 
 def _loggable(metrics: dict[str, float]) -> dict[str, float]:

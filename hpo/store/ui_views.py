@@ -11,6 +11,7 @@ import json
 import zlib
 from typing import Any
 
+from benchmarks.space import Choice, Domain
 from benchmarks.spec import Benchmark
 
 STUDIES, TRIALS = "hpo-studies", "hpo-trials"
@@ -23,7 +24,7 @@ STUDY_COLUMNS = (
     *(f"metrics.`best_{name}`" for name in ("eval_loss", "exact_match", "f1")),
     *(f"metrics.`{name}`" for name in ("num_trials", "units", "device_hours", "gpu_hours", "utilization")),
 )
-TRIAL_METRICS = ("eval_loss", "exact_match", "f1", "train_loss", "device_seconds", "peak_memory_mb")
+TRIAL_METRICS = ("units", "eval_loss", "exact_match", "f1", "train_loss", "device_seconds", "peak_memory_mb")
 PAGE_STATE: dict[str, Any] = {
     "searchFilter": "",
     "orderByAsc": False,
@@ -46,18 +47,31 @@ PAGE_STATE: dict[str, Any] = {
 
 
 def tags(benchmark: Benchmark) -> dict[str, str]:
-    """Return tags of a benchmark's experiment: its kind, a view of studies, and one of trials with hyperparameters."""
+    """Return the tags of a benchmark's experiment: its kind, a view of studies, and a leaderboard of trials.
+
+    The interface nests trials below their study where they are sorted by start; sorted by a score they are one list.
+    """
     trial_columns = (
-        "tags.`hpo.outcome`",
-        *(f"params.`{name}`" for name in benchmark.space),
+        *(f"tags.`hpo.{name}`" for name in ("method", "seed", "outcome")),
         *(f"metrics.`{name}`" for name in TRIAL_METRICS),
+        *(_column(name, domain) for name, domain in benchmark.space.items()),
     )
-    only_trials = {"searchFilter": "tags.`hpo.kind` = 'trial'"}
+    leaderboard = {
+        "searchFilter": "tags.`hpo.kind` = 'trial'",
+        "orderByKey": f"metrics.`{benchmark.metric}`",
+        "orderByAsc": benchmark.mode == "min",
+    }
     return {
         **KIND,
         PREFIX + STUDIES: _view("Studies", STUDY_COLUMNS, {"orderByKey": "attributes.start_time"}),
-        PREFIX + TRIALS: _view("Trials", trial_columns, {**only_trials, "orderByKey": "attributes.start_time"}),
+        PREFIX + TRIALS: _view("Trials", trial_columns, leaderboard),
     }
+
+
+def _column(name: str, domain: Domain) -> str:
+    """Name the column of a hyperparameter: a number as it was trained last, since a population changes it."""
+    is_number = not isinstance(domain, Choice) or all(isinstance(value, (int, float)) for value in domain.values)
+    return f"metrics.`hp.{name}`" if is_number else f"params.`{name}`"
 
 
 def _view(name: str, columns: tuple[str, ...], changes: dict[str, Any]) -> str:

@@ -17,13 +17,14 @@ from hpo.search import registry
 FILE = Path(__file__).parents[3] / "MLproject"
 PAGE = Path(__file__).parents[3] / "docs" / "options.md"
 ENTRIES: dict[str, Any] = yaml.safe_load(FILE.read_text())["entry_points"]
-COMMON = ["benchmark", "budget", "seed", "space", "gpu_hours"]
+COMMON = ["benchmark", "budget", "seed", "space", "gpu_hours", "experiment"]
 NASTY = "a b'c\"d;$(touch x)"
 
 
 def filled(entry: dict[str, Any], values: dict[str, str]) -> list[str]:
     """The words that a shell gets to see, values quoted as MLflow quotes them."""
-    quoted = {name: shlex.quote(str(values.get(name, field["default"]))) for name, field in entry["parameters"].items()}
+    defaults = {name: field.get("default", "given") for name, field in entry["parameters"].items()}
+    quoted = {name: shlex.quote(str(values.get(name, default))) for name, default in defaults.items()}
     return shlex.split(entry["command"].format(**quoted))
 
 
