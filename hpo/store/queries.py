@@ -32,7 +32,7 @@ def stored_runs(benchmark: str, condition: str = "") -> list[Run]:
         name = store.experiment_of(client, benchmark)
         if name != benchmark:  # an experiment that may hold several benchmarks
             condition = " and ".join(filter(None, [condition, f"tags.hpo.benchmark = '{benchmark}'"]))
-        found = client.get_experiment_by_name(name)
+        found = retried(lambda: client.get_experiment_by_name(name))
         return list(_pages(client, found.experiment_id, condition)) if found else []
 
 
