@@ -131,11 +131,10 @@ class CommandRun:
     def add_model(self, log: Callable[[MlflowClient, str], None]) -> bool:
         """Write a model with a function that gets store and run id; returns whether the store has taken it."""
         try:
-            with store.readable_errors():
-                log(self._client, self.run_id)
+            log(self._client, self.run_id)
             return True
         except Exception as error:  # packaging runs code of several libraries, and the model lies on disk already
-            self.fault = self.fault or f"the model could not be logged ({first_line(error)})"
+            self.fault = self.fault or f"the model could not be logged ({store.shown(first_line(error))})"
             return False
 
     def add_child(

@@ -10,6 +10,7 @@ from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
 from benchmarks import spec
+from hpo.app import cli
 from hpo.core.ledger import Ledger
 from hpo.core.results import Results
 from hpo.core.study import Study
@@ -54,16 +55,43 @@ def test_files_beside_a_refused_one_are_stored_and_the_run_ends(limited: MlflowC
     assert names(limited, run.info.run_id) == ["first.csv", "last.csv"]
 
 
+def test_compare_writes_its_folder_names_what_is_refused_and_ends_well(
+    limited: MlflowClient, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    benchmark = spec.load("synthetic")
+    for method, loss in (("asha", 0.5), ("random", 0.6)):
+        study = Study(method, benchmark, budget=3)
+        results, tracker = Results(study), Tracker(study, "cpu", f"python -m hpo run {method}")
+        finish(study, results, tracker, loss)
+    assert cli.main(["compare", "--benchmark", "synthetic", "--output", "compared"]) == 0
+    printed = "".join(capsys.readouterr().out.split())
+    assert "note:MLflowlacksapartofit,thefolderhasall:" in printed
+    assert "report.html(413" in printed
+    assert (tmp_path / "compared" / "report.html").stat().st_size > MEGABYTE
+    experiment = limited.get_experiment_by_name("synthetic")
+    assert experiment is not None
+    (run,) = limited.search_runs([experiment.experiment_id], "tags.hpo.kind = 'comparison'")
+    assert run.info.status == "FINISHED"
+    assert names(limited, run.info.run_id) == sorted(
+        file.name for file in (tmp_path / "compared").iterdir() if file.name != "report.html"
+    )
+
+
+def finish(study: Study, results: Results, tracker: Tracker, loss: float = 0.5) -> None:
+    """Let one trial go all the way, and end the study."""
+    tracker.start_trial(results.add("0", {"learning_rate": 1e-3}, now=0.0))
+    metrics = {"eval_loss": loss, "train_loss": loss, "exact_match": 0.4, "f1": 0.5}
+    result = {"units": study.max_units, "objective": loss, "diverged": False, "train_seconds": 1.0, **metrics}
+    tracker.report_trial(results.report("0", result, device_seconds=1.0, now=1.0))
+    tracker.end_trial(results.end("0", now=1.0, budget_spent=False))
+    tracker.finish(results, Ledger(1, 1).shares(1.0), study.max_units, 1.0, on_gpu=False, status="FINISHED")
+
+
 def test_a_study_keeps_the_rest_and_ends(limited: MlflowClient, monkeypatch: pytest.MonkeyPatch) -> None:
     study = Study("random", spec.load("synthetic").model_copy(update={"name": "study"}))
     results, tracker = Results(study), Tracker(study, "cpu", "python -m hpo run random")
     monkeypatch.setattr("hpo.store.tracker.units_csv", lambda units: "x" * 2 * MEGABYTE)
-    tracker.start_trial(results.add("0", {"learning_rate": 1e-3}, now=0.0))
-    metrics = {"eval_loss": 0.5, "train_loss": 0.5, "exact_match": 0.4, "f1": 0.5}
-    result = {"units": study.max_units, "objective": 0.5, "diverged": False, **metrics}
-    tracker.report_trial(results.report("0", result, device_seconds=1.0, now=1.0))
-    tracker.end_trial(results.end("0", now=1.0, budget_spent=False))
-    tracker.finish(results, Ledger(1, 1).shares(1.0), study.max_units, 1.0, on_gpu=False, status="FINISHED")
+    finish(study, results, tracker)
     run = limited.get_run(tracker.run_id)
     assert run.info.status == "FINISHED"
     assert run.data.tags["hpo.refused_files"].startswith("units.csv (413")

@@ -145,8 +145,7 @@ def test_a_server_that_keeps_no_models_gets_the_same_folder_as_artifacts(
 def test_a_model_that_is_refused_is_named_and_the_run_ends(server: str, tmp_path: Path) -> None:
     with working_in(tmp_path), refusing(server, max_body_bytes=2**20) as limited:
         run = logged(limited, "limited")
-        assert "the model could not be logged" in run.fault
-        assert "413" in run.fault
+        assert "the model could not be logged (413" in run.fault
         assert MlflowClient(server).get_run(run.run_id).info.status == "FINISHED"
 
 
