@@ -28,6 +28,13 @@ def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return path
 
 
+@pytest.mark.parametrize("text", blocks("yaml"))
+def test_each_profile_on_the_page_is_read(text: str, tmp_path: Path) -> None:
+    path = tmp_path / "my.yaml"
+    path.write_text(text)
+    assert profile.load(path).workers.count == 2
+
+
 def test_the_inequalities_on_the_page_are_those_of_its_profile(cluster: Path) -> None:
     [inequalities] = [block for block in blocks("text") if block.startswith("Csys")]
     assert f"{capacity.describe(capacity.of(profile.load(cluster), ranks_per_trial=2))}\n" == inequalities
