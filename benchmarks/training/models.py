@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from safetensors import SafetensorError
 
+from benchmarks.files import is_file
 from benchmarks.hyperparameters import Hyperparameters
 from benchmarks.spec import BenchmarkError, first_line
 from benchmarks.training import lora
@@ -18,6 +19,9 @@ from benchmarks.training import lora
 if TYPE_CHECKING:
     import torch
 
+TOKENIZER_OPTIONS = {"use_fast": True, "trust_remote_code": False, "padding_side": "left"}
+SAMPLE = "Question: Who drew it? Context: It was drawn in 1750 by Mara Velt. Answer:"
+"""Text on which a converted tokenizer must agree with sentencepiece."""
 MOST_NAMES = 3
 """Weights that a message names."""
 
@@ -26,17 +30,55 @@ def load_tokenizer(model: str) -> Any:
     """Load the model's fast tokenizer, set up for left padding.
 
     Raises:
-        BenchmarkError: there is none.
+        BenchmarkError: there is none, it is a slow one, or it has no end token.
     """
-    from transformers import AutoTokenizer
+    from transformers import AutoTokenizer, LlamaTokenizer
 
     try:
-        tokenizer = AutoTokenizer.from_pretrained(model, use_fast=True, trust_remote_code=False, padding_side="left")
-    except (OSError, ValueError) as error:
+        tokenizer = AutoTokenizer.from_pretrained(model, **TOKENIZER_OPTIONS)
+        pieces = _sentencepieces(model)
+        if pieces is not None and tokenizer(SAMPLE, add_special_tokens=False)["input_ids"] != pieces:
+            # transformers takes a class by config.json, which may leave out the mark before the first word
+            tokenizer = LlamaTokenizer.from_pretrained(model, add_bos_token=True, **TOKENIZER_OPTIONS)
+    except (OSError, ValueError, ImportError) as error:
         raise BenchmarkError(f"model {model}: its tokenizer cannot be loaded ({first_line(error)})") from None
+    _require_usable(model, tokenizer, pieces)
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer
+
+
+def _sentencepieces(model: str) -> list[int] | None:
+    """Tokenise the sample by sentencepiece itself, where `tokenizer.model` is all that a folder has of a tokenizer."""
+    file = Path(model) / "tokenizer.model"
+    if not is_file(file) or is_file(file.with_name("tokenizer.json")):
+        return None
+    from sentencepiece import SentencePieceProcessor
+
+    processor = SentencePieceProcessor()
+    try:
+        processor.LoadFromFile(str(file))
+    except RuntimeError:  # a file of tiktoken may have this name too
+        return None
+    return list(processor.EncodeAsIds(SAMPLE))
+
+
+def _require_usable(model: str, tokenizer: Any, pieces: list[int] | None) -> None:
+    if not tokenizer.is_fast:
+        raise BenchmarkError(
+            f"model {model}: its tokenizer, {type(tokenizer).__name__}, is a slow one, which tells no offsets; "
+            "give one with a tokenizer.json"
+        )
+    if tokenizer.eos_token_id is None:
+        raise BenchmarkError(
+            f"model {model}: its tokenizer has no end token, which ends an answer; "
+            "set eos_token in tokenizer_config.json"
+        )
+    if pieces is not None and tokenizer(SAMPLE, add_special_tokens=False)["input_ids"] != pieces:
+        raise BenchmarkError(
+            f"model {model}: tokenizer.model, read by {type(tokenizer).__name__}, gives other tokens than "
+            "sentencepiece does; save a tokenizer.json beside it with the tokenizer class that the model was made with"
+        )
 
 
 @dataclass(frozen=True)
