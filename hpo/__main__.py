@@ -15,7 +15,14 @@ def run() -> int:
         return 2
     from hpo.app.cli import main
 
-    return main()
+    status = main()
+    try:
+        sys.stdout.flush()
+    except OSError:  # nobody reads any more; Python would say so at its end
+        from hpo.terminal.console import discard
+
+        discard(sys.stdout)
+    return status
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ from benchmarks.spec import BenchmarkError
 from hpo.app.options import Command
 from hpo.app.parser import parse
 from hpo.terminal import errors, next_steps
+from hpo.terminal.console import discard
 
 EXPERIMENT_NAME = "MLFLOW_EXPERIMENT_NAME"
 
@@ -37,6 +38,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BenchmarkError as error:
         errors.show(str(error))
         return 2
+    except BrokenPipeError:  # the reader, such as `head`, has seen enough
+        discard(sys.stdout)
+        return 0
 
 
 @contextmanager

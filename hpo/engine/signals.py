@@ -1,4 +1,4 @@
-"""Signals that end a study: SIGINT, SIGTERM, SIGUSR1, and the end of the parent process."""
+"""Signals that end a study: SIGINT, SIGTERM, SIGHUP, SIGUSR1, and the end of the parent process."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:  # it imports Ray
     from hpo.core.budget import Budget
 
-GRACEFUL_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)  # SLURM: --signal=B:USR1@180
+GRACEFUL_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)  # SLURM: --signal=B:USR1@180
 SAME_REQUEST_SECONDS = 2.0
 """Seconds within which two signals are one request: `mlflow run` passes Ctrl-C on as SIGTERM beside SIGINT."""
 PR_SET_PDEATHSIG = 1  # from linux/prctl.h
@@ -22,7 +22,10 @@ class GracefulSignals:
 
     def __init__(self, budget: Budget) -> None:
         self._budget = budget
-        self._before = {number: signal.getsignal(number) for number in GRACEFUL_SIGNALS}
+        handlers = {number: signal.getsignal(number) for number in GRACEFUL_SIGNALS}
+        if handlers[signal.SIGHUP] == signal.SIG_IGN:  # started by nohup, which is to go on
+            del handlers[signal.SIGHUP]
+        self._before = handlers
         self._asked: float | None = None
 
     def __enter__(self) -> None:

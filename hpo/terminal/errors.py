@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 import sys
 
+from hpo.terminal.console import Lasting
+
 LONGEST_WORD = 300
 LONGEST = 2000
 """Characters of a message that is still read."""
@@ -12,12 +14,18 @@ LONGEST = 2000
 
 def show(message: str) -> None:
     """Print an error."""
-    print(f"error: {paragraph(message)}", file=sys.stderr)
+    _print(f"error: {paragraph(message)}")
 
 
 def warn(message: str) -> None:
     """Print a warning: the command goes on."""
-    print(f"warning: {paragraph(message)}", file=sys.stderr)
+    _print(f"warning: {paragraph(message)}")
+
+
+def _print(line: str) -> None:
+    stream = Lasting(sys.stderr)
+    stream.write(line + "\n")
+    stream.flush()
 
 
 def paragraph(message: str) -> str:
