@@ -288,7 +288,7 @@ def _head_job(cluster: Profile, file: str, command: Sequence[str]) -> HeadJob:
     again = shlex.join([*submitting, *command[command[0] == "run" :]])
     on = shlex.join([*submitting, "resume"])
     return head_job.HeadJob(
-        cluster, submit.job_name(cluster, command), tuple(command), Path.cwd(), ranks_per_trial, again, on
+        cluster, submit.job_name(cluster, command), tuple(command), Path.cwd(), ranks_per_trial, again, on, file
     )
 
 

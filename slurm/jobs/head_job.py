@@ -21,6 +21,7 @@ from benchmarks.spec import BenchmarkError, first_line
 from hpo.cluster import access
 from hpo.engine import study_folder
 from hpo.engine.study_folder import Unfinished
+from hpo.terminal.next_steps import CLUSTER_PROFILE, SHARED_STORE
 from slurm import scheduler, stores, submit
 from slurm.jobs import network, results
 from slurm.jobs.connection import Connection
@@ -46,6 +47,7 @@ class HeadJob:
         ranks_per_trial: ranks of a trial.
         again: the command that submits it.
         resume: the command that submits going on with a study, but for the study's run.
+        profile_file: the profile's file, as the driver's next commands name it.
     """
 
     profile: Profile
@@ -55,6 +57,7 @@ class HeadJob:
     ranks_per_trial: int
     again: str
     resume: str
+    profile_file: str = ""
 
 
 def run_head_job(job: HeadJob, token: str) -> int:
@@ -200,6 +203,7 @@ def _watching_ray() -> Iterator[Callable[[], set[str]]]:
 def _drive(job: HeadJob, joined: Connection, tracking: str, workers: Workers, signals: Signals) -> int:
     """Run the study on the workers; on a signal, let it end in good order."""
     environment = {**joined.environment, "MLFLOW_TRACKING_URI": tracking}
+    environment |= {SHARED_STORE: job.profile.tracking_uri, CLUSTER_PROFILE: job.profile_file}
     command = [sys.executable, "-m", "hpo", *job.command]
     # The driver ignores SIGUSR1 but while a study runs: it must not die of one as it begins, or after its last line.
     with Child(command, environment, shielded=True, ignores=signal.SIGUSR1) as driver:
