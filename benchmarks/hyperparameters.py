@@ -1,4 +1,4 @@
-"""The hyperparameters of a fine-tuning trial, with Hugging Face Trainer's defaults."""
+"""Hyperparameters of a fine-tuning trial, with Hugging Face Trainer's defaults."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from benchmarks.space import Count, Strict
 
 
 class Hyperparameters(Strict):
-    """Everything of a fine-tuning trial that a search may vary, with Hugging Face Trainer's defaults.
+    """Hyperparameters of a fine-tuning trial that a search may vary, with Hugging Face Trainer's defaults.
 
     Attributes:
         learning_rate: peak learning rate of AdamW.
@@ -29,7 +29,7 @@ class Hyperparameters(Strict):
         lora_rank: rank of the updates that LoRA learns for every linear layer, all other weights staying as they are
             (Hu et al. 2021, https://arxiv.org/abs/2106.09685); 0 trains all weights.
         lora_alpha: the updates count lora_alpha / lora_rank times.
-        lora_dropout: share of what goes into the updates that is dropped in training.
+        lora_dropout: share of the updates' inputs that is dropped in training.
         gradient_checkpointing: compute activations again in the backward pass instead of keeping them: less memory, a
             third more computing, the same result.
     """
@@ -51,4 +51,4 @@ class Hyperparameters(Strict):
 
 
 FIXED_IN_A_TRIAL = ("lora_rank", "lora_alpha", "lora_dropout", "gradient_checkpointing")
-"""Hyperparameters that make the model what it is: they cannot change on the way."""
+"""Hyperparameters that shape the model, and so cannot change within a trial."""

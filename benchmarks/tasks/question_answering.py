@@ -1,6 +1,6 @@
 """Extractive question answering: from a SQuAD v1.1 record to tokens and labels, and back to a score.
 
-One record and what becomes of it::
+One record, its text and its labels::
 
     Record(id="5733be28", title="Notre_Dame", question="What sits on top of the Main Building?",
            context="... Atop the Main Building's gold dome is a golden statue of the Virgin Mary. ...",
@@ -82,7 +82,7 @@ class Example:
 
     @property
     def length(self) -> int:
-        """Of the sequence that is trained on, in tokens."""
+        """Length of the sequence that is trained on, in tokens."""
         return len(self.prompt) + len(self.target)
 
 
@@ -114,7 +114,7 @@ class TokenStatistics:
 
 
 def read_split(split: Split) -> list[Record]:
-    """The records of one split.
+    """Read the records of one split.
 
     Raises:
         BenchmarkError: the source is missing or malformed; names the article and the field.
@@ -135,13 +135,13 @@ def read_split(split: Split) -> list[Record]:
 
 
 def _is_held_out(title: str, share: float) -> bool:
-    """A fixed pseudo-random choice of articles, the same in every process and on every machine."""
+    """Tell whether an article is held out: by a hash of its title, the same on every machine."""
     digest = hashlib.sha256(title.encode()).digest()
     return int.from_bytes(digest[:8], "big") < share * 2**64
 
 
 def _from_json_lines(path: Path) -> list[Record]:
-    """A question a line; `id` and `title` may be left out, and so may be where an answer starts."""
+    """Read one question per line; `id`, `title` and the start of an answer may be left out."""
     records = []
     for number, line in enumerate(
         read_text(path, ADVICE).split("\n"), start=1
@@ -152,7 +152,7 @@ def _from_json_lines(path: Path) -> list[Record]:
         row = parse_json(line, where)
         context = _get(row, "context", str, where)
         pairs = [_placed(answer, context, f"{where}, answers[{i}]") for i, answer in enumerate(_answers(row, where))]
-        title = _get(row, "title", str, where) if "title" in row else context  # what shares a context stays together
+        title = _get(row, "title", str, where) if "title" in row else context  # questions on one context stay together
         row = {"id": f"line {number}", **row, "answers": pairs}
         records.append(_read_question(row, title, context, where))
     _refuse_repeated_ids(records, str(path))
@@ -160,7 +160,7 @@ def _from_json_lines(path: Path) -> list[Record]:
 
 
 def _answers(row: dict[str, Any], where: str) -> list[Any]:
-    """A list of texts or of objects, or the two lists that `datasets` writes."""
+    """Take a list of texts or of objects, or the two lists that `datasets` writes."""
     if isinstance(row.get("answers"), dict):
         return _paired(row["answers"], where)
     answers: list[Any] = _get(row, "answers", list, where)
@@ -168,7 +168,7 @@ def _answers(row: dict[str, Any], where: str) -> list[Any]:
 
 
 def _placed(answer: Any, context: str, where: str) -> Any:
-    """An answer given as text alone starts where it first occurs."""
+    """Let an answer given as text alone start where it first occurs in the context."""
     if not isinstance(answer, str):
         return answer
     start = context.find(answer)
@@ -232,7 +232,7 @@ def _refuse_repeated_ids(records: list[Record], source: str) -> None:
 
 
 def _from_datasets(split: Split) -> list[Record]:
-    """From the hub or a local folder, through `datasets`; imported here because it costs a second."""
+    """Read from the hub or a local folder, through `datasets`; imported here because it costs a second."""
     import datasets
 
     try:
@@ -269,7 +269,7 @@ def tokenize(
     A tokenizer that puts a mark before every text it is given, as sentencepiece does, thus puts one before the whole.
 
     Args:
-        records: what to tokenise.
+        records: of one split.
         tokenizer: a fast Hugging Face tokenizer with an end token.
         max_length: longest prompt + answer, in tokens.
         max_answer_tokens: room kept for the answer; longer training answers are cut to it.
@@ -334,12 +334,12 @@ def _window(offsets: Sequence[tuple[int, int]], place: tuple[int, int], room: in
 
 
 def token_statistics(split: str, examples: Sequence[Example], max_length: int) -> TokenStatistics:
-    """What the tokens of a split are like.
+    """Describe the lengths of a split's sequences.
 
     Args:
         split: its name.
         examples: at least one.
-        max_length: what they were cut to.
+        max_length: the limit that they were cut to.
     """
     lengths, number = sorted(e.length for e in examples), len(examples)
     return TokenStatistics(
@@ -356,18 +356,18 @@ def token_statistics(split: str, examples: Sequence[Example], max_length: int) -
 
 
 def normalize_answer(text: str) -> str:
-    """Lower case, without punctuation, articles and extra white space, as the official script does."""
+    """Write a text in lower case, without punctuation, articles and extra white space, as the official script does."""
     without_punctuation = "".join(c for c in text.lower() if c not in _PUNCTUATION)
     return " ".join(_ARTICLES.sub(" ", without_punctuation).split())
 
 
 def exact_match(prediction: str, references: Iterable[str]) -> float:
-    """1.0 if the prediction equals a reference after normalisation, else 0.0."""
+    """Return 1.0 if the prediction equals a reference after normalisation, else 0.0."""
     return float(any(normalize_answer(prediction) == normalize_answer(reference) for reference in references))
 
 
 def f1(prediction: str, references: Iterable[str]) -> float:
-    """Token F1 against the best reference, in [0, 1]; 0 where no token is shared, two empty texts included."""
+    """Compute token F1 against the best reference, in [0, 1]; 0 if no token is shared, as by two empty texts."""
     return max(_f1_one(normalize_answer(prediction).split(), normalize_answer(r).split()) for r in references)
 
 

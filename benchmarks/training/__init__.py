@@ -1,1 +1,1 @@
-"""Everything that can run a trial: a DeepSpeed session on warm ranks, or a formula."""
+"""Processes that can run a trial: a DeepSpeed session on warm ranks, or a formula."""

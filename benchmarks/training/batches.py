@@ -2,7 +2,7 @@
 
 Sequences are padded on the left, so that answers end together and logits are needed for the last few positions only:
 with BLOOM's vocabulary of 250,880 the others would be most of the memory. A batch is padded to its longest sequence,
-and padding costs what tokens cost: a benchmark's `length_grouped` puts sequences of similar length together.
+and padding costs as much as tokens: a benchmark's `length_grouped` puts sequences of similar length together.
 """
 
 from __future__ import annotations
@@ -112,7 +112,7 @@ def padding_share(lengths: Sequence[int], batch_size: int) -> float:
 
 @dataclass(frozen=True)
 class Inputs:
-    """Makes a model's inputs from examples.
+    """Maker of a model's inputs from examples.
 
     Attributes:
         pad_token_id: fills the gaps.

@@ -4,7 +4,7 @@
 file works unchanged as `TrainingArguments(deepspeed=...)`. A value that is not "auto" must agree with the
 trial: a fixed batch size in the file would otherwise silently win over the one being tuned.
 
-`optimizer` and `scheduler` blocks are refused: they are what is tuned, and a value in the file would bypass
+`optimizer` and `scheduler` blocks are refused: their values are tuned, and a value in the file would bypass
 the search. (In Hugging Face's integration an `optimizer` block also drops the decay groups: biases and norms
 would be decayed.)
 """
@@ -51,7 +51,7 @@ def fill(
     world_size: int,
     hidden_size: int,
 ) -> dict[str, Any]:
-    """A complete DeepSpeed configuration.
+    """Fill in a DeepSpeed configuration.
 
     Args:
         block: the benchmark's configuration, with "auto" where a value follows from the trial.
@@ -91,7 +91,7 @@ def fill(
 
 
 def _known_values(hp: Hyperparameters, precision: Precision, world_size: int, hidden_size: int) -> dict[str, Any]:
-    """What "auto" stands for, by key; nested keys as nested dictionaries."""
+    """Return the values that "auto" stands for, by key; nested keys as nested dictionaries."""
     return {
         "train_micro_batch_size_per_gpu": hp.batch_size_per_device,
         "gradient_accumulation_steps": hp.gradient_accumulation_steps,

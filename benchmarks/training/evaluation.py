@@ -26,7 +26,7 @@ NO_SCORES = {"eval_loss": math.nan, "perplexity": math.nan, "exact_match": 0.0, 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Scores a DeepSpeed engine's model; every rank takes part.
+    """Scorer of a DeepSpeed engine's model; every rank takes part.
 
     Attributes:
         settings: the benchmark's.

@@ -1,7 +1,7 @@
 """LoRA: low-rank updates of the linear layers in place of training all weights.
 
 Hu et al. 2021, https://arxiv.org/abs/2106.09685. The layers are those of `peft`, put into the model itself, which stays
-of its own class: whatever calls it does not know.
+of its own class: its callers need not know.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ TARGETS = "all-linear"
 
 
 def settings(hp: Hyperparameters) -> dict[str, Any]:
-    """Keyword arguments of `peft.LoraConfig`."""
+    """Return the keyword arguments of `peft.LoraConfig`."""
     return {
         "task_type": "CAUSAL_LM",
         "r": hp.lora_rank,
@@ -38,11 +38,11 @@ def inject(model: Any, hp: Hyperparameters) -> None:
 
 
 def merged(model: Any, weights: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Weights of a plain model: the updates added to what they update.
+    """Compute the weights of a plain model: the updates added to the weights that they update.
 
     Args:
         model: one with updates, on the CPU; it is changed.
-        weights: its trained ones.
+        weights: its trained weights.
     """
     from peft.tuners.tuners_utils import BaseTunerLayer
 

@@ -1,10 +1,10 @@
-"""What a process holds in memory, and what its GPU holds: peaks, and samples over time.
+"""Memory of a process and of its GPU: peaks, and samples over time.
 
 Two measures, because neither tells all:
 
 - `reset_peak` and `peak_mb`: the peak as the kernel or the CUDA allocator counted it; exact, of this process alone.
-- `Sampler`: how it went, ten times a second or more, as NVML and the kernel see it, with whatever else is on the GPU:
-  the number that says whether something fits.
+- `Sampler`: memory over time, ten times a second or more, as NVML and the kernel see it, other processes on the GPU
+  included: this number tells whether a training fits.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def reset_peak(device: torch.device) -> None:
 
 
 def peak_mb(device: torch.device) -> float:
-    """Peak since `reset_peak`, MiB: tensors allocated on a GPU, else resident memory of this process."""
+    """Return the peak since `reset_peak`, MiB: tensors allocated on a GPU, else resident memory of this process."""
     if device.type == "cuda":
         import torch
 
@@ -52,7 +52,7 @@ def peak_mb(device: torch.device) -> float:
 
 
 def host_peak_mb() -> float:
-    """The most resident memory that this process has had since its start or `reset_peak` of a CPU, MiB."""
+    """Return the peak of resident memory since this process's start or `reset_peak` of a CPU, MiB."""
     status = Path("/proc/self/status").read_text()
     kilobytes = next(line.split()[1] for line in status.splitlines() if line.startswith("VmHWM"))
     return int(kilobytes) / 2**10
@@ -88,7 +88,7 @@ class Summary:
 
 
 class Sampler:
-    """Samples memory while its `with` block runs, from a thread of this process, with which it ends in any case.
+    """Sampler of memory while a `with` block runs, from a thread of this process, with which it ends in any case.
 
     Args:
         path: a CSV file that gets each sample as it is taken; one that cannot be written ends the writing alone.
@@ -126,7 +126,7 @@ class Sampler:
         self._ended.set()
         self._thread.join()
         self._take()
-        with self._noting_faults():  # what could not be written is tried once more
+        with self._noting_faults():  # rows in the buffer are written now
             self._open.close()
 
     @property
@@ -135,7 +135,7 @@ class Sampler:
         return time.perf_counter() - self._began
 
     def summary(self, since: float = 0.0) -> Summary:
-        """Peaks of all samples, mean and least of those since a moment, in seconds after the start."""
+        """Compute the peaks of all samples, and mean and least of those since a moment, in seconds after the start."""
         late = [sample for sample in self.samples if sample.seconds >= since]
         host = [sample.host_mb for sample in late]
         gpu = _known(sample.gpu_mb for sample in late)
@@ -164,14 +164,14 @@ class Sampler:
         if self._path is None:
             return
         with self._noting_faults():
-            file = self._open.enter_context(self._path.open("w", newline="", buffering=1))  # a line at a time
+            file = self._open.enter_context(self._path.open("w", newline="", buffering=1))  # each line at once
             writer = csv.writer(file)
             writer.writerow(field.name for field in fields(Sample))
             self._write = lambda sample: _write_row(writer, sample)
 
     @contextmanager
     def _noting_faults(self) -> Iterator[None]:
-        """A disk that is full ends the writing, not what is measured."""
+        """Let a full disk end the writing, and not the measuring."""
         try:
             yield
         except OSError as error:
@@ -193,7 +193,7 @@ def _longest_gap(seconds: Sequence[float]) -> float:
 
 @contextmanager
 def _gpu_reader(device: torch.device | None) -> Iterator[Callable[[], float | None]]:
-    """Reads the memory in use on a GPU, MiB; None without one, and where the driver does not tell."""
+    """Give a reader of the memory in use on a GPU, MiB; it reads None without a GPU, or if the driver does not tell."""
     if device is None or device.type != "cuda":
         yield lambda: None
         return

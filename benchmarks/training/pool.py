@@ -1,7 +1,7 @@
 """Warm ranks between studies: a Ray actor that owns them, lends them to trials and takes them back.
 
-Ranks of a trial are found again by what they have loaded and where they run. One pool serves all studies of a
-Ray cluster, one after the other; with it end its ranks.
+Ranks of a trial are found again by the model and data they have loaded and the places they run on. One pool serves all
+studies of a Ray cluster, one after the other; its ranks end with it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ ANSWER_SECONDS = 0.2
 
 @dataclass
 class _Lease:
-    """Ranks, and who has them."""
+    """Ranks and their owner."""
 
     key: str
     places: tuple[Place, ...]
@@ -31,7 +31,10 @@ class _Lease:
 
 @ray.remote(num_cpus=0, max_restarts=-1)
 class RankPool:
-    """Lends ranks. A pool that dies takes its ranks along; a trial then fails, is tried again, and finds a new one."""
+    """Lender of ranks.
+
+    A pool that dies takes its ranks along; a trial then fails, is tried again, and finds a new pool.
+    """
 
     def __init__(self) -> None:
         self._leases: dict[int, _Lease] = {}
@@ -40,10 +43,10 @@ class RankPool:
     def lease(
         self, key: str, places: Sequence[Place], threads: int, owner: ActorHandle | None
     ) -> tuple[int, list[ActorHandle], bool]:
-        """Ranks on these places.
+        """Lend ranks on some places.
 
         Args:
-            key: what idle ranks must have loaded to be lent again.
+            key: names the data and model that idle ranks must have loaded to be lent again.
             places: where they run, by rank.
             threads: CPU threads of each, if they have to be started.
             owner: the actor that will use them; if it dies, they are ended.
@@ -61,17 +64,17 @@ class RankPool:
         return self._last, self._leases[self._last].actors, True
 
     def give_back(self, number: int) -> None:
-        """The ranks may be lent again."""
+        """Take ranks back, to be lent again."""
         if number in self._leases:  # not after a restart of this pool
             self._leases[number].is_idle, self._leases[number].owner = True, None
 
     def discard(self, number: int) -> None:
-        """The ranks have failed."""
+        """End ranks that have failed."""
         if number in self._leases:
             end_ranks(self._leases.pop(number).actors)
 
     def reclaim(self) -> None:
-        """A study is over: what has not been given back belonged to trials that died."""
+        """End the ranks that a study has not given back: they belonged to trials that died."""
         for number in [number for number, lease in self._leases.items() if not lease.is_idle]:
             self.discard(number)
 
@@ -83,7 +86,7 @@ class RankPool:
 
 
 def _is_dead(owner: ActorHandle | None) -> bool:
-    """Whether an actor is gone; a busy one does not answer in time, but lives."""
+    """Tell whether an actor is gone; a busy one does not answer in time, but lives."""
     if owner is None:
         return False
     answered, _ = ray.wait([owner.__ray_ready__.remote()], timeout=ANSWER_SECONDS)

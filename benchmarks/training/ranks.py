@@ -29,10 +29,10 @@ from benchmarks.tasks.question_answering import TokenStatistics
 
 
 class TrialProcess(Protocol):
-    """What runs a trial: `Ranks`, or `synthetic.SyntheticTrial`."""
+    """Processes that run a trial: `Ranks`, or `synthetic.SyntheticTrial`."""
 
     def token_statistics(self) -> list[TokenStatistics]:
-        """What the benchmark's data are like, a split each; empty where there are none."""
+        """Describe the tokens of each split of the benchmark's data; empty if there are none."""
 
     def precision(self) -> str:
         """Tell the arithmetic that trials are trained in: fp32, bf16 or fp16; empty where nothing is trained."""
@@ -62,10 +62,10 @@ class TrialProcess(Protocol):
 def open_trial(
     benchmark: Benchmark, cpus_per_rank: float, gpus_per_rank: int, pool: ActorHandle | None = None
 ) -> TrialProcess:
-    """The processes for trials of `benchmark`, on the devices of the calling actor's placement group.
+    """Make the processes for trials of `benchmark`, on the devices of the calling actor's placement group.
 
     Args:
-        benchmark: what trials train.
+        benchmark: the benchmark of the trials.
         cpus_per_rank: CPU cores that the group reserves for each; a rank runs as many threads, at least one.
         gpus_per_rank: 1, or 0 on machines without GPUs.
         pool: a `RankPool` to take warm ranks from and give them back to; without one they end with the caller.
@@ -80,7 +80,7 @@ def open_trial(
 
 @dataclass(frozen=True)
 class Place:
-    """Where a rank runs.
+    """Node and devices of a rank.
 
     Attributes:
         node_id: Ray's id of the node.
@@ -92,7 +92,7 @@ class Place:
 
 
 def find_places(ranks: int, gpus_per_rank: int = 0, group: PlacementGroup | None = None) -> list[Place]:
-    """The places that a placement group with one bundle a rank has reserved; without a group, this node."""
+    """Find the places that a placement group with one bundle per rank has reserved; without a group, this node."""
     if group is None:
         return [Place(ray.get_runtime_context().get_node_id())] * ranks
     if gpus_per_rank == 0:
@@ -107,7 +107,7 @@ def find_places(ranks: int, gpus_per_rank: int = 0, group: PlacementGroup | None
 
 
 def _where_am_i() -> tuple[str, str]:
-    """Which node and GPU a bundle has: only a task inside it is told."""
+    """Return the node and GPU of a bundle: only a task inside it is told."""
     return ray.get_runtime_context().get_node_id(), os.environ.get("CUDA_VISIBLE_DEVICES", "")
 
 
@@ -120,7 +120,7 @@ class Ranks:
 
     Args:
         benchmark: a benchmark with a `finetune` block.
-        places: where they run, by rank.
+        places: node and devices of each rank.
         threads: CPU threads of each.
         pool: see `open_trial`.
     """
@@ -141,7 +141,7 @@ class Ranks:
             self._all("load_session", benchmark)
 
     def _join(self, places: Sequence[Place]) -> None:
-        """Rank 0 opens the store on a port the system gives it, so no port is bound, closed and bound again."""
+        """Join the ranks, by a store of rank 0 on a port of the system's choice, which is never closed between."""
         visible = _devices_by_node(places)
         local_ranks = [[p.node_id for p in places[:rank]].count(place.node_id) for rank, place in enumerate(places)]
         [address] = self._answers([self._actors[0].open_store.remote(len(self._actors))])
@@ -201,7 +201,7 @@ class Ranks:
         self._all("save_model", folder)
 
     def process_ids(self) -> list[int]:
-        """Process ids, by rank."""
+        """Return the process ids, by rank."""
         return [int(number) for number in self._all("process_id")]
 
     def close(self) -> None:
@@ -216,7 +216,7 @@ class Ranks:
         return self._answers([getattr(actor, method).remote(*arguments) for actor in self._actors])
 
     def _answers(self, calls: list[ray.ObjectRef]) -> list[Any]:
-        """What the ranks return; if one does not in time, all are ended.
+        """Wait for the ranks' answers; if one does not come in time, end them all.
 
         Raises:
             TimeoutError: the ranks that hang.
@@ -240,7 +240,7 @@ class Ranks:
 
 
 def _devices_by_node(places: Sequence[Place]) -> dict[str, str]:
-    """CUDA_VISIBLE_DEVICES for each node: the devices of all its ranks, in order of rank.
+    """Write CUDA_VISIBLE_DEVICES for each node: the devices of all its ranks, in order of rank.
 
     Ray shows each actor its own GPU only; local rank 1 would then not exist, and ranks could not reach each
     other's memory directly.
@@ -252,13 +252,13 @@ def _devices_by_node(places: Sequence[Place]) -> dict[str, str]:
 
 
 def _current_actor() -> ActorHandle | None:
-    """The actor this runs in; None in a driver."""
+    """Return the actor that this runs in; None in a driver."""
     context = ray.get_runtime_context()
     return context.current_actor if context.get_actor_id() else None
 
 
 def start_ranks(places: Sequence[Place], threads: int) -> list[ActorHandle]:
-    """New processes, one a place, owned by the caller: they end with it."""
+    """Start processes, one per place, owned by the caller: they end with it."""
     return [
         _Rank.options(  # type: ignore[attr-defined]  # added by ray.remote
             num_cpus=0, scheduling_strategy=NodeAffinitySchedulingStrategy(place.node_id, soft=False)
@@ -268,7 +268,7 @@ def start_ranks(places: Sequence[Place], threads: int) -> list[ActorHandle]:
 
 
 def end_ranks(actors: Sequence[ActorHandle]) -> None:
-    """End processes, whatever they are doing."""
+    """End processes, busy ones too."""
     for actor in actors:
         ray.kill(actor)
 
@@ -283,11 +283,11 @@ class _Rank:
         self._session: Any = None
 
     def process_id(self) -> int:
-        """This process's id."""
+        """Return this process's id."""
         return os.getpid()
 
     def open_store(self, world_size: int) -> tuple[str, int]:
-        """Host and port of a new store, which listens where Ray does, and not on every interface as it would itself."""
+        """Open a store on Ray's address alone, not on every interface as it would itself; return its host and port."""
         from torch._C._distributed_c10d import TCPStore
 
         host = ray.util.get_node_ip_address()
@@ -350,7 +350,7 @@ class _Rank:
 
 
 def _bind_gloo_to(node_ip: str) -> None:
-    """Let gloo use the interface that Ray uses (loopback on one machine), not whatever the host name means."""
+    """Let gloo use the interface that Ray uses (loopback on one machine), not the one that the host name means."""
     import psutil
 
     for interface, addresses in psutil.net_if_addrs().items():

@@ -95,17 +95,17 @@ class Session:
 
     @property
     def max_units(self) -> int:
-        """Units of a full training."""
+        """Number of units of a full training."""
         return self._benchmark.resource.max_units
 
     @property
     def hyperparameters(self) -> Hyperparameters:
-        """The current trial's."""
+        """Hyperparameters of the current trial."""
         return self._hp
 
     @property
     def engine(self) -> Any:
-        """The current trial's DeepSpeed engine."""
+        """DeepSpeed engine of the current trial."""
         return self._engine
 
     def examples(self, name: str) -> list[squad.Example]:

@@ -41,7 +41,7 @@ class SyntheticTrial:
         self._settings = benchmark.synthetic
 
     def token_statistics(self) -> list[TokenStatistics]:
-        """There are no data."""
+        """Return nothing: there are no data."""
         return []
 
     def precision(self) -> str:
@@ -59,7 +59,7 @@ class SyntheticTrial:
         self._config = self._benchmark.hyperparameters(config)
 
     def run_unit(self) -> dict[str, float]:
-        """One unit; the keys are those of `session.Session.run_unit`."""
+        """Compute one unit; the keys are those of `session.Session.run_unit`."""
         seconds = self._settings.seconds_per_unit * (0.5 + 4.0 / self._config.batch_size_per_device)
         time.sleep(seconds)
         self._units += 1
@@ -77,7 +77,7 @@ class SyntheticTrial:
         }
 
     def evaluate(self, split: str) -> dict[str, float]:
-        """The curve at the unit reached, with noise of the split's own."""
+        """Compute the curve at the unit reached, with noise of the split's own."""
         loss = self._loss(split)
         return {"eval_loss": loss, "perplexity": _perplexity(loss), **_scores(loss)}
 
@@ -91,7 +91,7 @@ class SyntheticTrial:
         self._units, self._seed = state["units"], state["seed"]
 
     def close(self) -> None:
-        """Nothing is held."""
+        """End the trial; it holds nothing."""
 
     def _loss(self, split: str = "") -> float:
         limit = self._settings.diverge_above
@@ -104,7 +104,7 @@ class SyntheticTrial:
 
 
 def expected_loss(config: Hyperparameters, progress: float) -> float:
-    """The formula above without noise.
+    """Compute the formula above without noise.
 
     Args:
         config: the trial's hyperparameters.
