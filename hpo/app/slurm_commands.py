@@ -277,19 +277,13 @@ def head(parsed: argparse.Namespace) -> int:
 
 
 def _head_job(cluster: Profile, file: str, command: Sequence[str]) -> HeadJob:
-    """Return the command of a head job."""
-    import shlex
-
+    """Return the work of a head job."""
     from slurm import submit
     from slurm.jobs import head_job
 
     ranks_per_trial = _check(command)
-    submitting = ["python", "-m", "hpo", "slurm", "submit", "--cluster", file]
-    again = shlex.join([*submitting, *command[command[0] == "run" :]])
-    on = shlex.join([*submitting, "resume"])
-    return head_job.HeadJob(
-        cluster, submit.job_name(cluster, command), tuple(command), Path.cwd(), ranks_per_trial, again, on, file
-    )
+    name = submit.job_name(cluster, command)
+    return head_job.HeadJob(cluster, file, name, tuple(command), Path.cwd(), ranks_per_trial)
 
 
 def _head_job_from_environment(given: Mapping[str, str]) -> HeadJob:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import signal
 import sys
 import time
@@ -21,6 +22,7 @@ from benchmarks.spec import BenchmarkError, first_line
 from hpo.cluster import access
 from hpo.engine import study_folder
 from hpo.engine.study_folder import Unfinished
+from hpo.store import client
 from hpo.terminal.next_steps import CLUSTER_PROFILE, SHARED_STORE
 from slurm import scheduler, stores, submit
 from slurm.jobs import network, results
@@ -41,23 +43,31 @@ class HeadJob:
 
     Attributes:
         profile: the cluster.
+        file: the profile's file.
         name: of the job.
         command: arguments of `python -m hpo`.
         work: the folder that relative paths in the command are relative to.
         ranks_per_trial: ranks of a trial.
-        again: the command that submits it.
-        resume: the command that submits going on with a study, but for the study's run.
-        profile_file: the profile's file, as the driver's next commands name it.
     """
 
     profile: Profile
+    file: str
     name: str
     command: tuple[str, ...]
     work: Path
     ranks_per_trial: int
-    again: str
-    resume: str
-    profile_file: str = ""
+
+    @property
+    def again(self) -> str:
+        """The command that submits it."""
+        return self._submitting(*self.command[self.command[0] == "run" :])
+
+    def resuming(self, run_id: str) -> str:
+        """Return the command that submits a job which resumes a study."""
+        return self._submitting("resume", run_id)
+
+    def _submitting(self, *words: str) -> str:
+        return shlex.join(["python", "-m", "hpo", "slurm", "submit", "--cluster", self.file, *words])
 
 
 def run_head_job(job: HeadJob, token: str) -> int:
@@ -202,8 +212,8 @@ def _watching_ray() -> Iterator[Callable[[], set[str]]]:
 
 def _drive(job: HeadJob, joined: Connection, tracking: str, workers: Workers, signals: Signals) -> int:
     """Run the study on the workers; on a signal, let it end in good order."""
-    environment = {**joined.environment, "MLFLOW_TRACKING_URI": tracking}
-    environment |= {SHARED_STORE: job.profile.tracking_uri, CLUSTER_PROFILE: job.profile_file}
+    told = {SHARED_STORE: client.shown(job.profile.tracking_uri), CLUSTER_PROFILE: job.file}
+    environment = {**joined.environment, **told, "MLFLOW_TRACKING_URI": tracking}
     command = [sys.executable, "-m", "hpo", *job.command]
     # The driver ignores SIGUSR1 but while a study runs: it must not die of one as it begins, or after its last line.
     with Child(command, environment, shielded=True, ignores=signal.SIGUSR1) as driver:
@@ -252,7 +262,7 @@ def _conclude(job: HeadJob, status: int, is_told: bool, signals: Signals, tracki
 
 def _how_to_resume(job: HeadJob, kept: Sequence[Unfinished]) -> str:
     """Return the command that submits a job for the unfinished part of this one."""
-    return f"{job.resume} {kept[0].run_id}" if kept and job.command[0] == "run" else job.again
+    return job.resuming(kept[0].run_id) if kept and job.command[0] == "run" else job.again
 
 
 def _unfinished(job: HeadJob) -> list[Unfinished]:

@@ -46,6 +46,8 @@ def test_two_studies_at_once_in_one_folder_do_not_meet(work: Path) -> None:
         assert re.search(rf"^START \S+ head job {job} \(hpo-\w+\) on n[12]$", text, re.MULTILINE), text
         assert re.search(rf"^FINISH \S+ head job {job} .* exit status 0$", text, re.MULTILINE), text
         assert "2 of 2 workers joined" in text
+        assert re.search(r"python -m hpo slurm submit --cluster .*/cluster.yaml' confirm --benchmark ", text), text
+        assert f"MLFLOW_TRACKING_URI={shlex.quote(f'sqlite:///{work}/mlflow.db')} python -m hpo compare" in text
         assert_nothing_is_left(work, job)
     assert sorted((run.data.tags["hpo.method"], run.info.status) for run in stored(work)) == [
         ("asha", "FINISHED"),
