@@ -37,7 +37,7 @@ def _explained(fault: Any, model: type[BaseModel], section: Sequence[str]) -> st
 
 def _unknown_key(key: str, valid: list[str]) -> str:
     near = get_close_matches(key, valid, n=1, cutoff=0.8)
-    return f"unknown key; valid here are {', '.join(valid)}{f'; `{near[0]}` is near' if near else ''}"
+    return f"unknown key; valid here are {', '.join(valid)}{f'; did you mean `{near[0]}`?' if near else ''}"
 
 
 def _valid_keys(model: type[BaseModel], parents: Sequence[str | int]) -> list[str]:

@@ -168,6 +168,17 @@ def is_folder(path: Path) -> bool:
         return False
 
 
+def files_below(folder: Path) -> Iterator[Path]:
+    """Yield the files of a folder that data loaders look at: none that is hidden, and those of linked folders too."""
+    seen = set()
+    for here, folders, files in os.walk(folder, followlinks=True):
+        place = os.path.realpath(here)
+        folders[:] = [name for name in folders if not name.startswith((".", "__"))] if place not in seen else []
+        seen.add(place)
+        paths = (Path(here, name) for name in files if not name.startswith((".", "__")))
+        yield from (path for path in paths if path.is_file())
+
+
 def whole_number(text: str) -> int | None:
     """Return the number that a text of digits says; None for any other text, and where 64 bits do not hold it."""
     return int(text) if re.fullmatch("[0-9]{1,18}", text) else None

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from benchmarks.files import BenchmarkError, is_folder, read_bytes
+from benchmarks.files import BenchmarkError, files_below, is_folder, read_bytes
 from benchmarks.spec import SPLITS, Benchmark, FineTune, Split
 
 NOT_TRAINED: dict[str, Any] = {"description": True, "space": True, "grid": True}
@@ -87,23 +87,12 @@ def _split(split: Split) -> dict[str, Any]:
 
 def _data_files(folder: Path) -> Iterator[tuple[str, str]]:
     """Return the checksums of a data set's files by their path in its folder, from which splits are named."""
-    for path in sorted(_files_below(folder)):
+    for path in sorted(files_below(folder)):
         name = str(path.relative_to(folder))
         if path.name == "README.md":
             yield name, hashlib.sha256(_header(read_bytes(path))).hexdigest()
         elif path.suffix not in NOT_DATA and not TEXT_ABOUT.fullmatch(path.name):
             yield name, _checksum(path)
-
-
-def _files_below(folder: Path) -> Iterator[Path]:
-    """Yield the files that `datasets` looks at: none that is hidden, and linked folders' files too."""
-    seen = set()
-    for here, folders, files in os.walk(folder, followlinks=True):
-        place = os.path.realpath(here)
-        folders[:] = [name for name in folders if not name.startswith((".", "__"))] if place not in seen else []
-        seen.add(place)
-        paths = (Path(here, name) for name in files if not name.startswith((".", "__")))
-        yield from (path for path in paths if path.is_file())
 
 
 def _header(readme: bytes) -> bytes:

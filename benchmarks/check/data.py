@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.check.weights import require_content
-from benchmarks.files import BenchmarkError, is_file, load_json
+from benchmarks.files import BenchmarkError, files_below, is_file, load_json
 from benchmarks.spec import SPLITS, FineTune, Split
 from benchmarks.tasks import question_answering as squad
 from benchmarks.tasks.question_answering import Record
@@ -49,7 +49,7 @@ def _require_data(folder: Path) -> None:
         raise BenchmarkError(
             f"data set {folder}: no such folder; give one, or a name on the hub such as rajpurkar/squad"
         )
-    for path in sorted(folder.rglob("*")):
+    for path in sorted(files_below(folder)):
         require_content(path)
 
 

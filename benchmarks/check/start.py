@@ -51,8 +51,9 @@ def check_model(finetune: FineTune) -> None:
     model = _without_memory(finetune.model, content)
     _require_shapes(finetune.model, model)
     tokenizer = _tokenizer(finetune.model)
-    _require_tokens(name, tokenizer, model.get_input_embeddings().weight.shape[0])
-    _require_room(finetune, tokenizer)
+    rows = model.get_input_embeddings().weight.shape[0]
+    _require_tokens(name, tokenizer, rows)
+    _require_extremes(finetune, tokenizer, rows)
 
 
 def _configuration(model: str) -> Any:
@@ -135,11 +136,19 @@ def _require_tokens(name: str, tokenizer: Any, rows: int) -> None:
             )
 
 
-def _require_room(finetune: FineTune, tokenizer: Any) -> None:
-    """Tokenise the extremes of each split as training does; data sets on the hub are fetched for it."""
+def _require_extremes(finetune: FineTune, tokenizer: Any, rows: int) -> None:
+    """Tokenise the longest questions of each split as training does; data sets on the hub are fetched for it."""
     for name in SPLITS:
         records = data.longest(data.read(getattr(finetune.data, name)))
         try:
-            squad.tokenize(records, tokenizer, finetune.max_length, finetune.max_answer_tokens, training=True)
+            examples = squad.tokenize(
+                records, tokenizer, finetune.max_length, finetune.max_answer_tokens, training=True
+            )
         except BenchmarkError as error:
             raise BenchmarkError(f"{name}: {error}") from None
+        largest = max(number for example in examples for number in (*example.prompt, *example.target))
+        if largest >= rows:
+            raise BenchmarkError(
+                f"model {finetune.model}: its tokenizer gives the id {largest} for {name}, but the embedding has "
+                f"{rows} rows; give the tokenizer that the model was trained with"
+            )

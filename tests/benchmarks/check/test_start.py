@@ -86,6 +86,11 @@ def test_token_beyond_the_embedding_is_refused(tmp_path: Path, kind: str) -> Non
     refused(rf"{kind}_token '<new>' has the id \d+, but the embedding has {rows} rows", folder)
 
 
+def test_tokenizer_of_a_larger_vocabulary_is_refused(tmp_path: Path) -> None:
+    folder = saved(tmp_path, "gpt2", vocab_size=300)
+    refused(r"its tokenizer gives the id \d+ for train, but the embedding has 300 rows", folder)
+
+
 def test_tokenizer_that_is_none_is_refused(tmp_path: Path) -> None:
     folder = model_folder(tmp_path)
     (folder / "tokenizer.json").write_text("{}")
