@@ -72,8 +72,8 @@ def choose(stored: Records, method: str) -> Choice:
         confirmed = [c for c in found if is_confirmed(c, stored.benchmark) and _sound_studies(c)]
         if not confirmed:
             raise BenchmarkError(
-                f"no method of {stored.benchmark.name} has all its studies confirmed, and the best one is told by what "
-                f"was confirmed; run first: python -m hpo confirm --benchmark {stored.benchmark.name}"
+                f"no method of {stored.benchmark.name} has all its studies confirmed, and confirmed scores tell the "
+                f"best one; run first: python -m hpo confirm --benchmark {stored.benchmark.name}"
             )
         winner = max(confirmed, key=lambda c: confirmed_score(c, stored.benchmark))
         return Choice(winner, best_study(winner, stored.benchmark), len(confirmed))

@@ -38,11 +38,11 @@ def suite(parsed: argparse.Namespace) -> int:
     from hpo.workflows import doctor, suite
 
     doctor.require()
-    contestants = suite.parse_methods(parsed.methods, parsed.budget)
+    methods = suite.parse_methods(parsed.methods, parsed.budget)
     seeds = suite.parse_seeds(parsed.seeds)
     benchmark, console = load_benchmark(parsed.benchmark, parsed.space), open_console()
     given_as = suite.GivenBenchmark(benchmark, parsed.benchmark, parsed.space)
-    outcome = suite.run(contestants, given_as, seeds, parsed.gpu_hours, parsed.force, console)
+    outcome = suite.run_suite(methods, given_as, seeds, parsed.gpu_hours, parsed.force, console)
     console.print(suite.summary(outcome))
     _print_next(console, benchmark.name, parsed.benchmark, parsed.budget)
     for study, reason in outcome.failures:
@@ -233,7 +233,7 @@ def confirm(parsed: argparse.Namespace) -> int:
     console.print(f"{len(due)} trainings are due", highlight=False)
     reason = ""
     if due:
-        finished = confirm.run(benchmark, due, parsed.gpu_hours, command_line(parsed), console)
+        finished = confirm.train_again(benchmark, due, parsed.gpu_hours, command_line(parsed), console)
         if not finished.is_delivered:
             return _end_undelivered(console, finished)
         reason = finished.reason
@@ -303,7 +303,7 @@ def deepspeed(parsed: argparse.Namespace) -> int:
     precision = devices.precision(parsed.precision)
     machine = Machine(found.count if found.gpu_name else 0, found.cpus, precision, parsed.launcher)
     console, folder = open_console(), Path(parsed.output)
-    done = zero_study.run(
+    done = zero_study.run_configurations(
         training,
         wanted,
         scales,

@@ -1,4 +1,4 @@
-"""What this machine has to train on. Asks the driver library and the operating system; does not import torch."""
+"""The devices of this machine. Asks the driver library and the operating system; does not import torch."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def detect_here() -> Devices:
 
 
 def visible_gpus(names: list[str], visible: str | None) -> list[str]:
-    """The names of the GPUs that CUDA_VISIBLE_DEVICES leaves; None leaves all.
+    """Name the GPUs that CUDA_VISIBLE_DEVICES leaves; None leaves all.
 
     As CUDA does, it stops at the first entry that is no device; an entry by UUID is taken to be of the first kind.
     """
@@ -122,7 +122,7 @@ def require_precision(benchmark: Benchmark, devices: Devices) -> None:
 
 
 def gpu_names() -> list[str]:
-    """The names of this machine's GPUs, visible or not."""
+    """Name this machine's GPUs, visible or not."""
     import pynvml
 
     try:
@@ -137,9 +137,9 @@ def gpu_names() -> list[str]:
 
 
 def allot(devices: Devices, ranks_per_trial: int, concurrency: int | None = None) -> Allotment:
-    """As many trials at once as devices allow, or fewer if asked.
+    """Allot devices to as many trials at once as fit, or to fewer if asked.
 
-    On one machine the cores are shared out among the trials at once, which is what keeps Ray from starting another
+    On one machine the cores are shared out among the trials at once, which keeps Ray from starting another
     one. On a cluster no share does that, see `cluster.Cluster.holding`.
 
     Raises:

@@ -1,11 +1,11 @@
-"""Confirm what studies found: train each incumbent again with fresh seeds, and score it on the test split.
+"""Confirmation of studies: each incumbent is trained again with fresh seeds and scored on the test split.
 
-The score of an incumbent on validation is a maximum over many trials and seeds, so it favours whoever tried more
+The score of an incumbent on validation is a maximum over many trials and seeds, so it favours methods that tried more
 (the winner's curse). A confirmation draws again: the incumbent of every study, and the benchmark's default
 configuration, are trained to the full resource with `repeats` seeds that no study used, the same seeds for all methods
 of a block, and each is evaluated once on test. An incumbent of a population is confirmed by replaying its schedule.
 
-It runs as a study runs, with a ledger of its own, and trains only what the store has not confirmed yet.
+It runs as a study runs, with a ledger of its own, and leaves out trainings that the store has already.
 """
 
 from __future__ import annotations
@@ -34,14 +34,13 @@ from hpo.engine.runner import Finished, execute, report
 from hpo.search.plan import Plan
 
 METHOD = "confirm"
-REPEATS = 5
 
 
 def due(records: Records, methods: Sequence[str], repeats: int) -> list[dict[str, Any]]:
-    """The trainings that the store lacks: each incumbent and the default configuration, with the block's fresh seeds.
+    """List the trainings that the store lacks: incumbents and the default configuration, with a block's fresh seeds.
 
     Args:
-        records: what is stored.
+        records: studies and confirmations that are stored.
         methods: labels of the methods to confirm; all of them if empty.
         repeats: fresh seeds of each, at least 1.
 
@@ -75,7 +74,7 @@ def _proposal(schedule: Schedule, seed: int) -> dict[str, Any]:
     return {TRAINING_SEED: seed, SCHEDULE: [[units, config] for units, config in schedule]}
 
 
-def run(
+def train_again(
     benchmark: Benchmark, proposals: Sequence[dict[str, Any]], gpu_hours: float | None, command: str, console: Console
 ) -> Finished:
     """Train and score.
@@ -83,12 +82,12 @@ def run(
     Args:
         benchmark: with the files of this machine.
         proposals: see `due`, at least one.
-        gpu_hours: cap in device-hours; what it leaves out is due the next time.
-        command: the command that did it, for the record.
-        console: where progress goes.
+        gpu_hours: cap in device-hours; trainings that it leaves out are due the next time.
+        command: the command that was given, for the record.
+        console: gets the progress.
 
     Raises:
-        BenchmarkError: something cannot be used; nothing has been started.
+        BenchmarkError: an argument cannot be used; nothing has been started.
     """
     study = Study(METHOD, benchmark, 0, len(proposals), gpu_hours, kind="confirmation")
     plan = Plan(BasicVariantGenerator(), {CONFIRMS: tune.grid_search(list(proposals))}, num_samples=1)
@@ -99,7 +98,7 @@ def run(
 
 
 def require_same(benchmark: Benchmark, records: Records) -> None:
-    """Make sure that what is trained here is what the studies trained.
+    """Make sure that the benchmark here is the one that the studies ran.
 
     Raises:
         BenchmarkError: the stored studies ran another version of the benchmark.
@@ -108,5 +107,5 @@ def require_same(benchmark: Benchmark, records: Records) -> None:
     if digest(benchmark) != stored:
         raise BenchmarkError(
             f"the stored studies of {benchmark.name} ran another version of it (digest {stored}, here "
-            f"{digest(benchmark)}): model, data or resource differ; run the suite again, or restore what they ran"
+            f"{digest(benchmark)}): model, data or resource differ; run the suite again, or restore its files"
         )

@@ -81,7 +81,7 @@ def configurations(names: str) -> list[Configuration]:
     return [known[name] for name in dict.fromkeys(wanted)]
 
 
-def run(
+def run_configurations(
     training: Training,
     wanted: Sequence[Configuration],
     at: Sequence[Scale],
@@ -91,7 +91,7 @@ def run(
     command: str,
     told: Callable[[str], None],
 ) -> Done:
-    """Run the study. Every line is stored as soon as it is known; an interruption ends the study with what there is.
+    """Run the study. Every line is stored as soon as it is known; an interruption ends the study with the lines so far.
 
     Args:
         training: the training that each row repeats.

@@ -1,4 +1,4 @@
-"""What this machine has and lacks: `python -m hpo doctor`. `require` is the part that a study cannot do without."""
+"""Look at this machine for all that a study needs: `python -m hpo doctor`. `require` checks the least of it."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def require() -> None:
 
 
 def compiler_fault() -> str:
-    """A sentence if there is no C++ compiler, else an empty text."""
+    """Return a sentence if there is no C++ compiler, else an empty text."""
     if shutil.which("g++") or shutil.which("c++"):
         return ""
     return "no C++ compiler; only ZeRO offload to the CPU needs it (DeepSpeed's CPU Adam): install g++"
@@ -48,7 +48,7 @@ def report(console: Console) -> int:
 
 
 def _rows() -> list[tuple[str, str, str]]:
-    """Name, value and fault of everything looked at."""
+    """List name, value and fault of everything that is looked at."""
     rows = [("python", f"{platform.python_version()} on {platform.platform()}", python_fault(sys.version_info[:2]))]
     rows += [(name, *_version(name, pinned)) for name, pinned in pins().items()]
     rows.append(("compiler", shutil.which("g++") or shutil.which("c++") or "", compiler_fault()))

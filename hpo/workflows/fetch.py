@@ -1,8 +1,8 @@
-"""Brings a benchmark's model and data from the Hugging Face hub into a folder, for machines that cannot reach it.
+"""Download of a benchmark's model and data from the Hugging Face hub, for machines that cannot reach it.
 
-Compute nodes of many clusters have no way to the internet. A login node has: `python -m hpo fetch` downloads there what
-the benchmark names (weights as safetensors alone, data as Parquet or JSON), checks that everything loads without the
-hub, and writes the benchmark with the folders in place of the names.
+Compute nodes of many clusters have no way to the internet, but login nodes have. `python -m hpo fetch` downloads model
+and data there (weights as safetensors alone, data as Parquet or JSON), checks that everything loads without the hub,
+and writes the benchmark with the folders in place of the names.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ def fetch(benchmark: Benchmark, folder: Path) -> tuple[dict[str, Path], Path]:
     """Download, check, and write the benchmark as it is to be used.
 
     Args:
-        benchmark: what names model and data.
-        folder: where to; what lies there already is not downloaded again.
+        benchmark: the benchmark, which names model and data.
+        folder: gets the files; files that lie there already are not downloaded again.
 
     Returns:
         The folder of each hub name, and the benchmark's new file.
 
     Raises:
-        BenchmarkError: nothing to download, the hub cannot be reached or has no such thing, or what came is unusable.
+        BenchmarkError: nothing to download, the hub cannot be reached or lacks it, or the files cannot be used.
     """
     finetune = benchmark.finetune
     names = _hub_names(finetune) if finetune else {}
@@ -50,7 +50,7 @@ def fetch(benchmark: Benchmark, folder: Path) -> tuple[dict[str, Path], Path]:
 
 
 def _hub_names(finetune: FineTune) -> dict[str, Literal["model", "dataset"]]:
-    """What the benchmark takes from the hub; local folders are absolute by now."""
+    """Name the model and data sets that lie on the hub; paths of local folders are absolute by now."""
     found: dict[str, Literal["model", "dataset"]] = {}
     if not Path(finetune.model).is_absolute():
         found[finetune.model] = "model"
@@ -85,7 +85,7 @@ def _download(name: str, kind: Literal["model", "dataset"], place: Path) -> None
 
 
 def _with_folders(benchmark: Benchmark, places: dict[str, Path]) -> Benchmark:
-    """The benchmark with folders in place of hub names."""
+    """Put folders in place of hub names."""
     content: dict[str, Any] = benchmark.model_dump(mode="json", exclude_none=True)
     finetune = content["finetune"]
     for section, key in ((finetune, "model"), *((split, "dataset") for split in finetune["data"].values())):
@@ -98,7 +98,7 @@ def _check(benchmark: Benchmark) -> None:
     """Check that all of it loads, weights by their headers, which tell of files that are cut off.
 
     Raises:
-        BenchmarkError: something does not.
+        BenchmarkError: a part of it does not load.
     """
     for warning in check(benchmark):
         errors.warn(warning)

@@ -4,7 +4,7 @@ It becomes a finished study in the layout of every other study, written by the t
 reads it too. Tags say what it is: `hpo.source` is "import" (with the file's name and checksum beside it) and
 `hpo.ledger` is "total", since of such a study only the device time of each row is known, which is booked as training.
 
-What it does not do: guess. A metric that the file lacks is missing from the store, and a file that contradicts itself,
+It does not guess. A metric that the file lacks is missing from the store, and a file that contradicts itself,
 the benchmark or its search space is refused before anything is written. docs/import.md describes the columns.
 
     import_csv(Path("results.csv"), spec.load("nano"), method="vizier", seed=0, accelerator="Tesla V100")

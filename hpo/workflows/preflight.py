@@ -1,4 +1,4 @@
-"""What must be there before anything else can be imported. Standard library only."""
+"""Checks of interpreter and packages, before anything else can be imported. Standard library only."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ INSTALL = "pip install -r requirements.txt"
 
 
 def python_fault(version: tuple[int, ...]) -> str:
-    """A sentence if this Python is not supported, else an empty text."""
+    """Return a sentence if this Python is not supported, else an empty text."""
     if OLDEST_PYTHON <= version <= NEWEST_PYTHON:
         return ""
     return (
@@ -21,6 +21,6 @@ def python_fault(version: tuple[int, ...]) -> str:
 
 
 def package_fault(modules: tuple[str, ...]) -> str:
-    """A sentence if a module cannot be found, else an empty text."""
+    """Return a sentence if a module cannot be found, else an empty text."""
     missing = [module for module in modules if importlib.util.find_spec(module) is None]
     return f"package {missing[0]} is missing; install what is pinned: {INSTALL}" if missing else ""

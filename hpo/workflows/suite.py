@@ -1,6 +1,6 @@
 """A suite: several methods with several seeds, one study after the other on one Ray and on warm ranks.
 
-Studies that the store has finished already are kept, so a suite that was interrupted goes on where it stood. A study
+Studies that the store has finished already are kept, so a suite that was interrupted resumes where it stood. A study
 that fails is a line with its reason, and the others run.
 """
 
@@ -38,8 +38,8 @@ BUDGET = "budget"
 
 
 @dataclass(frozen=True)
-class Contestant:
-    """A method with its arguments, as a suite runs it.
+class SuiteMethod:
+    """A method with its arguments, as a suite runs it: one study per seed.
 
     Attributes:
         method: its name.
@@ -52,7 +52,7 @@ class Contestant:
     budget: int
 
     def study(self, benchmark: Benchmark, seed: int, gpu_hours: float | None) -> Study:
-        """Its study with one seed.
+        """Describe its study with one seed.
 
         Raises:
             BenchmarkError: an argument that is unknown or out of range.
@@ -60,7 +60,7 @@ class Contestant:
         return registry.get(self.method).study(benchmark, seed, self.budget, gpu_hours, self.given)
 
     def command(self, benchmark: GivenBenchmark, seed: int, gpu_hours: float | None) -> str:
-        """The command that runs one study of it alone."""
+        """Write the command that runs one study of it alone."""
         options = {"benchmark": benchmark.name, "budget": self.budget, "seed": seed, "space": benchmark.space}
         options |= {"gpu_hours": gpu_hours or "", **self.given}
         words = [(f"--{name.replace('_', '-')}", str(value)) for name, value in options.items() if value != ""]
@@ -69,7 +69,7 @@ class Contestant:
 
 @dataclass(frozen=True)
 class GivenBenchmark:
-    """A benchmark, and how it was asked for, for commands that ask for it again.
+    """A benchmark with the words that asked for it, for commands that ask for it again.
 
     Attributes:
         content: the benchmark.
@@ -84,21 +84,19 @@ class GivenBenchmark:
 
 @dataclass
 class Outcome:
-    """What became of a suite.
+    """The studies of a suite, and those that failed.
 
     Attributes:
-        studies: all that belong to it, in the order they run.
-        failures: studies that did not reach their end, and why.
-        warm_up_seconds: how long the ranks took to start, before the first study.
+        studies: all that belong to it, in the order in which they run.
+        failures: studies that did not reach their end, each with the reason.
     """
 
     studies: list[Study]
     failures: list[tuple[Study, str]] = field(default_factory=list)
-    warm_up_seconds: float = 0.0
 
 
-def parse_methods(text: str, budget: int) -> list[Contestant]:
-    """Contestants from a list such as "random,asha:searcher=optuna,random:budget=24".
+def parse_methods(text: str, budget: int) -> list[SuiteMethod]:
+    """Read methods from a list such as "random,asha:searcher=optuna,random:budget=24".
 
     "all" stands for every method, and for the larger random search (`hpo.core.baselines`).
 
@@ -113,7 +111,7 @@ def parse_methods(text: str, budget: int) -> list[Contestant]:
     return [_parse_method(word, budget) for word in dict.fromkeys(words)]
 
 
-def _parse_method(word: str, budget: int) -> Contestant:
+def _parse_method(word: str, budget: int) -> SuiteMethod:
     name, *settings = word.split(":")
     given = {}
     for setting in settings:
@@ -125,11 +123,11 @@ def _parse_method(word: str, budget: int) -> Contestant:
     if own_budget is None:
         raise BenchmarkError(f"methods has {word!r}, but {BUDGET} must be a whole number of full trainings")
     registry.get(name).parse(given)
-    return Contestant(name, given, own_budget)
+    return SuiteMethod(name, given, own_budget)
 
 
 def parse_seeds(text: str) -> list[int]:
-    """Seeds from a list such as "0,1,2".
+    """Read seeds from a list such as "0,1,2".
 
     Raises:
         BenchmarkError: not whole numbers.
@@ -140,34 +138,34 @@ def parse_seeds(text: str) -> list[int]:
     return [seed for seed in dict.fromkeys(seeds) if seed is not None]
 
 
-def run(
-    contestants: Sequence[Contestant],
+def run_suite(
+    methods: Sequence[SuiteMethod],
     benchmark: GivenBenchmark,
     seeds: Sequence[int],
     gpu_hours: float | None,
     force: bool,
     console: Console,
 ) -> Outcome:
-    """Run what the store has not finished yet, all methods of a seed before the next seed.
+    """Run the studies that the store has not finished yet, all methods of a seed before the next seed.
 
-    A study that was interrupted goes on where it stood.
+    A study that was interrupted resumes where it stood.
 
     Args:
-        contestants: methods with their arguments.
-        benchmark: what is tuned.
-        seeds: one study a contestant for each.
-        gpu_hours: cap of each study.
-        force: run again what is finished.
-        console: where progress goes.
+        methods: methods with their arguments.
+        benchmark: the benchmark that is tuned.
+        seeds: one study per method for each.
+        gpu_hours: cap of each study, in device-hours.
+        force: run finished studies again.
+        console: gets the progress.
 
     Raises:
         BenchmarkError: a study that cannot be asked for, or a store that cannot be used; nothing has been started.
     """
     os.environ.pop("MLFLOW_RUN_ID", None)  # the run that `mlflow run` opened is the suite's, not the first study's
     wanted = [
-        (contestant.study(benchmark.content, seed, gpu_hours), contestant.command(benchmark, seed, gpu_hours))
+        (method.study(benchmark.content, seed, gpu_hours), method.command(benchmark, seed, gpu_hours))
         for seed in seeds
-        for contestant in contestants
+        for method in methods
     ]
     outcome = Outcome([study for study, _ in wanted])
     there = [None] * len(wanted) if force else stored(outcome.studies)
@@ -181,7 +179,7 @@ def run(
 
 
 def stored(studies: Sequence[Study]) -> list[StudyRecord | None]:
-    """Each of these studies as the store has finished it on devices like these; None where it has not.
+    """Find each of these studies as the store has finished it on devices like these; None if it has not.
 
     Raises:
         BenchmarkError: the store cannot be used.
@@ -196,7 +194,7 @@ def _run_due(
 ) -> None:
     devices, checksum = detect(), digest(due[0][0].benchmark) if interrupted else ""
     with ray_cluster(devices) as cluster:
-        outcome.warm_up_seconds = _warm_up(cluster, due[0][0].benchmark, console)
+        _warm_up(cluster, due[0][0].benchmark, console)
         for number, (study, command) in enumerate(due, 1):
             place = Place(number, len(due), sum(later.budget_units for later, _ in due[number:]))
             run_id = like(study.fingerprint(checksum), interrupted)
@@ -207,23 +205,22 @@ def _run_due(
                 return
 
 
-def _warm_up(cluster: Cluster, benchmark: Benchmark, console: Console) -> float:
-    """Start the ranks, which then belong to no study, and show what they say of the data; returns seconds."""
+def _warm_up(cluster: Cluster, benchmark: Benchmark, console: Console) -> None:
+    """Start the ranks, so that no study pays for it, and show their statistics of the data."""
     if benchmark.finetune is None:
-        return 0.0
+        return
     began = time.monotonic()
     tokens = cluster.warm_up(benchmark, detect())
     seconds = time.monotonic() - began
     console.print(f"ranks warm after {seconds:.0f} s, which count to no study", highlight=False)
     console.print(tokens_table(tokens))
-    return seconds
 
 
 def _run_one(study: Study, command: str, cluster: Cluster, place: Place, console: Console, run_id: str | None) -> str:
-    """Run a study, or go on with it, and print its line; returns why it did not reach its end, or an empty text."""
+    """Run or resume a study and print its line; returns the reason if it did not reach its end, else an empty text."""
     try:
         if run_id is not None:
-            print_line(console, f"{study.name}: goes on where it was interrupted")
+            print_line(console, f"{study.name}: resumes where it was interrupted")
         done = execute(study, command, console, OnRay(cluster), place, run_id=run_id)
         line, reason = _line(study, done), done.reason
     except Exception as error:  # one study's failure does not end the suite
@@ -234,7 +231,7 @@ def _run_one(study: Study, command: str, cluster: Cluster, place: Place, console
 
 
 def _line(study: Study, done: Finished) -> str:
-    """A study in a line."""
+    """Summarise a study in a line."""
     trained = sum(row.trained_units for row in done.results.rows)
     return (
         f"best {describe_incumbent(study, done.results)}, {len(done.results.rows)} trials, {trained} units, "
@@ -243,7 +240,7 @@ def _line(study: Study, done: Finished) -> str:
 
 
 def summary(outcome: Outcome) -> Table:
-    """One line a contestant: scores and costs, averaged over its finished studies.
+    """Make a table with a line per method: scores and costs, averaged over its finished studies.
 
     Raises:
         BenchmarkError: the store cannot be used.
@@ -252,19 +249,19 @@ def summary(outcome: Outcome) -> Table:
     table = Table(title=f"suite on {outcome.studies[0].benchmark.name}", caption=CAPTION, box=SIMPLE_HEAD)
     for heading in COLUMNS:
         table.add_column(heading, justify="left" if heading == "method" else "right")
-    for contestant in dict.fromkeys(_contestant(study) for study, _ in studies):
-        own = [(study, there) for study, there in studies if _contestant(study) == contestant]
+    for identity in dict.fromkeys(_identity(study) for study, _ in studies):
+        own = [(study, there) for study, there in studies if _identity(study) == identity]
         table.add_row(*_row([study for study, _ in own], [there for _, there in own if there is not None]))
     return table
 
 
-def _contestant(study: Study) -> tuple[str, str, int]:
+def _identity(study: Study) -> tuple[str, str, int]:
     return study.method, study.variant, study.budget
 
 
 CAPTION = (
-    "Means over seeds. Scores are those of each study's best trial on validation, which chose it: they favour whoever "
-    "tried more, and name no winner. device-hours are all that was reserved; useful is the share that trained or "
+    "Means over seeds. Scores are those of each study's best trial on validation, which chose it: they favour methods "
+    "that tried more, and name no winner. device-hours are all that was reserved; useful is the share that trained or "
     "evaluated."
 )
 COLUMNS = ("method", "studies", "eval loss", "EM", "F1", "units", "of", "device-hours", "useful", "wall")

@@ -1,7 +1,7 @@
-"""Deliver to the tracking store what it did not take while a study ran: `python -m hpo sync`.
+"""Delivery of results that the tracking store did not take while a study ran: `python -m hpo sync`.
 
-A study whose store was away to its end, or whose driver was killed while it was, is kept in `unfinished/` as it stood.
-What of it the store lacks is written, in order and once; nothing is trained, and Ray is not started.
+A study is kept in `unfinished/` if its store was away at its end, or if its driver was killed meanwhile. The parts
+that the store lacks are written, in order and once. Nothing is trained, and Ray is not started.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ from hpo.store.tracker import Tracker
 
 
 def deliver(one: Unfinished) -> str:
-    """Write what the store lacks of a study; returns what was done, in a few words.
+    """Write the parts of a study that the store lacks; returns the result in a few words.
 
     A study that has not reached its end is marked as interrupted, and can still go on with `resume`.
 
     Args:
-        one: the study, which nobody runs.
+        one: the study, which no driver runs.
 
     Raises:
         BenchmarkError: it runs, it cannot be read, or the store cannot be used.

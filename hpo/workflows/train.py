@@ -226,7 +226,7 @@ def _claim(folder: Path) -> None:
     """Make sure that the folder may be written, before anything is trained.
 
     Raises:
-        BenchmarkError: it is not a folder, holds what is not ours, or cannot be written.
+        BenchmarkError: it is not a folder, holds files of others, or cannot be written.
     """
     if folder.is_dir() and any(folder.iterdir()) and not (folder / REPORT_FILE).is_file():
         raise BenchmarkError(

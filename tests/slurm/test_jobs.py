@@ -96,7 +96,7 @@ def test_a_suite_that_nears_its_time_limit_is_queued_again_and_goes_on(work: Pat
     text = assert_ended_well(work, job)
     assert "tells the study to end in good order: the time limit is near" in text
     assert "queued again, to go on where it stood; finished studies are kept" in text
-    assert "goes on where it was interrupted" in text
+    assert "resumes where it was interrupted" in text
     assert "1 of 2 studies are finished already" in text
     found = sorted((run.data.tags["hpo.method"], run.info.status) for run in stored(work))
     assert found == [("asha", "FINISHED"), ("random", "FINISHED")]

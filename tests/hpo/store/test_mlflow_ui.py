@@ -31,7 +31,7 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     with working_in(folder):
         given = suite.GivenBenchmark(spec.load("synthetic"), "synthetic")
         contestants = suite.parse_methods("random,asha", 3)
-        assert suite.run(contestants, given, [0, 1], None, False, Console(file=io.StringIO())).failures == []
+        assert suite.run_suite(contestants, given, [0, 1], None, False, Console(file=io.StringIO())).failures == []
         experiment = MlflowClient().get_experiment_by_name("synthetic")
         assert experiment is not None
     with serve(f"sqlite:///{folder}/mlflow.db", folder) as server:

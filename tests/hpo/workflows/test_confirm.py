@@ -131,9 +131,9 @@ def confirmed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Record
         with cluster.ray_cluster(runner.detect()):
             given = suite.GivenBenchmark(BENCHMARK, "synthetic")
             contestants = suite.parse_methods("pbt:interval_units=2:exploit_share=0.5,random", 4)
-            assert suite.run(contestants, given, [0], None, False, console).failures == []
+            assert suite.run_suite(contestants, given, [0], None, False, console).failures == []
             proposals = confirm.due(records.read("synthetic"), [], 2)
-            assert confirm.run(BENCHMARK, proposals, None, "python -m hpo confirm", console).reached_end
+            assert confirm.train_again(BENCHMARK, proposals, None, "python -m hpo confirm", console).reached_end
         found = records.read("synthetic")
         yield found, len(confirm.due(found, [], 2))
         ray.shutdown()

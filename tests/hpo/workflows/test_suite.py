@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -38,7 +40,7 @@ class TestContestants:
 
     def test_arguments_and_a_budget_go_with_a_method(self) -> None:
         [contestant] = suite.parse_methods("asha:searcher=optuna:reduction-factor=4:budget=6", 12)
-        assert contestant == suite.Contestant("asha", {"searcher": "optuna", "reduction_factor": "4"}, 6)
+        assert contestant == suite.SuiteMethod("asha", {"searcher": "optuna", "reduction_factor": "4"}, 6)
 
     def test_a_method_named_twice_runs_once(self) -> None:
         assert [c.method for c in suite.parse_methods("random, asha,random", 12)] == ["random", "asha"]
@@ -229,9 +231,9 @@ def test_a_part_that_raises_ends_its_study_with_a_reason_and_keeps_its_results(
 
     parts = {part: Method(part, "A method with a fault.", Raising, plan_of(part)) for part in ("searcher", "scheduler")}
     monkeypatch.setattr(methods, "get", lambda name: parts.get(name) or find(name))
-    contestants = [suite.Contestant(name, {}, 3) for name in (*parts, "random")]
+    contestants = [suite.SuiteMethod(name, {}, 3) for name in (*parts, "random")]
     given = suite.GivenBenchmark(spec.load("synthetic"), "synthetic")
-    outcome = suite.run(contestants, given, [0], None, False, Console(quiet=True))
+    outcome = suite.run_suite(contestants, given, [0], None, False, Console(quiet=True))
     assert [(study.method, reason) for study, reason in outcome.failures] == [
         (part, f"{part} raised ArithmeticError: the density is negative") for part in parts
     ]
@@ -251,9 +253,14 @@ def test_ranks_stay_warm_from_study_to_study(store: Path, small_nano: Callable[.
     """Started once, before the first study: no ledger has the imports, which are most of the warm-up."""
     given = suite.GivenBenchmark(small_nano(), "nano")
     contestants = suite.parse_methods("random,manual", 2)
-    outcome = suite.run(contestants, given, [0], None, False, Console(quiet=True))
+    console = Console(file=io.StringIO(), width=200)
+    outcome = suite.run_suite(contestants, given, [0], None, False, console)
     assert outcome.failures == []
-    assert outcome.warm_up_seconds > 1
+    assert isinstance(console.file, io.StringIO)
+    printed = re.search(r"ranks warm after (\d+) s, which count to no study", console.file.getvalue())
+    assert printed
+    warm_up_seconds = int(printed[1])
+    assert warm_up_seconds > 1
     for study in records.finished("nano"):
         startup_seconds = study.metrics["device_hours_startup"] * 3600 / runner.detect().count
-        assert startup_seconds < outcome.warm_up_seconds / 2, study.method
+        assert startup_seconds < warm_up_seconds / 2, study.method
