@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from benchmarks.spec import BenchmarkError
-from benchmarks.training.deepspeed import Precision
+from benchmarks.training.deepspeed import Precision, precision_on
 
 Launcher = Literal["torchrun", "deepspeed"]
 Scaling = Literal["strong", "weak"]
@@ -116,5 +116,5 @@ class Machine:
 
     def __post_init__(self) -> None:
         """Refuse an arithmetic that the device does not have."""
-        if self.precision == "fp16" and not self.gpus:
-            raise BenchmarkError("precision is fp16, but there is no GPU; use fp32, bf16 or auto")
+        if not self.gpus:
+            precision_on(self.precision, compute_capability=None)

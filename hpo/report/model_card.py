@@ -1,7 +1,7 @@
 """The model card of an exported configuration: one page in Markdown. Pure.
 
-It says which method won, by how much, at what cost, on which data, how sure that is, and how to use the files beside
-it, whose names are here too.
+It names the method that won, its scores, its cost, its data and the certainty of all that, and says how to use the
+files beside it, whose names are here too.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ def _confirmed(stored: Records, choice: Choice) -> str:
         f"{markdown_table(['Figure', 'Value'], rows)}\n\nConfirmed means trained again with fresh seeds: "
         f"{counted(len(trainings), 'training')} on {counted(len(scores), 'block')} "
         f"(seeds {', '.join(map(str, sorted(scores)))}), of which {diverged or 'none'} diverged. "
-        "What diverged counts as 0."
+        "A training that diverged counts as 0."
     )
 
 

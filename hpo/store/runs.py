@@ -42,7 +42,7 @@ def versions() -> dict[str, str]:
 
 @cache
 def origin_tags() -> dict[str, str]:
-    """Return MLflow's own tags of who started this and with what, which its client alone does not set."""
+    """Return MLflow's own tags of the user and the program that started this, which its client alone does not set."""
     return {str(name): str(value) for name, value in resolve_tags().items()}
 
 

@@ -75,7 +75,7 @@ def _devices(value: int) -> int:
 def _seconds(value: float) -> float:
     if not MIN_SECONDS <= value <= MAX_SECONDS:
         bounds = "> 0 and finite" if not 0 < value < math.inf else f"from {MIN_SECONDS:g} to {MAX_SECONDS:g}"
-        raise ValueError(f"is {value:g}, but must be {bounds}: device time is what methods are held to")
+        raise ValueError(f"is {value:g}, but must be {bounds}: methods are held to device time")
     return value
 
 

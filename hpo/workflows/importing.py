@@ -1,7 +1,7 @@
 """Import a study that was run elsewhere into the store: one CSV file, with a row per trial and unit.
 
 It becomes a finished study in the layout of every other study, written by the tracker itself, so whatever reads studies
-reads it too. Tags say what it is: `hpo.source` is "import" (with the file's name and checksum beside it) and
+reads it too. Tags mark it: `hpo.source` is "import" (with the file's name and checksum beside it) and
 `hpo.ledger` is "total", since of such a study only the device time of each row is known, which is booked as training.
 
 It does not guess. A metric that the file lacks is missing from the store, and a file that contradicts itself,

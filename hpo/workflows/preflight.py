@@ -23,4 +23,4 @@ def python_fault(version: tuple[int, ...]) -> str:
 def package_fault(modules: tuple[str, ...]) -> str:
     """Return a sentence if a module cannot be found, else an empty text."""
     missing = [module for module in modules if importlib.util.find_spec(module) is None]
-    return f"package {missing[0]} is missing; install what is pinned: {INSTALL}" if missing else ""
+    return f"package {missing[0]} is missing; install the pinned versions: {INSTALL}" if missing else ""

@@ -37,7 +37,7 @@ def deliver(one: Unfinished) -> str:
             shares, status = state.ledger.shares(state.seconds), "FINISHED" if state.has_ended else "KILLED"
             on_gpu = asked.accelerator != CPU
             tracker.finish(state.results, shares, state.budget.spent, state.seconds, on_gpu, status)
-        if state.has_ended or asked.study.kind != "study":  # `confirm` trains what is missing whenever it is run
+        if state.has_ended or asked.study.kind != "study":  # `confirm` trains the missing ones
             one.remove()
     trials = f"{len(state.results.rows)} trials, {state.budget.spent} units"
     return f"{trials} delivered" if is_new else f"{trials}, all there already"

@@ -1,4 +1,4 @@
-"""How a study shares out the devices of a machine."""
+"""A study's share of the devices of a machine."""
 
 from __future__ import annotations
 

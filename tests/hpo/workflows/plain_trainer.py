@@ -1,4 +1,4 @@
-"""What a user would run with an export: Hugging Face Trainer with the exported files as they are, on CPU.
+"""A user's script for an export: Hugging Face Trainer with the exported files as they are, on CPU.
 
 Usage, in the export's folder: python plain_trainer.py MODEL TRAIN_FILE LIMIT MAX_LENGTH MAX_ANSWER_TOKENS; prints the
 loss of every forward pass as a JSON list. A script of its own, because DeepSpeed and Trainer keep global state.

@@ -1,4 +1,4 @@
-"""Confirmations: what is due, that schedules are replayed, and that test is scored once, at the end."""
+"""Confirmations: the trainings that are due, schedules that are replayed, and the one score on test at the end."""
 
 from __future__ import annotations
 

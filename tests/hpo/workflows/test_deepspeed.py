@@ -1,4 +1,4 @@
-"""The DeepSpeed study: its lines, its files, what MLflow keeps of it."""
+"""The DeepSpeed study: its lines, its files, its runs in MLflow."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the doctor says of a machine that lacks something, and of this one."""
+"""The doctor's words about a machine that lacks something, and about this one."""
 
 from __future__ import annotations
 
@@ -106,5 +106,5 @@ def test_a_missing_package_is_one_sentence_and_no_traceback() -> None:
     done = subprocess.run(command, cwd=repository, env={"PATH": ""}, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == (
-        "error: package pydantic is missing; install what is pinned: pip install -r requirements.txt\n"
+        "error: package pydantic is missing; install the pinned versions: pip install -r requirements.txt\n"
     )

@@ -1,4 +1,4 @@
-"""The CSV file of a study that was run elsewhere: what it may say, and the sentence that refuses it."""
+"""The CSV file of a study that was run elsewhere: the cells that are accepted, and the sentences that refuse others."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Studies from CSV files: what a file may say, and what becomes of it in a real store."""
+"""Studies from CSV files, as they become studies of a real store."""
 
 from __future__ import annotations
 

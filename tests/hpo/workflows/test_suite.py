@@ -1,4 +1,4 @@
-"""Suites: what they run, what they keep, and what a failure costs."""
+"""Suites: the studies that they run and those that they keep, and the cost of a failure."""
 
 from __future__ import annotations
 

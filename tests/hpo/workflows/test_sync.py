@@ -1,4 +1,4 @@
-"""A store that is behind a study, or ahead of what is kept of it: what it lacks is written, once, and nothing else."""
+"""A store that is behind a study, or ahead of its folder: missing parts are written once, and nothing else is."""
 
 from __future__ import annotations
 

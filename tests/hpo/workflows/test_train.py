@@ -1,4 +1,4 @@
-"""A full training from an exported configuration: what it refuses, what it leaves behind, and that it is the same."""
+"""A full training from an exported configuration: its refusals, its files, its equality with a trial."""
 
 from __future__ import annotations
 
