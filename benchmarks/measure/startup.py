@@ -1,0 +1,93 @@
+"""Time that commands take before and after their work: `python -m benchmarks.measure.startup`.
+
+Each command runs five times, in turns with `python -c "import ray.tune, mlflow"`, so that both meet the same machine.
+The table shows medians, in seconds and as multiples of that import. A study is split by its own timestamps: from its
+command to its first trial, and from its last trial's end to the exit.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sqlite3
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+PROJECT = Path(__file__).parents[2]
+IMPORT = [sys.executable, "-c", "import ray.tune, mlflow"]
+RAY = [sys.executable, "-c", "import ray, sys; ray.init(address='local', num_cpus=2, include_dashboard=False)"]
+PAGES = {"methods": ["methods"], "--help": ["--help"], "run asha --help": ["run", "asha", "--help"]}
+STUDY = ["run", "asha", "--benchmark", "synthetic", "--budget", "2"]
+
+
+def seconds_of(command: list[str], folder: Path) -> float:
+    """Run a command to its end; return its wall seconds."""
+    began = time.monotonic()
+    subprocess.run(command, cwd=folder, env=_environment(folder), check=True, stdout=subprocess.DEVNULL)
+    return time.monotonic() - began
+
+
+def _environment(folder: Path) -> dict[str, str]:
+    kept = {name: value for name, value in os.environ.items() if name != "MLFLOW_RUN_ID"}
+    return {**kept, "PYTHONPATH": str(PROJECT), "MLFLOW_TRACKING_URI": f"sqlite:///{folder}/mlflow.db"}
+
+
+def study_edges(folder: Path) -> tuple[float, float]:
+    """Run a study; return the seconds before its first trial began, and after its last trial ended."""
+    began = time.time()
+    seconds = seconds_of([sys.executable, "-m", "hpo", *STUDY], folder)
+    first, last = _trials(folder / "mlflow.db", began)
+    return first - began, began + seconds - last
+
+
+def _trials(database: Path, since: float) -> tuple[float, float]:
+    """When the first trial of the newest study began, and when the last one ended, in seconds since the epoch."""
+    with sqlite3.connect(database) as connection:
+        query = (
+            "SELECT min(start_time), max(end_time) FROM runs JOIN tags ON tags.run_uuid = runs.run_uuid "
+            "WHERE tags.key = 'hpo.kind' AND tags.value = 'trial' AND start_time >= ?"
+        )
+        first, last = connection.execute(query, [int(1000 * since)]).fetchone()
+    return first / 1000, last / 1000
+
+
+def measure(rounds: int, folder: Path) -> dict[str, list[float]]:
+    """Run every command in turns; return seconds by name."""
+    hpo = [sys.executable, "-m", "hpo"]
+    timed: Mapping[str, Callable[[], float]] = {
+        "import ray.tune, mlflow": lambda: seconds_of(IMPORT, folder),
+        "import ray, ray.init": lambda: seconds_of(RAY, folder),
+        **{name: lambda words=words: seconds_of([*hpo, *words], folder) for name, words in PAGES.items()},  # type: ignore[misc]
+    }
+    found: dict[str, list[float]] = {}
+    for _ in range(rounds):
+        for name, run in timed.items():
+            found.setdefault(name, []).append(run())
+        first, last = study_edges(folder)
+        found.setdefault("command to first trial", []).append(first)
+        found.setdefault("last trial to exit", []).append(last)
+    found["compare"] = [seconds_of([*hpo, "compare", "--benchmark", "synthetic"], folder) for _ in range(rounds)]
+    return found
+
+
+def main() -> None:
+    """Measure and print a table."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.measure.startup", description=__doc__.split("\n")[0])
+    parser.add_argument("--rounds", type=int, default=5, help="how often each command runs (default: 5)")
+    with tempfile.TemporaryDirectory() as name:
+        found = measure(parser.parse_args().rounds, Path(name))
+    base = statistics.median(found["import ray.tune, mlflow"])
+    for name, seconds in found.items():
+        median = statistics.median(seconds)
+        print(
+            f"{name:24} {median:6.2f} s  {median / base:5.2f} x the import  ({min(seconds):.2f} .. {max(seconds):.2f})"
+        )
+
+
+if __name__ == "__main__":
+    main()
