@@ -50,6 +50,7 @@ def check_model(finetune: FineTune) -> None:
     config.check_content(name, content.to_dict(), finetune)
     model = _without_memory(finetune.model, content)
     _require_shapes(finetune.model, model)
+    _require_weights(finetune)
     tokenizer = _tokenizer(finetune.model)
     rows = model.get_input_embeddings().weight.shape[0]
     _require_tokens(name, tokenizer, rows)
@@ -99,6 +100,23 @@ def _require_shapes(name: str, model: Any) -> None:
             f"model {name}: its weights do not go with its config.json ({'; '.join(different[:MAX_MISMATCHES])}); "
             "give the configuration that the weights were saved with"
         )
+
+
+def _require_weights(finetune: FineTune) -> None:
+    """Load the weights' names and shapes as ranks load the weights."""
+    from transformers.utils import logging
+
+    from benchmarks.training.models import load_base_model
+
+    before = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity(logging.CRITICAL)
+    logging.disable_progress_bar()
+    try:
+        load_base_model(finetune.model, finetune.allow_new_weights, device="meta")
+    finally:
+        logging.set_verbosity(before[0])
+        if before[1]:
+            logging.enable_progress_bar()
 
 
 def _tokenizer(model: str) -> Any:

@@ -108,8 +108,8 @@ class BaseModel:
         return module
 
 
-def load_base_model(model: str, allow_new_weights: Sequence[str] = ()) -> BaseModel:
-    """Load a model in fp32 on the CPU, from safetensors only, and refuse one whose files do not fit its architecture.
+def load_base_model(model: str, allow_new_weights: Sequence[str] = (), device: str = "cpu") -> BaseModel:
+    """Load a model in fp32, from safetensors only, and refuse one whose files do not fit its architecture.
 
     Its generation settings are replaced by empty ones: answers here are greedy, whatever `generation_config.json` or
     `config.json` asks of a chat.
@@ -117,6 +117,7 @@ def load_base_model(model: str, allow_new_weights: Sequence[str] = ()) -> BaseMo
     Args:
         model: hub name or folder.
         allow_new_weights: regular expressions; a weight whose name one of them matches may be missing.
+        device: "cpu", or "meta", where weights have shapes and no content, and take no memory.
 
     Raises:
         BenchmarkError: it cannot be loaded; its files lack weights, or have weights that the architecture does not.
@@ -132,6 +133,7 @@ def load_base_model(model: str, allow_new_weights: Sequence[str] = ()) -> BaseMo
             use_safetensors=True,
             generation_config=GenerationConfig(),
             output_loading_info=True,
+            device_map=None if device == "cpu" else device,
         )
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise BenchmarkError(

@@ -12,6 +12,8 @@ from benchmarks.check.start import SHIPPED, check_start
 from benchmarks.spec import BenchmarkError, load
 from tests.benchmarks.check.models import model_folder, nano_with
 
+DECODERS = ("gpt2", "llama", "gpt_neox", "opt", "qwen2", "mamba", "openai-gpt")
+
 pytestmark = pytest.mark.slow
 
 
@@ -26,14 +28,16 @@ def rewrite(path: Path, **values: Any) -> None:
 
 
 def saved(folder: Path, kind: str, **values: Any) -> Path:
-    """nano's tokenizer with the configuration of another architecture."""
-    from transformers import AutoConfig
+    """nano's tokenizer with a small model of another architecture; one that is no decoder has no weights."""
+    from transformers import AutoConfig, AutoModelForCausalLM
 
     model_folder(folder)
     sizes = {"vocab_size": 4096, "hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, **values}
-    AutoConfig.for_model(kind, **sizes).save_pretrained(folder / "model")
-    (folder / "model/model.safetensors").unlink()
-    (folder / "model/model.safetensors").write_bytes((2).to_bytes(8, "little") + b"{}")
+    config = AutoConfig.for_model(kind, **sizes)
+    if kind in DECODERS:
+        AutoModelForCausalLM.from_config(config).save_pretrained(folder / "model")
+    else:
+        config.save_pretrained(folder / "model")
     return folder / "model"
 
 
@@ -42,7 +46,7 @@ def test_models_of_the_suite_are_sound(tmp_path: Path) -> None:
     assert Path(load("nano").training_settings().model).is_relative_to(SHIPPED)
 
 
-@pytest.mark.parametrize("kind", ["gpt2", "llama", "gpt_neox", "opt", "qwen2", "mamba", "openai-gpt"])
+@pytest.mark.parametrize("kind", DECODERS)
 def test_causal_decoders_pass(tmp_path: Path, kind: str) -> None:
     check_start(nano_with(model=str(saved(tmp_path, kind))))
 
@@ -70,6 +74,25 @@ def test_configuration_that_builds_no_model_is_refused(tmp_path: Path) -> None:
 
 def test_configuration_of_other_weights_is_refused(tmp_path: Path) -> None:
     refused(r"its weights do not go with its config\.json \(.* instead of ", model_folder(tmp_path, hidden_size=64))
+
+
+@pytest.mark.parametrize("change", ["lacks", "has"])
+def test_weights_that_do_not_fit_are_named_and_nothing_else_is_printed(
+    tmp_path: Path, change: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    from safetensors.torch import load_file, save_file
+
+    folder = model_folder(tmp_path)
+    weights = load_file(folder / "model.safetensors")
+    name = "transformer.h.0.input_layernorm.bias"
+    bias = weights.pop(name)
+    if change == "has":
+        weights |= {name: bias, "transformer.h.7.input_layernorm.bias": bias.clone()}
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    refused(f"its files {'lack' if change == 'lacks' else 'have'} the weight transformer", folder)
+    assert capfd.readouterr() == ("", "")
+    if change == "lacks":
+        check_start(nano_with(model=str(folder), allow_new_weights=[r"layernorm\.bias$"]))
 
 
 def test_tokenizer_without_an_end_is_refused(tmp_path: Path) -> None:
