@@ -12,6 +12,7 @@ from slurm import scripts
 from slurm.profile import Profile
 from slurm.scripts import Places
 
+REPOSITORY = Path(__file__).parents[2]
 PLACES = Places(Path("/opt/hpo"), Path('/home/me/it\'s "mine"'), "/opt/venv/bin/python")
 COMMAND = ["slurm", "head", "--cluster", "/home/me/my cluster.yaml", "--", "run", "asha", "--benchmark", "nano"]
 
@@ -65,6 +66,15 @@ def test_the_head_job_s_script() -> None:
     """It asks for no GPU, and quotes survive sbatch and bash."""
     cluster = profile(logs='/home/me/logs of 100% "mine"')
     assert scripts.head(cluster, "hpo-asha", COMMAND, PLACES) == HEAD
+
+
+def test_the_script_for_sbatch_alone_asks_for_a_profile_s_defaults() -> None:
+    def asked(script: str) -> set[str]:
+        lines = {line for line in script.splitlines() if line.startswith("#SBATCH")}
+        return {line for line in lines if "--job-name" not in line and "--output" not in line}
+
+    alone = (REPOSITORY / "slurm/head_node.slurm").read_text()
+    assert asked(alone) == asked(scripts.head(profile(), "h", [], PLACES)) - {"#SBATCH --requeue"}
 
 
 def test_a_worker_job_s_script() -> None:
