@@ -134,7 +134,7 @@ class Watch:
         return min(MAX_SQUEUE_SECONDS, max(SQUEUE_SECONDS, WAITED_SHARE * waited))
 
     def look(self, ids: Sequence[str]) -> dict[str, Job]:
-        """Return the state of jobs, as squeue showed them not long ago; UNKNOWN before it was asked for one.
+        """Return the state of jobs, as squeue showed them not long ago; PENDING of one that was submitted since.
 
         Raises:
             BenchmarkError: squeue refused.
@@ -146,7 +146,7 @@ class Watch:
             if {job: seen.state for job, seen in found.items()} != {job: s.state for job, s in self._found.items()}:
                 self._changed = now
             self._found = found
-        return {job: self._found.get(job, Job("UNKNOWN")) for job in ids}
+        return {job: self._found.get(job, Job("PENDING")) for job in ids}
 
 
 def cancel(ids: Sequence[str]) -> None:
