@@ -40,7 +40,7 @@ def write_data(folder: Path) -> dict[str, Any]:
 
 def test_what_the_data_are_like_is_printed_once_and_stored(tmp_path: Path, store: str) -> None:
     resource = {"unit_samples": 8, "max_units": 1}
-    path = write_benchmark(tmp_path, finetune={"data": write_data(tmp_path)}, resource=resource)
+    path = write_benchmark(tmp_path, finetune={"data": write_data(tmp_path), "precision": "auto"}, resource=resource)
     status, out, err = finish(start(store, "random", "--budget", 2, "--benchmark", path))
     assert status == 0, err
     assert out.count("tokens of prompt and answer, at most 160") == 1
@@ -48,6 +48,7 @@ def test_what_the_data_are_like_is_printed_once_and_stored(tmp_path: Path, store
     study, _ = read(store)
     shares = {name: study.data.metrics[f"{name}_truncated_share"] for name in ("train", "validation", "test")}
     assert shares == {"train": 0.1, "validation": 0.0, "test": 0.2}
+    assert study.data.tags["hpo.precision"] == "fp32"  # auto, without a GPU
     lines = MlflowClient(store).download_artifacts(study.info.run_id, "tokens.csv", str(tmp_path))
     rows = {row["split"]: row for row in csv.DictReader(Path(lines).read_text().splitlines())}
     tokenizer = AutoTokenizer.from_pretrained(spec.load(str(path)).finetune.model)

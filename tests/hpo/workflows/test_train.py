@@ -239,6 +239,7 @@ class TestATraining:
         run = client.get_run(ended.trained.run_id)
         assert client.get_experiment(run.info.experiment_id).name == "tiny"
         assert (run.info.status, run.data.tags["hpo.kind"]) == ("FINISHED", "training")
+        assert run.data.tags["hpo.precision"] == "fp32"
         assert (run.data.params["learning_rate"], run.data.params["seed"]) == ("0.002", "3")
         assert run.data.metrics["test_exact_match"] == ended.trained.test["exact_match"]
         history = client.get_metric_history(ended.trained.run_id, "eval_loss")
