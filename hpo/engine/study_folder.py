@@ -29,8 +29,8 @@ from pydantic import ValidationError
 
 from benchmarks.files import is_file, load_json, replacing, write_whole
 from benchmarks.spec import BenchmarkError
+from hpo.core.ownership import require_own
 from hpo.core.study import Study
-from hpo.engine.ownership import require_own
 
 FOLDER = Path("unfinished")
 RUN_ID = re.compile(r"\w+")

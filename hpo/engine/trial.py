@@ -20,10 +20,10 @@ from ray.actor import ActorHandle
 from benchmarks.space import Config
 from benchmarks.tasks.question_answering import TokenStatistics
 from benchmarks.training.ranks import TrialProcess, open_trial
+from hpo.core import ownership
 from hpo.core.ledger import MEASURED
 from hpo.core.results import PRECISION, TOKENS
 from hpo.core.study import Study, is_diverged, objective, training_of
-from hpo.engine import ownership
 
 UNITS = "units"
 """File of a checkpoint with the units that its trial had trained."""

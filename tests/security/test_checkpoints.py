@@ -19,7 +19,7 @@ from mlflow import MlflowClient
 
 from benchmarks import spec
 from benchmarks.spec import Benchmark, BenchmarkError
-from hpo.engine import ownership as origin
+from hpo.core import ownership as origin
 from tests.stores import fresh_store
 
 REPOSITORY = Path(__file__).parents[2]

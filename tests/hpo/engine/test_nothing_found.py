@@ -10,7 +10,8 @@ from mlflow import MlflowClient
 from hpo.app import cli
 from hpo.core.results import Results
 from hpo.core.study import Study
-from hpo.engine.in_process import Call, Death, InProcess
+from hpo.engine.in_process import InProcess
+from hpo.engine.local_actors import Call, Death
 from hpo.search import registry
 from hpo.workflows import suite
 from tests.hpo.engine.in_process import run, synthetic, units_of

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from hpo.core.study import Study
-from hpo.engine.in_process import Call, InProcess, Unstored
+from hpo.engine.in_process import InProcess, Unstored
+from hpo.engine.local_actors import Call
 from hpo.engine.runner import Finished
 from hpo.search import registry
 from tests.hpo.engine.in_process import run, synthetic
