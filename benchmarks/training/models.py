@@ -22,6 +22,10 @@ if TYPE_CHECKING:
 TOKENIZER_OPTIONS = {"use_fast": True, "trust_remote_code": False, "padding_side": "left"}
 SAMPLE = "Question: Who drew it? Context: It was drawn in 1750 by Mara Velt. Answer:"
 """Text on which a converted tokenizer must agree with sentencepiece."""
+COMPUTED = re.compile(
+    r"(^|\.)((attn|attention)\.bias|masked_bias|causal_mask|inv_freq|(cos|sin)_cached|position_ids|version)$"
+)
+"""Names of masks, angles and numbers that older libraries saved beside weights, and that models compute today."""
 MOST_NAMES = 3
 """Weights that a message names."""
 
@@ -142,7 +146,9 @@ def load_base_model(model: str, allow_new_weights: Sequence[str] = (), device: s
         ) from None
     missing = sorted(info["missing_keys"])
     new = [name for name in missing if any(re.search(pattern, name) for pattern in allow_new_weights)]
-    _refuse_other_weights(model, [name for name in missing if name not in new], sorted(info["unexpected_keys"]))
+    computed = {name for name, _ in module.named_buffers()}
+    unexpected = [n for n in sorted(info["unexpected_keys"]) if n not in computed and not COMPUTED.search(n)]
+    _refuse_other_weights(model, [name for name in missing if name not in new], unexpected)
     module.generation_config = GenerationConfig()
     for name in module.config._get_generation_parameters():
         delattr(module.config, name)

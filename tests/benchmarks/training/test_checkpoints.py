@@ -147,3 +147,23 @@ def test_the_schedule_ends_with_the_last_step_of_half_a_batch(small_nano: Maker)
         session.run_unit()
     assert rates == pytest.approx([3e-4, 2e-4, 1e-4])
     session.close()
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("process_group")
+@pytest.mark.parametrize("stage", [0, 2])
+def test_a_clone_accumulates_as_its_own_configuration_says(stage: int, small_nano: Maker, tmp_path: Path) -> None:
+    """A donor of three passes per step leaves a clone no pass short: two of 4 are one of 8."""
+    session = Session(small_nano(unit_samples=48, max_units=4, stage=stage))
+    session.start({"batch_size_per_device": 4, "gradient_accumulation_steps": 3, "learning_rate": 1e-3}, seed=0)
+    session.train_step()
+    session.save(tmp_path)
+    found = []
+    for size, passes in ((4, 2), (8, 1)):
+        session.start(
+            {"batch_size_per_device": size, "gradient_accumulation_steps": passes, "learning_rate": 1e-3}, seed=0
+        )
+        session.load(tmp_path)
+        found.append([float(session.train_step()) for _ in range(3)])
+    assert found[0] == pytest.approx(found[1], abs=1e-5)
+    session.close()

@@ -105,6 +105,15 @@ class TestWeightsThatDoNotFit:
         with pytest.raises(BenchmarkError, match=f"model {re.escape(str(folder))}: cannot be loaded"):
             load_model(str(folder))
 
+    def test_masks_that_older_libraries_saved_are_passed_over(self, folder: Path) -> None:
+        masks = {
+            f"transformer.h.{i}.attn.{name}": torch.ones(1, 1, 8, 8).tril()
+            for i in range(2)
+            for name in ("bias", "masked_bias", "attention.masked_bias", "causal_mask", "rotary_emb.inv_freq")
+        }
+        change_weights(folder, lambda weights: weights | masks)
+        load_model(str(folder))
+
     def test_a_tied_head_is_not_missing(self, folder: Path) -> None:
         config = json.loads((folder / "config.json").read_text())
         (folder / "config.json").write_text(json.dumps({**config, "tie_word_embeddings": True}))
