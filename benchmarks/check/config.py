@@ -63,7 +63,7 @@ def hidden_size(model: str) -> int:
         BenchmarkError: the configuration gives none that could be one.
     """
     path = Path(model) / CONFIG
-    if not is_file(path):
+    if not path.is_absolute() or not is_file(path):
         return 1
     content = read(path.parent)
     size = content.get("hidden_size") or content.get("n_embd") or 1

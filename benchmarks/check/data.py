@@ -15,6 +15,8 @@ from benchmarks.tasks.question_answering import Record
 
 MAX_CANDIDATES = 64
 """Questions that are tokenised: those of the most characters, among which is the one of the most tokens."""
+MAX_SPECIAL_TOKENS = 8
+"""Tokens that tokenizers put around a text; they add two at most as a rule."""
 Splits = Mapping[str, Sequence[Record]]
 
 
@@ -65,18 +67,24 @@ def check_longest_question(finetune: FineTune, splits: Splits) -> None:
         BenchmarkError: it does not.
     """
     path = Path(finetune.model) / "tokenizer.json"
-    if not Path(finetune.model).is_absolute() or not is_file(path):
+    candidates = {name: longest(records) for name, records in splits.items()}
+    is_local = path.is_absolute() and is_file(path)
+    if not is_local or all(_fits(records, finetune) for records in candidates.values()):
         return
     tokenizer = _tokenizer(path)
     special = len(tokenizer.encode("").ids)
-    for name, records in splits.items():
-        candidates = longest(records)
-        prompts = [squad.prompt_of(record.question, "") for record in candidates]
+    for name, records in candidates.items():
+        prompts = [squad.prompt_of(record.question, "") for record in records]
         encoded = tokenizer.encode_batch(prompts, add_special_tokens=False)
-        lengths = [len(one.ids) + special + finetune.max_answer_tokens for one in encoded]
-        for record, length in zip(candidates, lengths, strict=True):
-            if length >= finetune.max_length:
-                raise no_room(name, record, finetune, length + 1)
+        for record, tokens in zip(records, encoded, strict=True):
+            if (needed := len(tokens.ids) + special + finetune.max_answer_tokens) >= finetune.max_length:
+                raise no_room(name, record, finetune, needed + 1)
+
+
+def _fits(records: Sequence[Record], finetune: FineTune) -> bool:
+    """Tell whether prompts leave room even if each byte is a token, which needs no tokenizer to know."""
+    longest_bytes = max(len(squad.prompt_of(record.question, "").encode()) for record in records)
+    return longest_bytes + MAX_SPECIAL_TOKENS + finetune.max_answer_tokens < finetune.max_length
 
 
 def no_room(split: str, record: Record, finetune: FineTune, needed: int) -> BenchmarkError:
@@ -90,12 +98,11 @@ def no_room(split: str, record: Record, finetune: FineTune, needed: int) -> Benc
 def _tokenizer(path: Path) -> Any:
     from tokenizers import Tokenizer
 
-    load_json_error = _json_error(path)
     try:
         return Tokenizer.from_file(str(path))
     except Exception as error:  # the library raises bare Exceptions
         raise BenchmarkError(
-            f"{path}: is no tokenizer ({load_json_error or error}); save it again with tokenizer.save_pretrained"
+            f"{path}: is no tokenizer ({_json_error(path) or error}); save it again with tokenizer.save_pretrained"
         ) from None
 
 
@@ -110,9 +117,10 @@ def _json_error(path: Path) -> str:
 def shared(splits: Splits) -> list[str]:
     """Return a warning for each pair of splits that have questions or articles in common."""
     warnings = []
+    asked = {name: _questions(records) for name, records in splits.items()}
+    articles = {name: {record.title for record in records} for name, records in splits.items()}
     for first, second in combinations(splits, 2):
-        questions = _questions(splits[first]) & _questions(splits[second])
-        titles = {record.title for record in splits[first]} & {record.title for record in splits[second]}
+        questions, titles = asked[first] & asked[second], articles[first] & articles[second]
         if not questions and not titles:
             continue
         what = _counted(len(questions), "question") if questions else _counted(len(titles), "article")

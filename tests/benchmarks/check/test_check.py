@@ -350,7 +350,6 @@ class TestDevice:
         [
             ("fp16", False, "fp32", "precision is fp16, but there is no GPU"),
             ("fp16", False, None, "precision is fp16, but there is no GPU"),
-            ("bf16", True, "fp16", "precision is bf16, but this GPU has no bf16"),
             ("auto", True, "fp16", "precision is fp16 and zero_optimization.stage is 0"),
         ],
     )
@@ -362,7 +361,13 @@ class TestDevice:
 
     @pytest.mark.parametrize(
         ("precision", "has_gpu", "best"),
-        [("fp32", False, "fp32"), ("bf16", False, "fp32"), ("auto", True, "bf16"), ("auto", True, None)],
+        [
+            ("fp32", False, "fp32"),
+            ("bf16", False, "fp32"),
+            ("bf16", True, "fp16"),
+            ("auto", True, "bf16"),
+            ("auto", True, None),
+        ],
     )
     def test_what_it_can_compute_passes(self, precision: str, has_gpu: bool, best: Any) -> None:
         check_device(nano_with(precision=precision), has_gpu, best)
