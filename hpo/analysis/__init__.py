@@ -1,1 +1,1 @@
-"""Pure reading of finished studies: records, statistics, comparison."""
+"""Finished studies as they are read: records, statistics, comparison."""

@@ -90,7 +90,7 @@ def score(confirmation: Confirmation, metric: str, benchmark: Benchmark) -> floa
 
 
 def worst(metric: str, benchmark: Benchmark) -> float:
-    """Return the worst value of a metric: leaving out what diverged would favour methods that diverge."""
+    """Return the worst value of a metric: to leave diverged trainings out would favour methods that diverge."""
     return benchmark.diverged_above if metric.endswith("eval_loss") else 0.0
 
 

@@ -1,4 +1,4 @@
-"""Anytime curves: what a study had found by when. Pure; read from the units that a study stored."""
+"""Anytime curves: the incumbent of a study over the cost spent, from the units that it stored. Pure."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from hpo.analysis.estimates import bootstrap_interval, interquartile_mean
 from hpo.analysis.studies import StudyRecord
 
 POINTS = 100
-"""At so many costs a curve over seeds is drawn."""
+"""Costs at which a curve over seeds is drawn."""
 
 
 def anytime(study: StudyRecord, benchmark: Benchmark) -> pd.DataFrame:
-    """Every improvement of a study's incumbent at the full resource.
+    """List every improvement of a study's incumbent at the full resource.
 
     Returns:
-        One row an improvement: `device_hours` and `units` that the study had spent, and `value`, the benchmark's
-        metric; empty where no trial got to the full resource, or the study did not keep its units.
+        One row per improvement: `device_hours` and `units` that the study had spent, and `value`, the benchmark's
+        metric. Empty if no trial reached the full resource, or the study did not keep its units.
     """
     columns = ["device_hours", "units", "value"]
     units = study.units
@@ -40,20 +40,20 @@ def anytime(study: StudyRecord, benchmark: Benchmark) -> pd.DataFrame:
 
 
 def devices(study: StudyRecord) -> float:
-    """Devices that a study reserved."""
+    """Return the number of devices that a study reserved."""
     wall_seconds = study.metrics.get("wall_seconds", 0.0)
     return study.metrics.get("device_hours", 0.0) * 3600 / wall_seconds if wall_seconds else 0.0
 
 
 def hours_to(study: StudyRecord, benchmark: Benchmark, target: float) -> float | None:
-    """Device-hours by which a study's incumbent was as good as `target`; None if it never was."""
+    """Return the device-hours after which a study's incumbent was as good as `target`; None if it never was."""
     curve = anytime(study, benchmark)
     good = curve["value"] <= target if benchmark.mode == "min" else curve["value"] >= target
     return float(curve["device_hours"][good].iloc[0]) if good.any() else None
 
 
 def band(studies: Sequence[StudyRecord], benchmark: Benchmark) -> pd.DataFrame:
-    """The curves of one method's studies as one.
+    """Join the curves of one method's studies.
 
     Returns:
         `device_hours` (in even steps of the logarithm), `value` (interquartile mean over seeds), `low` and `high` (95 %
@@ -77,7 +77,7 @@ def band(studies: Sequence[StudyRecord], benchmark: Benchmark) -> pd.DataFrame:
 
 @cache
 def _estimate(values: tuple[float, ...]) -> tuple[float, float, float]:
-    """Interquartile mean and the ends of its interval; incumbents change rarely, so most points repeat the last."""
+    """Return the interquartile mean and the ends of its interval; most points repeat the last, so they are kept."""
     interval = bootstrap_interval(values, resamples=1000)
     ends = (interval.low, interval.high) if interval else (np.nan, np.nan)
     return interquartile_mean(values), *ends

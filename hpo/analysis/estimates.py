@@ -17,7 +17,7 @@ from scipy import stats
 from benchmarks.spec import BenchmarkError
 
 CONFIDENCE = 0.95
-"""Of the intervals that are shown."""
+"""Nominal coverage of the intervals that are shown."""
 RESAMPLES = 10_000
 """Bootstrap resamples: the ends of a 95 % interval then move by about 1 % of its width between seeds."""
 
@@ -47,7 +47,7 @@ class Interval:
     confidence: float = CONFIDENCE
 
     def within(self, margin: float) -> bool:
-        """Whether it lies between -margin and +margin, the ends excluded."""
+        """Tell whether it lies between -margin and +margin, the ends excluded."""
         return -margin < self.low and self.high < margin
 
     def __str__(self) -> str:
@@ -56,11 +56,11 @@ class Interval:
 
 @dataclass(frozen=True)
 class Estimate:
-    """A figure and how sure it is.
+    """A figure with its interval.
 
     Attributes:
         value: the figure.
-        interval: its bootstrap interval; None where there are too few values for one.
+        interval: its bootstrap interval; None if there are too few values for one.
     """
 
     value: float
@@ -72,7 +72,7 @@ def interquartile_mean(values: Sequence[float]) -> float: ...
 @overload
 def interquartile_mean(values: Floats, *, axis: int) -> Floats: ...
 def interquartile_mean(values: Sequence[float] | Floats, *, axis: int = -1) -> float | Floats:
-    """The mean of the middle half: less noisy than the median, less moved by outliers than the mean.
+    """Average the middle half: less noisy than the median, less moved by outliers than the mean.
 
     A quarter of the values, rounded down, is cut at either end (as rliable does): nothing of 3 values or fewer, one
     each of 5. Agarwal et al. 2021, https://arxiv.org/abs/2108.13264, section 4.3.
@@ -86,7 +86,7 @@ def interquartile_mean(values: Sequence[float] | Floats, *, axis: int = -1) -> f
     """
     array = finite(values)
     if array.size == 0:
-        raise BenchmarkError("there are no values, but an interquartile mean needs at least one; give one a seed")
+        raise BenchmarkError("there are no values, but an interquartile mean needs at least one; give one per seed")
     means = stats.trim_mean(array, 0.25, axis=axis)
     return float(means) if array.ndim == 1 else np.asarray(means)
 
@@ -98,7 +98,7 @@ def bootstrap_interval(
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> Interval | None:
-    """Percentile bootstrap interval of a statistic; values are drawn with replacement within each stratum.
+    """Bootstrap a percentile interval of a statistic; values are drawn with replacement within each stratum.
 
     Too narrow for few values: of 5 from a normal distribution, a 95 % interval of the mean covers it about 85 times
     in 100, of 10 about 90 times. Values that are all equal give an interval of no width.
@@ -111,8 +111,8 @@ def bootstrap_interval(
         seed: of the draws, which nothing else influences.
 
     Returns:
-        None where a stratum has fewer than two values: one value says nothing about its spread, and an interval
-        that leaves it out would look surer than it is.
+        None if a stratum has fewer than two values. One value says nothing about its spread, and an interval
+        without it would look surer than it is.
 
     Raises:
         BenchmarkError: a value that is not finite, or an argument out of its range.
@@ -134,10 +134,10 @@ def probability_of_improvement(
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> Estimate:
-    """How often a run of `a` beats a run of `b`, ties counted half: the Mann-Whitney U by number of pairs.
+    """Estimate how often a run of `a` beats a run of `b`, ties counted half: the Mann-Whitney U by number of pairs.
 
-    On one benchmark; over several it is the mean of theirs. 0.5 is no difference, and the size of a difference does
-    not matter. Runs of `a` and `b` are resampled apart, as in Agarwal et al. 2021, https://arxiv.org/abs/2108.13264,
+    It holds on one benchmark; over several it is the mean of theirs. 0.5 is no difference, and the size of a
+    difference does not matter. Runs of `a` and `b` are resampled apart, as in Agarwal et al. 2021, https://arxiv.org/abs/2108.13264,
     section 4.3, so blocks are not used: it describes, the paired test decides.
 
     Args:
@@ -149,7 +149,7 @@ def probability_of_improvement(
         seed: of the draws.
 
     Returns:
-        A value in [0, 1]; no interval where `a` or `b` has fewer than two values.
+        A value in [0, 1]; without an interval if `a` or `b` has fewer than two values.
 
     Raises:
         BenchmarkError: no score, one that is not finite, or an argument out of its range.
@@ -184,7 +184,7 @@ def _check_bootstrap(confidence: float, resamples: int) -> None:
 
 
 def finite(values: Sequence[float] | Floats) -> Floats:
-    """Scores as an array.
+    """Return scores as an array.
 
     Raises:
         BenchmarkError: a score that is not finite.
@@ -195,17 +195,17 @@ def finite(values: Sequence[float] | Floats) -> Floats:
     return array
 
 
-def check_finite(value: float, what: str) -> None:
+def check_finite(value: float, name: str) -> None:
     """Refuse a score that is not finite.
 
     Args:
         value: the score.
-        what: its name in the message.
+        name: of the score, in the message.
 
     Raises:
         BenchmarkError: it is not finite.
     """
     if not math.isfinite(value):
         raise BenchmarkError(
-            f"{what} is {value}, but must be finite; leave the block out, or score it as the worst there is"
+            f"{name} is {value}, but must be finite; leave the block out, or score it as the worst there is"
         )

@@ -1,17 +1,17 @@
-"""Which hyperparameters matter, and which pairs act together: functional ANOVA over stored trials. Pure.
+"""Importance of hyperparameters and of their pairs: functional ANOVA over stored trials. Pure.
 
 A random forest learns the metric from the configurations of all comparable trials. Its variance over the search space
-is divided exactly into what each hyperparameter explains alone and what each pair explains beyond the two alone
+is divided exactly into the share of each hyperparameter alone and the share of each pair beyond the two alone
 (Hutter, Hoos and Leyton-Brown 2014, http://proceedings.mlr.press/v32/hutter14.html). Both come from one closed form:
 over a tree's leaves, which are boxes, the variance of a marginal is a sum over pairs of boxes.
 
 It agrees with `optuna.importance.FanovaImportanceEvaluator` on the same forest to rounding, which a test holds it to,
 and is not a call of it for three reasons: that one gives no pairs; it averages learning rates on a linear scale, where
 nine tenths of three decades are the last one; and it takes several times as long, which repeats on resampled trials
-would have to pay for. PED-ANOVA, Optuna's default, asks something else (what sets the best tenth apart), and wants
-five trials in that tenth.
+would have to pay for. PED-ANOVA, Optuna's default, answers another question (the traits of the best tenth),
+and wants five trials in that tenth.
 
-What it does not: tell cause from coincidence where a searcher looked mostly at one corner, nor count diverged trials,
+It does not tell cause from coincidence if a searcher looked mostly at one corner. Nor does it count diverged trials,
 which have no score: learning rates that diverge are left out, not bad. A noisy metric shows shares for everything;
 `r_squared` and the intervals say how much of it to believe.
 """
@@ -35,7 +35,7 @@ from hpo.analysis.pareto import StoredTrial, is_full, stored_trials
 from hpo.analysis.studies import StudyRecord
 
 MIN_TRIALS = 20
-"""Fewer trials say nothing: the intervals of three hyperparameters then span most of what is possible."""
+"""Fewer trials say nothing: the intervals of three hyperparameters then span most of [0, 1]."""
 MOST_TRIALS = 400
 """Of more, so many drawn by lot count: shares change little, and the time grows with the square."""
 TREES = 64
@@ -50,7 +50,7 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Importance:
-    """What a hyperparameter explains alone.
+    """The share of a hyperparameter alone.
 
     Attributes:
         name: the hyperparameter.
@@ -64,7 +64,7 @@ class Importance:
 
 @dataclass(frozen=True)
 class Interaction:
-    """What two hyperparameters explain together beyond what they explain alone.
+    """The share of two hyperparameters together, beyond their shares alone.
 
     Attributes:
         a: a hyperparameter.
@@ -79,14 +79,14 @@ class Interaction:
 
 @dataclass(frozen=True)
 class Importances:
-    """What stored trials tell about the search space.
+    """All shares that stored trials tell of the search space.
 
     Attributes:
         units: the resource at which trials were scored.
         max_units: the full resource.
         num_trials: trials that count.
-        r_squared: how much of the variance of trials that a tree has not seen the forest predicts; 1 is all, and at 0
-            or less the shares mean nothing.
+        r_squared: share of the variance that the forest predicts of trials that a tree has not seen; 1 is all, and at
+            0 or less the shares mean nothing.
         hyperparameters: the largest share first.
         interactions: all pairs, the largest share first.
         not_varied: hyperparameters of the search space of which the trials have one value only.
@@ -102,7 +102,7 @@ class Importances:
 
     @property
     def is_at_full_resource(self) -> bool:
-        """Whether the trials were scored at the full resource; scores at less need not agree with those."""
+        """Tell whether the trials were scored at the full resource; scores at less need not agree with those."""
         return self.units == self.max_units
 
 
@@ -113,7 +113,7 @@ def importances(
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> Importances | str:
-    """Importances and interactions of the search space's hyperparameters.
+    """Compute the importances and interactions of the search space's hyperparameters.
 
     Trials of all methods and seeds are pooled. They count at the full resource; where too few got there, at the largest
     resource at which enough trials were scored. Members of populations that several configurations trained are left
@@ -121,14 +121,14 @@ def importances(
 
     Args:
         studies: of one version of the benchmark, see `records.read`.
-        benchmark: what they tuned.
+        benchmark: the benchmark that they tuned.
         min_trials: trials that are needed.
         resamples: of the trials, with replacement, each with a forest of its own, for the intervals; at least 1.
         seed: of forests and resamples.
 
     Returns:
         Shares with intervals, which need not contain the share itself: a forest on a resample has seen fewer trials.
-        Or, where there is too little to go on, a sentence that says so.
+        Or a sentence that says so, if there is too little to go on.
     """
     found = _scored(studies, benchmark, min_trials)
     if isinstance(found, str):
@@ -173,7 +173,7 @@ def decompose(forest: RandomForestRegressor) -> Floats:
 
 
 def position(domain: Domain, value: Scalar) -> float:
-    """A value's place in its domain, from 0 to 1, such that an even draw of places is a draw from the domain.
+    """Place a value in its domain, from 0 to 1, such that an even draw of places is a draw from the domain.
 
     Choices that are numbers lie in their order, others in that of the list; each takes an equal part.
     """
@@ -197,7 +197,7 @@ _Scored = tuple[dict[str, float], float]
 
 
 def _scored(studies: Sequence[StudyRecord], benchmark: Benchmark, min_trials: int) -> tuple[int, list[_Scored]] | str:
-    """The largest resource at which enough trials were scored, and these; or why there is none."""
+    """Find the largest resource at which enough trials were scored, and these; or the reason why there is none."""
     trials = [(trial, place) for trial in stored_trials(studies, benchmark) if (place := _place(trial, benchmark))]
     full = [(place, trial.metrics[benchmark.metric]) for trial, place in trials if is_full(trial, benchmark)]
     if len(full) >= min_trials:
@@ -213,7 +213,7 @@ def _scored(studies: Sequence[StudyRecord], benchmark: Benchmark, min_trials: in
 
 
 def _place(trial: StoredTrial, benchmark: Benchmark) -> dict[str, float] | None:
-    """Where a trial's configuration lies in the search space; None if outside, or if it had several."""
+    """Place a trial's configuration in the search space; None if it lies outside, or if the trial had several."""
     if not trial.is_single:
         return None
     values = {name: value_in(domain, str(trial.config[name])) for name, domain in benchmark.space.items()}
@@ -224,7 +224,7 @@ def _place(trial: StoredTrial, benchmark: Benchmark) -> dict[str, float] | None:
 def _scored_by_unit(
     studies: Sequence[StudyRecord], benchmark: Benchmark, places: dict[tuple[str, int], dict[str, float]]
 ) -> dict[int, list[_Scored]]:
-    """The trials that were scored below the full resource, by unit; of a unit that was trained twice, the last."""
+    """Collect the trials that were scored below the full resource, by unit; of a unit trained twice, the last."""
     scores: dict[int, dict[tuple[str, int], float]] = {}
     for study in studies:
         for row in study.units.to_dict("records"):
@@ -239,7 +239,7 @@ def _scored_by_unit(
 
 
 def _tree_shares(tree: Any) -> Floats | None:
-    """Shares of one tree, see `decompose`; None for a tree that is the same everywhere.
+    """Compute the shares of one tree, see `decompose`; None for a tree that is the same everywhere.
 
     With a leaf's value v, its volume and its sides, the mean square of the marginal over hyperparameters U is the sum
     over pairs of leaves of v v' volume volume' times, for each of U, the overlap of their sides by the sides' product.
@@ -261,14 +261,14 @@ def _tree_shares(tree: Any) -> Floats | None:
 
 
 def _overlap(low: Floats, high: Floats) -> Floats:
-    """(leaves, leaves): by how much the sides of two leaves overlap, by the product of their lengths."""
+    """Compute (leaves, leaves): the overlap of the sides of two leaves, divided by the product of their lengths."""
     common = np.minimum(high[:, None], high[None, :]) - np.maximum(low[:, None], low[None, :])
     sides = high - low
     return np.asarray(np.clip(common, 0.0, None) / (sides[:, None] * sides[None, :]))
 
 
 def _leaves(tree: Any) -> tuple[Floats, Floats, Floats]:
-    """Lower and upper corners (leaves, hyperparameters) and values (leaves,) of a tree over the unit cube."""
+    """Find lower and upper corners (leaves, hyperparameters) and values (leaves,) of a tree over the unit cube."""
     low, high = np.zeros((tree.node_count, tree.n_features)), np.ones((tree.node_count, tree.n_features))
     for node, left, right, feature, threshold in _splits(tree):
         for child in (left, right):
@@ -279,7 +279,7 @@ def _leaves(tree: Any) -> tuple[Floats, Floats, Floats]:
 
 
 def _splits(tree: Any) -> Iterator[tuple[int, int, int, int, float]]:
-    """Inner nodes, parents before children, as scikit-learn numbers them."""
+    """Yield inner nodes, parents before children, as scikit-learn numbers them."""
     columns = (tree.children_left, tree.children_right, tree.feature, tree.threshold)
     for node, (left, right, feature, threshold) in enumerate(zip(*(c.tolist() for c in columns), strict=True)):
         if left >= 0:
@@ -287,7 +287,7 @@ def _splits(tree: Any) -> Iterator[tuple[int, int, int, int, float]]:
 
 
 def _resampled(positions: Floats, values: Floats, resamples: int, seed: int) -> Floats:
-    """(resamples, effects): the shares on trials drawn with replacement."""
+    """Compute (resamples, effects): the shares on trials drawn with replacement."""
     rng = np.random.default_rng(seed)
     drawn = rng.integers(len(values), size=(resamples, len(values)))
     forests = (

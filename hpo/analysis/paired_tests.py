@@ -30,7 +30,7 @@ Alternative = Literal["two-sided", "greater", "less"]
 
 @dataclass(frozen=True)
 class Equivalence:
-    """Whether two methods differ by less than a margin.
+    """Equivalence of two methods within a margin.
 
     Attributes:
         margin: largest difference that does not matter, in the metric's unit, above 0.
@@ -44,24 +44,24 @@ class Equivalence:
 
     @property
     def holds(self) -> bool:
-        """Whether the interval lies within the margin and both tests agree."""
+        """Tell whether the interval lies within the margin and both tests agree."""
         return self.interval is not None and self.interval.within(self.margin) and self.p_value < ALPHA
 
 
 def signed_rank_p(a: Sequence[float], b: Sequence[float], alternative: Alternative = "two-sided") -> float:
-    """Exact p of Wilcoxon's signed-rank test that the differences a - b are symmetric around zero.
+    """Compute the exact p of Wilcoxon's signed-rank test that the differences a - b are symmetric around zero.
 
     Never an approximation. Without ties and zeros it is scipy's. With them the 2**n ways to set the signs are counted
     given the ranks: ties share their mean rank, zeros are ranked and then left out (Pratt 1959,
     https://doi.org/10.1080/01621459.1959.10501526), so each zero costs a block.
 
     Args:
-        a: one score a block, finite.
+        a: one score per block, finite.
         b: the scores of another method on the same blocks.
         alternative: "greater" asks whether `a` is above `b`, "less" whether it is below.
 
     Returns:
-        In (0, 1]; 1 where there is no block, or no difference.
+        In (0, 1]; 1 if there is no block, or no difference.
 
     Raises:
         BenchmarkError: a score that is not finite, or the numbers of blocks differ.
@@ -78,7 +78,7 @@ def signed_rank_p(a: Sequence[float], b: Sequence[float], alternative: Alternati
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Holm's step-down correction: the chance of any false finding among all stays below the level.
+    """Correct p-values by Holm's step-down: the chance of any false finding among all stays below the level.
 
     Holm 1979, https://www.jstor.org/stable/4615733.
 
@@ -90,14 +90,16 @@ def holm(p_values: Sequence[float]) -> list[float]:
     """
     for p_value in p_values:
         if not 0 <= p_value <= 1:
-            raise BenchmarkError(f"a p-value is {p_value:g}, but must be >= 0 and <= 1; leave out what was not tested")
+            raise BenchmarkError(
+                f"a p-value is {p_value:g}, but must be >= 0 and <= 1; leave out pairs that were not tested"
+            )
     return [float(p_value) for p_value in multipletests(list(p_values), method="holm")[1]] if p_values else []
 
 
 def equivalence(
     a: Sequence[float], b: Sequence[float], margin: float = MARGIN, resamples: int = RESAMPLES, seed: int = 0
 ) -> Equivalence:
-    """Whether a - b lies within a margin: two one-sided tests at `ALPHA`, in two forms that must agree.
+    """Test whether a - b lies within a margin: two one-sided tests at `ALPHA`, in two forms that must agree.
 
     The interval rule: the bootstrap interval of the mean difference at 90 % lies within the margin. For few blocks
     that interval is too narrow: where the true difference is the margin, so that 5 in 100 are allowed, it lies within
@@ -105,7 +107,7 @@ def equivalence(
     "a - b >= margin" and "a - b <= -margin", which fewer than 5 blocks cannot.
 
     Args:
-        a: one score a block, finite.
+        a: one score per block, finite.
         b: the scores of another method on the same blocks.
         margin: in the metric's unit, above 0, fixed before the scores are seen.
         resamples: of the bootstrap, at least 1.
@@ -124,14 +126,14 @@ def equivalence(
 
 
 def smallest_p(num_blocks: int) -> float:
-    """The smallest two-sided p of the signed-rank test, where all blocks agree: 2 / 2**num_blocks, at most 1."""
+    """Return the smallest two-sided p of the signed-rank test, if all blocks agree: 2 / 2**num_blocks, at most 1."""
     if num_blocks < 0:
         raise BenchmarkError(f"num_blocks is {num_blocks}, but must be >= 0")
     return min(1.0, 2.0 / 2.0**num_blocks)
 
 
 def blocks_needed(num_comparisons: int, alpha: float = ALPHA) -> int:
-    """Fewest blocks that can resolve one of so many comparisons after Holm's correction, if all of them agree.
+    """Count the fewest blocks that can resolve one of so many comparisons after Holm's correction, if all agree.
 
     A lower bound: with ties or any block that disagrees it takes more.
 
@@ -150,7 +152,7 @@ def blocks_needed(num_comparisons: int, alpha: float = ALPHA) -> int:
 
 
 def _ticks(a: Floats, b: Floats) -> Floats:
-    """Differences as whole numbers of `TICK` of the largest score: 0.3 - 0.2 ties with 0.2 - 0.1."""
+    """Round differences to whole numbers of `TICK` of the largest score: 0.3 - 0.2 ties with 0.2 - 0.1."""
     if len(a) != len(b):
         raise BenchmarkError(f"there are {len(a)} scores to pair with {len(b)}, but each block needs one of both")
     largest = float(np.max(np.abs([a, b]), initial=0.0))
@@ -158,7 +160,7 @@ def _ticks(a: Floats, b: Floats) -> Floats:
 
 
 def _rank_sum_chances(ranks: list[int]) -> Floats:
-    """Chance of each sum of the ranks with positive sign, where every sign is a fair coin."""
+    """Compute the chance of each sum of the ranks with positive sign, if every sign is a fair coin."""
     chances = np.ones(1)
     for rank in ranks:
         longer = np.zeros(len(chances) + rank)

@@ -1,7 +1,7 @@
 """Quality against cost: the Pareto front, and the best trial that a budget of time and memory allows. Pure.
 
-What it does not: weigh the two against each other, or score on test data. A trial's score here is the one it was
-chosen by, so the best of many favours luck; confirm it before it is relied on.
+It does not weigh the two against each other, nor score on test data. A trial's score here is the one that chose it, so
+the best of many favours luck; confirm it before it is relied on.
 
     front([Point("a", 0.9, 2.0), Point("b", 0.8, 1.0), Point("c", 0.7, 3.0)], mode="max")  # b, a
 """
@@ -25,7 +25,7 @@ Mode = Literal["min", "max"]
 
 @dataclass(frozen=True)
 class Point:
-    """Something that has a quality and a price.
+    """A method, study or trial with its quality and cost.
 
     Attributes:
         name: of a method, a study or a trial.
@@ -48,12 +48,12 @@ class StoredTrial:
         run_id: the study's run.
         number: its number in the study.
         config: the hyperparameters it started with, complete.
-        is_single: whether this configuration trained it all the way; not in members of populations that took over
+        is_single: this configuration trained it all the way; not so for members of populations that took over
             others or changed their hyperparameters.
-        outcome: how it ended.
+        outcome: its end, such as "completed" or "stopped".
         units: resource units it reached.
         metrics: its last unit's, those that are known.
-        device_seconds: what it cost; in a population its own units, not those of whom it took over.
+        device_seconds: its cost; in a population that of its own units, not of the members that it took over.
     """
 
     study: str
@@ -74,17 +74,17 @@ class StoredTrial:
 
     @property
     def device_hours(self) -> float:
-        """What it cost."""
+        """Its cost in device-hours."""
         return self.device_seconds / 3600
 
     @property
     def peak_memory_mb(self) -> float | None:
-        """Largest memory of one of its ranks; None where it was not measured."""
+        """Largest memory of one of its ranks; None if it was not measured."""
         return self.metrics.get("peak_memory_mb")
 
 
 def front(points: Iterable[Point], mode: Mode) -> list[Point]:
-    """The points that no other is at least as good and as cheap as, and better in one of the two.
+    """Keep the points that no other beats: none is at least as good and as cheap, and better in one of the two.
 
     Points that equal each other in both stay together.
 
@@ -96,7 +96,7 @@ def front(points: Iterable[Point], mode: Mode) -> list[Point]:
         By cost, cheapest first; of equal ones in the order given. Quality then rises with cost.
 
     Raises:
-        BenchmarkError: a quality or cost that is not finite: what has none is to be left out, and said so.
+        BenchmarkError: a quality or cost that is not finite: leave such a point out, and say so.
     """
     given = list(points)
     for point in given:
@@ -115,11 +115,11 @@ def front(points: Iterable[Point], mode: Mode) -> list[Point]:
 
 
 def stored_trials(studies: Iterable[StudyRecord], benchmark: Benchmark) -> list[StoredTrial]:
-    """All trials of studies, by study and number.
+    """List all trials of studies, by study and number.
 
     Args:
         studies: of one version of the benchmark, see `records.read`.
-        benchmark: what they tuned.
+        benchmark: the benchmark that they tuned.
     """
     return [
         _stored_trial(study, benchmark, row)
@@ -135,19 +135,19 @@ def best_within(
     max_gpu_hours: float | None = None,
     max_memory_mb: float | None = None,
 ) -> StoredTrial | str:
-    """The best trial at the full resource that keeps within limits; of equals the cheapest.
+    """Find the best trial at the full resource that keeps within limits; of equals the cheapest.
 
     Members of populations that several configurations trained do not count: none of them would give their result.
     With a limit on memory, neither do trials whose memory is not known.
 
     Args:
         trials: see `stored_trials`.
-        benchmark: what they tuned; its metric decides.
+        benchmark: the benchmark that they tuned; its metric decides.
         max_gpu_hours: device-hours that the trial took at most, above 0; None for no limit.
         max_memory_mb: its `peak_memory_mb` at most, above 0; None for no limit.
 
     Returns:
-        The trial; or where there is none a sentence that says why, and which one comes closest.
+        The trial; or if there is none a sentence with the reason and the trial that comes closest.
 
     Raises:
         BenchmarkError: a limit that is not above 0.
@@ -170,12 +170,12 @@ def best_within(
 
 
 def is_full(trial: StoredTrial, benchmark: Benchmark) -> bool:
-    """Whether one configuration trained a trial to the full resource, and its score is known."""
+    """Tell whether one configuration trained a trial to the full resource, and its score is known."""
     return trial.outcome == "completed" and trial.is_single and benchmark.metric in trial.metrics
 
 
 def _badness(quality: float, mode: Mode) -> float:
-    """A quality such that less is better."""
+    """Turn a quality so that less is better."""
     return quality if mode == "min" else -quality
 
 
@@ -188,13 +188,13 @@ def _limits(max_gpu_hours: float | None, max_memory_mb: float | None) -> dict[st
 
 
 def _used(trial: StoredTrial, limits: Mapping[str, float]) -> dict[str, float]:
-    """What a trial used of whatever has a limit."""
+    """Return the amounts that a trial used of all that has a limit."""
     used = {"max_gpu_hours": trial.device_hours, "max_memory_mb": trial.peak_memory_mb or 0.0}
     return {name: used[name] for name in limits}
 
 
 def _excess(trial: StoredTrial, limits: Mapping[str, float]) -> float:
-    """What a trial used by its limit, the worst of them."""
+    """Return the largest of a trial's amounts, each divided by its limit."""
     return max((used / limits[name] for name, used in _used(trial, limits).items()), default=0.0)
 
 
@@ -204,7 +204,7 @@ def _worded(amounts: Mapping[str, float]) -> str:
 
 
 def _stored_trial(study: StudyRecord, benchmark: Benchmark, row: Mapping[Any, Any]) -> StoredTrial:
-    """A row of `trials.csv`; whatever is empty there is NaN here, and not known."""
+    """Read a row of `trials.csv`; an empty cell is NaN here, and its value not known."""
     known = {key: value for key, value in row.items() if value == value}
     names = Hyperparameters.model_fields
     config = benchmark.hyperparameters({name: known[name] for name in names if name in known}).model_dump()

@@ -39,7 +39,7 @@ COMPARABLE = {
     "hpo.accelerator": "another accelerator",
     "hpo.precision": "another precision",
 }
-"""Tags that studies must share, and what it means if they do not."""
+"""Tags that studies must share, and the words for a study that does not."""
 SHARED_WITH_CONFIRMATIONS = ("hpo.benchmark_digest", "hpo.protocol", "hpo.precision")
 """Tags that confirmations must share with studies: their scores count, and their costs do not."""
 
@@ -198,7 +198,7 @@ def _benchmark(newest_first: Sequence[Run]) -> Benchmark:
 
 
 def finished(benchmark: str) -> list[StudyRecord]:
-    """All finished studies of a benchmark, comparable or not, without their files; none where nothing is stored.
+    """List all finished studies of a benchmark, comparable or not, without their files; none if nothing is stored.
 
     Raises:
         BenchmarkError: the store cannot be used.
@@ -260,11 +260,11 @@ def _checked_study(run: Run, stored: StoredFiles) -> StudyRecord | Unreadable:
 
 
 def _content_fault(study: StudyRecord) -> str:
-    """Tell which file of a study is not what the suite wrote; empty if all are."""
+    """Name the first damaged file of a study; empty if none is."""
     for name, is_sound in (("trials.csv", _has_trials), ("units.csv", _has_units), ("best_config.json", _has_best)):
         try:
             if study.files.get(name) and not is_sound(study):
-                return f"{name} is damaged: it lacks what the suite writes there"
+                return f"{name} is damaged: it lacks columns or keys that the suite writes there"
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             return f"{name} is damaged ({first_line(error)})"
     return ""

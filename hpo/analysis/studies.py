@@ -24,7 +24,7 @@ class Confirmation:
         seed: the fresh seed.
         diverged: it has no scores, and counts as the worst there is.
         metrics: validation metrics at the full resource, and `test_eval_loss`, `test_exact_match`, `test_f1`.
-        device_seconds: what it cost.
+        device_seconds: its cost.
     """
 
     schedule: str
@@ -41,7 +41,7 @@ class StudyRecord:
     Attributes:
         run_id: its run.
         method: name of the method.
-        variant: its arguments that are not left at their defaults.
+        variant: its arguments other than the defaults.
         seed: its seed: the block.
         budget: full trainings it might spend.
         tags: all tags of its run.
@@ -62,37 +62,37 @@ class StudyRecord:
 
     @property
     def label(self) -> str:
-        """The method and what sets it apart from its defaults."""
+        """The method with its arguments other than the defaults."""
         return " ".join(filter(None, [self.method, self.variant]))
 
     @property
     def fingerprint(self) -> str:
-        """See `Study.fingerprint`."""
+        """Checksum of the study that was asked for, see `Study.fingerprint`."""
         return self.tags.get("hpo.fingerprint", "")
 
     @property
     def accelerator(self) -> str:
-        """What its device-hours are hours of."""
+        """The device of its device-hours: "cpu" or a GPU's name."""
         return self.tags.get("hpo.accelerator", "")
 
     @property
     def allowance(self) -> tuple[int, str]:
-        """What it might spend: full trainings, and the cap in device-hours as text, empty for none."""
+        """Its limits: full trainings, and the cap in device-hours as text, empty for none."""
         return self.budget, self.tags.get("hpo.gpu_hours", "")
 
     @cached_property
     def trials(self) -> pd.DataFrame:
-        """One row a trial, see `tracking.trials_csv`."""
+        """One row per trial, see `hpo.store.files.trials_csv`."""
         return frame(self.files.get("trials.csv", ""))
 
     @cached_property
     def units(self) -> pd.DataFrame:
-        """One row a resource unit, see `tracking.units_csv`; empty for studies that did not keep them."""
+        """One row per resource unit, see `hpo.store.files.units_csv`; empty for studies that did not keep them."""
         return frame(self.files.get("units.csv", ""))
 
     @cached_property
     def best(self) -> dict[str, Any] | None:
-        """The content of `best_config.json`; None where no trial was sound."""
+        """The content of `best_config.json`; None if no trial was sound."""
         text = self.files.get("best_config.json")
         return json.loads(text) if text else None
 

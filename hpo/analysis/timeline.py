@@ -1,7 +1,7 @@
-"""When the devices of a study did what, rebuilt from the units that it stored. Pure.
+"""Timeline of a study's devices, rebuilt from the units that it stored. Pure.
 
-A row of `units.csv` covers the time from `ended_seconds` less the sum of its parts to `ended_seconds`. Which of equal
-devices a trial held is not stored: trials are packed on as few rows as their times allow.
+A row of `units.csv` covers the time from `ended_seconds` less the sum of its parts to `ended_seconds`. The store does
+not tell equal devices apart: trials are packed on as few rows as their times allow.
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ from hpo.analysis.studies import StudyRecord
 from hpo.core.ledger import MEASURED
 
 TIME_BINS = 60
-"""Of the share of devices in use, over a study's time."""
+"""Bins of a study's time, each with the share of devices in use."""
 IN_A_UNIT = ("idle", "startup", "checkpoint", "train", "evaluate")
 """The order in which a unit's parts are drawn; waiting comes first, since ranks that stay warm wait for a trial."""
 
 
 def unit_parts(study: StudyRecord, ranks_per_trial: int = 1) -> pd.DataFrame:
-    """What the devices of a study did when.
+    """Divide the time of a study's devices into the parts of its units.
 
     A row of `units.csv` covers the time from `ended_seconds` less the sum of its parts to `ended_seconds`.
 
     Returns:
-        One row a part of a unit: `row` (devices of one trial, from 0), `trial`, `units`, `part`, `began_seconds`,
-        `ended_seconds`, and whether it `begins` a stint of the trial on its row; ordered by time.
+        One row per part of a unit, ordered by time: `row` (devices of one trial, from 0), `trial`, `units`, `part`,
+        `began_seconds`, `ended_seconds`, and `begins`: it is the first of a stint of the trial on its row.
     """
     units = study.units
     spans = pd.DataFrame({part: units.get(f"{part}_seconds", 0.0) for part in MEASURED}, index=units.index).fillna(0.0)
@@ -60,7 +60,7 @@ class _Stint:
 
 
 def _stints(trials: Sequence[int], began: Sequence[float], ended: Sequence[float]) -> list[_Stint]:
-    """A trial that was paused comes back later, perhaps elsewhere: by at least the time of another trial's unit."""
+    """Join units without a pause between them: a paused trial comes back after at least half a unit's time."""
     found: list[_Stint] = []
     last: dict[int, _Stint] = {}
     for number, trial in enumerate(trials):
@@ -76,9 +76,8 @@ def _stints(trials: Sequence[int], began: Sequence[float], ended: Sequence[float
 def pack(intervals: Sequence[tuple[float, float]], most: int = 0) -> list[int]:
     """Put intervals on as few rows as they need, so that those on one row do not overlap.
 
-    An interval goes where a row has become free last before it. Where `most` rows are there and none is free, it goes
-    to the one that is free first: a study has no more devices than it reserved, and results arrive some milliseconds
-    late.
+    An interval goes to the row that became free last before it. If there are `most` rows and none is free, it goes to
+    the one that is free first: a study has no more devices than it reserved, and results arrive milliseconds late.
 
     Args:
         intervals: begin and end of each.
@@ -105,16 +104,16 @@ def pack(intervals: Sequence[tuple[float, float]], most: int = 0) -> list[int]:
 
 
 def in_use(parts: pd.DataFrame, rows: int, until_seconds: float, bins: int = TIME_BINS) -> pd.DataFrame:
-    """Share of a study's devices that train or evaluate, over time.
+    """Compute the share of a study's devices that train or evaluate, over time.
 
     Args:
         parts: see `unit_parts`.
-        rows: of devices there are.
+        rows: number of rows of devices.
         until_seconds: when the study ended.
         bins: into which the time is divided.
 
     Returns:
-        One row a bin: `began_seconds`, `ended_seconds` and `share`.
+        One row per bin: `began_seconds`, `ended_seconds` and `share`.
     """
     edges = np.linspace(0.0, until_seconds, bins + 1)
     useful = parts[parts["part"].isin(["train", "evaluate"])]

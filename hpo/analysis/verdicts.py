@@ -1,6 +1,6 @@
-"""Comparing methods over blocks: estimates first, then exact paired tests, and no winner that was not shown.
+"""Verdicts on pairs of methods over blocks: estimates first, then exact paired tests; no winner without evidence.
 
-A block is one seed, by which all methods were run: scores are compared block by block. The rules are those of
+A block is one seed, with which all methods were run: scores are compared block by block. The rules are those of
 docs/protocol.md:
 
 - estimates: interquartile mean and probability of improvement, with percentile bootstrap intervals
@@ -9,7 +9,7 @@ docs/protocol.md:
 - equivalence: two one-sided tests against a margin fixed beforehand (Schuirmann 1987,
   https://doi.org/10.1007/BF01068419).
 
-What it does not: rank methods, fill in missing blocks, or treat seeds as if they were benchmarks. Pure functions;
+It does not rank methods, fill in missing blocks, or treat seeds as if they were benchmarks. Pure functions;
 nothing here reads a file or draws from global randomness.
 
     compare_pairs({"asha": {0: 0.71, 1: 0.74}, "random": {0: 0.70, 1: 0.70}}, higher_is_better=True, reference="random")
@@ -56,7 +56,7 @@ class Pair:
     Attributes:
         a: name of a method.
         b: name of the method it is compared with.
-        a_scores: one score of `a` a block.
+        a_scores: one score of `a` per block.
         b_scores: the scores of `b` on the same blocks, in the same order.
         num_missing: blocks that only one of them has.
     """
@@ -80,7 +80,7 @@ class Pair:
 
 @dataclass(frozen=True)
 class Comparison:
-    """What is known of two methods.
+    """Two methods side by side, with the verdict on them.
 
     Attributes:
         a: name of a method.
@@ -92,7 +92,7 @@ class Comparison:
         p_value: of the exact two-sided signed-rank test.
         p_holm: the same, corrected for all comparisons made together.
         verdict: of `a` against `b`; see `verdict`.
-        reason: what the verdict rests on, for people.
+        reason: the evidence of the verdict, for people.
     """
 
     a: str
@@ -118,8 +118,8 @@ def compare_pairs(
 ) -> list[Comparison]:
     """Compare every two methods, or every method with one, on the blocks that both have.
 
-    A study without a score is to be left out, which the comparison then says, or scored as the worst there is:
-    leaving out what failed favours methods that fail.
+    A study without a score is left out, which the comparison then says, or scored as the worst there is: leaving
+    failed studies out favours methods that fail.
 
     Args:
         scores: by method and block (the study's seed), finite, in the metric's unit.
@@ -130,7 +130,7 @@ def compare_pairs(
         seed: of the bootstraps; the same seed gives the same intervals.
 
     Returns:
-        One comparison a pair, in the order of `scores`, corrected together. With a reference that is `b` in all.
+        One comparison per pair, in the order of `scores`, corrected together. A reference is `b` in all of them.
 
     Raises:
         BenchmarkError: fewer than two methods, an unknown reference, a score that is not finite, or a bad margin.
@@ -144,10 +144,10 @@ def compare_pairs(
 
 
 def verdict(pair: Pair, p_holm: float, equivalence: Equivalence, *, higher_is_better: bool) -> Verdict:
-    """What may be said of `pair.a` against `pair.b`.
+    """Reach a verdict on `pair.a` against `pair.b`.
 
-    "equivalent" where the difference is shown to be within the margin, also if it is shown not to be zero: the margin
-    says that it does not matter. "better" or "worse" where the corrected p is below `ALPHA` and mean and ranks point
+    "equivalent" if the difference is shown to be within the margin, also if it is shown not to be zero: the margin
+    says that it does not matter. "better" or "worse" if the corrected p is below `ALPHA` and mean and ranks point
     the same way. Everything else is "not resolved", which is no evidence of equality.
 
     Args:
@@ -244,7 +244,7 @@ def _why_not_resolved(pair: Pair, p_holm: float, equal: Equivalence, num_compari
 
 
 def _direction(pair: Pair) -> int:
-    """1 where `a` scores higher by mean and by ranks, -1 where lower by both, 0 where they disagree."""
+    """Return 1 if `a` scores higher by mean and by ranks, -1 if lower by both, 0 if they disagree."""
     mean = math.fsum(pair.differences)
     towards_mean = signed_rank_p(pair.a_scores, pair.b_scores, "greater" if mean > 0 else "less")
     return int(np.sign(mean)) if towards_mean < 0.5 else 0

@@ -1,4 +1,4 @@
-"""The lines of a DeepSpeed study as people and programs read them: printed, CSV, Markdown, a figure. Pure."""
+"""Results of a DeepSpeed study for people and programs: printed, CSV, Markdown, a figure. Pure."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ from hpo.report.tables import pipe_table
 
 BY_EPOCH = {"train_losses": "train_loss", "eval_losses": "eval_loss"}
 PATTERNS = ("", "/", "x")
-"""Of bars, where colours are used again."""
+"""Patterns of bars, once all colours are used."""
 
 
 @dataclass(frozen=True)
 class ScaledRow:
-    """A row with what was expected of it, and how it scales.
+    """A row beside its plan and the same configuration on fewer ranks.
 
     Attributes:
         planned: memory of its model states.
         base_ranks: ranks that it is measured against: the fewest with which the same configuration ran, one rank or
             the same scaling; None, as the next two, if it did not run.
-        speed_up: its samples a second, over theirs.
-        efficiency: the speed-up, over the factor by which it has more ranks.
+        speed_up: its samples per second, divided by theirs.
+        efficiency: the speed-up, divided by the factor by which it has more ranks.
     """
 
     row: Row
@@ -44,7 +44,7 @@ class ScaledRow:
     efficiency: float | None = None
 
     def __str__(self) -> str:
-        """A line of progress."""
+        """Write a line of progress."""
         row = self.row
         name = f"{row.configuration.name} ({row.scale.name})"
         if row.outcome != "completed":
@@ -94,11 +94,11 @@ GPU_MEMORY = {
     "GPU MiB\nmean\nleast\ntorch": "{gpu_mean_mb:.0f}\n{gpu_min_mb:.0f}\n{torch_peak_mb:.0f}",
 }
 HOST_MEMORY = {"host MiB\npeak\n(planned)\nmean": "{host_peak_mb:.0f}\n({planned_in_host_mb:.0f})\n{host_mean_mb:.0f}"}
-"""Columns of what is printed: heading and cell."""
+"""Columns of the printed tables: heading and cell."""
 
 
 def numbers(line: ScaledRow) -> dict[str, float]:
-    """Everything of a line that is one number, by name of the metric."""
+    """Collect everything of a row that is one number, by name of the metric."""
     row = line.row
     found: dict[str, float | None] = {
         name: value for name, value in row.measured.items() if isinstance(value, (int, float))
@@ -113,7 +113,7 @@ def numbers(line: ScaledRow) -> dict[str, float]:
 
 
 def rows(lines: Sequence[ScaledRow]) -> list[dict[str, Any]]:
-    """Everything, a row a line."""
+    """Return everything, one dictionary per row."""
     found = []
     for line in lines:
         row, known = line.row, numbers(line)
@@ -133,7 +133,7 @@ def rows(lines: Sequence[ScaledRow]) -> list[dict[str, Any]]:
 
 
 def files(lines: Sequence[ScaledRow]) -> dict[str, str]:
-    """The table as CSV and Markdown, and the figure; nothing without lines."""
+    """Write the table as CSV and Markdown, and the figure; nothing without rows."""
     if not lines:
         return {}
     found = rows(lines)
@@ -146,9 +146,9 @@ def files(lines: Sequence[ScaledRow]) -> dict[str, str]:
 
 
 def tables(lines: Sequence[ScaledRow], title: str) -> Iterator[Table]:
-    """What fits a terminal of 80 columns; the files have more. A row without measurements has its outcome.
+    """Lay out the columns that fit a terminal of 80 characters; the files have more.
 
-    Without lines there are none.
+    A row without measurements has its outcome. Without rows there are no tables.
     """
     if lines:
         yield _table(lines, title, RESULTS)
@@ -175,7 +175,7 @@ def _table(lines: Sequence[ScaledRow], title: str, columns: Mapping[str, str]) -
 
 
 def _shown(line: ScaledRow, on_gpu: bool) -> dict[str, Any]:
-    """What the cells of a row are made of."""
+    """Collect the values of a row's cells."""
     known = numbers(line)
     planned = known["planned_host_mb"] + (0 if on_gpu else known["planned_device_mb"])
     losses = "\n".join(f"{loss:.4f}" for loss in line.row.measured["eval_losses"])
@@ -187,7 +187,7 @@ def _on_gpu(lines: Sequence[ScaledRow]) -> bool:
 
 
 def plan_text(size: plan.ModelSize, wanted: Sequence[Configuration], at: Sequence[Scale], precision: Precision) -> str:
-    """What model states will take, before anything runs; a line a number of ranks, however they scale."""
+    """Tell the memory of model states before anything runs: one line per number of ranks, however they scale."""
     text = [f"{size.parameters:,} parameters; model states of a rank, MiB on the device (and on the host), planned:"]
     for scale in dict.fromkeys(dataclasses.replace(scale, scaling="strong") for scale in at):
         found = [
@@ -200,7 +200,7 @@ def plan_text(size: plan.ModelSize, wanted: Sequence[Configuration], at: Sequenc
 
 
 def reasons(lines: Sequence[ScaledRow]) -> list[str]:
-    """Why rows have no measurements, a sentence for all that share one."""
+    """List the reasons why rows have no measurements, one sentence for all rows that share it."""
     by_reason: dict[tuple[str, str], list[str]] = {}
     for line in lines:
         if line.row.reason:
@@ -210,7 +210,7 @@ def reasons(lines: Sequence[ScaledRow]) -> list[str]:
 
 
 def figure(lines: Sequence[ScaledRow]) -> go.Figure:
-    """Samples a second, and memory beside what was planned, by configuration; a colour a scale.
+    """Draw samples per second, and memory beside its plan, by configuration; one colour per scale.
 
     A row without measurements has its outcome in the place of its upper bar.
     """
@@ -237,7 +237,7 @@ def _values(lines: Sequence[ScaledRow], name: str) -> list[float]:
 
 
 def _look(lines: Sequence[ScaledRow], number: int) -> dict[str, Any]:
-    """Of the bars of a scale, the `number`-th."""
+    """Choose the look of the bars of a scale, the `number`-th."""
     name, pattern = lines[0].row.scale.name, PATTERNS[number // len(COLORS) % len(PATTERNS)]
     return {
         "x": [line.row.configuration.name for line in lines],
@@ -249,7 +249,7 @@ def _look(lines: Sequence[ScaledRow], number: int) -> dict[str, Any]:
 
 
 def _outcomes(lines: Sequence[ScaledRow], is_narrow: bool) -> dict[str, Any]:
-    """In place of bars, where there are none; upright where these are narrow."""
+    """Write outcomes in place of missing bars; upright if the bars are narrow."""
     outcomes = [line.row.outcome for line in lines]
     return {
         "text": ["" if outcome == "completed" else outcome for outcome in outcomes],
@@ -260,7 +260,7 @@ def _outcomes(lines: Sequence[ScaledRow], is_narrow: bool) -> dict[str, Any]:
 
 
 def _mark(lines: Sequence[ScaledRow], is_first: bool) -> dict[str, Any]:
-    """A stroke across a bar of the scale; the legend has it once."""
+    """Draw a stroke across a bar of the scale; the legend has it once."""
     return {
         "mode": "markers",
         "marker": {"symbol": "line-ew", "size": 12, "line": {"width": 3, "color": "black"}},

@@ -1,8 +1,8 @@
-"""A comparison as one HTML file that needs nothing else: the verdict, tables that can be sorted, and all figures. Pure.
+"""Report of a comparison, one HTML file that needs nothing else: verdict, sortable tables, all figures. Pure.
 
-The file asks no network for anything, and its own Content-Security-Policy holds it to that: only the three scripts
-that are in it run, named by their checksums, so that a name of a method or hyperparameter that is made to look like
-a script stays text even if it were not escaped. Most of its size is plotly.js, which comes with the Python package.
+The file asks no network for anything, and its own Content-Security-Policy holds it to that. Only the scripts that are
+in it run, named by their checksums: a method's or hyperparameter's name that looks like a script stays text, even if
+it were not escaped. Most of its size is plotly.js, which comes with the Python package.
 
     Path("report.html").write_text(report.html(compare.compare(records.read("nano"))))
 """
@@ -42,7 +42,7 @@ class Table:
 
     Attributes:
         name: its place on the page.
-        caption: what it shows, and how to read it.
+        caption: its subject, and how to read it.
         headings: of the columns.
         rows: cells by row, as many as headings.
         worded: columns of text, which are aligned to the left.
@@ -56,12 +56,12 @@ class Table:
 
 
 def html(result: Result, importance: Shares | str | None = None, importance_notes: Sequence[str] = ()) -> str:
-    """The report.
+    """Write the report.
 
     Args:
         result: the comparison.
         importance: of the hyperparameters, or a sentence why there is none; None leaves that figure away.
-        importance_notes: what a reader must know of it, a sentence each.
+        importance_notes: caveats of the importance, one sentence each.
     """
     return _page(result, catalogue.all_of(result, importance, importance_notes))
 
@@ -69,7 +69,7 @@ def html(result: Result, importance: Shares | str | None = None, importance_note
 def files(
     result: Result, importance: Shares | str | None = None, importance_notes: Sequence[str] = ()
 ) -> dict[str, str]:
-    """The report and the data of each figure: `report.html`, and `figure_<name>.csv` for those that have data.
+    """Write the report and the data of each figure: `report.html`, and `figure_<name>.csv` for those that have data.
 
     Args:
         result: see `html`.
@@ -81,11 +81,11 @@ def files(
     return {"report.html": _page(result, drawn), **data}
 
 
-# ---- what it says
+# ---- verdict and facts
 
 
 def verdict(result: Result) -> str:
-    """The answer in a sentence or two; "not resolved" is one, and then what would resolve it."""
+    """Write the answer in a sentence or two; if it is "not resolved", also the number of blocks it takes."""
     pairs = result.pairs
     if not pairs:
         return "No verdict: a verdict takes two methods whose incumbents were trained again and scored on test."
@@ -103,11 +103,11 @@ def _between(pairs: Sequence[Comparison]) -> str:
 
 
 def _what_it_takes(pairs: Sequence[Comparison]) -> str:
-    """What would resolve a pair that is not: more blocks, or fewer comparisons."""
+    """Tell how to resolve a pair: with more blocks, or with fewer comparisons."""
     blocks = min(pair.num_blocks for pair in pairs if pair.verdict == NOT_RESOLVED)
     needed = blocks_needed(len(pairs))
     if blocks >= needed:
-        return f"There are blocks enough for the tests ({blocks}), so what differs is too little, or varies too much."
+        return f"There are blocks enough for the tests ({blocks}), so the difference is too small, or varies too much."
     text = (
         f"It takes at least {needed} blocks (seeds that all methods were run with) for "
         f"{counted(len(pairs), 'comparison')} at the level {ALPHA:g}; there {'is' if blocks == 1 else 'are'} {blocks}."
@@ -120,7 +120,7 @@ def _what_it_takes(pairs: Sequence[Comparison]) -> str:
 
 
 def facts(result: Result) -> dict[str, str]:
-    """What was compared."""
+    """List the benchmark, budgets, seeds and numbers of the comparison."""
     studies = [study for contestant in result.contestants for study in contestant.studies.values()]
     seeds = sorted({study.seed for study in studies})
     caps = sorted({study.allowance[1] for study in studies if study.allowance[1]})
@@ -164,7 +164,7 @@ def methods_table(result: Result) -> Table:
 
 
 def pairs_table(pairs: Sequence[Comparison]) -> Table:
-    """One row a pair; a reason that all share is said once."""
+    """Lay out one row per pair; a reason that all share is said once."""
     reasons = {pair.reason for pair in pairs}
     is_shared = len(reasons) == 1 < len(pairs)
     shared = f" The same of all pairs: {reasons.pop()}." if is_shared else ""
@@ -199,7 +199,7 @@ def _pair_row(pair: Comparison) -> list[Cell]:
 
 
 def shrinkage_table(result: Result) -> Table:
-    """One row a study that was confirmed."""
+    """Lay out one row per confirmed study."""
     looks = styles(result)
     return Table(
         "shrinkage",
@@ -248,7 +248,7 @@ def _page(result: Result, drawn: Sequence[Figure | LeftOut]) -> str:
 
 
 def _policy(scripts: Iterable[str]) -> str:
-    """Nothing is loaded and no script runs but these; plotly sets elements' styles, and saves images through data."""
+    """Forbid all loading and all scripts but these; plotly sets elements' styles, and saves images through data."""
     sums = " ".join(f"'sha256-{base64.b64encode(hashlib.sha256(s.encode()).digest()).decode()}'" for s in scripts)
     return (
         f"default-src 'none'; script-src {sums}; style-src 'unsafe-inline'; img-src data: blob:; "
@@ -257,7 +257,7 @@ def _policy(scripts: Iterable[str]) -> str:
 
 
 def _shown(figure: Figure | LeftOut) -> dict[str, Any]:
-    """A figure as the template takes it."""
+    """Prepare a figure for the template."""
     if isinstance(figure, LeftOut):
         return {**asdict(figure), "views": []}
     plots = [json.loads(plot.to_json()) for plot in figure.views.values()]
@@ -275,7 +275,7 @@ def _shown(figure: Figure | LeftOut) -> dict[str, Any]:
 
 
 def _json_in_html(value: Any) -> Markup:
-    """JSON that can stand in a script element: nothing in it ends the element, or begins a comment."""
+    """Write JSON that can stand in a script element: nothing in it ends the element, or begins a comment."""
     text = json.dumps(value, separators=(",", ":"), allow_nan=False)
     for character in "<>&\u2028\u2029":
         text = text.replace(character, f"\\u{ord(character):04x}")

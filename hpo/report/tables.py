@@ -1,4 +1,4 @@
-"""A comparison as people and programs read it: on the terminal, as CSV, Markdown and JSON. Pure."""
+"""Tables of a comparison for people and programs: on the terminal, as CSV, Markdown and JSON. Pure."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Rows = list[dict[str, Any]]
 
 
 def print_all(console: Console, result: Result) -> None:
-    """The table of contestants, the verdicts, what shrank, and the notes."""
+    """Print the table of contestants, the shrinkage, the verdicts and the notes."""
     console.print(standings_table(result))
     print_shrinkage(console, result)
     if result.pairs:
@@ -38,13 +38,13 @@ def print_all(console: Console, result: Result) -> None:
 
 
 def print_shrinkage(console: Console, result: Result) -> None:
-    """What became of each confirmed incumbent."""
+    """Print the scores of each confirmed incumbent, before and after."""
     if result.shrinkage:
         console.print(shrinkage_table(result.shrinkage))
 
 
 def print_importance(console: Console, found: Importances | str) -> None:
-    """The hyperparameters that explain most, in a line."""
+    """Print the hyperparameters that explain most, in a line."""
     if isinstance(found, str):
         text = f"importance of hyperparameters: {found}"
     else:
@@ -55,7 +55,7 @@ def print_importance(console: Console, found: Importances | str) -> None:
 
 
 def importance_notes(found: Importances | str) -> list[str]:
-    """What a reader of importances must know, and the strongest interactions."""
+    """Write the caveats of importances, and the strongest interactions."""
     if isinstance(found, str):
         return []
     explained = f"A forest explains {max(0.0, found.r_squared):.0%} of the variance of trials it has not seen."
@@ -64,7 +64,7 @@ def importance_notes(found: Importances | str) -> list[str]:
 
 
 def importance_shares(found: Importances | str) -> dict[str, tuple[float, float | None, float | None]] | str:
-    """By hyperparameter the share and the ends of its interval, or why there is none."""
+    """Return by hyperparameter the share and the ends of its interval, or the reason why there is none."""
     if isinstance(found, str):
         return found
     rows = {one.name: _ends("share", one.share) for one in found.hyperparameters}
@@ -72,7 +72,7 @@ def importance_shares(found: Importances | str) -> dict[str, tuple[float, float 
 
 
 def print_best_within(console: Console, found: StoredTrial | str) -> None:
-    """The best trial within limits of cost and memory, or why there is none."""
+    """Print the best trial within limits of cost and memory, or the reason why there is none."""
     if isinstance(found, str):
         text = f"within the limits: {found}"
     else:
@@ -102,7 +102,7 @@ def standings_table(result: Result) -> Table:
 
 
 def shrinkage_table(shrinkage: Sequence[Shrinkage]) -> Table:
-    """The winner's curse: the F1 that chose an incumbent, and what it gets when it is trained again."""
+    """Lay out the winner's curse: the F1 that chose an incumbent beside its F1 when it is trained again."""
     title = "F1 of each incumbent: as it was chosen, and trained again with fresh seeds"
     table = Table(title=title, box=SIMPLE_HEAD, title_justify="left")
     for heading in ("method", "seed", "chosen by", "again, validation", "again, test", "shrinks by", "trainings"):
@@ -114,7 +114,7 @@ def shrinkage_table(shrinkage: Sequence[Shrinkage]) -> Table:
 
 
 def print_verdicts(console: Console, pairs: Sequence[Comparison]) -> None:
-    """Pairs that are resolved, a line each; of the others how many there are, and why."""
+    """Print the pairs that are resolved, a line each; then the number of the others, and a reason."""
     resolved = [pair for pair in pairs if pair.verdict != "not resolved"]
     for pair in resolved:
         print_line(console, f"{sentence(pair)} ({pair.reason})")
@@ -125,14 +125,14 @@ def print_verdicts(console: Console, pairs: Sequence[Comparison]) -> None:
 
 
 def sentence(pair: Comparison) -> str:
-    """A verdict in words."""
+    """Write a verdict in words."""
     if pair.verdict == "not resolved":
         return f"{pair.a} and {pair.b}: not resolved"
     return f"{pair.a} is {pair.verdict} {'to' if pair.verdict == 'equivalent' else 'than'} {pair.b}"
 
 
 def files(result: Result) -> dict[str, str]:
-    """The comparison as files: `comparison.csv`, `pairs.csv`, `shrinkage.csv`, `comparison.md`, `comparison.json`."""
+    """Write `comparison.csv`, `pairs.csv`, `shrinkage.csv`, `comparison.md` and `comparison.json`."""
     return {
         "comparison.csv": csv_of(standing_rows(result)),
         "pairs.csv": csv_of(pair_rows(result.pairs)),
@@ -143,7 +143,7 @@ def files(result: Result) -> dict[str, str]:
 
 
 def as_json(result: Result) -> dict[str, Any]:
-    """All figures."""
+    """Return all figures, values in full."""
     return {
         "benchmark": result.benchmark.name,
         "digest": result.digest,
@@ -189,7 +189,7 @@ def _standing_row(standing: Standing, metric: str) -> dict[str, Any]:
 
 
 def pair_rows(pairs: Sequence[Comparison]) -> Rows:
-    """One row a pair, values in full."""
+    """Return one row per pair, values in full."""
     return [
         {
             "a": pair.a,
@@ -218,7 +218,7 @@ def _ends(name: str, found: Estimate | None) -> dict[str, float | None]:
 
 
 def markdown(result: Result) -> str:
-    """The tables and notes on one page."""
+    """Write the tables and notes on one page."""
     mark = " (budgets differ)" * result.is_marked
     parts = [
         f"# Methods on {result.benchmark.name}{mark}",
@@ -259,7 +259,7 @@ def pipe_table(rows: Rows, columns: Sequence[str] | None = None) -> str:
 
 
 def estimate(found: Estimate | None, digits: int) -> str:
-    """E.g. "0.713 [0.700, 0.731]"."""
+    """Write an estimate, e.g. "0.713 [0.700, 0.731]"; a dash for none."""
     if found is None:
         return "-"
     show: Callable[[float], str] = lambda value: f"{value:.{digits}f}"  # noqa: E731

@@ -23,7 +23,7 @@ from hpo.report.figures.plots import (
 
 
 def anytime_curves(result: Result, looks: Mapping[str, Style]) -> Figure | LeftOut:
-    """What each method had found by when, over its seeds."""
+    """Draw the best validation score of each method over the device-hours spent, over its seeds."""
     name, title, benchmark = "anytime", "Anytime curves", result.benchmark
     bands = {c.name: curves.band(list(c.studies.values()), benchmark) for c in result.contestants if c.studies}
     drawn = {method: band for method, band in bands.items() if not band.empty}
@@ -75,7 +75,7 @@ def _curves(
 
 
 def _changes(band: pd.DataFrame) -> pd.DataFrame:
-    """A curve's first and last point, and those between at which it steps: the others draw nothing."""
+    """Keep a curve's first and last point, and those between at which it steps: the others draw nothing."""
     columns = band[["value", "low", "high"]]
     stays = (columns == columns.shift()) | (columns.isna() & columns.shift().isna())  # a curve may have no band
     keeps = ~stays.all(axis=1)

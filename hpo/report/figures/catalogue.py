@@ -24,11 +24,12 @@ from hpo.report.figures.timelines import timelines
 def all_of(
     result: Result, importance: Shares | str | None = None, importance_notes: Sequence[str] = ()
 ) -> list[Figure | LeftOut]:
-    """All figures of a comparison, in the order of the report.
+    """Draw all figures of a comparison, in the order of the report.
 
     Args:
         result: the comparison.
-        importance: of the hyperparameters, or why there is none; None leaves that figure away without a word.
+        importance: of the hyperparameters, or the reason why there is none; None leaves that figure away without a
+            word.
         importance_notes: see `hyperparameter_importance`.
     """
     looks = styles(result)

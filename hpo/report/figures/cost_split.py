@@ -18,7 +18,7 @@ from hpo.report.figures.plots import (
 
 
 def cost_split(result: Result) -> Figure | LeftOut:
-    """Mean device-hours of a study by part of the ledger."""
+    """Draw the mean device-hours of a study by part of the ledger."""
     name, title = "cost_split", "Where the device time went"
     costs = {one.name: one.costs for one in result.standings if one.costs.device_hours}
     if not costs:

@@ -15,15 +15,16 @@ from hpo.report.figures.plots import (
 )
 
 Shares = Mapping[str, tuple[float, float | None, float | None]]
-"""By hyperparameter: the value, and the ends of its interval where there is one."""
+"""By hyperparameter: the value, and the ends of its interval if there is one."""
 
 
 def hyperparameter_importance(importance: Shares | str, notes: Sequence[str] = ()) -> Figure | LeftOut:
-    """How much of the metric's variation each hyperparameter explains.
+    """Draw the share of the metric's variation that each hyperparameter explains.
 
     Args:
-        importance: by hyperparameter the value, and the ends of its interval where there is one; or why there is none.
-        notes: what the reader must know of it, a sentence each.
+        importance: by hyperparameter the value, and the ends of its interval if there is one; or the reason why there
+            is none.
+        notes: caveats for the reader, one sentence each.
     """
     name, title = "importance", "Hyperparameter importance"
     if isinstance(importance, str) or not importance:

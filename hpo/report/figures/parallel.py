@@ -29,13 +29,13 @@ from hpo.report.figures.plots import (
 )
 
 RANK_COLORS = ("#0072b2", "#4b9ccb", "#8c8c8c", "#d08a45", "#b84a00")
-"""Of fifths of the trials, the best first."""
+"""Colours of fifths of the trials, the best first."""
 MOST_LINES = 600
 """Trials that a plot draws; of more, so many drawn by lot: the page stays small, and the lines apart."""
 
 
 def parallel_coordinates(result: Result) -> Figure | LeftOut:
-    """All trials: their hyperparameters at the start, and what came of it."""
+    """Draw all trials: the hyperparameters that each started with, and its last score."""
     name, title, benchmark = "parallel_coordinates", "Trials in the search space", result.benchmark
     data = trials_of(result)
     if data.empty:
@@ -59,7 +59,7 @@ def _thinned(data: pd.DataFrame) -> pd.DataFrame:
 
 
 def trials_of(result: Result) -> pd.DataFrame:
-    """One row a trial of all contestants: `method`, `seed`, `trial`, `outcome`, `units`, the search space, the metric.
+    """List one row per trial: `method`, `seed`, `trial`, `outcome`, `units`, the search space, the metric.
 
     Hyperparameters that a study has not stored are empty, and so is the metric of trials that have none.
     """
@@ -88,7 +88,7 @@ class _Axis:
     high: float = 1.0
 
     def place(self, value: Any) -> float | None:
-        """Where a value lies; None for what is missing or infinite."""
+        """Place a value on the axis; None if it is missing or infinite."""
         if self.values is not None:
             return next((share(i, len(self.values)) for i, v in enumerate(self.values) if v == value), None)
         number = float(value)
@@ -101,7 +101,7 @@ class _Axis:
 
 
 def _axis(name: str, domain: Domain | None, values: pd.Series[Any]) -> _Axis:
-    """The axis of a hyperparameter, or without a domain of a metric."""
+    """Make the axis of a hyperparameter, or without a domain that of a metric."""
     if isinstance(domain, Choice):
         ticks = [(share(i, len(domain.values)), rounded(value)) for i, value in enumerate(domain.values)]
         return _Axis(name, ticks, values=domain.values)
@@ -127,7 +127,7 @@ def _axis(name: str, domain: Domain | None, values: pd.Series[Any]) -> _Axis:
 
 
 def _marks(low: float, high: float, is_log: bool) -> list[float]:
-    """Where to write values: at the ends and between, on a logarithmic scale at whole powers of ten."""
+    """Choose the values to write: the ends and some between, on a logarithmic scale whole powers of ten."""
     if not is_log:
         return [low + step * (high - low) / 4 for step in range(5)]
     inner = [float(power) for power in range(math.ceil(low), math.floor(high) + 1)]
@@ -164,7 +164,7 @@ def _upright(x: int) -> dict[str, Any]:
 
 
 def _lines(data: pd.DataFrame, axes: Mapping[str, _Axis]) -> dict[str, Any]:
-    """One path of many lines, with gaps between them; a value that is missing leaves a gap too."""
+    """Draw many lines as one path, with gaps between them; a missing value leaves a gap too."""
     xs: list[float | None] = []
     ys: list[float | None] = []
     texts: list[str] = []
@@ -197,7 +197,7 @@ def _rank_look(group: int, scores: pd.Series[float]) -> dict[str, Any]:
 
 
 def _annotation(x: float, y: float, text: str, bold: bool = False) -> dict[str, Any]:
-    """A label beside an axis; the page gives it the page's background, so that it can be read upon lines."""
+    """Write a label beside an axis; the page gives it the page's background, so that it can be read upon lines."""
     safe = _with_breaks(text)
     size = {"size": 12 if bold else 10}
     anchor = {"xanchor": "center", "yanchor": "bottom"} if bold else {"xanchor": "left", "xshift": 4}
@@ -210,7 +210,7 @@ def _with_breaks(text: str) -> str:
 
 
 def _broken(name: str) -> str:
-    """A long name on several lines, broken after underscores."""
+    """Break a long name after underscores."""
     lines, line = [], ""
     for word in name.replace("_", "_\n").split("\n"):
         if line and len(line) + len(word) > 13:

@@ -24,7 +24,7 @@ from hpo.report.figures.plots import (
 
 
 def points_of(result: Result) -> list[Point]:
-    """Of each confirmed contestant with studies: the confirmed F1, and the mean device-hours of a study."""
+    """Return the confirmed F1 and the mean device-hours of each confirmed contestant with studies."""
     return [
         Point(standing.name, standing.score.value, standing.costs.device_hours)
         for standing in result.standings
@@ -35,12 +35,12 @@ def points_of(result: Result) -> list[Point]:
 def quality_against_cost(
     points: Sequence[Point], looks: Mapping[str, Style], intervals: Mapping[str, Interval | None]
 ) -> Figure | LeftOut:
-    """Confirmed F1 against mean device-hours, with the Pareto front.
+    """Draw confirmed F1 against mean device-hours, with the Pareto front.
 
     Args:
         points: finite; quality is F1, cost is device-hours above 0.
         looks: a style for each point.
-        intervals: of the quality, where there are any.
+        intervals: of the qualities, as far as there are any.
     """
     name, title = "quality_against_cost", "Quality against cost"
     if not points:
@@ -59,8 +59,8 @@ def quality_against_cost(
     )
     read = (
         "Confirmed test F1 (interquartile mean, 95 % interval) against the mean device-hours of a study, confirmation "
-        "apart. Up and left is better. The step line is the Pareto front: of what no other method reaches at the same "
-        "or a lower price. It joins estimates, so a method just below it is not shown to be worse."
+        "apart. Up and left is better. The step line is the Pareto front: scores that no other method reaches at the "
+        "same or a lower cost. It joins estimates, so a method just below it is not shown to be worse."
     )
     return Figure(name, title, read, data, {"": _pareto(data, best, looks)})
 

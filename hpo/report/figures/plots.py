@@ -1,4 +1,4 @@
-"""What all figures share: how methods look, an empty plot to begin with, and how numbers and names are written. Pure.
+"""The canvas of all figures: looks of methods, an empty plot, numbers and names as they are written. Pure.
 
 All plots are cartesian ones of plotly in SVG: its WebGL traces, `parcoords` among them, stay empty where a browser has
 no WebGL, and need `eval`, which the report forbids. Colours of the page (text, grid) are set by the page itself, which
@@ -45,7 +45,7 @@ LONGEST_LABEL = 26
 
 @dataclass(frozen=True)
 class Style:
-    """How a method looks, the same in all figures.
+    """The look of a method, the same in all figures.
 
     Attributes:
         color: as #rrggbb.
@@ -65,10 +65,10 @@ class Figure:
     Attributes:
         name: of its CSV file and its place on the page.
         title: for people.
-        how_to_read: a sentence or two.
-        data: what is drawn, in full, one row a mark.
+        how_to_read: a sentence or two under the title.
+        data: all data of the plot, one row per mark.
         views: plots to choose from, by label; most figures have one.
-        notes: what is not in it, and why, a sentence each.
+        notes: data that are not in it and the reason, one sentence each.
         min_width: pixels below which it is to be scrolled instead of squeezed.
     """
 
@@ -88,7 +88,7 @@ class LeftOut:
     Attributes:
         name: the figure's.
         title: the figure's.
-        why: a sentence.
+        why: the reason, a sentence.
     """
 
     name: str
@@ -97,7 +97,7 @@ class LeftOut:
 
 
 def styles(result: Result) -> dict[str, Style]:
-    """A style for each contestant; the default is grey."""
+    """Choose a style for each contestant; the default is grey."""
     looks: dict[str, Style] = {}
     symbols = cycle(SYMBOLS)
     for contestant in result.contestants:
@@ -110,12 +110,12 @@ def styles(result: Result) -> dict[str, Style]:
 
 
 def plain(text: object) -> str:
-    """Text that plotly shows as it is: it reads tags such as <b> and <a>, and entities, in every label."""
+    """Escape a text for plotly, which reads tags such as <b> and <a>, and entities, in every label."""
     return str(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
 def canvas(height: int, legend: bool = False) -> go.Figure:
-    """An empty plot; the page adds what it knows: colours, the width, and room for the legend."""
+    """Make an empty plot; the page adds colours, the width, and room for the legend."""
     figure = go.Figure(layout_template="none")
     figure.update_layout(
         height=height,
@@ -132,7 +132,7 @@ def canvas(height: int, legend: bool = False) -> go.Figure:
 
 
 def by_method(names: Sequence[str], title: str, legend: bool = False, row_height: int = 44) -> go.Figure:
-    """A row a name, the first on top; numbers are places, since two names may look the same when they are cut."""
+    """Make a plot with one row per name, the first on top; rows are numbered, since cut names may look the same."""
     figure = canvas(90 + row_height * len(names), legend)
     labels = [plain(name if len(name) <= LONGEST_LABEL else name[: LONGEST_LABEL - 1] + "…") for name in names]
     figure.update_yaxes(
@@ -148,7 +148,7 @@ def by_method(names: Sequence[str], title: str, legend: bool = False, row_height
 
 
 def error_bar(value: float, low: float | None, high: float | None, color: str) -> dict[str, Any] | None:
-    """An interval around a value, in plotly's terms; None without an interval."""
+    """Write an interval around a value in plotly's terms; None without an interval."""
     if low is None or high is None or math.isnan(low):
         return None
     ends = {"array": [high - value], "arrayminus": [value - low]}
@@ -156,41 +156,41 @@ def error_bar(value: float, low: float | None, high: float | None, color: str) -
 
 
 def faint(color: str) -> str:
-    """A colour that lets others through."""
+    """Make a colour that lets others through."""
     red, green, blue = (int(color[at : at + 2], 16) for at in (1, 3, 5))
     return f"rgba({red},{green},{blue},0.15)"
 
 
 def rounded(value: Any) -> str:
-    """A number with four digits, anything else as it is."""
+    """Write a number with four digits, anything else as it is."""
     return f"{value:.4g}" if is_number(value) or isinstance(value, np.number) else str(value)
 
 
 def interval_text(low: float | None, high: float | None) -> str:
-    """E.g. " [0.7, 0.73]"; empty without an interval."""
+    """Write an interval, e.g. " [0.7, 0.73]"; empty without one."""
     return "" if low is None or math.isnan(low) or high is None else f" [{low:.4g}, {high:.4g}]"
 
 
 def words(metric: str) -> str:
-    """A name as people write it."""
+    """Write a name as people write it."""
     return metric.replace("_", " ")
 
 
 def is_number(value: Any) -> bool:
-    """Whether it is one; True and False are not."""
+    """Tell whether a value is a number; True and False are none."""
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def direction(metric: str) -> str:
-    """What is better, in words."""
+    """Tell the better direction of a metric, in words."""
     return "lower is better" if metric.endswith("eval_loss") else "higher is better"
 
 
 def share(number: int, count: int) -> float:
-    """Where one of several lies between 0 and 1; the only one in the middle."""
+    """Place one of several evenly between 0 and 1; the only one in the middle."""
     return number / (count - 1) if count > 1 else 0.5
 
 
 def in_order(contestant: Contestant) -> list[StudyRecord]:
-    """Its studies by seed."""
+    """List a contestant's studies by seed."""
     return [contestant.studies[seed] for seed in sorted(contestant.studies)]

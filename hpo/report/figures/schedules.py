@@ -24,7 +24,7 @@ from hpo.report.figures.plots import (
 
 
 def schedules(result: Result, looks: Mapping[str, Style]) -> Figure | LeftOut:
-    """The hyperparameters over the units of those incumbents that more than one configuration trained."""
+    """Draw the hyperparameters over the units of incumbents that more than one configuration trained."""
     name, title = "schedules", "Schedules of populations"
     data = schedule_steps(result)
     if data.empty:
@@ -38,9 +38,9 @@ def schedules(result: Result, looks: Mapping[str, Style]) -> Figure | LeftOut:
 
 
 def schedule_steps(result: Result) -> pd.DataFrame:
-    """One row a step: `method`, `seed`, `hyperparameter`, `from_unit`, `to_unit`, `value`.
+    """List one row per step: `method`, `seed`, `hyperparameter`, `from_unit`, `to_unit`, `value`.
 
-    Of hyperparameters that change in some schedule, in studies whose schedule has more than one step.
+    It has the hyperparameters that change in some schedule, of studies whose schedule has more than one step.
     """
     rows = [
         (contestant.name, study.seed, key, since, until, value)

@@ -24,7 +24,7 @@ from hpo.report.figures.plots import (
 
 
 def confirmed_scores(result: Result, looks: Mapping[str, Style]) -> Figure | LeftOut:
-    """Of each contestant the confirmed score of every block, their interquartile mean and its interval."""
+    """Draw the confirmed score of every block of each contestant, their interquartile mean and its interval."""
     name, title = "confirmed_scores", "Confirmed scores"
     rows = [row for metric in TEST_SCORES for row in _score_rows(result, metric)]
     if not rows:
@@ -35,8 +35,8 @@ def confirmed_scores(result: Result, looks: Mapping[str, Style]) -> Figure | Lef
     read = (
         "A small dot is one block (seed): the mean test score of its incumbent, trained again with fresh seeds. The "
         "large mark is the interquartile mean over blocks, the bar its 95 % bootstrap interval, which is too narrow "
-        "for few blocks. What found nothing, or diverged, counts as the worst there is. Intervals that overlap show no "
-        "difference; the verdict is in the table of pairs."
+        "for few blocks. A study that found nothing, and a training that diverged, count as the worst there is. "
+        "Intervals that overlap show no difference; the verdict is in the table of pairs."
     )
     return Figure(name, title, read, data, views, _unconfirmed(result))
 

@@ -22,7 +22,7 @@ MEANINGS = {"selected": "as it was chosen", "validation": "again, validation", "
 
 
 def shrinkage(result: Result, looks: Mapping[str, Style]) -> Figure | LeftOut:
-    """What became of the incumbents' F1 when they were trained again."""
+    """Draw the F1 that chose each incumbent beside its F1 when it was trained again."""
     name, title = "shrinkage", "From validation to test"
     if not result.shrinkage:
         return LeftOut(name, title, "no incumbent was trained again")

@@ -29,7 +29,7 @@ MOST_ROW_NAMES = 16
 
 
 def timelines(result: Result) -> Figure | LeftOut:
-    """A Gantt chart of each study: which trial held which devices when, and what it did."""
+    """Draw a Gantt chart of each study: the trials on its devices, and the parts of their time."""
     name, title = "timelines", "Timelines of the studies"
     kept = {_study_name(c, s): s for c in result.contestants for s in in_order(c) if not s.units.empty}
     if not kept:
@@ -41,11 +41,11 @@ def timelines(result: Result) -> Figure | LeftOut:
     ranks = result.benchmark.ranks_per_trial
     parts = {label: unit_parts(study, ranks) for label, study in drawn.items()}
     views = {f"{label} ({_useful(study)} useful)": _gantt(parts[label], study, ranks) for label, study in drawn.items()}
+    row = "a device" if ranks == 1 else f"{ranks} devices that train a trial together"
     read = (
-        f"Above, a row is {'a device' if ranks == 1 else f'{ranks} devices that train a trial together'}, and a block "
-        "what a trial did there; a tick marks where a trial begins or goes on. Empty is time in which no trial held "
-        "the row, or that a failed attempt lost. Below, the share of all devices that train or evaluate. Which of "
-        "equal devices a trial held is not recorded: rows are packed from the times."
+        f"Above, a row is {row}, and a block a part of a trial's time there; a tick marks where a trial begins or "
+        "resumes. Empty is time in which no trial held the row, or that a failed attempt lost. Below, the share of all "
+        "devices that train or evaluate. Equal devices are not told apart: rows are packed from the times."
     )
     data = pd.concat([frame.assign(study=label) for label, frame in parts.items()], ignore_index=True)
     left = len(kept) - len(drawn)
@@ -93,7 +93,7 @@ def _begins(parts: pd.DataFrame, size: float) -> dict[str, Any]:
         "marker": {"symbol": "line-ns", "size": size, "line": {"width": 1.5, "color": GREY}},
         "customdata": parts["trial"].tolist(),
         "hovertemplate": "trial %{customdata}<extra></extra>",
-        "name": "a trial begins or goes on",
+        "name": "a trial begins or resumes",
     }
 
 
