@@ -48,7 +48,7 @@ class Workers(ABC):
         self.profile, self._ranks_per_trial = profile, ranks_per_trial
         self._joined, self._file = joined, submit.connection_file(profile, name, joined.job)
         connection.write(joined, self._file)
-        self._name, self._work = name, work
+        self._name = name
         self.live: list[str] = []
         self._running_since = dict[str, float]()
         self._replacements, self._lost, self._refused = profile.workers.count, 0, ""
@@ -77,6 +77,9 @@ class Workers(ABC):
     def _states(self) -> dict[str, scheduler.Job]:
         """Return the state of those that are live, by name."""
 
+    def _forget(self, name: str) -> None:  # noqa: B027 - a job of its own leaves nothing to be used again
+        """Free the place of one that has ended, for another."""
+
     @abstractmethod
     def _end(self) -> None:
         """End those that are live."""
@@ -100,6 +103,7 @@ class Workers(ABC):
             if job.state not in scheduler.ENDED:
                 continue
             self.live.remove(number)
+            self._forget(number)
             say(f"worker {self.noun} {number} has ended early ({job.state}); its lost units are trained again")
             self._lost += 1
         self._replace()
@@ -209,8 +213,10 @@ class WorkerSteps(Workers):
     def _state(self, name: str) -> scheduler.Job:
         if self._steps[name].status is None or self._signals.received:
             return scheduler.Job("RUNNING")
-        self._free_nodes.append(self._nodes[name])
         return scheduler.Job("FAILED" if self._steps[name].status else "COMPLETED")
+
+    def _forget(self, name: str) -> None:
+        self._free_nodes.append(self._nodes[name])
 
     def _end(self) -> None:
         for step in self._steps.values():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import psutil
 import pytest
 
 from slurm import scheduler
@@ -74,6 +75,23 @@ def test_a_cancelled_study_in_one_job_keeps_what_it_found(site: Path) -> None:
     [study] = stored(site)
     assert study.info.status == "KILLED"
     assert "best_eval_loss" in study.data.metrics
+
+
+def test_a_worker_that_dies_is_started_again_on_its_node(site: Path) -> None:
+    write_slow_synthetic(site, 0.3, "slow")
+    job = submit(site, "random", "--budget", "4")
+    wait_until(lambda: has_begun(site, job), "a trial")
+    for process in psutil.process_iter(["cmdline", "environ"]):
+        told = process.info["environ"] or {}
+        is_step = told.get("SLURM_JOB_ID") == job and told.get("HPO_WORKER_STEP") == "1"
+        if is_step and "slurm worker --connection" in " ".join(process.info["cmdline"] or []):
+            process.kill()
+    wait_for_end(job)
+    text = assert_ended_well(site, job)
+    assert "worker step 1 has ended early (FAILED); its lost units are trained again" in text
+    assert "worker step 2 replaces it" in text
+    [study] = stored(site)
+    assert study.info.status == "FINISHED"
 
 
 def test_doctor_finds_out_which_layout_a_site_allows(site: Path) -> None:
