@@ -82,9 +82,9 @@ def test_a_worker_that_dies_is_started_again_on_its_node(site: Path) -> None:
     job = submit(site, "random", "--budget", "4")
     wait_until(lambda: has_begun(site, job), "a trial")
     for process in psutil.process_iter(["cmdline", "environ"]):
-        told = process.info["environ"] or {}
+        told, words = process.info["environ"] or {}, process.info["cmdline"] or [""]
         is_step = told.get("SLURM_JOB_ID") == job and told.get("HPO_WORKER_STEP") == "1"
-        if is_step and "slurm worker --connection" in " ".join(process.info["cmdline"] or []):
+        if is_step and words[0] != "srun" and "slurm worker --connection" in " ".join(words):
             process.kill()
     wait_for_end(job)
     text = assert_ended_well(site, job)
