@@ -242,6 +242,10 @@ class Benchmark(Strict):
             )
         return self.finetune
 
+    def complete(self, config: Mapping[str, Scalar]) -> dict[str, Scalar]:
+        """Fill in a configuration: the default holds for each hyperparameter that it leaves out. Nothing is checked."""
+        return {**self.default.model_dump(), **config}
+
     def hyperparameters(self, config: Mapping[str, Scalar]) -> Hyperparameters:
         """Return the full set for a trial: `config` over the benchmark's default.
 
@@ -249,7 +253,7 @@ class Benchmark(Strict):
             BenchmarkError: a name is unknown, or a value out of range.
         """
         try:
-            return Hyperparameters(**{**self.default.model_dump(), **config})
+            return Hyperparameters(**self.complete(config))
         except ValidationError as error:
             raise BenchmarkError(
                 f"configuration {dict(config)} is not usable: {explained(error, Benchmark, ('default',))}"

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from hpo.app.options import COMMANDS, Command, Option
 from hpo.app.parser import method_options
+from hpo.core.text_tables import markdown_cell, markdown_table
 from hpo.search import registry
 
 HEADER = """\
@@ -44,10 +45,10 @@ def _command(command: Command) -> str:
 
 
 def _table(options: Sequence[Option]) -> str:
-    lines = ["| option | value | default | meaning |", "|---|---|---|---|"]
-    for option in options:
-        kind = ", ".join(option.choices) or KINDS[option.kind]
-        default = "required" if option.default is None else f"`{option.default}`" if option.default else ""
-        cells = (f"`{option.flag}`", kind, default, option.help)
-        lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
-    return "\n".join(lines) + "\n"
+    return markdown_table(("option", "value", "default", "meaning"), map(_row, options)) + "\n"
+
+
+def _row(option: Option) -> list[str]:
+    kind = ", ".join(option.choices) or KINDS[option.kind]
+    default = "required" if option.default is None else f"`{option.default}`" if option.default else ""
+    return [markdown_cell(text) for text in (f"`{option.flag}`", kind, default, option.help)]

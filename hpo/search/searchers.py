@@ -65,7 +65,7 @@ def default_config(benchmark: Benchmark) -> Config:
     Raises:
         BenchmarkError: it lies outside the space.
     """
-    default, config = benchmark.default.model_dump(), {}
+    default, config = benchmark.complete({}), {}
     for name, domain in benchmark.space.items():
         value = value_in(domain, str(default[name]))
         if value is None:

@@ -68,14 +68,13 @@ def _past_trial(benchmark: Benchmark, run: Run) -> PastTrial | None:
 
 def _config(benchmark: Benchmark, params: dict[str, str]) -> Config | None:
     """Return the search space's part of a stored configuration, typed; None if the configuration lies outside."""
-    default = benchmark.default.model_dump()  # holds for each hyperparameter that a trial's run lacks
-    domains = _domains(benchmark).items()
-    values = {name: value_in(domain, params.get(name, str(default[name]))) for name, domain in domains}
+    complete = benchmark.complete(params)
+    values = {name: value_in(domain, str(complete[name])) for name, domain in _domains(benchmark).items()}
     config = {name: value for name, value in values.items() if value is not None}
     return {name: config[name] for name in benchmark.space} if len(config) == len(values) else None
 
 
 def _domains(benchmark: Benchmark) -> Space:
     """Return the search space, with the default as the only value of each hyperparameter that it leaves out."""
-    fixed = {name: Choice(type="choice", values=(value,)) for name, value in benchmark.default.model_dump().items()}
+    fixed = {name: Choice(type="choice", values=(value,)) for name, value in benchmark.complete({}).items()}
     return {**fixed, **benchmark.space}
