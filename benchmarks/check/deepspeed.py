@@ -127,7 +127,7 @@ class Zero(Strict):
 
     @property
     def offloads(self) -> bool:
-        """Whether the optimizer steps on the host."""
+        """True if the optimizer steps on the host."""
         return self.offload_optimizer is not None and self.offload_optimizer.device != "none"
 
 
@@ -288,7 +288,7 @@ def check_deepspeed(benchmark: Benchmark, finetune: FineTune, auto: Precision | 
     """
     precision, block = finetune.precision, finetune.deepspeed
     is_open = precision == "auto" and auto is None
-    if is_open:  # only the ranks know it
+    if is_open:  # only the ranks know the device
         block = {key: value for key, value in block.items() if key not in HALVES}
     taken: Precision = (auto or "fp32") if precision == "auto" else precision
     for number, proposal in enumerate(_proposals(benchmark)):

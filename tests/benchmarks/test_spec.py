@@ -1,4 +1,4 @@
-"""Reading a benchmark: what loads, and what is refused with which message."""
+"""Reading a benchmark: files that load, and files that are refused, each with its message."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Strategies for what people write by mistake or on purpose: valid files and commands in which a few things are wrong.
+"""Strategies for mistakes, and for attacks: valid files and commands in which a few things are wrong.
 
-Random bytes are refused at the first of them. What reaches further is a valid document with a value of another kind at
-some depth, a key too many, a bomb of aliases, a byte that is no UTF-8.
+Random bytes are refused at the first of them. Other documents reach further: valid ones with a value of another kind at
+some depth, a key too many, a bomb of aliases, or a byte that is no UTF-8.
 """
 
 from __future__ import annotations
@@ -18,20 +18,20 @@ from hypothesis.strategies import DrawFn, SearchStrategy
 
 @dataclass
 class Map:
-    """A mapping as written: in order, and perhaps with a key twice."""
+    """Mapping as written: in order, and perhaps with a key twice."""
 
     pairs: list[list[Any]]
 
 
 @dataclass(frozen=True)
 class Raw:
-    """A value as it stands in the file."""
+    """Value as it stands in the file."""
 
     text: str
 
 
 CHANGES = (*["nudge"] * 5, *["replace"] * 3, "copy", "delete", "repeat", "insert", "rename")
-"""What may be done to a document, by how often it is."""
+"""Changes to a document, each as often as it is drawn."""
 HUGE = 10**400
 LONG = "x" * 70_000
 INTEGERS = (0, 1, -1, 2, 3, 9, 27, 64, 512, 2**31, 2**32, 2**53 + 1, 2**63, 10**18, HUGE, -HUGE)
@@ -94,7 +94,7 @@ SCALARS: SearchStrategy[Any] = st.one_of(
 
 
 def _bomb(levels: int, width: int) -> str:
-    """Aliases of aliases: a line of text for width ** levels values."""
+    """Write aliases of aliases: one line of text for width ** levels values."""
     parts = [f"&a0 [{', '.join('x' * width)}]"]
     parts += [f"&a{n} [{', '.join([f'*a{n - 1}'] * width)}]" for n in range(1, levels)]
     return f"[{', '.join(parts)}]"
@@ -210,7 +210,7 @@ BYTES = (
 
 
 def values(raw: Sequence[str]) -> SearchStrategy[Any]:
-    """What may stand in place of any value, at any depth."""
+    """Draw a value in place of any other, at any depth."""
     leaves = SCALARS | st.sampled_from(raw).map(Raw)
     return leaves | st.recursive(
         leaves,
@@ -220,13 +220,13 @@ def values(raw: Sequence[str]) -> SearchStrategy[Any]:
 
 
 def keys() -> SearchStrategy[Any]:
-    """What may stand in place of a key."""
+    """Draw a text in place of a key."""
     return st.sampled_from(("<<", "=", "", "type", "low", "high", "values", "stage")) | SCALARS.map(str)
 
 
 @st.composite
 def mutated(draw: DrawFn, document: Any, raw: Sequence[str], most: int = 3) -> Any:
-    """A document as it is, or with up to `most` things wrong, as a tree with `Map` for mappings."""
+    """Draw a document as it is, or with up to `most` things wrong, as a tree with `Map` for mappings."""
     tree = [_tree(document)]
     for _ in range(draw(st.integers(0, most))):
         _mutate(draw, tree, raw)
@@ -266,7 +266,7 @@ def _mutate(draw: DrawFn, tree: list[Any], raw: Sequence[str]) -> None:
 
 
 def _like(value: Any, raw: Sequence[str]) -> SearchStrategy[Any]:
-    """Another value of the same kind, which passes more checks than one of any kind."""
+    """Draw another value of the same kind, which passes more checks than one of any kind."""
     if isinstance(value, bool):
         return st.booleans()
     if isinstance(value, int):
@@ -280,7 +280,7 @@ def _like(value: Any, raw: Sequence[str]) -> SearchStrategy[Any]:
 
 
 def _sites(node: Any) -> Iterator[tuple[Any, int]]:
-    """Every place of every container below a node."""
+    """Yield every place of every container below a node."""
     for place in range(len(_entries(node))):
         yield node, place
         inner = _get(node, place)
@@ -313,22 +313,22 @@ def _tree_copy(node: Any) -> Any:
 
 
 def yaml_files(*documents: Any) -> SearchStrategy[bytes]:
-    """YAML files, most of them near one of these documents."""
+    """Draw YAML files, most of them near one of these documents."""
     return _files(documents, RAW_YAML, _yaml)
 
 
 def json_files(*documents: Any) -> SearchStrategy[bytes]:
-    """JSON files, likewise."""
+    """Draw JSON files, likewise."""
     return _files(documents, RAW_JSON, _json)
 
 
 def json_lines_files(documents: Sequence[Any]) -> SearchStrategy[bytes]:
-    """Files with a JSON document a line."""
+    """Draw files with one JSON document per line."""
     return _files([list(documents)], RAW_JSON, _json_lines)
 
 
 def csv_files(rows: Sequence[Sequence[str]]) -> SearchStrategy[bytes]:
-    """CSV files near this table, the heading being its first row."""
+    """Draw CSV files near this table, whose first row is the heading."""
     return _files([[list(row) for row in rows]], RAW_CSV, _csv)
 
 
@@ -379,7 +379,7 @@ def _encoded(text: str) -> bytes:
 
 @st.composite
 def _damaged(draw: DrawFn, files: SearchStrategy[bytes]) -> bytes:
-    """A file with something wrong in its bytes."""
+    """Draw a file with something wrong in its bytes."""
     content = draw(files)
     place = draw(st.integers(0, min(len(content), 400)))
     kind = draw(st.sampled_from(("insert", "insert", "cut", "utf-16", "twice", "mark")))
@@ -393,7 +393,7 @@ def _damaged(draw: DrawFn, files: SearchStrategy[bytes]) -> bytes:
 
 
 def _yaml(tree: Any) -> str:
-    """Block style at the top, flow style below."""
+    """Write a tree in block style at the top, in flow style below."""
     if isinstance(tree, Map):
         return "".join(f"{_key(key)}: {_flow(value, '.nan', '.inf')}\n" for key, value in tree.pairs)
     return _flow(tree, ".nan", ".inf") + "\n"

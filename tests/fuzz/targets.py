@@ -1,6 +1,6 @@
-"""What is held for bad input, a function for each kind of it; hypothesis makes the cases.
+"""Promises for bad input, one function for each kind of input; hypothesis makes the cases.
 
-Each gives its input to the real command line. What is accepted must be usable: a benchmark whose draws lie in its space
+Each gives its input to the real command line. Accepted input must be usable: a benchmark whose draws lie in its space
 and are hyperparameters, an import that reads back as a finished study.
 """
 
@@ -192,7 +192,7 @@ LONG_NUMBER = "0x" + "f" * 5000
 @example(method="pbt", content=_with(WIDE, space__batch_size_per_device__high=str(2**62)))
 @given(method=st.sampled_from(registry.names()), content=yaml_files(SYNTHETIC, WIDE))
 def synthetic_benchmark(method: str, content: bytes) -> None:
-    """A benchmark without a model: every method can plan what is accepted."""
+    """A benchmark without a model: every method can plan a study of an accepted one."""
     _require_usable(_study("own.yaml", content, "run", method, "--benchmark", "own.yaml"), method)
 
 
@@ -258,7 +258,7 @@ def squad_lines(content: bytes) -> None:
 
 
 def _study(file: str, content: bytes, *words: str) -> Answer:
-    """What a study says to a file."""
+    """Run a study on a file, and return its answer."""
     Path(file).write_bytes(content)
     answer = call(*words, "--budget", "4")
     _require_no_store()
@@ -439,7 +439,7 @@ def _stored(database: Path) -> list[int]:
 )
 @given(content=yaml_files(PROFILE), verb=st.sampled_from(("submit", "array", "serial", "capacity")))
 def cluster_profile(content: bytes, verb: str) -> None:
-    """A cluster profile: job scripts whose directives are what the profile says, a line each."""
+    """A cluster profile: job scripts whose directives are the profile's, one per line."""
     Path("cluster.yaml").write_bytes(content)
     what = ["random", "--dry-run"] if verb != "capacity" else []
     answer = call("slurm", verb, "--cluster", "cluster.yaml", *what, "--benchmark", "synthetic")
@@ -557,7 +557,7 @@ WORDS = (
 
 @st.composite
 def command_lines(draw: st.DrawFn) -> list[str]:
-    """Words after `python -m hpo`, with what the verb needs most of the time."""
+    """Draw words after `python -m hpo`, most of the time with those that the verb needs."""
     verb = draw(st.sampled_from(list(VERBS)))
     words = verb.split()
     values = st.sampled_from(WORDS) | st.text(st.characters(exclude_characters="\0"), max_size=12)

@@ -25,14 +25,14 @@ from tests.stores import fresh_store
 LONGEST_ERROR = 2500
 """Characters of a paragraph that somebody reads."""
 CPU_SECONDS = 20
-"""What a command may compute before it counts as hanging: of processor time, since machines are shared."""
+"""Processor time after which a command counts as hanging; machines are shared, so no clock on the wall tells."""
 
 ANSWERS: Counter[int] = Counter()
 """Commands that were answered, by exit status."""
 
 
 class ReachedError(BaseException):
-    """Everything that was given has been checked, and the work would begin now. Nobody catches it on the way."""
+    """End of a command whose input has been checked, where its work would begin. No code catches it on the way."""
 
     def __init__(self, study: Study | None = None) -> None:
         super().__init__()
@@ -41,7 +41,7 @@ class ReachedError(BaseException):
 
 @dataclass(frozen=True)
 class Answer:
-    """What a command said.
+    """Answer of a command.
 
     Attributes:
         status: its exit status; 0 also where its work would have begun.
@@ -88,7 +88,7 @@ def workspace(folder: Path) -> Iterator[None]:
 
 @contextmanager
 def store() -> Iterator[Path]:
-    """A store that may be written, the same one throughout; its database."""
+    """Yield the database of a store that may be written, the same one throughout."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MLFLOW_TRACKING_URI", fresh_store(Path("store").absolute()))
         patch.setattr("hpo.store.client.open_experiment", open_experiment)
@@ -104,7 +104,7 @@ def _reached_study(study: Study, *_: Any, **__: Any) -> NoReturn:
 
 
 def call(*words: str) -> Answer:
-    """Run `python -m hpo` in this process, and hold its answer to what is promised.
+    """Run `python -m hpo` in this process, and hold its answer to its promise.
 
     It works, or it ends with status 2 and one readable paragraph.
     """
@@ -126,7 +126,7 @@ def call(*words: str) -> Answer:
 
 
 def require_paragraph(text: str) -> None:
-    """One line with the error, short and printable whatever the input was."""
+    """Require one line with the error, short and printable whatever the input was."""
     assert re.fullmatch(r"error: [^\n]+\n", text), text[:1000]
     assert len(text) <= LONGEST_ERROR, f"{len(text)} characters: {text[:1000]}"
     assert text[:-1].isprintable(), ascii(text)

@@ -1,4 +1,4 @@
-"""What is installed is what was pinned: the part of an audit that needs no database of vulnerabilities."""
+"""Installed packages are the pinned ones: the part of an audit that needs no database of vulnerabilities."""
 
 from __future__ import annotations
 

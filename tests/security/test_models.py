@@ -74,7 +74,7 @@ def hpo(work: Path, *words: object) -> subprocess.CompletedProcess[str]:
 
 
 def write_config(folder: Path) -> None:
-    """What `export` would write."""
+    """Write a configuration as `export` does."""
     (folder / "best_config.json").write_text(
         json.dumps(
             {"benchmark": "own", "method": "random", "seed": 0, "units": 1, "config": {}, "metrics": {}, "run_id": ""}

@@ -123,7 +123,7 @@ class TestLinks:
 
     @pytest.mark.parametrize("name", ["model", ".model.part"])
     def test_a_model_s_folder_that_is_a_link_is_replaced(self, name: str, work: Path) -> None:
-        """What it points at is neither deleted nor written."""
+        """The folder that it points at is neither deleted nor written."""
 
         class Ranks:
             def save_model(self, folder: Path) -> None:

@@ -1,4 +1,4 @@
-"""What a study meets first in its ranks, found before: tokenizers and architectures, with the libraries themselves."""
+"""Faults of tokenizers and architectures, found by the libraries themselves before a rank is started."""
 
 from __future__ import annotations
 
