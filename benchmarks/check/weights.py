@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from benchmarks.files import BenchmarkError, load_json
+from benchmarks.files import BenchmarkError, is_file, load_json
 
 LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 INDEX, WHOLE = "model.safetensors.index.json", "model.safetensors"
@@ -87,7 +87,7 @@ def _shards(folder: Path) -> list[Path]:
     if not isinstance(names, dict) or not names or not all(isinstance(name, str) for name in names.values()):
         raise BenchmarkError(f"{folder / INDEX}: `weight_map` must name the file of each weight; save the model again")
     shards = [folder / name for name in sorted(set(names.values()))]
-    missing = [path.name for path in shards if not path.is_file()]
+    missing = [path.name for path in shards if not is_file(path)]
     if missing:
         raise BenchmarkError(
             f"model {folder}: {missing[0]} is missing ({len(missing)} of {len(shards)} shards of {INDEX}); "

@@ -180,6 +180,20 @@ class TestModelFolder:
         with pytest.raises(BenchmarkError, match=rf"{names[1]} is missing \(1 of 2 shards of"):
             check(nano_with(model=str(folder)))
 
+    @pytest.mark.parametrize("index", [[], {}, {"weight_map": {}}, {"weight_map": {"a": 1}}, {"weight_map": "a"}])
+    def test_an_index_that_names_no_files_is_refused(self, tmp_path: Path, index: Any) -> None:
+        folder = model_folder(tmp_path, without="model.safetensors")
+        (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+        with pytest.raises(BenchmarkError, match=r"index\.json: `weight_map` must name the file of each weight"):
+            check(nano_with(model=str(folder)))
+
+    @pytest.mark.parametrize("name", ["x" * 5000, "a/b", ".."])
+    def test_an_index_with_a_name_that_is_no_file_is_refused(self, tmp_path: Path, name: str) -> None:
+        folder = model_folder(tmp_path, without="model.safetensors")
+        (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"a": name}}))
+        with pytest.raises(BenchmarkError, match=r"is missing \(1 of 1 shards"):
+            check(nano_with(model=str(folder)))
+
     def test_weights_under_another_name_are_refused(self, tmp_path: Path) -> None:
         folder = model_folder(tmp_path)
         (folder / "model.safetensors").rename(folder / "weights.safetensors")
