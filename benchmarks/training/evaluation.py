@@ -99,7 +99,8 @@ class Evaluation:
         if self.caching == "copy":
             return self._on_copied_cache(model, examples, prompts)
         inputs, labels = self.inputs.training(examples)
-        return model(**inputs, use_cache=False).logits[:, -labels.shape[1] - 1 : -1], labels, None
+        uncached = {"use_cache": False} if "use_cache" in self.inputs.options else {}
+        return model(**inputs, **uncached).logits[:, -labels.shape[1] - 1 : -1], labels, None
 
     def _on_cropped_cache(
         self, model: Any, examples: Sequence[squad.Example], prompts: dict[str, torch.Tensor]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 import ray
@@ -65,3 +66,19 @@ def test_a_killed_rank_raises_in_its_owner(small_nano: Maker, closing: list[Rank
     os.kill(ranks.process_ids()[0], signal.SIGKILL)
     with pytest.raises(ray.exceptions.ActorDiedError):
         ranks.run_unit()
+
+
+def test_two_ranks_that_pause_equal_two_that_do_not(small_nano: Maker, pair: Ranks, tmp_path: Path) -> None:
+    """Each rank draws its own dropout, so each has random states of its own in a checkpoint."""
+    pair._all("load_session", small_nano(unit_samples=16, ranks_per_trial=2))
+    config = {"learning_rate": 3e-3, "batch_size_per_device": 4, "lora_rank": 4, "lora_dropout": 0.3}
+    pair.start(config, 3)
+    pair.run_unit()
+    pair.save(tmp_path)
+    expected = pair.run_unit()
+    pair.start(config, 5)
+    pair.load(tmp_path)
+    found = pair.run_unit()
+    assert (found["train_loss"], found["eval_loss"]) == (expected["train_loss"], expected["eval_loss"])
+    assert len(list(tmp_path.glob("random-states-*"))) == 2
+    assert pair.precision() == "fp32"
