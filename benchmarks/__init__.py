@@ -1,1 +1,1 @@
-"""WHAT is tuned: benchmarks, data, and the fine-tuning session. Imports nothing of `hpo`."""
+"""The tuned side: benchmarks, data, and the fine-tuning session. Imports nothing of `hpo`."""

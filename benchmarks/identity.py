@@ -1,4 +1,4 @@
-"""Identify a benchmark by what its trials' results depend on: model, data, resource and metric, wherever they lie."""
+"""Identify a benchmark by everything that its trials' results depend on: model, data, resource and metric."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ _sound: set[str] = set()
 
 
 def check_start(benchmark: Benchmark) -> None:
-    """Check what only the libraries know, before a study or a training starts.
+    """Check the facts that only the libraries know, before a study or a training starts.
 
     Raises:
         BenchmarkError: the model or its tokenizer cannot be used here, or a split cannot be read.

@@ -46,7 +46,7 @@ def study_edges(folder: Path) -> tuple[float, float]:
 
 
 def _trials(database: Path, since: float) -> tuple[float, float]:
-    """When the first trial of the newest study began, and when the last one ended, in seconds since the epoch."""
+    """Read when the newest study's first trial began and its last one ended, in seconds since the epoch."""
     with sqlite3.connect(database) as connection:
         query = (
             "SELECT min(start_time), max(end_time) FROM runs JOIN tags ON tags.run_uuid = runs.run_uuid "

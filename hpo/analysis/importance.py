@@ -35,15 +35,15 @@ from hpo.analysis.pareto import StoredTrial, is_full, stored_trials
 from hpo.analysis.studies import StudyRecord
 
 MIN_TRIALS = 20
-"""Fewer trials say nothing: the intervals of three hyperparameters then span most of [0, 1]."""
+"""Number of trials below which nothing is shown: three hyperparameters' intervals would span most of [0, 1]."""
 MOST_TRIALS = 400
-"""Of more, so many drawn by lot count: shares change little, and the time grows with the square."""
+"""Number of trials that count at most, drawn by lot: shares change little, and the time grows with the square."""
 TREES = 64
 TREES_OF_RESAMPLE = 16
-"""Fewer, for time's sake: their own scatter widens the intervals a little."""
+"""Number of trees of a resample, fewer for time's sake: their scatter widens the intervals a little."""
 RESAMPLES = 30
 CONFIDENCE = 0.9
-"""Of the intervals: of 30 resamples, 1.5 lie beyond either end."""
+"""Confidence of the intervals: of 30 resamples, 1.5 lie beyond either end."""
 
 Floats = NDArray[np.float64]
 

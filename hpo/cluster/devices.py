@@ -40,7 +40,7 @@ class Devices:
 
 @dataclass(frozen=True)
 class Allotment:
-    """How a study uses the devices.
+    """The use of the devices by a study.
 
     Attributes:
         concurrency: trials at once.

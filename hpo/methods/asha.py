@@ -39,7 +39,7 @@ class Arguments(MethodArguments):
 
     reduction_factor: float = Field(3, gt=1, description="share 1/x of trials that each rung promotes (eta)")
     grace_units: int = Field(1, ge=1, description="units every trial gets before the first rung (r)")
-    searcher: Literal["random", "hyperopt", "optuna"] = Field("random", description="what proposes configurations")
+    searcher: Literal["random", "hyperopt", "optuna"] = Field("random", description="proposes the configurations")
 
 
 def plan(study: Study, arguments: Arguments) -> Plan:

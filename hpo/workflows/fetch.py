@@ -17,9 +17,9 @@ from benchmarks.spec import Benchmark, BenchmarkError, FineTune, first_line
 from hpo.terminal import errors
 
 MODEL_FILES = ["*.json", "*.safetensors", "*.txt", "*.model"]
-"""Of a model: configuration, weights, tokenizer. Pickled weights stay where they are."""
+"""Files of a model: configuration, weights, tokenizer. Pickled weights stay where they are."""
 DATA_FILES = ["*.parquet", "*.json", "*.jsonl", "README.md"]
-"""Of a data set; its README says which file is which split."""
+"""Files of a data set; its README assigns files to splits."""
 
 
 def fetch(benchmark: Benchmark, folder: Path) -> tuple[dict[str, Path], Path]:

@@ -28,7 +28,7 @@ MIN_MESSAGE_WORDS = 4
 _WORD = re.compile(r"[A-Za-z][A-Za-z'-]*")
 _SENTENCE_END = re.compile(r"(?<=[.!?:;])\s+|\n\s*\n|\n\s*(?=[-*#|])")
 _NOT_PROSE = re.compile(r"```.*?```|``.*?``|`[^`]*`|\]\([^)]*\)|https?://\S+", re.DOTALL)
-_HEADLESS = re.compile(r"\bwhat\b(?!\s+to\b)", re.IGNORECASE)
+_HEADLESS = re.compile(r"\bwhat\b(?!\s+to\b)(?![^.!;]*\?)", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
