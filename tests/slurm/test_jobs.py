@@ -6,6 +6,7 @@ import json
 import re
 import shlex
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -231,6 +232,7 @@ def test_a_study_that_ended_as_the_time_limit_came_near_is_not_queued_again(work
     scheduler._run(
         ["scontrol", "requeue", job], None
     )  # as a site may do, or SLURM where a node fails in its last moment
+    time.sleep(3)  # a node refuses a job that it has ended in the same second
     scheduler._run(["scontrol", "update", f"JobId={job}", "StartTime=now"], None)
     wait_until(lambda: log(work, job).count("FINISH ") == 2, "the end of the second time")
     assert "the study has reached its end already: nothing is run again" in log(work, job)
