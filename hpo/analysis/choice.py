@@ -65,8 +65,10 @@ def choose(stored: Records, method: str) -> Choice:
         method: `BEST`, or a contestant as `compare` names it, such as "asha searcher=optuna".
 
     Raises:
-        BenchmarkError: nothing is confirmed, no such method, or none of its trials was sound.
+        BenchmarkError: nothing is confirmed, no such method, none of its trials was sound, or files that decide cannot
+            be had.
     """
+    stored.require_readable(None if method == BEST else method.partition(" budget=")[0])
     found = [c for c in contestants(stored, stored.studies) if c.studies]
     if method == BEST:
         confirmed = [c for c in found if is_confirmed(c, stored.benchmark) and _sound_studies(c)]

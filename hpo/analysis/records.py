@@ -284,11 +284,15 @@ def _has_best(study: StudyRecord) -> bool:
 
 def _checked_confirmations(run: Run, stored: StoredFiles) -> list[Confirmation] | Unreadable:
     """Return the confirmations of a run, or the reason why they cannot be had; none of a run that did not end."""
+    metrics = run.data.metrics
     fault = next((f"{name} cannot be read ({reason})" for name, reason in stored.faults.items()), "")
-    if not fault and run.data.metrics.get("num_trials") and not stored.texts.get("trials.csv"):
+    if not fault and metrics.get("num_trials") and not stored.texts.get("trials.csv"):
         fault = "trials.csv is missing or empty, though trainings ended"
     try:
-        found = _confirmations(frame(stored.texts.get("trials.csv", "")))
+        trials = frame(stored.texts.get("trials.csv", ""))
+        found = _confirmations(trials)
+        if len(trials) < metrics.get("num_trials", 0):
+            fault = fault or f"trials.csv has {len(trials)} of {metrics['num_trials']:g} trainings"
     except (ValueError, TypeError, KeyError) as error:
         fault = fault or f"trials.csv is damaged ({first_line(error)})"
     return Unreadable(run.info.run_id, "a confirmation", "", fault) if fault else found

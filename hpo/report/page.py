@@ -139,7 +139,7 @@ def facts(result: Result) -> dict[str, str]:
         "studies": str(len(studies)),
         "trials are chosen by": f"validation {benchmark.metric.replace('_', ' ')} ({benchmark.mode})",
         "confirmations": f"{counted(sum(one.confirmed.trainings for one in result.standings), 'training')}, "
-        f"{result.confirmation_hours:.4g} device-hours beside",
+        f"{result.confirmation_hours:.4g} device-hours of their own",
     }
 
 
@@ -152,8 +152,8 @@ def methods_table(result: Result) -> Table:
     first, *others = shown
     return Table(
         "methods",
-        f"{HOW_TO_READ} x grid: device-hours by those of the manual grid. Reached grid: studies that found a "
-        "trial as good as the grid's of the same seed, and the median device-hours until then.",
+        f"{HOW_TO_READ} x grid: device-hours divided by those of the manual grid. Reached grid: studies that found "
+        "a trial as good as the grid's of the same seed, and the median device-hours until then.",
         [column.heading for column in shown],
         [
             [colored(first.cell(one), looks[one.name].color), *(column.cell(one) for column in others)]

@@ -32,7 +32,7 @@ def print_all(console: Console, result: Result) -> None:
     if result.pairs:
         print_verdicts(console, result.pairs)
     if result.confirmation_hours:
-        console.print(f"confirmations took {result.confirmation_hours:.4f} device-hours beside", highlight=False)
+        console.print(f"confirmations took {result.confirmation_hours:.4f} device-hours of their own", highlight=False)
     for note in result.notes:
         print_line(console, f"note: {note}")
 
@@ -229,7 +229,7 @@ def markdown(result: Result) -> str:
         or "No pair was confirmed.",
         "## Trained again",
         pipe_table([asdict(one) for one in result.shrinkage]) or "Nothing was confirmed.",
-        *([f"Confirmations took {result.confirmation_hours:.4f} device-hours beside."] * bool(result.shrinkage)),
+        *([f"Confirmations took {result.confirmation_hours:.4f} device-hours of their own."] * bool(result.shrinkage)),
         *(f"- {note}" for note in result.notes),
     ]
     return "\n\n".join(parts) + "\n"

@@ -164,15 +164,23 @@ class TestDecisions:
         finally:
             MlflowClient().restore_run(lost)
 
-    def test_nothing_is_trained_again_while_confirmations_cannot_be_read(self, store: Path, tmp_path: Path) -> None:
+    @pytest.mark.parametrize(
+        ("lines", "fault"),
+        [
+            (0, "is missing or empty, though trainings ended"),
+            (3, "has 2 of 4 trainings"),
+        ],
+    )
+    def test_nothing_is_trained_again_while_confirmations_cannot_be_read(
+        self, store: Path, tmp_path: Path, lines: int, fault: str
+    ) -> None:
         from hpo.workflows import confirm
 
         [run] = MlflowClient().search_runs(["1"], "tags.hpo.kind = 'confirmation'")
-        (store / "artifacts" / run.info.run_id / "artifacts" / "trials.csv").unlink()
+        table = store / "artifacts" / run.info.run_id / "artifacts" / "trials.csv"
+        table.write_text("".join(table.read_text().splitlines(keepends=True)[:lines]))
         found = records.read("synthetic")
-        assert found.left_out == [
-            f"a confirmation (run {run.info.run_id}): trials.csv is missing or empty, though trainings ended"
-        ]
+        assert found.left_out == [f"a confirmation (run {run.info.run_id}): trials.csv {fault}"]
         with pytest.raises(BenchmarkError, match="a confirmation"):
             confirm.due(found, [], repeats=1)
         with pytest.raises(BenchmarkError, match="a confirmation"):
