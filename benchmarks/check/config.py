@@ -23,6 +23,9 @@ LOOKING_BOTH_WAYS = frozenset(
 OFFSET_BY_PADDING = frozenset(("camembert", "data2vec-text", "roberta", "roberta-prelayernorm", "xlm-roberta", "xmod"))
 """Models that count positions from the padding token's id + 1 on."""
 
+MAX_SCALING = 10_000
+"""Bound of the factors by which rotary positions may be scaled."""
+
 Config = dict[str, Any]
 
 
@@ -124,8 +127,18 @@ def _require_positions(model: str, kind: str, content: Config, max_length: int) 
     name, positions = found[0]
     padding = text.get("pad_token_id", 1)
     offset = padding + 1 if kind in OFFSET_BY_PADDING and isinstance(padding, int) else 0
-    if max_length > positions - offset:
+    reach = int(positions * _scaling(text)) - offset
+    if max_length > reach:
         raise BenchmarkError(
-            f"max_length is {max_length}, but {model} has {positions - offset} positions ({name} in its "
-            f"configuration); lower max_length to {positions - offset}"
+            f"max_length is {max_length}, but {model} has {reach} positions ({name} in its configuration); "
+            f"lower max_length to {reach}"
         )
+
+
+def _scaling(text: Config) -> float:
+    """Return the factor by which rotary positions reach further than those of the pretraining, at least 1."""
+    for name in ("rope_scaling", "rope_parameters"):
+        factor = text[name].get("factor") if isinstance(text.get(name), dict) else None
+        if isinstance(factor, int | float) and 1 < factor < MAX_SCALING:
+            return factor
+    return 1.0

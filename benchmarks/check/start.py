@@ -49,8 +49,9 @@ def check_model(finetune: FineTune) -> None:
     content = _configuration(finetune.model)
     config.check_content(name, content.to_dict(), finetune)
     model = _without_memory(finetune.model, content)
-    _require_shapes(finetune.model, model)
-    _require_weights(finetune)
+    if Path(finetune.model).is_absolute():  # a model on the hub is not downloaded here, where no rank may run
+        _require_shapes(finetune.model, model)
+        _require_weights(finetune)
     tokenizer = _tokenizer(finetune.model)
     rows = model.get_input_embeddings().weight.shape[0]
     _require_tokens(name, tokenizer, rows)
@@ -88,8 +89,6 @@ def _unusable(model: str, error: Exception) -> BenchmarkError:
 
 def _require_shapes(name: str, model: Any) -> None:
     """Compare a local folder's weights with the configuration, where both have them under one name."""
-    if not Path(name).is_absolute():
-        return
     built, different = {key: list(value.shape) for key, value in model.state_dict().items()}, []
     for path in weights.weight_files(Path(name)):
         for key, value in weights.read_header(path).items():

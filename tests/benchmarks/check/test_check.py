@@ -265,6 +265,14 @@ class TestConfiguration:
             check(nano_with(model=folder))
         check(nano_with(model=folder, max_length=128))
 
+    @pytest.mark.parametrize("name", ["rope_scaling", "rope_parameters"])
+    def test_scaled_rotary_positions_reach_further(self, tmp_path: Path, name: str) -> None:
+        config = {"model_type": "llama", "max_position_embeddings": 128, name: {"rope_type": "linear", "factor": 2.0}}
+        folder = str(model_folder(tmp_path, **config))
+        check(nano_with(model=folder, max_length=256))
+        with pytest.raises(BenchmarkError, match="max_length is 257, but model .* has 256 positions"):
+            check(nano_with(model=folder, max_length=257))
+
     def test_alibi_has_no_end_of_positions(self, tmp_path: Path) -> None:
         check(nano_with(model=str(model_folder(tmp_path, alibi=True, max_position_embeddings=128))))
 
