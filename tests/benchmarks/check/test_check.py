@@ -270,7 +270,7 @@ class TestConfiguration:
         config = {"model_type": "llama", "max_position_embeddings": 128, name: {"rope_type": "linear", "factor": 2.0}}
         folder = str(model_folder(tmp_path, **config))
         check(nano_with(model=folder, max_length=256))
-        with pytest.raises(BenchmarkError, match="max_length is 257, but model .* has 256 positions"):
+        with pytest.raises(BenchmarkError, match=r"max_length is 257, but model .* has 256 positions"):
             check(nano_with(model=folder, max_length=257))
 
     def test_alibi_has_no_end_of_positions(self, tmp_path: Path) -> None:
