@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from safetensors import SafetensorError
 
-from benchmarks.files import is_file
+from benchmarks.files import is_file, is_folder
 from benchmarks.hyperparameters import Hyperparameters
 from benchmarks.spec import BenchmarkError, first_line
 from benchmarks.training import lora
@@ -34,40 +34,72 @@ def load_tokenizer(model: str) -> Any:
     """Load the model's fast tokenizer, set up for left padding.
 
     Raises:
-        BenchmarkError: there is none, it is a slow one, or it has no end token.
+        BenchmarkError: there is none, it is a slow one, it has no end token, or its tokens are not sentencepiece's.
     """
-    from transformers import AutoTokenizer, LlamaTokenizer
+    from transformers import AutoTokenizer
 
     try:
         tokenizer = AutoTokenizer.from_pretrained(model, **TOKENIZER_OPTIONS)
-        pieces = _sentencepieces(model)
-        if pieces is not None and tokenizer(SAMPLE, add_special_tokens=False)["input_ids"] != pieces:
-            # transformers takes a class by config.json, which may leave out the mark before the first word
-            tokenizer = LlamaTokenizer.from_pretrained(model, add_bos_token=True, **TOKENIZER_OPTIONS)
+        if (file := _sentencepiece_file(model)) is not None:
+            tokenizer = _as_sentencepiece(model, file, tokenizer)
+    except BenchmarkError:
+        raise
     except (OSError, ValueError, ImportError) as error:
         raise BenchmarkError(f"model {model}: its tokenizer cannot be loaded ({first_line(error)})") from None
-    _require_usable(model, tokenizer, pieces)
+    _require_usable(model, tokenizer)
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer
 
 
-def _sentencepieces(model: str) -> list[int] | None:
-    """Tokenise the sample by sentencepiece itself, where `tokenizer.model` is all that a folder has of a tokenizer."""
-    file = Path(model) / "tokenizer.model"
-    if not is_file(file) or is_file(file.with_name("tokenizer.json")):
-        return None
+def _sentencepiece_file(model: str) -> Path | None:
+    """Find `tokenizer.model` where it is all that a model has of a tokenizer."""
+    return None if _file_of(model, "tokenizer.json") else _file_of(model, "tokenizer.model")
+
+
+def _as_sentencepiece(model: str, file: Path, tokenizer: Any) -> Any:
+    """Choose the reading of a sentencepiece file that gives sentencepiece's own tokens.
+
+    transformers takes a class by config.json, which may leave out the mark before the first word, and finds no file of
+    a cached model without a network.
+
+    Raises:
+        BenchmarkError: no reading does.
+    """
     from sentencepiece import SentencePieceProcessor
+    from transformers import AutoTokenizer, LlamaTokenizer
 
     processor = SentencePieceProcessor()
     try:
         processor.LoadFromFile(str(file))
     except RuntimeError:  # a file of tiktoken may have this name too
-        return None
-    return list(processor.EncodeAsIds(SAMPLE))
+        return tokenizer
+    expected = processor.EncodeAsIds(SAMPLE)
+    readings: tuple[Callable[[], Any], ...] = (
+        lambda: tokenizer,
+        lambda: AutoTokenizer.from_pretrained(file.parent, **TOKENIZER_OPTIONS),
+        lambda: LlamaTokenizer.from_pretrained(file.parent, add_bos_token=True, **TOKENIZER_OPTIONS),
+    )
+    for read in readings:
+        if (found := read())(SAMPLE, add_special_tokens=False)["input_ids"] == expected:
+            return found
+    raise BenchmarkError(
+        f"model {model}: tokenizer.model, read by {type(found).__name__}, gives other tokens than sentencepiece does; "
+        "save a tokenizer.json beside it with the tokenizer class that the model was made with"
+    )
 
 
-def _require_usable(model: str, tokenizer: Any, pieces: list[int] | None) -> None:
+def _file_of(model: str, name: str) -> Path | None:
+    """Find a file of a folder, or of a model on the hub, whose files are in the cache once its tokenizer is loaded."""
+    from huggingface_hub import try_to_load_from_cache
+
+    if is_folder(Path(model)):
+        return Path(model) / name if is_file(Path(model) / name) else None
+    cached = try_to_load_from_cache(model, name)
+    return Path(cached) if isinstance(cached, str) else None
+
+
+def _require_usable(model: str, tokenizer: Any) -> None:
     if not tokenizer.is_fast:
         raise BenchmarkError(
             f"model {model}: its tokenizer, {type(tokenizer).__name__}, is a slow one, which tells no offsets; "
@@ -77,11 +109,6 @@ def _require_usable(model: str, tokenizer: Any, pieces: list[int] | None) -> Non
         raise BenchmarkError(
             f"model {model}: its tokenizer has no end token, which ends an answer; "
             "set eos_token in tokenizer_config.json"
-        )
-    if pieces is not None and tokenizer(SAMPLE, add_special_tokens=False)["input_ids"] != pieces:
-        raise BenchmarkError(
-            f"model {model}: tokenizer.model, read by {type(tokenizer).__name__}, gives other tokens than "
-            "sentencepiece does; save a tokenizer.json beside it with the tokenizer class that the model was made with"
         )
 
 

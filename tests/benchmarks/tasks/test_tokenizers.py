@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import os
+import shutil
+import subprocess
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,9 +25,9 @@ from transformers import (
 
 from benchmarks import spec
 from benchmarks.check import check
-from benchmarks.spec import Benchmark, BenchmarkError
+from benchmarks.spec import HERE, Benchmark, BenchmarkError
 from benchmarks.tasks.question_answering import Answer, Example, Record, prompt_of, read_split, tokenize
-from benchmarks.training.models import load_tokenizer
+from benchmarks.training.models import SAMPLE, load_tokenizer
 from benchmarks.training.session import Session
 
 CONTEXT = "The old mill was the work of Mara Velt. " * 3
@@ -189,10 +194,29 @@ def test_it_is_saved_as_it_was(sentencepiece_folder: Path, tmp_path: Path) -> No
     assert examples_of(load_tokenizer(str(tmp_path))) == examples_of(tokenizer)
 
 
+@pytest.mark.slow
+def test_one_of_a_model_on_the_hub_gives_its_tokens_too(sentencepiece_folder: Path, tmp_path: Path) -> None:
+    """From the hub's cache, without a network; the cache's place is read at import, so in a process of its own."""
+    repository = tmp_path / "hub/models--some--model"
+    shutil.copytree(sentencepiece_folder, repository / "snapshots/abc")
+    (repository / "refs").mkdir()
+    (repository / "refs/main").write_text("abc")
+    script = (
+        "from benchmarks.training.models import SAMPLE, load_tokenizer\n"
+        "print(load_tokenizer('some/model')(SAMPLE, add_special_tokens=False)['input_ids'])"
+    )
+    environment = {**os.environ, "HF_HOME": str(tmp_path), "HF_HUB_OFFLINE": "1", "PYTHONPATH": str(HERE.parent)}
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=environment)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert json.loads(done.stdout) == pieces(sentencepiece_folder, SAMPLE)
+
+
 def test_one_that_no_class_reads_right_is_refused(tmp_path: Path, texts: list[str]) -> None:
     write_sentencepiece(tmp_path, iter(texts), model_type="unigram", pad_id=3)
     LlamaConfig().save_pretrained(tmp_path)
-    with pytest.raises(BenchmarkError, match=r"tokenizer\.model, read by \w+, gives other tokens than sentencepiece"):
+    with pytest.raises(
+        BenchmarkError, match=r"^model \S+: tokenizer\.model, read by \w+, gives other tokens than sentencepiece"
+    ):
         load_tokenizer(str(tmp_path))
 
 
