@@ -208,7 +208,7 @@ def replacing(path: Path, mode: int = MODE_OF_A_FILE) -> Iterator[IO[bytes]]:
         OSError: the folder cannot be written.
     """
     part = path.with_name(f".{path.name}.part")
-    part.unlink(missing_ok=True)  # of a process that was killed, or a link that somebody put there
+    part.unlink(missing_ok=True)  # of a process that was killed, or a link of another user
     descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
     try:
         with os.fdopen(descriptor, "wb") as file:

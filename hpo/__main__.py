@@ -18,7 +18,7 @@ def run() -> int:
     status = main()
     try:
         sys.stdout.flush()
-    except OSError:  # nobody reads any more; Python would say so at its end
+    except OSError:  # the reader has gone; Python would say so at its end
         from hpo.terminal.console import discard
 
         discard(sys.stdout)

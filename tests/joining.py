@@ -1,4 +1,4 @@
-"""Attempts to join a Ray that runs, as whoever reaches its ports may make them."""
+"""Attempts to join a Ray that runs, as any program that reaches its ports may make them."""
 
 from __future__ import annotations
 

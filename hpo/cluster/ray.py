@@ -221,8 +221,8 @@ def connect() -> None:
         ) from None
     if get_authentication_mode() != AuthenticationMode.TOKEN:
         print(
-            f"warning: the Ray at {address} asks for no token: whoever reaches its ports runs code as you; start it "
-            "with RAY_AUTH_MODE=token",
+            f"warning: the Ray at {address} asks for no token: any program that reaches its ports runs code as "
+            "you; start it with RAY_AUTH_MODE=token",
             file=sys.stderr,
         )
 

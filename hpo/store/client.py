@@ -51,7 +51,7 @@ def readable_errors() -> Iterator[None]:
 
 
 def _cure(error: Exception) -> str:
-    """Say what to do about a store's error: on a shared server an experiment may be somebody else's."""
+    """Say what to do about a store's error: on a shared server an experiment may be another user's."""
     if getattr(error, "error_code", "") == ErrorCode.Name(PERMISSION_DENIED) or "403" in str(error):
         return "the experiment belongs to another user: choose one of your own with --experiment NAME"
     return "set MLFLOW_TRACKING_URI, or unset it for an SQLite file in this folder"

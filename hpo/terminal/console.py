@@ -22,7 +22,7 @@ class Lasting:
         self._stream = stream
 
     def write(self, text: str) -> int:
-        """Write a text, if anybody reads."""
+        """Write a text if there is a reader."""
         try:
             return self._stream.write(text)
         except OSError:
@@ -30,7 +30,7 @@ class Lasting:
             return len(text)
 
     def flush(self) -> None:
-        """Flush the stream, if anybody reads."""
+        """Flush the stream if there is a reader."""
         try:
             self._stream.flush()
         except OSError:

@@ -46,9 +46,14 @@ class Passage:
     text: str
 
 
+def without_code(text: str) -> str:
+    """Leave out code, fenced blocks and addresses."""
+    return _NOT_PROSE.sub(" ", text)
+
+
 def word_count(text: str) -> int:
     """Count the words of a text, code left out."""
-    return len(_WORD.findall(_NOT_PROSE.sub(" ", text)))
+    return len(_WORD.findall(without_code(text)))
 
 
 def headless_clauses(text: str) -> list[str]:

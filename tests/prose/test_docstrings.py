@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.prose.count_headless import CODE_FOLDERS, REPOSITORY, headless_clauses, passages, rate, word_count
+from tests.prose.count_headless import (
+    CODE_FOLDERS,
+    REPOSITORY,
+    headless_clauses,
+    passages,
+    rate,
+    without_code,
+    word_count,
+)
 
 BANNED_FIRST_WORDS = {"What", "Whether", "Those", "Of", "As", "How", "When", "Whoever", "Which"}
+NAMELESS_ROLES = re.compile(r"\b(?:who(?:m|se)?(?:so)?ever|nobody|somebody|anybody)\b", re.IGNORECASE)
 MAX_HEADLESS_PER_10_000_WORDS = 5
 
 
@@ -40,6 +50,13 @@ def test_headless_clauses_are_few() -> None:
     words = sum(word_count(passage.text) for passage, _ in found)
     clauses = [f"{passage.path}:{passage.line}: {text}" for passage, texts in found for text in texts]
     assert rate(words, len(clauses)) < MAX_HEADLESS_PER_10_000_WORDS, "\n".join(clauses)
+
+
+@pytest.mark.slow
+def test_roles_have_names() -> None:
+    found = [passage for passage in passages(REPOSITORY) if passage.path.suffix == ".py"]
+    nameless = [f"{it.path}:{it.line}: {it.text}" for it in found if NAMELESS_ROLES.search(without_code(it.text))]
+    assert not nameless, "\n".join(nameless)
 
 
 @pytest.mark.parametrize(
