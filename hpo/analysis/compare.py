@@ -77,17 +77,18 @@ def compare(
             f"not confirmed, so without a verdict: {', '.join(missing)}; "
             f"confirm them with: python -m hpo confirm --benchmark {benchmark.name}"
         )
+    pairs = _pairs(scored, reference, notes)
     return Result(
-        benchmark,
-        records.digest,
-        records.studies[0].tags.get("hpo.accelerator", ""),
-        standings(found, benchmark),
-        _pairs(scored, reference, notes),
-        [one for c in found for one in shrinkage(c, benchmark)],
-        records.confirmation_hours,
-        found,
-        [*(f"left out: {text}" for text in records.left_out), *notes],
-        is_marked,
+        benchmark=benchmark,
+        digest=records.digest,
+        accelerator=records.studies[0].accelerator,
+        standings=standings(found, benchmark),
+        pairs=pairs,
+        shrinkage=[one for c in found for one in shrinkage(c, benchmark)],
+        confirmation_hours=records.confirmation_hours,
+        contestants=found,
+        notes=[*(f"left out: {text}" for text in records.left_out), *notes],
+        is_marked=is_marked,
     )
 
 

@@ -168,13 +168,13 @@ def read(benchmark: str) -> Records:
     if not kept:
         raise BenchmarkError(f"no study of {benchmark} can be read: {'; '.join(map(str, unreadable))}")
     return Records(
-        content,
-        newest.data.tags.get("hpo.benchmark_digest", ""),
-        sorted(kept, key=lambda s: (s.method, s.variant, s.budget, s.seed, s.started)),
-        [one for several in trained if not isinstance(several, Unreadable) for one in several],
-        sum(run.data.metrics.get("device_hours", 0.0) for run in confirmations),
-        [*left_out, *map(str, unreadable)],
-        unreadable,
+        benchmark=content,
+        digest=newest.data.tags.get("hpo.benchmark_digest", ""),
+        studies=sorted(kept, key=lambda s: (s.method, s.variant, s.budget, s.seed, s.started)),
+        confirmations=[one for several in trained if not isinstance(several, Unreadable) for one in several],
+        confirmation_hours=sum(run.data.metrics.get("device_hours", 0.0) for run in confirmations),
+        left_out=[*left_out, *map(str, unreadable)],
+        unreadable=unreadable,
     )
 
 
@@ -229,15 +229,15 @@ def _comparable_with(
 def _study(run: Run, files: dict[str, str]) -> StudyRecord:
     tags = run.data.tags
     return StudyRecord(
-        run.info.run_id,
-        tags["hpo.method"],
-        tags.get("hpo.variant", ""),
-        int(tags["hpo.seed"]),
-        int(tags["hpo.budget"]),
-        tags,
-        run.data.metrics,
-        run.info.start_time,
-        files,
+        run_id=run.info.run_id,
+        method=tags["hpo.method"],
+        variant=tags.get("hpo.variant", ""),
+        seed=int(tags["hpo.seed"]),
+        budget=int(tags["hpo.budget"]),
+        tags=tags,
+        metrics=run.data.metrics,
+        started=run.info.start_time,
+        files=files,
     )
 
 

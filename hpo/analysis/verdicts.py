@@ -137,8 +137,9 @@ def compare_pairs(
     """
     pairs = _pairs(scores, reference)
     p_values = [signed_rank_p(pair.a_scores, pair.b_scores) for pair in pairs]
+    rules = _Rules(len(pairs), higher_is_better, margin, resamples, seed)
     return [
-        _compare(pair, p_value, p_holm, len(pairs), higher_is_better, margin, resamples, seed)
+        _compare(pair, p_value, p_holm, rules)
         for pair, p_value, p_holm in zip(pairs, p_values, holm(p_values), strict=True)
     ]
 
@@ -190,30 +191,35 @@ def _pair(scores: Mapping[str, Mapping[int, float]], a: str, b: str) -> Pair:
     )
 
 
-def _compare(
-    pair: Pair,
-    p_value: float,
-    p_holm: float,
-    num_comparisons: int,
-    higher_is_better: bool,
-    margin: float,
-    resamples: int,
-    seed: int,
-) -> Comparison:
+@dataclass(frozen=True)
+class _Rules:
+    """The rules of all comparisons made together; see `compare_pairs` for those that are its arguments."""
+
+    num_comparisons: int
+    higher_is_better: bool
+    margin: float
+    resamples: int
+    seed: int
+
+
+def _compare(pair: Pair, p_value: float, p_holm: float, rules: _Rules) -> Comparison:
     a, b, differences = pair.a_scores, pair.b_scores, pair.differences
-    equal = equivalence(a, b, margin, resamples, seed)
-    said = verdict(pair, p_holm, equal, higher_is_better=higher_is_better)
+    draws = {"resamples": rules.resamples, "seed": rules.seed}
+    equal = equivalence(a, b, rules.margin, **draws)
+    said = verdict(pair, p_holm, equal, higher_is_better=rules.higher_is_better)
     return Comparison(
-        pair.a,
-        pair.b,
-        pair.num_blocks,
-        float(np.mean(differences)) if differences else None,
-        bootstrap_interval(differences, np.mean, resamples=resamples, seed=seed),
-        probability_of_improvement(a, b, higher_is_better, resamples=resamples, seed=seed) if differences else None,
-        p_value,
-        p_holm,
-        said,
-        _reason(pair, said, p_holm, equal, num_comparisons),
+        a=pair.a,
+        b=pair.b,
+        num_blocks=pair.num_blocks,
+        mean_difference=float(np.mean(differences)) if differences else None,
+        interval=bootstrap_interval(differences, np.mean, **draws),
+        probability_of_improvement=(
+            probability_of_improvement(a, b, rules.higher_is_better, **draws) if differences else None
+        ),
+        p_value=p_value,
+        p_holm=p_holm,
+        verdict=said,
+        reason=_reason(pair, said, p_holm, equal, rules.num_comparisons),
     )
 
 
