@@ -98,6 +98,7 @@ class TestChoice:
         with pytest.raises(BenchmarkError, match=r"no trial of asha on .* was sound"):
             export.export(benchmark.name, "asha", tmp_path)
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("method", ["best", "asha"])
     def test_a_file_that_cannot_be_had_never_makes_another_configuration_win(
         self, method: str, benchmark: Benchmark, tmp_path: Path
