@@ -39,7 +39,7 @@ def write_data(folder: Path) -> dict[str, Any]:
 
 
 def test_what_the_data_are_like_is_printed_once_and_stored(tmp_path: Path, store: str) -> None:
-    resource = {"unit_samples": 8, "max_units": 1}
+    resource = {"unit_samples": 16, "max_units": 1}
     path = write_benchmark(tmp_path, finetune={"data": write_data(tmp_path), "precision": "auto"}, resource=resource)
     status, out, err = finish(start(store, "random", "--budget", 2, "--benchmark", path))
     assert status == 0, err
