@@ -132,6 +132,10 @@ class InProcess:
         """Stand in for a running Ray."""
         yield _Here(pool=_NoPool())
 
+    def on(self, cluster: Cluster) -> InProcess:
+        """Return this executor: there is nothing to start."""
+        return self
+
     def fit(
         self,
         actor: type[Trainable],

@@ -46,7 +46,10 @@ class Executor(Protocol):
         """Find the devices that trials may use."""
 
     def open(self, devices: Devices) -> AbstractContextManager[Cluster]:
-        """Start the place; it ends with the study."""
+        """Start the place; it ends with the context."""
+
+    def on(self, cluster: Cluster) -> Executor:
+        """Return an executor for further studies in the place that is open."""
 
     def fit(
         self, actor: type[tune.Trainable], given: Mapping[str, Any], resources: tune.PlacementGroupFactory, **plan: Any
@@ -78,6 +81,10 @@ class OnRay:
     def open(self, devices: Devices) -> AbstractContextManager[Cluster]:
         """Return the running Ray, or start one."""
         return nullcontext(self.cluster) if self.cluster else ray_cluster(devices)
+
+    def on(self, cluster: Cluster) -> Executor:
+        """Return an executor on this Ray."""
+        return OnRay(cluster)
 
     def fit(
         self, actor: type[tune.Trainable], given: Mapping[str, Any], resources: tune.PlacementGroupFactory, **plan: Any

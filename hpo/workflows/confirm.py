@@ -30,7 +30,7 @@ from hpo.core.study import (
     fresh_seeds,
     schedule_digest,
 )
-from hpo.engine.runner import Finished, execute, report
+from hpo.engine.runner import Executor, Finished, execute, report
 from hpo.search.plan import Plan
 
 METHOD = "confirm"
@@ -75,7 +75,12 @@ def _proposal(schedule: Schedule, seed: int) -> dict[str, Any]:
 
 
 def train_again(
-    benchmark: Benchmark, proposals: Sequence[dict[str, Any]], gpu_hours: float | None, command: str, console: Console
+    benchmark: Benchmark,
+    proposals: Sequence[dict[str, Any]],
+    gpu_hours: float | None,
+    command: str,
+    console: Console,
+    executor: Executor | None = None,
 ) -> Finished:
     """Train and score.
 
@@ -85,13 +90,14 @@ def train_again(
         gpu_hours: cap in device-hours; trainings that it leaves out are due the next time.
         command: the command that was given, for the record.
         console: gets the progress.
+        executor: where trials run; by default on a Ray of their own.
 
     Raises:
         BenchmarkError: an argument cannot be used; nothing has been started.
     """
     study = Study(METHOD, benchmark, 0, len(proposals), gpu_hours, kind="confirmation")
     plan = Plan(BasicVariantGenerator(), {CONFIRMS: tune.grid_search(list(proposals))}, num_samples=1)
-    finished = execute(study, command, console, plan=plan)
+    finished = execute(study, command, console, executor, plan=plan)
     if not finished.is_delivered:  # else the store shows them
         report(console, study, finished)
     return finished

@@ -22,12 +22,12 @@ from benchmarks.identity import digest
 from benchmarks.spec import Benchmark, BenchmarkError, first_line
 from hpo.analysis.records import finished
 from hpo.analysis.studies import StudyRecord
-from hpo.cluster.ray import Cluster, detect, ray_cluster
+from hpo.cluster.ray import Cluster, detect
 from hpo.core.baselines import RANDOM, large_random_budget
 from hpo.core.budget import is_interruption
 from hpo.core.study import Study
 from hpo.engine.progress import Place
-from hpo.engine.runner import Finished, OnRay, execute
+from hpo.engine.runner import Executor, Finished, OnRay, execute
 from hpo.engine.study_folder import Unfinished, found, like
 from hpo.search import registry
 from hpo.terminal.console import print_line
@@ -145,6 +145,7 @@ def run_suite(
     gpu_hours: float | None,
     force: bool,
     console: Console,
+    executor: Executor | None = None,
 ) -> Outcome:
     """Run the studies that the store has not finished yet, all methods of a seed before the next seed.
 
@@ -157,6 +158,7 @@ def run_suite(
         gpu_hours: cap of each study, in device-hours.
         force: run finished studies again.
         console: gets the progress.
+        executor: where trials run; by default on a Ray of their own.
 
     Raises:
         BenchmarkError: a study that cannot be asked for, or a store that cannot be used; nothing has been started.
@@ -174,7 +176,7 @@ def run_suite(
         text = f"{len(wanted) - len(due)} of {len(wanted)} studies are finished already (--force runs them again)"
         console.print(text, highlight=False)
     if due:
-        _run_due(due, outcome, console, [] if force else found())
+        _run_due(due, outcome, console, [] if force else found(), executor or OnRay())
     return outcome
 
 
@@ -190,15 +192,19 @@ def stored(studies: Sequence[Study]) -> list[StudyRecord | None]:
 
 
 def _run_due(
-    due: Sequence[tuple[Study, str]], outcome: Outcome, console: Console, interrupted: Sequence[Unfinished]
+    due: Sequence[tuple[Study, str]],
+    outcome: Outcome,
+    console: Console,
+    interrupted: Sequence[Unfinished],
+    executor: Executor,
 ) -> None:
-    devices, checksum = detect(), digest(due[0][0].benchmark) if interrupted else ""
-    with ray_cluster(devices) as cluster:
+    checksum = digest(due[0][0].benchmark) if interrupted else ""
+    with executor.open(executor.detect()) as cluster:
         _warm_up(cluster, due[0][0].benchmark, console)
         for number, (study, command) in enumerate(due, 1):
             place = Place(number, len(due), sum(later.budget_units for later, _ in due[number:]))
             run_id = like(study.fingerprint(checksum), interrupted)
-            reason = _run_one(study, command, cluster, place, console, run_id)
+            reason = _run_one(study, command, executor.on(cluster), place, console, run_id)
             if reason:
                 outcome.failures.append((study, reason))
             if is_interruption(reason):
@@ -216,12 +222,12 @@ def _warm_up(cluster: Cluster, benchmark: Benchmark, console: Console) -> None:
     console.print(tokens_table(tokens))
 
 
-def _run_one(study: Study, command: str, cluster: Cluster, place: Place, console: Console, run_id: str | None) -> str:
+def _run_one(study: Study, command: str, executor: Executor, place: Place, console: Console, run_id: str | None) -> str:
     """Run or resume a study and print its line; returns the reason if it did not reach its end, else an empty text."""
     try:
         if run_id is not None:
             print_line(console, f"{study.name}: resumes where it was interrupted")
-        done = execute(study, command, console, OnRay(cluster), place, run_id=run_id)
+        done = execute(study, command, console, executor, place, run_id=run_id)
         line, reason = _line(study, done), done.reason
     except Exception as error:  # one study's failure does not end the suite
         reason = str(error) if isinstance(error, BenchmarkError) else f"{type(error).__name__}: {first_line(error)}"

@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-import ray
 from mlflow import MlflowClient
 from rich.console import Console
 
@@ -18,7 +17,6 @@ from benchmarks.spec import BenchmarkError
 from benchmarks.training.synthetic import SyntheticTrial
 from hpo.analysis import compare, records
 from hpo.analysis.records import Confirmation, Records, StudyRecord
-from hpo.cluster import ray as cluster
 from hpo.core.study import (
     CONFIRMS,
     SCHEDULE,
@@ -30,7 +28,7 @@ from hpo.core.study import (
     training_of,
     training_seeds,
 )
-from hpo.engine import runner
+from hpo.engine.in_process import InProcess
 from hpo.store.queries import stored_runs
 from hpo.workflows import confirm, suite
 from tests.stores import working_in
@@ -128,15 +126,14 @@ def confirmed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Record
     folder = tmp_path_factory.mktemp("confirm")
     with working_in(folder):
         console = Console(file=io.StringIO())
-        with cluster.ray_cluster(runner.detect()):
-            given = suite.GivenBenchmark(BENCHMARK, "synthetic")
-            contestants = suite.parse_methods("pbt:interval_units=2:exploit_share=0.5,random", 4)
-            assert suite.run_suite(contestants, given, [0], None, False, console).failures == []
-            proposals = confirm.due(records.read("synthetic"), [], 2)
-            assert confirm.train_again(BENCHMARK, proposals, None, "python -m hpo confirm", console).reached_end
+        given = suite.GivenBenchmark(BENCHMARK, "synthetic")
+        contestants = suite.parse_methods("pbt:interval_units=2:exploit_share=0.5,random", 4)
+        here = InProcess(devices=2)
+        assert suite.run_suite(contestants, given, [0], None, False, console, here).failures == []
+        proposals = confirm.due(records.read("synthetic"), [], 2)
+        assert confirm.train_again(BENCHMARK, proposals, None, "python -m hpo confirm", console, here).reached_end
         found = records.read("synthetic")
         yield found, len(confirm.due(found, [], 2))
-        ray.shutdown()
 
 
 def one(found: Records, method: str) -> StudyRecord:

@@ -19,16 +19,19 @@ from rich.console import Console
 
 from benchmarks import spec
 from benchmarks.spec import Benchmark, BenchmarkError
-from hpo import methods
 from hpo.analysis import records
+from hpo.analysis.studies import StudyRecord
 from hpo.core.study import Study
 from hpo.engine import runner
+from hpo.engine.in_process import InProcess
 from hpo.search import registry
 from hpo.search.plan import MethodArguments, Plan
 from hpo.search.registry import Method
 from hpo.store.queries import stored_runs
 from hpo.workflows import suite
-from tests.stores import fresh_store
+from hpo.workflows.suite import Outcome
+from tests.hpo.engine.in_process import synthetic
+from tests.stores import fresh_store, working_in
 
 REPOSITORY = Path(__file__).parents[3]
 
@@ -100,13 +103,84 @@ class TestFingerprint:
         return contestant.study(spec.load("synthetic"), seed, None).fingerprint("digest")
 
 
-# ---- real suites
+# ---- suites in this process
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A working directory and a store of its own."""
-    return tmp_path_factory.mktemp("suite")
+def run_here(
+    folder: Path, methods: str, *seeds: int, benchmark: Benchmark | None = None, force: bool = False
+) -> tuple[Outcome, str]:
+    """Run a suite in a folder, with the store there; returns what became of it and what it prints."""
+    printed = io.StringIO()
+    console = Console(file=printed, width=200)
+    given = suite.GivenBenchmark(benchmark or synthetic(), "synthetic")
+    with working_in(folder):
+        contestants = suite.parse_methods(methods, 2)
+        outcome = suite.run_suite(contestants, given, seeds, None, force, console, InProcess(devices=2))
+        console.print(suite.summary(outcome))
+    return outcome, printed.getvalue()
+
+
+def finished_in(folder: Path) -> list[StudyRecord]:
+    with working_in(folder):
+        return list(records.finished("synthetic"))
+
+
+@pytest.fixture(scope="class")
+def every_method(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Outcome, str]:
+    """Run a suite of all methods with one seed; returns its folder, what became of it and what it prints."""
+    folder = tmp_path_factory.mktemp("every")
+    return folder, *run_here(folder, "all", 0)
+
+
+@pytest.mark.slow
+class TestEveryMethod:
+    def test_every_method_is_run(self, every_method: tuple[Path, Outcome, str]) -> None:
+        folder, outcome, _ = every_method
+        assert outcome.failures == []
+        found = sorted((study.method, study.budget) for study in finished_in(folder))
+        assert found == sorted([*((name, 2) for name in registry.names()), ("random", 4)])
+
+    def test_units_and_device_hours_of_every_method_are_shown(self, every_method: tuple[Path, Outcome, str]) -> None:
+        assert_shown(every_method[2].splitlines(), len(registry.names()) + 1)
+
+    def test_none_exceeds_its_budget_by_more_than_a_unit_a_device(
+        self, every_method: tuple[Path, Outcome, str]
+    ) -> None:
+        for study in finished_in(every_method[0]):
+            assert study.metrics["units"] <= 9 * study.budget + 2, study.method
+
+
+def assert_shown(printed: list[str], contestants: int) -> None:
+    """Look at the rows of the table; random search and ASHA are among them."""
+    [heading] = [line for line in printed if "device-hours" in line and "useful" in line][:1]
+    rows = [line.split() for line in printed if " 1 of 1 " in line and "|" not in line]
+    assert heading.index("units") < heading.index("device-hours")
+    assert len(rows) == contestants
+    assert ("asha", "18", "18") in [(row[0], row[7], row[8]) for row in rows]
+    random = sorted(tuple(row[7:9]) for row in rows if row[0] == "random")
+    assert random == [("18", "18"), ("36", "36")][: len(random)]
+
+
+@pytest.mark.slow
+class TestAgain:
+    def test_what_is_finished_is_kept(self, tmp_path: Path) -> None:
+        run_here(tmp_path, "random,asha", 0)
+        outcome, printed = run_here(tmp_path, "random,asha", 0, 1)
+        assert outcome.failures == []
+        assert [line for line in printed.splitlines() if " 2 of 2 " in line and "|" not in line], printed
+        found = [(study.method, study.seed) for study in finished_in(tmp_path)]
+        assert sorted(found) == [("asha", 0), ("asha", 1), ("random", 0), ("random", 1)]
+        assert "2 of 4 studies are finished already" in printed
+        assert len([line for line in printed.splitlines() if "device-hours," in line]) == 2
+
+    def test_what_is_finished_runs_again_if_forced(self, tmp_path: Path) -> None:
+        run_here(tmp_path, "random", 0)
+        _, printed = run_here(tmp_path, "random", 0, force=True)
+        assert "finished already" not in printed
+        assert len([line for line in printed.splitlines() if "device-hours," in line]) == 1
+
+
+# ---- suites as commands
 
 
 def run_suite(folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
@@ -120,71 +194,28 @@ def run_suite(folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
 
 
-@pytest.fixture(scope="module")
-def every_method(folder: Path) -> subprocess.CompletedProcess[str]:
-    """A suite of all methods with one seed."""
-    return run_suite(folder, "--benchmark", "synthetic", "--methods", "all", "--seeds", "0")
-
-
 @pytest.mark.slow
-class TestSuite:
-    """In the order of the file: later tests find what earlier ones have stored."""
+class TestCommand:
+    def test_it_runs_on_one_ray_and_ends_with_the_next_command(self, tmp_path: Path) -> None:
+        """Every method on Ray's actors is in test_methods_contract."""
+        done = run_suite(tmp_path, "--benchmark", "synthetic", "--methods", "random,asha", "--seeds", "0")
+        assert (done.returncode, done.stderr) == (0, "")
+        assert_shown(done.stdout.splitlines(), 2)
+        assert done.stdout.rstrip().endswith("python -m hpo compare --benchmark synthetic --budget 2")
 
-    SMALL = ("--benchmark", "synthetic", "--methods", "random,asha", "--seeds", "0,1")
-
-    def test_runs_every_method(
-        self, every_method: subprocess.CompletedProcess[str], folder: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        assert (every_method.returncode, every_method.stderr) == (0, "")
-        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder}/mlflow.db")
-        found = sorted((study.method, study.budget) for study in records.finished("synthetic"))
-        assert found == sorted([*((name, 2) for name in registry.names()), ("random", 4)])
-        assert every_method.stdout.rstrip().endswith("python -m hpo compare --benchmark synthetic --budget 2")
-
-    def test_shows_units_and_device_hours_of_every_method(self, every_method: subprocess.CompletedProcess[str]) -> None:
-        printed = every_method.stdout.splitlines()
-        [heading] = [line for line in printed if "device-hours" in line and "useful" in line][:1]
-        rows = [line.split() for line in printed if " 1 of 1 " in line and "|" not in line]
-        assert heading.index("units") < heading.index("device-hours")
-        assert len(rows) == len(registry.names()) + 1
-        assert ("asha", "18", "18") in [(row[0], row[7], row[8]) for row in rows]
-        assert sorted(tuple(row[7:9]) for row in rows if row[0] == "random") == [("18", "18"), ("36", "36")]
-
-    def test_none_exceeds_its_budget_by_more_than_a_unit_a_device(
-        self, every_method: subprocess.CompletedProcess[str], folder: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder}/mlflow.db")
-        for study in records.finished("synthetic"):
-            assert study.metrics["units"] <= 9 * study.budget + runner.detect().count, study.method
-
-    def test_keeps_what_is_finished(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        done = run_suite(folder, *self.SMALL)
-        assert done.returncode == 0
-        assert [line for line in done.stdout.splitlines() if " 2 of 2 " in line and "|" not in line], done.stdout
-        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder}/mlflow.db")
-        found = {(study.method, study.seed) for study in records.finished("synthetic")}
-        assert {("asha", 0), ("asha", 1), ("random", 0), ("random", 1)} <= found
-        assert "2 of 4 studies are finished already" in done.stdout
-        assert len([line for line in done.stdout.splitlines() if "device-hours," in line]) == 2
-
-    def test_runs_again_what_is_finished_if_forced(self, folder: Path) -> None:
-        done = run_suite(folder, *self.SMALL, "--methods", "random", "--seeds", "0", "--force")
-        assert "finished already" not in done.stdout
-        assert len([line for line in done.stdout.splitlines() if "device-hours," in line]) == 1
-
-    def test_a_study_that_cannot_run_is_a_line_and_the_others_run(self, folder: Path) -> None:
+    def test_a_study_that_cannot_run_is_a_line_and_the_others_run(self, tmp_path: Path) -> None:
         content = yaml.safe_load((REPOSITORY / "benchmarks/synthetic.yaml").read_text())
         content |= {"name": "odd", "resource": {"unit_samples": 640, "max_units": 7}}
-        (folder / "odd.yaml").write_text(yaml.safe_dump(content))
-        done = run_suite(folder, "--benchmark", "odd.yaml", "--methods", "hyperband,random", "--seeds", "0")
+        (tmp_path / "odd.yaml").write_text(yaml.safe_dump(content))
+        done = run_suite(tmp_path, "--benchmark", "odd.yaml", "--methods", "hyperband,random", "--seeds", "0")
         assert done.returncode == 1
         assert "hyperband seed 0: not run; reduction_factor is 3, but must divide max_units, which is 7" in done.stdout
         assert "random seed 0: best eval_loss" in done.stdout
         assert done.stderr.startswith("error: hyperband seed 0 did not reach its end (reduction_factor is 3")
         assert "Traceback" not in done.stderr
 
-    def test_a_mistake_starts_nothing(self, folder: Path) -> None:
-        done = run_suite(folder, "--methods", "asha,bogus")
+    def test_a_mistake_starts_nothing(self, tmp_path: Path) -> None:
+        done = run_suite(tmp_path, "--methods", "asha,bogus")
         assert (done.returncode, done.stdout) == (2, "")
         assert done.stderr.startswith("error: no method named 'bogus'")
 
@@ -230,10 +261,10 @@ def test_a_part_that_raises_ends_its_study_with_a_reason_and_keeps_its_results(
         return plan
 
     parts = {part: Method(part, "A method with a fault.", Raising, plan_of(part)) for part in ("searcher", "scheduler")}
-    monkeypatch.setattr(methods, "get", lambda name: parts.get(name) or find(name))
+    monkeypatch.setattr(registry, "get", lambda name: parts.get(name) or find(name))
     contestants = [suite.SuiteMethod(name, {}, 3) for name in (*parts, "random")]
     given = suite.GivenBenchmark(spec.load("synthetic"), "synthetic")
-    outcome = suite.run_suite(contestants, given, [0], None, False, Console(quiet=True))
+    outcome = suite.run_suite(contestants, given, [0], None, False, Console(quiet=True), InProcess(devices=2))
     assert [(study.method, reason) for study, reason in outcome.failures] == [
         (part, f"{part} raised ArithmeticError: the density is negative") for part in parts
     ]
