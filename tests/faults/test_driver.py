@@ -80,7 +80,8 @@ def to_mlflow_alone(launcher: int) -> None:
     os.kill(launcher, signal.SIGTERM)
 
 
-@pytest.mark.parametrize("send", [to_the_group, pytest.param(to_mlflow_alone, marks=pytest.mark.thorough)])
+@pytest.mark.thorough  # test_concurrency has the signals, in process
+@pytest.mark.parametrize("send", [to_the_group, to_mlflow_alone])
 def test_mlflow_run_is_told_to_end(tmp_path: Path, store: str, record: Record, send: Callable[[int], None]) -> None:
     """MLflow passes Ctrl-C on once more, as SIGTERM; killed itself, it passes on nothing."""
     benchmark = write_slow_synthetic(tmp_path, 0.3)
@@ -129,6 +130,7 @@ def test_the_driver_is_killed(tmp_path: Path, store: str, record: Record) -> Non
     )
 
 
+@pytest.mark.thorough
 def test_ray_dies(tmp_path: Path, store: str, record: Record) -> None:
     """Ray ends a driver without its raylet, with status 1 and no word, after some seconds; we are faster."""
     driver = start(store, "random", "--benchmark", write_slow_synthetic(tmp_path, 0.3), "--budget", 6)

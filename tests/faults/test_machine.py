@@ -70,6 +70,7 @@ def test_the_disk_of_the_store_is_full(disk: Path, record: Record) -> None:
     record("the disk of store, artifacts and state is full", "a small file system, filled", outcome)
 
 
+@pytest.mark.thorough  # test_the_disk_of_the_store_is_full is of the same kind
 @pytest.mark.parametrize("disk", ["unfinished"], indirect=True)
 def test_the_disk_of_the_checkpoints_is_full(tmp_path: Path, disk: Path, store: str, record: Record) -> None:
     """PBT writes a checkpoint a member and interval; without any, no member gets far, and every one is a row."""
@@ -93,9 +94,8 @@ def test_the_disk_of_the_checkpoints_is_full(tmp_path: Path, disk: Path, store: 
     )
 
 
-@pytest.mark.parametrize(
-    "seconds", [pytest.param(86_400, marks=pytest.mark.thorough), -86_400], ids=["forward", "back"]
-)
+@pytest.mark.thorough
+@pytest.mark.parametrize("seconds", [86_400, -86_400], ids=["forward", "back"])
 def test_the_clock_is_set(tmp_path: Path, store: str, record: Record, seconds: int) -> None:
     clock = tmp_path / "clock"
     clock.write_text("0")

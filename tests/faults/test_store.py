@@ -55,6 +55,7 @@ def assert_complete(store: str, trials: int, experiment: str = "short") -> None:
         assert steps(store, trial) == list(range(1, 10))
 
 
+@pytest.mark.thorough  # test_write_queue has stores that fail for a while, in process
 def test_a_server_that_is_away_for_a_while_gets_all_of_it_later(tmp_path: Path, server: Server, record: Record) -> None:
     benchmark = write_slow_synthetic(tmp_path, 0.4)
     driver = start(server.uri, "random", "--benchmark", benchmark, "--budget", 14, folder=tmp_path)
@@ -100,6 +101,7 @@ def test_what_a_server_never_took_is_delivered_by_sync(tmp_path: Path, server: S
     record("the tracking server is gone", "killed, and not started before the study's end", outcome)
 
 
+@pytest.mark.thorough  # test_write_queue has stores that fail for a while, in process
 def test_a_store_that_another_process_has_locked(tmp_path: Path, store: str, record: Record) -> None:
     driver = start(store, "random", "--benchmark", write_slow_synthetic(tmp_path, 0.3), "--budget", 8)
     wait_for_trials(store, "FINISHED")

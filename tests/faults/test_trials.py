@@ -35,6 +35,7 @@ def write_grid(folder: Path, rates: list[float]) -> Path:
     return path
 
 
+@pytest.mark.thorough  # test_concurrency has deaths at every kind of call, in process
 @pytest.mark.timeout(600)  # ranks start eight times, one after the other
 def test_each_of_a_trial_s_processes_may_fail(tmp_path: Path, store: str, record: Record) -> None:
     """Which trial is hit by which, and whether one is hit twice, is for Tune's order to say."""
