@@ -120,7 +120,7 @@ def browser() -> Iterator[Any]:
 
 @pytest.fixture(scope="session")
 def small_nano() -> Callable[..., Benchmark]:
-    """Makes nano with short trainings on a part of its data; keyword arguments replace fields of `finetune`."""
+    """Make nano with short trainings on a part of its data; keyword arguments replace fields of `finetune`."""
 
     def make(unit_samples: int = 64, max_units: int = 3, stage: int = 0, **finetune: Any) -> Benchmark:
         nano = spec.load("nano")
@@ -142,7 +142,7 @@ def small_nano() -> Callable[..., Benchmark]:
 
 @pytest.fixture(scope="session")
 def process_group() -> None:
-    """This process as the only rank of a trial."""
+    """Make this process the only rank of a trial."""
     from benchmarks.training.process import join_process_group, prepare_process
 
     prepare_process(threads=1)

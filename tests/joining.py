@@ -20,12 +20,12 @@ except Exception as error:
 
 
 def answers(address: str, token: str) -> dict[str, str]:
-    """What the head at an address answers to each kind of attempt: a number of nodes, or an error's name."""
+    """Collect the answers of a head to each kind of attempt: a number of nodes, or an error's name."""
     return {kind: _ask(address, variables) for kind, variables in attempts(token).items()}
 
 
 def attempts(token: str) -> dict[str, dict[str, str]]:
-    """Variables of those that try, the last one with the right token."""
+    """List the variables of each attempt, the last one with the right token."""
     return {
         "no token": {},
         "authentication turned off": {"RAY_AUTH_MODE": "disabled"},

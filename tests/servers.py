@@ -38,7 +38,7 @@ class Server:
         self._folder, self._health = folder, health
 
     def start(self) -> None:
-        """Returns when it answers."""
+        """Start it, and return when it answers."""
         settings = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}  # eight processes that we do not need
         self._process = subprocess.Popen(
             self._command, cwd=self._folder, env=settings, start_new_session=True, stderr=subprocess.DEVNULL
@@ -67,5 +67,5 @@ class Server:
 
 
 def serve(store: str, folder: Path, *options: str) -> Server:
-    """`mlflow server` for a store."""
+    """Make an `mlflow server` for a store."""
     return Server(["server", "--host", "127.0.0.1", "--backend-store-uri", store, *options], folder)

@@ -24,7 +24,7 @@ STARTED: list[subprocess.Popen[str]] = []
 
 
 def write_benchmark(folder: Path, limit: int = 96, finetune: Mapping[str, Any] | None = None, **changes: Any) -> Path:
-    """nano with short trainings.
+    """Write nano with short trainings into a file.
 
     Args:
         folder: where to write it.
@@ -43,7 +43,7 @@ def write_benchmark(folder: Path, limit: int = 96, finetune: Mapping[str, Any] |
 
 
 def write_slow_synthetic(folder: Path, seconds_per_unit: float, name: str = "short") -> Path:
-    """synthetic, slow enough for something to happen to a study on its way."""
+    """Write synthetic into a file, slow enough for something to happen to a study on its way."""
     content = spec.load("synthetic").model_dump(mode="json", exclude_none=True)
     content |= {"name": name, "synthetic": {"seconds_per_unit": seconds_per_unit}}
     path = folder / "slow.yaml"
@@ -52,7 +52,7 @@ def write_slow_synthetic(folder: Path, seconds_per_unit: float, name: str = "sho
 
 
 def make_project(folder: Path) -> Path:
-    """The project in a folder of its own, as links: what `mlflow run` leaves there is no other test's."""
+    """Link the project into a folder of its own: files that `mlflow run` leaves there are no other test's."""
     folder.mkdir()
     for name in (
         "MLproject",
@@ -75,7 +75,7 @@ def start(
     python_path: Path | None = None,
     **variables: str,
 ) -> subprocess.Popen[str]:
-    """`python -m hpo run ...`.
+    """Start `python -m hpo run ...`.
 
     Args:
         store: URI of the tracking store.
@@ -91,7 +91,7 @@ def start(
 def launch(
     command: list[str], store: str, folder: Path | None = None, python_path: Path | None = None, **variables: str
 ) -> subprocess.Popen[str]:
-    """Any command, in a process group of its own; see `start`."""
+    """Start any command, in a process group of its own; see `start`."""
     path = os.pathsep.join(str(folder) for folder in (python_path, REPOSITORY) if folder)
     programs = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])  # `mlflow run` looks for python
     environment = {**os.environ, "MLFLOW_TRACKING_URI": store, "PYTHONPATH": path, "PATH": programs, **variables}
@@ -112,7 +112,7 @@ def finish(process: subprocess.Popen[str]) -> tuple[int, str, str]:
 
 
 def read(store: str, experiment: str = "short") -> tuple[Run, list[Run]]:
-    """The study's run and its trials', in order."""
+    """Return the study's run and its trials' runs, in order."""
     client = MlflowClient(store)
     found = client.get_experiment_by_name(experiment)
     assert found is not None
@@ -123,7 +123,7 @@ def read(store: str, experiment: str = "short") -> tuple[Run, list[Run]]:
 
 
 def processes_of(driver: int, title: str) -> list[psutil.Process]:
-    """What a driver has started whose title begins like this; Ray's actors say in it what they do."""
+    """Find the processes of a driver whose title begins like this; an actor of Ray's has its current method in it."""
     try:
         descendants = psutil.Process(driver).children(recursive=True)
     except psutil.NoSuchProcess:
@@ -139,7 +139,7 @@ def _title(process: psutil.Process) -> str:
 
 
 def wait_for_training(driver: int, seen: set[int], seconds: float = 150.0) -> psutil.Process:
-    """A rank that has been training for a while and is none of those seen before; it is one of them then."""
+    """Wait for a rank that has been training for a while and is not among `seen`; adds it there."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         before = {process.pid for process in processes_of(driver, TRAINING)} - seen
@@ -152,7 +152,7 @@ def wait_for_training(driver: int, seen: set[int], seconds: float = 150.0) -> ps
 
 
 def wait_for_trials(store: str, *states: str) -> list[Run]:
-    """The trials, once there is one in each of these states."""
+    """Wait until there is a trial in each of these states; returns all trials."""
     deadline = time.monotonic() + 240
     while time.monotonic() < deadline:
         try:
@@ -166,12 +166,12 @@ def wait_for_trials(store: str, *states: str) -> list[Run]:
 
 
 def steps(store: str, trial: Run) -> list[int]:
-    """The units of a trial, as they are stored."""
+    """List the units of a trial, as they are stored."""
     return [point.step for point in MlflowClient(store).get_metric_history(trial.info.run_id, "eval_loss")]
 
 
 def assert_nothing_is_left(folder: Path, descendants: list[psutil.Process], seconds: float = 60.0) -> None:
-    """Of a study that has ended: no process, no folder of its own, no session of its Ray."""
+    """Make sure that a study that has ended has left no process and no folder of its own."""
     _, left = psutil.wait_procs(descendants, timeout=seconds)
     assert left == []
     assert not (folder / "unfinished").exists()

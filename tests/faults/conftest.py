@@ -27,7 +27,7 @@ def store(tmp_path: Path) -> str:
 
 @pytest.fixture
 def record(request: pytest.FixtureRequest, record_property: Callable[[str, object], None]) -> Record:
-    """Adds a line to the table: the fault, how it was made, and what the test has seen of its outcome."""
+    """Add a line to the table: the fault, the way it was made, and the outcome that the test has seen."""
 
     def add(fault: str, how: str, outcome: str) -> None:
         line = f"| {fault} | {how} | {outcome} |"
@@ -57,5 +57,5 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
 
 
 def _fault(line: str) -> str:
-    """A line without what became of the study."""
+    """Return a line without its outcome."""
     return line.rpartition(" | ")[0]

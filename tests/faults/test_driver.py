@@ -29,7 +29,7 @@ KEPT = "ended trials are in MLflow, the others are `interrupted`"
 
 
 def resume(store: str, units: int) -> None:
-    """Go on with the study to its end."""
+    """Resume the study to its end."""
     study, _ = read(store)
     status, _, err = finish(start(store, study.info.run_id, verb="resume"))
     assert status == 0, err
@@ -37,7 +37,7 @@ def resume(store: str, units: int) -> None:
 
 
 def assert_ended(store: str, units: int) -> None:
-    """As if nothing had happened."""
+    """Make sure that the study ended as one without interruption does."""
     study, trials = read(store)
     assert (study.info.status, study.data.metrics["units"]) == ("FINISHED", units)
     assert {trial.info.status for trial in trials} == {"FINISHED"}
@@ -47,7 +47,7 @@ def assert_ended(store: str, units: int) -> None:
 
 
 def assert_interrupted(store: str, out: str, err: str, because: str = "") -> None:
-    """In good order: everything is stored, and what to do next is said."""
+    """Make sure that the study ended in good order: all is stored, and the next step is printed."""
     study, trials = read(store)
     assert f"error: the study did not reach its end (interrupted{because})" in err
     assert "Traceback" not in err

@@ -26,12 +26,12 @@ pytestmark = [pytest.mark.thorough, pytest.mark.timeout(600)]
 
 
 def drive(store: str, *words: object) -> subprocess.Popen[str]:
-    """On one core, and so on one device: the order of events is then the same each time."""
+    """Start a driver on one core, and so on one device: the order of events is then the same each time."""
     return launch(["taskset", "--cpu-list", "0", sys.executable, "-m", "hpo", *map(str, words)], store)
 
 
 def trials(store: str, folder: Path) -> list[dict[str, str]]:
-    """What a finished study has stored of its trials, without what measures time."""
+    """Read the stored trials of a finished study, without measures of time."""
     study, runs = read(store)
     assert study.info.status == "FINISHED"
     for run in runs:

@@ -23,7 +23,7 @@ DISK = "64m"
 
 @pytest.fixture(params=["disk"])
 def disk(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Path]:
-    """A small file system, mounted on a folder of this name."""
+    """Mount a small file system on a folder of this name."""
     folder = tmp_path / request.param
     folder.mkdir()
     mounted = subprocess.run(

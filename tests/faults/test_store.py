@@ -30,7 +30,7 @@ def server(tmp_path: Path) -> Iterator[Server]:
 
 
 def wait_for_line(driver: subprocess.Popen[str], text: str) -> str:
-    """What a driver prints up to a line with this text, which must come."""
+    """Read a driver's output up to a line with this text, which must come."""
     assert driver.stdout is not None
     printed = ""
     for line in driver.stdout:
@@ -41,7 +41,7 @@ def wait_for_line(driver: subprocess.Popen[str], text: str) -> str:
 
 
 def assert_all_are_shown(out: str, trials: int) -> None:
-    """In the table of results."""
+    """Make sure that the table of results has all trials."""
     rows = [line.split() for line in out.splitlines() if " completed " in line and "|" not in line]
     assert sorted(int(words[0]) for words in rows) == list(range(trials))
 

@@ -87,7 +87,7 @@ def test_each_of_a_trial_s_processes_may_fail(tmp_path: Path, store: str, record
 
 
 def attempts_that_failed(trial: Run) -> list[str]:
-    """Why each did."""
+    """List the reason of each attempt that failed."""
     tags = trial.data.tags
     last = [tags["hpo.reason"]] if tags["hpo.outcome"] == "failed" else []
     return [*tags.get("hpo.failures", "").splitlines(), *last]

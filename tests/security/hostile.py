@@ -75,6 +75,6 @@ STRINGS = {
 
 
 def assert_nothing_ran(folder: Path) -> None:
-    """No file of the name that every string would make lies anywhere in a folder."""
+    """Make sure that no string was run: each would make a file of one name somewhere in the folder."""
     found = [Path(where) / name for where, _, names in os.walk(folder) for name in names if name.startswith(MARK)]
     assert found == []

@@ -26,7 +26,7 @@ REPOSITORY = Path(__file__).parents[2]
 
 
 class Hostile:
-    """What makes a file when it is unpickled."""
+    """An object that makes a file when it is unpickled."""
 
     def __init__(self, path: Path) -> None:
         self._path = path

@@ -64,7 +64,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 def write_rows(path: Path, seed: int, method: str) -> None:
-    """Trials that failed for a reason of markup, and some that did not."""
+    """Store trials of which some failed for a reason that is markup."""
     out = io.StringIO()
     rows = csv.writer(out)
     names = ["trial", "unit", "learning_rate", "batch_size_per_device", "weight_decay", "lr_scheduler", "eval_loss"]
@@ -79,7 +79,7 @@ def write_rows(path: Path, seed: int, method: str) -> None:
 
 
 def edit(folder: Path) -> None:
-    """Labels that no command would take, written into the store itself; and in the artifacts, names and reasons."""
+    """Write labels that no command would take into the store itself, and names and reasons into the artifacts."""
     client = MlflowClient(os.environ["MLFLOW_TRACKING_URI"])
     found: Any = client.get_experiment_by_name("own")
     labels = dict(zip(("first", "second"), (MARKUP["script"] + ALL, MARKUP["attribute"]), strict=True))
@@ -97,7 +97,7 @@ def edit(folder: Path) -> None:
 
 @pytest.fixture(scope="module")
 def page(folder: Path, browser: Any) -> Any:
-    """The report in a browser, with what it asked for and what it said."""
+    """Open the report in a browser; returns it with its requests and its console."""
     page = browser.new_page()
     page.said, page.asked = [], []
     page.on("dialog", lambda dialog: (page.said.append(dialog.message), dialog.dismiss()))

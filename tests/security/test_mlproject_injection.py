@@ -24,7 +24,7 @@ pytestmark = pytest.mark.slow
 
 
 def write_recorder(folder: Path, name: str = "python", then: str = "") -> Path:
-    """A program that notes its arguments and, if told, goes on as another."""
+    """Write a program that notes its arguments and, if told, goes on as another."""
     folder.mkdir(exist_ok=True)
     program = folder / name
     program.write_text(RECORDER + (f'exec "{then}" "$@"\n' if then else ""))
@@ -33,7 +33,7 @@ def write_recorder(folder: Path, name: str = "python", then: str = "") -> Path:
 
 
 def recorded(path: Path) -> list[list[str]]:
-    """The arguments of each call."""
+    """Read the arguments of each call."""
     return [call.split("\0")[:-1] for call in path.read_bytes().decode().split(f"{END}\0")[:-1]]
 
 

@@ -42,7 +42,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 
 @dataclass
 class Seen:
-    """What could be seen of a study."""
+    """Observations of a study while it ran."""
 
     commands: set[str] = field(default_factory=set)
     listeners: dict[str, str] = field(default_factory=dict)
@@ -62,7 +62,7 @@ def processes(first: int) -> list[psutil.Process]:
 
 
 def listening(first: int) -> dict[str, str]:
-    """Addresses on which a process and its descendants listen, and who does."""
+    """List the addresses on which a process and its descendants listen, each with the process."""
     found = {}
     for process in processes(first):
         with suppress(psutil.Error):
@@ -130,7 +130,7 @@ def look(seen: Seen, study: int, work: Path) -> None:
 
 
 def keep_files(seen: Seen, folder: Path) -> None:
-    """The content of all files below a folder, the newest of each."""
+    """Keep the newest content of each file below a folder."""
     for where, _, names in os.walk(folder):
         for path in (Path(where) / name for name in names):
             with suppress(OSError):

@@ -252,7 +252,7 @@ class Parts:
         return created
 
     def report(self, trial: Trial, units: int, diverged: bool = False) -> str:
-        """A unit was trained; a trial that is to stop ends."""
+        """Report a trained unit; a trial that is to stop ends."""
         decision = self.scheduler.on_trial_result(self, trial, {"units": units, "diverged": diverged})
         if decision == STOP:
             self.stop_trial(trial)

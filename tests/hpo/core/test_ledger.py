@@ -10,7 +10,7 @@ from hpo.core.ledger import PARTS, Ledger, Shares
 def unit(
     startup: float = 0, train: float = 0, evaluate: float = 0, checkpoint: float = 0, idle: float = 0
 ) -> dict[str, float]:
-    """What a trial reports of one unit, in seconds."""
+    """Make a trial's report of one unit, in seconds."""
     return {"startup": startup, "train": train, "evaluate": evaluate, "checkpoint": checkpoint, "idle": idle}
 
 

@@ -17,7 +17,7 @@ CONFIG: Config = {"learning_rate": 1e-3}
 
 
 def make_study(mode: str = "min") -> Study:
-    """A study whose full resource is 9 units."""
+    """Make a study whose full resource is 9 units."""
     benchmark = spec.load("synthetic")
     if mode == "max":
         benchmark = benchmark.model_copy(update={"metric": "f1", "mode": "max"})
@@ -35,14 +35,14 @@ def results(study: Study) -> Results:
 
 
 def result_of(study: Study, units: int, eval_loss: float, f1: float = 0.5) -> dict[str, Any]:
-    """A trial's result at a unit, as the trial reports it."""
+    """Make a trial's result at a unit, as the trial reports it."""
     metrics = {"eval_loss": eval_loss, "train_loss": eval_loss, "exact_match": f1, "f1": f1}
     diverged = not math.isfinite(eval_loss)
     return {**metrics, "units": units, "objective": objective(study.benchmark, metrics), "diverged": diverged}
 
 
 def add_trial(results: Results, study: Study, name: str, units: int, eval_loss: float, f1: float = 0.5) -> TrialRow:
-    """A trial that reached `units` and ended."""
+    """Add a trial that reached `units` and ended."""
     results.add(name, CONFIG, now=0.0)
     results.report(name, result_of(study, units, eval_loss, f1), device_seconds=1.0, now=1.0)
     return results.end(name, now=1.0, budget_spent=False)

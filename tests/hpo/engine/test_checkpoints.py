@@ -46,7 +46,7 @@ class Folder:
     checkpoints: Checkpoints = field(default_factory=Checkpoints)
 
     def save(self, trial: Trial, name: str) -> Any:
-        """A trial's latest checkpoint."""
+        """Give a trial a checkpoint, its latest."""
         (self.path / name).mkdir()
         (self.path / name / "weights").write_text(name)
         result = _TrainingResult(Checkpoint(str(self.path / name)), {"training_iteration": 1})
@@ -127,7 +127,7 @@ class TestPrune:
 
 @dataclass
 class Watch:
-    """What was on disk during a study.
+    """Counts of the checkpoints on disk during a study.
 
     Attributes:
         written: checkpoints in all.
@@ -148,7 +148,7 @@ class Watch:
         return len(glob(f"{self.folder}/unfinished/*/tune/study/*/checkpoint_*"))  # Path.glob trips over deletions
 
     def note(self, trials: list[Trial]) -> None:
-        """A deletion has just been done."""
+        """Count after a deletion."""
         live = [trial for trial in trials if not trial.is_finished()]
         needed = {trial.checkpoint.path for trial in live if trial.checkpoint}
         self.left = self.on_disk()
@@ -161,7 +161,7 @@ class Watch:
 
 @pytest.fixture(scope="module", params=["hyperband", "pbt"])
 def watch(request: pytest.FixtureRequest, ray_of_two: None, tmp_path_factory: pytest.TempPathFactory) -> Watch:
-    """A study, watched from beside and after each deletion."""
+    """Run a study, and watch its folder from beside and after each deletion."""
     folder = tmp_path_factory.mktemp("checkpoints")
     watch, ended = Watch(folder), Event()
     add, prune = Checkpoints.add, Checkpoints.prune

@@ -51,7 +51,7 @@ class Ran:
         return sum(row.trained_units for row in self.rows)
 
     def assert_ended_well(self) -> None:
-        """It reached its end by itself, within its budget, and has ended every trial."""
+        """Make sure that it reached its end by itself, within its budget, and has ended every trial."""
         assert self.finished.reason == ""
         assert self.finished.reached_end
         assert self.trained_units <= self.study.budget_units
@@ -65,7 +65,7 @@ def ran_on(executor: InProcess, study: Study) -> Ran:
 
 @pytest.fixture(scope="module")
 def run_on() -> Callable[..., Ran]:
-    """Runs the study of a method on so many devices, once."""
+    """Run the study of a method on so many devices, once."""
 
     @cache
     def run_once(method: str, devices: int, order: int = 0, diverge_above: float | None = None) -> Ran:
@@ -166,7 +166,7 @@ class TestDeaths:
         seen: set[str] = set()
 
         def is_promotion(call: Call) -> bool:
-            """The actor is given a trial that has run before."""
+            """Tell whether the actor is given a trial that has run before."""
             if call.method == "train":
                 seen.add(call.actor.instance.trial_id)
             return call.method == "reset" and call.arguments[0]["__trial_info__"].trial_id in seen

@@ -89,7 +89,7 @@ class TestReasons:
 
 @pytest.fixture
 def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> MlflowClient:
-    """A store of its own, and studies whose every trial fails, or none."""
+    """Make a store, for studies of which every trial fails, or none."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("MLFLOW_RUN_ID", raising=False)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", fresh_store(tmp_path))

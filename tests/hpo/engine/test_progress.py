@@ -22,7 +22,7 @@ METRICS = {"eval_loss": 0.5, "exact_match": 0.6, "f1": 0.7, "train_loss": 0.4}
 
 
 def results_of(units: int) -> Results:
-    """One trial that has reached `units`."""
+    """Make the results of one trial that has reached `units`."""
     results = Results(STUDY)
     results.add("a", {"learning_rate": 1e-3}, now=0.0)
     results.report("a", {**METRICS, "units": units, "objective": 0.5, "diverged": False}, device_seconds=2.0, now=1.0)
@@ -36,7 +36,7 @@ def shown(
     place: progress.Place | None = None,
     paused: int = 0,
 ) -> str:
-    """What one call of `show` prints at two seconds, nothing being held back."""
+    """Print once with `show`, at two seconds and with nothing held back; returns the text."""
     monkeypatch.setattr(progress, "LINE_SECONDS", 0.0)
     monkeypatch.setattr(progress, "QUIET_SECONDS", 0.0)
     monkeypatch.setattr(progress, "REDRAW_SECONDS", 0.0)

@@ -33,7 +33,7 @@ def study_of(method: str, checkpoint_seconds: float = 60.0) -> Study:
 
 
 def killed_at(moments: list[int]) -> Callable[[Call], bool]:
-    """Kills the driver before these calls of its actors, counted over all its lives."""
+    """Kill the driver before these calls of its actors, counted over all its lives."""
     calls = 0
 
     def dies(call: Call) -> bool:
@@ -47,7 +47,7 @@ def killed_at(moments: list[int]) -> Callable[[Call], bool]:
 
 
 def run_with_kills(study: Study, devices: int, moments: list[int], folder: Path) -> tuple[Finished, int]:
-    """Run a study that is killed, and gone on with, until its end; also returns how often it was."""
+    """Run a study that is killed and resumed until its end; also returns the number of kills."""
     dies, killed = killed_at(moments), 0
     while True:
         is_there = (folder / "unfinished" / Unstored.RUN_ID).exists()
@@ -60,7 +60,7 @@ def run_with_kills(study: Study, devices: int, moments: list[int], folder: Path)
 
 @pytest.fixture(scope="module")
 def uninterrupted() -> Callable[[str], tuple[Finished, int]]:
-    """A study that nobody kills, and the number of calls of its actors."""
+    """Run a study without kills; returns it with the number of calls of its actors."""
 
     @cache
     def run_once(method: str) -> tuple[Finished, int]:
@@ -77,7 +77,7 @@ def uninterrupted() -> Callable[[str], tuple[Finished, int]]:
 
 
 def decisions(finished: Finished) -> list[dict[str, Any]]:
-    """Everything of the trials that does not measure time."""
+    """Collect from the trials all that does not measure time."""
     timed = ("device_seconds", "began_seconds", "reported_seconds", "ended_seconds", "metrics")
     rows = [{key: value for key, value in vars(row).items() if key not in timed} for row in finished.results.rows]
     scores = [{key: row.metrics[key] for key in ("eval_loss", "train_loss")} for row in finished.results.rows]

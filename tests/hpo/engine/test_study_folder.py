@@ -27,7 +27,7 @@ def asked(job: str = "", method: str = "asha") -> Asked:
 
 @pytest.fixture
 def kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Unfinished:
-    """A study that has begun, and waits."""
+    """Make the folder of a study that has begun, and waits."""
     monkeypatch.chdir(tmp_path)
     study = Unfinished(RUN_ID)
     with study.held():

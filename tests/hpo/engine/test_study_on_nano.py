@@ -28,7 +28,7 @@ def store(tmp_path: Path) -> str:
 
 
 def write_data(folder: Path) -> dict[str, Any]:
-    """Splits of a JSON-lines file each: of ten questions, as many contexts as the split's number are too long."""
+    """Write a JSON-lines file per split: of ten contexts, as many as the split's number are too long."""
     splits = {}
     for too_long, name in enumerate(("validation", "train", "test")):
         contexts = ["Mara Velt drew it." + " old" * (200 if i < too_long else i) for i in range(10)]

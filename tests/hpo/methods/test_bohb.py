@@ -51,7 +51,7 @@ ENOUGH = 2 * (len(ALL_DOMAINS) + 1)
 
 
 def make_search(seed: int = 0, space: Space = ALL_DOMAINS, changes: dict[str, Any] | None = None, **given: Any) -> Any:
-    """The searcher of a BOHB study; `changes` replace fields of its benchmark, `given` are its arguments."""
+    """Make the searcher of a BOHB study; `changes` replace fields of its benchmark, `given` are its arguments."""
     benchmark = spec.load("synthetic").model_copy(update={"space": space, "grid": {}, **(changes or {})})
     return registry.get("bohb").make_plan(Study("bohb", benchmark, seed=seed, arguments=given)).searcher
 
@@ -78,7 +78,7 @@ def tell(search: Any, trial_id: str, objective: float, rung: int) -> None:
 def suggest_and_tell(
     search: Any, number: int, rung: int = 9, objective: Callable[[Config], float] = distance
 ) -> list[Config]:
-    """As many new trials, and then a result at a rung for each."""
+    """Ask for as many new trials, then report a result at a rung for each."""
     proposed = {}
     for _ in range(number):
         trial_id = f"trial {len(search.trial_to_params)}"
@@ -271,7 +271,7 @@ class TestSeed:
 
 @dataclass
 class Told:
-    """What a model was told: trial, rung and loss of each result, in order."""
+    """Results that a model was told, in order: trial, rung and loss of each."""
 
     results: list[tuple[str, int, float]] = field(default_factory=list)
 
@@ -280,7 +280,7 @@ class Told:
         return dict(Counter(rung for _, rung, _ in self.results))
 
     def record(self, searcher: type[TuneBOHB]) -> type[TuneBOHB]:
-        """A searcher that notes what it passes on to the density estimator."""
+        """Make a searcher that notes the results it passes on to the density estimator."""
 
         class Recording(searcher):  # type: ignore[misc, valid-type]
             def to_wrapper(recording, trial_id: str, result: dict[str, Any]) -> Any:
@@ -292,7 +292,7 @@ class Told:
 
 
 def run_bohb(told: Told, benchmark: Benchmark, devices: int = 2, budget: int = 9, order: int = 0) -> Finished:
-    """A study that draws less from its model than it should, to be faster; 9 full trainings are a round of brackets."""
+    """Run a study that draws less from its model than it should, to be faster; 9 full trainings are a round."""
     with pytest.MonkeyPatch.context() as monkeypatch:
         monkeypatch.setattr("hpo.search.bohb_search.BohbSearch", told.record(BohbSearch))
         study = Study("bohb", benchmark, seed=1, budget=budget, arguments={"num_draws": 8})
@@ -386,6 +386,6 @@ class TestStudy:
 
 
 def _off(row: TrialRow) -> float:
-    """How far its learning rate is from the best one, in decades."""
+    """Measure the distance of its learning rate from the best one, in decades."""
     best = -3.0 + 0.3 * math.log2(float(row.config["batch_size_per_device"]) / 8)
     return abs(math.log10(float(row.config["learning_rate"])) - best)

@@ -29,7 +29,7 @@ Curve = list[float]
 
 @pytest.fixture(scope="module")
 def run_once() -> Callable[..., Finished]:
-    """Runs a study on so many devices, once."""
+    """Run a study on so many devices, once."""
 
     @cache
     def run_study(method: str, devices: int = 1, budget: int = 12, **given: int) -> Finished:
@@ -42,19 +42,19 @@ def run_once() -> Callable[..., Finished]:
 
 
 def decided(finished: Finished) -> list[TrialRow]:
-    """The trials that the budget did not end."""
+    """List the trials that the budget did not end."""
     return [row for row in finished.results.rows if "budget was spent" not in row.reason]
 
 
 def curve_of(benchmark: Benchmark, row: TrialRow) -> Curve:
-    """The whole curve of a trial, whenever it was stopped."""
+    """Compute the whole curve of a trial, whenever it was stopped."""
     trial = SyntheticTrial(benchmark)
     trial.start(row.config, row.seed)
     return [trial.run_unit()["eval_loss"] for _ in range(MAX_UNITS)]
 
 
 def units_by_the_rule(curve: Curve, before: list[Curve], grace_units: int, min_trials: int) -> int:
-    """The unit at which the rule stops a trial, given what those before it, one after the other, have trained."""
+    """Compute the unit at which the rule stops a trial, given the trials before it, one after the other."""
     for unit in range(grace_units, MAX_UNITS):
         others = [other for other in before if len(other) >= unit]
         averages = [statistics.mean(other[grace_units - 1 : unit]) for other in others]

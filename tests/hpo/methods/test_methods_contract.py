@@ -71,7 +71,7 @@ TRIAL_METRICS = {
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """One Ray for all studies, and a tracking store of its own."""
+    """Give all studies one Ray and one tracking store."""
     with working_in(tmp_path_factory.mktemp("contract")), ray_of(2):
         yield
 
@@ -94,7 +94,7 @@ class Ran:
 
     @cached_property
     def children(self) -> list[Run]:
-        """The trials' runs, by number of the trial."""
+        """Read the trials' runs, by number of the trial."""
         wanted = f"tags.mlflow.parentRunId = '{self.finished.run_id}'"
         found = MlflowClient().search_runs([self.parent.info.experiment_id], filter_string=wanted)
         return sorted(found, key=lambda child: int(child.data.tags["hpo.trial"]))
@@ -104,7 +104,7 @@ class Ran:
         return Path(folder).read_text()
 
     def steps(self, child: Run, metric: str) -> list[int]:
-        """The units at which a trial's run has a metric."""
+        """List the units at which a trial's run has a metric."""
         return sorted(point.step for point in MlflowClient().get_metric_history(child.info.run_id, metric))
 
 
@@ -117,7 +117,7 @@ def a_third_diverges() -> Benchmark:
 
 
 def is_above(config: dict[str, Any]) -> bool:
-    """Whether a configuration diverges, from its second unit on."""
+    """Tell whether a configuration diverges, from its second unit on."""
     return float(config["learning_rate"]) > DIVERGE_ABOVE
 
 
@@ -138,7 +138,7 @@ def ran(method: registry.Method, cluster: None) -> Ran:
 
 
 class TestModule:
-    """What a method says of itself; nothing runs."""
+    """Claims about a method's module; nothing runs."""
 
     def test_summary_is_a_sentence_in_one_line(self, method: registry.Method) -> None:
         assert method.summary.endswith(".")
@@ -195,7 +195,7 @@ class TestModule:
 
 @pytest.mark.slow  # two studies a method, of some seconds each
 class TestStudy:
-    """What a study of the method leaves behind."""
+    """Claims about a study of the method, once it has ended."""
 
     def test_reaches_its_end(self, ran: Ran) -> None:
         assert ran.finished.reason == ""

@@ -92,7 +92,7 @@ class TestUnitCube:
 
 
 class TestPlan:
-    """What PB2 cannot run is refused before anything starts."""
+    """Refusals of spaces and budgets that PB2 cannot run, before anything starts."""
 
     def test_a_space_of_choices_alone_is_refused(self) -> None:
         with pytest.raises(BenchmarkError, match="synthetic has choices alone, but pb2 models numeric ranges; use pbt"):
@@ -124,7 +124,7 @@ class Exploit:
 
 @dataclass
 class Population:
-    """What became of members made by hand."""
+    """Records of members made by hand."""
 
     space: Space
     scheduler: Pb2Scheduler
@@ -155,7 +155,7 @@ def distance(space: Space, a: Config, b: Config) -> float:
 
 
 def make_member(space: Space, best: Config, faults: tuple[tuple[int, int], ...], folder: Path) -> Any:
-    """A trainable that improves the faster, the nearer its values are to the best."""
+    """Make a trainable that improves the faster, the nearer its values are to the best."""
 
     class Member(tune.Trainable):
         def setup(self, config: Config) -> None:
@@ -195,7 +195,7 @@ def train(
     share: float = 0.25,
     seed: int = SEED,
 ) -> Population:
-    """A study of members made by hand; `faults` are members and the units at which they fail once."""
+    """Run a study of members made by hand; `faults` are members and the units at which they fail once."""
     study = study_of(space, seed=seed, exploit_share=share)
     plan = registry.get("pb2").make_plan(study)
     assert isinstance(plan.scheduler, Pb2Scheduler)
@@ -235,7 +235,7 @@ def train(
 
 
 def improvements(population: Population) -> Counter[tuple[int, float]]:
-    """What the model is told, as Ray reads the scheduler's table: time, and gain in reward since the row before."""
+    """Count the rows that the model is told, as Ray reads the scheduler's table: time, gain since the row before."""
     data, names = population.scheduler.data, list(ranges_of(population.space))
     data = data.sort_values("Time", kind="stable").reset_index(drop=True)
     change = data.groupby(["Trial", *names])[["Reward", "Time"]].diff()
@@ -245,7 +245,7 @@ def improvements(population: Population) -> Counter[tuple[int, float]]:
 
 
 def gains_of_the_intervals(population: Population) -> Counter[tuple[int, float]]:
-    """What each member gained by itself in each interval after the first exchange."""
+    """Count each member's own gain in each interval after the first exchange."""
     at_start = {(m, units): population.losses[m, units] for m in range(BUDGET) for units in EXCHANGES}
     at_start |= {(e.member, e.units): population.losses[e.donor, e.units] for e in population.exploits}
     gains: Counter[tuple[int, float]] = Counter()

@@ -195,7 +195,7 @@ class Member(tune.Trainable):
         return {OBJECTIVE: float(self._number), TIME_ATTRIBUTE: self._units, "diverged": diverged}
 
     def _fail(self) -> None:
-        """Trials with an odd number fail once, the others each time."""
+        """Fail: trials with an odd number once, the others each time."""
         assert self._folder is not None
         failed_before = self._folder / str(self._number)
         if self._number % 2 == 0 or not failed_before.exists():
@@ -225,7 +225,7 @@ class Recording(tune.Callback):
 
 @dataclass(frozen=True)
 class Trained:
-    """What a scheduler did with its trials."""
+    """Trials as a scheduler has left them."""
 
     scheduler: TrialScheduler
     trials: list[Trial]
@@ -233,7 +233,7 @@ class Trained:
 
     @property
     def units(self) -> list[int]:
-        """Reached by each trial, by number."""
+        """List the units that each trial reached, by number."""
         by_number = sorted(self.trials, key=lambda trial: trial.config["number"])
         return [trial.last_result.get(TIME_ATTRIBUTE, 0) for trial in by_number]
 
@@ -326,7 +326,7 @@ class TestAgainstRays:
 
 @pytest.fixture(scope="module")
 def train_within(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], Trained]:
-    """Trains brackets within a budget, once."""
+    """Train brackets within a budget, once."""
 
     @cache
     def train_once(units: int) -> Trained:

@@ -90,14 +90,14 @@ class Ran:
 
     @cached_property
     def children(self) -> list[Run]:
-        """The trials' runs, by number of the trial."""
+        """Read the trials' runs, by number of the trial."""
         parent = MlflowClient().get_run(self.finished.run_id)
         wanted = f"tags.mlflow.parentRunId = '{self.finished.run_id}'"
         found = MlflowClient().search_runs([parent.info.experiment_id], filter_string=wanted)
         return sorted(found, key=lambda child: int(child.data.tags["hpo.trial"]))
 
     def history(self, member: int, metric: str) -> dict[int, float]:
-        """A member's metric, by unit."""
+        """Read a member's metric, by unit."""
         points = MlflowClient().get_metric_history(self.children[member].info.run_id, metric)
         return {point.step: point.value for point in points}
 
@@ -105,7 +105,7 @@ class Ran:
         return json.loads(Path(MlflowClient().download_artifacts(run_id, name)).read_text())
 
     def trained_with(self, member: int) -> dict[int, Config]:
-        """What a member trained each of its units with, as the exploits tell it."""
+        """Compute the configuration of each of a member's units from the exploits."""
         config, by_unit = self.rows[member].config, {}
         own = {exploit.units: exploit.config for exploit in self.exploits if exploit.member == member}
         for unit in range(1, MAX_UNITS + 1):
@@ -147,7 +147,7 @@ def on_one_device(store: None) -> Ran:
 
 @pytest.fixture(scope="module")
 def ran(store: None) -> Ran:
-    """The study that most tests look at; the process's generators, which Ray draws from, stand elsewhere."""
+    """Run the study that most tests look at; the process's generators, which Ray draws from, stand elsewhere."""
     random.seed(7)
     np.random.seed(7)
     return run_study(synthetic(), InProcess(2))
@@ -311,12 +311,12 @@ Fault = tuple[int, str, int]
 
 
 def shrinkage(config: Config) -> float:
-    """What a unit leaves of a member's loss: the larger the rate, the better, up to the bound and beyond."""
+    """Compute the share of a member's loss that a unit leaves: the larger the rate, the less, beyond the bound too."""
     return 1 - 0.2 * float(config["learning_rate"]) - 0.01 * float(config["gradient_accumulation_steps"])
 
 
 def make_member(folder: Path, faults: tuple[Fault, ...], for_good: bool, diverging: tuple[tuple[int, int], ...]) -> Any:
-    """A trainable whose loss carries what each of its units was trained with, as weights do."""
+    """Make a trainable whose loss carries the settings of each of its units, as weights do."""
 
     class Member(tune.Trainable):
         def setup(self, config: Config) -> None:
@@ -355,7 +355,7 @@ def make_member(folder: Path, faults: tuple[Fault, ...], for_good: bool, divergi
 
 @dataclass
 class Population:
-    """What became of members made by hand, by number."""
+    """Records of members made by hand, by number."""
 
     units: dict[int, list[int]] = field(default_factory=dict)
     losses: dict[int, float] = field(default_factory=dict)
@@ -421,7 +421,7 @@ def bounded_study() -> Study:
 def train_ours(
     folder: Path, *faults: Fault, for_good: bool = False, diverging: tuple[tuple[int, int], ...] = ()
 ) -> Population:
-    """Under the scheduler of this suite, with units to spare for retries."""
+    """Train under the scheduler of this suite, with units to spare for retries."""
     study, recorder = bounded_study(), Recorder()
     plan = registry.get("pbt").make_plan(study)
     assert isinstance(plan.scheduler, PopulationScheduler)
@@ -433,7 +433,7 @@ def train_ours(
 
 
 def train_rays_own(folder: Path) -> Population:
-    """Under Ray's scheduler alone, with the same settings."""
+    """Train under Ray's scheduler alone, with the same settings."""
     mutations = {n: list(d.values) if isinstance(d, Choice) else to_tune({n: d})[n] for n, d in BOUNDED.items()}
     scheduler = PopulationBasedTraining(
         time_attr="units",
@@ -462,7 +462,7 @@ def step(domain: Any, value: float, factor: float) -> float:
 
 
 def outside(configs: list[Config]) -> list[Config]:
-    """The configurations that do not lie in the space."""
+    """List the configurations that do not lie in the space."""
     return [config for config in configs if not all(d.contains(config[name]) for name, d in BOUNDED.items())]
 
 
@@ -569,14 +569,14 @@ def tuned(store: None, nano: Benchmark) -> Iterator[Ran]:
 
 @pytest.fixture(scope="module")
 def fresh_session(tuned: Ran, nano: Benchmark) -> Iterator[Ranks]:
-    """A session in a process of its own: what was trained in this one before could change the last bits."""
+    """Open a session in a process of its own: earlier trainings in this one could change the last bits."""
     session = Ranks(nano, find_places(1), threads=1)
     yield session
     session.close()
 
 
 def replay(session: Ranks, schedule: list[tuple[int, Config]], max_units: int) -> dict[str, float]:
-    """Train a schedule from the base weights; the last unit's scores."""
+    """Train a schedule from the base weights; returns the last unit's scores."""
     (_, config), *changes = schedule
     session.start(config, SEED)
     for unit in range(max_units):
@@ -621,7 +621,7 @@ class TestReplay:
 
 
 class TestPlan:
-    """What a population needs is said before anything starts."""
+    """Refusals before anything starts."""
 
     @pytest.mark.parametrize("method", ["pbt", "pb2"])
     def test_a_budget_of_one_is_refused(self, method: str) -> None:

@@ -13,7 +13,7 @@ Draw = tuple[float, float]
 
 
 def draw() -> Draw:
-    """One number of each global generator."""
+    """Draw a number from each global generator."""
     return random.random(), float(np.random.random())
 
 

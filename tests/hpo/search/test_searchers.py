@@ -40,7 +40,7 @@ Outcome = tuple[int, float]
 
 
 def make_study(seed: int = 0, **changes: Any) -> Study:
-    """A study of the synthetic benchmark; `changes` replace fields of it."""
+    """Make a study of the synthetic benchmark; `changes` replace fields of it."""
     return Study("hyperopt", spec.load("synthetic").model_copy(update=changes), seed=seed)
 
 
@@ -51,12 +51,12 @@ def make_tpe(name: TPEName, study: Study, **settings: Any) -> Searcher:
 
 
 def result_at(units: int, objective: float) -> dict[str, Any]:
-    """A result with the keys that this suite and Ray look at."""
+    """Make a result with the keys that this suite and Ray look at."""
     return {"units": units, "training_iteration": units, OBJECTIVE: objective}
 
 
 def feed(searcher: Searcher, outcomes: list[Outcome]) -> None:
-    """One trial an outcome: suggested, reported at every unit, ended; the names are "0", "1", ..."""
+    """Suggest, report at every unit and end one trial per outcome; their names are "0", "1", ..."""
     for number in range(len(outcomes)):
         assert isinstance(searcher.suggest(str(number)), dict)
     for number, (units, objective) in enumerate(outcomes):
@@ -66,7 +66,7 @@ def feed(searcher: Searcher, outcomes: list[Outcome]) -> None:
 
 
 def rank_by_hyperopt(make: Callable[..., Searcher], mode: str, outcomes: list[Outcome]) -> list[int]:
-    """The numbers of the trials, the best first, as HyperOpt's TPE sorts them: by loss."""
+    """Rank the trials' numbers, the best first, as HyperOpt's TPE does: by loss."""
     space = to_tune(make_study().benchmark.space)
     searcher = make(space=space, metric=OBJECTIVE, mode=mode, random_state_seed=0)
     feed(searcher, outcomes)
@@ -75,7 +75,7 @@ def rank_by_hyperopt(make: Callable[..., Searcher], mode: str, outcomes: list[Ou
 
 
 def rank_by_optuna(make: Callable[..., Searcher], mode: str, outcomes: list[Outcome]) -> list[int]:
-    """The same as Optuna's TPE sorts them: complete ones by value, then pruned ones by last unit and value there."""
+    """Rank them as Optuna's TPE does: complete ones by value, then pruned ones by last unit and value there."""
     storage = InMemoryStorage()
     space = to_tune(make_study().benchmark.space)
     searcher = make(space=space, metric=OBJECTIVE, mode=mode, seed=0, storage=storage)
@@ -137,7 +137,7 @@ class TestRanking:
 @pytest.mark.parametrize("name", MODEL_BASED)
 class TestSeeds:
     def suggestions(self, name: TPEName, seed: int) -> list[Any]:
-        """The first five, with a result after each."""
+        """Make the first five suggestions, with a result after each."""
         searcher = make_tpe(name, make_study(seed))
         configs = []
         for number in range(5):
@@ -270,7 +270,7 @@ class TestInitialPoints:
     """Random draws are those of a searcher that never gets to its model."""
 
     def next_after(self, name: TPEName, ended: int, running: int, initial_points: int) -> Any:
-        """The proposal while so many trials have ended and so many run."""
+        """Ask for a proposal while so many trials have ended and so many run."""
         searcher = make_tpe(name, make_study(), initial_points=initial_points)
         numbers = [str(number) for number in range(ended + running)]
         for number in numbers:
@@ -380,7 +380,7 @@ def past_around(benchmark: Benchmark, best_log_rate: float) -> list[PastTrial]:
 @pytest.mark.parametrize("name", MODEL_BASED)
 class TestWarmStart:
     def first_log_rates(self, name: TPEName, best_log_rate: float | None, **changes: Any) -> list[float]:
-        """The learning rate that each of 15 seeds proposes first, after a warm start if there is a best one."""
+        """List the first proposed learning rate of each of 15 seeds, after a warm start if there is a best one."""
         rates = []
         for seed in range(15):
             study = make_study(seed, **changes)

@@ -26,7 +26,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A server with a suite of two methods and two seeds; the address of its experiment's runs."""
+    """Serve a suite of two methods and two seeds; returns the address of its experiment's runs."""
     folder = tmp_path_factory.mktemp("ui")
     with working_in(folder):
         given = suite.GivenBenchmark(spec.load("synthetic"), "synthetic")

@@ -32,7 +32,7 @@ OTHER: Config = {"learning_rate": 2e-05, "batch_size_per_device": 16, "weight_de
 
 @pytest.fixture(scope="module", autouse=True)
 def _store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """One store for all tests, since making its tables takes seconds; each test has an experiment of its own."""
+    """Give all tests one store; each has an experiment of its own."""
     folder = tmp_path_factory.mktemp("history")
     with working_in(folder):
         yield
@@ -40,7 +40,7 @@ def _store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 @pytest.fixture
 def benchmark(request: pytest.FixtureRequest) -> Benchmark:
-    """The synthetic benchmark under the name of the test."""
+    """Name the synthetic benchmark after the test."""
     return spec.load("synthetic").model_copy(update={"name": request.node.name})
 
 
@@ -57,7 +57,7 @@ class Stored:
 
 
 def write_study(benchmark: Benchmark, *trials: Stored, start_time: int = 0, **tags: str) -> None:
-    """A study's run and its trials', as far as they are read; the layout is that of `hpo.store.tracker`."""
+    """Write a study's run and its trials', as far as they are read; the layout is that of `hpo.store.tracker`."""
     client = MlflowClient()
     found = client.get_experiment_by_name(benchmark.name)
     experiment = found.experiment_id if found else client.create_experiment(benchmark.name)
@@ -263,7 +263,7 @@ class TestWarmStart:
     """From the store to the proposals."""
 
     def proposals(self, name: str, benchmark: Benchmark, **arguments: Any) -> list[Any]:
-        """The first of each of 15 seeds."""
+        """List the first proposal of each of 15 seeds."""
         firsts = []
         for seed in range(15):
             searcher = registry.get(name).make_plan(Study(name, benchmark, seed, arguments=arguments)).searcher

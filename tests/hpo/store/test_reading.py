@@ -20,7 +20,7 @@ NOWHERE = "http://127.0.0.1:1"
 
 @pytest.fixture
 def server() -> Iterator[Proxy]:
-    """A server that only has faults."""
+    """Serve nothing but faults."""
     with proxy(NOWHERE) as made:
         yield made
 
@@ -66,7 +66,7 @@ def test_a_function_that_fails_three_times_has_its_value() -> None:
 
 @pytest.fixture
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
-    """A run with two files in a folder of this machine."""
+    """Make a run with two files in a folder of this machine."""
     monkeypatch.setenv("MLFLOW_TRACKING_URI", fresh_store(tmp_path))
     client = MlflowClient()
     made = client.create_run(client.create_experiment("nano", str(tmp_path / "artifacts")))

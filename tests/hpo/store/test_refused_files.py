@@ -33,7 +33,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.fixture
 def limited(server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[MlflowClient]:
-    """The server behind a body limit of 1 MB."""
+    """Put the server behind a body limit of 1 MB."""
     with working_in(tmp_path), refusing(server, max_body_bytes=MEGABYTE) as uri:
         monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
         yield MlflowClient(uri)

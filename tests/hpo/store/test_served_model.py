@@ -39,7 +39,7 @@ def records() -> list[squad.Record]:
 
 @pytest.fixture(scope="module")
 def prompts(records: list[squad.Record]) -> list[list[int]]:
-    """As an evaluation makes them; the length cuts some contexts and not others."""
+    """Make prompts as an evaluation does; the length cuts some contexts and not others."""
     tokenizer = AutoTokenizer.from_pretrained(MODEL)
     examples = squad.tokenize(records, tokenizer, MAX_LENGTH, MAX_NEW_TOKENS, training=False)
     assert 0 < sum(example.truncated for example in examples) < len(examples)
@@ -87,7 +87,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 def logged(uri: str, name: str) -> CommandRun:
-    """A run with the model in it, as far as the server took it."""
+    """Log the model into a run, as far as the server takes it."""
     with pytest.MonkeyPatch.context() as monkeypatch:
         monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
         run = CommandRun(name, "a training", {}, {"hpo.kind": "training"})
@@ -97,7 +97,7 @@ def logged(uri: str, name: str) -> CommandRun:
 
 
 def in_a_fresh_process(uri: str, run_id: str, records: list[squad.Record], folder: Path) -> list[str]:
-    """Answers of a process that has nothing of the suite on its path."""
+    """Ask a process that has nothing of the suite on its path."""
     code = (
         "import json, sys, mlflow, pandas as pd\n"
         f"model = mlflow.pyfunc.load_model('runs:/{run_id}/model')\n"

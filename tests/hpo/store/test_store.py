@@ -64,7 +64,7 @@ class Stored:
         return [point.step for point in self.store.get_metric_history(trial.info.run_id, metric)]
 
     def assert_whole(self, trials: list[Run]) -> int:
-        """Trials are numbered without a gap and have each unit's metrics once; returns how many units they have."""
+        """Make sure that trials are numbered without a gap and have each unit's metrics once; returns their units."""
         assert [run.data.tags["hpo.trial"] for run in trials] == [str(number) for number in range(len(trials))]
         steps = [self.steps_of(trial, "eval_loss") for trial in trials]
         assert steps == [list(range(1, len(found) + 1)) for found in steps]
@@ -74,7 +74,7 @@ class Stored:
 
 @dataclass(frozen=True)
 class Together:
-    """What studies at once left behind.
+    """Traces of studies that ran at once.
 
     Attributes:
         statuses: exit status of each.
@@ -95,7 +95,7 @@ class Together:
 
 @contextmanager
 def run_together(folder: Path, commands: list[list[str]]) -> Iterator[Together]:
-    """Processes, each with a Ray of its own, started together in one folder with one temporary folder."""
+    """Start processes together, each with a Ray of its own, in one folder with one temporary folder."""
     content = yaml.safe_load((REPOSITORY / "benchmarks" / "synthetic.yaml").read_text())
     (folder / "shared.yaml").write_text(yaml.safe_dump({**content, "name": "shared"}, sort_keys=False))
     uri = f"sqlite:///{folder}/fresh/mlflow.db"
@@ -123,7 +123,7 @@ def run_together(folder: Path, commands: list[list[str]]) -> Iterator[Together]:
 
 
 def _processes_in(temporary: str) -> list[psutil.Process]:
-    """Processes that have this temporary folder."""
+    """List the processes that have this temporary folder."""
     found = []
     for process in psutil.process_iter():
         with suppress(psutil.Error):
@@ -133,7 +133,7 @@ def _processes_in(temporary: str) -> list[psutil.Process]:
 
 @pytest.fixture(scope="class")
 def together(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Together]:
-    """The commands of a test class, in a folder with a space and a quote in its name."""
+    """Run the commands of a test class, in a folder with a space and a quote in its name."""
     with run_together(tmp_path_factory.mktemp("it's shared"), list(request.cls.commands)) as left:
         yield left
 
@@ -208,7 +208,7 @@ class TestTenStudiesAtOnce(Contract):
 
 
 def write_study(uri: str, seed: int, start: Any) -> None:
-    """What a driver writes for a study, as fast as it can."""
+    """Write as a driver writes for a study, as fast as it can."""
     os.environ["MLFLOW_TRACKING_URI"] = uri
     benchmark = spec.load("synthetic").model_copy(update={"name": "shared"})
     study, metrics = Study("random", benchmark, seed=seed, budget=TRIALS), dict.fromkeys(("eval_loss", "f1"), 1.0)
