@@ -7,6 +7,7 @@ import sqlite3
 import tempfile
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,7 @@ def fresh_store(folder: Path) -> str:
     return f"sqlite:///{database}"
 
 
+@cache
 def empty_store() -> Path:
     """Return an empty SQLite store that this version of MLflow has made; once on a machine."""
     made = CACHE / f"empty-store-of-mlflow-{version('mlflow')}.db"
