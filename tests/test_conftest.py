@@ -1,0 +1,36 @@
+"""The hook that keeps the fast tests fast."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from tests import conftest
+
+
+def run_as(cpu_seconds: float, *marks: str) -> None:
+    """Let the hook see a test with these marks that computes for so long, on a quiet machine."""
+    item: Any = SimpleNamespace(get_closest_marker=lambda mark: mark if mark in marks else None)
+    with pytest.MonkeyPatch.context() as monkeypatch:  # undone before the hook looks at this test
+        monkeypatch.setattr(conftest, "_cpu_seconds", iter([0.0, cpu_seconds]).__next__)
+        monkeypatch.setattr(conftest, "_slowdown", lambda: 1.0)
+        hook = conftest.pytest_runtest_call(item)
+        next(hook)
+        with pytest.raises(StopIteration):
+            hook.send(None)
+
+
+def test_a_test_without_a_mark_fails_if_it_computes_for_more_than_a_second() -> None:
+    with pytest.raises(pytest.fail.Exception, match=r"computes for 1\.5 s; make it shorter, or mark it `slow`"):
+        run_as(1.5)
+
+
+@pytest.mark.parametrize("mark", ["slow", "thorough"])
+def test_one_with_a_mark_does_not(mark: str) -> None:
+    run_as(1.5, mark)
+
+
+def test_nor_does_one_of_less() -> None:
+    run_as(0.9)
