@@ -44,7 +44,7 @@ def digest(benchmark: Benchmark) -> str:
     The search space is left out: a trial means the same whatever space proposed it. Local files and folders count by
     content, so that two checkouts of one benchmark agree, and a model whose tokenizer was edited differs. Models and
     data sets on the hub count by name: their revision is known only once they have been downloaded, and a benchmark
-    must not change its identity then.
+    must not change its identity then. A `revision` that the benchmark names counts too.
 
     Raises:
         BenchmarkError: a file cannot be read.
@@ -77,7 +77,7 @@ def _data(finetune: FineTune) -> dict[str, Any]:
 
 
 def _split(split: Split) -> dict[str, Any]:
-    content = split.model_dump(mode="json")
+    content = split.model_dump(mode="json", exclude=None if split.revision else {"revision"})
     if split.file is not None:
         content["file"] = _checksum(split.file)
     elif split.dataset is not None and Path(split.dataset).is_absolute() and is_folder(Path(split.dataset)):

@@ -79,6 +79,7 @@ class Split(Strict):
         limit: number of questions that are kept, the first ones.
         articles: "all", or "held_out" and "rest", which divide the articles of one file between two splits.
         held_out_share: the share of articles in "held_out", chosen by a hash of their titles.
+        revision: commit or tag of `dataset` on the hub; the newest by default, which may change between studies.
     """
 
     file: Path | None = None
@@ -88,6 +89,7 @@ class Split(Strict):
     limit: Count | None = None
     articles: Literal["all", "held_out", "rest"] = "all"
     held_out_share: Annotated[float, Field(gt=0, lt=1)] = 0.1
+    revision: str | None = None
 
     @model_validator(mode="after")
     def _check(self) -> Split:
@@ -97,6 +99,8 @@ class Split(Strict):
             raise ValueError('`dataset` needs `split`, such as "train"')
         if self.file is not None and self.config is not None:
             raise ValueError("`config` goes with `dataset`, not with `file`")
+        if self.revision is not None and (self.dataset is None or Path(self.dataset).is_absolute()):
+            raise ValueError("`revision` goes with a `dataset` on the hub, not with a file or folder")
         return self
 
 

@@ -236,7 +236,7 @@ def _from_datasets(split: Split) -> list[Record]:
     import datasets
 
     try:
-        rows = datasets.load_dataset(split.dataset, split.config, split=split.split)
+        rows = datasets.load_dataset(split.dataset, split.config, split=split.split, revision=split.revision)
     except Exception as error:  # the library raises many kinds; all mean the same to the user
         raise BenchmarkError(
             f"data set {split.dataset!r}, split {split.split!r}: cannot be loaded ({type(error).__name__}: {error}); "

@@ -40,8 +40,9 @@ def fetch(benchmark: Benchmark, folder: Path) -> tuple[dict[str, Path], Path]:
     if not names:
         raise BenchmarkError(f"benchmark {benchmark.name} names nothing on the hub: all its files are local")
     places = {name: folder.resolve() / name.replace("/", "--") for name in names}
+    revisions = _revisions(finetune) if finetune else {}
     for name, kind in names.items():
-        _download(name, kind, places[name])
+        _download(name, kind, places[name], revisions.get(name))
     local = _with_folders(benchmark, places)
     _check(local)
     path = folder / f"{benchmark.name}.yaml"
@@ -60,13 +61,31 @@ def _hub_names(finetune: FineTune) -> dict[str, Literal["model", "dataset"]]:
     return found
 
 
-def _download(name: str, kind: Literal["model", "dataset"], place: Path) -> None:
+def _revisions(finetune: FineTune) -> dict[str, str | None]:
+    """Return the revision of each data set; one folder holds one of them."""
+    found: dict[str, str | None] = {}
+    for split in (finetune.data.train, finetune.data.validation, finetune.data.test):
+        if split.dataset is not None and found.setdefault(split.dataset, split.revision) != split.revision:
+            both = f"{found[split.dataset] or 'the newest'} and {split.revision or 'the newest'}"
+            raise BenchmarkError(
+                f"data set {split.dataset}: has the revisions {both}, but a folder holds one; give its splits the same"
+            )
+    return found
+
+
+def _download(name: str, kind: Literal["model", "dataset"], place: Path, revision: str | None) -> None:
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, HFValidationError, RepositoryNotFoundError
+    from huggingface_hub.errors import (
+        GatedRepoError,
+        HfHubHTTPError,
+        HFValidationError,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
 
     files = MODEL_FILES if kind == "model" else DATA_FILES
     try:
-        snapshot_download(name, repo_type=kind, local_dir=place, allow_patterns=files)
+        snapshot_download(name, repo_type=kind, revision=revision, local_dir=place, allow_patterns=files)
     except HFValidationError as error:
         raise BenchmarkError(
             f"{kind} {name!r}: is no name on the hub ({first_line(error)}); give one such as bigscience/bloom-560m"
@@ -75,6 +94,8 @@ def _download(name: str, kind: Literal["model", "dataset"], place: Path) -> None
         raise BenchmarkError(
             f"{kind} {name}: the hub asks for consent; give it on its page, and set HF_TOKEN"
         ) from None
+    except RevisionNotFoundError:
+        raise BenchmarkError(f"{kind} {name}: has no revision {revision}; give a commit or tag of its page") from None
     except RepositoryNotFoundError:
         raise BenchmarkError(f"{kind} {name}: the hub has no such {kind}, or keeps it from you; set HF_TOKEN") from None
     except (HfHubHTTPError, OSError, RuntimeError) as error:
@@ -91,6 +112,7 @@ def _with_folders(benchmark: Benchmark, places: dict[str, Path]) -> Benchmark:
     for section, key in ((finetune, "model"), *((split, "dataset") for split in finetune["data"].values())):
         if section.get(key) in places:
             section[key] = str(places[section[key]])
+            section.pop("revision", None)
     return Benchmark.model_validate(content)
 
 

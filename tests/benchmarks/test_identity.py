@@ -150,6 +150,9 @@ def test_names_on_the_hub_count_as_they_are() -> None:
     assert digest(nano_with(model="owner/a")) != digest(nano_with(model="owner/b"))
     other = {**data, "train": {"dataset": "owner/other", "split": "train"}}
     assert digest(nano_with(data=data)) != digest(nano_with(data=other))
+    pinned = {**data, "train": {**data["train"], "revision": "v1.0"}}
+    newer = {**data, "train": {**data["train"], "revision": "v2.0"}}
+    assert len({digest(nano_with(data=one)) for one in (data, pinned, newer)}) == 3
 
 
 def test_settings_that_change_no_result_do_not_count() -> None:

@@ -396,6 +396,13 @@ def test_dataset_on_the_hub_keeps_its_name(tmp_path: Path) -> None:
     assert finetune.data.train.dataset == "owner/data"
 
 
+@pytest.mark.parametrize("source", [{"file": "a.json"}, {"dataset": "questions", "split": "train"}])
+def test_revision_of_what_lies_here_is_refused(tmp_path: Path, source: dict[str, str]) -> None:
+    (tmp_path / "questions").mkdir()
+    with pytest.raises(BenchmarkError, match="`revision` goes with a `dataset` on the hub, not with a file or folder"):
+        load_with(tmp_path, {"finetune.data.train": {**source, "revision": "v1.0"}})
+
+
 def test_model_folder_is_relative_to_the_yaml_file(tmp_path: Path) -> None:
     (tmp_path / "my model").mkdir()
     finetune = load_with(tmp_path, {"finetune.model": "my model"}).finetune

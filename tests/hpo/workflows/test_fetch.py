@@ -13,7 +13,7 @@ import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pandas as pd
 import pytest
@@ -32,6 +32,7 @@ class Hub(BaseHTTPRequestHandler):
     """The hub's addresses that a download asks for, for folders of files; anything else is not found."""
 
     repositories: dict[str, Path]
+    revisions: ClassVar[set[str]] = set()
 
     def do_GET(self) -> None:
         self._answer(with_body=True)
@@ -44,6 +45,7 @@ class Hub(BaseHTTPRequestHandler):
             api, files = f"/api/{name}/", f"/{name.removeprefix('models/')}/resolve/"
             path = self.path.split("?")[0]
             if path.startswith(f"{api}revision/"):
+                self.revisions.add(f"{name}@{path.rpartition('/')[2]}")
                 return self._send(json.dumps(self._describe(name, folder)).encode(), with_body, "application/json")
             if path.startswith(f"{api}tree/"):
                 return self._send(json.dumps(self._tree(folder)).encode(), with_body, "application/json")
@@ -185,6 +187,26 @@ def test_what_was_fetched_trains_without_the_hub(tmp_path: Path, hub: dict[str, 
     nowhere = {"HF_HUB_OFFLINE": "1", "HF_ENDPOINT": "http://127.0.0.1:9", "HF_HOME": str(tmp_path / "another")}
     trained = run(tmp_path, nowhere, "-c", TRAIN, "here/remote.yaml")
     assert re.search(r"^trained to \S+, 1 to test$", trained.stdout, re.MULTILINE), trained.stderr
+
+
+@pytest.mark.slow
+def test_the_revision_that_the_benchmark_names_is_fetched(tmp_path: Path, hub: dict[str, str]) -> None:
+    path = write_benchmark(tmp_path)
+    content = yaml.safe_load(path.read_text())
+    for split in content["finetune"]["data"].values():
+        split["revision"] = "v1.0"
+    path.write_text(yaml.safe_dump(content))
+    Hub.revisions.clear()
+    fetched = run(tmp_path, hub, "-m", "hpo", "fetch", "--benchmark", "remote.yaml", "--output", "here")
+    assert fetched.returncode == 0, fetched.stderr
+    assert {f"datasets/{DATA}@v1.0", f"models/{MODEL}@main"} <= Hub.revisions
+    written = yaml.safe_load((tmp_path / "here/remote.yaml").read_text())["finetune"]["data"]
+    assert not any("revision" in split for split in written.values())
+    content["finetune"]["data"]["test"]["revision"] = "v2.0"
+    path.write_text(yaml.safe_dump(content))
+    refused = run(tmp_path, hub, "-m", "hpo", "fetch", "--benchmark", "remote.yaml", "--output", "there")
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert "has the revisions v1.0 and v2.0, but a folder holds one" in refused.stderr
 
 
 @pytest.mark.slow
