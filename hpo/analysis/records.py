@@ -173,9 +173,18 @@ def read(benchmark: str) -> Records:
         studies=sorted(kept, key=lambda s: (s.method, s.variant, s.budget, s.seed, s.started)),
         confirmations=[one for several in trained if not isinstance(several, Unreadable) for one in several],
         confirmation_hours=sum(run.data.metrics.get("device_hours", 0.0) for run in confirmations),
-        left_out=[*left_out, *map(str, unreadable)],
+        left_out=[*left_out, *map(str, unreadable), *_without_trials(kept)],
         unreadable=unreadable,
     )
+
+
+def _without_trials(studies: Sequence[StudyRecord]) -> list[str]:
+    """Name the studies that count by their incumbent alone, since the store refused their table of trials."""
+    return [
+        f"trials of {study.label} seed {study.seed} (run {study.run_id}): the store did not take trials.csv"
+        for study in studies
+        if study.metrics.get("num_trials") and study.trials.empty
+    ]
 
 
 def _age(run: Run) -> tuple[bool, int]:
@@ -186,14 +195,15 @@ def _age(run: Run) -> tuple[bool, int]:
 def _benchmark(newest_first: Sequence[Run]) -> Benchmark:
     """Read the benchmark from the newest run that has it; all of them ran the same."""
     for run in newest_first:
-        text = read_files(run, ["benchmark.json"]).texts.get("benchmark.json")
-        if text is not None:
-            return Benchmark.model_validate_json(text)
+        stored = read_files(run, ["benchmark.json"])
+        for reason in stored.faults.values():  # a store that is out of order, so the other runs need not be asked
+            raise BenchmarkError(f"run {run.info.run_id}: benchmark.json cannot be read ({reason}); try again later")
+        if stored.texts:
+            return Benchmark.model_validate_json(stored.texts["benchmark.json"])
     newest = newest_first[0]
-    fault = read_files(newest, ["benchmark.json"]).faults.get("benchmark.json", "its artifacts are gone")
     raise BenchmarkError(
-        f"run {newest.info.run_id}: benchmark.json cannot be read ({fault}), nor that of any study like it; "
-        f"restore the artifacts in {newest.info.artifact_uri}, or run the study again"
+        f"run {newest.info.run_id} has no benchmark.json, nor has any study like it; restore the artifacts in "
+        f"{store.shown(newest.info.artifact_uri)}, or run the study again"
     )
 
 
@@ -251,12 +261,18 @@ def _checked_study(run: Run, stored: StoredFiles) -> StudyRecord | Unreadable:
     fault = next((f"{name} cannot be read ({reason})" for name, reason in stored.faults.items()), "")
     if not fault and has_found and not stored.texts.get("best_config.json"):
         fault = "best_config.json is missing or empty, though the study found a configuration"
-    if not fault and metrics.get("num_trials") and not stored.texts.get("trials.csv"):
+    has_trials = bool(metrics.get("num_trials")) and not _refused(run, "trials.csv")
+    if not fault and has_trials and not stored.texts.get("trials.csv"):
         fault = "trials.csv is missing or empty, though the study had trials"
     fault = fault or _content_fault(study)
-    if not fault and len(study.trials) < metrics.get("num_trials", 0):
+    if not fault and has_trials and len(study.trials) < metrics["num_trials"]:
         fault = f"trials.csv has {len(study.trials)} of {metrics['num_trials']:g} trials"
     return Unreadable(run.info.run_id, f"{study.label} seed {study.seed}", study.label, fault) if fault else study
+
+
+def _refused(run: Run, name: str) -> bool:
+    """Tell whether the store did not take a file when the run ended, see `hpo.store.runs.log_files`."""
+    return f"{name} (" in run.data.tags.get("hpo.refused_files", "")
 
 
 def _content_fault(study: StudyRecord) -> str:

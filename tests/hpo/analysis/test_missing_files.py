@@ -100,6 +100,21 @@ def test_the_report_names_a_study_that_is_left_out(store: Path) -> None:
     assert f"left out: asha seed 1 (run {broken.run_id})" in report
 
 
+def test_a_study_whose_trials_the_store_refused_counts_by_its_incumbent(store: Path) -> None:
+    study = the("asha", 1, records.read("synthetic"))
+    file_of(store, study, "trials.csv").unlink()
+    client = MlflowClient()
+    client.set_tag(study.run_id, "hpo.refused_files", "trials.csv (413 Request Entity Too Large)")
+    try:
+        found = records.read("synthetic")
+    finally:
+        client.delete_tag(study.run_id, "hpo.refused_files")
+    assert len(found.studies) == 4
+    assert found.left_out == [f"trials of asha seed 1 (run {study.run_id}): the store did not take trials.csv"]
+    assert len(found.confirmations_of(the("asha", 1, found))) == 1
+    page.html(compare.compare(found))
+
+
 @contextmanager
 def without_best_scores(store: Path, run_id: str) -> Iterator[None]:
     """A run as one without a sound trial has it."""
@@ -131,7 +146,9 @@ def test_the_benchmark_is_read_from_another_study_if_the_newest_lost_it(store: P
 
 def test_a_store_whose_files_are_all_gone_is_an_error_that_names_them(store: Path) -> None:
     shutil.rmtree(store / "artifacts")
-    with pytest.raises(BenchmarkError, match=r"benchmark\.json cannot be read .* restore the artifacts in"):
+    with pytest.raises(
+        BenchmarkError, match=r"has no benchmark\.json, nor has any study like it; restore the artifacts in"
+    ):
         records.read("synthetic")
 
 
@@ -241,6 +258,12 @@ class TestFromAServer:
         assert max(number for asked, number in flaky.asked.items() if "best_config.json" in asked) == 4
         with pytest.raises(BenchmarkError, match="random seed 0"):
             export.export("synthetic", "best", tmp_path)
+
+    def test_a_server_that_hands_out_no_file_is_asked_four_times_and_not_once_per_study(self, flaky: Proxy) -> None:
+        flaky.fault = lambda path, before: 503 if "artifacts" in path else None
+        with pytest.raises(BenchmarkError, match=r"benchmark\.json cannot be read .*; try again later"):
+            records.read("synthetic")
+        assert sum(number for asked, number in flaky.asked.items() if "artifacts" in asked) == 4
 
     def test_a_deleted_file_is_told_from_one_that_never_was(self, flaky: Proxy, server: tuple[Proxy, Path]) -> None:
         broken = the("random", 0, records.read("synthetic"))
