@@ -1,4 +1,4 @@
-"""A trial's DeepSpeed engine: precision, optimizer and decay groups; hyperparameters written into it, weights read.
+"""A trial's DeepSpeed engine: precision, optimizer, decay groups, hyperparameters, checkpoints and weights.
 
 Hyperparameters are written into every param group after a restore, because a restored optimizer brings the values of
 the trial that saved it.
@@ -6,14 +6,20 @@ the trial that saved it.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.hyperparameters import Hyperparameters
 from benchmarks.training.deepspeed import Precision, fill, precision_on
-from benchmarks.training.process import import_deepspeed
+from benchmarks.training.process import import_deepspeed, load_random_states, save_random_states
 
 if TYPE_CHECKING:  # torch and deepspeed cost seconds to import; only processes that train pay for them
     import torch
+
+CHECKPOINT_TAG = "unit"
+RANDOM_STATES = "random-states-{rank}.safetensors"
+"""File of a checkpoint for each rank."""
 
 
 def choose_precision(wanted: str) -> Precision:
@@ -91,6 +97,21 @@ def write_learning_rate(engine: Any, rate: float) -> None:
     """Write the learning rate of the next step into every param group of the engine's optimizer."""
     for group in engine.optimizer.param_groups:
         group["lr"] = rate
+
+
+def save_checkpoint(engine: Any, folder: Path, position: Mapping[str, int], rank: int) -> None:
+    """Write weights, optimizer state, position and this rank's random states; every rank calls it."""
+    engine.save_checkpoint(str(folder), tag=CHECKPOINT_TAG, client_state=dict(position))
+    folder.mkdir(parents=True, exist_ok=True)  # on a node without rank 0
+    save_random_states(folder / RANDOM_STATES.format(rank=rank))
+
+
+def load_checkpoint(engine: Any, folder: Path, rank: int) -> dict[str, Any]:
+    """Restore everything that `save_checkpoint` wrote, hyperparameters included; returns the position."""
+    path, position = engine.load_checkpoint(str(folder), tag=CHECKPOINT_TAG, load_lr_scheduler_states=False)
+    assert path is not None, f"no checkpoint in {folder}"
+    load_random_states(folder / RANDOM_STATES.format(rank=rank))
+    return dict(position)
 
 
 def whole_weights(engine: Any, rank: int) -> dict[str, torch.Tensor]:

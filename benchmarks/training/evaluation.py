@@ -144,6 +144,29 @@ class Evaluation:
         return [answer.strip() for answer in answers]
 
 
+def make_evaluation(model: Any, tokenizer: Any, settings: FineTune, device: torch.device) -> Evaluation:
+    """Make the evaluation of a model in this rank, once padding and cache are found to change nothing.
+
+    Args:
+        model: on the CPU.
+        tokenizer: the model's.
+        settings: the benchmark's.
+        device: where the model will be scored.
+
+    Raises:
+        BenchmarkError: padding or cache changes the model's results.
+    """
+    import torch
+
+    options = frozenset(inspect.signature(model.forward).parameters)
+    inputs = Inputs(tokenizer.pad_token_id, device, options, settings.max_length if settings.pad_to_max else 0)
+    rank, world_size = torch.distributed.get_rank(), torch.distributed.get_world_size()
+    evaluation = Evaluation(settings, tokenizer, inputs, choose_caching(model, settings), rank, world_size)
+    with torch.no_grad():
+        require_same_when_padded(model, evaluation)
+    return evaluation
+
+
 def choose_caching(model: Any, settings: FineTune) -> Caching:
     """Choose how reference answers and generation share the work on the prompts, by the layers of the model's cache.
 

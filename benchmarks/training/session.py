@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import copy
 import gc
-import inspect
 import math
 import time
 from collections.abc import Sequence
@@ -28,25 +27,24 @@ from benchmarks.space import Config
 from benchmarks.spec import Benchmark, BenchmarkError
 from benchmarks.tasks import question_answering as squad
 from benchmarks.training import lora, memory
-from benchmarks.training.batches import Examples, Inputs, SampleOrder, cross_entropy_sum
+from benchmarks.training.batches import Examples, SampleOrder, cross_entropy_sum
 from benchmarks.training.deepspeed import Precision
 from benchmarks.training.engine import (
     choose_precision,
+    load_checkpoint,
     make_engine,
+    save_checkpoint,
     whole_weights,
     write_hyperparameters,
     write_learning_rate,
 )
-from benchmarks.training.evaluation import NO_SCORES, Evaluation, choose_caching, require_same_when_padded
+from benchmarks.training.evaluation import NO_SCORES, make_evaluation
 from benchmarks.training.models import load_base_model, load_tokenizer, write_model
-from benchmarks.training.process import hide_from_collector, load_random_states, save_random_states
+from benchmarks.training.process import hide_from_collector
 
 if TYPE_CHECKING:  # torch costs seconds to import; only processes that train pay for it
     import torch
 
-CHECKPOINT_TAG = "unit"
-RANDOM_STATES = "random-states-{rank}.safetensors"
-"""File of a checkpoint for each rank."""
 STEPS_PER_CHECK = 8  # before fp16's loss scale, halved at every overflow, reaches its minimum, where DeepSpeed raises
 
 
@@ -72,24 +70,8 @@ class Session:
         self._precision = choose_precision(self._settings.precision)
         self._tokenizer = load_tokenizer(self._settings.model)
         self._base_model = load_base_model(self._settings.model, self._settings.allow_new_weights)
-        model = self._base_model.module
         self._examples = Examples(self._settings, self._tokenizer)
-        self._inputs = Inputs(
-            self._tokenizer.pad_token_id,
-            self._device,
-            frozenset(inspect.signature(model.forward).parameters),
-            self._settings.max_length if self._settings.pad_to_max else 0,
-        )
-        self._evaluation = Evaluation(
-            self._settings,
-            self._tokenizer,
-            self._inputs,
-            choose_caching(model, self._settings),
-            self._rank,
-            self._world_size,
-        )
-        with torch.no_grad():
-            require_same_when_padded(model, self._evaluation)
+        self._evaluation = make_evaluation(self._base_model.module, self._tokenizer, self._settings, self._device)
         self._engine: Any = None
         hide_from_collector()
 
@@ -212,16 +194,12 @@ class Session:
     def save(self, folder: Path) -> None:
         """Write weights, optimizer state, position and random states to `folder`; every rank calls it."""
         position = {"units": self._units, "samples": self._samples, "seed": self._seed}
-        self._engine.save_checkpoint(str(folder), tag=CHECKPOINT_TAG, client_state=position)
-        folder.mkdir(parents=True, exist_ok=True)  # on a node without rank 0
-        save_random_states(folder / RANDOM_STATES.format(rank=self._rank))
+        save_checkpoint(self._engine, folder, position, self._rank)
 
     def load(self, folder: Path) -> None:
         """Continue from a checkpoint of `save`, with the hyperparameters of this trial, not the saved ones."""
-        path, position = self._engine.load_checkpoint(str(folder), tag=CHECKPOINT_TAG, load_lr_scheduler_states=False)
-        assert path is not None, f"no checkpoint in {folder}"
+        position = load_checkpoint(self._engine, folder, self._rank)
         self._go_to(position["units"], position["samples"], position["seed"])
-        load_random_states(folder / RANDOM_STATES.format(rank=self._rank))
         self._write_hyperparameters()
 
     def save_model(self, folder: Path) -> None:
@@ -288,7 +266,7 @@ class Session:
 
     def _loss_sum(self, examples: Sequence[squad.Example]) -> torch.Tensor:
         """Sum the cross entropy of the answer tokens, `()`."""
-        inputs, labels = self._inputs.training(examples)
+        inputs, labels = self._evaluation.inputs.training(examples)
         predicted = self._engine(**inputs).logits[:, -labels.shape[1] - 1 : -1]
         return cross_entropy_sum(predicted, labels)
 
