@@ -88,7 +88,7 @@ def test_an_anchor_may_be_used_again_without_a_warning(tmp_path: Path) -> None:
         assert read(tmp_path, "a: &x 1\nb: &x 2\nc: *x\n") == {"a": 1, "b": 2, "c": 2}
 
 
-@pytest.mark.parametrize("brackets", ["[" * 5000, "[" * 100 + "]" * 100, "{a: " * 100 + "1" + "}" * 100])
+@pytest.mark.parametrize("brackets", ["[" * 300, "[" * 100 + "]" * 100, "{a: " * 100 + "1" + "}" * 100])
 def test_deep_values_are_refused(tmp_path: Path, brackets: str) -> None:
     with pytest.raises(BenchmarkError, match="values are nested too deep; 50 levels are allowed"):
         read(tmp_path, f"key: {brackets}\n")

@@ -73,7 +73,7 @@ def workspace(folder: Path) -> Iterator[None]:
         for name in ("MLFLOW_RUN_ID", "RAY_ADDRESS", "SLURM_RESTART_COUNT", "SLURM_ARRAY_TASK_ID", "SLURM_JOB_ID"):
             patch.delenv(name, raising=False)
         patch.setattr("hpo.engine.runner._opened", _reached_study)
-        patch.setattr("hpo.workflows.suite.ray_cluster", _reached)
+        patch.setattr("hpo.engine.runner.OnRay.open", _reached)
         for name in (
             "hpo.store.client.open_experiment",
             "slurm.jobs.head_job.run_head_job",
