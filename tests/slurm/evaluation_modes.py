@@ -20,7 +20,7 @@ from playwright.sync_api import sync_playwright
 
 from benchmarks import spec
 from hpo.analysis import records
-from hpo.analysis.records import StudyRecord
+from hpo.analysis.studies import StudyRecord
 from slurm.testbed import daemons
 from tests.slurm.drills import REPOSITORY, hpo, running, wait_until, write_profile
 

@@ -17,7 +17,8 @@ from hpo.analysis import compare, curves
 from hpo.analysis.compare import Result
 from hpo.analysis.contestants import Standing
 from hpo.analysis.estimates import bootstrap_interval
-from hpo.analysis.records import Confirmation, Records, StudyRecord
+from hpo.analysis.records import Records
+from hpo.analysis.studies import Confirmation, StudyRecord
 from hpo.core.study import default_schedule, fresh_seeds, schedule_digest
 
 REPOSITORY = Path(__file__).parents[3]

@@ -20,7 +20,7 @@ from benchmarks.space import Choice, Config, Domain, Integer, LogUniform, Scalar
 from benchmarks.spec import Benchmark
 from hpo.analysis import importance
 from hpo.analysis.importance import Importances, decompose, importances, position
-from hpo.analysis.records import StudyRecord
+from hpo.analysis.studies import StudyRecord
 from hpo.core.results import Results
 from hpo.core.study import Study
 from hpo.store.files import trials_csv, units_csv

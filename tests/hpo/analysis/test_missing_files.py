@@ -14,7 +14,8 @@ from mlflow import MlflowClient
 
 from benchmarks.spec import BenchmarkError
 from hpo.analysis import compare, records
-from hpo.analysis.records import Records, StudyRecord
+from hpo.analysis.records import Records
+from hpo.analysis.studies import StudyRecord
 from hpo.report import page
 from hpo.store import reading
 from hpo.workflows import export

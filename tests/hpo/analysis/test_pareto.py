@@ -13,7 +13,7 @@ from benchmarks import spec
 from benchmarks.space import Config
 from benchmarks.spec import Benchmark, BenchmarkError
 from hpo.analysis.pareto import Mode, Point, StoredTrial, best_within, front, stored_trials
-from hpo.analysis.records import StudyRecord
+from hpo.analysis.studies import StudyRecord
 from hpo.core.results import Results
 from hpo.core.study import Study
 from hpo.store.files import trials_csv

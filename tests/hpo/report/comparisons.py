@@ -14,7 +14,8 @@ from benchmarks.spec import Benchmark
 from hpo.analysis import compare
 from hpo.analysis.compare import Result
 from hpo.analysis.contestants import Contestant
-from hpo.analysis.records import Confirmation, Records, StudyRecord
+from hpo.analysis.records import Records
+from hpo.analysis.studies import Confirmation, StudyRecord
 from hpo.core.study import fresh_seeds, schedule_digest
 from hpo.report.figures.plots import Figure, LeftOut
 

@@ -16,7 +16,8 @@ from benchmarks.space import Config
 from benchmarks.spec import BenchmarkError
 from benchmarks.training.synthetic import SyntheticTrial
 from hpo.analysis import compare, records
-from hpo.analysis.records import Confirmation, Records, StudyRecord
+from hpo.analysis.records import Records
+from hpo.analysis.studies import Confirmation, StudyRecord
 from hpo.core.study import (
     CONFIRMS,
     SCHEDULE,

@@ -14,7 +14,7 @@ from benchmarks import identity, spec
 from benchmarks.spec import Benchmark, BenchmarkError
 from hpo.analysis import records
 from hpo.analysis.importance import Importances, importances
-from hpo.analysis.records import StudyRecord
+from hpo.analysis.studies import StudyRecord
 from hpo.core.study import PROTOCOL, Study
 from hpo.store.past_trials import completed_trials
 from hpo.store.queries import stored_runs
