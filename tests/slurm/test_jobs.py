@@ -229,9 +229,8 @@ def test_a_study_that_ended_as_the_time_limit_came_near_is_not_queued_again(work
     assert "queued again" not in text
     assert [run.info.status for run in stored(work)] == ["FINISHED"]
 
-    scheduler._run(
-        ["scontrol", "requeue", job], None
-    )  # as a site may do, or SLURM where a node fails in its last moment
+    # As a site may do, or SLURM itself where a node fails in its last moment.
+    scheduler._run(["scontrol", "requeue", job], None)
     time.sleep(3)  # a node refuses a job that it has ended in the same second
     scheduler._run(["scontrol", "update", f"JobId={job}", "StartTime=now"], None)
     wait_until(lambda: log(work, job).count("FINISH ") == 2, "the end of the second time")
