@@ -88,7 +88,7 @@ RESULTS = {
     "tokens/s": "{train_tokens_per_second:.0f}",
     "speed-up,\nefficiency": "{speed_up:.2f}\n{efficiency:.0%}",
 }
-TIME = {"steps an\nepoch": "{steps_per_epoch:.0f}", "wall\nseconds": "{wall_seconds:.0f}"}
+TIME = {"steps per\nepoch": "{steps_per_epoch:.0f}", "wall\nseconds": "{wall_seconds:.0f}"}
 GPU_MEMORY = {
     "GPU MiB\npeak\n(planned)": "{gpu_peak_mb:.0f}\n({planned_device_mb:.0f})",
     "GPU MiB\nmean\nleast\ntorch": "{gpu_mean_mb:.0f}\n{gpu_min_mb:.0f}\n{torch_peak_mb:.0f}",
@@ -97,9 +97,9 @@ HOST_MEMORY = {"host MiB\npeak\n(planned)\nmean": "{host_peak_mb:.0f}\n({planned
 """Columns of the printed tables: heading and cell."""
 
 
-def numbers(line: ScaledRow) -> dict[str, float]:
+def numbers(one: ScaledRow) -> dict[str, float]:
     """Collect everything of a row that is one number, by name of the metric."""
-    row = line.row
+    row = one.row
     found: dict[str, float | None] = {
         name: value for name, value in row.measured.items() if isinstance(value, (int, float))
     }
@@ -107,16 +107,16 @@ def numbers(line: ScaledRow) -> dict[str, float]:
         if values := row.measured.get(name):
             found[metric] = values[-1]
     found["wall_seconds"] = row.wall_seconds
-    found |= {"planned_device_mb": line.planned.device_mb, "planned_host_mb": line.planned.host_mb}
-    found |= {"base_ranks": line.base_ranks, "speed_up": line.speed_up, "efficiency": line.efficiency}
+    found |= {"planned_device_mb": one.planned.device_mb, "planned_host_mb": one.planned.host_mb}
+    found |= {"base_ranks": one.base_ranks, "speed_up": one.speed_up, "efficiency": one.efficiency}
     return {name: float(value) for name, value in found.items() if value is not None}
 
 
-def rows(lines: Sequence[ScaledRow]) -> list[dict[str, Any]]:
+def rows(scaled: Sequence[ScaledRow]) -> list[dict[str, Any]]:
     """Return everything, one dictionary per row."""
     found = []
-    for line in lines:
-        row, known = line.row, numbers(line)
+    for one in scaled:
+        row, known = one.row, numbers(one)
         found.append(
             {
                 "configuration": row.configuration.name,
@@ -132,58 +132,58 @@ def rows(lines: Sequence[ScaledRow]) -> list[dict[str, Any]]:
     return found
 
 
-def files(lines: Sequence[ScaledRow]) -> dict[str, str]:
+def files(scaled: Sequence[ScaledRow]) -> dict[str, str]:
     """Write the table as CSV and Markdown, and the figure; nothing without rows."""
-    if not lines:
+    if not scaled:
         return {}
-    found = rows(lines)
+    found = rows(scaled)
     shown = [name for name in found[0] if any(row[name] not in (None, "") for row in found)]
     return {
         "deepspeed.csv": csv_of(found),
         "deepspeed.md": pipe_table(found, shown) + "\n",
-        "deepspeed.html": figure(lines).to_html(full_html=True, include_plotlyjs=True),
+        "deepspeed.html": figure(scaled).to_html(full_html=True, include_plotlyjs=True),
     }
 
 
-def tables(lines: Sequence[ScaledRow], title: str) -> Iterator[Table]:
+def tables(scaled: Sequence[ScaledRow], title: str) -> Iterator[Table]:
     """Lay out the columns that fit a terminal of 80 characters; the files have more.
 
     A row without measurements has its outcome. Without rows there are no tables.
     """
-    if lines:
-        yield _table(lines, title, RESULTS)
-    done = [line for line in lines if line.row.outcome == "completed"]
+    if scaled:
+        yield _table(scaled, title, RESULTS)
+    done = [one for one in scaled if one.row.outcome == "completed"]
     if done:
         memory = {**GPU_MEMORY, **HOST_MEMORY} if _on_gpu(done) else HOST_MEMORY
         yield _table(done, "time and memory", {**TIME, **memory})
 
 
-def _table(lines: Sequence[ScaledRow], title: str, columns: Mapping[str, str]) -> Table:
+def _table(scaled: Sequence[ScaledRow], title: str, columns: Mapping[str, str]) -> Table:
     made = Table(title=title, box=SIMPLE_HEAD, title_justify="left", padding=(0, 1, 0, 0), pad_edge=False)
     made.add_column("configuration", no_wrap=True)
     for heading in ("ranks", *columns):
         made.add_column(heading, justify="right")
-    on_gpu = _on_gpu(lines)
-    for line in lines:
-        name = (line.row.configuration.name, line.row.scale.name)
-        if line.row.outcome == "completed":
-            shown = _shown(line, on_gpu)
+    on_gpu = _on_gpu(scaled)
+    for one in scaled:
+        name = (one.row.configuration.name, one.row.scale.name)
+        if one.row.outcome == "completed":
+            shown = _shown(one, on_gpu)
             made.add_row(*name, *(cell.format_map(shown) for cell in columns.values()))
         else:
-            made.add_row(*name, line.row.outcome)
+            made.add_row(*name, one.row.outcome)
     return made
 
 
-def _shown(line: ScaledRow, on_gpu: bool) -> dict[str, Any]:
+def _shown(one: ScaledRow, on_gpu: bool) -> dict[str, Any]:
     """Collect the values of a row's cells."""
-    known = numbers(line)
+    known = numbers(one)
     planned = known["planned_host_mb"] + (0 if on_gpu else known["planned_device_mb"])
-    losses = "\n".join(f"{loss:.4f}" for loss in line.row.measured["eval_losses"])
+    losses = "\n".join(f"{loss:.4f}" for loss in one.row.measured["eval_losses"])
     return {**known, "planned_in_host_mb": planned, "eval_losses": losses}
 
 
-def _on_gpu(lines: Sequence[ScaledRow]) -> bool:
-    return any("gpu_peak_mb" in numbers(line) for line in lines)
+def _on_gpu(scaled: Sequence[ScaledRow]) -> bool:
+    return any("gpu_peak_mb" in numbers(one) for one in scaled)
 
 
 def plan_text(size: plan.ModelSize, wanted: Sequence[Configuration], at: Sequence[Scale], precision: Precision) -> str:
@@ -199,31 +199,31 @@ def plan_text(size: plan.ModelSize, wanted: Sequence[Configuration], at: Sequenc
     return "\n".join(text)
 
 
-def reasons(lines: Sequence[ScaledRow]) -> list[str]:
+def reasons(scaled: Sequence[ScaledRow]) -> list[str]:
     """List the reasons why rows have no measurements, one sentence for all rows that share it."""
     by_reason: dict[tuple[str, str], list[str]] = {}
-    for line in lines:
-        if line.row.reason:
-            name = f"{line.row.configuration.name} ({line.row.scale.name})"
-            by_reason.setdefault((line.row.outcome, line.row.reason), []).append(name)
+    for one in scaled:
+        if one.row.reason:
+            name = f"{one.row.configuration.name} ({one.row.scale.name})"
+            by_reason.setdefault((one.row.outcome, one.row.reason), []).append(name)
     return [f"{outcome}: {', '.join(names)}: {reason}" for (outcome, reason), names in by_reason.items()]
 
 
-def figure(lines: Sequence[ScaledRow]) -> go.Figure:
+def figure(scaled: Sequence[ScaledRow]) -> go.Figure:
     """Draw samples per second, and memory beside its plan, by configuration; one colour per scale.
 
     A row without measurements has its outcome in the place of its upper bar.
     """
-    on_gpu = _on_gpu(lines)
+    on_gpu = _on_gpu(scaled)
     titles = ("training speed", f"peak memory ({'GPU' if on_gpu else 'host, a rank'})")
     made = make_subplots(rows=2, cols=1, vertical_spacing=0.14, subplot_titles=titles)
-    by_scale = {line.row.scale: [other for other in lines if other.row.scale == line.row.scale] for line in lines}
+    by_scale = {one.row.scale: [other for other in scaled if other.row.scale == one.row.scale] for one in scaled}
     for number, here in enumerate(by_scale.values()):
         look, words = _look(here, number), _outcomes(here, is_narrow=len(by_scale) > 1)
         made.add_bar(y=_values(here, "train_samples_per_second"), row=1, col=1, **look, **words)
         peak = _values(here, "gpu_peak_mb" if on_gpu else "host_peak_mb")
         made.add_bar(y=peak, row=2, col=1, **look, showlegend=False)
-        planned = [line.planned.device_mb + (0 if on_gpu else line.planned.host_mb) for line in here]
+        planned = [one.planned.device_mb + (0 if on_gpu else one.planned.host_mb) for one in here]
         made.add_scatter(x=look["x"], y=planned, row=2, col=1, **_mark(here, is_first=number == 0))
     for row, unit in ((1, "samples/s"), (2, "MiB")):
         highest = max(value for bars in made.select_traces(row=row, col=1) for value in bars.y)
@@ -232,15 +232,15 @@ def figure(lines: Sequence[ScaledRow]) -> go.Figure:
     return made
 
 
-def _values(lines: Sequence[ScaledRow], name: str) -> list[float]:
-    return [numbers(line).get(name, 0.0) for line in lines]
+def _values(scaled: Sequence[ScaledRow], name: str) -> list[float]:
+    return [numbers(one).get(name, 0.0) for one in scaled]
 
 
-def _look(lines: Sequence[ScaledRow], number: int) -> dict[str, Any]:
+def _look(scaled: Sequence[ScaledRow], number: int) -> dict[str, Any]:
     """Choose the look of the bars of a scale, the `number`-th."""
-    name, pattern = lines[0].row.scale.name, PATTERNS[number // len(COLORS) % len(PATTERNS)]
+    name, pattern = scaled[0].row.scale.name, PATTERNS[number // len(COLORS) % len(PATTERNS)]
     return {
-        "x": [line.row.configuration.name for line in lines],
+        "x": [one.row.configuration.name for one in scaled],
         "name": name,
         "legendgroup": name,
         "offsetgroup": name,
@@ -248,9 +248,9 @@ def _look(lines: Sequence[ScaledRow], number: int) -> dict[str, Any]:
     }
 
 
-def _outcomes(lines: Sequence[ScaledRow], is_narrow: bool) -> dict[str, Any]:
+def _outcomes(scaled: Sequence[ScaledRow], is_narrow: bool) -> dict[str, Any]:
     """Write outcomes in place of missing bars; upright if the bars are narrow."""
-    outcomes = [line.row.outcome for line in lines]
+    outcomes = [one.row.outcome for one in scaled]
     return {
         "text": ["" if outcome == "completed" else outcome for outcome in outcomes],
         "textposition": "outside",
@@ -259,14 +259,14 @@ def _outcomes(lines: Sequence[ScaledRow], is_narrow: bool) -> dict[str, Any]:
     }
 
 
-def _mark(lines: Sequence[ScaledRow], is_first: bool) -> dict[str, Any]:
+def _mark(scaled: Sequence[ScaledRow], is_first: bool) -> dict[str, Any]:
     """Draw a stroke across a bar of the scale; the legend has it once."""
     return {
         "mode": "markers",
         "marker": {"symbol": "line-ew", "size": 12, "line": {"width": 3, "color": "black"}},
         "name": "planned: model states",
         "legendgroup": "planned",
-        "offsetgroup": lines[0].row.scale.name,
+        "offsetgroup": scaled[0].row.scale.name,
         "showlegend": is_first,
         "legendrank": 2000,  # last
         "cliponaxis": False,
