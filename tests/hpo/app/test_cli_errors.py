@@ -309,7 +309,11 @@ class TestModel:
 
 
 def test_more_ranks_than_devices(fails: Fails, benchmark: Write) -> None:
-    path = benchmark("nano", lambda content: content["finetune"].update(ranks_per_trial=40))
+    def change(content: dict[str, Any]) -> None:
+        content["finetune"].update(ranks_per_trial=40)
+        content["resource"].update(unit_samples=1280)  # a global batch of so many ranks fits
+
+    path = benchmark("nano", change)
     error = fails("run", "random", "--benchmark", path)
     assert "a trial needs 40 devices (ranks_per_trial)" in error
 
