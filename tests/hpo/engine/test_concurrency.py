@@ -140,8 +140,9 @@ class TestDeaths:
     def test_a_trial_that_fails_for_good_says_why(self) -> None:
         study = Study("default", synthetic(), seed=SEED, budget=BUDGET)
         rows = run(study, InProcess(devices=1, dies=every(1, "train"))).results.rows
-        assert {row.outcome for row in rows} == {"failed"}
-        assert all(row.reason.startswith("RayActorError: ") for row in rows), [row.reason for row in rows]
+        failed = [row for row in rows if row.outcome == "failed"]
+        assert len(failed) == 3  # after which no other is tried
+        assert all(row.reason.startswith("RayActorError: ") for row in failed), [row.reason for row in rows]
 
     @pytest.mark.parametrize("order", range(3))
     def test_a_member_that_dies_at_its_rung_is_compared_once_it_is_back(self, order: int) -> None:
