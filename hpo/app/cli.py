@@ -33,6 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         words = sys.argv[1:] if arguments is None else arguments
         _check_words(words)
         parsed = parse(words)
+        parsed.is_process = arguments is None
         with _experiment(getattr(parsed, "experiment", "")):
             return _function(parsed.command)(parsed)
     except BenchmarkError as error:

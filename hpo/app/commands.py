@@ -9,7 +9,8 @@ import argparse
 import dataclasses
 import os
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -28,9 +29,11 @@ STEP_WIDTH = 24
 """Columns of a next step's title."""
 
 if TYPE_CHECKING:
+    from hpo.cluster.ray import EarlyRay
     from hpo.core.study import Study
     from hpo.engine.runner import Finished
     from hpo.engine.study_folder import Unfinished
+    from hpo.search.plan import Plan
 
 
 def suite(parsed: argparse.Namespace) -> int:
@@ -55,16 +58,37 @@ def run(parsed: argparse.Namespace) -> int:
     from hpo.workflows import doctor
 
     doctor.require()
-    registry.get(parsed.method)
-    study = study_of(parsed)
-    from hpo.engine import runner
-
-    console = open_console()
+    method, study, console = registry.get(parsed.method), study_of(parsed), open_console()
     if interrupted := _interrupted_in_this_job(study):
+        from hpo.engine import runner
+
         print_line(console, f"this job was queued again; it goes on with study {interrupted}")
         return _end(console, study, parsed.benchmark, runner.resume(interrupted, console))
-    finished = runner.run(study, command_line(parsed), console)
+    plan = method.make_plan(study)
+    with _ray_in_background(parsed, study, plan) as early:
+        from hpo.engine import runner  # MLflow, beside the start of Ray
+
+        executor = runner.OnRay(early=early) if early else None
+        finished = runner.run(study, command_line(parsed), console, executor, plan)
     return _end(console, study, parsed.benchmark, finished)
+
+
+@contextmanager
+def _ray_in_background(parsed: argparse.Namespace, study: Study, plan: Plan) -> Iterator[EarlyRay | None]:
+    """Start a Ray while the driver imports the rest, in a process that runs this command alone; None elsewhere."""
+    if not parsed.is_process or os.environ.get("RAY_ADDRESS"):
+        yield None
+        return
+    from hpo.cluster.devices import allot
+    from hpo.cluster.ray import EarlyRay, detect
+
+    devices = detect()
+    allot(devices, study.benchmark.ranks_per_trial, plan.concurrency)  # refused before anything starts
+    early = EarlyRay(devices)
+    try:
+        yield early
+    finally:
+        early.close()
 
 
 def _interrupted_in_this_job(study: Study) -> str | None:

@@ -10,9 +10,11 @@ import logging
 import os
 import sys
 from collections.abc import Iterator, Mapping
+from concurrent.futures import Future
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from threading import Event, Thread
 
 import psutil
 import ray
@@ -168,6 +170,44 @@ def ray_cluster(devices: Devices) -> Iterator[Cluster]:
             yield Cluster(RankPool.remote(), services)  # type: ignore[attr-defined]
         finally:
             _shut_down_ray()
+
+
+class EarlyRay:
+    """A Ray that starts in the background while the driver imports the rest and opens its store.
+
+    Entering waits for it. It ends once, when it is left or closed, whichever comes first. One thread starts and ends
+    it: Ray's processes die with the thread that has started them.
+
+    Args:
+        devices: as for `ray_cluster`.
+    """
+
+    def __init__(self, devices: Devices) -> None:
+        self._started: Future[Cluster] = Future()
+        self._is_over = Event()
+        self._thread = Thread(target=self._run, args=(devices,), name="ray", daemon=True)
+        self._thread.start()
+
+    def _run(self, devices: Devices) -> None:
+        try:
+            with ray_cluster(devices) as cluster:
+                self._started.set_result(cluster)
+                self._is_over.wait()
+        except BaseException as error:
+            if self._started.done():  # it has ended badly, with the study's results stored
+                raise
+            self._started.set_exception(error)
+
+    def __enter__(self) -> Cluster:
+        return self._started.result()
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End it, also where no study has waited for it."""
+        self._is_over.set()
+        self._thread.join()
 
 
 @contextmanager

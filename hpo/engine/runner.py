@@ -70,9 +70,11 @@ class OnRay:
 
     Attributes:
         cluster: a running Ray; by default the study starts one of its own.
+        early: a Ray of the study's own that is starting already.
     """
 
     cluster: Cluster | None = None
+    early: AbstractContextManager[Cluster] | None = None
 
     def detect(self) -> Devices:
         """Find the devices of this machine, or of the cluster that RAY_ADDRESS names."""
@@ -80,7 +82,7 @@ class OnRay:
 
     def open(self, devices: Devices) -> AbstractContextManager[Cluster]:
         """Return the running Ray, or start one."""
-        return nullcontext(self.cluster) if self.cluster else ray_cluster(devices)
+        return nullcontext(self.cluster) if self.cluster else self.early or ray_cluster(devices)
 
     def on(self, cluster: Cluster) -> Executor:
         """Return an executor on this Ray."""
@@ -124,18 +126,22 @@ class Finished:
     is_delivered: bool = True
 
 
-def run(study: Study, command: str, console: Console) -> Finished:
-    """Run one study on a Ray of its own, store it and report it.
+def run(
+    study: Study, command: str, console: Console, executor: Executor | None = None, plan: Plan | None = None
+) -> Finished:
+    """Run one study, store it and report it.
 
     Args:
         study: the study to run.
         command: the command that reproduces it, for the record.
         console: where the live view and the report go.
+        executor: see `execute`.
+        plan: see `execute`.
 
     Raises:
         BenchmarkError: something the user gave cannot be used; nothing has been started.
     """
-    finished = execute(study, command, console)
+    finished = execute(study, command, console, executor, plan=plan)
     report(console, study, finished)
     return finished
 
