@@ -27,6 +27,7 @@ class GracefulSignals:
             del handlers[signal.SIGHUP]
         self._before = handlers
         self._asked: float | None = None
+        self._parent = os.getppid()
 
     def __enter__(self) -> None:
         self.install()
@@ -43,6 +44,8 @@ class GracefulSignals:
         if self._asked is None:
             self._asked = time.monotonic()
             self._budget.revoke()
+        elif self._parent != os.getppid():  # it took its time to die of the first signal, and has this one sent
+            self._parent = os.getppid()
         elif time.monotonic() - self._asked > SAME_REQUEST_SECONDS:
             self._restore()
             signal.raise_signal(number)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import shlex
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
@@ -36,7 +37,7 @@ def command(verb: str, *words: str, **options: object) -> str:
         return _words(["python", "-m", "hpo", "slurm", "submit", "--cluster", profile, verb, *words], given)
     launcher = _launcher()
     if launcher is not None and not _is_importable():
-        return _mlflow_run(launcher, verb, words, given)
+        return _mlflow_run(launcher.words, verb, words, given)
     line = _words(["python", "-m", "hpo", verb, *words], given)
     shared = os.environ.get(SHARED_STORE)
     return f"MLFLOW_TRACKING_URI={shlex.quote(shared)} {line}" if shared else line
@@ -47,11 +48,11 @@ def _words(words: list[str], options: dict[str, str]) -> str:
     return shlex.join([*words, *(word for pair in pairs for word in pair)])
 
 
-def _mlflow_run(launcher: psutil.Process, verb: str, words: tuple[str, ...], options: dict[str, str]) -> str:
+def _mlflow_run(launcher: list[str], verb: str, words: tuple[str, ...], options: dict[str, str]) -> str:
     """Write the command as an entry of MLproject, which takes names alone; `resume` and `sync` take a run."""
     given = [*(f"run_id={word}" for word in words), *(f"{name}={value}" for name, value in options.items())]
     parameters = [word for pair in given for word in ("-P", pair)]
-    return shlex.join(["mlflow", "run", *_project(launcher.cmdline()), "-e", verb, *parameters])
+    return shlex.join(["mlflow", "run", *_project(launcher), "-e", verb, *parameters])
 
 
 def _project(words: list[str]) -> list[str]:
@@ -76,17 +77,31 @@ def enter_users_folder() -> None:
     """
     launcher = _launcher()
     if launcher is not None:
-        os.chdir(launcher.cwd())
+        os.chdir(launcher.folder)
         _is_importable()  # Ray's workers get a path of their own later
 
 
+@dataclass(frozen=True)
+class _Launcher:
+    """The `mlflow run` that has started this process, as it was then: it may end before us.
+
+    Attributes:
+        folder: where it was typed.
+        words: its command.
+    """
+
+    folder: str
+    words: list[str]
+
+
 @cache
-def _launcher() -> psutil.Process | None:
+def _launcher() -> _Launcher | None:
     """Find the `mlflow run` that has started this process."""
     if not os.environ.get("MLFLOW_RUN_ID"):
         return None
     try:
-        return next((p for p in psutil.Process().parents() if _is_mlflow_run(p.cmdline())), None)
+        found = next((p for p in psutil.Process().parents() if _is_mlflow_run(p.cmdline())), None)
+        return _Launcher(found.cwd(), found.cmdline()) if found else None
     except psutil.Error:
         return None
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -51,7 +52,7 @@ def assert_interrupted(store: str, out: str, err: str, because: str = "") -> Non
     study, trials = read(store)
     assert f"error: the study did not reach its end (interrupted{because})" in err
     assert "Traceback" not in err
-    assert f"python -m hpo resume {study.info.run_id}" in out
+    assert re.search(rf"^resume it: .* resume .*{study.info.run_id}$", out, re.MULTILINE)
     assert study.info.status == "KILLED"
     assert {trial.data.tags["hpo.outcome"] for trial in trials} == {"completed", "interrupted"}
     assert "best_eval_loss" in study.data.metrics
