@@ -234,13 +234,13 @@ PAGES = (
     Command(
         "methods",
         "list the methods, or print the page of one",
-        "commands.methods",
+        "page_commands.methods",
         (Option("name", "a method", is_positional=True),),
     ),
-    Command("benchmarks", "list the benchmarks", "commands.benchmarks"),
-    Command("doctor", "print this machine's versions, devices and faults", "commands.doctor"),
-    Command("mlproject", "print the MLproject file", "commands.mlproject"),
-    Command("reference", "print docs/options.md", "commands.reference"),
+    Command("benchmarks", "list the benchmarks", "page_commands.benchmarks"),
+    Command("doctor", "print this machine's versions, devices and faults", "page_commands.doctor"),
+    Command("mlproject", "print the MLproject file", "page_commands.mlproject"),
+    Command("reference", "print docs/options.md", "page_commands.reference"),
 )
 WHAT = Option("what", "", None, is_positional=True)
 SLURM = (

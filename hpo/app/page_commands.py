@@ -1,0 +1,49 @@
+"""Commands that print a page: methods, benchmarks, this machine, and the files made from the table of options."""
+
+from __future__ import annotations
+
+import argparse
+
+from benchmarks import spec
+from hpo.search import registry
+from hpo.terminal.console import open_console
+
+
+def methods(parsed: argparse.Namespace) -> int:
+    """Print all methods, or the page of one."""
+    if parsed.name:
+        print(registry.get(parsed.name).page)
+        return 0
+    for name in registry.names():
+        print(f"{name:10} {registry.get(name).summary}")
+    return 0
+
+
+def benchmarks(parsed: argparse.Namespace) -> int:
+    """Print the benchmarks that come with the suite."""
+    for name in spec.names():
+        print(f"{name:20} {spec.load(name).description}")
+    return 0
+
+
+def doctor(parsed: argparse.Namespace) -> int:
+    """Print this machine's versions, devices and faults."""
+    from hpo.workflows import doctor
+
+    return doctor.report(open_console())
+
+
+def mlproject(parsed: argparse.Namespace) -> int:
+    """Print the MLproject file."""
+    from hpo.app import mlproject
+
+    print(mlproject.text(), end="")
+    return 0
+
+
+def reference(parsed: argparse.Namespace) -> int:
+    """Print the page of all commands and options."""
+    from hpo.app import reference
+
+    print(reference.text(), end="")
+    return 0
