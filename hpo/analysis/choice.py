@@ -23,7 +23,7 @@ BEST = "best"
 
 
 @dataclass(frozen=True)
-class Choice:
+class ExportChoice:
     """A configuration to export, with the method and the study that found it.
 
     Attributes:
@@ -57,7 +57,7 @@ class Choice:
         return precision_on(wanted, None) if self.study.accelerator == CPU else ""
 
 
-def choose(stored: Records, method: str) -> Choice:
+def choose(stored: Records, method: str) -> ExportChoice:
     """Choose the method that is asked for, or that won, and its best study.
 
     Args:
@@ -78,12 +78,12 @@ def choose(stored: Records, method: str) -> Choice:
                 f"best one; run first: python -m hpo confirm --benchmark {stored.benchmark.name}"
             )
         winner = max(confirmed, key=lambda c: confirmed_score(c, stored.benchmark))
-        return Choice(winner, best_study(winner, stored.benchmark), len(confirmed))
+        return ExportChoice(winner, best_study(winner, stored.benchmark), len(confirmed))
     named = next((c for c in found if c.name == method), None)
     if named is None:
         names = ", ".join(repr(c.name) for c in found)
         raise BenchmarkError(f"method is {method!r}, but must be {BEST!r} or one that has studies: {names}")
-    return Choice(named, best_study(named, stored.benchmark))
+    return ExportChoice(named, best_study(named, stored.benchmark))
 
 
 def is_confirmed(contestant: Contestant, benchmark: Benchmark) -> bool:

@@ -123,7 +123,7 @@ class Study:
 
 
 @dataclass(frozen=True)
-class Training:
+class SeededSchedule:
     """The seed and schedule of a trial's training.
 
     Attributes:
@@ -140,13 +140,13 @@ class Training:
         return self.schedule[0][1]
 
 
-def training_of(study: Study, proposal: Mapping[str, Any]) -> Training:
+def training_of(study: Study, proposal: Mapping[str, Any]) -> SeededSchedule:
     """Return the training that a proposal, of a method or of a confirmation, asks of its trial."""
     given = {**proposal, **proposal.get(CONFIRMS, {})}
     seed = int(given.get(TRAINING_SEED, study.seed))
     own = {name: value for name, value in given.items() if name not in (TRAINING_SEED, SCHEDULE, CONFIRMS)}
     schedule = given.get(SCHEDULE, [(0, own)])
-    return Training(seed, tuple((int(units), study.full_config(config)) for units, config in schedule))
+    return SeededSchedule(seed, tuple((int(units), study.full_config(config)) for units, config in schedule))
 
 
 def filled_in(benchmark: Benchmark, config: Config) -> Config:

@@ -17,7 +17,7 @@ from hpo.cluster.ray import Cluster, count_devices
 from hpo.core.budget import EVERY_TRIAL_FAILS, INTERRUPTED, is_interruption
 from hpo.core.ledger import MEASURED, Shares
 from hpo.core.study import Study
-from hpo.engine.progress import Place, Progress
+from hpo.engine.progress import Progress, SuitePosition
 from hpo.engine.signals import GracefulSignals
 from hpo.engine.snapshot import State
 from hpo.engine.study_folder import Unfinished
@@ -42,7 +42,7 @@ class StudyLog(tune.Callback):
         devices: Devices,
         allotment: Allotment,
         console: Console,
-        place: Place | None,
+        place: SuitePosition | None,
         unfinished: Unfinished,
         cluster: Cluster,
     ) -> None:

@@ -30,7 +30,7 @@ REDRAW_SECONDS = 0.5
 
 
 @dataclass(frozen=True)
-class Place:
+class SuitePosition:
     """A study's place in a suite.
 
     Attributes:
@@ -63,7 +63,7 @@ class Progress:
         budget: Budget,
         ledger: Ledger,
         console: Console,
-        place: Place | None = None,
+        place: SuitePosition | None = None,
     ) -> None:
         self._place = place
         self._study, self._results, self._budget, self._ledger, self._console = study, results, budget, ledger, console

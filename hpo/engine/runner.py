@@ -27,7 +27,7 @@ from hpo.core.results import Results
 from hpo.core.study import Study
 from hpo.engine.budgeted import Interruption
 from hpo.engine.events import StudyLog
-from hpo.engine.progress import Place
+from hpo.engine.progress import SuitePosition
 from hpo.engine.snapshot import State
 from hpo.engine.study_folder import Asked, Unfinished
 from hpo.engine.trial import TrialActor
@@ -172,7 +172,7 @@ def execute(
     command: str,
     console: Console,
     executor: Executor | None = None,
-    place: Place | None = None,
+    place: SuitePosition | None = None,
     plan: Plan | None = None,
     run_id: str | None = None,
     open_tracker: Callable[..., Tracker] = Tracker,

@@ -14,7 +14,7 @@ from statistics import fmean
 from benchmarks.hyperparameters import Hyperparameters
 from benchmarks.spec import Benchmark, FineTune, Split
 from benchmarks.steps import total_steps
-from hpo.analysis.choice import Choice, confirmed_score, is_confirmed
+from hpo.analysis.choice import ExportChoice, confirmed_score, is_confirmed
 from hpo.analysis.contestants import SCORE, Contestant, contestants
 from hpo.analysis.records import Records
 from hpo.core.baselines import DEFAULT, RANDOM
@@ -32,7 +32,7 @@ MIN_BLOCKS = 6
 """Blocks below which no difference can reach 0.05, see docs/protocol.md."""
 
 
-def model_card(stored: Records, choice: Choice, files: Sequence[str]) -> str:
+def model_card(stored: Records, choice: ExportChoice, files: Sequence[str]) -> str:
     """Write the page.
 
     Args:
@@ -57,7 +57,7 @@ def escape(value: object) -> str:
     return re.sub(r"([\\`*_\[\]<>|~&#])", r"\\\1", " ".join(str(value).split()))
 
 
-def _result(stored: Records, choice: Choice) -> str:
+def _result(stored: Records, choice: ExportChoice) -> str:
     benchmark, winner, best = stored.benchmark, choice.contestant, choice.best
     names = {"eval_loss": "eval loss", "exact_match": "Exact Match", "f1": "F1"}
     shown = [f"{text} {best['metrics'][name]:.4f}" for name, text in names.items() if name in best["metrics"]]
@@ -76,7 +76,7 @@ def _result(stored: Records, choice: Choice) -> str:
     return f"{found}\n\n{_confirmed(stored, choice)}"
 
 
-def _confirmed(stored: Records, choice: Choice) -> str:
+def _confirmed(stored: Records, choice: ExportChoice) -> str:
     """Show test scores, and the trainings that they rest on."""
     benchmark, winner = stored.benchmark, choice.contestant
     scores = winner.scores(SCORE, benchmark)
@@ -111,7 +111,7 @@ def _difference(stored: Records, winner: Contestant, name: str) -> str:
     return f"{difference:+.4f} ({counted(len(blocks), 'block')})"
 
 
-def _cost(choice: Choice) -> str:
+def _cost(choice: ExportChoice) -> str:
     study, all_studies = choice.study, choice.contestant.studies.values()
     hours = sum(s.metrics.get("device_hours", 0.0) for s in all_studies)
     accelerator = escape(study.tags.get("hpo.accelerator", "unknown"))
@@ -126,7 +126,7 @@ def _cost(choice: Choice) -> str:
     return markdown_table(["Figure", "Value"], rows)
 
 
-def _data(stored: Records, choice: Choice) -> str:
+def _data(stored: Records, choice: ExportChoice) -> str:
     benchmark = stored.benchmark
     rows = [
         ["benchmark", escape(benchmark.name)],
@@ -148,7 +148,7 @@ def _split(split: Split) -> str:
     return source + articles + (f", first {split.limit}" if split.limit else "")
 
 
-def _certainty(stored: Records, choice: Choice) -> str:
+def _certainty(stored: Records, choice: ExportChoice) -> str:
     benchmark, winner = stored.benchmark, choice.contestant
     blocks = len(winner.scores(SCORE, benchmark))
     sentences = []
@@ -169,7 +169,7 @@ def _certainty(stored: Records, choice: Choice) -> str:
     return " ".join(sentences)
 
 
-def _usage(benchmark: Benchmark, choice: Choice, files: Sequence[str]) -> str:
+def _usage(benchmark: Benchmark, choice: ExportChoice, files: Sequence[str]) -> str:
     if benchmark.finetune is None:
         return (
             f"This benchmark computes learning curves in closed form and trains no model, so there is `{CONFIG_FILE}` "
@@ -188,7 +188,7 @@ def _usage(benchmark: Benchmark, choice: Choice, files: Sequence[str]) -> str:
     return f"{train}\n\n{loads}\n\n{_caveats(benchmark, benchmark.finetune, choice, files)}"
 
 
-def _caveats(benchmark: Benchmark, finetune: FineTune, choice: Choice, files: Sequence[str]) -> str:
+def _caveats(benchmark: Benchmark, finetune: FineTune, choice: ExportChoice, files: Sequence[str]) -> str:
     """List the conditions under which Trainer repeats the training."""
     accelerator = choice.study.tags.get("hpo.accelerator", "")
     steps = total_steps(benchmark, benchmark.hyperparameters(choice.best["config"]))
@@ -228,7 +228,7 @@ def _precision(precision: str, device: str) -> str:
     )
 
 
-def _hyperparameters(benchmark: Benchmark, choice: Choice) -> str:
+def _hyperparameters(benchmark: Benchmark, choice: ExportChoice) -> str:
     """Show every hyperparameter that reached the trainer, by step of the schedule if a schedule won."""
     schedule = choice.study.schedule or []
     columns = [benchmark.hyperparameters(config).model_dump() for _, config in schedule]

@@ -24,7 +24,7 @@ from benchmarks.spec import Benchmark, FineTune
 from benchmarks.steps import total_steps, warmup_steps
 from benchmarks.training import lora
 from hpo.analysis import records
-from hpo.analysis.choice import Choice, choose, is_confirmed
+from hpo.analysis.choice import ExportChoice, choose, is_confirmed
 from hpo.analysis.records import Records
 from hpo.report.model_card import (
     ARGUMENTS_FILE,
@@ -59,7 +59,7 @@ class Exported:
 
     folder: Path
     files: tuple[str, ...]
-    choice: Choice
+    choice: ExportChoice
     is_confirmed: bool
     is_complete: bool
 
@@ -90,7 +90,7 @@ def export(benchmark: str, method: str, folder: Path) -> Exported:
 # ---- the files
 
 
-def render(stored: Records, choice: Choice) -> dict[str, str]:
+def render(stored: Records, choice: ExportChoice) -> dict[str, str]:
     """Write the files' texts, by name."""
     benchmark, best = stored.benchmark, choice.best
     contents: dict[str, Any] = {CONFIG_FILE: best}

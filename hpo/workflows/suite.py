@@ -26,7 +26,7 @@ from hpo.cluster.ray import Cluster, detect
 from hpo.core.baselines import RANDOM, large_random_budget
 from hpo.core.budget import is_interruption
 from hpo.core.study import Study
-from hpo.engine.progress import Place
+from hpo.engine.progress import SuitePosition
 from hpo.engine.runner import Executor, Finished, OnRay, execute
 from hpo.engine.study_folder import Unfinished, found, like
 from hpo.search import registry
@@ -202,7 +202,7 @@ def _run_due(
     with executor.open(executor.detect()) as cluster:
         _warm_up(cluster, due[0][0].benchmark, console)
         for number, (study, command) in enumerate(due, 1):
-            place = Place(number, len(due), sum(later.budget_units for later, _ in due[number:]))
+            place = SuitePosition(number, len(due), sum(later.budget_units for later, _ in due[number:]))
             run_id = like(study.fingerprint(checksum), interrupted)
             reason = _run_one(study, command, executor.on(cluster), place, console, run_id)
             if reason:
@@ -222,7 +222,9 @@ def _warm_up(cluster: Cluster, benchmark: Benchmark, console: Console) -> None:
     console.print(tokens_table(tokens))
 
 
-def _run_one(study: Study, command: str, executor: Executor, place: Place, console: Console, run_id: str | None) -> str:
+def _run_one(
+    study: Study, command: str, executor: Executor, place: SuitePosition, console: Console, run_id: str | None
+) -> str:
     """Run or resume a study and print its line; returns the reason if it did not reach its end, else an empty text."""
     try:
         if run_id is not None:

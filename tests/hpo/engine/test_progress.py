@@ -33,7 +33,7 @@ def shown(
     results: Results,
     terminal: bool,
     monkeypatch: pytest.MonkeyPatch,
-    place: progress.Place | None = None,
+    place: progress.SuitePosition | None = None,
     paused: int = 0,
 ) -> str:
     """Print once with `show`, at two seconds and with nothing held back; returns the text."""
@@ -58,7 +58,7 @@ def test_a_log_file_gets_one_whole_line_without_control_characters(monkeypatch: 
 
 
 def test_in_a_suite_the_line_has_the_study_s_place_and_the_time_left_for_all(monkeypatch: pytest.MonkeyPatch) -> None:
-    text = shown(results_of(3), False, monkeypatch, progress.Place(2, studies=3, units_after=18))
+    text = shown(results_of(3), False, monkeypatch, progress.SuitePosition(2, studies=3, units_after=18))
     assert text.startswith("study 2 of 3 | [0:02] asha seed 1: 1/18 units | left about 0:34, 1:10 for all studies | ")
 
 
@@ -87,7 +87,7 @@ def test_what_the_data_are_like_stands_before_the_first_line(monkeypatch: pytest
 def test_in_a_suite_it_was_shown_before_the_first_study(monkeypatch: pytest.MonkeyPatch) -> None:
     results = results_of(3)
     results.tokens = TOKENS
-    assert "tokens" not in shown(results, False, monkeypatch, progress.Place(2, studies=3, units_after=18))
+    assert "tokens" not in shown(results, False, monkeypatch, progress.SuitePosition(2, studies=3, units_after=18))
 
 
 def test_trials_that_wait_with_a_checkpoint_are_paused(monkeypatch: pytest.MonkeyPatch) -> None:
