@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
 import subprocess
@@ -19,6 +20,7 @@ import psutil
 from benchmarks.spec import BenchmarkError
 
 END_SECONDS = 10
+PR_SET_PDEATHSIG = 1  # from linux/prctl.h
 POLL_SECONDS = 2.0
 START_SECONDS = 120
 
@@ -33,6 +35,7 @@ class Child:
         shielded: whether SIGTERM does not reach it and its descendants. SLURM sends that to every process of a job
             that it cancels; those that the driver needs to store its results must outlive the driver.
         ignores: a signal that it ignores until it takes it itself; by default none.
+        is_bound: whether the kernel kills it when this process dies, as by SIGKILL, and cannot end it any more.
     """
 
     def __init__(
@@ -42,6 +45,7 @@ class Child:
         output: Path | None = None,
         shielded: bool = False,
         ignores: signal.Signals | None = None,
+        is_bound: bool = False,
     ) -> None:
         self._file: IO[str] | None = output.open("a") if output else None
         self._shielded = shielded
@@ -52,7 +56,7 @@ class Child:
                 stdout=self._file,
                 stderr=subprocess.STDOUT if self._file else None,
                 start_new_session=True,
-                preexec_fn=None if ignores is None else partial(signal.signal, ignores, signal.SIG_IGN),
+                preexec_fn=partial(_prepare, ignores, is_bound) if ignores or is_bound else None,
             )
 
     def __enter__(self) -> Self:
@@ -86,6 +90,14 @@ class Child:
         psutil.wait_procs(family, timeout=END_SECONDS)
         if self._file:
             self._file.close()
+
+
+def _prepare(ignores: signal.Signals | None, is_bound: bool) -> None:
+    """Set up a process that has just been forked; see `Child`."""
+    if ignores:
+        signal.signal(ignores, signal.SIG_IGN)
+    if is_bound:
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 @contextmanager

@@ -59,11 +59,15 @@ def _stay(joined: Connection, logs: Path, cpus: int, gpus: int, signals: Signals
     own = network.own_address(joined.interface, joined.network)
     command = [*ray_start(cpus, gpus, own, name), f"--address={joined.address}"]
     say(f"joins the Ray of job {joined.job} at {joined.address} with {cpus} CPUs, {gpus} GPUs")
-    log = logs / f"worker-{name}.ray.log"
+    log, environment = logs / f"worker-{name}.ray.log", {**joined.environment, **_interface(joined)}
     with (
         access.temporary_folder(access.place_for_sockets(os.environ.get("RAY_TMPDIR", ""))) as folder,
         Child(
-            [*command, f"--temp-dir={folder}"], {**joined.environment, **_interface(joined)}, log, shielded=bool(step)
+            [*command, f"--temp-dir={folder}"],
+            {**joined.environment, **_interface(joined)},
+            log,
+            shielded=bool(step),
+            is_bound=True,
         ) as ray,
     ):
         while ray.status is None and not signals.received:
