@@ -62,13 +62,7 @@ def _stay(joined: Connection, logs: Path, cpus: int, gpus: int, signals: Signals
     log, environment = logs / f"worker-{name}.ray.log", {**joined.environment, **_interface(joined)}
     with (
         access.temporary_folder(access.place_for_sockets(os.environ.get("RAY_TMPDIR", ""))) as folder,
-        Child(
-            [*command, f"--temp-dir={folder}"],
-            {**joined.environment, **_interface(joined)},
-            log,
-            shielded=bool(step),
-            is_bound=True,
-        ) as ray,
+        Child([*command, f"--temp-dir={folder}"], environment, log, shielded=bool(step), is_bound=True) as ray,
     ):
         while ray.status is None and not signals.received:
             time.sleep(0.5)
