@@ -31,9 +31,9 @@ MOST_ROW_NAMES = 16
 def timelines(result: Result) -> Figure | LeftOut:
     """Draw a Gantt chart of each study: the trials on its devices, and the parts of their time."""
     name, title = "timelines", "Timelines of the studies"
-    kept = {_study_name(c, s): s for c in result.contestants for s in in_order(c) if not s.units.empty}
+    kept = {_study_name(c, s): s for c in result.contestants for s in in_order(c) if _has_durations(s)}
     if not kept:
-        return LeftOut(name, title, "no study has kept its units (`units.csv`)")
+        return LeftOut(name, title, "no study has kept its units and how long they took (`units.csv`)")
     drawn = kept
     if len(kept) > MOST_STUDIES:
         first = {_study_name(c, study) for c in result.contestants for study in in_order(c)[:1]}
@@ -51,6 +51,11 @@ def timelines(result: Result) -> Figure | LeftOut:
     left = len(kept) - len(drawn)
     notes = (f"Of {len(kept)} studies the first seed of each method is drawn.",) * bool(left)
     return Figure(name, title, read, data[["study", *data.columns.drop("study")]], views, notes)
+
+
+def _has_durations(study: StudyRecord) -> bool:
+    """Tell whether any unit took time: an imported study, or a curve computed at once, may have none to draw."""
+    return not study.units.empty and not unit_parts(study).empty
 
 
 def _study_name(contestant: Contestant, study: StudyRecord) -> str:

@@ -139,6 +139,14 @@ class TestFigures:
         (view,) = drawn(timelines(found)).views.values()
         assert list(view.layout.yaxis.ticktext) == ["devices 1 to 2", "devices 3 to 4"]
 
+    @pytest.mark.parametrize("train", ["0.0", ""])
+    def test_a_study_whose_units_took_no_time_is_left_out(self, benchmark: Benchmark, train: str) -> None:
+        units = f"trial,units,ended_seconds,train_seconds\n0,1,0.0,{train}\n1,1,0.0,{train}\n"
+        timed, timeless = make_study("asha", 0), make_study("random", 0)
+        timeless = replace(timeless, files={**timeless.files, "units.csv": units})
+        found = compare.compare(Records(benchmark, "", [timed, timeless], [], 0.0, []))
+        assert [label.split(" (")[0] for label in drawn(timelines(found)).views] == ["asha seed 0"]
+
     def test_of_many_studies_the_first_seed_of_each_method_is_drawn(self, benchmark: Benchmark) -> None:
         figure = drawn(timelines(make_result(benchmark, seeds=[3, 4, 5, 6, 7])))
         assert sorted(figure.data["study"].unique()) == ["asha seed 3", "pbt seed 3", "random seed 3"]
