@@ -9,6 +9,7 @@ from pydantic import (
     PositiveFloat,
 )
 
+from benchmarks.files import BenchmarkError
 from benchmarks.space import Count, Strict
 
 
@@ -52,3 +53,15 @@ class Hyperparameters(Strict):
 
 FIXED_IN_A_TRIAL = ("lora_rank", "lora_alpha", "lora_dropout", "gradient_checkpointing")
 """Hyperparameters that shape the model, and so cannot change within a trial."""
+
+
+def require_same_model(first: Hyperparameters, later: Hyperparameters) -> None:
+    """Refuse a change within a trial that would need other weights or another model around them.
+
+    Raises:
+        BenchmarkError: a hyperparameter of `FIXED_IN_A_TRIAL` changes; names it and both values.
+    """
+    for name in FIXED_IN_A_TRIAL:
+        before, after = getattr(first, name), getattr(later, name)
+        if before != after:
+            raise BenchmarkError(f"{name} changes from {before} to {after}, but cannot change within a trial")

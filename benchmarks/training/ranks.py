@@ -46,14 +46,11 @@ class TrialProcess(Protocol):
     def evaluate(self, split: str) -> dict[str, float]:
         """Score a split as it is: `eval_loss`, `perplexity`, `exact_match`, `f1`."""
 
-    def set_hyperparameters(self, config: Config) -> None:
-        """Continue with other hyperparameters."""
-
     def save(self, folder: Path) -> None:
         """Write a checkpoint."""
 
     def load(self, folder: Path) -> None:
-        """Continue from a checkpoint."""
+        """Continue from a checkpoint, with the hyperparameters of the trial that was started here."""
 
     def close(self) -> None:
         """End; release the devices."""
@@ -183,10 +180,6 @@ class Ranks:
     def evaluate(self, split: str) -> dict[str, float]:
         """See `session.Session.evaluate`."""
         return dict(self._first("evaluate", split))
-
-    def set_hyperparameters(self, config: Config) -> None:
-        """See `session.Session.set_hyperparameters`."""
-        self._all("set_hyperparameters", config)
 
     def save(self, folder: Path) -> None:
         """See `session.Session.save`."""
@@ -335,9 +328,6 @@ class _Rank:
     def evaluate(self, split: str) -> dict[str, float]:
         result: dict[str, float] = self._session.evaluate(split)
         return result
-
-    def set_hyperparameters(self, config: Config) -> None:
-        self._session.set_hyperparameters(config)
 
     def save(self, folder: Path) -> None:
         self._session.save(folder)

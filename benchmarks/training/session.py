@@ -1,10 +1,10 @@
-"""One rank's DeepSpeed session: train a unit, evaluate, save, load, change hyperparameters.
+"""One rank's DeepSpeed session: train a unit, evaluate, save, load.
 
 The loop drives the DeepSpeed engine itself, so that a trial can be paused after any unit, cloned, and continued
-with other hyperparameters. Where nothing is changed it equals Hugging Face Trainer with the same DeepSpeed
-configuration step for step: same data order, decay groups, schedule, token-weighted loss over the global batch.
-(Trainer's last batch of an epoch is smaller where the batch size does not divide the data; here the next epoch
-fills it up.)
+with other hyperparameters: `save`, `start` with the other ones, `load`. Where nothing is changed it equals Hugging
+Face Trainer with the same DeepSpeed configuration step for step: same data order, decay groups, schedule,
+token-weighted loss over the global batch. (Trainer's last batch of an epoch is smaller where the batch size does not
+divide the data; here the next epoch fills it up.)
 
 A `Session` outlives its trials: tokenised data and base weights stay, and `start` makes a new engine around a
 fresh copy of the weights. A search calls `run_unit`; a unit is `unit_samples` training samples, whatever
@@ -13,7 +13,6 @@ the batch size, rounded to whole batches.
 
 from __future__ import annotations
 
-import copy
 import gc
 import math
 import time
@@ -22,9 +21,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmarks import steps
-from benchmarks.hyperparameters import FIXED_IN_A_TRIAL, Hyperparameters
+from benchmarks.hyperparameters import Hyperparameters
 from benchmarks.space import Config
-from benchmarks.spec import Benchmark, BenchmarkError
+from benchmarks.spec import Benchmark
 from benchmarks.tasks import question_answering as squad
 from benchmarks.training import lora, memory
 from benchmarks.training.batches import Examples, SampleOrder, cross_entropy_sum
@@ -151,31 +150,6 @@ class Session:
             "evaluate_seconds": ended - trained,
         }
 
-    def set_hyperparameters(self, config: Config) -> None:
-        """Continue with other hyperparameters from the next step on; weights and optimizer moments stay.
-
-        A batch size that changes gives a new engine around the same weights and moments. Everything that an
-        optimizer's param group carries is overwritten, because a restored state brings the old values along.
-
-        Raises:
-            BenchmarkError: a hyperparameter out of range, one that cannot change, or a batch size that changes at a
-                ZeRO stage above 0.
-        """
-        before, self._hp = self._hp, self._benchmark.hyperparameters(config)
-        for name in FIXED_IN_A_TRIAL:
-            if getattr(before, name) != getattr(self._hp, name):
-                raise BenchmarkError(
-                    f"{name} cannot change within a trial, from {getattr(before, name)} to {getattr(self._hp, name)}"
-                )
-        if _engine_settings(before) != _engine_settings(self._hp):
-            if self._engine.zero_optimization_stage() > 0:
-                raise BenchmarkError(
-                    "batch_size_per_device, gradient_accumulation_steps and max_grad_norm can change within a trial "
-                    f"at ZeRO stage 0 alone, but the stage is {self._engine.zero_optimization_stage()}"
-                )
-            self._renew_engine()
-        self._write_hyperparameters()
-
     def evaluate(self, split: str = "validation") -> dict[str, float]:
         """Score a whole split, over all ranks.
 
@@ -197,7 +171,11 @@ class Session:
         save_checkpoint(self._engine, folder, position, self._rank)
 
     def load(self, folder: Path) -> None:
-        """Continue from a checkpoint of `save`, with the hyperparameters of this trial, not the saved ones."""
+        """Continue from a checkpoint of `save`, with the hyperparameters of this trial, not the saved ones.
+
+        Raises:
+            RuntimeError: the saved weights are of another shape, as those of another `lora_rank` are.
+        """
         position = load_checkpoint(self._engine, folder, self._rank)
         self._go_to(position["units"], position["samples"], position["seed"])
         self._write_hyperparameters()
@@ -285,16 +263,6 @@ class Session:
     def _make_engine(self, model: Any) -> Any:
         return make_engine(model, self._hp, self._precision, self._settings.deepspeed, self._device)
 
-    def _renew_engine(self) -> None:
-        """Make a new engine around the present weights and moments."""
-        state = copy.deepcopy(self._engine.optimizer.state_dict())
-        weights = {name: value.detach().clone() for name, value in self._engine.module.state_dict().items()}
-        self.close()
-        model = self._base_model.for_trial(self._hp)
-        model.load_state_dict(weights)
-        self._engine = self._make_engine(model)
-        self._engine.optimizer.load_state_dict(state)
-
     def _go_to(self, units: int, samples: int, seed: int) -> None:
         """Set the position in the training."""
         self._units, self._samples, self._seed = units, samples, seed
@@ -321,8 +289,3 @@ def _mean_loss(losses: list[torch.Tensor]) -> float:
     mean = torch.stack(losses).mean()
     torch.distributed.all_reduce(mean)
     return float(mean)
-
-
-def _engine_settings(hp: Hyperparameters) -> tuple[Any, ...]:
-    """Return the values that a DeepSpeed engine takes at its making and cannot change later."""
-    return hp.batch_size_per_device, hp.gradient_accumulation_steps, hp.max_grad_norm

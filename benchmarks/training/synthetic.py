@@ -50,13 +50,8 @@ class SyntheticTrial:
 
     def start(self, config: Config, seed: int) -> dict[str, float]:
         """Begin a trial at unit 0; returns `startup_seconds`."""
-        self._seed, self._units = seed, 0
-        self.set_hyperparameters(config)
+        self._seed, self._units, self._config = seed, 0, self._benchmark.hyperparameters(config)
         return {"startup_seconds": 0.0}
-
-    def set_hyperparameters(self, config: Config) -> None:
-        """Continue with another configuration, from the next unit on."""
-        self._config = self._benchmark.hyperparameters(config)
 
     def run_unit(self) -> dict[str, float]:
         """Compute one unit; the keys are those of `session.Session.run_unit`."""

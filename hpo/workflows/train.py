@@ -28,6 +28,7 @@ from rich.console import Console
 from benchmarks.check import check
 from benchmarks.check.start import check_start
 from benchmarks.files import is_file, is_folder, load_json, replacing_folder
+from benchmarks.hyperparameters import require_same_model
 from benchmarks.identity import digest
 from benchmarks.space import Config, Scalar
 from benchmarks.spec import SPLITS, Benchmark, BenchmarkError, Split, first_line
@@ -204,7 +205,8 @@ def check_schedule(best: BestConfig, benchmark: Benchmark) -> list[tuple[int, Co
     """Check the configurations to train with, each with its units, against the benchmark; returns them.
 
     Raises:
-        BenchmarkError: a hyperparameter that the benchmark cannot use, or units out of order or beyond its resource.
+        BenchmarkError: a hyperparameter that the benchmark cannot use, one that changes but shapes the model, or units
+            out of order or beyond its resource.
     """
     benchmark.training_settings()
     steps, last = best.steps, benchmark.resource.max_units - 1
@@ -216,7 +218,8 @@ def check_schedule(best: BestConfig, benchmark: Benchmark) -> list[tuple[int, Co
         )
     for _, config in steps:
         try:
-            require_a_step(benchmark, benchmark.hyperparameters(config), "this configuration")
+            require_a_step(benchmark, hp := benchmark.hyperparameters(config), "this configuration")
+            require_same_model(benchmark.hyperparameters(steps[0][1]), hp)
         except BenchmarkError as error:
             raise BenchmarkError(f"{error}; correct it in {CONFIG_FILE}, or export it again") from None
     return steps

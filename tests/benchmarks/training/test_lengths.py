@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -50,8 +51,8 @@ def test_padding_is_what_a_batch_lacks_to_its_longest() -> None:
     assert padding_share([7, 7, 7], 2) == 0
 
 
-def trained_on(benchmark: Benchmark, seed: int) -> list[tuple[int, ...]]:
-    """The sequences of an epoch in order, the batch size being changed in its middle."""
+def trained_on(benchmark: Benchmark, seed: int, folder: Path) -> list[tuple[int, ...]]:
+    """Train an epoch, changing the batch size in its middle; return its sequences in order."""
     from benchmarks.training.session import Session
 
     session = Session(benchmark)
@@ -65,7 +66,9 @@ def trained_on(benchmark: Benchmark, seed: int) -> list[tuple[int, ...]]:
     session.engine.module.register_forward_pre_hook(note, with_kwargs=True)
     for _ in range(5):
         session.train_step()
-    session.set_hyperparameters({"batch_size_per_device": 24})
+    session.save(folder)
+    session.start({"batch_size_per_device": 24}, seed)
+    session.load(folder)
     session.engine.module.register_forward_pre_hook(note, with_kwargs=True)
     while len(seen) < len(session.examples("train")):
         session.train_step()
@@ -76,14 +79,16 @@ def trained_on(benchmark: Benchmark, seed: int) -> list[tuple[int, ...]]:
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("process_group")
-def test_a_grouped_epoch_has_every_example_once_and_is_reproducible(small_nano: Callable[..., Benchmark]) -> None:
+def test_a_grouped_epoch_has_every_example_once_and_is_reproducible(
+    small_nano: Callable[..., Benchmark], tmp_path: Path
+) -> None:
     """520 examples: 5 batches of 32, and then 15 of 24."""
     benchmark = small_nano(length_grouped=True)
     assert benchmark.finetune is not None
     data = benchmark.finetune.data
     limited = data.model_copy(update={"train": data.train.model_copy(update={"limit": 160 + 15 * 24})})
     benchmark = benchmark.model_copy(update={"finetune": benchmark.finetune.model_copy(update={"data": limited})})
-    once, again, other = trained_on(benchmark, 3), trained_on(benchmark, 3), trained_on(benchmark, 4)
+    once, again, other = (trained_on(benchmark, seed, tmp_path / str(turn)) for turn, seed in enumerate((3, 3, 4)))
     assert once == again != other
     lengths = [len(row) for row in once]
     assert padding_share(lengths, 8) < padding_share(random.Random(0).sample(lengths, len(lengths)), 8) / 3

@@ -11,7 +11,7 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from benchmarks import spec
-from benchmarks.spec import Benchmark, BenchmarkError
+from benchmarks.spec import Benchmark
 from benchmarks.training import models
 from benchmarks.training.session import Session
 
@@ -93,10 +93,13 @@ def test_the_saved_model_is_a_plain_one_that_scores_the_same(session: Session, t
     torch.testing.assert_close(saved(ids).logits, expected, atol=1e-4, rtol=1e-4)
 
 
-def test_a_rank_cannot_change_within_a_trial(session: Session) -> None:
-    session.start(LORA, seed=0)
-    with pytest.raises(BenchmarkError, match="lora_rank cannot change within a trial, from 4 to 8"):
-        session.set_hyperparameters({**LORA, "lora_rank": 8})
+@pytest.mark.parametrize(("saved", "own"), [(4, 8), (4, 0), (0, 4)])
+def test_a_checkpoint_of_another_rank_is_refused(session: Session, saved: int, own: int, tmp_path: Path) -> None:
+    session.start({**LORA, "lora_rank": saved}, seed=0)
+    session.save(tmp_path)
+    session.start({**LORA, "lora_rank": own}, seed=0)
+    with pytest.raises(RuntimeError, match=r"loading state_dict|must match the size"):
+        session.load(tmp_path)
 
 
 def test_dropout_is_in_training_alone(session: Session) -> None:

@@ -112,12 +112,10 @@ def test_accumulated_steps_equal_one_large_batch(small_nano: Maker) -> None:
 def test_a_trial_s_engine_is_gone_with_it(small_nano: Maker) -> None:
     """Engines sit in reference cycles: left to the collector's own pace, dozens of them would pile up."""
     session, engines = Session(small_nano()), []
-    for size in (16, 8):
+    for size in (16, 8, 16):
         session.start({"batch_size_per_device": size}, seed=0)
+        assert [engine() for engine in engines] == [None] * len(engines)
         engines.append(weakref.ref(session.engine))
-    session.set_hyperparameters({"batch_size_per_device": 16})  # makes a new engine
-    assert [engine() for engine in engines] == [None, None]
-    engines.append(weakref.ref(session.engine))
     session.close()
     assert engines[-1]() is None
 
@@ -216,13 +214,16 @@ def test_a_restored_trial_takes_the_new_hyperparameters(stage: int, small_nano: 
     assert (decayed["lr"], decayed["weight_decay"]) == (pytest.approx(2e-3 * 0.75), 0.1)
 
 
-def test_a_changed_batch_size_keeps_weights_and_moments(small_nano: Maker) -> None:
+def test_a_changed_batch_size_keeps_weights_and_moments(small_nano: Maker, tmp_path: Path) -> None:
     session = Session(small_nano())
     session.start({"learning_rate": 1e-3, "batch_size_per_device": 8}, seed=1)
     session.run_unit()
     before = digest(session)
     moment = next(iter(session.engine.optimizer.state.values()))["exp_avg"].clone()
-    session.set_hyperparameters({"learning_rate": 5e-4, "batch_size_per_device": 16})
+    session.save(tmp_path)
+    session.start({"learning_rate": 5e-4, "batch_size_per_device": 16}, seed=1)
+    assert digest(session) != before
+    session.load(tmp_path)
     assert digest(session) == before
     assert torch.equal(next(iter(session.engine.optimizer.state.values()))["exp_avg"], moment)
     assert session.engine.train_micro_batch_size_per_gpu() == 16

@@ -89,10 +89,12 @@ def test_saving_does_not_change_the_curve(tmp_path: Path) -> None:
     assert first + losses(trial, units=5) == losses(started(CONFIG))
 
 
-def test_new_hyperparameters_hold_from_the_next_unit_on() -> None:
+def test_new_hyperparameters_hold_from_the_next_unit_on(tmp_path: Path) -> None:
     trial = started(CONFIG)
     losses(trial, units=4)
-    trial.set_hyperparameters(OTHER)
+    trial.save(tmp_path)
+    trial.start(OTHER, seed=0)
+    trial.load(tmp_path)
     assert losses(trial, units=5) == losses(started(OTHER))[4:]
 
 

@@ -12,6 +12,7 @@ import itertools
 import json
 import math
 import random
+import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -191,10 +192,10 @@ class TestStudy:
         """Each loss is that of the configuration in force, by the curves' formula."""
         for member in range(BUDGET):
             trial, curve = SyntheticTrial(synthetic(seconds_per_unit=0.0)), ran.history(member, "eval_loss")
-            trial.start({}, SEED)
             for unit, config in ran.trained_with(member).items():
-                trial.set_hyperparameters(config)
-                assert trial.run_unit()["eval_loss"] == curve[unit], (member, unit)
+                trial.start(config, SEED)  # a curve has no memory of other configurations
+                losses = [trial.run_unit()["eval_loss"] for _ in range(unit)]
+                assert losses[-1] == curve[unit], (member, unit)
 
     def test_a_schedule_is_the_donors_and_then_its_own(self, ran: Ran) -> None:
         schedules = [[(0, row.config)] for row in ran.rows]
@@ -575,13 +576,21 @@ def fresh_session(tuned: Ran, nano: Benchmark) -> Iterator[Ranks]:
     session.close()
 
 
+def change(session: Ranks, config: Config) -> None:
+    """Continue with another configuration."""
+    with tempfile.TemporaryDirectory() as checkpoint:
+        session.save(Path(checkpoint))
+        session.start(config, SEED)
+        session.load(Path(checkpoint))
+
+
 def replay(session: Ranks, schedule: list[tuple[int, Config]], max_units: int) -> dict[str, float]:
     """Train a schedule from the base weights; returns the last unit's scores."""
     (_, config), *changes = schedule
     session.start(config, SEED)
     for unit in range(max_units):
         for config in [config for units, config in changes if units == unit]:
-            session.set_hyperparameters(config)
+            change(session, config)
         scores = session.run_unit()
     return scores
 

@@ -96,6 +96,14 @@ class TestWhatIsGiven:
             ({"schedule": [{"units": 1, "config": CONFIG}]}, r"at units \[1\], but must begin at 0"),
             ({"schedule": [SCHEDULE[0], {"units": 2, "config": LATER}]}, r"units \[0, 2\], but must .* end by 1"),
             ({"schedule": [SCHEDULE[0], {"units": 1, "config": {"x": 1}}]}, "x: unknown key"),
+            (
+                {"schedule": [{"units": 0, "config": {"lora_rank": 4}}, {"units": 1, "config": {"lora_rank": 8}}]},
+                r"lora_rank changes from 4 to 8, but cannot change within a trial; correct it in best_config\.json",
+            ),
+            (
+                {"schedule": [SCHEDULE[0], {"units": 1, "config": {"lora_alpha": 32.0}}]},
+                r"lora_alpha changes from 16\.0 to 32\.0, but cannot",
+            ),
         ],
     )
     def test_what_does_not_go_with_the_benchmark(
