@@ -37,8 +37,8 @@ class TrialProcess(Protocol):
     def precision(self) -> str:
         """Tell the arithmetic that trials are trained in: fp32, bf16 or fp16; empty where nothing is trained."""
 
-    def start(self, config: Config, seed: int) -> dict[str, float]:
-        """Begin a trial; returns `startup_seconds`."""
+    def start(self, config: Config, seed: int) -> None:
+        """Begin a trial."""
 
     def run_unit(self) -> dict[str, float]:
         """Train one unit and evaluate; the keys are those of `session.Session.run_unit`."""
@@ -168,9 +168,9 @@ class Ranks:
             )
         return str(found[0])
 
-    def start(self, config: Config, seed: int) -> dict[str, float]:
+    def start(self, config: Config, seed: int) -> None:
         """See `session.Session.start`."""
-        return dict(self._first("start", config, seed))
+        self._all("start", config, seed)
 
     def run_unit(self) -> dict[str, float]:
         """See `session.Session.run_unit`; the peak memory is the largest of any rank."""
@@ -179,7 +179,7 @@ class Ranks:
 
     def evaluate(self, split: str) -> dict[str, float]:
         """See `session.Session.evaluate`."""
-        return dict(self._first("evaluate", split))
+        return dict(self._all("evaluate", split)[0])
 
     def save(self, folder: Path) -> None:
         """See `session.Session.save`."""
@@ -192,10 +192,6 @@ class Ranks:
     def save_model(self, folder: Path) -> None:
         """See `session.Session.save_model`; rank 0 must reach the folder."""
         self._all("save_model", folder)
-
-    def process_ids(self) -> list[int]:
-        """Return the process ids, by rank."""
-        return [int(number) for number in self._all("process_id")]
 
     def close(self) -> None:
         """Give the processes back to the pool, or end them."""
@@ -227,9 +223,6 @@ class Ranks:
         except Exception:
             self._is_sound = False  # the others may be waiting for a rank that has failed
             raise
-
-    def _first(self, method: str, *arguments: Any) -> Any:
-        return self._all(method, *arguments)[0]
 
 
 def _devices_by_node(places: Sequence[Place]) -> dict[str, str]:
@@ -275,10 +268,6 @@ class _Rank:
         self._store: Any = None
         self._session: Any = None
 
-    def process_id(self) -> int:
-        """Return this process's id."""
-        return os.getpid()
-
     def open_store(self, world_size: int) -> tuple[str, int]:
         """Open a store on Ray's address alone, not on every interface as it would itself; return its host and port."""
         from torch._C._distributed_c10d import TCPStore
@@ -317,9 +306,8 @@ class _Rank:
     def precision(self) -> str:
         return str(self._session.precision())
 
-    def start(self, config: Config, seed: int) -> dict[str, float]:
-        result: dict[str, float] = self._session.start(config, seed)
-        return result
+    def start(self, config: Config, seed: int) -> None:
+        self._session.start(config, seed)
 
     def run_unit(self) -> dict[str, float]:
         result: dict[str, float] = self._session.run_unit()

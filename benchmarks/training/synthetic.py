@@ -48,10 +48,9 @@ class SyntheticTrial:
         """Tell that nothing is trained: an empty text."""
         return ""
 
-    def start(self, config: Config, seed: int) -> dict[str, float]:
-        """Begin a trial at unit 0; returns `startup_seconds`."""
+    def start(self, config: Config, seed: int) -> None:
+        """Begin a trial at unit 0."""
         self._seed, self._units, self._config = seed, 0, self._benchmark.hyperparameters(config)
-        return {"startup_seconds": 0.0}
 
     def run_unit(self) -> dict[str, float]:
         """Compute one unit; the keys are those of `session.Session.run_unit`."""

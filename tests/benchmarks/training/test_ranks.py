@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import os
-import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 import ray
 
 from benchmarks.spec import Benchmark
 from benchmarks.training.ranks import Ranks, find_places
 from benchmarks.training.session import Session
+from tests.studies import processes_of
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("ray_of_two", "process_group")]
 Maker = Callable[..., Benchmark]
@@ -35,6 +36,11 @@ def pair(ray_of_two: None, small_nano: Maker) -> Iterator[Ranks]:
     ranks.close()
 
 
+def rank_processes() -> set[psutil.Process]:
+    """Find the processes of all ranks of this test's Ray, by the title that Ray gives an actor's process."""
+    return set(processes_of(os.getpid(), "ray::_Rank"))
+
+
 @pytest.mark.parametrize("stage", [0, 2, 3])
 def test_two_ranks_equal_one_at_the_same_global_batch(stage: int, small_nano: Maker, pair: Ranks) -> None:
     pair._all("load_session", small_nano(stage=stage, ranks_per_trial=2))
@@ -50,20 +56,24 @@ def test_two_ranks_equal_one_at_the_same_global_batch(stage: int, small_nano: Ma
 
 
 def test_the_same_ranks_take_the_next_trial(small_nano: Maker, closing: list[Ranks]) -> None:
+    before = rank_processes()
     ranks = Ranks(small_nano(), find_places(1))
     closing.append(ranks)
-    processes = ranks.process_ids()
+    processes = rank_processes() - before
+    assert len(processes) == 1
     for rate in (1e-3, 1e-4):
         ranks.start({"learning_rate": rate}, 0)
         assert ranks.run_unit()["units"] == 1
-    assert ranks.process_ids() == processes
+    assert rank_processes() - before == processes
 
 
 def test_a_killed_rank_raises_in_its_owner(small_nano: Maker, closing: list[Ranks]) -> None:
+    before = rank_processes()
     ranks = Ranks(small_nano(), find_places(1))
     closing.append(ranks)
     ranks.start({"learning_rate": 1e-3}, 0)
-    os.kill(ranks.process_ids()[0], signal.SIGKILL)
+    [process] = rank_processes() - before
+    process.kill()
     with pytest.raises(ray.exceptions.ActorDiedError):
         ranks.run_unit()
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import sys
+import time
 from pathlib import Path
 
 from benchmarks.spec import Benchmark
@@ -21,12 +22,14 @@ def main() -> None:
     join_process_group()
     session = Session(benchmark)
     for config, seed in json.loads(Path(sys.argv[2]).read_text()):
-        startup = session.start(config, seed)["startup_seconds"]
+        began = time.perf_counter()
+        session.start(config, seed)
+        startup_seconds = time.perf_counter() - began
         metrics = session.run_unit()
     state = session.engine.module.state_dict()
     weights = b"".join(state[name].contiguous().numpy().tobytes() for name in sorted(state))
     result = {"weights": hashlib.sha256(weights).hexdigest(), "eval_loss": metrics["eval_loss"], "f1": metrics["f1"]}
-    print(json.dumps({"result": result, "startup_seconds": startup}))
+    print(json.dumps({"result": result, "startup_seconds": startup_seconds}))
 
 
 if __name__ == "__main__":
