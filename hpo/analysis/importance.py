@@ -87,9 +87,8 @@ class Importances:
         num_trials: trials that count.
         r_squared: share of the variance that the forest predicts of trials that a tree has not seen; 1 is all, and at
             0 or less the shares mean nothing.
-        hyperparameters: the largest share first.
+        hyperparameters: those of which the trials have several values, the largest share first.
         interactions: all pairs, the largest share first.
-        not_varied: hyperparameters of the search space of which the trials have one value only.
     """
 
     units: int
@@ -98,7 +97,6 @@ class Importances:
     r_squared: float
     hyperparameters: list[Importance]
     interactions: list[Interaction]
-    not_varied: list[str]
 
     @property
     def is_at_full_resource(self) -> bool:
@@ -153,7 +151,6 @@ def importances(
         float(forest.oob_score_),
         sorted(map(Importance, names, alone), key=lambda found: -found.share.value),
         sorted((Interaction(a, b, share) for (a, b), share in pairs), key=lambda found: -found.share.value),
-        [name for name in benchmark.space if name not in names],
     )
 
 
