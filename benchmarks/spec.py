@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -32,7 +32,6 @@ from benchmarks.files import load_json as load_json
 from benchmarks.hyperparameters import Hyperparameters
 from benchmarks.space import (
     Choice,
-    Config,
     Count,
     Domain,
     Integer,
@@ -262,13 +261,6 @@ class Benchmark(Strict):
             raise BenchmarkError(
                 f"configuration {dict(config)} is not usable: {explained(error, Benchmark, ('default',))}"
             ) from None
-
-    def grid_configs(self) -> Iterator[Config]:
-        """Yield every point of the manual grid, the last axis varying fastest."""
-        points: list[Config] = [{}]
-        for name, values in self.grid.items():
-            points = [{**point, name: value} for point in points for value in values]
-        yield from (points if self.grid else [])
 
 
 def names() -> list[str]:

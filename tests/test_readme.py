@@ -16,6 +16,7 @@ import yaml
 from benchmarks import spec
 from hpo.app.parser import parse
 from hpo.search import registry
+from tests.grids import points_of
 from tests.servers import Server
 from tests.studies import make_project
 
@@ -132,7 +133,7 @@ def test_the_search_space_on_the_page_is_usable(tmp_path: Path) -> None:
     (tmp_path / "my_space.yaml").write_text(space)
     benchmark = spec.load("nano", tmp_path / "my_space.yaml")
     assert set(benchmark.space) == {"learning_rate", "batch_size_per_device", "warmup_ratio"}
-    assert len(list(benchmark.grid_configs())) == 2
+    assert len(list(points_of(benchmark))) == 2
 
 
 def test_the_benchmark_on_the_page_is_usable(tmp_path: Path) -> None:

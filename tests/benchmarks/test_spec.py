@@ -14,6 +14,7 @@ from pydantic import TypeAdapter
 
 from benchmarks.space import Domain, describe
 from benchmarks.spec import HERE, Benchmark, BenchmarkError, load, names
+from tests.grids import points_of
 
 REMOVED = object()
 DOMAIN: TypeAdapter[Domain] = TypeAdapter(Domain)
@@ -447,17 +448,8 @@ def test_deepspeed_file_that_is_no_object_is_refused(tmp_path: Path) -> None:
 
 
 def test_grid_of_nano_has_twelve_different_points() -> None:
-    points = list(load("nano").grid_configs())
+    points = list(points_of(load("nano")))
     assert (len(points), len({tuple(point.items()) for point in points})) == (12, 12)
-
-
-def test_last_axis_of_the_grid_varies_fastest(tmp_path: Path) -> None:
-    points = [tuple(point.values()) for point in load_with(tmp_path, {}).grid_configs()]
-    assert points == [(1e-4, 8), (1e-4, 16), (1e-3, 8), (1e-3, 16)]
-
-
-def test_benchmark_without_a_grid_has_no_grid_points(tmp_path: Path) -> None:
-    assert list(load_with(tmp_path, {"grid": REMOVED}).grid_configs()) == []
 
 
 def test_hyperparameters_put_the_configuration_over_the_default(tmp_path: Path) -> None:

@@ -33,6 +33,7 @@ from hpo.search.plan import Plan
 from hpo.search.space import to_tune
 from tests.fuzz.documents import HUGE, RAW_YAML, TEXTS, csv_files, json_files, json_lines_files, yaml_files
 from tests.fuzz.workspace import Answer, call, store
+from tests.grids import points_of
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 MODEL = BENCHMARKS / "assets/nano/model"
@@ -292,7 +293,7 @@ def _require_usable(answer: Answer, method: str) -> None:
     assert Benchmark.model_validate_json(benchmark.model_dump_json()) == benchmark, "as MLflow keeps it"
     assert digest(benchmark)
     _require_draws(benchmark)
-    for point in itertools.islice(benchmark.grid_configs(), 50):
+    for point in itertools.islice(points_of(benchmark), 50):
         _require_inside(benchmark, point)
     _require_proposals(benchmark, registry.get(method).make_plan(answer.study))
 
