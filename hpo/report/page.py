@@ -55,26 +55,15 @@ class Table:
     worded: frozenset[str]
 
 
-def html(result: Result, importance: Shares | str | None = None, importance_notes: Sequence[str] = ()) -> str:
-    """Write the report.
-
-    Args:
-        result: the comparison.
-        importance: of the hyperparameters, or a sentence why there is none; None leaves that figure away.
-        importance_notes: caveats of the importance, one sentence each.
-    """
-    return _page(result, catalogue.all_of(result, importance, importance_notes))
-
-
 def files(
     result: Result, importance: Shares | str | None = None, importance_notes: Sequence[str] = ()
 ) -> dict[str, str]:
     """Write the report and the data of each figure: `report.html`, and `figure_<name>.csv` for those that have data.
 
     Args:
-        result: see `html`.
-        importance: see `html`.
-        importance_notes: see `html`.
+        result: the comparison.
+        importance: of the hyperparameters, or a sentence why there is none; None leaves that figure away.
+        importance_notes: caveats of the importance, one sentence each.
     """
     drawn = catalogue.all_of(result, importance, importance_notes)
     data = {_csv_name(figure): _csv(figure) for figure in drawn if isinstance(figure, Figure)}

@@ -97,7 +97,7 @@ def test_a_study_that_found_something_and_lacks_a_file_is_left_out_with_a_note(
 def test_the_report_names_a_study_that_is_left_out(store: Path) -> None:
     broken = the("asha", 1, records.read("synthetic"))
     file_of(store, broken, "best_config.json").unlink()
-    report = page.html(compare.compare(records.read("synthetic")))
+    report = page.files(compare.compare(records.read("synthetic")))["report.html"]
     assert f"left out: asha seed 1 (run {broken.run_id})" in report
 
 
@@ -113,7 +113,7 @@ def test_a_study_whose_trials_the_store_refused_counts_by_its_incumbent(store: P
     assert len(found.studies) == 4
     assert found.left_out == [f"trials of asha seed 1 (run {study.run_id}): the store did not take trials.csv"]
     assert len(found.confirmations_of(the("asha", 1, found))) == 1
-    page.html(compare.compare(found))
+    page.files(compare.compare(found))
 
 
 @contextmanager

@@ -178,7 +178,7 @@ class TestInABrowser:
 def reader(browser: Any, result: Result, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Reader]:
     path = tmp_path_factory.mktemp("hostile") / "report.html"
     importance = dict.fromkeys(HOSTILE, (0.1, 0.05, 0.2))
-    path.write_text(report.html(hostile(result), importance, list(HOSTILE)), encoding="utf-8")
+    path.write_text(report.files(hostile(result), importance, list(HOSTILE))["report.html"], encoding="utf-8")
     with Reader(browser, path) as reader:
         yield reader
 
