@@ -21,6 +21,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from benchmarks.hyperparameters import require_same_model
 from benchmarks.space import Config
 from benchmarks.spec import Benchmark, BenchmarkError
 from benchmarks.training.deepspeed import PRECISIONS
@@ -212,6 +213,7 @@ def _trials(path: Path, rows: Sequence[CsvRow], benchmark: Benchmark) -> dict[st
 
 def _trial(path: Path, rows: Sequence[CsvRow], benchmark: Benchmark) -> ExternalTrial:
     _check_order(path, rows)
+    _check_one_model(path, rows, benchmark)
     outcome = _outcome_of(path, rows, benchmark)
     for row in rows:
         if row.eval_loss is None and not (row is rows[-1] and outcome in ("failed", "diverged")):
@@ -232,6 +234,16 @@ def _check_order(path: Path, rows: Sequence[CsvRow]) -> None:
         if seen and row.unit < max(seen):
             raise BenchmarkError(f"{where}was at unit {max(seen)} before; lines go as time does")
         seen[row.unit] = row.number
+
+
+def _check_one_model(path: Path, rows: Sequence[CsvRow], benchmark: Benchmark) -> None:
+    """Refuse a schedule that `confirm` and `train` could not follow."""
+    first = benchmark.hyperparameters(rows[0].config)
+    for row in rows:
+        try:
+            require_same_model(first, benchmark.hyperparameters(row.config))
+        except BenchmarkError as error:
+            raise BenchmarkError(f"{path}, line {row.number}: trial {row.trial}: {error}; split the trial") from None
 
 
 def _outcome_of(path: Path, rows: Sequence[CsvRow], benchmark: Benchmark) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks import hyperparameters, spec
+from benchmarks.space import Integer
 from benchmarks.spec import Benchmark, BenchmarkError
 from hpo.workflows import import_rows, importing
 from hpo.workflows.importing import External
@@ -134,6 +135,15 @@ class TestWhatIsRefused:
         self, benchmark: Benchmark, file: Path, lines: tuple[str, ...], message: str
     ) -> None:
         assert refusal(file, benchmark, *lines).startswith(message)
+
+    def test_a_trial_whose_model_changes(self, benchmark: Benchmark, file: Path) -> None:
+        heading = "trial,unit,learning_rate,lora_rank,eval_loss,seconds,devices"
+        space = {**benchmark.space, "lora_rank": Integer(type="int", low=0, high=8)}
+        benchmark = benchmark.model_copy(update={"space": space})
+        message = refusal(file, benchmark, "a,3,1e-3,4,0.5,10,1", "a,9,1e-4,8,0.4,10,1", heading=heading)
+        assert message == (
+            "line 3: trial a: lora_rank changes from 4 to 8, but cannot change within a trial; split the trial"
+        )
 
     @pytest.mark.parametrize(
         ("heading", "message"),
