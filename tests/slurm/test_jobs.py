@@ -215,6 +215,7 @@ if "run" in sys.orig_argv and "slurm" not in sys.orig_argv:
 """
 
 
+@pytest.mark.thorough  # real time decides
 def test_a_study_that_ended_as_the_time_limit_came_near_is_not_queued_again(work: Path) -> None:
     """The signal falls between the driver's last line and its exit, which here takes a while."""
     (work / "hooks").mkdir()
@@ -251,6 +252,7 @@ def test_a_head_that_no_other_node_can_reach_is_refused_at_once(work: Path) -> N
     assert not list(work.glob("logs/*-worker-*"))
 
 
+@pytest.mark.thorough  # real time decides
 def test_a_worker_that_runs_and_does_not_join_ends_the_wait_with_the_reason(work: Path) -> None:
     not_joining = 'case "$SLURM_JOB_NAME" in *-worker) exec sleep 300;; esac'
     write_profile(work, join_minutes=0.1, environment={"lines": [not_joining]})

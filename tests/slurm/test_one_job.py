@@ -61,6 +61,7 @@ def test_a_study_runs_on_all_nodes_of_one_job(site: Path) -> None:
     assert len(re.findall(r"FINISH .* exit status 0$", logs, re.MULTILINE)) == 2
 
 
+@pytest.mark.thorough  # the kernel decides; a study in jobs of its own is in test_jobs
 def test_a_cancelled_study_in_one_job_keeps_what_it_found(site: Path) -> None:
     """SLURM tells the workers too; they stay until the study has ended."""
     write_slow_synthetic(site, 0.3, "slow")
@@ -77,6 +78,7 @@ def test_a_cancelled_study_in_one_job_keeps_what_it_found(site: Path) -> None:
     assert "best_eval_loss" in study.data.metrics
 
 
+@pytest.mark.thorough  # the kernel decides; a study in jobs of its own is in test_jobs
 def test_a_worker_that_dies_is_started_again_on_its_node(site: Path) -> None:
     write_slow_synthetic(site, 0.3, "slow")
     job = submit(site, "random", "--budget", "4")

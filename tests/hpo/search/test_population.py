@@ -513,7 +513,8 @@ class TestMembers:
 
     def test_rays_own_scheduler_leaves_the_space(self, tmp_path: Path) -> None:
         """Why values are clipped: Ray scales them past the bounds."""
-        population = train_rays_own(tmp_path)
+        with ray_of(2):  # Tune starts one for it, and would leave it running
+            population = train_rays_own(tmp_path)
         assert outside(list(population.trained_with.values())) != []
 
     def test_members_that_fail_once_keep_their_places(self, undisturbed: Population, tmp_path: Path) -> None:
