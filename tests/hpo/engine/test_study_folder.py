@@ -60,6 +60,15 @@ class TestFolder:
         with pytest.raises(BenchmarkError, match="others may write it; it is not read"):
             Unfinished(RUN_ID).read()
 
+    @pytest.mark.parametrize("name", ["hpo.state\nState", "hpo.budget\nBudgetedScheduler", "hpo.runner\nFinished"])
+    def test_a_state_of_classes_that_have_moved_since_is_refused_with_the_next_step(
+        self, kept: Unfinished, name: str
+    ) -> None:
+        (kept.folder / "state").write_bytes(f"c{name}\n.".encode())  # a pickle of a name, as older versions wrote it
+        with pytest.raises(BenchmarkError, match="resume with the versions that began the study, or run it again"):
+            Unfinished(RUN_ID).read()
+        assert (kept.folder / "state").exists()
+
     def test_a_state_that_is_damaged_is_an_error_in_words(self, kept: Unfinished) -> None:
         (kept.folder / "state").write_bytes(b"half")
         with pytest.raises(BenchmarkError, match="cannot be read"):
