@@ -324,9 +324,7 @@ class Tracker:
         if row.number not in self._children:
             self._children[row.number] = self._made_before(row) or self._make_child(row)
         params = [Param(key, str(value)) for key, value in row.config.items()]
-        began_at = self._milliseconds(row.began_seconds)
-        metrics = [Metric(key, value, began_at, 0) for key, value in _numbers(row.config).items()]
-        self._client.log_batch(self._children[row.number], metrics=metrics, params=params)
+        self._client.log_batch(self._children[row.number], params=params)
 
     def _made_before(self, row: TrialRow) -> str | None:
         """Find a child run that an earlier attempt has made whose answer was lost on the way."""
@@ -368,6 +366,9 @@ class Tracker:
             log_files(self._client, run_id, {"schedule.json": json.dumps(schedule_of(row), indent=2) + "\n"})
         self._client.log_batch(run_id, tags=[RunTag(key, value) for key, value in tags.items()])
         ended_at = None if row.ended_seconds is None else self._milliseconds(row.ended_seconds)
+        if not row.varies:  # after the scores: MLflow's comparisons plot the metrics that came first
+            numbers = _numbers(row.config).items()
+            self._client.log_batch(run_id, [Metric(key, value, ended_at or 0, row.units) for key, value in numbers])
         self._client.set_terminated(run_id, STATUS[row.outcome], ended_at)
 
     def _milliseconds(self, seconds: float) -> int:

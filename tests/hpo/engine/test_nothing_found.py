@@ -122,13 +122,12 @@ def test_a_suite_runs_it_again_once_the_cause_is_mended(
     store: MlflowClient, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     words = ["suite", "--benchmark", "synthetic", "--methods", "random,asha", "--seeds", "0", "--budget", "3"]
-    monkeypatch.setattr(suite, "OnRay", lambda _: InProcess(1, dies=raises_in_training))
-    monkeypatch.setattr(suite, "ray_cluster", InProcess(1).open)
+    monkeypatch.setattr(suite, "OnRay", lambda: InProcess(1, dies=raises_in_training))
     assert cli.main(words) == 1
     out, err = capsys.readouterr()
     assert "Traceback" not in out + err
     assert err.count("every trial fails: RayActorError") == 2
-    monkeypatch.setattr(suite, "OnRay", lambda _: InProcess(1))
+    monkeypatch.setattr(suite, "OnRay", lambda: InProcess(1))
     assert cli.main(words) == 0
     assert "finished already" not in capsys.readouterr().out
     assert statuses(store) == ["FAILED", "FAILED", "FINISHED", "FINISHED"]

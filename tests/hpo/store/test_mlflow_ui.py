@@ -92,10 +92,11 @@ def test_three_trials_compare_with_parallel_coordinates(page: Any) -> None:
     shoot(page, "mlflow-compare")
 
 
-def test_the_view_of_trials_shows_hyperparameters_and_outcome(page: Any, address: str) -> None:
+def test_the_view_of_trials_is_a_leaderboard_with_hyperparameters(page: Any, address: str) -> None:
     page.goto("about:blank")
     page.set_viewport_size({"width": 2400, "height": 900})  # the table draws columns that are in sight alone
     page.goto(f"{address}?viewStateShareKey={views.TRIALS}")
-    row(page, "asha seed 0").wait_for()
-    page.get_by_role("columnheader", name="learning_rate").first.wait_for()
-    assert {"eval_loss", "learning_rate", "batch_size_per_device"} <= headings(page)
+    row(page, "trial 0 of random seed 1").wait_for()
+    page.get_by_role("columnheader", name="hp.learning_rate").first.wait_for()
+    assert {"eval_loss", "hp.learning_rate", "hp.batch_size_per_device"} <= headings(page)
+    assert not page.get_by_role("link", name="asha seed 0", exact=True).is_visible()

@@ -229,7 +229,7 @@ class TestTheStoredStudy:
         assert done.best["config"]["learning_rate"] == 5e-4
         (trial,) = trials_of(benchmark)
         values = MlflowClient().get_metric_history(trial.info.run_id, "hp.learning_rate")
-        assert [(metric.step, metric.value) for metric in values] == [(0, 1e-3), (3, 1e-3), (6, 5e-4), (9, 5e-4)]
+        assert [(metric.step, metric.value) for metric in values] == [(3, 1e-3), (6, 5e-4), (9, 5e-4)]
 
     def test_searchers_learn_from_trials_with_one_configuration(self, benchmark: Benchmark, file: Path) -> None:
         store(file, benchmark, "m,3,1e-3,0.7,,5,1,,", "m,9,5e-4,0.4,,5,1,,", GOOD)
