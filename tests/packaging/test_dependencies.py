@@ -9,6 +9,8 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
+
 REPOSITORY = Path(__file__).parents[2]
 OWN = {"benchmarks", "hpo", "slurm"}
 PINNED_BY_ANOTHER = {"pydantic_core"}
@@ -35,6 +37,7 @@ def required() -> set[str]:
     return {normalised(re.split(r"[\[=]", line)[0]) for line in lines if line and not line.startswith("#")}
 
 
+@pytest.mark.slow  # it parses every module
 def test_every_imported_package_is_required_by_the_wheel() -> None:
     providers = importlib.metadata.packages_distributions()
     modules = set(imported_modules()) - OWN - PINNED_BY_ANOTHER - set(sys.stdlib_module_names)

@@ -51,6 +51,7 @@ class TestExperiment:
         assert cli.main(RUN) == 0
         assert [len(runs(client, name, "study")) for name in ("launched", "synthetic", "Default")] == [1, 1, 0]
 
+    @pytest.mark.slow  # it compares, with a report
     def test_benchmarks_that_share_one_are_not_mixed(
         self, client: MlflowClient, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
