@@ -700,6 +700,7 @@ class TestWholeNumbers:
         moved = move_integers(self.SPACE, {"lora_rank": before}, {"lora_rank": after}, {"lora_rank": operation})
         assert moved == {"lora_rank": expected}
 
+    @pytest.mark.slow  # eight members, in process
     def test_a_population_whose_best_is_1_tries_2(self) -> None:
         """Without resampling, Ray's rounding alone would leave every member at the donor's 1 for ever."""
         benchmark = synthetic()

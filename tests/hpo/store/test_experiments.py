@@ -105,6 +105,7 @@ class TestTags:
             assert run.data.tags["mlflow.user"] == getpass.getuser()
             assert run.data.tags["mlflow.source.name"]
 
+    @pytest.mark.slow  # four members, in process
     def test_a_population_s_numbers_are_those_it_was_trained_with_last(self, client: MlflowClient) -> None:
         assert cli.main(["run", "pbt", "--benchmark", "synthetic", "--budget", "4"]) == 0
         changed: list[Any] = []
