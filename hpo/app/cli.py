@@ -19,8 +19,6 @@ from hpo.app.parser import parse
 from hpo.terminal import errors, next_steps
 from hpo.terminal.console import discard
 
-EXPERIMENT_NAME = "MLFLOW_EXPERIMENT_NAME"
-
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; return the exit status."""
@@ -47,16 +45,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
 @contextmanager
 def _experiment(name: str) -> Iterator[None]:
     """Choose the experiment for a command, by the variable that MLflow's own commands take."""
+    if not name:
+        yield
+        return
+    from hpo.store.client import EXPERIMENT_NAME
+
     before = os.environ.get(EXPERIMENT_NAME)
-    if name:
-        os.environ[EXPERIMENT_NAME] = name
+    os.environ[EXPERIMENT_NAME] = name
     try:
         yield
     finally:
-        if name and before is None:
-            del os.environ[EXPERIMENT_NAME]
-        elif name and before is not None:
-            os.environ[EXPERIMENT_NAME] = before
+        os.environ.pop(EXPERIMENT_NAME) if before is None else os.environ.update({EXPERIMENT_NAME: before})
 
 
 def _function(command: Command) -> Callable[..., int]:

@@ -25,15 +25,15 @@ from hpo.search import registry
 from hpo.terminal import errors, next_steps
 from hpo.terminal.console import open_console, print_line
 
-STEP_WIDTH = 24
-"""Columns of a next step's title."""
-
 if TYPE_CHECKING:
     from hpo.cluster.ray import EarlyRay
     from hpo.core.study import Study
     from hpo.engine.runner import Finished
     from hpo.engine.study_folder import Unfinished
     from hpo.search.plan import Plan
+
+STEP_WIDTH = 24
+"""Columns of a next step's title."""
 
 
 def suite(parsed: argparse.Namespace) -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,6 +11,7 @@ from benchmarks.check import check
 from benchmarks.spec import Benchmark
 from hpo.search import registry
 from hpo.terminal import errors
+from hpo.terminal.next_steps import spell
 
 if TYPE_CHECKING:
     from hpo.core.study import Study
@@ -45,16 +45,14 @@ def study_of(parsed: argparse.Namespace) -> Study:
 
 def command_line(parsed: argparse.Namespace) -> str:
     """Write the command that was given, for the record, without options that were not given and have no default."""
-    words, options = ["python", "-m", "hpo", *parsed.command.verb.split()], []
+    words, options = ["python", "-m", "hpo", *parsed.command.verb.split()], {}
     for option in parsed.command.options:
         text = parsed.texts[option.name]
         if option.is_positional:
             words.append(text)
         elif text and option.kind != "flag":
-            options += [option.flag, text]
-    for name, text in parsed.given.items():
-        options += [f"--{name.replace('_', '-')}", text]
-    return shlex.join([*words, *options])
+            options[option.name] = text
+    return spell(words, {**options, **parsed.given})
 
 
 def name_of(benchmark: str) -> str:

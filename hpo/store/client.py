@@ -26,7 +26,7 @@ SQLITE = "sqlite:///"
 EXPERIMENT_NAME, DEFAULT_EXPERIMENT = "MLFLOW_EXPERIMENT_NAME", "Default"
 SETTINGS = {
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",  # two lines per trial, from a server
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",  # MLflow would make a run again whose answer was lost; see spool.py
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",  # MLflow would make a run again whose answer was lost; see `write_queue`
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",  # it would run through tables
 }

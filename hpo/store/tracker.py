@@ -364,11 +364,11 @@ class Tracker:
         if row.varies:
             tags["hpo.exploits"] = str(row.exploits)
             log_files(self._client, run_id, {"schedule.json": json.dumps(schedule_of(row), indent=2) + "\n"})
-        self._client.log_batch(run_id, tags=[RunTag(key, value) for key, value in tags.items()])
         ended_at = None if row.ended_seconds is None else self._milliseconds(row.ended_seconds)
-        if not row.varies:  # after the scores: MLflow's comparisons plot the metrics that came first
-            numbers = _numbers(row.config).items()
-            self._client.log_batch(run_id, [Metric(key, value, ended_at or 0, row.units) for key, value in numbers])
+        # Numbers come after the scores: MLflow's comparisons plot the metrics that came first.
+        numbers = {} if row.varies else _numbers(row.config)
+        metrics = [Metric(key, value, ended_at or 0, row.units) for key, value in numbers.items()]
+        self._client.log_batch(run_id, metrics, tags=[RunTag(key, value) for key, value in tags.items()])
         self._client.set_terminated(run_id, STATUS[row.outcome], ended_at)
 
     def _milliseconds(self, seconds: float) -> int:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import shlex
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -34,16 +35,17 @@ def command(verb: str, *words: str, **options: object) -> str:
     given = {name: str(value) for name, value in options.items() if value not in (None, "")}
     profile = os.environ.get(CLUSTER_PROFILE)
     if profile and verb in SUBMITTED:
-        return _words(["python", "-m", "hpo", "slurm", "submit", "--cluster", profile, verb, *words], given)
+        return spell(["python", "-m", "hpo", "slurm", "submit", "--cluster", profile, verb, *words], given)
     launcher = _launcher()
     if launcher is not None and not _is_importable():
         return _mlflow_run(launcher.words, verb, words, given)
-    line = _words(["python", "-m", "hpo", verb, *words], given)
+    line = spell(["python", "-m", "hpo", verb, *words], given)
     shared = os.environ.get(SHARED_STORE)
     return f"MLFLOW_TRACKING_URI={shlex.quote(shared)} {line}" if shared else line
 
 
-def _words(words: list[str], options: dict[str, str]) -> str:
+def spell(words: Sequence[str], options: Mapping[str, str]) -> str:
+    """Write a command line of words and options, quoted for a shell; options are named as functions know them."""
     pairs = [(f"--{name.replace('_', '-')}", value) for name, value in options.items()]
     return shlex.join([*words, *(word for pair in pairs for word in pair)])
 

@@ -7,7 +7,6 @@ that fails is a line with its reason, and the others run.
 from __future__ import annotations
 
 import os
-import shlex
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -31,6 +30,7 @@ from hpo.engine.runner import Executor, Finished, OnRay, execute
 from hpo.engine.study_folder import Unfinished, found, like
 from hpo.search import registry
 from hpo.terminal.console import print_line
+from hpo.terminal.next_steps import spell
 from hpo.terminal.tables import clock, describe_incumbent, tokens_table
 
 ALL = "all"
@@ -63,8 +63,8 @@ class SuiteMethod:
         """Write the command that runs one study of it alone."""
         options = {"benchmark": benchmark.name, "budget": self.budget, "seed": seed, "space": benchmark.space}
         options |= {"gpu_hours": gpu_hours or "", **self.given}
-        words = [(f"--{name.replace('_', '-')}", str(value)) for name, value in options.items() if value != ""]
-        return shlex.join(["python", "-m", "hpo", "run", self.method, *(part for pair in words for part in pair)])
+        given = {name: str(value) for name, value in options.items() if value != ""}
+        return spell(["python", "-m", "hpo", "run", self.method], given)
 
 
 @dataclass(frozen=True)
