@@ -17,7 +17,7 @@ POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a2146\nsize
 
 
 def model_folder(folder: Path, without: str = "", **config: Any) -> Path:
-    """A copy of nano's model, one of its files left out, with other values in its configuration."""
+    """Copy nano's model, one of its files left out, with other values in its configuration."""
     copy = Path(shutil.copytree(NANO_MODEL, folder / "model"))
     if without:
         (copy / without).unlink()
@@ -28,7 +28,7 @@ def model_folder(folder: Path, without: str = "", **config: Any) -> Path:
 
 
 def nano_with(space: dict[str, Any] | None = None, **changes: Any) -> Benchmark:
-    """`nano` with other values in its `finetune` block, and perhaps with more domains."""
+    """Return `nano` with other values in its `finetune` block, and perhaps with more domains."""
     nano = load("nano")
     finetune = FineTune.model_validate({**nano.training_settings().model_dump(), **changes})
     domains = {**nano.space, **TypeAdapter(Space).validate_python(space or {})}
