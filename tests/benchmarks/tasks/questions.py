@@ -9,7 +9,6 @@ from typing import Any
 
 from benchmarks.spec import Split
 from benchmarks.tasks.question_answering import (
-    Answer,
     Record,
     read_split,
 )
@@ -83,7 +82,3 @@ def rows_of(content: dict[str, Any]) -> list[dict[str, Any]]:
         for paragraph in article["paragraphs"]
         for qa in paragraph["qas"]
     ]
-
-
-def record_of(context: str, answer: str, question: str = "Who drew it?") -> Record:
-    return Record("q0", "Alpha", question, context, (Answer(answer, context.index(answer)),))

@@ -16,7 +16,6 @@ from benchmarks.tasks.question_answering import (
     token_statistics,
     tokenize,
 )
-from tests.benchmarks.tasks.questions import record_of
 
 
 @pytest.fixture(scope="module")
@@ -24,6 +23,10 @@ def tokenizer() -> Any:
     from transformers import AutoTokenizer
 
     return AutoTokenizer.from_pretrained(HERE / "assets/nano/model")
+
+
+def record_of(context: str, answer: str, question: str = "Who drew it?") -> Record:
+    return Record("q0", "Alpha", question, context, (Answer(answer, context.index(answer)),))
 
 
 def example_of(
