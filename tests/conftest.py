@@ -26,7 +26,7 @@ LONGEST_FIRST = (
     "test_study_on_nano.py",
     "test_jobs.py",
     "test_arrays.py",
-    "test_population.py",
+    "test_replay.py",
     "test_driver.py",
     "test_trials.py",
     "test_store.py",
