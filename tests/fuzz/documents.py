@@ -15,6 +15,8 @@ from typing import Any
 from hypothesis import strategies as st
 from hypothesis.strategies import DrawFn, SearchStrategy
 
+from tests.fuzz.hostile_values import BYTES, FLOATS, INTEGERS, RAW_CSV, RAW_JSON, RAW_YAML, TEXTS
+
 
 @dataclass
 class Map:
@@ -32,53 +34,6 @@ class Raw:
 
 CHANGES = (*["nudge"] * 5, *["replace"] * 3, "copy", "delete", "repeat", "insert", "rename")
 """Changes to a document, each as often as it is drawn."""
-HUGE = 10**400
-LONG = "x" * 70_000
-INTEGERS = (0, 1, -1, 2, 3, 9, 27, 64, 512, 2**31, 2**32, 2**53 + 1, 2**63, 10**18, HUGE, -HUGE)
-FLOATS = (0.0, -0.0, 0.5, 1.0, 1e-3, 1e-300, 5e-324, 1.7e308, -1.7e308, 1e12, math.nan, math.inf, -math.inf)
-TEXTS = (
-    "",
-    " ",
-    "auto",
-    "null",
-    "true",
-    "1",
-    "1_0",
-    "²",
-    "٣",
-    "1e5",
-    "-3",
-    "uniform",
-    "loguniform",
-    "int",
-    "choice",
-    "linear",
-    "f1",
-    "max",
-    "min",
-    "random",
-    "a\nb",
-    "a\rb",
-    "a\0b",
-    "\x1b[31mred\x1b[0m",
-    "\x85\u2028\u202e\u200b\ufeff",
-    "\ud800",
-    "İß\U0001f984",
-    "%s{0}%(x)s",
-    "'\"`$(true);#",
-    "--directive",
-    "[bold]",
-    "/",
-    ".",
-    "..",
-    "/dev/zero",
-    "/dev/null",
-    "/proc/self/mem",
-    "~",
-    "~nobody-of-that-name/x",
-    "x/" * 3000,
-    LONG,
-)
 SCALARS: SearchStrategy[Any] = st.one_of(
     st.none(),
     st.booleans(),
@@ -90,122 +45,6 @@ SCALARS: SearchStrategy[Any] = st.one_of(
     st.integers(),
     st.floats(),
     st.text(max_size=20),
-)
-
-
-def _bomb(levels: int, width: int) -> str:
-    """Write aliases of aliases: one line of text for width ** levels values."""
-    parts = [f"&a0 [{', '.join('x' * width)}]"]
-    parts += [f"&a{n} [{', '.join([f'*a{n - 1}'] * width)}]" for n in range(1, levels)]
-    return f"[{', '.join(parts)}]"
-
-
-def _merges(levels: int) -> str:
-    parts = ["&m0 {k0: 1}"]
-    parts += [f"&m{n} {{<<: [{', '.join([f'*m{n - 1}'] * 9)}]}}" for n in range(1, levels)]
-    return f"[{', '.join(parts)}]"
-
-
-RAW_YAML = (
-    "!!python/object/apply:os.system [true]",
-    "!!python/name:os.system",
-    "!!timestamp x",
-    "!!bool x",
-    "!!int x",
-    "!!int ''",
-    "!!float ''",
-    "!!float x",
-    "!!null x",
-    "!!binary '*'",
-    "!!binary aGk=",
-    "!!set {a, b}",
-    "!!omap [a: 1]",
-    "!!pairs [a: 1, a: 2]",
-    "!!seq {a: 1}",
-    "!!map [a]",
-    "!own {a: 1}",
-    "! x",
-    "2024-13-45",
-    "2024-02-03",
-    "2024-02-03T04:05:06Z",
-    "1:60:60",
-    "1:59:59.5",
-    ":".join(["1"] * 3000),
-    "0x" + "f" * 5000,
-    "0b" + "1" * 5000,
-    "0o17",
-    "017",
-    "1" * 5000,
-    "1e400",
-    "-.inf",
-    ".NaN",
-    "=",
-    "<<",
-    "{<<: 3}",
-    "{<<: {a: 1}}",
-    "{? [a]: b}",
-    "{? {a: b}: c}",
-    "{1: 2, null: 3, true: 4, 0.5: 5}",
-    "{.nan: 1, .nan: 2}",
-    "&a [*a]",
-    "&b {c: *b}",
-    "*nowhere",
-    "&c x",
-    _bomb(3, 3),
-    _bomb(12, 12),
-    _merges(9),
-    "[" * 200 + "]" * 200,
-    "[" * 5000 + "]" * 5000,
-    "[" * 5000,
-    "{a: " * 60 + "1" + "}" * 60,
-    "{a: " * 3000 + "1" + "}" * 3000,
-    "|\n  text\n",
-    '"\\0"',
-    '"\\e[31m"',
-    '"\\ud800"',
-    '"\\U0011ffff"',
-    '"\\x',
-    "[a, b",
-    "a: b: c",
-    "# nothing",
-    "`",
-    "@",
-    "%",
-)
-RAW_JSON = (
-    "NaN",
-    "-Infinity",
-    "1e400",
-    "-0",
-    "01",
-    "1" * 5000,
-    "0.1" + "1" * 5000,
-    "'a'",
-    "[1,]",
-    "[" * 200 + "]" * 200,
-    "[" * 20_000 + "]" * 20_000,
-    '{"a": ' * 60 + "1" + "}" * 60,
-    '{"a": ' * 20_000 + "1" + "}" * 20_000,
-    '"\\ud800"',
-    '"\\u0000"',
-    '"\\x"',
-    '"\x1b"',
-    "undefined",
-    "// nothing",
-    "",
-)
-BYTES = (
-    b"\xff",
-    b"\xed\xa0\x80",
-    b"\0",
-    b"\xef\xbb\xbf",
-    b"\t",
-    b"\r",
-    b"\x1b[2J",
-    b"---\n",
-    b"%YAML 9.9\n",
-    b"\x85",
-    b"\x0c",
 )
 
 
@@ -309,16 +148,13 @@ def _tree_copy(node: Any) -> Any:
     return [_tree_copy(value) for value in node] if isinstance(node, list) else node
 
 
-# ---- files
-
-
 def yaml_files(*documents: Any) -> SearchStrategy[bytes]:
     """Draw YAML files, most of them near one of these documents."""
     return _files(documents, RAW_YAML, _yaml)
 
 
 def json_files(*documents: Any) -> SearchStrategy[bytes]:
-    """Draw JSON files, likewise."""
+    """Draw JSON files, most of them near one of these documents."""
     return _files(documents, RAW_JSON, _json)
 
 
@@ -330,40 +166,6 @@ def json_lines_files(documents: Sequence[Any]) -> SearchStrategy[bytes]:
 def csv_files(rows: Sequence[Sequence[str]]) -> SearchStrategy[bytes]:
     """Draw CSV files near this table, whose first row is the heading."""
     return _files([[list(row) for row in rows]], RAW_CSV, _csv)
-
-
-RAW_CSV = (
-    '"',
-    '"a"b',
-    '"a\nb"',
-    '"a,b"',
-    ",",
-    "\n",
-    "\r",
-    '"\x1b[31m"',
-    "nan",
-    "-inf",
-    "1e400",
-    "1e-400",
-    "5e-324",
-    "1.7e308",
-    "1" * 5000,
-    "=1+1",
-    "x" * 140_000,
-    "y" * 9_000,
-    "completed",
-    "failed",
-    "diverged",
-    "stopped",
-    "trial",
-    "weight_decay",
-    "f1",
-    "1e300",
-    "0.5",
-    "1",
-    "9",
-    "1e-4",
-)
 
 
 def _files(documents: Sequence[Any], raw: Sequence[str], render: Callable[[Any], str]) -> SearchStrategy[bytes]:
