@@ -21,9 +21,9 @@ from hpo.store.queries import stored_runs
 from hpo.workflows import importing
 from hpo.workflows.importing import Imported, import_csv
 from tests.grids import points_of
-from tests.hpo.workflows.csv_files import GOOD, HEADING, write
+from tests.hpo.workflows.importing.csv_files import GOOD, HEADING, write
 
-REPOSITORY = Path(__file__).parents[3]
+REPOSITORY = Path(__file__).parents[4]
 PUBLISHED = REPOSITORY / "benchmarks/assets/published_grid.csv"
 
 

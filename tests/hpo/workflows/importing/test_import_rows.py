@@ -12,9 +12,9 @@ from benchmarks.space import Integer
 from benchmarks.spec import Benchmark, BenchmarkError
 from hpo.workflows import import_rows, importing
 from hpo.workflows.importing import External
-from tests.hpo.workflows.csv_files import GOOD, HEADING, write
+from tests.hpo.workflows.importing.csv_files import GOOD, HEADING, write
 
-REPOSITORY = Path(__file__).parents[3]
+REPOSITORY = Path(__file__).parents[4]
 
 
 @pytest.fixture

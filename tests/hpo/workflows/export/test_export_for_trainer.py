@@ -20,11 +20,11 @@ from benchmarks.steps import total_steps
 from hpo.core.results import PRECISION, Results
 from hpo.core.study import Study
 from hpo.workflows import export
-from tests.hpo.workflows.exports import GOOD, card_of, named, read, scores, store_study
+from tests.hpo.workflows.export.exports import GOOD, card_of, named, read, scores, store_study
 from tests.stores import working_in
 
 HERE = Path(__file__).parent
-REPOSITORY = HERE.parents[2]
+REPOSITORY = HERE.parents[3]
 Maker = Callable[..., Benchmark]
 
 

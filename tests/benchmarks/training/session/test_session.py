@@ -27,7 +27,7 @@ from benchmarks.training.engine import decay_groups
 from benchmarks.training.session import Session
 
 HERE = Path(__file__).parent
-REPOSITORY = HERE.parents[2]
+REPOSITORY = HERE.parents[3]
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("process_group")]
 Maker = Callable[..., Benchmark]
 

@@ -15,7 +15,18 @@ from hpo.core.study import Study, default_schedule
 from hpo.report.model_card import escape
 from hpo.store.queries import stored_runs
 from hpo.workflows import export
-from tests.hpo.workflows.exports import GOOD, OTHER, card_of, confirm, is_study, named, read, scores, store, store_study
+from tests.hpo.workflows.export.exports import (
+    GOOD,
+    OTHER,
+    card_of,
+    confirm,
+    is_study,
+    named,
+    read,
+    scores,
+    store,
+    store_study,
+)
 from tests.stores import working_in
 
 

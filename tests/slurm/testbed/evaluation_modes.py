@@ -1,6 +1,6 @@
 """Sequential, batch and asynchronous evaluation of one random search on the test bed, and what a job costs by its size.
 
-    python -m tests.slurm.evaluation_modes FOLDER
+    python -m tests.slurm.testbed.evaluation_modes FOLDER
 
 As root on a Debian machine with slurm-wlm, munge and chromium, two cores, a quarter of an hour. Trains nano for real.
 Prints two tables in Markdown and writes FOLDER/evaluation-<mode>.png, the Gantt charts of the report.
