@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from benchmarks.hyperparameters import Hyperparameters
 from benchmarks.training.deepspeed import Precision, fill, precision_on
 from benchmarks.training.process import import_deepspeed, load_random_states, save_random_states
+from benchmarks.training.zero3 import ZERO_3, release_modules
 
 if TYPE_CHECKING:  # torch and deepspeed cost seconds to import; only processes that train pay for them
     import torch
@@ -62,6 +63,14 @@ def make_engine(
     config = fill(block, hp, precision, torch.distributed.get_world_size(), model.config.get_text_config().hidden_size)
     engine, *_ = import_deepspeed().initialize(model=model, optimizer=optimizer, config=config)
     return engine
+
+
+def end_engine(engine: Any) -> None:
+    """Free an engine with everything that it has allocated, once its caller lets go of it."""
+    stage = engine.zero_optimization_stage()
+    engine.destroy()
+    if stage == ZERO_3:
+        release_modules()
 
 
 def decay_groups(model: torch.nn.Module, weight_decay: float) -> list[dict[str, Any]]:

@@ -30,6 +30,7 @@ from benchmarks.training.batches import Examples, SampleOrder, cross_entropy_sum
 from benchmarks.training.deepspeed import Precision
 from benchmarks.training.engine import (
     choose_precision,
+    end_engine,
     load_checkpoint,
     make_engine,
     save_checkpoint,
@@ -196,7 +197,7 @@ class Session:
     def close(self) -> None:
         """End the current trial; the session can start another."""
         if self._engine is not None:
-            self._engine.destroy()
+            end_engine(self._engine)
             self._engine = None
             gc.collect()  # engines sit in reference cycles; of itself the collector would come once in dozens of trials
 

@@ -177,17 +177,6 @@ def test_third_trial_on_a_warm_rank_is_bitwise_a_fresh_process(small_nano: Maker
     assert warm["startup_seconds"] < 0.5
 
 
-@pytest.mark.thorough
-def test_memory_is_steady_over_fifty_trials(small_nano: Maker) -> None:
-    session = Session(small_nano(unit_samples=16))
-    process, resident = psutil.Process(), {}
-    for trial in range(1, 51):
-        session.start({"learning_rate": 1e-3, "batch_size_per_device": 16}, seed=trial)
-        session.run_unit()
-        resident[trial] = process.memory_info().rss
-    assert resident[50] <= 1.1 * resident[5]
-
-
 @pytest.mark.parametrize("stage", [0, 2])
 def test_saved_and_loaded_training_goes_on_as_if_uninterrupted(stage: int, small_nano: Maker, tmp_path: Path) -> None:
     session = Session(small_nano(stage=stage))
