@@ -26,7 +26,7 @@ import psutil
 
 from benchmarks.files import write_whole
 from benchmarks.spec import BenchmarkError
-from hpo.cluster.devices import gpu_names
+from hpo.cluster.devices import gpus
 from hpo.workflows.doctor import pins
 from slurm import scheduler, scripts
 from slurm.jobs import network
@@ -88,7 +88,7 @@ def facts(work: Path, mark: Path) -> dict[str, str]:
         "srun": shutil.which("srun") or "none",
         "cores": str(cores),
         "memory": f"{memory:.0f} GiB",
-        "GPUs": ", ".join(gpu_names()) or "none",
+        "GPUs": ", ".join(gpu.name for gpu in gpus()) or "none",
         "compiler": shutil.which("g++") or "none",
         **{folder: f"{shutil.disk_usage(folder).free / 2**30:.0f} GiB free" for folder in RAY_FOLDERS},
         "open files": str(resource.getrlimit(resource.RLIMIT_NOFILE)[0]),

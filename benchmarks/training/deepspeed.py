@@ -25,23 +25,31 @@ BLOCKS_THAT_ARE_TUNED = ("optimizer", "scheduler")
 SECTIONS = ("bf16", "fp16", "zero_optimization")
 
 
-def precision_on(wanted: str, compute_capability: tuple[int, int] | None) -> Precision:
+def precision_on(wanted: str, compute_capability: tuple[int, int] | None, gpu_name: str | None = None) -> Precision:
     """Settle the arithmetic of a trial on a device; the one rule for "auto".
 
     Args:
         wanted: one of `PRECISIONS`, or "auto": bf16 where the GPU computes in it, fp16 on an older GPU, fp32 on a CPU.
         compute_capability: of the GPU, major and minor, as its driver tells it; None on a CPU.
+        gpu_name: of the GPU, for the message.
 
     Raises:
-        BenchmarkError: fp16 without a GPU.
+        BenchmarkError: fp16 without a GPU, or bf16 on a GPU before Ampere, where it is emulated or missing.
     """
     if wanted == "fp16" and compute_capability is None:
         raise BenchmarkError("precision is fp16, but there is no GPU; use fp32, bf16 or auto")
+    has_bf16 = compute_capability is None or compute_capability[0] >= FIRST_WITH_BF16
+    if wanted == "bf16" and compute_capability is not None and not has_bf16:
+        major, minor = compute_capability
+        raise BenchmarkError(
+            f"precision is bf16, but {gpu_name or 'the GPU'} has compute capability {major}.{minor}, and GPUs compute "
+            f"in bf16 from {FIRST_WITH_BF16}.0 (Ampere) on; use fp16, fp32 or auto"
+        )
     if wanted != "auto":
         return wanted  # type: ignore[return-value]  # the benchmark's field and the option allow these alone
     if compute_capability is None:
         return "fp32"
-    return "bf16" if compute_capability[0] >= FIRST_WITH_BF16 else "fp16"
+    return "bf16" if has_bf16 else "fp16"
 
 
 def fill(

@@ -24,14 +24,16 @@ RANDOM_STATES = "random-states-{rank}.safetensors"
 
 
 def choose_precision(wanted: str) -> Precision:
-    """Choose the arithmetic that "auto" means on this rank's device; any other wish is granted.
+    """Choose the arithmetic that "auto" means on this rank's device, and check any other wish.
 
     Raises:
-        BenchmarkError: fp16 without a GPU.
+        BenchmarkError: the device does not have it.
     """
     import torch
 
-    return precision_on(wanted, torch.cuda.get_device_capability() if torch.cuda.is_available() else None)
+    if not torch.cuda.is_available():
+        return precision_on(wanted, None)
+    return precision_on(wanted, torch.cuda.get_device_capability(), torch.cuda.get_device_name())
 
 
 def make_engine(

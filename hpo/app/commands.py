@@ -312,6 +312,7 @@ def train(parsed: argparse.Namespace) -> int:
 
 def deepspeed(parsed: argparse.Namespace) -> int:
     """Compare one Trainer script with and without DeepSpeed, ZeRO stage by stage."""
+    from benchmarks.training.deepspeed import precision_on
     from benchmarks.zero.settings import Machine, Training
     from hpo.cluster import devices
     from hpo.report import deepspeed as zero_report
@@ -324,7 +325,7 @@ def deepspeed(parsed: argparse.Namespace) -> int:
     training = Training(**{name: getattr(parsed, name) for name in names})
     scales = zero_study.scales(parsed.ranks, parsed.nodes, parsed.scaling)
     wanted, found = zero_study.configurations(parsed.configurations), devices.detect_here()
-    precision = devices.precision(parsed.precision)
+    precision = precision_on(parsed.precision, found.compute_capability, found.gpu_name)
     machine = Machine(found.count if found.gpu_name else 0, found.cpus, precision, parsed.launcher)
     console, folder = open_console(), Path(parsed.output)
     done = zero_study.run_configurations(

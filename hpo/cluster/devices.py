@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 import os
 from dataclasses import dataclass
+from typing import Any
 
 from benchmarks.check.device import check_device
 from benchmarks.spec import Benchmark, BenchmarkError
-from benchmarks.training.deepspeed import Precision, precision_on
 from hpo.core.wording import counted
 
 CPU = "cpu"
@@ -25,12 +25,14 @@ class Devices:
         cpus: CPU cores.
         cpus_per_device: on a cluster, the CPU cores that a device may have on every node; None on one machine, where
             trials share out the cores.
+        compute_capability: of the least of the GPUs, major and minor; None without one.
     """
 
     count: int
     gpu_name: str | None
     cpus: int
     cpus_per_device: float | None = None
+    compute_capability: tuple[int, int] | None = None
 
     @property
     def accelerator(self) -> str:
@@ -60,69 +62,60 @@ class Allotment:
         return self.concurrency * self.ranks_per_trial
 
 
+@dataclass(frozen=True)
+class Gpu:
+    """A GPU as its driver describes it.
+
+    Attributes:
+        name: such as "NVIDIA H200".
+        uuid: begins with "GPU-".
+        compute_capability: major and minor.
+    """
+
+    name: str
+    uuid: str
+    compute_capability: tuple[int, int]
+
+
 def detect_here() -> Devices:
     """Find the GPUs that may be used (CUDA_VISIBLE_DEVICES is respected), else the CPU cores."""
     cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    gpus = visible_gpus(gpu_names(), os.environ.get("CUDA_VISIBLE_DEVICES"))
-    return Devices(len(gpus) or cpus, gpus[0] if gpus else None, cpus)
+    found = visible_gpus(gpus(), os.environ.get("CUDA_VISIBLE_DEVICES"))
+    if not found:
+        return Devices(cpus, None, cpus)
+    return Devices(len(found), found[0].name, cpus, compute_capability=min(gpu.compute_capability for gpu in found))
 
 
-def visible_gpus(names: list[str], visible: str | None) -> list[str]:
-    """Name the GPUs that CUDA_VISIBLE_DEVICES leaves; None leaves all.
+def visible_gpus(found: list[Gpu], visible: str | None) -> list[Gpu]:
+    """Choose the GPUs that CUDA_VISIBLE_DEVICES leaves; None leaves all.
 
-    As CUDA does, it stops at the first entry that is no device; an entry by UUID is taken to be of the first kind.
+    As CUDA does, it stops at the first entry that is no device. A part of a GPU (MIG) is taken to be of the first kind,
+    and so is a UUID that no GPU here has.
     """
-    if visible is None or not names:
-        return names
+    if visible is None or not found:
+        return found
     chosen = []
     for entry in (part.strip() for part in visible.split(",")):
-        if entry.isdigit() and int(entry) < len(names):
-            chosen.append(names[int(entry)])
+        if entry.isdigit() and int(entry) < len(found):
+            chosen.append(found[int(entry)])
         elif entry.startswith(("GPU-", "MIG-")):
-            chosen.append(names[0])
+            chosen.append(next((gpu for gpu in found if gpu.uuid.startswith(entry)), found[0]))
         else:
             break
     return chosen
 
 
-def precision(wanted: str) -> Precision:
-    """Choose the arithmetic for this machine before a rank runs on it; "auto" takes that of the first GPU.
-
-    Raises:
-        BenchmarkError: fp16 without a GPU.
-    """
-    return precision_on(wanted, _compute_capability())
-
-
-def _compute_capability() -> tuple[int, int] | None:
-    """Ask the driver for the compute capability of the first visible GPU; None without one."""
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if not visible_gpus(gpu_names(), visible):
-        return None
-    import pynvml
-
-    first = (visible or "0").split(",")[0].strip()
-    pynvml.nvmlInit()
-    try:
-        by_index = first.isdigit()
-        handle = pynvml.nvmlDeviceGetHandleByIndex(int(first)) if by_index else pynvml.nvmlDeviceGetHandleByUUID(first)
-        major, minor = pynvml.nvmlDeviceGetCudaComputeCapability(handle)
-        return int(major), int(minor)
-    finally:
-        pynvml.nvmlShutdown()
-
-
 def require_precision(benchmark: Benchmark, devices: Devices) -> None:
-    """Check that the devices of this machine can compute in a benchmark's precision; a cluster's nodes check it.
+    """Check that the devices can compute in a benchmark's precision.
 
     Raises:
         BenchmarkError: they cannot.
     """
-    check_device(benchmark, devices.gpu_name is not None, None if devices.cpus_per_device else precision("auto"))
+    check_device(benchmark, devices.gpu_name, devices.compute_capability)
 
 
-def gpu_names() -> list[str]:
-    """Name this machine's GPUs, visible or not."""
+def gpus() -> list[Gpu]:
+    """Describe this machine's GPUs, visible or not."""
     import pynvml
 
     try:
@@ -130,10 +123,17 @@ def gpu_names() -> list[str]:
     except pynvml.NVMLError:  # no driver, or one that is too old
         return []
     try:
-        handles = [pynvml.nvmlDeviceGetHandleByIndex(i) for i in range(pynvml.nvmlDeviceGetCount())]
-        return [str(pynvml.nvmlDeviceGetName(handle)) for handle in handles]
+        return [_describe(pynvml.nvmlDeviceGetHandleByIndex(i)) for i in range(pynvml.nvmlDeviceGetCount())]
     finally:
         pynvml.nvmlShutdown()
+
+
+def _describe(handle: Any) -> Gpu:
+    import pynvml
+
+    major, minor = pynvml.nvmlDeviceGetCudaComputeCapability(handle)
+    name, uuid = pynvml.nvmlDeviceGetName(handle), pynvml.nvmlDeviceGetUUID(handle)
+    return Gpu(str(name), str(uuid), (int(major), int(minor)))
 
 
 def allot(devices: Devices, ranks_per_trial: int, concurrency: int | None = None) -> Allotment:

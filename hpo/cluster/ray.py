@@ -9,7 +9,7 @@ import gc
 import logging
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
@@ -31,7 +31,7 @@ from benchmarks.tasks.question_answering import TokenStatistics
 from benchmarks.training.pool import RankPool
 from benchmarks.training.ranks import open_trial
 from hpo.cluster import access as ray_access
-from hpo.cluster.devices import Allotment, Devices, allot, detect_here, gpu_names
+from hpo.cluster.devices import Allotment, Devices, Gpu, allot, detect_here, gpus
 
 PROJECT = Path(__file__).parents[2]
 OBJECT_STORE_BYTES = 200 * 2**20
@@ -278,19 +278,27 @@ def cluster_devices() -> Devices:
     if not nodes:
         raise BenchmarkError(f"the Ray at {os.environ[ADDRESS]} has no node with CPUs to train on; start workers")
     cpus = [int(node["Resources"]["CPU"]) for node in nodes]
-    gpus = [int(node["Resources"].get("GPU", 0)) for node in nodes]
-    if not any(gpus):
+    shares = [int(node["Resources"].get("GPU", 0)) for node in nodes]
+    if not any(shares):
         return Devices(sum(cpus), None, sum(cpus), cpus_per_device=1.0)
-    probe = ray.remote(num_cpus=0)(gpu_names)
-    asked = [probe.options(scheduling_strategy=NodeAffinitySchedulingStrategy(n["NodeID"], False)) for n in nodes]
-    kinds = {name for names in ray.get([task.remote() for task in asked]) for name in names}
+    found = _gpus_of([node["NodeID"] for node in nodes])
+    kinds = {gpu.name for gpu in found}
     if len(kinds) > 1:
         raise BenchmarkError(
             f"the cluster has GPUs of {len(kinds)} kinds ({', '.join(sorted(kinds))}), whose hours cannot be compared; "
             "give workers one kind, such as with --constraint"
         )
-    least = min(cpu / gpu for cpu, gpu in zip(cpus, gpus, strict=True) if gpu)
-    return Devices(sum(gpus), kinds.pop() if kinds else "GPU", sum(cpus), cpus_per_device=least)
+    least = min(cpu / share for cpu, share in zip(cpus, shares, strict=True) if share)
+    capability = min((gpu.compute_capability for gpu in found), default=None)
+    return Devices(sum(shares), kinds.pop() if kinds else "GPU", sum(cpus), least, capability)
+
+
+def _gpus_of(nodes: Sequence[str]) -> list[Gpu]:
+    """Ask nodes of the cluster for their GPUs."""
+    probe = ray.remote(num_cpus=0)(gpus)
+    asked = [probe.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node, False)) for node in nodes]
+    answers: list[list[Gpu]] = ray.get([task.remote() for task in asked])
+    return [gpu for found in answers for gpu in found]
 
 
 def count_devices(before: Devices) -> int:

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 
 from benchmarks.check import check
-from benchmarks.check.device import check_device
 from benchmarks.spec import BenchmarkError, load, names
 from tests.benchmarks.check.models import nano_with
 
@@ -69,43 +66,3 @@ def test_precision_left_to_the_device_is_not_checked() -> None:
 def test_optimizer_block_is_refused() -> None:
     with pytest.raises(BenchmarkError, match=r"deepspeed\.optimizer: remove this block"):
         check(nano_with(deepspeed={"optimizer": {"type": "AdamW"}}))
-
-
-class TestDevice:
-    """Precision against the devices that were found."""
-
-    @pytest.mark.parametrize(
-        ("precision", "has_gpu", "best", "message"),
-        [
-            ("fp16", False, "fp32", "precision is fp16, but there is no GPU"),
-            ("fp16", False, None, "precision is fp16, but there is no GPU"),
-            ("auto", True, "fp16", "precision is fp16 and zero_optimization.stage is 0"),
-        ],
-    )
-    def test_what_the_device_cannot_compute_is_refused(
-        self, precision: str, has_gpu: bool, best: Any, message: str
-    ) -> None:
-        with pytest.raises(BenchmarkError, match=message):
-            check_device(nano_with(precision=precision), has_gpu, best)
-
-    @pytest.mark.parametrize(
-        ("precision", "has_gpu", "best"),
-        [
-            ("fp32", False, "fp32"),
-            ("bf16", False, "fp32"),
-            ("bf16", True, "fp16"),
-            ("auto", True, "bf16"),
-            ("auto", True, None),
-        ],
-    )
-    def test_what_it_can_compute_passes(self, precision: str, has_gpu: bool, best: Any) -> None:
-        check_device(nano_with(precision=precision), has_gpu, best)
-
-    def test_a_fixed_precision_that_auto_does_not_give_here_is_refused(self) -> None:
-        nano = nano_with(precision="auto", deepspeed={"bf16": {"enabled": True}})
-        check_device(nano, True, "bf16")
-        with pytest.raises(BenchmarkError, match=r"deepspeed\.bf16\.enabled is True, but the trial has False"):
-            check_device(nano, False, "fp32")
-
-    def test_a_synthetic_benchmark_needs_no_device(self) -> None:
-        check_device(load("synthetic"), False, "fp32")

@@ -7,7 +7,7 @@ import os
 import pytest
 
 from benchmarks.spec import BenchmarkError
-from hpo.cluster.devices import Allotment, Devices, allot, detect_here, visible_gpus
+from hpo.cluster.devices import Allotment, Devices, Gpu, allot, detect_here, visible_gpus
 
 ONE_CORE = Devices(count=1, gpu_name=None, cpus=1)
 EIGHT_CORES = Devices(count=8, gpu_name=None, cpus=8)
@@ -97,19 +97,33 @@ def test_only_the_cores_of_this_process_are_counted(monkeypatch: pytest.MonkeyPa
         os.sched_setaffinity(0, before)
 
 
+GPUS = [Gpu(name, f"GPU-{name}1", (7 + number, 0)) for number, name in enumerate("ABC")]
+
+
 @pytest.mark.parametrize(
     ("visible", "expected"),
     [
-        (None, ["A", "B", "C"]),
-        ("", []),
-        ("-1", []),
-        ("1", ["B"]),
-        ("2,0", ["C", "A"]),
-        ("0,-1,1", ["A"]),
-        ("7", []),
-        ("NoDevFiles", []),
-        ("MIG-1,MIG-2", ["A", "A"]),
+        (None, "ABC"),
+        ("", ""),
+        ("-1", ""),
+        ("1", "B"),
+        ("2,0", "CA"),
+        ("0,-1,1", "A"),
+        ("7", ""),
+        ("NoDevFiles", ""),
+        ("GPU-C1,GPU-B", "CB"),
+        ("GPU-elsewhere", "A"),
+        ("MIG-1,MIG-2", "AA"),
     ],
 )
-def test_cuda_visible_devices_is_read_as_cuda_reads_it(visible: str | None, expected: list[str]) -> None:
-    assert visible_gpus(["A", "B", "C"], visible) == expected
+def test_cuda_visible_devices_is_read_as_cuda_reads_it(visible: str | None, expected: str) -> None:
+    assert "".join(gpu.name for gpu in visible_gpus(GPUS, visible)) == expected
+
+
+@pytest.mark.parametrize(("visible", "capability"), [("0,1", (7, 0)), ("2,1", (8, 0)), ("2", (9, 0))])
+def test_the_least_of_the_visible_gpus_decides_what_trials_can_compute(
+    monkeypatch: pytest.MonkeyPatch, visible: str, capability: tuple[int, int]
+) -> None:
+    monkeypatch.setattr("hpo.cluster.devices.gpus", lambda: GPUS)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    assert detect_here().compute_capability == capability

@@ -1,0 +1,65 @@
+"""Precision against the devices that trials get."""
+
+from __future__ import annotations
+
+import pytest
+
+from benchmarks.check.device import check_device
+from benchmarks.spec import BenchmarkError, load
+from hpo.cluster.devices import Devices, require_precision
+from tests.benchmarks.check.models import nano_with
+
+V100 = Devices(4, "Tesla V100-SXM2-16GB", 16, compute_capability=(7, 0))
+T4 = Devices(1, "Tesla T4", 8, cpus_per_device=2.0, compute_capability=(7, 5))
+A100 = Devices(8, "NVIDIA A100", 64, compute_capability=(8, 0))
+UNKNOWN = Devices(8, "GPU", 64, cpus_per_device=4.0)
+CORES = Devices(2, None, 2)
+STAGE_1 = {"zero_optimization": {"stage": 1}}
+
+
+@pytest.mark.parametrize(
+    ("precision", "devices", "message"),
+    [
+        ("fp16", CORES, "precision is fp16, but there is no GPU; use fp32, bf16 or auto"),
+        (
+            "bf16",
+            V100,
+            r"precision is bf16, but Tesla V100-SXM2-16GB has compute capability 7\.0, and GPUs compute in bf16 from "
+            r"8\.0 \(Ampere\) on; use fp16, fp32 or auto",
+        ),
+        ("bf16", T4, r"precision is bf16, but Tesla T4 has compute capability 7\.5"),
+        ("auto", V100, "precision is fp16 and zero_optimization.stage is 0"),
+    ],
+)
+def test_what_the_device_cannot_compute_is_refused(precision: str, devices: Devices, message: str) -> None:
+    with pytest.raises(BenchmarkError, match=message):
+        require_precision(nano_with(precision=precision), devices)
+
+
+@pytest.mark.parametrize(
+    ("precision", "devices"),
+    [
+        ("fp32", CORES),
+        ("bf16", CORES),
+        ("bf16", A100),
+        ("auto", A100),
+        ("fp32", V100),
+        ("fp16", V100),
+        ("auto", V100),
+        ("bf16", UNKNOWN),
+    ],
+)
+def test_what_it_can_compute_passes(precision: str, devices: Devices) -> None:
+    require_precision(nano_with(precision=precision, deepspeed=STAGE_1), devices)
+
+
+def test_a_fixed_precision_that_auto_does_not_give_here_is_refused() -> None:
+    nano = nano_with(precision="auto", deepspeed={"bf16": {"enabled": True}, **STAGE_1})
+    require_precision(nano, A100)
+    for devices in (CORES, V100):
+        with pytest.raises(BenchmarkError, match=r"deepspeed\.bf16\.enabled is True, but the trial has False"):
+            require_precision(nano, devices)
+
+
+def test_a_synthetic_benchmark_needs_no_device() -> None:
+    check_device(load("synthetic"), "Tesla V100", (7, 0))
