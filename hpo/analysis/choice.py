@@ -75,7 +75,7 @@ def choose(stored: Records, method: str) -> ExportChoice:
         if not confirmed:
             raise BenchmarkError(
                 f"no method of {stored.benchmark.name} has all its studies confirmed, and confirmed scores tell the "
-                f"best one; run first: python -m hpo confirm --benchmark {stored.benchmark.name}"
+                f"best one; run first: {stored.confirm_command}"
             )
         winner = max(confirmed, key=lambda c: confirmed_score(c, stored.benchmark))
         return ExportChoice(winner, best_study(winner, stored.benchmark), len(confirmed))

@@ -74,8 +74,7 @@ def compare(
     missing = [c.name for c in found if c.name not in scored]
     if missing:
         notes.append(
-            f"not confirmed, so without a verdict: {', '.join(missing)}; "
-            f"confirm them with: python -m hpo confirm --benchmark {benchmark.name}"
+            f"not confirmed, so without a verdict: {', '.join(missing)}; confirm them with: {records.confirm_command}"
         )
     pairs = _pairs(scored, reference, notes)
     return Result(

@@ -25,6 +25,7 @@ from hpo.core.wording import counted
 from hpo.store import client as store
 from hpo.store.queries import stored_runs
 from hpo.store.reading import StoredFiles, read_files
+from hpo.terminal import next_steps
 
 READERS = 8
 """Artifacts that are fetched at once: a store behind HTTP answers each in some milliseconds."""
@@ -76,6 +77,7 @@ class Records:
         confirmation_hours: device-hours that confirmations took, apart from the studies'.
         left_out: a sentence for each group of studies, and for each run, that is not read.
         unreadable: comparable runs whose files cannot be had; none of them counts.
+        given: the benchmark as the user gave it, by name or as a file, for commands to type next.
     """
 
     benchmark: Benchmark
@@ -85,6 +87,12 @@ class Records:
     confirmation_hours: float
     left_out: list[str]
     unreadable: list[Unreadable] = field(default_factory=list)
+    given: str = ""
+
+    @property
+    def confirm_command(self) -> str:
+        """The command that confirms its studies."""
+        return next_steps.command("confirm", benchmark=self.given or self.benchmark.name)
 
     def confirmations_of(self, study: StudyRecord) -> list[Confirmation]:
         """Return all confirmations of a study's incumbent with the seeds of its block."""
@@ -136,11 +144,12 @@ def _fresh_among(block: int, stored: Set[int]) -> list[int]:
     return [seed for seed in fresh_seeds(block, number) if seed in stored]
 
 
-def read(benchmark: str) -> Records:
+def read(benchmark: str, given: str = "") -> Records:
     """Read all comparable studies and confirmations of a benchmark.
 
     Args:
         benchmark: its name, which is the experiment's.
+        given: the benchmark as the user gave it; by default its name.
 
     Raises:
         BenchmarkError: no finished study, none whose files can be had, or the store cannot be used.
@@ -150,7 +159,7 @@ def read(benchmark: str) -> Records:
     if not studies:
         raise BenchmarkError(
             f"no finished study of {benchmark} in {store.shown_uri()}; run one first: "
-            f"python -m hpo run random --benchmark {benchmark}"
+            f"{next_steps.command('run', 'random', benchmark=given or benchmark)}"
         )
     newest = max(studies, key=_age)
     comparable, left_out = _comparable_with(newest, studies)
@@ -173,6 +182,7 @@ def read(benchmark: str) -> Records:
         studies=sorted(kept, key=lambda s: (s.method, s.variant, s.budget, s.seed, s.started)),
         confirmations=[one for several in trained if not isinstance(several, Unreadable) for one in several],
         confirmation_hours=sum(run.data.metrics.get("device_hours", 0.0) for run in confirmations),
+        given=given or benchmark,
         left_out=[*left_out, *map(str, unreadable), *_without_trials(kept)],
         unreadable=unreadable,
     )

@@ -9,8 +9,8 @@ from __future__ import annotations
 import importlib
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 
 from benchmarks.files import is_text
 from benchmarks.spec import BenchmarkError
@@ -42,20 +42,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
 
 
-@contextmanager
-def _experiment(name: str) -> Iterator[None]:
-    """Choose the experiment for a command, by the variable that MLflow's own commands take."""
+def _experiment(name: str) -> AbstractContextManager[None]:
+    """Choose the experiment for a command; MLflow is imported only where one was given."""
     if not name:
-        yield
-        return
-    from hpo.store.client import EXPERIMENT_NAME
+        return nullcontext()
+    from hpo.store.client import choosing
 
-    before = os.environ.get(EXPERIMENT_NAME)
-    os.environ[EXPERIMENT_NAME] = name
-    try:
-        yield
-    finally:
-        os.environ.pop(EXPERIMENT_NAME) if before is None else os.environ.update({EXPERIMENT_NAME: before})
+    return choosing(name)
 
 
 def _function(command: Command) -> Callable[..., int]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import os
-import shlex
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -26,6 +25,7 @@ from hpo.terminal import errors, next_steps
 from hpo.terminal.console import open_console, print_line
 
 if TYPE_CHECKING:
+    from hpo.cluster.devices import Placement
     from hpo.cluster.ray import EarlyRay
     from hpo.core.study import Study
     from hpo.engine.runner import Finished
@@ -65,28 +65,29 @@ def run(parsed: argparse.Namespace) -> int:
         print_line(console, f"this job was queued again; it goes on with study {interrupted}")
         return _end(console, study, parsed.benchmark, runner.resume(interrupted, console))
     plan = method.make_plan(study)
-    with _ray_in_background(parsed, study, plan) as early:
+    with _ray_in_background(parsed, study, plan) as (early, placement):
         from hpo.engine import runner  # MLflow, beside the start of Ray
 
         executor = runner.OnRay(early=early) if early else None
-        finished = runner.run(study, command_line(parsed), console, executor, plan)
+        finished = runner.run(study, command_line(parsed), console, executor, plan, placement)
     return _end(console, study, parsed.benchmark, finished)
 
 
 @contextmanager
-def _ray_in_background(parsed: argparse.Namespace, study: Study, plan: Plan) -> Iterator[EarlyRay | None]:
+def _ray_in_background(
+    parsed: argparse.Namespace, study: Study, plan: Plan
+) -> Iterator[tuple[EarlyRay | None, Placement | None]]:
     """Start a Ray while the driver imports the rest, in a process that runs this command alone; None elsewhere."""
     if not parsed.is_process or os.environ.get("RAY_ADDRESS"):
-        yield None
+        yield None, None
         return
-    from hpo.cluster.devices import allot
+    from hpo.cluster.devices import place
     from hpo.cluster.ray import EarlyRay, detect
 
-    devices = detect()
-    allot(devices, study.benchmark.ranks_per_trial, plan.concurrency)  # refused before anything starts
-    early = EarlyRay(devices)
+    placement = place(study.benchmark, detect(), plan.concurrency)  # refused before anything starts
+    early = EarlyRay(placement.devices)
     try:
-        yield early
+        yield early, placement
     finally:
         early.close()
 
@@ -110,20 +111,22 @@ def resume(parsed: argparse.Namespace) -> int:
     if not parsed.run_id:
         return _list_unfinished(study_folder.found())
     asked = study_folder.Unfinished(parsed.run_id).asked()
+    given = next_steps.given_benchmark(asked.command, asked.study.benchmark.name)
     if asked.study.kind != "study":
         raise BenchmarkError(
-            f"{parsed.run_id} is a confirmation: run `python -m hpo confirm` again, which trains the missing ones; "
-            "`python -m hpo sync` stores the trainings of this one"
+            f"{parsed.run_id} is a confirmation: run `{next_steps.command('confirm', benchmark=given)}` again, which "
+            f"trains the missing ones; `{next_steps.command('sync')}` stores the trainings of this one"
         )
     from hpo.workflows import doctor
 
     doctor.require()
     check(asked.study.benchmark)
     from hpo.engine import runner
+    from hpo.store import client
 
     console = open_console()
-    given = next_steps.given_benchmark(asked.command, asked.study.benchmark.name)
-    return _end(console, asked.study, given, runner.resume(parsed.run_id, console))
+    with client.choosing_that_of(parsed.run_id, asked.study.benchmark.name):
+        return _end(console, asked.study, given, runner.resume(parsed.run_id, console))
 
 
 def _list_unfinished(studies: Sequence[Unfinished]) -> int:
@@ -223,7 +226,7 @@ def compare(parsed: argparse.Namespace) -> int:
     from hpo.terminal import files as output
 
     budget, mixed, limits = parsed.budget, parsed.mixed_budgets, (parsed.max_gpu_hours, parsed.max_memory_mb)
-    stored, console = records.read(name_of(parsed.benchmark)), open_console()
+    stored, console = records.read(name_of(parsed.benchmark), parsed.benchmark), open_console()
     result = compare.compare(stored, budget=budget, mixed_budgets=mixed, reference=parsed.reference)
     found = importance.importances(result.studies, result.benchmark)
     tables.print_all(console, result)
@@ -250,7 +253,7 @@ def confirm(parsed: argparse.Namespace) -> int:
 
     doctor.require()
     benchmark, console = load_benchmark(parsed.benchmark), open_console()
-    stored = records.read(benchmark.name)
+    stored = records.read(benchmark.name, parsed.benchmark)
     confirm.require_same(benchmark, stored)
     labels = [] if parsed.methods == "all" else [word.strip() for word in parsed.methods.split(",")]
     due = confirm.due(stored, labels, parsed.repeats)
@@ -261,7 +264,7 @@ def confirm(parsed: argparse.Namespace) -> int:
         if not finished.is_delivered:
             return _end_undelivered(console, finished)
         reason = finished.reason
-        stored = records.read(benchmark.name)
+        stored = records.read(benchmark.name, parsed.benchmark)
     tables.print_shrinkage(console, compare.compare(stored, mixed_budgets=True))
     print_line(console, f"compare the methods: {next_steps.command('compare', benchmark=parsed.benchmark)}")
     if reason:
@@ -275,7 +278,7 @@ def export(parsed: argparse.Namespace) -> int:
     from hpo.workflows import export
 
     console, folder = open_console(), Path(parsed.output)
-    done = export.export(name_of(parsed.benchmark), parsed.method, folder)
+    done = export.export(name_of(parsed.benchmark), parsed.method, folder, parsed.benchmark)
     chosen = done.choice
     sure = "confirmed on test" if done.is_confirmed else "not confirmed"
     print_line(console, f"{chosen.contestant.name}, study with seed {chosen.study.seed}, {sure}")
@@ -380,5 +383,5 @@ def fetch(parsed: argparse.Namespace) -> int:
     for name, place in places.items():
         print_line(console, f"  {name}: {place}")
     print_line(console, f"{path} has them already; jobs need no hub: export HF_HUB_OFFLINE=1")
-    print_line(console, f"try it: python -m hpo run random --budget 1 --benchmark {shlex.quote(str(path))}")
+    print_line(console, f"try it: {next_steps.command('run', 'random', budget=1, benchmark=path)}")
     return 0

@@ -77,6 +77,19 @@ class Gpu:
     compute_capability: tuple[int, int]
 
 
+@dataclass(frozen=True)
+class Placement:
+    """The place of a study.
+
+    Attributes:
+        devices: that were found.
+        allotment: their use by the study.
+    """
+
+    devices: Devices
+    allotment: Allotment
+
+
 def detect_here() -> Devices:
     """Find the GPUs that may be used (CUDA_VISIBLE_DEVICES is respected), else the CPU cores."""
     cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -105,15 +118,6 @@ def visible_gpus(found: list[Gpu], visible: str | None) -> list[Gpu]:
     return chosen
 
 
-def require_precision(benchmark: Benchmark, devices: Devices) -> None:
-    """Check that the devices can compute in a benchmark's precision.
-
-    Raises:
-        BenchmarkError: they cannot.
-    """
-    check_device(benchmark, devices.gpu_name, devices.compute_capability)
-
-
 def gpus() -> list[Gpu]:
     """Describe this machine's GPUs, visible or not."""
     import pynvml
@@ -134,6 +138,17 @@ def _describe(handle: Any) -> Gpu:
     major, minor = pynvml.nvmlDeviceGetCudaComputeCapability(handle)
     name, uuid = pynvml.nvmlDeviceGetName(handle), pynvml.nvmlDeviceGetUUID(handle)
     return Gpu(str(name), str(uuid), (int(major), int(minor)))
+
+
+def place(benchmark: Benchmark, devices: Devices, concurrency: int | None = None) -> Placement:
+    """Allot devices to a benchmark's trials, and check that they can compute in its precision.
+
+    Raises:
+        BenchmarkError: a trial needs more devices than there are, or another precision than they have.
+    """
+    allotment = allot(devices, benchmark.ranks_per_trial, concurrency)
+    check_device(benchmark, devices.gpu_name, devices.compute_capability)
+    return Placement(devices, allotment)
 
 
 def allot(devices: Devices, ranks_per_trial: int, concurrency: int | None = None) -> Allotment:

@@ -19,7 +19,7 @@ from rich.console import Console
 from benchmarks.check.start import check_start
 from benchmarks.identity import digest
 from benchmarks.spec import BenchmarkError, first_line
-from hpo.cluster.devices import Allotment, Devices, allot, require_precision
+from hpo.cluster.devices import Allotment, Devices, Placement, place
 from hpo.cluster.ray import Cluster, detect, ray_cluster, resources, set_defaults
 from hpo.core.budget import EVERY_TRIAL_FAILS, INTERRUPTED, is_interruption
 from hpo.core.ledger import Shares
@@ -127,7 +127,12 @@ class Finished:
 
 
 def run(
-    study: Study, command: str, console: Console, executor: Executor | None = None, plan: Plan | None = None
+    study: Study,
+    command: str,
+    console: Console,
+    executor: Executor | None = None,
+    plan: Plan | None = None,
+    placement: Placement | None = None,
 ) -> Finished:
     """Run one study, store it and report it.
 
@@ -137,11 +142,12 @@ def run(
         console: where the live view and the report go.
         executor: see `execute`.
         plan: see `execute`.
+        placement: see `execute`.
 
     Raises:
         BenchmarkError: something the user gave cannot be used; nothing has been started.
     """
-    finished = execute(study, command, console, executor, plan=plan)
+    finished = execute(study, command, console, executor, plan=plan, placement=placement)
     report(console, study, finished)
     return finished
 
@@ -172,8 +178,9 @@ def execute(
     command: str,
     console: Console,
     executor: Executor | None = None,
-    place: SuitePosition | None = None,
+    position: SuitePosition | None = None,
     plan: Plan | None = None,
+    placement: Placement | None = None,
     run_id: str | None = None,
     open_tracker: Callable[..., Tracker] = Tracker,
 ) -> Finished:
@@ -184,8 +191,9 @@ def execute(
         command: the command that reproduces it, for the record.
         console: where the live view goes.
         executor: where its trials run; by default on a Ray of its own, ended with the study.
-        place: its place in a suite, for the live view.
+        position: its place in a suite, for the live view.
         plan: how to search; by default as the study's method does.
+        placement: its devices, if they have been looked up already.
         run_id: of an unfinished study, to resume it.
         open_tracker: makes the tracker that stores it, with the arguments of `Tracker`.
 
@@ -194,10 +202,9 @@ def execute(
     """
     set_defaults()
     executor = executor or OnRay()
-    devices = executor.detect()
     plan = plan or registry.get(study.method).make_plan(study)
-    allotment = allot(devices, study.benchmark.ranks_per_trial, plan.concurrency)
-    require_precision(study.benchmark, devices)
+    placement = placement or place(study.benchmark, executor.detect(), plan.concurrency)
+    devices, allotment = placement.devices, placement.allotment
     check_start(study.benchmark)
     with _opened(study, command, devices, run_id, open_tracker) as (tracker, unfinished):
         with executor.open(devices) as where:
@@ -205,7 +212,7 @@ def execute(
             if run_id is not None:
                 tracker.reopen()
                 tracker.take_up(state.results)
-            log = StudyLog(study, state, tracker, devices, allotment, console, place, unfinished, where)
+            log = StudyLog(study, state, tracker, devices, allotment, console, position, unfinished, where)
             with where.holding(devices, allotment), log.signals, log.progress:
                 given = _given(study, allotment, where, unfinished, reported)
                 reason = _fit(executor, study, plan, given, resources(allotment), log)

@@ -111,15 +111,38 @@ def open_experiment(benchmark: str, tags: Mapping[str, str] | None = None) -> tu
     Raises:
         BenchmarkError: the store cannot be used.
     """
+    with _alone():
+        client = open_client()
+        name = experiment_of(client, benchmark)
+        experiment = client.get_experiment_by_name(name) or _make_experiment(client, name)
+        return client, _prepare(client, experiment, tags or {})
+
+
+def open_experiment_of(run_id: str, tags: Mapping[str, str]) -> tuple[MlflowClient, str]:
+    """Open the tracking store and the experiment that holds a run, with these tags if it lacks them.
+
+    Raises:
+        BenchmarkError: the store cannot be used, or does not have the run.
+    """
+    with _alone():
+        client = open_client()
+        experiment = client.get_experiment(client.get_run(run_id).info.experiment_id)
+        return client, _prepare(client, experiment, tags)
+
+
+@contextmanager
+def _alone() -> Iterator[None]:
+    """Open a store while no other process of this machine makes it, with its errors in a sentence."""
     uri = get_tracking_uri()
     warn_of(uri)
     with readable_errors():
         if not uri.startswith(SQLITE):
-            return _open(benchmark, tags or {})
+            yield
+            return
         database = Path(uri.removeprefix(SQLITE))
         database.parent.mkdir(parents=True, exist_ok=True)
         with making(database):
-            return _open(benchmark, tags or {})
+            yield
 
 
 def experiment_of(client: MlflowClient, benchmark: str) -> str:
@@ -132,6 +155,34 @@ def experiment_of(client: MlflowClient, benchmark: str) -> str:
     launched_in = os.environ.get("MLFLOW_EXPERIMENT_ID")
     name = str(client.get_experiment(launched_in).name) if launched_in else DEFAULT_EXPERIMENT
     return benchmark if name == DEFAULT_EXPERIMENT else name
+
+
+@contextmanager
+def choosing(name: str) -> Iterator[None]:
+    """Choose the experiment of a command, by the variable that MLflow's own commands take; an empty text for none."""
+    if not name:
+        yield
+        return
+    before = os.environ.get(EXPERIMENT_NAME)
+    os.environ[EXPERIMENT_NAME] = name
+    try:
+        yield
+    finally:
+        os.environ.pop(EXPERIMENT_NAME) if before is None else os.environ.update({EXPERIMENT_NAME: before})
+
+
+@contextmanager
+def choosing_that_of(run_id: str, benchmark: str) -> Iterator[None]:
+    """Choose the experiment that holds a run, unless it is the benchmark's own.
+
+    Raises:
+        BenchmarkError: the store cannot be used, or does not have the run.
+    """
+    client, number = open_experiment_of(run_id, {})
+    with readable_errors():
+        name = str(client.get_experiment(number).name)
+    with choosing("" if name == benchmark else name):
+        yield
 
 
 def experiment_id(benchmark: str) -> str | None:
@@ -150,19 +201,17 @@ def making(database: Path) -> FileLock:
     return FileLock(f"{database}.lock")
 
 
-def _open(benchmark: str, tags: Mapping[str, str]) -> tuple[MlflowClient, str]:
-    client = open_client()
-    name = experiment_of(client, benchmark)
-    experiment = client.get_experiment_by_name(name) or _make_experiment(client, name)
+def _prepare(client: MlflowClient, experiment: Experiment, tags: Mapping[str, str]) -> str:
+    """Give an experiment the tags that it lacks; return its id."""
     if experiment.lifecycle_stage == LifecycleStage.DELETED:
         raise BenchmarkError(
-            f"experiment {name!r} of tracking store {shown_uri()} was deleted; restore it with `mlflow experiments "
-            f"restore --experiment-id {experiment.experiment_id}`, or choose another with --experiment"
+            f"experiment {experiment.name!r} of tracking store {shown_uri()} was deleted; restore it with `mlflow "
+            f"experiments restore --experiment-id {experiment.experiment_id}`, or choose another with --experiment"
         )
     for key, value in tags.items():
         if key not in experiment.tags:
             client.set_experiment_tag(experiment.experiment_id, key, value)
-    return client, str(experiment.experiment_id)
+    return str(experiment.experiment_id)
 
 
 def _make_experiment(client: MlflowClient, name: str) -> Experiment:

@@ -81,12 +81,13 @@ class Tracker:
         self._spool = Spool()
         self.began_at = time.time()
         self._launch_run = os.environ.pop("MLFLOW_RUN_ID", None)  # of `mlflow run`; Ray's workers must not inherit it
-        self._client, self._experiment_id = store.open_experiment(study.benchmark.name, ui_views.tags(study.benchmark))
+        views = ui_views.tags(study.benchmark)
+        if run_id is not None:
+            self.run_id = run_id
+            self._client, self._experiment_id = store.open_experiment_of(run_id, views)
+            return
+        self._client, self._experiment_id = store.open_experiment(study.benchmark.name, views)
         with store.readable_errors():
-            if run_id is not None:
-                info = self._client.get_run(run_id).info
-                self.run_id, self._experiment_id = info.run_id, info.experiment_id
-                return
             self.run_id = open_run(self._client, self._experiment_id, study.name, self._launch_run)
             try:
                 self._describe(accelerator, command)

@@ -11,6 +11,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 
 import psutil
@@ -18,24 +19,33 @@ import psutil
 PROJECT = Path(__file__).parents[2]
 SHARED_STORE, CLUSTER_PROFILE = "HPO_SHARED_STORE", "HPO_CLUSTER_PROFILE"
 """Variables by which a SLURM job tells its driver the final store, and the profile for another job."""
-SUBMITTED = ("resume", "suite", "confirm")
+SUBMITTED = ("run", "resume", "suite", "confirm")
 """Commands that train, and so need a job on a cluster."""
+IN_EXPERIMENT = ("run", "suite", "confirm", "compare", "export", "train")
+"""Commands that read or store in an experiment of the user's choice."""
+CHOSEN_EXPERIMENT = "MLFLOW_EXPERIMENT_NAME"
+"""MLflow's variable for the experiment, which `--experiment` sets too."""
+FLAGS = ("--build-image",)
+"""Options of `mlflow run` without a value."""
 LOCAL_UI = "http://127.0.0.1:5000"
 """Address at which `mlflow ui` listens."""
 
 
 def command(verb: str, *words: str, **options: object) -> str:
-    """Write a command of the suite.
+    """Write a command of the suite, for the experiment that this one was given.
 
     Args:
         verb: such as `compare`.
-        words: its arguments without a name.
+        words: its arguments without a name; the method is that of `run`.
         options: its options, by the names that functions know; those that are None or empty are left out.
     """
     given = {name: str(value) for name, value in options.items() if value not in (None, "")}
+    if verb in IN_EXPERIMENT and (experiment := _chosen_experiment()):
+        given["experiment"] = experiment
     profile = os.environ.get(CLUSTER_PROFILE)
     if profile and verb in SUBMITTED:
-        return spell(["python", "-m", "hpo", "slurm", "submit", "--cluster", profile, verb, *words], given)
+        submitted = words if verb == "run" else (verb, *words)
+        return spell(["python", "-m", "hpo", "slurm", "submit", "--cluster", profile, *submitted], given)
     launcher = _launcher()
     if launcher is not None and not _is_importable():
         return _mlflow_run(launcher.words, verb, words, given)
@@ -50,8 +60,23 @@ def spell(words: Sequence[str], options: Mapping[str, str]) -> str:
     return shlex.join([*words, *(word for pair in pairs for word in pair)])
 
 
+def _chosen_experiment() -> str:
+    """Name the experiment that the user chose for this command; an empty text for the benchmark's own."""
+    launcher = _launcher()
+    launched_in = _values(launcher.words, "--experiment-name") if launcher else []
+    return os.environ.get(CHOSEN_EXPERIMENT) or "".join(launched_in[-1:])
+
+
+def _values(words: Sequence[str], option: str) -> list[str]:
+    """Return the values of an option among the words of a command."""
+    apart = [value for name, value in pairwise(words) if name == option]
+    return apart + [word.partition("=")[2] for word in words if word.startswith(f"{option}=")]
+
+
 def _mlflow_run(launcher: list[str], verb: str, words: tuple[str, ...], options: dict[str, str]) -> str:
     """Write the command as an entry of MLproject, which takes names alone; `resume` and `sync` take a run."""
+    if verb == "run":
+        (verb,), words = words, ()  # each method is an entry
     given = [*(f"run_id={word}" for word in words), *(f"{name}={value}" for name, value in options.items())]
     parameters = [word for pair in given for word in ("-P", pair)]
     return shlex.join(["mlflow", "run", *_project(launcher), "-e", verb, *parameters])
@@ -65,7 +90,7 @@ def _project(words: list[str]) -> list[str]:
         if word in ("--env-manager", "-v", "--version") and rest:
             kept += [word, rest.pop(0)]
         elif word.startswith("-"):
-            rest = rest[0 if "=" in word else 1 :]
+            rest = rest[0 if "=" in word or word in FLAGS else 1 :]
         else:
             kept.insert(0, word)
     return kept

@@ -16,11 +16,13 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.check.start import check_start
 from benchmarks.files import whole_number
 from benchmarks.identity import digest
 from benchmarks.spec import Benchmark, BenchmarkError, first_line
 from hpo.analysis.records import finished
 from hpo.analysis.studies import StudyRecord
+from hpo.cluster.devices import Devices, place
 from hpo.cluster.ray import Cluster, detect
 from hpo.core.baselines import RANDOM, large_random_budget
 from hpo.core.budget import is_interruption
@@ -198,38 +200,41 @@ def _run_due(
     interrupted: Sequence[Unfinished],
     executor: Executor,
 ) -> None:
-    checksum = digest(due[0][0].benchmark) if interrupted else ""
-    with executor.open(executor.detect()) as cluster:
-        _warm_up(cluster, due[0][0].benchmark, console)
+    benchmark, devices = due[0][0].benchmark, executor.detect()
+    checksum = digest(benchmark) if interrupted else ""
+    place(benchmark, devices)
+    check_start(benchmark)  # before ranks are warmed up
+    with executor.open(devices) as cluster:
+        _warm_up(cluster, benchmark, devices, console)
         for number, (study, command) in enumerate(due, 1):
-            place = SuitePosition(number, len(due), sum(later.budget_units for later, _ in due[number:]))
+            position = SuitePosition(number, len(due), sum(later.budget_units for later, _ in due[number:]))
             run_id = like(study.fingerprint(checksum), interrupted)
-            reason = _run_one(study, command, executor.on(cluster), place, console, run_id)
+            reason = _run_one(study, command, executor.on(cluster), position, console, run_id)
             if reason:
                 outcome.failures.append((study, reason))
             if is_interruption(reason):
                 return
 
 
-def _warm_up(cluster: Cluster, benchmark: Benchmark, console: Console) -> None:
+def _warm_up(cluster: Cluster, benchmark: Benchmark, devices: Devices, console: Console) -> None:
     """Start the ranks, so that no study pays for it, and show their statistics of the data."""
     if benchmark.finetune is None:
         return
     began = time.monotonic()
-    tokens = cluster.warm_up(benchmark, detect())
+    tokens = cluster.warm_up(benchmark, devices)
     seconds = time.monotonic() - began
     console.print(f"ranks warm after {seconds:.0f} s, which count to no study", highlight=False)
     console.print(tokens_table(tokens))
 
 
 def _run_one(
-    study: Study, command: str, executor: Executor, place: SuitePosition, console: Console, run_id: str | None
+    study: Study, command: str, executor: Executor, position: SuitePosition, console: Console, run_id: str | None
 ) -> str:
     """Run or resume a study and print its line; returns the reason if it did not reach its end, else an empty text."""
     try:
         if run_id is not None:
             print_line(console, f"{study.name}: resumes where it was interrupted")
-        done = execute(study, command, console, executor, place, run_id=run_id)
+        done = execute(study, command, console, executor, position, run_id=run_id)
         line, reason = _line(study, done), done.reason
     except Exception as error:  # one study's failure does not end the suite
         reason = str(error) if isinstance(error, BenchmarkError) else f"{type(error).__name__}: {first_line(error)}"

@@ -34,7 +34,7 @@ from benchmarks.space import Config, Scalar
 from benchmarks.spec import SPLITS, Benchmark, BenchmarkError, Split, first_line
 from benchmarks.steps import require_a_step
 from benchmarks.tasks.question_answering import prompt_of
-from hpo.cluster.devices import Allotment, allot, require_precision
+from hpo.cluster.devices import Placement, place
 from hpo.cluster.ray import detect
 from hpo.core.results import METRICS
 from hpo.core.study import Schedule, is_diverged
@@ -43,7 +43,7 @@ from hpo.store import files
 from hpo.store import ui_views as views
 from hpo.store.runs import CommandRun
 from hpo.store.served_model import MODEL_FOLDER, Serving, log_served_model
-from hpo.terminal import errors
+from hpo.terminal import errors, next_steps
 from hpo.terminal import files as output
 from hpo.terminal.console import print_line
 from hpo.terminal.tables import tokens_table
@@ -138,15 +138,13 @@ def train(
     steps = check_schedule(best, benchmark)
     for warning in check(benchmark):
         errors.warn(warning)
-    devices = detect()
-    allotment = allot(devices, benchmark.ranks_per_trial, concurrency=1)
-    require_precision(benchmark, devices)
+    placement = place(benchmark, detect(), concurrency=1)
     check_start(benchmark)
     _claim(folder)
     seed = best.seed if seed is None else seed
-    run = _open_run(benchmark, best, seed, command)
+    run = _open_run(benchmark, best, seed, command, placement.devices.accelerator)
     with run.ending():
-        units, test, reason = _train(benchmark, steps, seed, run, allotment, folder, console)
+        units, test, reason = _train(benchmark, steps, seed, run, placement, folder, console)
         trained = Trained(folder, run.run_id, units, test, reason)
         report = _report(benchmark, best, seed, trained)
         output.write(folder, {REPORT_FILE: report})
@@ -188,7 +186,7 @@ def read_config(path: Path) -> BestConfig:
     """
     file = path / CONFIG_FILE if is_folder(path) else path
     if not is_file(file):
-        raise BenchmarkError(f"config {file}: no such file; write one with: python -m hpo export")
+        raise BenchmarkError(f"config {file}: no such file; write one with: {next_steps.command('export')}")
     content = load_json(file)
     try:
         return BestConfig.model_validate(content)
@@ -247,7 +245,7 @@ def _train(
     steps: Schedule,
     seed: int,
     run: CommandRun,
-    allotment: Allotment,
+    placement: Placement,
     folder: Path,
     console: Console,
 ) -> tuple[list[dict[str, float]], dict[str, float], str]:
@@ -256,7 +254,7 @@ def _train(
 
     units: list[dict[str, float]] = []
     try:
-        with _ranks(benchmark, allotment) as ranks:
+        with _ranks(benchmark, placement) as ranks:
             run.tag(precision=ranks.precision())
             tokens = ranks.token_statistics()
             run.log(files.token_metrics(tokens))
@@ -277,7 +275,7 @@ def _train(
 
 
 @contextmanager
-def _ranks(benchmark: Benchmark, allotment: Allotment) -> Iterator[Any]:
+def _ranks(benchmark: Benchmark, placement: Placement) -> Iterator[Any]:
     """Start the ranks of one training on devices reserved for them, and end them afterwards."""
     import ray
     from ray.util import placement_group
@@ -285,8 +283,9 @@ def _ranks(benchmark: Benchmark, allotment: Allotment) -> Iterator[Any]:
     from benchmarks.training.ranks import Ranks, find_places
     from hpo.cluster.ray import ray_cluster
 
+    allotment = placement.allotment
     bundle = {"CPU": allotment.cpus_per_rank, **({"GPU": 1.0} if allotment.gpus_per_rank else {})}
-    with ray_cluster(detect()):
+    with ray_cluster(placement.devices):
         group = placement_group([bundle] * allotment.ranks_per_trial)
         ray.get(group.ready())
         places = find_places(allotment.ranks_per_trial, allotment.gpus_per_rank, group)
@@ -342,7 +341,7 @@ def _show_end(console: Console, test: Mapping[str, float], folder: Path) -> None
 # ---- the record
 
 
-def _open_run(benchmark: Benchmark, best: BestConfig, seed: int, command: str) -> CommandRun:
+def _open_run(benchmark: Benchmark, best: BestConfig, seed: int, command: str, accelerator: str) -> CommandRun:
     """Open the training's run in MLflow.
 
     Raises:
@@ -357,7 +356,7 @@ def _open_run(benchmark: Benchmark, best: BestConfig, seed: int, command: str) -
         "hpo.benchmark": benchmark.name,
         "hpo.benchmark_digest": digest(benchmark),
         "hpo.seed": str(seed),
-        "hpo.accelerator": detect().accelerator,
+        "hpo.accelerator": accelerator,
         "hpo.command": command,
         "hpo.tuned_by": best.run_id,
     }

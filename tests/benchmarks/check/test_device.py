@@ -6,7 +6,7 @@ import pytest
 
 from benchmarks.check.device import check_device
 from benchmarks.spec import BenchmarkError, load
-from hpo.cluster.devices import Devices, require_precision
+from hpo.cluster.devices import Devices, place
 from tests.benchmarks.check.models import nano_with
 
 V100 = Devices(4, "Tesla V100-SXM2-16GB", 16, compute_capability=(7, 0))
@@ -33,7 +33,7 @@ STAGE_1 = {"zero_optimization": {"stage": 1}}
 )
 def test_what_the_device_cannot_compute_is_refused(precision: str, devices: Devices, message: str) -> None:
     with pytest.raises(BenchmarkError, match=message):
-        require_precision(nano_with(precision=precision), devices)
+        place(nano_with(precision=precision), devices)
 
 
 @pytest.mark.parametrize(
@@ -50,15 +50,15 @@ def test_what_the_device_cannot_compute_is_refused(precision: str, devices: Devi
     ],
 )
 def test_what_it_can_compute_passes(precision: str, devices: Devices) -> None:
-    require_precision(nano_with(precision=precision, deepspeed=STAGE_1), devices)
+    place(nano_with(precision=precision, deepspeed=STAGE_1), devices)
 
 
 def test_a_fixed_precision_that_auto_does_not_give_here_is_refused() -> None:
     nano = nano_with(precision="auto", deepspeed={"bf16": {"enabled": True}, **STAGE_1})
-    require_precision(nano, A100)
+    place(nano, A100)
     for devices in (CORES, V100):
         with pytest.raises(BenchmarkError, match=r"deepspeed\.bf16\.enabled is True, but the trial has False"):
-            require_precision(nano, devices)
+            place(nano, devices)
 
 
 def test_a_synthetic_benchmark_needs_no_device() -> None:

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import getpass
+import shlex
+import signal
+from collections.abc import Callable
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +17,7 @@ from mlflow.entities import Run
 from benchmarks import spec
 from hpo.app import cli
 from hpo.engine.in_process import InProcess
+from hpo.engine.local_actors import Call
 from tests.stores import fresh_store
 
 RUN = ["run", "random", "--benchmark", "synthetic", "--budget", "2"]
@@ -27,6 +32,18 @@ def client(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> MlflowClient:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", fresh_store(tmp_path))
     monkeypatch.setattr("hpo.engine.runner.OnRay", lambda: InProcess(2))
     return MlflowClient()
+
+
+def interrupting(call: int) -> Callable[[Call], bool]:
+    """Ask the study to end, as Ctrl-C does, at a call of its actors."""
+    calls = count(1)
+
+    def dies(_: Call) -> bool:
+        if next(calls) == call:
+            signal.raise_signal(signal.SIGINT)
+        return False
+
+    return dies
 
 
 def runs(client: MlflowClient, experiment: str, kind: str) -> list[Run]:
@@ -70,6 +87,34 @@ class TestExperiment:
         assert cli.main([*RUN, "--experiment", "mine"]) == 0
         assert cli.main(["compare", "--benchmark", "synthetic"]) == 2
         assert "no finished study of synthetic" in capsys.readouterr().err
+
+    def test_a_study_resumes_where_it_lies_and_makes_no_other(
+        self, client: MlflowClient, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        monkeypatch.setattr("hpo.engine.runner.OnRay", lambda: InProcess(1, dies=interrupting(5)))
+        assert cli.main([*RUN, "--experiment", "mine"]) == 1
+        monkeypatch.setattr("hpo.engine.runner.OnRay", lambda: InProcess(1))
+        [study] = runs(client, "mine", "study")
+        capsys.readouterr()
+        assert cli.main(["resume", study.info.run_id]) == 0
+        assert client.get_experiment_by_name("synthetic") is None
+        assert len(runs(client, "mine", "trial")) == 2
+        out = capsys.readouterr().out
+        assert f"/#/experiments/{study.info.experiment_id}/runs" in out
+        assert "compare --benchmark synthetic --budget 2 --experiment mine\n" in out
+
+    def test_next_commands_look_into_it(self, client: MlflowClient, capsys: pytest.CaptureFixture[str]) -> None:
+        assert cli.main([*RUN, "--experiment", "my own"]) == 0
+        printed = [line.partition("python -m hpo ")[2] for line in capsys.readouterr().out.splitlines()]
+        commands = [shlex.split(words) for words in printed if words]
+        assert [words[0] for words in commands] == ["confirm", "compare"]
+        assert all(words[-2:] == ["--experiment", "my own"] for words in commands)
+
+    def test_delivering_results_makes_no_other(self, client: MlflowClient, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("hpo.engine.runner.OnRay", lambda: InProcess(1, dies=interrupting(5)))
+        assert cli.main([*RUN, "--experiment", "mine"]) == 1
+        assert cli.main(["sync"]) == 0
+        assert client.get_experiment_by_name("synthetic") is None
 
     def test_one_that_was_deleted_is_named_with_its_cure(
         self, client: MlflowClient, capsys: pytest.CaptureFixture[str]

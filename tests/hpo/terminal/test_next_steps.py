@@ -77,6 +77,15 @@ def test_a_file_shows_how_to_start_the_interface_and_the_link_to_the_view(
     assert "http://127.0.0.1:5000/#/experiments/1/runs?viewStateShareKey=hpo-trials" in out
 
 
+def test_errors_name_a_file_as_it_was_given(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    own = ["--benchmark", "my own.yaml"]
+    assert cli.main(["compare", *own]) == 2
+    assert "run one first: python -m hpo run random --benchmark 'my own.yaml'" in capsys.readouterr().err
+    assert cli.main(["run", "random", *own, "--budget", "1"]) == 0
+    assert cli.main(["export", *own]) == 2
+    assert "run first: python -m hpo confirm --benchmark 'my own.yaml'" in capsys.readouterr().err
+
+
 class TestInASlurmJob:
     @pytest.fixture(autouse=True)
     def job(self, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -86,6 +95,10 @@ class TestInASlurmJob:
     def test_commands_that_train_are_submitted(self) -> None:
         expected = "python -m hpo slurm submit --cluster 'my cluster.yaml' resume 12ab"
         assert next_steps.command("resume", "12ab") == expected
+
+    def test_a_study_is_submitted_by_its_method(self) -> None:
+        expected = "python -m hpo slurm submit --cluster 'my cluster.yaml' random --benchmark nano"
+        assert next_steps.command("run", "random", benchmark="nano") == expected
 
     def test_the_others_read_the_shared_store(self) -> None:
         words = "python -m hpo compare --benchmark nano --budget 12"
@@ -98,6 +111,23 @@ class TestInASlurmJob:
 
 
 class TestWords:
+    @pytest.fixture(autouse=True)
+    def shell(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.delenv("MLFLOW_RUN_ID", raising=False)
+        monkeypatch.delenv(next_steps.CHOSEN_EXPERIMENT, raising=False)
+
+    @pytest.mark.parametrize("words", [["--experiment-name", "my own"], ["--experiment-name=my own"]])
+    def test_an_experiment_of_mlflow_run_is_passed_on(self, words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+        launcher = next_steps._Launcher("/", ["mlflow", "run", "git@host:a/b", *words, "-e", "asha"])
+        monkeypatch.setattr(next_steps, "_launcher", lambda: launcher)
+        monkeypatch.setattr(next_steps, "_is_importable", lambda: False)
+        run = "mlflow run git@host:a/b -e"
+        assert next_steps.command("compare", benchmark="nano") == (
+            f"{run} compare -P benchmark=nano -P 'experiment=my own'"
+        )
+        assert next_steps.command("resume", "12ab") == f"{run} resume -P run_id=12ab"
+        assert next_steps.command("run", "random") == f"{run} random -P 'experiment=my own'"
+
     def test_what_is_not_given_is_left_out(self) -> None:
         assert next_steps.command("compare", benchmark="nano", budget=None) == "python -m hpo compare --benchmark nano"
 
@@ -119,6 +149,7 @@ class TestWords:
             (["mlflow", "run", ".", "-e", "asha", "--env-manager", "local"], [".", "--env-manager", "local"]),
             (["mlflow", "run", "-P", "x=1", "git@host:a/b", "-v", "main"], ["git@host:a/b", "-v", "main"]),
             (["python", "-m", "mlflow", "run", "--experiment-name=x", "/a b"], ["/a b"]),
+            (["mlflow", "run", "--build-image", ".", "-e", "asha"], ["."]),
         ],
     )
     def test_a_project_is_found_as_it_was_given(self, words: list[str], project: list[str]) -> None:
