@@ -22,12 +22,10 @@ class Shares:
     Attributes:
         seconds: device-seconds by part; they add up to `reserved_seconds`.
         reserved_seconds: devices x seconds.
-        measured_seconds: the part of it that trials measured themselves.
     """
 
     seconds: dict[str, float]
     reserved_seconds: float
-    measured_seconds: float
 
     @property
     def device_hours(self) -> float:
@@ -96,4 +94,4 @@ class Ledger:
         seconds = {part: self._booked[part] + sum(a[part] for a in self._attempts.values()) for part in PARTS}
         measured, reserved = sum(seconds.values()), self._reserved + self._devices * (now - self._resized)
         seconds["idle"] += max(0.0, reserved - measured)
-        return Shares(seconds, reserved, measured)
+        return Shares(seconds, reserved)

@@ -320,7 +320,7 @@ def _account(content: External, wall_seconds: float | None, devices: int | None)
     failed = [trial for trial in content.trials.values() if trial.outcome == "failed"]
     lost = sum(row.device_seconds for trial in failed for row in trial.rows)
     seconds = {**dict.fromkeys(PARTS, 0.0), "train": used - lost, "failed": lost, "idle": max(0.0, reserved - used)}
-    return wall, Shares(seconds, reserved, used)
+    return wall, Shares(seconds, reserved)
 
 
 def _study(content: External, benchmark: Benchmark, method: str, seed: int) -> Study:

@@ -148,7 +148,7 @@ def write(rows: Tables, folder: Path, experiment_id: int, study: Study, results:
     parent = rows.add(study.name, folder, experiment_id, tags)
     wall_seconds = max(row.ended_seconds or 0.0 for row in results.rows)
     seconds = {**dict.fromkeys(PARTS, 0.0), "train": wall_seconds * DEVICES}
-    shares = Shares(seconds, wall_seconds * DEVICES, wall_seconds * DEVICES)
+    shares = Shares(seconds, wall_seconds * DEVICES)
     totals = {"device_hours": shares.device_hours, "gpu_hours": 0.0, "wall_seconds": wall_seconds}
     totals |= {"num_trials": len(results.rows), "units": len(results.units), "utilization": 1.0}
     totals |= {f"device_hours_{part}": value / 3600 for part, value in shares.seconds.items()}

@@ -45,10 +45,6 @@ def test_parts_add_up_to_reserved(two_devices: Shares) -> None:
     assert sum(two_devices.seconds.values()) == pytest.approx(two_devices.reserved_seconds)
 
 
-def test_measured_is_what_trials_saw_themselves(two_devices: Shares) -> None:
-    assert two_devices.measured_seconds == pytest.approx(12.25)
-
-
 def test_utilization_is_the_share_that_trained_or_evaluated(two_devices: Shares) -> None:
     assert two_devices.utilization == pytest.approx((6.5 + 2.0) / 20.0)
 

@@ -17,6 +17,7 @@ from rich.console import Console
 from benchmarks import spec
 from benchmarks.space import Config
 from benchmarks.spec import Benchmark
+from hpo.core.ledger import Ledger
 from hpo.core.results import Results, TrialRow
 from hpo.core.study import Study
 from hpo.engine.runner import Executor, Finished, execute
@@ -39,11 +40,19 @@ class Exploit:
 
 @dataclass(frozen=True)
 class Ran:
-    """A study that has run, its exploits, and its runs in MLflow."""
+    """A study that has run, its exploits, and its runs in MLflow.
+
+    Attributes:
+        study: the study.
+        finished: its end.
+        exploits: in order of time.
+        measured_seconds: device-seconds that its trials reported to the ledger.
+    """
 
     study: Study
     finished: Finished
     exploits: list[Exploit]
+    measured_seconds: float
 
     @property
     def rows(self) -> list[TrialRow]:
@@ -90,14 +99,20 @@ def run_study(
 ) -> Ran:
     study = Study("pbt", benchmark, seed, budget, arguments={"interval_units": INTERVAL, **arguments})
     exploits: list[Exploit] = []
-    exploit = Results.exploit
+    measured: list[float] = []
+    exploit, report = Results.exploit, Ledger.report
 
     def note(results: Results, trial_id: str, donor_id: str, units: int, config: Config) -> None:
         exploits.append(Exploit(results[trial_id].number, results[donor_id].number, units, config))
         exploit(results, trial_id, donor_id, units, config)
 
+    def note_report(ledger: Ledger, trial_id: str, seconds: dict[str, float], now: float) -> float:
+        measured.append(report(ledger, trial_id, seconds, now))
+        return measured[-1]
+
     with pytest.MonkeyPatch.context() as monkeypatch:
         monkeypatch.setattr(Results, "exploit", note)
+        monkeypatch.setattr(Ledger, "report", note_report)
         finished = execute(study, "python -m hpo run pbt", Console(file=io.StringIO(), width=160), executor)
     assert finished.reason == ""
-    return Ran(study, finished, exploits)
+    return Ran(study, finished, exploits, sum(measured))
