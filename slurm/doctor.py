@@ -51,7 +51,7 @@ Verdict = Literal["ok", "differs", "LACKS"]
 
 
 @dataclass(frozen=True)
-class Row:
+class ComparedFact:
     """One fact of both nodes.
 
     Attributes:
@@ -142,7 +142,9 @@ def _shared(mark: Path) -> str:
     return WRITABLE if os.access(mark.parent, os.W_OK) else f"{mark.parent} cannot be written"
 
 
-def compare(here: Mapping[str, str], there: Mapping[str, str], needs_gpu: bool, layout: Layout = "jobs") -> list[Row]:
+def compare(
+    here: Mapping[str, str], there: Mapping[str, str], needs_gpu: bool, layout: Layout = "jobs"
+) -> list[ComparedFact]:
     """Return both sides, one row per thing.
 
     Args:
@@ -153,7 +155,7 @@ def compare(here: Mapping[str, str], there: Mapping[str, str], needs_gpu: bool, 
     """
     ignored = "sbatch" if layout == "one_job" else "srun"
     return [
-        Row(
+        ComparedFact(
             _verdict(name, here.get(name, ""), there.get(name, ""), needs_gpu),
             name,
             here.get(name, ""),
@@ -176,7 +178,7 @@ def _verdict(name: str, here: str, there: str, needs_gpu: bool) -> Verdict:
     return "LACKS" if name in SAME or name.startswith("package ") else "differs"
 
 
-def compare_nodes(profile: Profile) -> list[Row]:
+def compare_nodes(profile: Profile) -> list[ComparedFact]:
     """Ask a compute node, through the queue, and say why the job waits.
 
     Raises:

@@ -34,7 +34,7 @@ from benchmarks.training.session import Session
 LEARNING_RATES = (3e-5, 1e-4, 3e-4, 1e-3, 2e-3, 4e-3, 1e-2, 3e-2)
 SEEDS = (0, 1, 2, 3, 4)
 RANDOM_CONFIGS = 24
-Row = dict[str, object]
+TrainingRow = dict[str, object]
 
 
 def main() -> int:
@@ -59,7 +59,7 @@ def main() -> int:
     return 1 if failed else 0
 
 
-def measure(session: Session, benchmark: Benchmark) -> list[Row]:
+def measure(session: Session, benchmark: Benchmark) -> list[TrainingRow]:
     """Train one row after another: its purpose, configuration, curves and seconds."""
     rows = [train(session, "rate", {"learning_rate": rate}, 0) for rate in LEARNING_RATES]
     best = max(rows, key=lambda row: float(str(row["exact_match"])))
@@ -82,7 +82,7 @@ def draw_config(benchmark: Benchmark, generator: np.random.Generator) -> Config:
     return config
 
 
-def train(session: Session, purpose: str, config: Config, seed: int) -> Row:
+def train(session: Session, purpose: str, config: Config, seed: int) -> TrainingRow:
     """Train once in full."""
     session.start(config, seed)
     began = time.perf_counter()
@@ -90,7 +90,7 @@ def train(session: Session, purpose: str, config: Config, seed: int) -> Row:
     seconds = time.perf_counter() - began
     third, last = units[len(units) // 3 - 1], units[-1]
     settings = session.hyperparameters
-    row: Row = {
+    row: TrainingRow = {
         "purpose": purpose,
         "seed": seed,
         "learning_rate": settings.learning_rate,
@@ -113,7 +113,7 @@ def train(session: Session, purpose: str, config: Config, seed: int) -> Row:
     return row
 
 
-def summarise(rows: list[Row]) -> dict[str, float]:
+def summarise(rows: list[TrainingRow]) -> dict[str, float]:
     """Compute the numbers that the properties are about."""
 
     def column(purpose: str, name: str) -> np.ndarray:
@@ -155,7 +155,7 @@ def properties(summary: dict[str, float]) -> dict[str, bool]:
     }
 
 
-def write_csv(rows: list[Row], path: Path) -> None:
+def write_csv(rows: list[TrainingRow], path: Path) -> None:
     """Write all rows."""
     with path.open("w", newline="") as file:
         writer = csv.DictWriter(file, fieldnames=list(rows[0]), lineterminator="\n")
@@ -163,7 +163,7 @@ def write_csv(rows: list[Row], path: Path) -> None:
         writer.writerows(rows)
 
 
-def draw(rows: list[Row], path: Path) -> None:
+def draw(rows: list[TrainingRow], path: Path) -> None:
     """Draw Exact Match and eval loss over the learning rate, and early against late rank."""
     import matplotlib
 

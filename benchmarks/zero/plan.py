@@ -31,8 +31,8 @@ class ModelSize:
 
 
 @dataclass(frozen=True)
-class Estimate:
-    """Model states of one rank, MiB; without a GPU both kinds are in the host's memory.
+class MemoryPlan:
+    """Memory of the model states of one rank, MiB; without a GPU both kinds are in the host's memory.
 
     Attributes:
         device_mb: on the device that computes.
@@ -68,7 +68,7 @@ def size_of(model: Any) -> ModelSize:
 
 def plan_memory(
     size: ModelSize, stage: int | None, offload: bool, precision: Precision, ranks_per_node: int = 1, nodes: int = 1
-) -> Estimate:
+) -> MemoryPlan:
     """Estimate the memory of the model states of one rank.
 
     Args:
@@ -94,7 +94,7 @@ def plan_memory(
     # Stage 1 keeps whole gradients until they have been accumulated.
     on_host = (optimizer + gradients * shared["gradients"] + weights * shared["weights"]) if offload else 0.0
     on_device = optimizer + gradients + weights - on_host
-    return Estimate(on_device * size.parameters / MIB, on_host * size.parameters / MIB)
+    return MemoryPlan(on_device * size.parameters / MIB, on_host * size.parameters / MIB)
 
 
 def _bytes_per_parameter(stage: int | None, precision: Precision) -> tuple[float, float, float]:
@@ -106,7 +106,7 @@ def _bytes_per_parameter(stage: int | None, precision: Precision) -> tuple[float
     return 2, 2, ADAM + 4
 
 
-def _by_deepspeed(size: ModelSize, stage: int, offload: bool, ranks_per_node: int, nodes: int) -> Estimate:
+def _by_deepspeed(size: ModelSize, stage: int, offload: bool, ranks_per_node: int, nodes: int) -> MemoryPlan:
     from deepspeed.runtime.zero.stage3 import estimate_zero3_model_states_mem_needs
     from deepspeed.runtime.zero.stage_1_and_2 import estimate_zero2_model_states_mem_needs
 
@@ -116,4 +116,4 @@ def _by_deepspeed(size: ModelSize, stage: int, offload: bool, ranks_per_node: in
         host, device, _ = estimate_zero3_model_states_mem_needs(
             size.parameters, size.largest_layer, ranks_per_node, nodes, offload, offload
         )
-    return Estimate(device / MIB, host / ranks_per_node / MIB)
+    return MemoryPlan(device / MIB, host / ranks_per_node / MIB)

@@ -38,7 +38,7 @@ class ScaledRow:
     """
 
     row: Row
-    planned: plan.Estimate
+    planned: plan.MemoryPlan
     base_ranks: int | None = None
     speed_up: float | None = None
     efficiency: float | None = None

@@ -29,7 +29,7 @@ from hpo.core.wording import counted
 from hpo.report import tables
 from hpo.report.columns import HOW_TO_READ, Cell, colored, columns, estimate_cell, number_cell
 from hpo.report.figures import catalogue
-from hpo.report.figures.importance import Shares
+from hpo.report.figures.importance import ImportanceShares
 from hpo.report.figures.plots import Figure, LeftOut, styles
 
 ASSETS = Path(__file__).parent / "assets"
@@ -56,7 +56,7 @@ class Table:
 
 
 def files(
-    result: Result, importance: Shares | str | None = None, importance_notes: Sequence[str] = ()
+    result: Result, importance: ImportanceShares | str | None = None, importance_notes: Sequence[str] = ()
 ) -> dict[str, str]:
     """Write the report and the data of each figure: `report.html`, and `figure_<name>.csv` for those that have data.
 

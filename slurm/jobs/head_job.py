@@ -28,7 +28,7 @@ from slurm import scheduler, stores, submit
 from slurm.jobs import network, results
 from slurm.jobs.connection import Connection
 from slurm.jobs.worker import WORKER, ray_start
-from slurm.jobs.workers import WorkerJobs, Workers, WorkerSteps
+from slurm.jobs.workers import WorkerGroup, WorkerJobs, WorkerSteps
 from slurm.processes import POLL_SECONDS, Child, Ended, OnChange, Signals, Stamps, job_id, say, wait_for_start
 from slurm.profile import Profile
 
@@ -101,7 +101,7 @@ def _run_study(job: HeadJob, token: str, signals: Signals) -> int:
         return _drive(job, joined, tracking, workers, signals)
 
 
-def _workers(job: HeadJob, joined: Connection, signals: Signals) -> Workers:
+def _workers(job: HeadJob, joined: Connection, signals: Signals) -> WorkerGroup:
     """Return the workers that the profile's layout asks for, not yet started."""
     given = (job.profile, job.name, job.work, job.ranks_per_trial, joined)
     return WorkerSteps(*given, signals) if job.profile.layout == "one_job" else WorkerJobs(*given)
@@ -150,7 +150,7 @@ def _address(log: Path) -> str | None:
 # ---- worker jobs
 
 
-def _wait_for(workers: Workers, joined: Connection, signals: Signals) -> None:
+def _wait_for(workers: WorkerGroup, joined: Connection, signals: Signals) -> None:
     """Wait for workers to start and join, and say for which.
 
     Raises:
@@ -170,7 +170,7 @@ def _wait_for(workers: Workers, joined: Connection, signals: Signals) -> None:
     say(f"{len(there)} of {wanted} workers joined")
 
 
-def _has_waited_enough(workers: Workers, there: set[str], waited_minutes: float) -> bool:
+def _has_waited_enough(workers: WorkerGroup, there: set[str], waited_minutes: float) -> bool:
     """Tell whether the study begins with those workers that have joined.
 
     Raises:
@@ -210,7 +210,7 @@ def _watching_ray() -> Iterator[Callable[[], set[str]]]:
 # ---- the driver
 
 
-def _drive(job: HeadJob, joined: Connection, tracking: str, workers: Workers, signals: Signals) -> int:
+def _drive(job: HeadJob, joined: Connection, tracking: str, workers: WorkerGroup, signals: Signals) -> int:
     """Run the study on the workers; on a signal, let it end in good order."""
     told = {SHARED_STORE: client.shown(job.profile.tracking_uri), CLUSTER_PROFILE: job.file}
     environment = {**joined.environment, **told, "MLFLOW_TRACKING_URI": tracking}

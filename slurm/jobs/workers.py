@@ -26,7 +26,7 @@ JOIN_MINUTES = 10.0
 """Minutes in which a worker job that runs has joined, where the profile says nothing: Ray starts within one."""
 
 
-class Workers(ABC):
+class WorkerGroup(ABC):
     """The workers of one head job. One that ends early is replaced, as often as there are workers.
 
     Attributes:
@@ -153,7 +153,7 @@ class Workers(ABC):
         return ", ".join(f"{self.noun} {number} {job}" for number, job in jobs.items())
 
 
-class WorkerJobs(Workers):
+class WorkerJobs(WorkerGroup):
     """Workers that are jobs of their own."""
 
     def __init__(self, profile: Profile, name: str, work: Path, ranks_per_trial: int, joined: Connection) -> None:
@@ -175,7 +175,7 @@ class WorkerJobs(Workers):
         return next(Path(self.profile.logs).glob(f"*-{name}.out"), Path(self.profile.logs))
 
 
-class WorkerSteps(Workers):
+class WorkerSteps(WorkerGroup):
     """Workers that are steps of the head job's own allocation, one on each of its nodes.
 
     Args:

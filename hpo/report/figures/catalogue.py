@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from hpo.analysis.compare import Result
 from hpo.report.figures.anytime import anytime_curves
 from hpo.report.figures.cost_split import cost_split
-from hpo.report.figures.importance import Shares, hyperparameter_importance
+from hpo.report.figures.importance import ImportanceShares, hyperparameter_importance
 from hpo.report.figures.parallel import parallel_coordinates
 from hpo.report.figures.pareto import points_of, quality_against_cost
 from hpo.report.figures.plots import (
@@ -22,7 +22,7 @@ from hpo.report.figures.timelines import timelines
 
 
 def all_of(
-    result: Result, importance: Shares | str | None = None, importance_notes: Sequence[str] = ()
+    result: Result, importance: ImportanceShares | str | None = None, importance_notes: Sequence[str] = ()
 ) -> list[Figure | LeftOut]:
     """Draw all figures of a comparison, in the order of the report.
 

@@ -14,11 +14,11 @@ from hpo.report.figures.plots import (
     by_method,
 )
 
-Shares = Mapping[str, tuple[float, float | None, float | None]]
+ImportanceShares = Mapping[str, tuple[float, float | None, float | None]]
 """By hyperparameter: the value, and the ends of its interval if there is one."""
 
 
-def hyperparameter_importance(importance: Shares | str, notes: Sequence[str] = ()) -> Figure | LeftOut:
+def hyperparameter_importance(importance: ImportanceShares | str, notes: Sequence[str] = ()) -> Figure | LeftOut:
     """Draw the share of the metric's variation that each hyperparameter explains.
 
     Args:

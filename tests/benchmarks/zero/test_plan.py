@@ -9,7 +9,7 @@ from transformers import BloomConfig, BloomForCausalLM
 from benchmarks import spec
 from benchmarks.spec import BenchmarkError
 from benchmarks.training.memory import MIB
-from benchmarks.zero.plan import Estimate, ModelSize, model_size, plan_memory, size_of
+from benchmarks.zero.plan import MemoryPlan, ModelSize, model_size, plan_memory, size_of
 
 MILLION = ModelSize(parameters=MIB, largest_layer=MIB // 4)
 """A parameter a MiB's byte: MiB are then bytes a parameter."""
@@ -33,7 +33,7 @@ def test_states_are_shared_out_as_the_paper_says(
     stage: int | None, precision: str, ranks: int, bytes_each: float
 ) -> None:
     found = plan_memory(MILLION, stage, False, precision, ranks)  # type: ignore[arg-type]
-    assert found == Estimate(pytest.approx(bytes_each), 0.0)
+    assert found == MemoryPlan(pytest.approx(bytes_each), 0.0)
 
 
 def test_ranks_of_several_nodes_count_together() -> None:
@@ -45,15 +45,15 @@ def test_16_bit_training_at_stages_2_and_3_is_deepspeed_s_own_estimate() -> None
     from deepspeed.runtime.zero.stage_1_and_2 import estimate_zero2_model_states_mem_needs
 
     host, device = estimate_zero2_model_states_mem_needs(MIB, 2, 1, cpu_offload=False)
-    assert plan_memory(MILLION, 2, False, "bf16", 2) == Estimate(device / MIB, host / 2 / MIB)
+    assert plan_memory(MILLION, 2, False, "bf16", 2) == MemoryPlan(device / MIB, host / 2 / MIB)
     host, device, _ = estimate_zero3_model_states_mem_needs(
         MIB, MIB // 4, 2, 1, cpu_offload=True, cpu_offload_params=True
     )
-    assert plan_memory(MILLION, 3, True, "bf16", 2) == Estimate(device / MIB, host / 2 / MIB)
+    assert plan_memory(MILLION, 3, True, "bf16", 2) == MemoryPlan(device / MIB, host / 2 / MIB)
 
 
 def test_stage_1_keeps_the_gradients_that_it_accumulates() -> None:
-    assert plan_memory(MILLION, 1, True, "fp16") == Estimate(2 + 2, 12)
+    assert plan_memory(MILLION, 1, True, "fp16") == MemoryPlan(2 + 2, 12)
 
 
 def test_offload_moves_to_the_host_what_it_takes_from_the_device() -> None:
