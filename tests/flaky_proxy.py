@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 DROPPED = 0
 """A fault that is no status: the connection ends without an answer."""
 Fault = Callable[[str, int], int | None]
-"""Of a request's path with its query, and the number of times it was asked before: a status, or None to pass it on."""
+"""Status by a request's path with its query and the number of earlier requests for it; None passes it on."""
 
 
 class Proxy:

@@ -1,4 +1,4 @@
-"""What may happen to a study's driver and to its Ray: signals, kills, a second driver."""
+"""Faults of a study's driver and of its Ray: signals, kills, a second driver."""
 
 from __future__ import annotations
 

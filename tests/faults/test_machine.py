@@ -1,4 +1,4 @@
-"""What may happen to the machine: its disk is full, its clock is set."""
+"""Faults of the machine: its disk is full, its clock is set."""
 
 from __future__ import annotations
 

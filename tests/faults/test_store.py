@@ -1,4 +1,4 @@
-"""What may happen to the tracking store: away for a while or for good, locked, destroyed."""
+"""Faults of the tracking store: away for a while or for good, locked, destroyed."""
 
 from __future__ import annotations
 

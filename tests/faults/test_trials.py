@@ -1,4 +1,4 @@
-"""What may happen to a trial: each of its processes dies, hangs, or runs out of memory; its loss explodes."""
+"""Faults of a trial: each of its processes dies, hangs, or runs out of memory; its loss explodes."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def write_grid(folder: Path, rates: list[float]) -> Path:
 @pytest.mark.thorough  # test_concurrency has deaths at every kind of call, in process
 @pytest.mark.timeout(600)  # ranks start eight times, one after the other
 def test_each_of_a_trial_s_processes_may_fail(tmp_path: Path, store: str, record: Record) -> None:
-    """Which trial is hit by which, and whether one is hit twice, is for Tune's order to say."""
+    """Tune's order decides which trial has which fault, and whether one trial has two."""
     long = {"unit_samples": 480, "max_units": 3}
     benchmark = write_benchmark(tmp_path, finetune={"timeout_seconds": TIMEOUT_SECONDS}, resource=long)
     out_of_cuda = 3e-5

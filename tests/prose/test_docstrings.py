@@ -33,7 +33,7 @@ def docstrings(path: Path) -> Iterator[str]:
                     yield str(statement.value.value)
 
 
-@pytest.mark.parametrize("folder", CODE_FOLDERS)
+@pytest.mark.parametrize("folder", [*CODE_FOLDERS, "tests"])
 def test_no_docstring_begins_with_a_word_that_names_nothing(folder: str) -> None:
     banned = [
         f"{path.relative_to(REPOSITORY)}: {text.splitlines()[0]}"

@@ -23,7 +23,7 @@ STAND_INS = f"""
 module() {{ {NOTE}; }}
 conda() {{ if [ "$1" = shell.bash ]; then echo ':'; else {NOTE}; fi; }}
 """
-"""What a cluster's login shell has."""
+"""Functions of a cluster's login shell."""
 VARIABLES = ["CLUSTER", "METHOD", "BENCHMARK", "BUDGET", "SEED", "NUM_WORKERS", "LR_LOWER", "LR_UPPER", "BS_CHOICES",
              "WD_CHOICES"]  # fmt: skip
 
@@ -63,7 +63,7 @@ def loaded(folder: Path, **content: Any) -> Profile | None:
 
 
 def all_scripts(cluster: Profile, command: list[str], places: Places) -> list[str]:
-    """Of each kind of job."""
+    """Write a script of each kind of job."""
     return [
         scripts.head(cluster, "hpo-asha", command, places),
         scripts.worker(cluster, "hpo-asha-worker", command, places),
@@ -116,7 +116,7 @@ def test_what_slurm_is_asked_for_stays_a_comment(key: str, text: str, tmp_path: 
     ],
 )
 def test_what_is_no_name_is_refused_as_one(key: str, names: list[str], tmp_path: Path) -> None:
-    """What is left stands behind an equals sign, where it is one word to SLURM too."""
+    """Any other text stands behind an equals sign, where it is one word to SLURM too."""
     assert [name for name, text in STRINGS.items() if loaded(tmp_path, **{key: text})] == names
 
 

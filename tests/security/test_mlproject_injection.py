@@ -118,7 +118,7 @@ def launch(entry: str, given: dict[str, str], folder: Path) -> subprocess.Popen[
 
 
 def test_mlflow_keeps_the_strings_as_they_were_given(tmp_path: Path) -> None:
-    """What is stored of a study is text, whatever it holds."""
+    """MLflow stores text, and its content does not matter."""
     client = MlflowClient(fresh_store(tmp_path))
     run = client.create_run("0").info.run_id
     for name in STRINGS:

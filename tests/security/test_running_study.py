@@ -1,4 +1,4 @@
-"""What a study shows to others while it runs: ports, command lines, files and logs. One study, looked at as it goes.
+"""Traces of a running study that other users see: ports, command lines, files and logs.
 
 It trains on two ranks, in an environment that has tokens and passwords, and with the user's Ray told to ask for none.
 """

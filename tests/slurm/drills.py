@@ -1,4 +1,4 @@
-"""What tests on a real SLURM do and look at."""
+"""Steps and observations of the tests on a real SLURM."""
 
 from __future__ import annotations
 

@@ -99,7 +99,7 @@ def test_a_cancelled_task_is_a_row_and_can_be_trained_later(work: Path) -> None:
 
 @pytest.mark.parametrize("is_told_by", ["scancel", pytest.param("the limit", marks=pytest.mark.thorough)])
 def test_a_serial_job_that_nears_its_time_limit_is_queued_again_and_goes_on(work: Path, is_told_by: str) -> None:
-    """Of two minutes, of which SLURM tells it 30 to 60 s before; or by the same signal after the first trial."""
+    """SLURM signals the job 30 to 60 s before its two minutes end, or the test does after the first trial."""
     trials = 8 if is_told_by == "the limit" else 3
     write_slow_synthetic(work, 1.3 if is_told_by == "the limit" else 0.3, "slow")
     write_profile(work, time="2", grace_seconds=30)

@@ -50,7 +50,7 @@ def test_the_inequalities_on_the_page_are_those_of_its_profile(cluster: Path) ->
     ],
 )
 def test_commands_are_taken(command: str, cluster: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """As they are, except that nothing is submitted: without a cluster, that ends at sbatch."""
+    """The commands are taken as they are, with a dry run: without a cluster, a submission ends at sbatch."""
     words = shlex.split(command)[3:]
     submits = {"submit", "array", "serial"} & set(words)
     if submits and "--dry-run" not in words:

@@ -1,4 +1,4 @@
-"""How often SLURM is asked, and for what."""
+"""Questions to SLURM: their number and their content."""
 
 from __future__ import annotations
 

@@ -77,7 +77,7 @@ def test_what_grows_or_is_left_is_a_fault(watched: Watched, fault: str) -> None:
 
 
 def test_a_single_step_is_no_growth() -> None:
-    """As a heap makes that settles late: the interval reaches below the bound."""
+    """A heap that settles late makes such a step: the interval reaches below the bound."""
     late = [replace(s, held={**s.held, "rank": Held(115.0 if s.trials > 75 else 100.0)}) for s in study().samples]
     assert replace(study(), samples=late).faults() == []
 

@@ -50,14 +50,14 @@ def trained(model: Any, trainer: Any, texts: Sequence[str], **parts: Any) -> Pre
 
 
 def marked(texts: Sequence[str]) -> PreTrainedTokenizerFast:
-    """As Llama's: a mark before the text and for each space, nothing kept apart at words."""
+    """Train a tokenizer as Llama's: a mark before the text and for each space, nothing kept apart at words."""
     trainer = trainers.BpeTrainer(vocab_size=500, special_tokens=["<unk>", "</s>"], show_progress=False)
     metaspace = pre_tokenizers.Metaspace(prepend_scheme="first")
     return trained(models.BPE(unk_token="<unk>"), trainer, texts, pre_tokenizer=metaspace, decoder=decoders.Metaspace())
 
 
 def prepended(texts: Sequence[str]) -> PreTrainedTokenizerFast:
-    """As Llama's of old: a mark put before whatever text it is given, also where that begins with a space."""
+    """Train a tokenizer as Llama's of old: a mark before every text, also one that begins with a space."""
     marks = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
     alone = marked(texts).backend_tokenizer
     alone.pre_tokenizer, alone.normalizer = None, marks
@@ -65,7 +65,7 @@ def prepended(texts: Sequence[str]) -> PreTrainedTokenizerFast:
 
 
 def always_marked(texts: Sequence[str]) -> PreTrainedTokenizerFast:
-    """As T5's: words by a unigram model, each with its mark."""
+    """Train a tokenizer as T5's: words by a unigram model, each with its mark."""
     trainer = trainers.UnigramTrainer(
         vocab_size=300, special_tokens=["<unk>", "</s>"], unk_token="<unk>", show_progress=False
     )
@@ -73,7 +73,7 @@ def always_marked(texts: Sequence[str]) -> PreTrainedTokenizerFast:
 
 
 def byte_level(texts: Sequence[str]) -> PreTrainedTokenizerFast:
-    """As GPT-2's."""
+    """Train a tokenizer as GPT-2's."""
     alphabet = pre_tokenizers.ByteLevel.alphabet()
     trainer = trainers.BpeTrainer(
         vocab_size=500, special_tokens=["<unk>", "</s>"], initial_alphabet=alphabet, show_progress=False

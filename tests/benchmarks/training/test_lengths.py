@@ -27,7 +27,7 @@ def test_any_number_of_examples(number: int) -> None:
 
 
 def test_a_part_of_an_epoch_is_as_random_as_it_was() -> None:
-    """What is trained on by the end of a window is what would have been."""
+    """The samples of a window are those of the order without groups."""
     assert set(group_by_length(ORDER, LENGTHS)[:WINDOW]) == set(ORDER[:WINDOW])
 
 

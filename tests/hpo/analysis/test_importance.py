@@ -38,7 +38,7 @@ class TestDecompose:
     """By the exact shares of functions whose decomposition is known."""
 
     def shares(self, function: Callable[..., float], dimensions: int, points: int = 24) -> np.ndarray:
-        """Those of a forest on a full grid of cell centres, which it learns all but exactly."""
+        """Compute the shares of a forest on a full grid of cell centres, which it learns all but exactly."""
         axes = np.meshgrid(*[(np.arange(points) + 0.5) / points] * dimensions)
         positions = np.stack([axis.ravel() for axis in axes], axis=1)
         values = np.array([function(*row) for row in positions])
@@ -52,7 +52,7 @@ class TestDecompose:
         assert self.shares(lambda x, y: (x - 0.5) * (y - 0.5), 2) == pytest.approx([0.0, 0.0, 1.0], abs=0.01)
 
     def test_a_product_is_both(self) -> None:
-        """Of xy the variance is 7/144, each alone has 3/144, together 1/144."""
+        """The variance of xy is 7/144: 3/144 for each factor alone, 1/144 for both together."""
         assert self.shares(lambda x, y: x * y, 2) == pytest.approx([3 / 7, 3 / 7, 1 / 7], abs=0.01)
 
     def test_what_does_not_matter_has_no_share(self) -> None:

@@ -1,4 +1,4 @@
-"""What a study prints."""
+"""The lines and the live view that a study prints."""
 
 from __future__ import annotations
 

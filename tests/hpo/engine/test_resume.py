@@ -120,7 +120,7 @@ class TestResume:
     def test_trainings_that_were_running_go_on_from_their_last_checkpoint(
         self, uninterrupted: Callable[[str], tuple[Finished, int]], method: str, tmp_path: Path
     ) -> None:
-        """As often as a twentieth of the time allows, which a study without training takes for writing them."""
+        """Checkpoints may take a twentieth of the time, which a study without training spends on writing them."""
         whole, calls = uninterrupted(method)
         resumed, killed = run_with_kills(study_of(method, 1e-6), 1, list(range(5, calls, 9)), tmp_path)
         assert killed >= 2

@@ -1,4 +1,4 @@
-"""What is kept of a study that has not reached its end: written at once, read by its owner alone."""
+"""The folder of a study that has not reached its end: written at once, read by its owner alone."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a trial tells in each result beside its metrics."""
+"""Entries of each of a trial's results beside its metrics."""
 
 from __future__ import annotations
 

@@ -326,7 +326,7 @@ class Distance(tune.Trainable):
 class TestStudy:
     @pytest.mark.parametrize("devices", [1, 2, 8])
     def test_every_result_of_a_round_of_brackets_reaches_the_model_once(self, devices: int) -> None:
-        """Of 9 + 5 + 3 trials, 9 are compared after one unit, 3 + 5 after three, 1 + 2 + 3 at the end."""
+        """The round has 9 + 5 + 3 trials: 9 are compared after one unit, 3 + 5 after three, 1 + 2 + 3 at the end."""
         told = Told()
         run_bohb(told, synthetic(), devices)
         assert told.by_rung == {1: 9, 3: 8, 9: 6}

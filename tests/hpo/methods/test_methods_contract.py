@@ -1,4 +1,4 @@
-"""What every method has to keep. The methods are found by their files, so a new one is held to it at once.
+"""The contract of every method. The methods are found by their files, so a new one is held to it at once.
 
 Each runs two small studies with one seed, side by side on two cores, on closed-form learning curves of which a
 third diverges: at `diverge_above: 1e-3` every larger learning rate gives NaN from its second unit on.

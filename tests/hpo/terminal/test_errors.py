@@ -1,4 +1,4 @@
-"""What is quoted in an error may come out of somebody else's file."""
+"""Quotes in an error may come out of another user's file."""
 
 from __future__ import annotations
 

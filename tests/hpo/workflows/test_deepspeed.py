@@ -52,7 +52,7 @@ def trained(name: str, ranks: int, samples_per_second: float, scaling: Any = "st
 
 
 def shown(lines: list[ScaledRow], width: int) -> str:
-    """As it is printed on a terminal."""
+    """Print the tables of a study as on a terminal."""
     console = Console(file=io.StringIO(), width=width)
     console.print(*zero_report.tables(lines, "here"))
     return console.file.getvalue()  # type: ignore[attr-defined, no-any-return]
@@ -179,7 +179,7 @@ class TestAStudy:
     @pytest.fixture(scope="class")
     @staticmethod
     def printed(folder: Path) -> str:
-        """Of a study of two rows, by the entry of the MLproject file."""
+        """Run a study of two rows by the entry of the MLproject file, and return its output."""
         options = ["configurations=zero2,zero2-offload", "examples=32", "eval_examples=16", "epochs=2"]
         done = subprocess.run(
             [sys.executable, "-m", "mlflow", "run", str(REPOSITORY), "-e", "deepspeed", "--env-manager", "local"]

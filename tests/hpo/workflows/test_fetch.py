@@ -103,7 +103,7 @@ def hub(tmp_path: Path) -> Iterator[dict[str, str]]:
 
 
 def write_dataset(folder: Path, records: list[squad.Record]) -> None:
-    """As rajpurkar/squad lies on the hub: Parquet, and a README that says which file is which split.
+    """Write rajpurkar/squad as it lies on the hub: Parquet, and a README that says which file is which split.
 
     Beside the configuration "plain_text" it has one more, "last", the last record alone.
     """

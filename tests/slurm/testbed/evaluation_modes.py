@@ -73,7 +73,7 @@ def modes(folder: Path) -> list[str]:
 
 
 def sizes(folder: Path) -> list[str]:
-    """What a job that trains one trial loses to its start, against ranks that stay warm under Ray."""
+    """Measure the share that a job of one trial loses to its start, against warm ranks under Ray."""
     lines = ["| a full training | seconds of training and evaluation | one job per trial | warm ranks under Ray |"]
     lines.append("|---|---|---|---|")
     for units in SIZES:

@@ -1,4 +1,4 @@
-"""What a user would run: a plain Hugging Face Trainer with a DeepSpeed configuration, on CPU.
+"""A user's own script: a plain Hugging Face Trainer with a DeepSpeed configuration, on CPU.
 
 Usage: python trainer_reference.py SETTINGS.json; prints the loss of every step as a JSON list. A script of its
 own, because DeepSpeed and Trainer keep global state.
