@@ -119,7 +119,7 @@ def squad_file(content: bytes) -> None:
 
 @given(content=json_lines_files(LINES) | json_files(*LINES))
 def squad_lines(content: bytes) -> None:
-    """Questions, one a line."""
+    """Questions, one per line."""
     _require_tokens("lines.jsonl", content)
 
 

@@ -58,7 +58,7 @@ def test_model_on_the_hub_is_left_to_the_libraries() -> None:
 
 
 class TestModelFolder:
-    """Files of a model that are not what their names say."""
+    """Files of a model whose content belies their names."""
 
     @pytest.mark.parametrize("name", ["config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"])
     def test_pointer_of_git_lfs_is_refused(self, tmp_path: Path, name: str) -> None:

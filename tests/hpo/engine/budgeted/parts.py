@@ -18,7 +18,7 @@ CONTINUE, PAUSE, STOP = TrialScheduler.CONTINUE, TrialScheduler.PAUSE, TrialSche
 
 
 class Deciding(FIFOScheduler):
-    """Decides as it is told; goes on by default."""
+    """Scheduler that decides as it is told, and continues by default."""
 
     def __init__(self) -> None:
         super().__init__()

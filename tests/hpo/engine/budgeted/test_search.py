@@ -95,7 +95,7 @@ class TestSearch:
 
 
 class Raising(BasicVariantGenerator):
-    """Has no proposal."""
+    """Searcher that has no proposal."""
 
     def next_trial(self) -> Trial | None:
         raise RuntimeError("no idea")

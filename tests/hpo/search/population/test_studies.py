@@ -1,4 +1,4 @@
-"""Studies on closed-form learning curves: who takes over whom, what is explored, its cost, its records.
+"""Studies on closed-form learning curves: takeovers, exploration, cost, records.
 
 The loss depends on the current configuration and the unit alone.
 """
@@ -104,10 +104,10 @@ class TestStudy:
         losses = [[row.metrics["eval_loss"] for row in study.rows] for study in (ran, on_one_device)]
         assert losses[0] == losses[1]
 
-    # ---- what it costs
+    # ---- cost
 
     def test_a_clone_s_time_is_its_own(self, ran: Ran) -> None:
-        """Were a donor's time added to its clone, the trials' sum would exceed what the devices did."""
+        """Were a donor's time added to its clone, the trials' sum would exceed the devices' time."""
         shares = ran.finished.shares
         assert sum(row.device_seconds for row in ran.rows) == pytest.approx(ran.measured_seconds)
         assert ran.measured_seconds <= shares.reserved_seconds * 1.001
@@ -117,7 +117,7 @@ class TestStudy:
         expected = sum(SECONDS_PER_UNIT * (0.5 + 4 / float(config["batch_size_per_device"])) for config in own)
         assert expected <= ran.finished.shares.seconds["train"] < 1.5 * expected  # calls and a busy machine
 
-    # ---- what is stored
+    # ---- records
 
     def test_the_hyperparameters_of_every_unit_are_stored(self, ran: Ran) -> None:
         for member in range(BUDGET):
