@@ -14,6 +14,8 @@ from typing import Any
 
 import pytest
 from filelock import FileLock
+from sqlalchemy import event
+from sqlalchemy.engine import Engine
 
 CACHE = Path(__file__).parent.parent / ".pytest_cache"
 """Folder of pytest's own, which git ignores."""
@@ -70,7 +72,15 @@ def copying_empty_stores() -> Iterator[None]:
 
     with pytest.MonkeyPatch.context() as monkeypatch:
         monkeypatch.setattr(utils, "_initialize_tables", copy_tables)
+        event.listen(Engine, "connect", _write_without_waiting)
         yield
+        event.remove(Engine, "connect", _write_without_waiting)
+
+
+def _write_without_waiting(connection: Any, _: object) -> None:
+    """Spare tests SQLite's waiting for the disk, which only the loss of power makes necessary."""
+    if isinstance(connection, sqlite3.Connection):
+        connection.execute("PRAGMA synchronous = OFF")
 
 
 @contextmanager

@@ -35,6 +35,7 @@ def job_tag() -> dict[str, str]:
     return {"hpo.slurm_job": job} if job else {}
 
 
+@cache  # reading eight packages' metadata takes longer than the rest of a study's description
 def versions() -> dict[str, str]:
     """Return tags with the versions of the packages here."""
     return {f"hpo.version.{name}": importlib.metadata.version(name) for name in VERSIONED}

@@ -1,7 +1,8 @@
 """The contract of every method. The methods are found by their files, so a new one is held to it at once.
 
-Each runs two small studies with one seed, side by side on two cores, on closed-form learning curves of which a
-third diverges: at `diverge_above: 1e-3` every larger learning rate gives NaN from its second unit on.
+Each runs a small study on two devices, on closed-form learning curves of which a third diverges: at
+`diverge_above: 1e-3` every larger learning rate gives NaN from its second unit on. Actors run in this process, and
+for two methods, one that stops trials and one that clones them, on Ray as well.
 """
 
 from __future__ import annotations
@@ -26,14 +27,13 @@ from hpo.core.ledger import PARTS
 from hpo.core.results import TrialRow
 from hpo.core.study import PROTOCOL, Study, training_of
 from hpo.engine.in_process import InProcess
-from hpo.engine.runner import Finished, run
+from hpo.engine.runner import Executor, Finished, OnRay, run
 from hpo.search import plan, registry
 from hpo.search.searchers import proposals
 from tests.hpo.engine.in_process import run as run_in_process
-from tests.rays import ray_of
 from tests.stores import working_in
 
-BUDGET, SEED = 4, 1
+BUDGET, SEED = 4, 3
 DIVERGE_ABOVE = 1e-3
 SECTIONS = (
     "Behaviour",
@@ -43,6 +43,8 @@ SECTIONS = (
     "Logged metrics",
     "Cost",
 )
+ON_RAY = ("asha", "pbt")
+"""Methods whose study runs on Ray as well."""
 FINITE = ("manual", "default")
 """Methods that propose what they have and no more."""
 STATUS = {"completed": "FINISHED", "stopped": "FINISHED", "diverged": "FINISHED", "failed": "FAILED"}
@@ -70,9 +72,9 @@ TRIAL_METRICS = {
 
 
 @pytest.fixture(scope="module")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Give all studies one Ray and one tracking store."""
-    with working_in(tmp_path_factory.mktemp("contract")), ray_of(2):
+def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Give all studies one tracking store."""
+    with working_in(tmp_path_factory.mktemp("contract")):
         yield
 
 
@@ -121,10 +123,11 @@ def is_above(config: dict[str, Any]) -> bool:
     return float(config["learning_rate"]) > DIVERGE_ABOVE
 
 
-def run_study(method: str) -> Ran:
+def run_study(method: str, executor: Executor) -> Ran:
     out = io.StringIO()
     study = Study(method, a_third_diverges(), seed=SEED, budget=BUDGET)
-    return Ran(study, run(study, f"python -m hpo run {method}", Console(file=out, width=160)), out.getvalue())
+    finished = run(study, f"python -m hpo run {method}", Console(file=out, width=160), executor)
+    return Ran(study, finished, out.getvalue())
 
 
 @pytest.fixture(scope="module", params=registry.names())
@@ -132,9 +135,17 @@ def method(request: pytest.FixtureRequest) -> registry.Method:
     return registry.get(request.param)
 
 
-@pytest.fixture(scope="module")
-def ran(method: registry.Method, cluster: None) -> Ran:
-    return run_study(method.name)
+@pytest.fixture(
+    scope="module",
+    params=[*((name, "in process") for name in registry.names()), *((name, "on Ray") for name in ON_RAY)],
+    ids=" ".join,
+)
+def ran(request: pytest.FixtureRequest, store: None) -> Ran:
+    name, where = request.param
+    if where == "in process":
+        return run_study(name, InProcess(devices=2))
+    request.getfixturevalue("ray_of_two")
+    return run_study(name, OnRay())
 
 
 class TestModule:
@@ -193,7 +204,7 @@ class TestModule:
         assert getattr(plan.searcher, "mode", None) in (None, "max")
 
 
-@pytest.mark.slow  # two studies a method, of some seconds each
+@pytest.mark.slow  # more than a second each
 class TestStudy:
     """Claims about a study of the method, once it has ended."""
 
