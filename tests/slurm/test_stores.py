@@ -89,6 +89,7 @@ def test_a_lock_that_another_job_holds_is_named(shared: Path, tmp_path: Path, mo
         stores.collect(own, shared)
 
 
+@pytest.mark.slow
 class TestTwoJobs:
     """Both began with the same store, and made other experiments in another order."""
 

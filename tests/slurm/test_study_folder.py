@@ -132,6 +132,7 @@ class TestRecords:
         assert (order.trials, order.threads, order.at_once, order.command) == (3, 1, 2, "the command")
 
 
+@pytest.mark.slow
 class TestGathering:
     def test_what_the_data_are_like_is_taken_from_the_first_unit_that_says_it(self, folder: Path) -> None:
         told = [TokenStatistics("train", 8, 60.0, 60.0, 70, 80, 160, 0.25, 0.0)]

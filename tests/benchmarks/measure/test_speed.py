@@ -21,6 +21,7 @@ def test_lengths_are_those_that_squad_is_taken_to_have() -> None:
     assert data.draw_lengths(9) == data.draw_lengths(9) != data.draw_lengths(9, seed=1)
 
 
+@pytest.mark.slow
 def test_questions_have_the_lengths_that_were_drawn(tmp_path: Path) -> None:
     from transformers import AutoTokenizer
 

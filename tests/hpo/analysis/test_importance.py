@@ -66,6 +66,7 @@ class TestDecompose:
         forest = RandomForestRegressor(4, random_state=0).fit(np.random.default_rng(0).random((9, 2)), np.ones(9))
         assert list(decompose(forest)) == [0, 0, 0]
 
+    @pytest.mark.slow
     def test_a_hyperparameter_alone_is_what_optuna_says(self) -> None:
         rng = np.random.default_rng(1)
         positions = rng.random((60, 3))
@@ -160,6 +161,7 @@ def of_sixty(benchmark: Benchmark) -> Importances:
     return found([study_of(benchmark, draw(benchmark, 60))], benchmark, resamples=importance.RESAMPLES)
 
 
+@pytest.mark.slow
 class TestImportances:
     def test_the_largest_comes_first(self, of_sixty: Importances) -> None:
         assert of_sixty.hyperparameters[0].name == "learning_rate"

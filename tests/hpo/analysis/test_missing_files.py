@@ -94,6 +94,7 @@ def test_a_study_that_found_something_and_lacks_a_file_is_left_out_with_a_note(
     assert f"left out: {note}" in result.notes
 
 
+@pytest.mark.slow
 def test_the_report_names_a_study_that_is_left_out(store: Path) -> None:
     broken = the("asha", 1, records.read("synthetic"))
     file_of(store, broken, "best_config.json").unlink()
@@ -101,6 +102,7 @@ def test_the_report_names_a_study_that_is_left_out(store: Path) -> None:
     assert f"left out: asha seed 1 (run {broken.run_id})" in report
 
 
+@pytest.mark.slow
 def test_a_study_whose_trials_the_store_refused_counts_by_its_incumbent(store: Path) -> None:
     study = the("asha", 1, records.read("synthetic"))
     file_of(store, study, "trials.csv").unlink()

@@ -73,6 +73,7 @@ def test_every_incumbent_finds_its_confirmations() -> None:
     assert found.left_out == []
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("retag")
 @pytest.mark.parametrize(("tag", "why"), list(records.COMPARABLE.items()))
 def test_studies_that_differ_in_what_makes_them_comparable_are_never_mixed(tag: str, why: str) -> None:

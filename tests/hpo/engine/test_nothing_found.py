@@ -55,6 +55,7 @@ class TestHowManyAreTried:
         assert [row.outcome for row in finished.results.rows] == ["failed"] * len(finished.results.rows)
         assert finished.reason.startswith("every trial fails: ")
 
+    @pytest.mark.slow
     def test_a_study_with_one_sound_trial_goes_on(self) -> None:
         finished = run(study(), InProcess(2, dies=lambda call: call.method == "train" and call.trial > 0))
         assert finished.reached_end
@@ -106,6 +107,7 @@ def statuses(client: MlflowClient) -> list[str]:
 WORDS = ["run", "random", "--benchmark", "synthetic", "--budget", "12"]
 
 
+@pytest.mark.slow
 def test_the_command_ends_with_status_1_and_the_reason(
     store: MlflowClient, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -194,6 +194,7 @@ class TestProposals:
             assert {config[name] for config in configs} == set(domain.values)
 
 
+@pytest.mark.slow
 class TestLearning:
     """The density estimator falls back to random draws where anything in it raises, and says so in a log only."""
 

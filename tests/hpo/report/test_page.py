@@ -36,6 +36,7 @@ class TestVerdict:
         unconfirmed = make_result(benchmark, is_confirmed=False)
         assert report.verdict(unconfirmed).startswith("No verdict: a verdict takes two methods")
 
+    @pytest.mark.slow
     def test_budgets_that_differ_are_marked(self, benchmark: Benchmark, files: dict[str, str]) -> None:
         one = make_result(benchmark, seeds=[0])
         assert "Budgets differ." in report.files(replace(one, is_marked=True))["report.html"]

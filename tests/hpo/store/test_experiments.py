@@ -51,6 +51,7 @@ def runs(client: MlflowClient, experiment: str, kind: str) -> list[Run]:
     return list(client.search_runs([found.experiment_id], f"tags.hpo.kind = '{kind}'")) if found else []
 
 
+@pytest.mark.slow
 class TestExperiment:
     def test_a_study_lies_where_it_is_told_to(self, client: MlflowClient) -> None:
         assert cli.main([*RUN, "--experiment", "mine"]) == 0
@@ -128,6 +129,7 @@ class TestExperiment:
         assert cli.main(RUN) == 0
 
 
+@pytest.mark.slow
 class TestTags:
     @pytest.fixture
     def trials(self, client: MlflowClient) -> list[Run]:

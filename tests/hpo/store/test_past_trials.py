@@ -271,6 +271,7 @@ class TestWarmStart:
             firsts.append(searcher.suggest("first"))
         return firsts
 
+    @pytest.mark.slow
     def test_proposals_gather_where_stored_trials_were_good(self, name: str, benchmark: Benchmark) -> None:
         rates = [10**-exponent for exponent in (1.2, 1.6, 2.0, 2.4, 2.8, 3.2, 3.6, 4.0, 4.4, 4.8, 5.2, 5.6)]
         trials = [

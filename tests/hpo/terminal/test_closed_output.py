@@ -39,6 +39,7 @@ def into_closed_pipe(command: list[str], folder: Path, store: str) -> tuple[int,
     return done.returncode, done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("words", [["methods"], ["benchmarks"], ["methods", "asha"], ["reference"]])
 def test_a_page_into_a_closed_pipe_leaves_no_traceback(words: list[str], tmp_path: Path) -> None:
     assert into_closed_pipe(["-m", "hpo", *words], tmp_path, "") == (0, "")

@@ -95,6 +95,7 @@ class TestWarmStart:
             rates.append(log_rate(make_tpe(name, study, past=past, initial_points=4).suggest("first")))
         return rates
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("best", [-5.0, -2.0])
     @pytest.mark.parametrize("changes", [{}, {"metric": "f1", "mode": "max"}], ids=["min", "max"])
     def test_proposals_gather_where_past_trials_were_good(

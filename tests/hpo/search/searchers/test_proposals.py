@@ -108,6 +108,7 @@ class TestProposals:
         assert {config["batch_size_per_device"] for config in proposals} == {3, 4, 5, 6}
         assert {config["weight_decay"] for config in proposals} == {0, 0.01}
 
+    @pytest.mark.slow
     def test_come_again_with_the_seed(self, name: TPEName) -> None:
         assert self.proposals(name, seed=5) == self.proposals(name, seed=5)
 

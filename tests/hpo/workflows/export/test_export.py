@@ -44,6 +44,7 @@ def benchmark(request: pytest.FixtureRequest) -> Benchmark:
     return named(spec.load("synthetic"), request)
 
 
+@pytest.mark.slow
 class TestChoice:
     def test_best_is_the_highest_confirmed_test_score_not_validation(
         self, benchmark: Benchmark, tmp_path: Path
@@ -172,6 +173,7 @@ class TestFiles:
             export.export(benchmark.name, "asha", tmp_path / "file")
 
 
+@pytest.mark.slow
 class TestCard:
     def test_it_says_by_how_much_at_what_cost_and_how_sure(self, benchmark: Benchmark, tmp_path: Path) -> None:
         store_study(benchmark, "asha", config=GOOD, accelerator="NVIDIA | A*100")

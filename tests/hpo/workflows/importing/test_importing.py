@@ -84,6 +84,7 @@ def ledger_of(run_id: str) -> dict[str, float]:
     return {line.split(",")[0]: float(line.split(",")[1]) for line in text.splitlines()[1:]}
 
 
+@pytest.mark.slow
 class TestThePublishedGrid:
     """The originals' twelve runs, with the figures that were printed about them."""
 
