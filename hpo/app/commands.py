@@ -9,7 +9,7 @@ import argparse
 import dataclasses
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -125,8 +125,10 @@ def resume(parsed: argparse.Namespace) -> int:
     from hpo.store import client
 
     console = open_console()
-    with client.choosing_that_of(parsed.run_id, asked.study.benchmark.name):
-        return _end(console, asked.study, given, runner.resume(parsed.run_id, console))
+    finished = runner.resume(parsed.run_id, console)
+    is_there = finished.is_delivered
+    with client.choosing_that_of(parsed.run_id, asked.study.benchmark.name) if is_there else nullcontext():
+        return _end(console, asked.study, given, finished)
 
 
 def _list_unfinished(studies: Sequence[Unfinished]) -> int:
