@@ -64,7 +64,22 @@ def make_engine(
     )
     config = fill(block, hp, precision, torch.distributed.get_world_size(), model.config.get_text_config().hidden_size)
     engine, *_ = import_deepspeed().initialize(model=model, optimizer=optimizer, config=config)
+    _undo_first_step(engine)
     return engine
+
+
+def _undo_first_step(engine: Any) -> None:
+    """Undo the step on zero gradients by which DeepSpeed's bf16 optimizer of stage 0 allocates Adam's moments.
+
+    It would leave Adam's bias correction a step ahead, and the fp32 weights decayed once.
+    """
+    wrapped = getattr(engine.optimizer, "optimizer", None)
+    if wrapped is None or not wrapped.state:  # ZeRO's optimizers leave the moments to the first step
+        return
+    for state in wrapped.state.values():
+        for tensor in state.values():
+            tensor.zero_()
+    engine.optimizer.refresh_fp32_params()
 
 
 def end_engine(engine: Any) -> None:
@@ -108,6 +123,14 @@ def write_learning_rate(engine: Any, rate: float) -> None:
     """Write the learning rate of the next step into every param group of the engine's optimizer."""
     for group in engine.optimizer.param_groups:
         group["lr"] = rate
+
+
+def is_scaled_out(engine: Any) -> bool:
+    """Tell whether fp16's dynamic loss scale is at its minimum after a skipped step: DeepSpeed raises at the next."""
+    scaler = getattr(engine.optimizer, "loss_scaler", None)
+    if engine.was_step_applied() or not getattr(scaler, "dynamic", False):
+        return False
+    return bool(scaler.cur_scale <= scaler.min_scale)
 
 
 def save_checkpoint(engine: Any, folder: Path, position: Mapping[str, int], rank: int) -> None:

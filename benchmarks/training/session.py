@@ -17,6 +17,7 @@ import gc
 import math
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +32,7 @@ from benchmarks.training.deepspeed import Precision
 from benchmarks.training.engine import (
     choose_precision,
     end_engine,
+    is_scaled_out,
     load_checkpoint,
     make_engine,
     save_checkpoint,
@@ -45,7 +47,37 @@ from benchmarks.training.process import hide_from_collector
 if TYPE_CHECKING:  # torch costs seconds to import; only processes that train pay for it
     import torch
 
-STEPS_PER_CHECK = 8  # before fp16's loss scale, halved at every overflow, reaches its minimum, where DeepSpeed raises
+STEPS_PER_CHECK = 8
+"""Steps after which the ranks compare whether losses are finite; each comparison waits for the device."""
+
+
+@dataclass(frozen=True)
+class TrainedUnit:
+    """Training of one unit.
+
+    Attributes:
+        loss: mean train loss over all ranks; None where the unit's boundary takes no step.
+        steps: optimizer steps, the skipped ones included.
+        skipped: steps that DeepSpeed skipped, since their gradients were not finite.
+        is_stuck: it was ended early, since losses are not finite, or fp16's loss scale can fall no further.
+    """
+
+    loss: float | None
+    steps: int
+    skipped: int
+    is_stuck: bool = False
+
+    @property
+    def has_diverged(self) -> bool:
+        """True if the weights are not worth an evaluation."""
+        if self.loss is None:
+            return False
+        return self.is_stuck or self.skipped == self.steps or not math.isfinite(self.loss)
+
+    def metrics(self) -> dict[str, float]:
+        """Return the metrics of a unit; one without a step has no train loss."""
+        loss = {} if self.loss is None else {"train_loss": self.loss}
+        return {**loss, "skipped_steps": self.skipped}
 
 
 class Session:
@@ -129,19 +161,20 @@ class Session:
         """Train one resource unit and evaluate on validation.
 
         Returns:
-            `units` reached, `train_loss`, the keys of `evaluate`, `samples_per_second`, `peak_memory_mb`,
-            `train_seconds`, `evaluate_seconds`. A train loss that is not finite leaves out the evaluation:
-            `eval_loss` is NaN, `exact_match` and `f1` are 0. A unit that a large batch of the one before has already
-            reached trains nothing, and has no `train_loss`.
+            `units` reached, `train_loss`, the keys of `evaluate`, `skipped_steps` of the unit, whose gradients were not
+            finite, `samples_per_second`, `peak_memory_mb`, `train_seconds`, `evaluate_seconds`. A train loss that is
+            not finite, or a unit whose steps were all skipped, leaves out the evaluation: `eval_loss` is NaN,
+            `exact_match` and `f1` are 0. A unit that a large batch of the one before has already reached trains
+            nothing, and has no `train_loss`.
         """
         began, samples_before = time.perf_counter(), self._samples
-        train_loss = self._train_unit()
+        trained_unit = self._train_unit()
         trained = time.perf_counter()
-        scores = self.evaluate() if train_loss is None or math.isfinite(train_loss) else dict(NO_SCORES)
+        scores = dict(NO_SCORES) if trained_unit.has_diverged else self.evaluate()
         ended = time.perf_counter()
         return {
             "units": self._units,
-            **({} if train_loss is None else {"train_loss": train_loss}),
+            **trained_unit.metrics(),
             **scores,
             "samples_per_second": (self._samples - samples_before) / (trained - began),
             "peak_memory_mb": memory.peak_mb(self._device),
@@ -167,6 +200,7 @@ class Session:
     def save(self, folder: Path) -> None:
         """Write weights, optimizer state, position and random states to `folder`; every rank calls it."""
         position = {"units": self._units, "samples": self._samples, "seed": self._seed}
+        position["skipped_samples"] = self._skipped_samples
         save_checkpoint(self._engine, folder, position, self._rank)
 
     def load(self, folder: Path) -> None:
@@ -176,7 +210,8 @@ class Session:
             RuntimeError: the saved weights are of another shape, as those of another `lora_rank` are.
         """
         position = load_checkpoint(self._engine, folder, self._rank)
-        self._go_to(position["units"], position["samples"], position["seed"])
+        skipped = position.get("skipped_samples", 0)  # a checkpoint of an earlier version has no such number
+        self._go_to(position["units"], position["samples"], position["seed"], skipped)
         self._write_hyperparameters()
 
     def save_model(self, folder: Path) -> None:
@@ -224,22 +259,23 @@ class Session:
             self._engine.step()
             total += loss.detach()
         self._samples += self._global_batch_size
+        if not self._engine.was_step_applied():
+            self._skipped_samples += self._global_batch_size
         return total
 
-    def _train_unit(self) -> float | None:
-        """Train up to the next unit boundary.
-
-        Returns:
-            the mean train loss of the unit over all ranks; None where the boundary takes no step.
-        """
+    def _train_unit(self) -> TrainedUnit:
+        """Train up to the next unit boundary; end at once a training that goes nowhere."""
         boundary = (self._units + 1) * self._benchmark.resource.unit_samples
         losses: list[torch.Tensor] = []
+        skipped, is_stuck = 0, False
         for _ in range(steps.steps_between(self._samples, boundary, self._global_batch_size)):
             losses.append(self.train_step())
-            if len(losses) % STEPS_PER_CHECK == 0 and not math.isfinite(_mean_loss(losses[-STEPS_PER_CHECK:])):
+            skipped += not self._engine.was_step_applied()
+            is_stuck = is_scaled_out(self._engine) or _is_lost(losses)
+            if is_stuck:
                 break
         self._units += 1
-        return _mean_loss(losses) if losses else None
+        return TrainedUnit(_mean_loss(losses) if losses else None, len(losses), skipped, is_stuck)
 
     def _loss_sum(self, examples: Sequence[squad.Example]) -> torch.Tensor:
         """Sum the cross entropy of the answer tokens, `()`."""
@@ -262,9 +298,9 @@ class Session:
     def _make_engine(self, model: Any) -> Any:
         return make_engine(model, self._hp, self._precision, self._settings.deepspeed, self._device)
 
-    def _go_to(self, units: int, samples: int, seed: int) -> None:
+    def _go_to(self, units: int, samples: int, seed: int, skipped_samples: int = 0) -> None:
         """Set the position in the training."""
-        self._units, self._samples, self._seed = units, samples, seed
+        self._units, self._samples, self._seed, self._skipped_samples = units, samples, seed, skipped_samples
         lengths = [e.length for e in self.examples("train")]
         self._order = SampleOrder(lengths, seed, self._settings.length_grouped)
 
@@ -273,12 +309,17 @@ class Session:
         self._write_learning_rate()
 
     def _write_learning_rate(self) -> None:
-        step = self._samples / self._global_batch_size
+        step = (self._samples - self._skipped_samples) / self._global_batch_size  # skipped steps do not count
         factor = steps.learning_rate_factor(step, steps.total_steps(self._benchmark, self._hp), self._hp)
         write_learning_rate(self._engine, self._hp.learning_rate * factor)
 
     def _whole_weights(self) -> dict[str, torch.Tensor]:
         return whole_weights(self._engine, self._rank)
+
+
+def _is_lost(losses: list[torch.Tensor]) -> bool:
+    """Tell, every few steps, whether their losses are no longer finite on any rank."""
+    return len(losses) % STEPS_PER_CHECK == 0 and not math.isfinite(_mean_loss(losses[-STEPS_PER_CHECK:]))
 
 
 def _mean_loss(losses: list[torch.Tensor]) -> float:

@@ -13,7 +13,10 @@ from hpo.core.ledger import MEASURED
 from hpo.core.study import Study, is_better, training_of
 
 Outcome = Literal["running", "completed", "stopped", "diverged", "failed", "interrupted"]
-METRICS = ("eval_loss", "perplexity", "exact_match", "f1", "train_loss", "samples_per_second", "peak_memory_mb")
+METRICS = (
+    *("eval_loss", "perplexity", "exact_match", "f1", "train_loss"),
+    *("samples_per_second", "peak_memory_mb", "skipped_steps"),
+)
 TEST_METRICS = ("test_eval_loss", "test_exact_match", "test_f1")
 """Metrics that a confirmation adds to the last unit of a training."""
 TOKENS = "tokens"
@@ -240,4 +243,5 @@ def _kind(reason: str) -> str:
 
 def _divergence(row: TrialRow) -> str:
     train_loss, loss = (row.metrics.get(name, float("nan")) for name in ("train_loss", "eval_loss"))
-    return f"diverged at unit {row.units}: train loss {train_loss:g}, eval loss {loss:g}"
+    skipped = f", {row.metrics['skipped_steps']:g} steps skipped" if row.metrics.get("skipped_steps") else ""
+    return f"diverged at unit {row.units}: train loss {train_loss:g}, eval loss {loss:g}{skipped}"
