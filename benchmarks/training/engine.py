@@ -127,7 +127,7 @@ def write_learning_rate(engine: Any, rate: float) -> None:
 
 def is_scaled_out(engine: Any) -> bool:
     """Tell whether fp16's dynamic loss scale is at its minimum after a skipped step: DeepSpeed raises at the next."""
-    scaler = getattr(engine.optimizer, "loss_scaler", None)
+    scaler: Any = getattr(engine.optimizer, "loss_scaler", None)
     if engine.was_step_applied() or not getattr(scaler, "dynamic", False):
         return False
     return bool(scaler.cur_scale <= scaler.min_scale)
