@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ def read_local(finetune: FineTune) -> dict[str, list[Record]]:
     Raises:
         BenchmarkError: a split is missing or malformed.
     """
-    return {name: read(split) for name in SPLITS if _is_local(split := getattr(finetune.data, name))}
+    return {name: read(split) for name in SPLITS if is_local(split := getattr(finetune.data, name))}
 
 
 def read(split: Split) -> list[Record]:
@@ -42,7 +42,8 @@ def read(split: Split) -> list[Record]:
     return squad.read_split(split)
 
 
-def _is_local(split: Split) -> bool:
+def is_local(split: Split) -> bool:
+    """Tell whether a split lies on this machine, in a file or in a folder of a data set."""
     return split.file is not None or (split.dataset is not None and Path(split.dataset).is_absolute())
 
 
@@ -114,12 +115,19 @@ def _json_error(path: Path) -> str:
     return ""
 
 
-def shared(splits: Splits) -> list[str]:
-    """Return a warning for each pair of splits that have questions or articles in common."""
+def shared(splits: Splits, known: Set[str] = frozenset()) -> list[str]:
+    """Return a warning for each pair of splits that have questions or articles in common.
+
+    Args:
+        splits: the records of each split, by name.
+        known: splits whose pairs are left out.
+    """
     warnings = []
     asked = {name: _questions(records) for name, records in splits.items()}
     articles = {name: {record.title for record in records} for name, records in splits.items()}
     for first, second in combinations(splits, 2):
+        if {first, second} <= known:
+            continue
         questions, titles = asked[first] & asked[second], articles[first] & articles[second]
         if not questions and not titles:
             continue

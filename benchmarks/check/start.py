@@ -2,15 +2,16 @@
 
 Importing them takes seconds, so this is for commands that start a training next. Models that come with the suite are
 left out, since its tests check them. Weights are not read: the model is built on torch's meta device, whose tensors
-have shapes and no content.
+have shapes and no content. A model on the hub is not downloaded, since no rank may run here; its data are.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.check import config, data, weights
+from benchmarks.check import config, data, hub, weights
 from benchmarks.files import BenchmarkError, first_line
 from benchmarks.spec import HERE, SPLITS, Benchmark, FineTune
 from benchmarks.tasks import question_answering as squad
@@ -25,37 +26,53 @@ _sound: set[str] = set()
 """Settings that passed in this process: a suite asks once for each study."""
 
 
-def check_start(benchmark: Benchmark) -> None:
+def check_start(benchmark: Benchmark) -> list[str]:
     """Check the facts that only the libraries know, before a study or a training starts.
+
+    Returns:
+        Warnings of splits on the hub that share questions or articles with another; once for the same settings.
 
     Raises:
         BenchmarkError: the model or its tokenizer cannot be used here, or a split cannot be read.
     """
     finetune = benchmark.finetune
-    if finetune is None or Path(finetune.model).is_relative_to(SHIPPED):
-        return
-    if (settings := finetune.model_dump_json()) not in _sound:
-        check_model(finetune)
-        _sound.add(settings)
+    if finetune is None or (settings := finetune.model_dump_json()) in _sound:
+        return []
+    is_shipped = Path(finetune.model).is_relative_to(SHIPPED)
+    if is_shipped and all(data.is_local(getattr(finetune.data, name)) for name in SPLITS):
+        return []
+    warnings = check_model(finetune)
+    _sound.add(settings)
+    return warnings
 
 
-def check_model(finetune: FineTune) -> None:
+def check_model(finetune: FineTune) -> list[str]:
     """Check tokenizer and architecture, and the data's longest questions with that tokenizer.
+
+    Returns:
+        Warnings of splits on the hub that share questions or articles with another.
 
     Raises:
         BenchmarkError: they cannot be used here.
     """
-    name = f"model {finetune.model}"
+    name, is_local = f"model {finetune.model}", Path(finetune.model).is_absolute()
+    headers = _headers(Path(finetune.model)) if is_local else list(hub.check_model(finetune.model).values())
     content = _configuration(finetune.model)
     config.check_content(name, content.to_dict(), finetune)
     model = _without_memory(finetune.model, content)
-    if Path(finetune.model).is_absolute():  # a model on the hub is not downloaded here, where no rank may run
-        _require_shapes(finetune.model, model)
+    _require_shapes(finetune.model, model, headers)
+    if is_local:
         _require_weights(finetune)
     tokenizer = _tokenizer(finetune.model)
     rows = model.get_input_embeddings().weight.shape[0]
     _require_tokens(name, tokenizer, rows)
-    _require_extremes(finetune, tokenizer, rows)
+    splits = {split: data.read(getattr(finetune.data, split)) for split in SPLITS}
+    _require_extremes(finetune, splits, tokenizer, rows)
+    return data.shared(splits, known={split for split in SPLITS if data.is_local(getattr(finetune.data, split))})
+
+
+def _headers(folder: Path) -> list[weights.Header]:
+    return [weights.read_header(file) for file in weights.weight_files(folder)]
 
 
 def _configuration(model: str) -> Any:
@@ -87,11 +104,11 @@ def _unusable(model: str, error: Exception) -> BenchmarkError:
     return BenchmarkError(f"model {model}: cannot be loaded ({first_line(error)}); {ADVICE}")
 
 
-def _require_shapes(name: str, model: Any) -> None:
-    """Compare a local folder's weights with the configuration, where both have them under one name."""
+def _require_shapes(name: str, model: Any, headers: Sequence[weights.Header]) -> None:
+    """Compare a model's weights with its configuration, where both have them under one name."""
     built, different = {key: list(value.shape) for key, value in model.state_dict().items()}, []
-    for path in weights.weight_files(Path(name)):
-        for key, value in weights.read_header(path).items():
+    for header in headers:
+        for key, value in header.items():
             if key in built and built[key] != value["shape"]:
                 different.append(f"{key} is {value['shape']} instead of {built[key]}")
     if different:
@@ -142,10 +159,10 @@ def _require_tokens(name: str, tokenizer: Any, rows: int) -> None:
             )
 
 
-def _require_extremes(finetune: FineTune, tokenizer: Any, rows: int) -> None:
-    """Tokenise the longest questions of each split as training does; data sets on the hub are fetched for it."""
+def _require_extremes(finetune: FineTune, splits: data.Splits, tokenizer: Any, rows: int) -> None:
+    """Tokenise the longest questions of each split as training does."""
     for name in SPLITS:
-        records = data.longest(data.read(getattr(finetune.data, name)))
+        records = data.longest(splits[name])
         try:
             examples = squad.tokenize(
                 records, tokenizer, finetune.max_length, finetune.max_answer_tokens, training=True

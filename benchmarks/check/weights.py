@@ -32,17 +32,22 @@ def check_folder(folder: Path) -> None:
     for path in sorted(folder.iterdir()):
         require_content(path)
     if (folder / ADAPTER).is_file():
-        raise BenchmarkError(
-            f"model {folder}: is a PEFT adapter ({ADAPTER}), but a whole model is needed; merge it into its base "
-            "with merge_and_unload() and give the folder of save_pretrained"
-        )
+        raise is_adapter(f"model {folder}")
     for path in weight_files(folder):
-        _require_trainable(folder, path, read_header(path))
+        require_trainable(f"model {folder}", path.name, read_header(path))
     if not any((folder / name).is_file() for name in TOKENIZER_FILES):
         raise BenchmarkError(
             f"model {folder}: no tokenizer ({' or '.join(TOKENIZER_FILES)}); "
             "save it there with tokenizer.save_pretrained"
         )
+
+
+def is_adapter(model: str) -> BenchmarkError:
+    """Return the error for an adapter that is given as a model, such as "model owner/name"."""
+    return BenchmarkError(
+        f"{model}: is a PEFT adapter ({ADAPTER}), but a whole model is needed; merge it into its base "
+        "with merge_and_unload() and give the folder of save_pretrained"
+    )
 
 
 def require_content(path: Path) -> None:
@@ -81,12 +86,21 @@ def weight_files(folder: Path) -> list[Path]:
     )
 
 
-def _shards(folder: Path) -> list[Path]:
-    content = load_json(folder / INDEX)
+def shard_names(index: Path) -> list[str]:
+    """Return the names of the files that an index assigns weights to.
+
+    Raises:
+        BenchmarkError: it is no such index.
+    """
+    content = load_json(index)
     names = content.get("weight_map") if isinstance(content, dict) else None
     if not isinstance(names, dict) or not names or not all(isinstance(name, str) for name in names.values()):
-        raise BenchmarkError(f"{folder / INDEX}: `weight_map` must name the file of each weight; save the model again")
-    shards = [folder / name for name in sorted(set(names.values()))]
+        raise BenchmarkError(f"{index}: `weight_map` must name the file of each weight; save the model again")
+    return sorted(set(names.values()))
+
+
+def _shards(folder: Path) -> list[Path]:
+    shards = [folder / name for name in shard_names(folder / INDEX)]
     missing = [path.name for path in shards if not is_file(path)]
     if missing:
         raise BenchmarkError(
@@ -132,11 +146,20 @@ def _broken(path: Path, reason: str) -> BenchmarkError:
     return BenchmarkError(f"{path}: is no whole file of weights ({reason}); delete it, and fetch or save it again")
 
 
-def _require_trainable(folder: Path, path: Path, header: Header) -> None:
-    """Refuse weights that are stored as whole numbers or in 8 bits."""
+def require_trainable(model: str, file: str, header: Header) -> None:
+    """Refuse weights that are stored as whole numbers or in 8 bits.
+
+    Args:
+        model: the model in an error, such as "model owner/name".
+        file: the file's name.
+        header: the file's header.
+
+    Raises:
+        BenchmarkError: a weight is.
+    """
     for name, value in header.items():
         if name.rpartition(".")[2] in ("weight", "qweight") and value.get("dtype") in QUANTISED:
             raise BenchmarkError(
-                f"model {folder}: is quantised ({name} in {path.name} is {value['dtype']}), and such weights are not "
+                f"{model}: is quantised ({name} in {file} is {value['dtype']}), and such weights are not "
                 "trained; give the model as it was before it was quantised"
             )

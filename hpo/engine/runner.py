@@ -34,6 +34,7 @@ from hpo.engine.trial import TrialActor
 from hpo.search import registry
 from hpo.search.plan import Plan
 from hpo.store.tracker import Tracker
+from hpo.terminal import errors
 from hpo.terminal.tables import print_report
 
 MAX_RETRIES = 1
@@ -205,7 +206,8 @@ def execute(
     plan = plan or registry.get(study.method).make_plan(study)
     placement = placement or place(study.benchmark, executor.detect(), plan.concurrency)
     devices, allotment = placement.devices, placement.allotment
-    check_start(study.benchmark)
+    for warning in check_start(study.benchmark):
+        errors.warn(warning)
     with _opened(study, command, devices, run_id, open_tracker) as (tracker, unfinished):
         with executor.open(devices) as where:
             state, reported = _take_up(unfinished, study, plan, allotment)

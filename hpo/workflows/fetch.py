@@ -10,7 +10,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal
 
-from benchmarks.check import check
+from benchmarks.check import check, hub
 from benchmarks.check.start import check_start
 from benchmarks.files import yaml_text
 from benchmarks.spec import Benchmark, BenchmarkError, FineTune, first_line
@@ -75,30 +75,14 @@ def _revisions(finetune: FineTune) -> dict[str, str | None]:
 
 def _download(name: str, kind: Literal["model", "dataset"], place: Path, revision: str | None) -> None:
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import (
-        GatedRepoError,
-        HfHubHTTPError,
-        HFValidationError,
-        RepositoryNotFoundError,
-        RevisionNotFoundError,
-    )
 
     files = MODEL_FILES if kind == "model" else DATA_FILES
     try:
-        snapshot_download(name, repo_type=kind, revision=revision, local_dir=place, allow_patterns=files)
-    except HFValidationError as error:
-        raise BenchmarkError(
-            f"{kind} {name!r}: is no name on the hub ({first_line(error)}); give one such as bigscience/bloom-560m"
-        ) from None
-    except GatedRepoError:
-        raise BenchmarkError(
-            f"{kind} {name}: the hub asks for consent; give it on its page, and set HF_TOKEN"
-        ) from None
-    except RevisionNotFoundError:
-        raise BenchmarkError(f"{kind} {name}: has no revision {revision}; give a commit or tag of its page") from None
-    except RepositoryNotFoundError:
-        raise BenchmarkError(f"{kind} {name}: the hub has no such {kind}, or keeps it from you; set HF_TOKEN") from None
-    except (HfHubHTTPError, OSError, RuntimeError) as error:
+        with hub.readable_errors(kind, name, revision):
+            snapshot_download(name, repo_type=kind, revision=revision, local_dir=place, allow_patterns=files)
+    except BenchmarkError:
+        raise
+    except (OSError, RuntimeError) as error:
         raise BenchmarkError(
             f"{kind} {name}: cannot be downloaded ({type(error).__name__}: {first_line(error)}); run this where there "
             "is internet, such as a login node (HTTPS_PROXY or HF_ENDPOINT may be needed), with room in the folder"
@@ -122,6 +106,5 @@ def _check(benchmark: Benchmark) -> None:
     Raises:
         BenchmarkError: a part of it does not load.
     """
-    for warning in check(benchmark):
+    for warning in (*check(benchmark), *check_start(benchmark)):
         errors.warn(warning)
-    check_start(benchmark)

@@ -31,6 +31,7 @@ from hpo.engine.progress import SuitePosition
 from hpo.engine.runner import Executor, Finished, OnRay, execute
 from hpo.engine.study_folder import Unfinished, found, like
 from hpo.search import registry
+from hpo.terminal import errors
 from hpo.terminal.console import print_line
 from hpo.terminal.next_steps import spell
 from hpo.terminal.tables import clock, describe_incumbent, tokens_table
@@ -203,7 +204,8 @@ def _run_due(
     benchmark, devices = due[0][0].benchmark, executor.detect()
     checksum = digest(benchmark) if interrupted else ""
     place(benchmark, devices)
-    check_start(benchmark)  # before ranks are warmed up
+    for warning in check_start(benchmark):  # before ranks are warmed up
+        errors.warn(warning)
     with executor.open(devices) as cluster:
         _warm_up(cluster, benchmark, devices, console)
         for number, (study, command) in enumerate(due, 1):

@@ -136,10 +136,9 @@ def train(
     """
     best = read_config(config)
     steps = check_schedule(best, benchmark)
-    for warning in check(benchmark):
-        errors.warn(warning)
     placement = place(benchmark, detect(), concurrency=1)
-    check_start(benchmark)
+    for warning in (*check(benchmark), *check_start(benchmark)):
+        errors.warn(warning)
     _claim(folder)
     seed = best.seed if seed is None else seed
     run = _open_run(benchmark, best, seed, command, placement.devices.accelerator)

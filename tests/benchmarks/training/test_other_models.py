@@ -189,7 +189,8 @@ class Words:
 
 def logits_alone(model: Any, ids: list[int]) -> torch.Tensor:
     """Logits of one sequence without padding, mask, positions or cache."""
-    return model(input_ids=torch.tensor([ids]), use_cache=False).logits[0]
+    logits: torch.Tensor = model(input_ids=torch.tensor([ids]), use_cache=False).logits[0]
+    return logits
 
 
 def answer_alone(model: Any, prompt: list[int]) -> str:
