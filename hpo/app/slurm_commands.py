@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from benchmarks.files import yaml_text
-from benchmarks.spec import BenchmarkError
+from benchmarks.spec import Benchmark, BenchmarkError
 from hpo.app import request
 from hpo.app.parser import parse
 from hpo.terminal import errors
@@ -29,12 +30,13 @@ def submit(parsed: argparse.Namespace) -> int:
     from slurm import capacity, profile, submit
 
     command = [*([] if parsed.what in VERBS_TO_SUBMIT else ["run"]), parsed.what, *parsed.options]
-    ranks_per_trial = _check(command, parsed.parser)
+    benchmark = _check(command, parsed.parser)
     file = Path(parsed.cluster)
     cluster = profile.load(file)
-    fits = capacity.of(cluster, ranks_per_trial)
+    fits = capacity.of(cluster, benchmark.ranks_per_trial)
     if not fits.trials:
         raise BenchmarkError(f"no trial fits on this cluster: {capacity.sentence(fits)}")
+    _check_start(benchmark)
     name, script = submit.job_name(cluster, command), submit.head_script(cluster, file, command, Path.cwd())
     worker = ""
     if cluster.layout == "jobs":
@@ -75,6 +77,7 @@ def _submit_without_ray(parsed: argparse.Namespace, evaluation: Evaluation, at_o
     cluster = profile.load(file)
     study = request.study_of(parse(["run", parsed.what, *parsed.options], parsed.parser))
     arrays.require_one_node(cluster, study.benchmark.ranks_per_trial)
+    _check_start(study.benchmark)
     words = ["python", "-m", "hpo", *parsed.command.verb.split(), parsed.what]
     command = shlex.join([*words, "--cluster", str(file), *own, *parsed.options])
     submitted = arrays.prepare(study, evaluation, cluster, at_once, command)
@@ -120,6 +123,7 @@ def resume(parsed: argparse.Namespace) -> int:
         raise BenchmarkError(f"{folder}: is in the store already, without {len(missing)} trials")
     if running := scheduler.unfinished(study_folder.jobs_of(folder)):
         raise BenchmarkError(f"{folder}: jobs {', '.join(running)} still work on it; see squeue")
+    _check_start(submitted.study.benchmark)
     name = submit.job_name(cluster, ["run", submitted.study.method])
     wanted = arrays.submissions(cluster, file, name, folder, submitted, missing, scheduler.max_array_size())
     return _say_submitted(folder, arrays.submit(folder, name, wanted))
@@ -158,8 +162,23 @@ def gather_job(parsed: argparse.Namespace) -> int:
     return stamps.status
 
 
-def _check(command: Sequence[str], parser: argparse.ArgumentParser | None = None) -> int:
-    """Check the driver's command as it will be checked in the job; returns the ranks of its trials.
+def _check_start(benchmark: Benchmark) -> None:
+    """Check model and data here with the libraries of ranks, before a job waits in the queue to fail.
+
+    Raises:
+        BenchmarkError: they cannot be used.
+    """
+    from benchmarks.check.start import check_start
+
+    if importlib.util.find_spec("torch") is None:
+        errors.warn("torch is not installed here: the model's tokenizer and architecture are checked by the job")
+        return
+    for warning in check_start(benchmark):
+        errors.warn(warning)
+
+
+def _check(command: Sequence[str], parser: argparse.ArgumentParser | None = None) -> Benchmark:
+    """Check the driver's command as it will be checked in the job; returns its benchmark.
 
     Args:
         command: arguments of `python -m hpo`.
@@ -168,7 +187,6 @@ def _check(command: Sequence[str], parser: argparse.ArgumentParser | None = None
     Raises:
         BenchmarkError: an unknown method or option, or a value that does not hold.
     """
-    from benchmarks import spec
     from hpo.engine import study_folder
     from hpo.workflows import suite
 
@@ -176,14 +194,13 @@ def _check(command: Sequence[str], parser: argparse.ArgumentParser | None = None
     if command[0] not in ("run", *VERBS_TO_SUBMIT):
         raise BenchmarkError(f"a job does not run {command[0]!r}, but run, {', '.join(VERBS_TO_SUBMIT)}")
     if command[0] == "run":
-        return request.study_of(parsed).benchmark.ranks_per_trial
+        return request.study_of(parsed).benchmark
     if command[0] == "resume":
-        return study_folder.Unfinished(parsed.run_id).asked().study.benchmark.ranks_per_trial
+        return study_folder.Unfinished(parsed.run_id).asked().study.benchmark
     if command[0] == "suite":
         suite.parse_methods(parsed.methods, parsed.budget)
         suite.parse_seeds(parsed.seeds)
-    space = getattr(parsed, "space", "")
-    return spec.load(parsed.benchmark, Path(space) if space else None).ranks_per_trial
+    return request.load_benchmark(parsed.benchmark, getattr(parsed, "space", ""))
 
 
 def capacity(parsed: argparse.Namespace) -> int:
@@ -281,7 +298,7 @@ def _head_job(cluster: Profile, file: str, command: Sequence[str]) -> HeadJob:
     from slurm import submit
     from slurm.jobs import head_job
 
-    ranks_per_trial = _check(command)
+    ranks_per_trial = _check(command).ranks_per_trial
     name = submit.job_name(cluster, command)
     return head_job.HeadJob(cluster, file, name, tuple(command), Path.cwd(), ranks_per_trial)
 
