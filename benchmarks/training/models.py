@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import copy
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from safetensors import SafetensorError
 
 from benchmarks.files import is_file, is_folder
-from benchmarks.hyperparameters import Hyperparameters
 from benchmarks.spec import BenchmarkError, first_line
-from benchmarks.training import lora
+from benchmarks.training.base import BaseModel, draw
 
 if TYPE_CHECKING:
     import torch
@@ -112,33 +109,6 @@ def _require_usable(model: str, tokenizer: Any) -> None:
         )
 
 
-@dataclass(frozen=True)
-class BaseModel:
-    """The model that every trial starts from.
-
-    Attributes:
-        module: in fp32 on the CPU.
-        new_weights: names of the weights that its files lack and that each trial draws by its own seed.
-    """
-
-    module: Any
-    new_weights: tuple[str, ...] = ()
-
-    def for_trial(self, hp: Hyperparameters) -> Any:
-        """Make a fresh copy, with the parts that a trial's hyperparameters add, and draw new weights.
-
-        Everything that is drawn comes from torch's generator, which the trial has seeded.
-        """
-        module = copy.deepcopy(self.module)
-        if self.new_weights:
-            _draw(module, self.new_weights)
-        if hp.lora_rank:
-            lora.inject(module, hp)
-        if hp.gradient_checkpointing:
-            module.activation_checkpointing_enable({"use_reentrant": False})
-        return module
-
-
 def load_base_model(model: str, allow_new_weights: Sequence[str] = (), device: str = "cpu") -> BaseModel:
     """Load a model in fp32, from safetensors only, and refuse one whose files do not fit its architecture.
 
@@ -190,7 +160,7 @@ def load_model(model: str, allow_new_weights: Sequence[str] = (), seed: int = 0)
     if base.new_weights:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            _draw(base.module, base.new_weights)
+            draw(base.module, base.new_weights)
     return base.module
 
 
@@ -223,17 +193,6 @@ def _listed(names: Sequence[str]) -> str:
     """Name the first weights of a list, and count the others."""
     more = f" and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else ""
     return f"the weight{'s' * (len(names) > 1)} {', '.join(names[:MOST_NAMES])}{more}"
-
-
-def _draw(module: Any, names: Sequence[str]) -> None:
-    """Draw weights anew, each as the model's own initialisation does, and touch no other."""
-    drawn = {id(module.get_parameter_or_buffer(name)) for name in names}
-    for part in module.modules():
-        own = [*part.parameters(recurse=False), *part.buffers(recurse=False)]
-        for tensor in own:
-            tensor._is_hf_initialized = id(tensor) not in drawn
-        part._is_hf_initialized = all(tensor._is_hf_initialized for tensor in own)
-    module.initialize_weights()
 
 
 def write_model(model: Any, weights: dict[str, torch.Tensor], tokenizer: Any, folder: Path) -> None:

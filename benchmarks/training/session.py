@@ -101,9 +101,10 @@ class Session:
         self._device = torch.device("cuda", torch.cuda.current_device()) if on_gpu else torch.device("cpu")
         self._precision = choose_precision(self._settings.precision)
         self._tokenizer = load_tokenizer(self._settings.model)
-        self._base_model = load_base_model(self._settings.model, self._settings.allow_new_weights)
+        base_model = load_base_model(self._settings.model, self._settings.allow_new_weights)
         self._examples = Examples(self._settings, self._tokenizer)
-        self._evaluation = make_evaluation(self._base_model.module, self._tokenizer, self._settings, self._device)
+        self._evaluation = make_evaluation(base_model.module, self._tokenizer, self._settings, self._device)
+        self._base_model = base_model.kept_for(self._precision, self._device)
         self._engine: Any = None
         hide_from_collector()
 
@@ -225,7 +226,8 @@ class Session:
         if self._rank == 0:
             model = self._engine.module
             if self._hp.lora_rank:
-                model, weights = self._base_model.module, lora.merged(self._base_model.for_trial(self._hp), weights)
+                whole = self._base_model.for_trial(self._hp).to("cpu", torch.float32)  # merged without rounding
+                model, weights = self._base_model.module, lora.merged(whole, weights)
             write_model(model, weights, self._tokenizer, folder)
         torch.distributed.barrier()
 
