@@ -60,6 +60,21 @@ class BaseModel:
             draw(module, self.new_weights)
         return with_parts(module, hp)
 
+    def whole(self, hp: Hyperparameters) -> Any:
+        """Make a copy in fp32 on the CPU, in which LoRA's updates are merged without rounding."""
+        import torch
+
+        return self.for_trial(hp).to("cpu", torch.float32)
+
+    def plain(self) -> Any:
+        """Return the module without the parts of any trial."""
+        return self.module
+
+    @property
+    def outline(self) -> Any:
+        """Model of the same architecture, on which padding and caches are checked."""
+        return self.module
+
     def _copy(self) -> Any:
         """Copy the module, each weight straight to the trials' device; weights that are tied stay one."""
         import torch

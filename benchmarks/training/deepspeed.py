@@ -81,8 +81,7 @@ def fill(
         if not isinstance(block.get(name, {}), dict) and block[name] != "auto":
             raise BenchmarkError(f"deepspeed.{name} is {block[name]!r}, but must be an object, such as {{}}")
     known = _known_values(hyperparameters, precision, world_size, hidden_size)
-    zero = block.get("zero_optimization", {})
-    if precision == "fp16" and isinstance(zero, dict) and zero.get("stage", 0) == 0:
+    if precision == "fp16" and zero_stage(block) == 0:
         raise BenchmarkError(
             "precision is fp16 and zero_optimization.stage is 0: DeepSpeed does not scale the loss there with the "
             "optimizer used here; take stage 1 or higher, or bf16 or fp32"
@@ -96,6 +95,12 @@ def fill(
         filled.setdefault(name, {}).setdefault("enabled", precision == name)  # left out, DeepSpeed takes false
     filled.setdefault("steps_per_print", 2**31 - 1)
     return filled
+
+
+def zero_stage(block: dict[str, Any]) -> Any:
+    """Return the stage of ZeRO that a DeepSpeed configuration names, unchecked; 0 if it names none."""
+    zero = block.get("zero_optimization", {})
+    return zero.get("stage", 0) if isinstance(zero, dict) else None
 
 
 def _known_values(hp: Hyperparameters, precision: Precision, world_size: int, hidden_size: int) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.hyperparameters import Hyperparameters
-from benchmarks.training.deepspeed import Precision, fill, precision_on
+from benchmarks.training.deepspeed import Precision, precision_on
 from benchmarks.training.process import import_deepspeed, load_random_states, save_random_states
 from benchmarks.training.zero3 import ZERO_3, release_modules
 
@@ -36,24 +36,19 @@ def choose_precision(wanted: str) -> Precision:
     return precision_on(wanted, torch.cuda.get_device_capability(), torch.cuda.get_device_name())
 
 
-def make_engine(
-    model: Any, hp: Hyperparameters, precision: Precision, block: dict[str, Any], device: torch.device
-) -> Any:
+def make_engine(model: Any, hp: Hyperparameters, config: dict[str, Any], device: torch.device) -> Any:
     """Make a DeepSpeed engine around a model.
 
     Args:
-        model: on the CPU; it is moved to the device.
+        model: it is moved to the device, unless ZeRO 3 has built it in shares, which lie there.
         hp: the trial's hyperparameters.
-        precision: the arithmetic of the trial.
-        block: the benchmark's DeepSpeed configuration.
+        config: the DeepSpeed configuration, filled in.
         device: this rank's.
-
-    Raises:
-        BenchmarkError: a DeepSpeed value that disagrees with the hyperparameters.
     """
     import torch
 
-    model.to(device)
+    if not any(hasattr(weight, "ds_id") for weight in model.parameters()):
+        model.to(device)
     model.train()
     optimizer = torch.optim.AdamW(
         decay_groups(model, hp.weight_decay),
@@ -62,7 +57,6 @@ def make_engine(
         eps=hp.adam_epsilon,
         fused=True,
     )
-    config = fill(block, hp, precision, torch.distributed.get_world_size(), model.config.get_text_config().hidden_size)
     engine, *_ = import_deepspeed().initialize(model=model, optimizer=optimizer, config=config)
     _undo_first_step(engine)
     return engine

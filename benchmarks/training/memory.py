@@ -51,6 +51,15 @@ def peak_mb(device: torch.device) -> float:
     return host_peak_mb()
 
 
+def gpu_bytes(device: torch.device) -> int | None:
+    """Return the whole memory of a GPU, bytes; None for the CPU."""
+    if device.type != "cuda":
+        return None
+    import torch
+
+    return int(torch.cuda.get_device_properties(device).total_memory)
+
+
 def host_peak_mb() -> float:
     """Return the peak of resident memory since this process's start or `reset_peak` of a CPU, MiB."""
     status = Path("/proc/self/status").read_text()

@@ -109,8 +109,10 @@ def _require_usable(model: str, tokenizer: Any) -> None:
         )
 
 
-def load_base_model(model: str, allow_new_weights: Sequence[str] = (), device: str = "cpu") -> BaseModel:
-    """Load a model in fp32, from safetensors only, and refuse one whose files do not fit its architecture.
+def load_base_model(
+    model: str, allow_new_weights: Sequence[str] = (), device: str = "cpu", dtype: torch.dtype | None = None
+) -> BaseModel:
+    """Load a model from safetensors only, and refuse one whose files do not fit its architecture.
 
     Its generation settings are replaced by empty ones: answers here are greedy, whatever `generation_config.json` or
     `config.json` asks of a chat.
@@ -119,6 +121,7 @@ def load_base_model(model: str, allow_new_weights: Sequence[str] = (), device: s
         model: hub name or folder.
         allow_new_weights: regular expressions; a weight whose name one of them matches may be missing.
         device: "cpu", or "meta", where weights have shapes and no content, and take no memory.
+        dtype: type of the weights; None for fp32.
 
     Raises:
         BenchmarkError: it cannot be loaded; its files lack weights, or have weights that the architecture does not.
@@ -129,7 +132,7 @@ def load_base_model(model: str, allow_new_weights: Sequence[str] = (), device: s
     try:
         module, info = AutoModelForCausalLM.from_pretrained(
             model,
-            dtype=torch.float32,
+            dtype=dtype or torch.float32,
             trust_remote_code=False,
             use_safetensors=True,
             generation_config=GenerationConfig(),

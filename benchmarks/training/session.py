@@ -28,7 +28,7 @@ from benchmarks.spec import Benchmark
 from benchmarks.tasks import question_answering as squad
 from benchmarks.training import lora, memory
 from benchmarks.training.batches import Examples, SampleOrder, cross_entropy_sum
-from benchmarks.training.deepspeed import Precision
+from benchmarks.training.deepspeed import Precision, fill
 from benchmarks.training.engine import (
     choose_precision,
     end_engine,
@@ -41,8 +41,9 @@ from benchmarks.training.engine import (
     write_learning_rate,
 )
 from benchmarks.training.evaluation import NO_SCORES, make_evaluation
-from benchmarks.training.models import load_base_model, load_tokenizer, write_model
+from benchmarks.training.models import load_tokenizer, write_model
 from benchmarks.training.process import hide_from_collector
+from benchmarks.training.shares import open_base
 
 if TYPE_CHECKING:  # torch costs seconds to import; only processes that train pay for it
     import torch
@@ -101,10 +102,11 @@ class Session:
         self._device = torch.device("cuda", torch.cuda.current_device()) if on_gpu else torch.device("cpu")
         self._precision = choose_precision(self._settings.precision)
         self._tokenizer = load_tokenizer(self._settings.model)
-        base_model = load_base_model(self._settings.model, self._settings.allow_new_weights)
         self._examples = Examples(self._settings, self._tokenizer)
-        self._evaluation = make_evaluation(base_model.module, self._tokenizer, self._settings, self._device)
-        self._base_model = base_model.kept_for(self._precision, self._device)
+        opened = open_base(self._settings, self._precision, self._device, self._configure)
+        self._hidden_size = opened.outline.config.get_text_config().hidden_size
+        self._evaluation = make_evaluation(opened.outline, self._tokenizer, self._settings, self._device)
+        self._base_model = opened.kept_for(self._precision, self._device)  # rounds the outline, so it comes last
         self._engine: Any = None
         hide_from_collector()
 
@@ -226,8 +228,7 @@ class Session:
         if self._rank == 0:
             model = self._engine.module
             if self._hp.lora_rank:
-                whole = self._base_model.for_trial(self._hp).to("cpu", torch.float32)  # merged without rounding
-                model, weights = self._base_model.module, lora.merged(whole, weights)
+                model, weights = self._base_model.plain(), lora.merged(self._base_model.whole(self._hp), weights)
             write_model(model, weights, self._tokenizer, folder)
         torch.distributed.barrier()
 
@@ -297,8 +298,16 @@ class Session:
 
     # ---- the engine
 
+    def _configure(self, hp: Hyperparameters) -> dict[str, Any]:
+        """Fill in the DeepSpeed configuration of a trial.
+
+        Raises:
+            BenchmarkError: a value of the benchmark's configuration disagrees with the hyperparameters.
+        """
+        return fill(self._settings.deepspeed, hp, self._precision, self._world_size, self._hidden_size)
+
     def _make_engine(self, model: Any) -> Any:
-        return make_engine(model, self._hp, self._precision, self._settings.deepspeed, self._device)
+        return make_engine(model, self._hp, self._configure(self._hp), self._device)
 
     def _go_to(self, units: int, samples: int, seed: int, skipped_samples: int = 0) -> None:
         """Set the position in the training."""
