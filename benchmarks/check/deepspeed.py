@@ -28,6 +28,7 @@ REMOVED = {
     "elasticity": "DeepSpeed has no elastic training any more; remove the key",
 }
 """Keys of earlier versions of DeepSpeed that people still have in their files."""
+NEEDS_OWN_ADAM = "which takes DeepSpeed's own Adam, but the optimizer here is torch's AdamW; remove that key"
 NonNegative = Annotated[int, Field(ge=0, lt=2**63)]
 Positive = Annotated[int, Field(ge=1, lt=2**63)]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -119,11 +120,24 @@ class Zero(Strict):
                 raise ValueError(f"{name} needs stage {least} or higher, but the stage is {self.stage}")
             if offload.device == "nvme" and not offload.nvme_path:
                 raise ValueError(f'{name}.device is "nvme", which needs {name}.nvme_path, a folder on that disk')
-        if self.offload_optimizer is not None and self.offload_optimizer.ratio < 1 and self.stage != 3:
-            raise ValueError(f"offload_optimizer.ratio below 1 needs stage 3, but the stage is {self.stage}")
+            if offload.device == "nvme" and self.stage < 3:
+                raise ValueError(f'{name}.device is "nvme", which needs stage 3, but the stage is {self.stage}')
+        self._check_optimizer_on_host()
         if not self.compute_grad_norm and self.stage not in (1, 2):
             raise ValueError(f"compute_grad_norm: false needs stage 1 or 2, but the stage is {self.stage}")
         return self
+
+    def _check_optimizer_on_host(self) -> None:
+        """Refuse kinds of offload that take an optimizer of DeepSpeed's own; the one here is torch's AdamW."""
+        offload = self.offload_optimizer
+        if offload is None or offload.device == "none":
+            return
+        if offload.ratio < 1:
+            raise ValueError(f"offload_optimizer.ratio is {offload.ratio:g}, {NEEDS_OWN_ADAM}")
+        if offload.super_offload:
+            raise ValueError(f"offload_optimizer.super_offload is true, {NEEDS_OWN_ADAM}")
+        if not self.compute_grad_norm:
+            raise ValueError("compute_grad_norm: false does not go with offload_optimizer; remove one of the two")
 
     @property
     def offloads(self) -> bool:
@@ -266,7 +280,21 @@ class Block(Strict):
         masters = (self.bf16.bf16_master_weights_and_grads, self.fp16.fp16_master_weights_and_grads)
         if any(masters) and self.zero_optimization.stage == 0:
             raise ValueError("master weights in 16 bits need zero_optimization.stage 1 or higher")
+        self._check_masters()
         return self
+
+    def _check_masters(self) -> None:
+        """Refuse 16-bit masters where DeepSpeed wants an Adam of its own for them."""
+        if self.fp16.fp16_master_weights_and_grads:
+            raise ValueError(f"fp16.fp16_master_weights_and_grads is true, {NEEDS_OWN_ADAM}")
+        masters, states = self.bf16.bf16_master_weights_and_grads, self.bf16.bf16_optimizer_states
+        if masters and (self.zero_optimization.offloads or not states):
+            raise ValueError(
+                f"bf16.bf16_master_weights_and_grads is true, {NEEDS_OWN_ADAM}, or add `bf16_optimizer_states: true` "
+                "and leave out the offload"
+            )
+        if states and not masters:
+            raise ValueError("bf16.bf16_optimizer_states needs bf16.bf16_master_weights_and_grads: true beside it")
 
 
 class _File(Strict):

@@ -93,12 +93,27 @@ def test_value_out_of_range_is_refused(block: dict[str, Any], message: str) -> N
         ({"stage": 0, "offload_optimizer": CPU}, "offload_optimizer needs stage 1 or higher, but the stage is 0"),
         ({"stage": 2, "offload_param": CPU}, "offload_param needs stage 3 or higher, but the stage is 2"),
         ({"stage": 3, "offload_optimizer": {"device": "nvme"}}, r"needs offload_optimizer\.nvme_path, a folder"),
-        ({"stage": 2, "offload_optimizer": {**CPU, "ratio": 0.5}}, "ratio below 1 needs stage 3, but the stage is 2"),
+        ({"stage": 3, "offload_optimizer": {**CPU, "ratio": 0.5}}, r"ratio is 0\.5, which takes DeepSpeed's own Adam"),
+        ({"stage": 3, "offload_optimizer": {**CPU, "super_offload": True}}, "super_offload is true, which takes"),
+        ({"stage": 2, "offload_optimizer": {"device": "nvme", "nvme_path": "/d"}}, 'is "nvme", which needs stage 3'),
+        ({"stage": 2, "compute_grad_norm": False, "offload_optimizer": CPU}, "does not go with offload_optimizer"),
         ({"stage": 2, "cpu_offload": True}, "cpu_offload: unknown key; valid here are .*offload_optimizer"),
     ],
 )
 def test_offload_without_its_key_is_refused(zero: dict[str, Any], message: str) -> None:
     refused({"zero_optimization": zero}, message)
+
+
+@pytest.mark.parametrize(
+    ("block", "message"),
+    [
+        ({"fp16": {"fp16_master_weights_and_grads": True}}, "fp16_master_weights_and_grads is true, which takes"),
+        ({"bf16": {"bf16_master_weights_and_grads": True}}, "which takes .* or add `bf16_optimizer_states: true`"),
+        ({"bf16": {"bf16_optimizer_states": True}}, r"bf16_optimizer_states needs bf16\.bf16_master_weights_and_grads"),
+    ],
+)
+def test_masters_in_16_bits_that_take_another_optimizer_are_refused(block: dict[str, Any], message: str) -> None:
+    refused({"zero_optimization": {"stage": 2}, **block}, message)
 
 
 @pytest.mark.parametrize(
