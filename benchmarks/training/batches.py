@@ -128,14 +128,17 @@ class Inputs:
 
     def training(self, examples: Sequence[squad.Example]) -> tuple[dict[str, Any], torch.Tensor]:
         """Make keyword arguments of a forward pass, and the labels `(batch, kept)` of its last `kept` positions."""
-        batch = pad([e.prompt + e.target for e in examples], self.pad_token_id, self.device, self.width)
+        batch = self._with_positions(pad([e.prompt + e.target for e in examples], self.pad_token_id, self.width))
         kept = max(len(e.target) for e in examples)
-        labels = pad([e.target for e in examples], squad.IGNORED_LABEL, self.device)["input_ids"]
-        return {**self._with_positions(batch), **self.logits_to_keep(kept + 1)}, labels
+        batch["labels"] = pad([e.target for e in examples], squad.IGNORED_LABEL)["input_ids"]
+        moved = move(batch, self.device)
+        labels = moved.pop("labels")
+        uncached = {"use_cache": False} if "use_cache" in self.options else {}
+        return {**moved, **uncached, **self.logits_to_keep(kept + 1)}, labels
 
     def prompts(self, examples: Sequence[squad.Example]) -> dict[str, torch.Tensor]:
         """Make `input_ids` and `attention_mask` of the prompts, as `generate` takes them."""
-        return pad([e.prompt for e in examples], self.pad_token_id, self.device, self.width)
+        return move(pad([e.prompt for e in examples], self.pad_token_id, self.width), self.device)
 
     def prefill(self, prompts: dict[str, torch.Tensor]) -> dict[str, Any]:
         """Make keyword arguments of a forward pass over prompts that needs the logits of their last token alone."""
@@ -153,14 +156,15 @@ class Inputs:
         """
         import torch
 
-        targets = pad([e.target for e in examples], self.pad_token_id, self.device, left=False)
+        targets = move(pad([e.target for e in examples], self.pad_token_id, left=False), self.device)
         whole = {name: torch.cat([prompts[name], targets[name]], dim=1) for name in ("input_ids", "attention_mask")}
         inputs = self._with_positions(whole)
         return {name: row if name == "attention_mask" else row[:, cached:] for name, row in inputs.items()}
 
     def answer_labels(self, examples: Sequence[squad.Example]) -> torch.Tensor:
         """Make the labels `(batch, seq_len)` of `answers`."""
-        return pad([e.target for e in examples], squad.IGNORED_LABEL, self.device, left=False)["input_ids"]
+        labels = pad([e.target for e in examples], squad.IGNORED_LABEL, left=False)["input_ids"]
+        return move({"labels": labels}, self.device)["labels"]
 
     def logits_to_keep(self, number: int) -> dict[str, int]:
         """Ask for the logits of the last positions alone, where a model can give them."""
@@ -188,10 +192,11 @@ def rank_batches(
         yield (batches[own], True) if own < len(batches) else (batches[-1], False)
 
 
-def pad(
-    rows: Sequence[list[int]], value: int, device: torch.device, length: int = 0, left: bool = True
-) -> dict[str, torch.Tensor]:
-    """Make `input_ids` and `attention_mask`, both `(batch, seq_len)`, padded to the longest row or to `length`."""
+def pad(rows: Sequence[list[int]], value: int, length: int = 0, left: bool = True) -> dict[str, torch.Tensor]:
+    """Make `input_ids` and `attention_mask`, both `(batch, seq_len)`, padded to the longest row or to `length`.
+
+    They lie on the host; `move` brings them to the device.
+    """
     import torch
 
     width = max(length, *(len(row) for row in rows))
@@ -199,7 +204,24 @@ def pad(
     ids = [[value] * gap + row if left else row + [value] * gap for row, gap in zip(rows, gaps, strict=True)]
     ones = [[0] * gap + [1] * (width - gap) for gap in gaps]
     mask = ones if left else [row[::-1] for row in ones]
-    return {"input_ids": torch.tensor(ids, device=device), "attention_mask": torch.tensor(mask, device=device)}
+    return {"input_ids": torch.tensor(ids), "attention_mask": torch.tensor(mask)}
+
+
+def move(batch: dict[str, torch.Tensor], device: torch.device) -> dict[str, torch.Tensor]:
+    """Move whole numbers from the host to a device by one copy, which nothing waits for.
+
+    Args:
+        batch: tensors of 64-bit whole numbers on the host, of any shapes.
+        device: the CPU, which needs no copy, or any other device.
+    """
+    import torch
+
+    if device.type == "cpu":
+        return batch
+    flat = torch.cat([tensor.flatten() for tensor in batch.values()])
+    flat = flat.pin_memory() if device.type == "cuda" else flat
+    parts = torch.split(flat.to(device, non_blocking=True), [tensor.numel() for tensor in batch.values()])
+    return {name: part.view(tensor.shape) for (name, tensor), part in zip(batch.items(), parts, strict=True)}
 
 
 def cross_entropy_sum(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:

@@ -94,7 +94,16 @@ def fill(
     for name in ("bf16", "fp16"):
         filled.setdefault(name, {}).setdefault("enabled", precision == name)  # left out, DeepSpeed takes false
     filled.setdefault("steps_per_print", 2**31 - 1)
+    _end_timers(filled)
     return filled
+
+
+def _end_timers(filled: dict[str, Any]) -> None:
+    """Switch off DeepSpeed's throughput timers, which wait for the device twice per forward pass, unless asked for."""
+    timers = filled.setdefault("timers", {})
+    throughput = timers.setdefault("throughput", {}) if isinstance(timers, dict) else None
+    if isinstance(throughput, dict):
+        throughput.setdefault("enabled", False)
 
 
 def zero_stage(block: dict[str, Any]) -> Any:

@@ -76,6 +76,15 @@ def test_bare_block_gets_what_training_needs(precision: Precision, bf16: bool, f
         "bf16": {"enabled": bf16},
         "fp16": {"enabled": fp16},
         "steps_per_print": 2147483647,
+        "timers": {"throughput": {"enabled": False}},  # they wait for the device twice per forward pass
+    }
+
+
+def test_timers_that_are_asked_for_stay() -> None:
+    block = {"timers": {"throughput": {"enabled": True}}}
+    assert filled({**STAGE_1, **block})["timers"] == block["timers"]
+    assert filled({**STAGE_1, "timers": {"throughput": {"synchronized": False}}})["timers"] == {
+        "throughput": {"synchronized": False, "enabled": False}
     }
 
 
