@@ -9,6 +9,7 @@ import os
 import random
 import sys
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -47,7 +48,9 @@ def _keep_freed_memory() -> None:
     mallopt(M_TRIM_THRESHOLD, 1 << 30)
 
 
-def join_process_group(rank: int = 0, world_size: int = 1, local_rank: int = 0, store: Any = None) -> None:
+def join_process_group(
+    rank: int = 0, world_size: int = 1, local_rank: int = 0, store: Any = None, timeout_seconds: float | None = None
+) -> None:
     """Join the process group of a trial's ranks; without arguments, a group of one. Joining again does nothing.
 
     Args:
@@ -55,6 +58,7 @@ def join_process_group(rank: int = 0, world_size: int = 1, local_rank: int = 0, 
         world_size: ranks of the trial.
         local_rank: index of this rank's device among those visible on its node.
         store: a `torch.distributed` store that all ranks share; needed where `world_size` > 1.
+        timeout_seconds: time after which a rank that waits for the others in vain fails; None for torch's default.
     """
     import torch
     from torch._C._distributed_c10d import HashStore
@@ -65,8 +69,14 @@ def join_process_group(rank: int = 0, world_size: int = 1, local_rank: int = 0, 
     on_gpu = torch.cuda.is_available()
     if on_gpu:
         torch.cuda.set_device(local_rank)
-    backend, store = "nccl" if on_gpu else "gloo", store or HashStore()
-    torch.distributed.init_process_group(backend, store=store, rank=rank, world_size=world_size)
+    torch.distributed.init_process_group(
+        "nccl" if on_gpu else "gloo",
+        store=store or HashStore(),
+        rank=rank,
+        world_size=world_size,
+        timeout=None if timeout_seconds is None else timedelta(seconds=timeout_seconds),
+        device_id=torch.device("cuda", local_rank) if on_gpu else None,  # NCCL connects now, and shows if it cannot
+    )
     import_deepspeed()
 
 

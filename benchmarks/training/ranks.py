@@ -144,7 +144,14 @@ class Ranks:
         [address] = self._answers([self._actors[0].open_store.remote(len(self._actors))])
         self._answers(
             [
-                actor.join.remote(rank, len(self._actors), local_ranks[rank], address, visible[places[rank].node_id])
+                actor.join.remote(
+                    rank,
+                    len(self._actors),
+                    local_ranks[rank],
+                    address,
+                    visible[places[rank].node_id],
+                    self._timeout_seconds,
+                )
                 for rank, actor in enumerate(self._actors)
             ]
         )
@@ -280,18 +287,26 @@ class _Rank:
         )
         return host, port
 
-    def join(self, rank: int, world_size: int, local_rank: int, address: tuple[str, int], devices: str) -> None:
+    def join(
+        self,
+        rank: int,
+        world_size: int,
+        local_rank: int,
+        address: tuple[str, int],
+        devices: str,
+        timeout_seconds: float,
+    ) -> None:
         """Enter the process group."""
         if devices:
             os.environ["CUDA_VISIBLE_DEVICES"] = devices  # before CUDA is initialised in this process
-        _bind_gloo_to(ray.util.get_node_ip_address())
+        bind_interfaces_to(ray.util.get_node_ip_address())
         from benchmarks.training.process import join_process_group, prepare_process
 
         prepare_process(self._threads)
         from torch._C._distributed_c10d import TCPStore
 
         store = self._store or TCPStore(*address, world_size, is_master=False)
-        join_process_group(rank, world_size, local_rank, store)
+        join_process_group(rank, world_size, local_rank, store, timeout_seconds)
 
     def load_session(self, benchmark: Benchmark) -> None:
         """Load model, tokenizer and data."""
@@ -327,10 +342,15 @@ class _Rank:
         self._session.save_model(folder)
 
 
-def _bind_gloo_to(node_ip: str) -> None:
-    """Let gloo use the interface that Ray uses (loopback on one machine), not the one that the host name means."""
+def bind_interfaces_to(node_ip: str) -> None:
+    """Let gloo and NCCL use the interface that Ray uses (loopback on one machine).
+
+    Left alone, gloo takes the one that the host name means, and NCCL the first that is neither loopback nor Docker's.
+    An NCCL_SOCKET_IFNAME that is set stays, since sites name their fast network in it.
+    """
     import psutil
 
     for interface, addresses in psutil.net_if_addrs().items():
         if any(address.address == node_ip for address in addresses):
             os.environ["GLOO_SOCKET_IFNAME"] = interface
+            os.environ.setdefault("NCCL_SOCKET_IFNAME", interface)
