@@ -124,7 +124,8 @@ class FineTune(Strict):
         max_answer_tokens: tokens generated at most for an answer.
         ranks_per_trial: processes (one device each) that train one trial together.
         precision: "auto" takes bf16 where the device has it, else fp16 on a GPU and fp32 on a CPU.
-        eval_batch_size: sequences per forward pass in evaluation.
+        eval_batch_size: sequences per forward pass in evaluation; "auto" takes the largest power of two that fits the
+            GPU, found in a session's first evaluation and kept, and 64 on a CPU.
         pad_to_max: pad every batch to `max_length`, as fixed-shape pipelines do; slower, for comparison.
         length_grouped: let sequences of similar length follow each other in an epoch, which saves padding; every
             example still comes once per epoch, but no longer in Trainer's order.
@@ -142,7 +143,7 @@ class FineTune(Strict):
     max_answer_tokens: Count = 32
     ranks_per_trial: Count = 1
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
-    eval_batch_size: Count = 64
+    eval_batch_size: Count | Literal["auto"] = 64
     pad_to_max: bool = False
     length_grouped: bool = False
     allow_new_weights: tuple[str, ...] = ()

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import inspect
 import math
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from benchmarks.spec import BenchmarkError, FineTune
 from benchmarks.tasks import question_answering as squad
 from benchmarks.training.batches import Inputs, cross_entropy_sum, rank_batches
+from benchmarks.training.deepspeed import zero_stage
+from benchmarks.training.resting import BatchSize, at_rest
+from benchmarks.training.zero3 import ZERO_3
 
 if TYPE_CHECKING:
     import torch
@@ -35,6 +37,7 @@ class Evaluation:
         caching: see `choose_caching`.
         rank: this process's place, from 0.
         world_size: ranks of the trial.
+        size: sequences per forward pass, found at the first evaluation.
     """
 
     settings: FineTune
@@ -43,6 +46,7 @@ class Evaluation:
     caching: Caching
     rank: int
     world_size: int
+    size: BatchSize = field(default_factory=BatchSize)
 
     def scores(self, engine: Any, examples: Sequence[squad.Example]) -> dict[str, float]:
         """Score all examples, over all ranks.
@@ -54,8 +58,9 @@ class Evaluation:
         import torch
 
         sums = torch.zeros(5, dtype=torch.float64)
-        with _at_rest(engine):
-            for batch, counts in rank_batches(examples, self.settings.eval_batch_size, self.rank, self.world_size):
+        with at_rest(engine, self.inputs.device) as is_whole:
+            size = self._batch_size(engine, examples, is_whole)
+            for batch, counts in rank_batches(examples, size, self.rank, self.world_size):
                 loss, predictions = self._loss_and_answers(engine, batch)
                 tokens = sum(len(e.target) for e in batch)
                 pairs = [(p, e.references) for p, e in zip(predictions, batch, strict=True)]
@@ -73,8 +78,21 @@ class Evaluation:
 
     def answers(self, engine: Any, examples: Sequence[squad.Example]) -> list[str]:
         """Generate greedy answers, one per example: batched, with KV cache, each ending at the end token."""
-        with _at_rest(engine):
+        with at_rest(engine, self.inputs.device):
             return self.generate(engine.module, self.inputs.prompts(examples), cache=None)
+
+    def _batch_size(self, engine: Any, examples: Sequence[squad.Example], is_whole: bool) -> int:
+        """Return the sequences per forward pass; "auto" is settled once, by the longest examples.
+
+        A rank that ran out of memory in the middle of ZeRO 3's communication would leave the others waiting, so that
+        nothing is tried unless each rank holds whole weights.
+        """
+        if self.settings.eval_batch_size != "auto":
+            return self.settings.eval_batch_size
+        longest = sorted(examples, key=lambda e: len(e.prompt))
+        return self.size.find(
+            self.inputs.device, is_whole, lambda size: self._loss_and_answers(engine, longest[-size:])
+        )
 
     def _loss_and_answers(self, engine: Any, examples: Sequence[squad.Example]) -> tuple[float, list[str]]:
         """Sum the cross entropy of the reference answers, and generate the greedy answers."""
@@ -99,8 +117,7 @@ class Evaluation:
         if self.caching == "copy":
             return self._on_copied_cache(model, examples, prompts)
         inputs, labels = self.inputs.training(examples)
-        uncached = {"use_cache": False} if "use_cache" in self.inputs.options else {}
-        return model(**inputs, **uncached).logits[:, -labels.shape[1] - 1 : -1], labels, None
+        return model(**inputs).logits[:, -labels.shape[1] - 1 : -1], labels, None
 
     def _on_cropped_cache(
         self, model: Any, examples: Sequence[squad.Example], prompts: dict[str, torch.Tensor]
@@ -138,7 +155,8 @@ class Evaluation:
                 pad_token_id=self.tokenizer.pad_token_id,
                 eos_token_id=self.tokenizer.eos_token_id,
             ),
-            synced_gpus=self.world_size > 1,
+            # At ZeRO 3 each step gathers weights, so all ranks take equally many; elsewhere a rank ends with its batch.
+            synced_gpus=self.world_size > 1 and zero_stage(self.settings.deepspeed) == ZERO_3,
         )
         answers = self.tokenizer.batch_decode(output[:, prompts["input_ids"].shape[1] :], skip_special_tokens=True)
         return [answer.strip() for answer in answers]
@@ -244,16 +262,3 @@ def _short_examples(model: Any, pad_token_id: int) -> list[squad.Example]:
     special = {pad_token_id, getattr(config, "pad_token_id", None), getattr(config, "bos_token_id", None)}
     ids = [i for i in range(min(32, config.vocab_size)) if i not in special][-9:]
     return [squad.Example(prompt, ids[6:end], (), False, False) for prompt, end in ((ids[3:6], 8), (ids[:6], 9))]
-
-
-@contextlib.contextmanager
-def _at_rest(engine: Any) -> Iterator[None]:
-    """Switch off dropout and gradients meanwhile."""
-    import torch
-
-    engine.eval()
-    try:
-        with torch.no_grad():
-            yield
-    finally:
-        engine.train()

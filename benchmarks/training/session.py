@@ -27,6 +27,7 @@ from benchmarks.space import Config
 from benchmarks.spec import Benchmark
 from benchmarks.tasks import question_answering as squad
 from benchmarks.training import lora, memory
+from benchmarks.training.base import BaseModel
 from benchmarks.training.batches import Examples, SampleOrder, cross_entropy_sum
 from benchmarks.training.deepspeed import Precision, fill
 from benchmarks.training.engine import (
@@ -43,7 +44,7 @@ from benchmarks.training.engine import (
 from benchmarks.training.evaluation import NO_SCORES, make_evaluation
 from benchmarks.training.models import load_tokenizer, write_model
 from benchmarks.training.process import hide_from_collector
-from benchmarks.training.shares import open_base
+from benchmarks.training.shares import BaseInShares, open_base
 
 if TYPE_CHECKING:  # torch costs seconds to import; only processes that train pay for it
     import torch
@@ -124,6 +125,11 @@ class Session:
     def engine(self) -> Any:
         """DeepSpeed engine of the current trial."""
         return self._engine
+
+    @property
+    def base_model(self) -> BaseModel | BaseInShares:
+        """Weights that trials start from."""
+        return self._base_model
 
     def examples(self, name: str) -> list[squad.Example]:
         """Return a split's examples, read and tokenised at first use and kept."""

@@ -1,10 +1,37 @@
-"""ZeRO 3, where each rank holds a share of every weight: release of an ended engine."""
+"""ZeRO 3, where ranks hold shares of the weights: whole weights for an evaluation, and release of an ended engine."""
 
 from __future__ import annotations
 
 import inspect
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from benchmarks.training.process import import_deepspeed
 
 ZERO_3 = 3
+EVALUATION = -1
+"""Stand-in for a module's number that keeps a weight in use; DeepSpeed counts modules from 0."""
+
+
+@contextmanager
+def gathered(module: Any, enabled: bool = True) -> Iterator[None]:
+    """Hold all weights of a model whole meanwhile: they are gathered once, not in each forward pass.
+
+    DeepSpeed's hooks release a weight after each use unless another module is still using it.
+    """
+    if not enabled:
+        yield
+        return
+    weights = list(module.parameters())
+    with import_deepspeed().zero.GatheredParameters(weights):
+        for weight in weights:
+            weight.ds_active_sub_modules.add(EVALUATION)
+        try:
+            yield
+        finally:
+            for weight in weights:
+                weight.ds_active_sub_modules.discard(EVALUATION)
 
 
 def release_modules() -> None:

@@ -41,6 +41,8 @@ from hpo.terminal import files as output
 LENGTH_GROUPED = {"train_sampling_strategy": "group_by_length"}
 CHECKPOINTING = {"gradient_checkpointing": True, "gradient_checkpointing_kwargs": {"use_reentrant": False}}
 TRAINER_OUTPUT = "trainer_output"
+TRAINER_EVAL_BATCH_SIZE = 8
+"""Trainer's default, for a benchmark that leaves the size to what fits a GPU."""
 LR_SCHEDULERS = {"linear": "linear", "cosine": "cosine", "constant": "constant_with_warmup"}
 """Trainer's names; its "constant" has no warm-up."""
 
@@ -123,6 +125,7 @@ def training_arguments(
     assert benchmark.finetune is not None
     hp = benchmark.hyperparameters(config)
     steps = total_steps(benchmark, hp)
+    eval_size = benchmark.finetune.eval_batch_size
     return {
         "output_dir": TRAINER_OUTPUT,
         "deepspeed": DEEPSPEED_FILE,
@@ -143,7 +146,7 @@ def training_arguments(
         **(LENGTH_GROUPED if benchmark.finetune.length_grouped else {}),
         **({name: precision == name for name in ("bf16", "fp16")} if precision else {}),
         "seed": seed,
-        "per_device_eval_batch_size": benchmark.finetune.eval_batch_size,
+        "per_device_eval_batch_size": TRAINER_EVAL_BATCH_SIZE if eval_size == "auto" else eval_size,
         **({"use_cpu": True} if accelerator == "cpu" else {}),
     }
 

@@ -1,0 +1,104 @@
+"""An engine at rest, for evaluation: no dropout, no gradients, whole weights, and the largest batch that fits."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from benchmarks.training.zero3 import ZERO_3, gathered
+
+if TYPE_CHECKING:
+    import torch
+
+FIXED_BATCH_SIZE = 64
+"""Batch size that "auto" stands for where nothing is tried: on a CPU, and where a GPU holds shares of the weights."""
+MAX_BATCH_SIZE = 512
+MAX_GATHERED_SHARE = 0.5
+"""Share of a GPU's free memory up to which an evaluation at ZeRO 3 gathers the weights once."""
+
+
+@contextlib.contextmanager
+def at_rest(engine: Any, device: torch.device) -> Iterator[bool]:
+    """Switch off dropout and gradients meanwhile, and at ZeRO 3 gather the weights once if they fit.
+
+    Yields:
+        True if this rank holds all weights whole.
+    """
+    import torch
+
+    engine.eval()
+    is_shared = engine.zero_optimization_stage() == ZERO_3
+    is_whole = not is_shared or fits_whole(engine.module, device)
+    try:
+        with torch.no_grad(), gathered(engine.module, enabled=is_shared and is_whole):
+            yield is_whole
+    finally:
+        engine.train()
+
+
+def fits_whole(module: Any, device: torch.device) -> bool:
+    """Tell whether every rank has room for all weights of a model whose shares it holds; every rank calls it."""
+    import torch
+
+    if device.type != "cuda":
+        return True
+    size = sum(weight.ds_numel * weight.element_size() for weight in module.parameters())
+    fits = torch.tensor(int(size <= MAX_GATHERED_SHARE * _free_bytes(device)), device=device)
+    torch.distributed.all_reduce(fits, op=torch.distributed.ReduceOp.MIN)
+    return bool(fits)
+
+
+def _free_bytes(device: torch.device) -> int:
+    """Count the free memory of a GPU, blocks included that torch keeps for reuse."""
+    import torch
+
+    free, _ = torch.cuda.mem_get_info(device)
+    return int(free) + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+
+
+@dataclass
+class BatchSize:
+    """The largest batch of an evaluation that fits a GPU, found once."""
+
+    found: int = 0
+
+    def find(self, device: torch.device, is_whole: bool, run: Callable[[int], object]) -> int:
+        """Return the batch size; the first call tries powers of two, from large to small, until one fits.
+
+        Args:
+            device: this rank's; on a CPU nothing is tried.
+            is_whole: this rank holds all weights. Otherwise nothing is tried: a rank that ran out of memory in the
+                middle of ZeRO 3's communication would leave the others waiting.
+            run: evaluates a batch of so many of the longest sequences.
+        """
+        if device.type == "cpu" or not is_whole:
+            return FIXED_BATCH_SIZE
+        if not self.found:
+            self.found = largest_that_fits(run, device)
+        return self.found
+
+
+def largest_that_fits(run: Callable[[int], object], device: torch.device) -> int:
+    """Find the largest power of two, at most `MAX_BATCH_SIZE`, that every rank can run; every rank calls it.
+
+    Raises:
+        torch.OutOfMemoryError: not even one sequence fits.
+    """
+    import torch
+
+    size = MAX_BATCH_SIZE
+    while True:
+        try:
+            run(size)
+            failure = None
+        except torch.OutOfMemoryError as error:
+            if size == 1:
+                raise
+            failure = error.with_traceback(None)  # whose frames would keep the tensors of the failed batch
+        fits = torch.tensor(int(failure is None), device=device)
+        torch.distributed.all_reduce(fits, op=torch.distributed.ReduceOp.MIN)
+        if fits:
+            return size
+        size //= 2

@@ -1,0 +1,152 @@
+"""Evaluation: weights of ZeRO 3 are gathered once, ranks wait for each other only there, and batches fit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+
+from benchmarks import spec
+from benchmarks.spec import Benchmark, FineTune
+from benchmarks.training import resting
+from benchmarks.training.batches import Inputs
+from benchmarks.training.evaluation import Evaluation
+from benchmarks.training.resting import FIXED_BATCH_SIZE, BatchSize, largest_that_fits
+from benchmarks.training.session import Session
+
+Maker = Callable[..., Benchmark]
+CONFIG = {"learning_rate": 1e-3, "batch_size_per_device": 16}
+
+
+@pytest.fixture
+def gathers(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Weights that DeepSpeed's hooks gather in forward passes."""
+    from deepspeed.runtime.zero.partitioned_param_coordinator import PartitionedParameterCoordinator
+
+    name, found = "_PartitionedParameterCoordinator__all_gather_params", []
+    gather = getattr(PartitionedParameterCoordinator, name)
+
+    def counted(self: Any, weights: Any, forward: bool) -> Any:
+        found.append(len(weights))
+        return gather(self, weights, forward)
+
+    monkeypatch.setattr(PartitionedParameterCoordinator, name, counted)
+    return found
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("process_group")
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_an_evaluation_at_zero_3_gathers_weights_once_if_they_fit(
+    precision: str, small_nano: Maker, gathers: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    block = spec.load_json(spec.HERE / "zero/stage3.json")
+    block["zero_optimization"] |= {"stage3_max_live_parameters": 0, "stage3_max_reuse_distance": 0}  # as a large model
+    session = Session(small_nano(deepspeed=block, precision=precision, eval_batch_size=16))
+    session.start(CONFIG, seed=0)
+    session.train_step()
+    gathers.clear()
+    scores = session.evaluate()
+    assert gathers == []
+    losses = [float(session.train_step()) for _ in range(2)]
+    monkeypatch.setattr(resting, "fits_whole", lambda module, device: False)
+    session.start(CONFIG, seed=0)
+    session.train_step()
+    gathers.clear()
+    assert session.evaluate() == scores
+    assert len(gathers) > 100
+    assert [float(session.train_step()) for _ in range(2)] == losses
+    session.close()
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("process_group")
+def test_weights_are_shares_again_after_an_evaluation_that_failed(small_nano: Maker) -> None:
+    session = Session(small_nano(stage=3))
+    session.start(CONFIG, seed=0)
+
+    def fail() -> None:
+        with resting.at_rest(session.engine, torch.device("cpu")):
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
+    assert all(weight.ds_persist or weight.data.numel() == 0 for weight in session.engine.module.parameters())
+    assert float(session.train_step()) > 0
+    session.close()
+
+
+@pytest.mark.parametrize(
+    ("ranks", "stage", "synced"), [(1, 3, False), (2, 0, False), (2, 2, False), (2, 3, True), (8, 3, True)]
+)
+def test_ranks_generate_in_step_at_zero_3_alone(ranks: int, stage: int, synced: bool) -> None:
+    nano = spec.load("nano").finetune
+    assert nano is not None
+    settings = nano.model_copy(update={"deepspeed": {"zero_optimization": {"stage": stage}}})
+    tokenizer = SimpleNamespace(pad_token_id=3, eos_token_id=2, batch_decode=lambda rows, **_: [" a "] * len(rows))
+    asked: dict[str, Any] = {}
+
+    def generate(**more: Any) -> torch.Tensor:
+        asked.update(more)
+        return torch.zeros(1, 4, dtype=torch.long)
+
+    inputs = Inputs(3, torch.device("cpu"), frozenset())
+    evaluation = Evaluation(settings, tokenizer, inputs, "none", 0, ranks)
+    prompts = {"input_ids": torch.ones(1, 3, dtype=torch.long), "attention_mask": torch.ones(1, 3, dtype=torch.long)}
+    assert evaluation.generate(SimpleNamespace(generate=generate), prompts, cache=None) == ["a"]
+    assert asked["synced_gpus"] == synced
+
+
+@pytest.mark.usefixtures("process_group")
+class TestTheLargestBatchThatFits:
+    @pytest.mark.parametrize(("limit", "found"), [(12, 8), (1, 1), (512, 512), (10_000, 512)])
+    def test_is_a_power_of_two(self, limit: int, found: int) -> None:
+        def run(size: int) -> None:
+            if size > limit:
+                raise torch.OutOfMemoryError("CUDA out of memory")
+
+        assert largest_that_fits(run, torch.device("cpu")) == found
+
+    def test_is_none_if_not_even_one_sequence_fits(self) -> None:
+        def run(size: int) -> None:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+        with pytest.raises(torch.OutOfMemoryError):
+            largest_that_fits(run, torch.device("cpu"))
+
+    def test_is_looked_for_once(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        tried: list[int] = []
+        monkeypatch.setattr(resting, "largest_that_fits", lambda run, device: tried.append(1) or 32)
+        size, gpu = BatchSize(), torch.device("cuda", 0)
+        assert [size.find(gpu, True, lambda n: n), size.find(gpu, True, lambda n: n)] == [32, 32]
+        assert tried == [1]
+
+    @pytest.mark.parametrize(("device", "is_whole"), [("cpu", True), ("cuda:0", False)])
+    def test_is_not_tried_where_a_failure_would_do_harm(self, device: str, is_whole: bool) -> None:
+        assert BatchSize().find(torch.device(device), is_whole, lambda n: 1 / 0) == FIXED_BATCH_SIZE
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("process_group")
+def test_auto_scores_as_a_batch_size_does(small_nano: Maker) -> None:
+    scores = []
+    for size in ("auto", FIXED_BATCH_SIZE):
+        session = Session(small_nano(eval_batch_size=size))
+        session.start(CONFIG, seed=0)
+        scores.append(session.evaluate())
+        session.close()
+    assert scores[0] == scores[1]
+
+
+def test_a_batch_size_is_a_count_or_auto() -> None:
+    nano = spec.load("nano").finetune
+    assert nano is not None
+    for size in ("auto", 7):
+        assert FineTune.model_validate({**nano.model_dump(), "eval_batch_size": size}).eval_batch_size == size
+    with pytest.raises(ValueError, match="eval_batch_size"):
+        FineTune.model_validate({**nano.model_dump(), "eval_batch_size": "largest"})
+    assert replace(BatchSize(), found=3).find(torch.device("cuda", 0), True, lambda n: n) == 3
