@@ -71,7 +71,7 @@ LIKE = {"squad_lengths": True}
 TO_MAX = {**LIKE, "pad_to_max": True}
 GROUPED = {**LIKE, "length_grouped": True}
 BF16 = {"precision": "bf16"}
-TWO, EIGHT = {"batch": 2}, {"batch": 8}  # of `bloom_560m_squad`, and Trainer's default
+TWO, EIGHT = {"batch": 2}, {"batch": 8}  # of `bloom_560m_squad_two_gpus`, and Trainer's default
 COMPARISONS = (
     Comparison("noise", {}, {}),
     Comparison("Trainer", {"work": "trainer"}, {}, NOT_SLOWER),

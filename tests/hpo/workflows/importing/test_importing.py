@@ -46,7 +46,7 @@ def benchmark(request: pytest.FixtureRequest) -> Benchmark:
 
 @pytest.fixture(scope="module")
 def bloom() -> Benchmark:
-    return spec.load("bloom_560m_squad").model_copy(update={"name": "published"})
+    return spec.load("bloom_560m_squad_two_gpus").model_copy(update={"name": "published"})
 
 
 @pytest.fixture(scope="module")
