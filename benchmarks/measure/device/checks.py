@@ -19,7 +19,7 @@ from benchmarks.measure.device.trials import Node
 Found = tuple[bool | None, dict[str, Any]]
 CONFIG = {"learning_rate": 1e-3, "batch_size_per_device": 8}
 MAX_START_SECONDS = 0.3
-"""Of BLOOM-560M on a warm rank."""
+"""Bound of a start of BLOOM-560M on a warm rank."""
 MAX_LEFT_MB = 16.0
 TOLERANCES = {"fp32": 2e-3, "bf16": 6e-2, "fp16": 3e-2}
 """Differences of a loss between ZeRO stages."""
