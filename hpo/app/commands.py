@@ -236,13 +236,18 @@ def compare(parsed: argparse.Namespace) -> int:
     if any(limit is not None for limit in limits):
         trials = pareto.stored_trials(result.studies, result.benchmark)
         tables.print_best_within(console, pareto.best_within(trials, result.benchmark, *limits))
-    drawn = page.files(result, tables.importance_shares(found), tables.importance_notes(found))
-    files = {**tables.files(result), **drawn}
+    drawn = result, tables.importance_shares(found), tables.importance_notes(found)
+    files = {**tables.files(result), **page.files(*drawn)}
     folder = output.write(Path(parsed.output), files)
     print_line(console, f"written to {folder}: {', '.join(files)}")
-    lacking = runs.store_files(result.benchmark.name, "comparison", files, {"hpo.benchmark_digest": result.digest})
-    if lacking:
-        print_line(console, f"note: MLflow lacks a part of it, the folder has all: {lacking}")
+    tags, smaller = {"hpo.benchmark_digest": result.digest}, {page.REPORT: page.smaller(*drawn)}
+    try:
+        lacking = runs.store_files(result.benchmark.name, "comparison", files, tags, smaller)
+    except BenchmarkError as error:  # such as another user's experiment, which one may only read
+        print_line(console, f"note: MLflow lacks the comparison, the folder has all of it: {error}")
+    else:
+        if lacking:
+            print_line(console, f"note: MLflow lacks a part of it, the folder has all: {lacking}")
     print_line(console, f"export the winner: {next_steps.command('export', benchmark=parsed.benchmark)}")
     return 0
 

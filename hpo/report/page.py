@@ -12,8 +12,9 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from enum import Enum, auto
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,28 @@ from hpo.report.figures.importance import ImportanceShares
 from hpo.report.figures.plots import Figure, LeftOut, styles
 
 ASSETS = Path(__file__).parent / "assets"
+REPORT = "report.html"
 NOT_RESOLVED = "not resolved"
+
+
+class Extent(Enum):
+    """Parts of the report that a page has."""
+
+    WHOLE = auto()
+    DATA = auto()
+    """All but the plots and their library."""
+    TABLES = auto()
+    """No data of the figures either."""
+
+
+LEFT_OUT = {
+    Extent.WHOLE: "",
+    Extent.DATA: "The store takes no larger file: plots are left out here, with their data kept. The folder in which "
+    "the comparison was written has the whole report.",
+    Extent.TABLES: "The store takes no larger file: plots and their data are left out here. The folder in which the "
+    "comparison was written has the whole report.",
+}
+"""Sentences on the page about the parts that it lacks."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +89,22 @@ def files(
     """
     drawn = catalogue.all_of(result, importance, importance_notes)
     data = {_csv_name(figure): _csv(figure) for figure in drawn if isinstance(figure, Figure)}
-    return {"report.html": _page(result, drawn), **data}
+    return {REPORT: _page(result, drawn), **data}
+
+
+def smaller(
+    result: Result, importance: ImportanceShares | str | None = None, importance_notes: Sequence[str] = ()
+) -> Iterator[str]:
+    """Write the report for a store that refuses it for its size: without plots, then without their data.
+
+    Args:
+        result: the comparison.
+        importance: see `files`.
+        importance_notes: see `files`.
+    """
+    drawn = catalogue.all_of(result, importance, importance_notes)
+    yield _page(result, drawn, Extent.DATA)
+    yield _page(result, drawn, Extent.TABLES)
 
 
 # ---- verdict and facts
@@ -212,8 +249,10 @@ def shrinkage_table(result: Result) -> Table:
 # ---- the page
 
 
-def _page(result: Result, drawn: Sequence[Figure | LeftOut]) -> str:
-    scripts = [get_plotlyjs(), (ASSETS / "report.js").read_text(encoding="utf-8")]
+def _page(result: Result, drawn: Sequence[Figure | LeftOut], extent: Extent = Extent.WHOLE) -> str:
+    scripts = [(ASSETS / "report.js").read_text(encoding="utf-8")]
+    if extent is Extent.WHOLE:
+        scripts.insert(0, get_plotlyjs())
     page = Environment(
         loader=FileSystemLoader(ASSETS),
         autoescape=True,
@@ -232,7 +271,8 @@ def _page(result: Result, drawn: Sequence[Figure | LeftOut]) -> str:
         notes=result.notes,
         is_marked=result.is_marked,
         tables={table.name: table for table in shown},
-        figures=[_shown(figure) for figure in drawn],
+        figures=[_shown(figure, extent) for figure in drawn],
+        left_out=LEFT_OUT[extent],
     )
 
 
@@ -245,11 +285,13 @@ def _policy(scripts: Iterable[str]) -> str:
     )
 
 
-def _shown(figure: Figure | LeftOut) -> dict[str, Any]:
+def _shown(figure: Figure | LeftOut, extent: Extent) -> dict[str, Any]:
     """Prepare a figure for the template."""
     if isinstance(figure, LeftOut):
         return {**asdict(figure), "views": []}
-    plots = [json.loads(plot.to_json()) for plot in figure.views.values()]
+    is_whole = extent is Extent.WHOLE
+    plots = [json.loads(plot.to_json()) for plot in figure.views.values()] if is_whole else []
+    csv = "" if extent is Extent.TABLES else base64.b64encode(_csv(figure).encode()).decode()
     return {
         "name": figure.name,
         "title": figure.title,
@@ -257,9 +299,9 @@ def _shown(figure: Figure | LeftOut) -> dict[str, Any]:
         "notes": figure.notes,
         "min_width": figure.min_width,
         "views": list(figure.views),
-        "plots": _json_in_html(plots),
+        "plots": _json_in_html(plots) if is_whole else "",
         "csv_name": _csv_name(figure),
-        "csv": "data:text/csv;charset=utf-8;base64," + base64.b64encode(_csv(figure).encode()).decode(),
+        "csv": f"data:text/csv;charset=utf-8;base64,{csv}" if csv else "",
     }
 
 

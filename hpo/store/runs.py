@@ -122,10 +122,10 @@ class CommandRun:
         with self._noting_faults():
             self._client.log_batch(self.run_id, tags=_tags({f"hpo.{key}": value for key, value in tags.items()}))
 
-    def log_files(self, files: Mapping[str, str]) -> None:
-        """Write texts as artifacts, by name."""
+    def log_files(self, files: Mapping[str, str], smaller: Mapping[str, Iterable[str]] | None = None) -> None:
+        """Write texts as artifacts, by name; see `log_files` for smaller ones."""
         with self._noting_faults():
-            refused = log_files(self._client, self.run_id, files, attempts=ATTEMPTS)
+            refused = log_files(self._client, self.run_id, files, ATTEMPTS, smaller)
             if refused:
                 raise BenchmarkError(f"tracking store {store.shown_uri()} did not take {_listed(refused)}")
 
@@ -168,7 +168,13 @@ class CommandRun:
             self.fault = self.fault or str(error)
 
 
-def store_files(benchmark: str, kind: str, files: Mapping[str, str], tags: Mapping[str, str]) -> str:
+def store_files(
+    benchmark: str,
+    kind: str,
+    files: Mapping[str, str],
+    tags: Mapping[str, str],
+    smaller: Mapping[str, Iterable[str]] | None = None,
+) -> str:
     """Store files as a run of their own, as far as the store takes them.
 
     Args:
@@ -176,6 +182,7 @@ def store_files(benchmark: str, kind: str, files: Mapping[str, str], tags: Mappi
         kind: the run's tag `hpo.kind`, also its name.
         files: their text, by name.
         tags: of the run.
+        smaller: see `log_files`.
 
     Returns:
         The reason why the store lacks a file; empty if it has all.
@@ -184,13 +191,17 @@ def store_files(benchmark: str, kind: str, files: Mapping[str, str], tags: Mappi
         BenchmarkError: the store cannot be used.
     """
     run = CommandRun(benchmark, f"{kind} of {benchmark}", {}, {"hpo.kind": kind, **tags})
-    run.log_files(files)
+    run.log_files(files, smaller)
     run.end("FINISHED")
     return run.fault
 
 
 def log_files(
-    client: MlflowClient, run_id: str, files: Mapping[str, str], attempts: int | None = None
+    client: MlflowClient,
+    run_id: str,
+    files: Mapping[str, str],
+    attempts: int | None = None,
+    smaller: Mapping[str, Iterable[str]] | None = None,
 ) -> dict[str, str]:
     """Write texts as a run's artifacts, each by itself: a file that is refused does not lose the others.
 
@@ -202,9 +213,11 @@ def log_files(
         files: texts, by name.
         attempts: how often a file that fails otherwise is tried before it is left out too. By default such a fault is
             raised, for callers that write again.
+        smaller: by name, texts to store in a file's place if the server does not take it, the largest first. They are
+            asked for only then.
 
     Returns:
-        The files that are left out, each with the reason.
+        The files that are left out or replaced, each with the reason.
 
     Raises:
         MlflowException, OSError: the store failed.
@@ -215,10 +228,20 @@ def log_files(
             path = Path(folder) / name
             path.write_text(text)
             if reason := _log_file(client, run_id, path, attempts):
-                refused[name] = reason
+                is_replaced = _log_smaller(client, run_id, path, (smaller or {}).get(name, ()))
+                refused[name] = f"{reason}; a smaller one is stored in its place" if is_replaced else reason
     if refused:
         client.set_tag(run_id, "hpo.refused_files", _listed(refused))
     return refused
+
+
+def _log_smaller(client: MlflowClient, run_id: str, path: Path, texts: Iterable[str]) -> bool:
+    """Write the first of these texts that the store takes in a file's place; tell whether it takes one."""
+    for text in texts:
+        path.write_text(text)
+        if not _log_file(client, run_id, path, attempts=1):
+            return True
+    return False
 
 
 def _log_file(client: MlflowClient, run_id: str, path: Path, attempts: int | None) -> str:

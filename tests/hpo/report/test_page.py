@@ -51,6 +51,18 @@ class TestFiles:
         read = pd.read_csv(io.StringIO(files["figure_cost_split.csv"]))
         assert list(read) == ["method", "part", "device_hours", "share"]
 
+    @pytest.mark.slow
+    def test_smaller_ones_lack_first_plots_and_then_data(self, benchmark: Benchmark) -> None:
+        whole = report.files(result := make_result(benchmark, seeds=[0]))["report.html"]
+        without_plots, tables_alone = report.smaller(result)
+        for page in (without_plots, tables_alone):
+            assert "plotly.js v" not in page
+            assert 'class="plot"' not in page
+            assert len(page) < 100_000 < len(whole)
+            assert page.count("<table") == whole.count("<table")
+        assert without_plots.count("data:text/csv") == whole.count("data:text/csv") > 0
+        assert "data:text/csv" not in tables_alone
+
     def test_it_refers_to_nothing_outside(self, files: dict[str, str]) -> None:
         page = files["report.html"]
         own = re.sub(r"<script>.*?</script>", "", page, flags=re.DOTALL)

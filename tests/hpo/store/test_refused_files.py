@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -72,9 +73,34 @@ def test_compare_writes_its_folder_names_what_is_refused_and_ends_well(
     assert experiment is not None
     (run,) = limited.search_runs([experiment.experiment_id], "tags.hpo.kind = 'comparison'")
     assert run.info.status == "FINISHED"
-    assert names(limited, run.info.run_id) == sorted(
-        file.name for file in (tmp_path / "compared").iterdir() if file.name != "report.html"
-    )
+    assert names(limited, run.info.run_id) == sorted(file.name for file in (tmp_path / "compared").iterdir())
+    assert "asmallerone" in printed
+    report = Path(limited.download_artifacts(run.info.run_id, "report.html", str(tmp_path))).read_text()
+    whole = (tmp_path / "compared" / "report.html").read_text()
+    assert "plots are left out here, with their data kept" in report
+    assert "left out here" not in whole
+    for page, has_plots in ((report, False), (whole, True)):
+        assert ("plotly.js v" in page, 'id="plot-anytime"' in page) == (has_plots, has_plots)
+        assert 'id="table-methods"' in page
+        assert page.count("Data as CSV") == whole.count("Data as CSV") > 1
+
+
+def test_the_smallest_report_that_is_taken_is_stored(limited: MlflowClient) -> None:
+    asked = []
+
+    def smaller() -> Iterator[str]:
+        for text in ("y" * (MEGABYTE + 1), "small", "smallest"):
+            asked.append(len(text))
+            yield text
+
+    files = {"report.html": "x" * 2 * MEGABYTE, "a.csv": "1"}
+    lacking = runs.store_files("smaller", "comparison", files, {}, {"report.html": smaller(), "a.csv": smaller()})
+    assert re.search(r"report\.html \(413.*; a smaller one is stored in its place\)$", lacking)
+    assert asked == [MEGABYTE + 1, len("small")]
+    experiment = limited.get_experiment_by_name("smaller")
+    assert experiment is not None
+    (run,) = limited.search_runs([experiment.experiment_id])
+    assert names(limited, run.info.run_id) == ["a.csv", "report.html"]
 
 
 def finish(study: Study, results: Results, tracker: Tracker, loss: float = 0.5) -> None:
