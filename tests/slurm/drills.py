@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -33,6 +34,22 @@ def submit(folder: Path, *what: str) -> str:
 def hpo(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "hpo", *words]
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+
+
+def typed(folder: Path, line: str) -> str:
+    """Type a printed command into a shell, in the user's folder; returns what it prints."""
+    programs = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    settings = {**os.environ, "PATH": programs}
+    settings.pop("MLFLOW_TRACKING_URI", None)
+    done = subprocess.run(["bash", "-c", line], cwd=folder, env=settings, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, f"{line}\n{done.stdout}{done.stderr}"
+    return done.stdout
+
+
+def printed(text: str, title: str) -> str:
+    """Find the command that a study prints as a next step."""
+    [line] = re.findall(rf"^{title}: +(\S.*)$", text, re.MULTILINE)
+    return str(line)
 
 
 def squeue() -> list[tuple[str, str, str]]:

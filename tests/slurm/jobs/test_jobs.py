@@ -22,10 +22,12 @@ from tests.slurm.drills import (
     has_begun,
     hpo,
     log,
+    printed,
     running,
     squeue,
     stored,
     submit,
+    typed,
     wait_for_end,
     wait_until,
     write_profile,
@@ -60,6 +62,29 @@ def test_two_studies_at_once_in_one_folder_do_not_meet(work: Path) -> None:
         table = work / f"logs/hpo-{run.data.tags['hpo.method']}-{run.data.tags['hpo.slurm_job']}.csv"
         assert len(table.read_text().splitlines()) == 1 + metrics["num_trials"]
     assert hpo(work, "slurm", "collect", "--cluster", "cluster.yaml").stdout.count(": 0 runs added") == 2
+    typed(work, printed(log(work, jobs[0]), "compare the methods"))
+    assert (work / "results" / "report.html").exists()
+
+
+@pytest.mark.thorough
+def test_commands_that_a_study_prints_work_where_the_user_types_them(work: Path) -> None:
+    """Resume a study that was cancelled, then compare and confirm, each as the job before it printed the command."""
+    write_slow_synthetic(work, 0.3, "slow")
+    job = submit(work, "random", "--budget", "4")
+    wait_until(lambda: has_begun(work, job), "a trial")
+    scheduler.cancel([job])
+    wait_for_end(job)
+    assert [run.info.status for run in stored(work)] == ["KILLED"]
+    for title in ("resume it", "confirm on test"):
+        [job] = re.findall(r"submitted job (\d+)", typed(work, printed(log(work, job), title)))
+        wait_for_end(job)
+        text = assert_ended_well(work, job)
+        if title == "resume it":
+            assert [run.info.status for run in stored(work)] == ["FINISHED"]
+            typed(work, printed(text, "compare the methods"))
+            assert (work / "results" / "report.html").exists()
+    typed(work, printed(text, "compare the methods"))
+    assert len((work / "results" / "shrinkage.csv").read_text().splitlines()) == 2
 
 
 def test_a_cancelled_study_keeps_what_it_found(work: Path) -> None:
