@@ -37,6 +37,8 @@ RUN_ELSEWHERE = {
     '-d \'{"dataframe_records": [{"question": "Who was first?", "context": "Ada was first."}]}\'': "tests/hpo/store/"
     "test_served_model.py",
     "python -m hpo slurm submit asha --cluster cluster.yaml": "tests/slurm/test_readme.py",
+    "python -m hpo run asha --experiment ada-nano": "tests/hpo/store/test_shared_server.py",
+    "python -m hpo compare --experiment ada-nano": "tests/hpo/store/test_shared_server.py",
     "mlflow run . -e deepspeed --env-manager local -P benchmark=nano -P configurations=plain,zero2,zero3 "
     "-P examples=64": "tests/hpo/workflows/test_deepspeed.py",
     "python -m hpo deepspeed --benchmark nano --ranks 1,2": "tests/hpo/workflows/test_deepspeed.py",

@@ -52,6 +52,8 @@ def readable_errors() -> Iterator[None]:
 
 def _cure(error: Exception) -> str:
     """Say what to do about a store's error: on a shared server an experiment may be another user's."""
+    if "401" in str(error):
+        return "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD to those of a user of this server"
     if getattr(error, "error_code", "") == ErrorCode.Name(PERMISSION_DENIED) or "403" in str(error):
         return "the experiment belongs to another user: choose one of your own with --experiment NAME"
     return "set MLFLOW_TRACKING_URI, or unset it for an SQLite file in this folder"
