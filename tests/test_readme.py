@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from mlflow import MlflowClient
 
 from benchmarks import spec
 from hpo.app.parser import parse
@@ -121,6 +122,26 @@ def test_the_other_commands_run_in_the_order_of_the_pages(tmp_path: Path) -> Non
             shlex.split(command), cwd=project, env=environment(tmp_path), capture_output=True, text=True, check=False
         )
         assert done.returncode == 0, f"{command}\n{done.stdout[-1000:]}\n{done.stderr[-2000:]}"
+    assert_stored_as_asked(f"sqlite:///{tmp_path}/mlflow.db")
+
+
+def assert_stored_as_asked(store: str) -> None:
+    """Make sure that `mlflow run . -e asha ... -P seed=1` of the page is a study with what it was asked for."""
+    runs = MlflowClient(store).search_runs([experiment_of(store, "synthetic")])
+    [study] = [run for run in runs if run.data.tags["hpo.kind"] == "study" and run.data.params.get("seed") == "1"
+               and run.data.tags["hpo.budget"] == "4"]  # fmt: skip
+    assert (study.data.tags["hpo.method"], study.data.params["searcher"]) == ("asha", "optuna")
+    assert study.data.metrics["units"] == 36
+    trials = [run for run in runs if run.data.tags.get("mlflow.parentRunId") == study.info.run_id]
+    assert len(trials) == study.data.metrics["num_trials"]
+    launches = MlflowClient(store).search_runs(["0"], f"tags.`hpo.study_run_id` = '{study.info.run_id}'")
+    assert [launch.data.tags["mlflow.project.entryPoint"] for launch in launches] == ["asha"]
+
+
+def experiment_of(store: str, name: str) -> str:
+    found = MlflowClient(store).get_experiment_by_name(name)
+    assert found is not None
+    return str(found.experiment_id)
 
 
 @pytest.mark.slow

@@ -49,6 +49,7 @@ def fill(disk: Path) -> Path:
     return filler
 
 
+@pytest.mark.thorough  # test_write_queue has stores that fail for a while, in process
 def test_the_disk_of_the_store_is_full(disk: Path, record: Record) -> None:
     """With its artifacts, and with the study's own folder; there is room again while the study's end waits for it."""
     store = fresh_store(disk)

@@ -93,6 +93,7 @@ def attempts_that_failed(trial: Run) -> list[str]:
     return [*tags.get("hpo.failures", "").splitlines(), *last]
 
 
+@pytest.mark.thorough  # test_methods_contract has trials that diverge, in process
 def test_a_trial_whose_loss_explodes_is_a_row_and_never_the_best(tmp_path: Path, store: str, record: Record) -> None:
     defaults = {**spec.load("nano").default.model_dump(), "max_grad_norm": 0.0}
     benchmark = write_benchmark(tmp_path, default=defaults)

@@ -72,6 +72,7 @@ def test_an_array_trains_a_trial_a_task_and_gathers_them(work: Path) -> None:
     assert squeue() == []
 
 
+@pytest.mark.thorough  # test_trial_job sends the signals, without SLURM
 def test_a_cancelled_task_is_a_row_and_can_be_trained_later(work: Path) -> None:
     write_slow_synthetic(work, 0.5, "slow")
     [array, gathering], folder = begin(work, "array", "optuna", "--at-once", "2", "--budget", "2")
@@ -97,7 +98,8 @@ def test_a_cancelled_task_is_a_row_and_can_be_trained_later(work: Path) -> None:
     assert f"{folder.name}: is there" in hpo(work, "slurm", "collect", "--cluster", "cluster.yaml").stdout
 
 
-@pytest.mark.parametrize("is_told_by", ["scancel", pytest.param("the limit", marks=pytest.mark.thorough)])
+@pytest.mark.thorough  # SLURM's own clock decides
+@pytest.mark.parametrize("is_told_by", ["scancel", "the limit"])
 def test_a_serial_job_that_nears_its_time_limit_is_queued_again_and_goes_on(work: Path, is_told_by: str) -> None:
     """SLURM signals the job 30 to 60 s before its two minutes end, or the test does after the first trial."""
     trials = 8 if is_told_by == "the limit" else 3

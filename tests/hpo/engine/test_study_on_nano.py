@@ -61,28 +61,7 @@ def test_what_the_data_are_like_is_printed_once_and_stored(tmp_path: Path, store
     }
 
 
-def test_mlflow_run_stores_the_study_in_the_benchmarks_experiment(store: str) -> None:
-    environment = {**os.environ, "MLFLOW_TRACKING_URI": store}
-    command = ["mlflow", "run", str(REPOSITORY), "-e", "asha", "--env-manager", "local"]
-    parameters = ["-P", "benchmark=synthetic", "-P", "budget=3", "-P", "seed=5", "-P", "searcher=optuna"]
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    done = subprocess.run(
-        [*command, *parameters], env={**environment, "PATH": path}, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
-    study, trials = read(store, "synthetic")
-    assert {key: study.data.tags[f"hpo.{key}"] for key in ("method", "seed", "budget")} == {
-        "method": "asha",
-        "seed": "5",
-        "budget": "3",
-    }
-    assert study.data.params["searcher"] == "optuna"
-    assert study.data.metrics["units"] == 27
-    assert all(run.data.tags["mlflow.parentRunId"] == study.info.run_id for run in trials)
-    [launch] = MlflowClient(store).search_runs(["0"])
-    assert launch.data.tags["hpo.study_run_id"] == study.info.run_id
-
-
+@pytest.mark.thorough  # test_experiments chooses it, in process
 def test_the_launchers_run_is_the_study_where_the_experiment_is_the_benchmark(store: str) -> None:
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     environment = {**os.environ, "MLFLOW_TRACKING_URI": store, "PATH": path}

@@ -241,6 +241,7 @@ sys.addaudithook(leave_little)
 """A `sitecustomize` that leaves a rank under DeepSpeed 128 MiB once its data are ready; ZeRO-2 takes 200 MB at once."""
 
 
+@pytest.mark.thorough  # the kernel decides
 @pytest.mark.slow
 def test_a_rank_that_runs_out_of_memory_is_a_row_that_says_so(tmp_path: Path) -> None:
     (tmp_path / "sitecustomize.py").write_text(SCARCE)

@@ -171,6 +171,7 @@ def test_a_worker_that_is_cancelled_in_mid_trial_is_replaced(work: Path) -> None
     assert study.data.metrics["units"] >= 54
 
 
+@pytest.mark.thorough  # the kernel and SLURM's own clock decide
 def test_a_node_that_dies_is_replaced_by_one_that_finds_the_connection_again(bed: Path, work: Path) -> None:
     """The node's power goes: slurmd, the worker and its ranks at once. And somebody has deleted the connection file."""
     write_slow_synthetic(work, 1.5, "slow")  # SLURM notices after a while, with the other node at work
@@ -264,6 +265,7 @@ def test_a_study_that_ended_as_the_time_limit_came_near_is_not_queued_again(work
     assert len(stored(work)) == 1
 
 
+@pytest.mark.thorough  # test_network refuses such addresses, in process
 def test_a_head_that_no_other_node_can_reach_is_refused_at_once(work: Path) -> None:
     """Its node has no network but loopback."""
     without_network = '[ -n "$INNER" ] || INNER=1 exec unshare --net bash -c \'ip link set lo up; exec bash "$0"\' "$0"'
@@ -320,6 +322,7 @@ def test_while_all_nodes_are_drained_a_study_is_queued_with_a_warning(bed: Path,
     wait_until(lambda: daemons.idle(bed), "the nodes' return")
 
 
+@pytest.mark.thorough  # a cancelled study ends in the same way
 def test_where_slurm_queues_nothing_again_the_command_that_resumes_is_printed(work: Path) -> None:
     write_slow_synthetic(work, 0.3, "slow")
     job = submit(work, "asha", "--budget", "4")

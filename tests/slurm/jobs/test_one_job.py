@@ -97,6 +97,7 @@ def test_a_worker_that_dies_is_started_again_on_its_node(site: Path) -> None:
     assert study.info.status == "FINISHED"
 
 
+@pytest.mark.thorough  # as the others of slurm's doctor, on a site of another kind
 def test_doctor_finds_out_which_layout_a_site_allows(site: Path) -> None:
     done = hpo(site, "slurm", "doctor", "--cluster", "cluster.yaml")
     assert done.returncode == 0, done.stdout + done.stderr

@@ -16,6 +16,7 @@ HOSTILE = "$(touch PWNED) `touch PWNED`; touch PWNED # \"'"
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 
+@pytest.mark.thorough  # every job of these tests runs in a folder whose name is one
 def test_a_job_runs_among_logs_whose_name_is_a_command(work: Path) -> None:
     """sbatch reads the name in its directives, and bash in the job's script."""
     write_profile(work, logs=f"logs/{HOSTILE}", directives=['--comment="$(touch PWNED); `touch PWNED`"'])
