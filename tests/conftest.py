@@ -21,18 +21,18 @@ from tests.studies import STARTED
 
 REPOSITORY = Path(__file__).parent.parent
 LONGEST_FIRST = (
-    "test_readme.py",
-    "test_suite.py",
-    "test_study_on_nano.py",
     "test_jobs.py",
+    "test_readme.py",
+    "test_train.py",
+    "test_running_study.py",
+    "test_trial_job.py",
+    "test_ranks.py",
+    "test_session.py",
+    "test_deepspeed.py",
+    "test_methods_contract.py",
     "test_arrays.py",
-    "test_replay.py",
-    "test_driver.py",
-    "test_trials.py",
-    "test_store.py",
-    "test_machine.py",
 )
-"""Files that take minutes, begun first so that both of pytest's workers end at about the same time."""
+"""Files that take longest, begun first so that both of pytest's workers end at about the same time."""
 MAX_CPU_SECONDS = 1.0
 """Computing that a test without a mark may take, on a quiet machine."""
 CPU_SECONDS_PER_IMPORT = 0.02

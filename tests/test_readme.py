@@ -19,6 +19,7 @@ from hpo.app.parser import parse
 from hpo.search import registry
 from tests.grids import points_of
 from tests.servers import Server
+from tests.stores import fresh_store
 from tests.studies import make_project
 
 REPOSITORY = Path(__file__).parent.parent
@@ -100,6 +101,7 @@ def copy_store(folder: Path) -> bool:
     kept = Path(os.environ.get("MLFLOW_TRACKING_URI", "").removeprefix("sqlite:///"))
     if kept.is_file():
         shutil.copy(kept, folder / "mlflow.db")
+    fresh_store(folder)
     return kept.is_file()
 
 
@@ -147,6 +149,7 @@ def experiment_of(store: str, name: str) -> str:
 @pytest.mark.slow
 def test_the_browser_command_serves_the_store(tmp_path: Path) -> None:
     assert SERVER in commands(page("start"))
+    fresh_store(tmp_path)
     with Server(shlex.split(SERVER)[1:], tmp_path):
         pass  # it answers
 
