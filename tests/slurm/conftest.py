@@ -12,7 +12,6 @@ import pytest
 from slurm import scheduler
 from slurm.testbed import daemons
 from tests.slurm.drills import REPOSITORY, running, wait_until, write_profile
-from tests.stores import fresh_store
 from tests.studies import write_slow_synthetic
 
 
@@ -39,7 +38,6 @@ def work(bed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator
         monkeypatch.delenv(name)
     monkeypatch.setenv("PYTHONPATH", str(REPOSITORY))
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    fresh_store(folder)
     write_profile(folder)
     write_slow_synthetic(folder, 0.05, "slow")
     yield folder
