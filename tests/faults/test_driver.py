@@ -103,6 +103,7 @@ def test_mlflow_run_is_told_to_end(tmp_path: Path, store: str, record: Record, s
     record("`mlflow run` is told to end", how, f"the study ends with it; {KEPT}; `resume` ends the study")
 
 
+@pytest.mark.thorough  # test_resume interrupts every method, in process
 @pytest.mark.timeout(600)
 def test_the_driver_is_killed(tmp_path: Path, store: str, record: Record) -> None:
     """Nobody else may go on with the study before that; afterwards nothing is trained twice that had ended."""

@@ -74,6 +74,7 @@ def test_a_server_that_is_away_for_a_while_gets_all_of_it_later(tmp_path: Path, 
     record("the tracking server is away", "killed, started again after 30 s", f"the study goes on; all arrives, {ONCE}")
 
 
+@pytest.mark.thorough  # test_sync delivers, in process
 def test_what_a_server_never_took_is_delivered_by_sync(tmp_path: Path, server: Server, record: Record) -> None:
     """Nobody waits here for the minute in which the end of a study hopes for its store."""
     driver = start(

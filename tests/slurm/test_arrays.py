@@ -125,6 +125,7 @@ def test_a_serial_job_that_nears_its_time_limit_is_queued_again_and_goes_on(work
     assert json.loads((folder / study_folder.GATHERED).read_text()) == {"run_id": study.info.run_id}
 
 
+@pytest.mark.thorough  # test_study_folder splits them, without SLURM
 def test_more_trials_than_an_array_may_have_are_trained_in_several(
     work: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:

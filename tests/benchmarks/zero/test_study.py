@@ -162,6 +162,7 @@ class TestLaunchers:
         assert study.launch("deepspeed", Scale(2))[1:] == words.split()
 
 
+@pytest.mark.thorough  # test_deepspeed runs the study by its command
 @pytest.mark.slow
 class TestTrainings:
     @pytest.fixture(scope="class")

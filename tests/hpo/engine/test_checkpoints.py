@@ -20,10 +20,10 @@ from rich.console import Console
 
 from benchmarks import spec
 from benchmarks.spec import Benchmark
-from hpo.cluster.devices import Devices
 from hpo.core.results import TrialRow
 from hpo.core.study import Study
 from hpo.engine.checkpoints import Checkpoints
+from hpo.engine.in_process import InProcess
 from hpo.engine.runner import run
 from tests.stores import working_in
 
@@ -160,7 +160,7 @@ class Watch:
 
 
 @pytest.fixture(scope="module", params=["hyperband", "pbt"])
-def watch(request: pytest.FixtureRequest, ray_of_two: None, tmp_path_factory: pytest.TempPathFactory) -> Watch:
+def watch(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Watch:
     """Run a study, and watch its folder from beside and after each deletion."""
     folder = tmp_path_factory.mktemp("checkpoints")
     watch, ended = Watch(folder), Event()
@@ -176,7 +176,6 @@ def watch(request: pytest.FixtureRequest, ray_of_two: None, tmp_path_factory: py
         watch.note(trials)
 
     with working_in(folder), pytest.MonkeyPatch.context() as monkeypatch:
-        monkeypatch.setattr("hpo.engine.runner.detect", lambda: Devices(count=DEVICES, gpu_name=None, cpus=2))
         monkeypatch.setattr(Checkpoints, "add", counted_add)
         monkeypatch.setattr(Checkpoints, "prune", watched_prune)
         watcher = Thread(target=watch.keep_looking, args=(ended,))
@@ -191,7 +190,7 @@ def watch(request: pytest.FixtureRequest, ray_of_two: None, tmp_path_factory: py
 
 def run_study(method: str) -> list[TrialRow]:
     study = Study(method, synthetic(), seed=1, budget=4)
-    finished = run(study, "python -m hpo", Console(file=io.StringIO(), width=160))
+    finished = run(study, "python -m hpo", Console(file=io.StringIO(), width=160), InProcess(DEVICES))
     assert finished.reached_end, finished.reason
     return finished.results.rows
 

@@ -12,9 +12,10 @@ import pytest
 from mlflow import MlflowClient
 from rich.console import Console
 
-from benchmarks import spec
+from hpo.engine.in_process import InProcess
 from hpo.store import ui_views as views
 from hpo.workflows import suite
+from tests.hpo.engine.in_process import synthetic
 from tests.servers import serve
 from tests.stores import working_in
 
@@ -29,9 +30,11 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Serve a suite of two methods and two seeds; returns the address of its experiment's runs."""
     folder = tmp_path_factory.mktemp("ui")
     with working_in(folder):
-        given = suite.GivenBenchmark(spec.load("synthetic"), "synthetic")
+        given = suite.GivenBenchmark(synthetic(), "synthetic")
         contestants = suite.parse_methods("random,asha", 3)
-        assert suite.run_suite(contestants, given, [0, 1], None, False, Console(file=io.StringIO())).failures == []
+        console = Console(file=io.StringIO())
+        outcome = suite.run_suite(contestants, given, [0, 1], None, False, console, InProcess(devices=2))
+        assert outcome.failures == []
         experiment = MlflowClient().get_experiment_by_name("synthetic")
         assert experiment is not None
     with serve(f"sqlite:///{folder}/mlflow.db", folder) as server:

@@ -115,6 +115,7 @@ def in_a_fresh_process(uri: str, run_id: str, records: list[squad.Record], folde
     return list(json.loads(done.stdout.splitlines()[-1]))
 
 
+@pytest.mark.thorough  # the server of the model is one, below
 @pytest.mark.slow
 def test_a_fresh_process_answers_bare_records(
     server: str, records: list[squad.Record], expected: list[str], tmp_path: Path

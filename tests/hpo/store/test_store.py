@@ -182,6 +182,7 @@ class Contract:
         assert not (together.folder / "unfinished").exists()
 
 
+@pytest.mark.thorough  # test_ten_drivers_write_to_a_new_store_at_once is of the same kind
 @pytest.mark.slow  # two processes start Ray and create the store's tables: about 40 s on two cores
 @pytest.mark.timeout(600)
 class TestTheSameStudyTwiceAtOnce(Contract):

@@ -167,6 +167,7 @@ def mlflow_run(folder: Path, *words: str) -> str:
     return done.stdout
 
 
+@pytest.mark.thorough  # the folders are chosen by functions that are tested above
 @pytest.mark.slow
 @pytest.mark.timeout(400)
 def test_mlflow_run_from_another_folder_keeps_everything_there(here: Path) -> None:

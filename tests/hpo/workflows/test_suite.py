@@ -203,6 +203,7 @@ class TestCommand:
         assert_shown(done.stdout.splitlines(), 2)
         assert done.stdout.rstrip().endswith("python -m hpo compare --benchmark synthetic --budget 2")
 
+    @pytest.mark.thorough  # a part that raises is such a line too, in process
     def test_a_study_that_cannot_run_is_a_line_and_the_others_run(self, tmp_path: Path) -> None:
         content = yaml.safe_load((REPOSITORY / "benchmarks/synthetic.yaml").read_text())
         content |= {"name": "odd", "resource": {"unit_samples": 640, "max_units": 7}}
@@ -279,6 +280,7 @@ def test_a_part_that_raises_ends_its_study_with_a_reason_and_keeps_its_results(
         assert all(trial.data.tags["hpo.outcome"] in ("completed", "stopped", "interrupted") for trial in trials)
 
 
+@pytest.mark.thorough  # test_ranks has the next trial on the same ranks
 @pytest.mark.slow
 def test_ranks_stay_warm_from_study_to_study(store: Path, small_nano: Callable[..., Benchmark]) -> None:
     """Started once, before the first study: no ledger has the imports, which are most of the warm-up."""

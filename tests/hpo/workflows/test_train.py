@@ -268,6 +268,7 @@ class TestATraining:
         assert list(model.input_example.columns) == ["question", "context"]
 
 
+@pytest.mark.thorough  # test_refused_files has the server, test_served_model the model
 @pytest.mark.slow
 @pytest.mark.usefixtures("_ray")
 def test_a_server_that_refuses_the_model_costs_neither_score_nor_folder(

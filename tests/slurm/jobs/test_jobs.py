@@ -89,6 +89,7 @@ def test_commands_that_a_study_prints_work_where_the_user_types_them(work: Path)
     assert len((work / "results" / "shrinkage.csv").read_text().splitlines()) == 2
 
 
+@pytest.mark.thorough  # a node's and a job's end take SLURM's own time
 def test_a_cancelled_study_keeps_what_it_found(work: Path) -> None:
     """While it ran, nobody else could join: Ray listens on the nodes' network."""
     write_slow_synthetic(work, 0.3, "slow")

@@ -73,6 +73,7 @@ def ended(folder: Path) -> list[dict[str, Any]]:
     return [event.content for event in study_folder.events(folder) if event.kind == "ended"]
 
 
+@pytest.mark.thorough  # test_ranks and test_session hold both sides to one
 def test_ranks_of_a_trial_train_as_under_ray(
     tmp_path: Path, small_nano: Callable[..., Benchmark], ray_of_two: None
 ) -> None:

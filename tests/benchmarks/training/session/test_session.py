@@ -46,9 +46,7 @@ def digest(session: Session) -> str:
     return hashlib.sha256(b"".join(state[name].contiguous().numpy().tobytes() for name in sorted(state))).hexdigest()
 
 
-@pytest.mark.parametrize(
-    "stage", [0, pytest.param(1, marks=pytest.mark.thorough), pytest.param(2, marks=pytest.mark.thorough), 3]
-)
+@pytest.mark.parametrize("stage", [0, *(pytest.param(stage, marks=pytest.mark.thorough) for stage in (1, 2, 3))])
 def test_equals_hugging_face_trainer_step_for_step(stage: int, small_nano: Maker, tmp_path: Path) -> None:
     steps, batch = 32, 8
     benchmark = small_nano(unit_samples=steps * batch // 2, max_units=2, stage=stage)

@@ -56,6 +56,7 @@ def replay(session: Ranks, schedule: list[tuple[int, Config]], max_units: int) -
     return scores
 
 
+@pytest.mark.thorough  # test_train follows a schedule as a trial does
 @pytest.mark.slow
 class TestReplay:
     """Schedules trained from scratch, on one thread as in the study: there is no noise, the scores are the same."""

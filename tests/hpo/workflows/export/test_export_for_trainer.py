@@ -140,7 +140,11 @@ class TestTrainer:
 
     @pytest.mark.slow
     @pytest.mark.usefixtures("process_group")
-    @pytest.mark.parametrize("updates", [{}, {"lora_rank": 4, "lora_alpha": 16.0}], ids=["all-weights", "lora"])
+    @pytest.mark.parametrize(
+        "updates",
+        [{}, pytest.param({"lora_rank": 4, "lora_alpha": 16.0}, marks=pytest.mark.thorough)],
+        ids=["all-weights", "lora"],
+    )
     def test_a_plain_trainer_script_repeats_the_training_step_for_step(
         self, updates: Config, nano: Benchmark, tmp_path: Path
     ) -> None:
