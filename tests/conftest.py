@@ -146,12 +146,19 @@ def small_nano() -> Callable[..., Benchmark]:
 
 
 @pytest.fixture(scope="session")
-def process_group() -> None:
-    """Make this process the only rank of a trial."""
+def process_group() -> Iterator[None]:
+    """Make this process the only rank of a trial.
+
+    Its sessions hide what is there from the garbage collector and do not let it go through all of it before: that
+    takes half a second each, with what tests have imported.
+    """
     from benchmarks.training.process import join_process_group, prepare_process
 
     prepare_process(threads=1)
     join_process_group()
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setattr("benchmarks.training.session.hide_from_collector", gc.freeze)
+        yield
 
 
 @pytest.fixture(scope="module")

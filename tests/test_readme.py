@@ -5,31 +5,36 @@ from __future__ import annotations
 import os
 import re
 import shlex
-import shutil
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 import yaml
 from mlflow import MlflowClient
+from mlflow.projects._project_spec import load_project
 
 from benchmarks import spec
+from hpo.app.cli import main
 from hpo.app.parser import parse
 from hpo.search import registry
 from tests.grids import points_of
+from tests.hpo.workflows.export.exports import store_study
 from tests.servers import Server
-from tests.stores import fresh_store
+from tests.stores import fresh_store, working_in
 from tests.studies import make_project
 
 REPOSITORY = Path(__file__).parent.parent
 README = REPOSITORY / "README.md"
+MAIN_JOB = "mlflow run . -e asha --env-manager local"
 RUN_BY_CI = [
-    "pip install -r requirements.txt && mlflow run . -e asha --env-manager local",
+    f"pip install -r requirements.txt && {MAIN_JOB}",
     "pip install -r requirements.txt && pytest",
 ]
 SERVER = "mlflow ui --backend-store-uri sqlite:///mlflow.db"
-IN_ORDER = ["start", "methods", "comparing", "resume", "reliability", "troubleshooting", "import"]
+COMPARING = "comparing"
+IN_ORDER = ["start", "methods", COMPARING, "resume", "reliability", "troubleshooting", "import"]
 """Pages in the order in which a reader types their commands."""
 RUN_ELSEWHERE = {
     "pip install .": "tests/packaging/test_wheel.py",
@@ -96,35 +101,62 @@ def test_commands_within_sentences_are_taken_by_the_parser() -> None:
                 parse(words)
 
 
-def copy_store(folder: Path) -> bool:
-    """Begin with the store of the page's main job, which `.ci/run` has run before the tests; whether there is one."""
-    kept = Path(os.environ.get("MLFLOW_TRACKING_URI", "").removeprefix("sqlite:///"))
-    if kept.is_file():
-        shutil.copy(kept, folder / "mlflow.db")
-    fresh_store(folder)
-    return kept.is_file()
-
-
-def commands_in_order() -> list[str]:
-    """List each command once, where it comes first."""
-    typed = [command for name in IN_ORDER for command in commands(page(name))]
+def commands_of(*pages: str) -> list[str]:
+    """List each command of these pages once, where it comes first, but for those that are run elsewhere."""
+    typed = [command for name in pages for command in commands(page(name))]
     return [command for command in dict.fromkeys(typed) if command not in [*RUN_BY_CI, SERVER, *RUN_ELSEWHERE]]
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(900)
-def test_the_other_commands_run_in_the_order_of_the_pages(tmp_path: Path) -> None:
-    main_job = "mlflow run . -e asha --env-manager local -P budget=2"  # its export needs no more
-    project = make_project(tmp_path / "project")
+def project_in(folder: Path) -> Path:
+    """Make a project with the files that pages write, and with a store."""
+    fresh_store(folder)
+    project = make_project(folder / "project")
     [(project / "results.csv").write_text(table) for table in blocks(page("import"), "csv")]
-    others = [*([main_job] * (not copy_store(tmp_path))), *commands_in_order()]
-    assert len(others) >= 13
-    for command in others:
+    return project
+
+
+def type_all(typed: list[str], project: Path) -> None:
+    """Type commands, each of which has to succeed."""
+    for command in typed:
         done = subprocess.run(
-            shlex.split(command), cwd=project, env=environment(tmp_path), capture_output=True, text=True, check=False
+            shlex.split(command),
+            cwd=project,
+            env=environment(project.parent),
+            capture_output=True,
+            text=True,
+            check=False,
         )
         assert done.returncode == 0, f"{command}\n{done.stdout[-1000:]}\n{done.stderr[-2000:]}"
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_commands_run_in_the_order_of_the_pages(tmp_path: Path) -> None:
+    typed = commands_of(*(name for name in IN_ORDER if name != COMPARING))
+    assert len(typed) >= 8
+    type_all(typed, project_in(tmp_path))
     assert_stored_as_asked(f"sqlite:///{tmp_path}/mlflow.db")
+
+
+@pytest.mark.thorough  # a suite, confirmations and a training of nano: minutes of computing
+@pytest.mark.timeout(1200)
+def test_commands_of_a_comparison_run_as_typed(tmp_path: Path) -> None:
+    type_all([f"{MAIN_JOB} -P budget=2", *commands_of(COMPARING)], project_in(tmp_path))  # its export needs no more
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_commands_of_a_comparison_run_in_this_process(tmp_path: Path, ray_of_two: None) -> None:
+    """Each as MLproject spells it, on one Ray; a study of nano is stored for the export, and nothing is trained."""
+    project = load_project(str(REPOSITORY))
+    with working_in(tmp_path):
+        store_study(spec.load("nano"), "asha")
+        for typed in commands_of(COMPARING):
+            words = shlex.split(typed)
+            given = dict(word.split("=", 1) for option, word in pairwise(words) if option == "-P")
+            entry = words[words.index("-e") + 1] if "-e" in words else "main"
+            command = project.get_entry_point(entry).compute_command(given, str(tmp_path))
+            assert entry == "train" or main(shlex.split(command)[3:]) == 0, typed
 
 
 def assert_stored_as_asked(store: str) -> None:
