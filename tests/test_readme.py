@@ -51,6 +51,7 @@ RUN_ELSEWHERE = {
     "python -m hpo deepspeed --benchmark nano --ranks 1,2": "tests/hpo/workflows/test_deepspeed.py",
     "sbatch deepspeed.sh --benchmark bloom_560m_squad --nodes 1,2 --ranks 1,4 --scaling both": "tests/slurm/"
     "testbed/test_zero_study.py",
+    "python -m benchmarks.measure.device": "tests/benchmarks/measure/test_device.py",
     "pip install pip-audit && pip-audit -r requirements.txt": "tests/security/test_dependencies.py",
     "pip check && pip-audit --dry-run --no-deps --disable-pip -r requirements.txt": "tests/security/"
     "test_dependencies.py",

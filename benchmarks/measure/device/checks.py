@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import gc
 import math
+import statistics
 import tempfile
+import time
 import weakref
 from collections.abc import Callable
 from pathlib import Path
@@ -45,18 +47,38 @@ def start(node: Node) -> Found:
     """Start BLOOM-560M four times on one rank: seconds of a start, and memory that an ended trial leaves."""
     found: dict[str, Any] = {}
     for stage in (2, 3):
-        session, seconds, left, gone = trials.open_bloom(node, stage), [], [], True
+        session, left, gone = trials.open_bloom(node, stage), [], True
+        seconds: list[float] = []
         for turn in range(4):
             config = {"learning_rate": 1e-5, "batch_size_per_device": 2 + turn % 2}
             seconds.append(trials.seconds_of(session.start, config, turn))
             gone = _is_gone_after_use(session) and gone
             left.append(trials.allocated_mb())
-        found[f"stage {stage}"] = {"warm start s": max(seconds[1:]), "left MiB": left[-1] - left[0], "gone": gone}
-        found[f"stage {stage}"]["base on"] = _place_of(session)
+        found[f"stage {stage}"] = {
+            "warm start s": max(seconds[1:]),
+            "left MiB": left[-1] - left[0],
+            "gone": gone,
+            "base on": _place_of(session),
+        }
         del session
         gc.collect()
     sound = all(part["gone"] and part["left MiB"] <= MAX_LEFT_MB for part in found.values())
     return sound and (not node.on_gpu or found["stage 2"]["warm start s"] <= MAX_START_SECONDS), found
+
+
+def overhead(node: Node) -> Found:
+    """Start a model as deep as BLOOM-560M, and narrow, six times: CPU seconds of a warm start, which no GPU saves."""
+    found = {}
+    for stage in (2, 3):
+        model = str(trials.narrow_folder(node))
+        session, seconds = trials.open_session(trials.nano(stage, "bf16", model=model)), []
+        for turn in range(6):
+            began = time.process_time()
+            session.start(CONFIG, turn)
+            seconds.append(time.process_time() - began)
+        found[f"stage {stage}, CPU s"] = statistics.median(seconds[1:])
+        session.close()
+    return None, found
 
 
 def _is_gone_after_use(session: Any) -> bool:
@@ -243,6 +265,7 @@ def lora(node: Node) -> Found:
 CHECKS: dict[str, tuple[Callable[[Node], Found], float]] = {
     "environment": (environment, 60),
     "start": (start, 100),
+    "overhead": (overhead, 60),
     "speed": (speed, 90),
     "stages": (stages, 90),
     "checkpoints": (checkpoints, 70),

@@ -12,10 +12,12 @@ from benchmarks import spec
 from benchmarks.measure.speed import data
 from benchmarks.spec import Benchmark
 
-HIDDEN_SIZE, LAYERS, HEADS, VOCABULARY = 1024, 24, 16, 250_880
-"""Shape of BLOOM-560M."""
+SHAPE = (1024, 24, 16, 250_880)
+"""Hidden size, layers, heads and vocabulary of BLOOM-560M."""
 SMALL_SHAPE = (64, 2, 4, 1200)
-"""Hidden size, layers, heads and vocabulary of the model that stands in for it without a GPU."""
+"""Shape of the model that stands in for it without a GPU."""
+NARROW_SHAPE = (64, 24, 16, 1200)
+"""Shape of a model with as many weights as BLOOM-560M, all of them small."""
 
 
 @dataclass(frozen=True)
@@ -86,7 +88,16 @@ def open_bloom(node: Node, stage: int = 2, **finetune: Any) -> Any:
 
 def bloom_folder(node: Node) -> Path:
     """Return the folder of a BLOOM with random weights and nano's tokenizer; made at the first call."""
-    folder = node.folder / ("bloom-560m" if node.on_gpu else "bloom-small")
+    return _made(node, "bloom-560m" if node.on_gpu else "bloom-small", SHAPE if node.on_gpu else SMALL_SHAPE)
+
+
+def narrow_folder(node: Node) -> Path:
+    """Return the folder of a BLOOM that is as deep as BLOOM-560M, and narrow; made at the first call."""
+    return _made(node, "bloom-narrow", NARROW_SHAPE)
+
+
+def _made(node: Node, name: str, shape: tuple[int, int, int, int]) -> Path:
+    folder = node.folder / name
     if (folder / "tokenizer.json").exists():  # written last
         return folder
     import torch
@@ -94,7 +105,7 @@ def bloom_folder(node: Node) -> Path:
 
     from benchmarks.training.models import load_tokenizer
 
-    hidden, layers, heads, vocabulary = (HIDDEN_SIZE, LAYERS, HEADS, VOCABULARY) if node.on_gpu else SMALL_SHAPE
+    hidden, layers, heads, vocabulary = shape
     tokenizer = load_tokenizer(spec.load("nano").training_settings().model)
     torch.manual_seed(0)
     with torch.device("cuda" if node.on_gpu else "cpu"):

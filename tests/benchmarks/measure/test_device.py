@@ -65,7 +65,7 @@ def test_an_unknown_check_is_refused_with_the_known_ones(capsys: pytest.CaptureF
     with pytest.raises(SystemExit) as caught:
         main(["--only", "start,sped"])
     assert caught.value.code == 2
-    assert "'sped' is no check; choose from environment, start, speed" in capsys.readouterr().err
+    assert "'sped' is no check; choose from environment, start, overhead" in capsys.readouterr().err
 
 
 def test_the_table_has_one_figure_per_row() -> None:
