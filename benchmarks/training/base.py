@@ -67,8 +67,10 @@ class BaseModel:
         return self.for_trial(hp).to("cpu", torch.float32)
 
     def plain(self) -> Any:
-        """Return the module without the parts of any trial."""
-        return self.module
+        """Make a copy in fp32 on the CPU, without the parts of any trial."""
+        import torch
+
+        return self._copy().to("cpu", torch.float32)
 
     @property
     def outline(self) -> Any:

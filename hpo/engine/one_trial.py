@@ -115,7 +115,8 @@ def _open(order: Order) -> TrialProcess:
         from torch.distributed.rendezvous import rendezvous
 
         store, rank, world_size = next(iter(rendezvous("env://")))
-    join_process_group(rank, world_size, int(os.environ.get("LOCAL_RANK", "0")), store)
+    timeout_seconds = order.benchmark.training_settings().timeout_seconds
+    join_process_group(rank, world_size, int(os.environ.get("LOCAL_RANK", "0")), store, timeout_seconds)
     return Session(order.benchmark)
 
 

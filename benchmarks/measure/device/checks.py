@@ -92,7 +92,7 @@ def _is_gone_after_use(session: Any) -> bool:
 
 
 def _place_of(session: Any) -> str:
-    weight = next(session.base_model.plain().parameters())
+    weight = next(session.base_model.outline.parameters())
     return "pinned host memory" if weight.device.type == "cpu" and weight.is_pinned() else str(weight.device)
 
 

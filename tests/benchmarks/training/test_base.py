@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -70,6 +71,7 @@ def test_a_lora_model_is_merged_without_rounding(small_nano: Maker, tmp_path: Pa
     from safetensors.torch import load_file
 
     assert {tensor.dtype for tensor in load_file(tmp_path / "model.safetensors").values()} == {torch.float32}
+    assert json.loads((tmp_path / "config.json").read_text())["dtype"] == "float32"
 
 
 @pytest.mark.slow
