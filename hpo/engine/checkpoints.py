@@ -1,4 +1,8 @@
-"""Checkpoints on disk: their times and their deletion; at any time one per live trial.
+"""Checkpoints on disk: their place, their times and their deletion; at any time one per live trial.
+
+A trial's ranks write its checkpoint once, into the study's folder, which all nodes share: `unfinished/<run id>/
+checkpoints/`. Tune gets a pointer to it. The folder that Tune itself would offer lies in a temporary folder of the
+actor's node, where ranks on other nodes write in vain, and is copied afterwards, on nobody's clock.
 
 Ray either keeps all of a trial's checkpoints or counts them trial by trial, and then may delete one that another
 trial has been told to continue from. Here one is deleted once no live trial would continue from it.
@@ -7,15 +11,56 @@ trial has been told to continue from. Here one is deleted once no live trial wou
 from __future__ import annotations
 
 import math
+import re
 import shutil
+import stat
+import tempfile
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from ray.tune.experiment import Trial
 
+from benchmarks.spec import BenchmarkError
+
+FOLDER = "checkpoints"
+"""Folder of a study's folder in which they lie."""
+POINTER = "checkpoint"
+"""File of Tune's checkpoint with the name of the folder that holds the trial's."""
+NAME = re.compile(r"\w[\w.-]*")
 MOST_OF_THE_TIME = 0.05
 """Share of a training's time that may go into checkpoints that no scheduler asked for."""
+
+
+def new_folder(home: Path, trial_id: str) -> Path:
+    """Make a folder for a checkpoint of a trial, in the folder of its study."""
+    place = home / FOLDER
+    place.mkdir(exist_ok=True, mode=stat.S_IRWXU)
+    return Path(tempfile.mkdtemp(prefix=f"{trial_id}-", dir=place))
+
+
+def point_to(folder: Path, checkpoint: Path) -> None:
+    """Write a pointer to the folder of a checkpoint into Tune's."""
+    (checkpoint / POINTER).write_text(folder.name)
+
+
+def folder_of(checkpoint: Path, home: Path) -> Path:
+    """Find the folder that Tune's checkpoint points to.
+
+    Raises:
+        BenchmarkError: it points nowhere.
+    """
+    try:
+        name = (checkpoint / POINTER).read_text()
+    except FileNotFoundError:
+        name = ""
+    if not NAME.fullmatch(name):
+        raise BenchmarkError(
+            f"checkpoint {checkpoint}: points to {name!r}, which is no folder of {home / FOLDER}; another version "
+            "wrote it. Resume the study with that version, or run it again"
+        )
+    return home / FOLDER / name
 
 
 class Pace:
@@ -76,11 +121,28 @@ class Checkpoints:
         """List the checkpoints from which none of these trials would continue."""
         return self._paths - {path for trial in trials if not trial.is_finished() for path in _needed_by(trial)}
 
-    def prune(self, trials: Iterable[Trial]) -> None:
-        """Delete the checkpoints from which none of these trials would continue."""
+    def prune(self, trials: Iterable[Trial], home: Path) -> None:
+        """Delete the checkpoints from which none of these trials would continue.
+
+        Args:
+            trials: all trials of the study.
+            home: the folder of the study.
+        """
         for path in self.superseded(trials):
+            with suppress(OSError, BenchmarkError):  # it may be gone
+                shutil.rmtree(folder_of(path, home), ignore_errors=True)
             shutil.rmtree(path, ignore_errors=True)
             self._paths.discard(path)
+
+    def sweep(self, home: Path) -> None:
+        """Delete folders that no checkpoint points to: an interruption found them half written."""
+        pointed_to = set()
+        for path in self._paths:
+            with suppress(OSError, BenchmarkError):
+                pointed_to.add(folder_of(path, home))
+        for folder in (home / FOLDER).glob("*"):
+            if folder not in pointed_to:
+                shutil.rmtree(folder, ignore_errors=True)
 
 
 def _needed_by(trial: Trial) -> set[Path]:

@@ -168,7 +168,7 @@ class StudyLog(tune.Callback):
         self._tracker.deliver()
         if not self.unfinished.fault:  # else the state before is the one to go on with, and needs its checkpoints
             self._signature = signature
-            self.checkpoints.prune(self.state.trials)
+            self.checkpoints.prune(self.state.trials, self.unfinished.folder)
 
     def _count_devices(self) -> None:
         """Book the cluster's present devices; trials follow them by themselves, unless a number of trials was asked."""

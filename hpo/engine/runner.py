@@ -292,6 +292,7 @@ def _take_up(unfinished: Unfinished, study: Study, plan: Plan, allotment: Allotm
     state = unfinished.read()
     if state is None:
         return State.begin(study, plan, allotment), {}
+    state.checkpoints.sweep(unfinished.folder)
     return state, state.go_on(study, plan, allotment, unfinished.seconds)
 
 

@@ -8,7 +8,7 @@ result also has statistics of the data, which only the ranks know: they read and
 
 from __future__ import annotations
 
-import tempfile
+import shutil
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -24,6 +24,7 @@ from hpo.core import ownership
 from hpo.core.ledger import MEASURED
 from hpo.core.results import PRECISION, TOKENS
 from hpo.core.study import Study, is_diverged, objective, training_of
+from hpo.engine import checkpoints
 
 UNITS = "units"
 """File of a checkpoint with the units that its trial had trained."""
@@ -89,9 +90,12 @@ class TrialActor(tune.Trainable):
     def save_checkpoint(self, checkpoint_dir: str) -> None:
         """Write a checkpoint; called by Tune when a scheduler pauses or clones."""
         self._mark("idle")
-        self._ready().save(Path(checkpoint_dir))
-        (Path(checkpoint_dir) / UNITS).write_text(str(self._units))
-        ownership.mark(Path(checkpoint_dir), self._home)
+        process, folder = self._ready(), checkpoints.new_folder(self._home, self.trial_id)
+        process.save(folder)
+        (folder / UNITS).write_text(str(self._units))
+        checkpoints.point_to(folder, Path(checkpoint_dir))
+        for written in (folder, Path(checkpoint_dir)):
+            ownership.mark(written, self._home)
         self._mark("checkpoint")
 
     def restore(self, checkpoint_path: Any) -> None:
@@ -102,8 +106,10 @@ class TrialActor(tune.Trainable):
     def load_checkpoint(self, checkpoint: str) -> None:
         """Read a checkpoint; `restore` leads here."""
         self._mark("idle")
-        self._ready().load(Path(checkpoint))
-        self._units = int((Path(checkpoint) / UNITS).read_text())
+        folder = checkpoints.folder_of(Path(checkpoint), self._home)
+        ownership.require_mark(folder, self._home)
+        self._ready().load(folder)
+        self._units = int((folder / UNITS).read_text())
         self._mark("checkpoint")
 
     def cleanup(self) -> None:
@@ -134,10 +140,11 @@ class TrialActor(tune.Trainable):
         due = dict(self._training.schedule[1:]).get(self._units)
         if due is None:
             return
-        with tempfile.TemporaryDirectory(prefix="hpo-schedule-") as folder:
-            process.save(Path(folder))
-            process.start(due, self._training.seed)
-            process.load(Path(folder))
+        folder = checkpoints.new_folder(self._home, self.trial_id)
+        process.save(folder)
+        process.start(due, self._training.seed)
+        process.load(folder)
+        shutil.rmtree(folder)
         self._mark("checkpoint")
 
     def _mark(self, part: str) -> None:

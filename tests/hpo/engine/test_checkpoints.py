@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import shutil
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from glob import glob
@@ -19,10 +20,10 @@ from ray.tune.search import BasicVariantGenerator
 from rich.console import Console
 
 from benchmarks import spec
-from benchmarks.spec import Benchmark
+from benchmarks.spec import Benchmark, BenchmarkError
 from hpo.core.results import TrialRow
 from hpo.core.study import Study
-from hpo.engine.checkpoints import Checkpoints
+from hpo.engine.checkpoints import FOLDER, POINTER, Checkpoints, folder_of, new_folder, point_to
 from hpo.engine.in_process import InProcess
 from hpo.engine.runner import run
 from tests.stores import working_in
@@ -40,15 +41,26 @@ def trials(tmp_path: Path) -> list[Trial]:
 
 @dataclass(frozen=True)
 class Folder:
-    """Writes checkpoints as Tune does."""
+    """Writes checkpoints as Tune and a trial do.
+
+    Attributes:
+        path: Tune's folder, within that of the study.
+        checkpoints: the checkpoints so far.
+    """
 
     path: Path
     checkpoints: Checkpoints = field(default_factory=Checkpoints)
 
+    @property
+    def home(self) -> Path:
+        return self.path.parent
+
     def save(self, trial: Trial, name: str) -> Any:
         """Give a trial a checkpoint, its latest."""
         (self.path / name).mkdir()
-        (self.path / name / "weights").write_text(name)
+        written = new_folder(self.home, name)
+        (written / "weights").write_text(name)
+        point_to(written, self.path / name)
         result = _TrainingResult(Checkpoint(str(self.path / name)), {"training_iteration": 1})
         self.checkpoints.add(result.checkpoint)
         trial.on_checkpoint(result)
@@ -56,12 +68,15 @@ class Folder:
 
     @property
     def names(self) -> set[str]:
+        """Tune's checkpoints; each has its weights, and no others are there."""
+        names = {path.name for path in self.path.iterdir() if path.name != "foreign"}
+        assert {file.read_text() for file in self.home.glob(f"{FOLDER}/*/weights")} == names
         return {path.name for path in self.path.iterdir()}
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Folder:
-    path = tmp_path / "checkpoints"
+    path = tmp_path / "tune"
     path.mkdir()
     return Folder(path)
 
@@ -71,20 +86,20 @@ class TestPrune:
         for name in ("1", "2"):
             folder.save(trials[0], f"a{name}")
             folder.save(trials[1], f"b{name}")
-        folder.checkpoints.prune(trials)
+        folder.checkpoints.prune(trials, folder.home)
         assert folder.names == {"a2", "b2"}
 
     def test_deletes_those_of_trials_that_have_ended(self, folder: Folder, trials: list[Trial]) -> None:
         folder.save(trials[0], "a1")
         folder.save(trials[1], "b1")
         trials[0].set_status(Trial.TERMINATED)
-        folder.checkpoints.prune(trials)
+        folder.checkpoints.prune(trials, folder.home)
         assert folder.names == {"b1"}
 
     def test_deletes_those_of_trials_that_failed(self, folder: Folder, trials: list[Trial]) -> None:
         folder.save(trials[0], "a1")
         trials[0].set_status(Trial.ERROR)
-        folder.checkpoints.prune(trials)
+        folder.checkpoints.prune(trials, folder.home)
         assert folder.names == set()
 
     def test_keeps_what_another_trial_has_taken_over(self, folder: Folder, trials: list[Trial]) -> None:
@@ -93,33 +108,62 @@ class TestPrune:
         folder.save(trials[1], "b1")
         trials[1].on_checkpoint(donated)
         folder.save(trials[0], "a2")
-        folder.checkpoints.prune(trials)
+        folder.checkpoints.prune(trials, folder.home)
         assert folder.names == {"a1", "a2"}
         trials[0].set_status(Trial.TERMINATED)
-        folder.checkpoints.prune(trials)
+        folder.checkpoints.prune(trials, folder.home)
         assert folder.names == {"a1"}
 
     def test_keeps_what_is_being_read(self, folder: Folder, trials: list[Trial]) -> None:
         trials[0].temporary_state.restoring_from = folder.save(trials[0], "a1")
         folder.save(trials[0], "a2")
-        folder.checkpoints.prune(trials)
+        folder.checkpoints.prune(trials, folder.home)
         assert folder.names == {"a1", "a2"}
         trials[0].temporary_state.restoring_from = None
-        folder.checkpoints.prune(trials)
+        folder.checkpoints.prune(trials, folder.home)
         assert folder.names == {"a2"}
 
     def test_touches_nothing_that_no_trial_wrote(self, folder: Folder, trials: list[Trial]) -> None:
         (folder.path / "foreign").mkdir()
-        folder.checkpoints.prune(trials)
+        folder.checkpoints.prune(trials, folder.home)
         assert folder.names == {"foreign"}
 
     def test_one_that_is_gone_already_is_no_error(self, folder: Folder, trials: list[Trial]) -> None:
         folder.save(trials[0], "a1")
-        (folder.path / "a1" / "weights").unlink()
-        (folder.path / "a1").rmdir()
+        shutil.rmtree(folder.path / "a1")
+        shutil.rmtree(folder.home / FOLDER)
         trials[0].set_status(Trial.TERMINATED)
-        folder.checkpoints.prune(trials)
+        folder.checkpoints.prune(trials, folder.home)
         assert folder.names == set()
+
+    def test_weights_that_an_interruption_left_half_written_are_swept_away(
+        self, folder: Folder, trials: list[Trial]
+    ) -> None:
+        folder.save(trials[0], "a1")
+        (new_folder(folder.home, "a2") / "weights").write_text("half")
+        folder.checkpoints.sweep(folder.home)
+        assert folder.names == {"a1"}
+
+
+class TestPointer:
+    def test_leads_to_the_weights(self, tmp_path: Path) -> None:
+        written = new_folder(tmp_path, "a1")
+        point_to(written, tmp_path)
+        assert folder_of(tmp_path, tmp_path) == written
+        assert written.parent == tmp_path / FOLDER
+
+    def test_two_of_one_trial_do_not_meet(self, tmp_path: Path) -> None:
+        assert new_folder(tmp_path, "a1") != new_folder(tmp_path, "a1")
+
+    @pytest.mark.parametrize("name", ["", "..", "../elsewhere", "/etc", "a/b", ".", "a\nb"])
+    def test_that_leads_elsewhere_is_refused(self, tmp_path: Path, name: str) -> None:
+        (tmp_path / POINTER).write_text(name)
+        with pytest.raises(BenchmarkError, match="which is no folder of"):
+            folder_of(tmp_path, tmp_path)
+
+    def test_that_is_missing_names_the_cure(self, tmp_path: Path) -> None:
+        with pytest.raises(BenchmarkError, match=r"another version wrote it\. Resume the study with that version"):
+            folder_of(tmp_path, tmp_path)
 
 
 # ---- real studies
@@ -145,7 +189,7 @@ class Watch:
     rows: list[TrialRow] = field(default_factory=list)
 
     def on_disk(self) -> int:
-        return len(glob(f"{self.folder}/unfinished/*/tune/study/*/checkpoint_*"))  # Path.glob trips over deletions
+        return len(glob(f"{self.folder}/unfinished/*/{FOLDER}/*"))  # Path.glob trips over deletions
 
     def note(self, trials: list[Trial]) -> None:
         """Count after a deletion."""
@@ -170,9 +214,9 @@ def watch(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
         watch.written += 1
         add(checkpoints, checkpoint)
 
-    def watched_prune(checkpoints: Checkpoints, trials: Iterable[Trial]) -> None:
+    def watched_prune(checkpoints: Checkpoints, trials: Iterable[Trial], home: Path) -> None:
         trials = list(trials)
-        prune(checkpoints, trials)
+        prune(checkpoints, trials, home)
         watch.note(trials)
 
     with working_in(folder), pytest.MonkeyPatch.context() as monkeypatch:
