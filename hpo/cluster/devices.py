@@ -26,6 +26,7 @@ class Devices:
         cpus_per_device: on a cluster, the CPU cores that a device may have on every node; None on one machine, where
             trials share out the cores.
         compute_capability: of the least of the GPUs, major and minor; None without one.
+        by_node: on a cluster, the devices of each node; empty on one machine.
     """
 
     count: int
@@ -33,11 +34,26 @@ class Devices:
     cpus: int
     cpus_per_device: float | None = None
     compute_capability: tuple[int, int] | None = None
+    by_node: tuple[int, ...] = ()
 
     @property
     def accelerator(self) -> str:
         """The tag by which costs are kept apart: hours on different accelerators are not comparable."""
         return self.gpu_name or CPU
+
+    def holds_on_one_node(self, ranks_per_trial: int) -> bool:
+        """Tell whether a trial fits one node."""
+        return max(self.by_node, default=self.count) >= ranks_per_trial
+
+    def trials_at_once(self, ranks_per_trial: int, on_one_node: bool) -> int:
+        """Count the trials that fit.
+
+        Args:
+            ranks_per_trial: devices of a trial.
+            on_one_node: whether a trial keeps to one node; devices that are left over on several nodes stay idle then.
+        """
+        parts = (self.by_node or (self.count,)) if on_one_node else (self.count,)
+        return sum(devices // ranks_per_trial for devices in parts)
 
 
 @dataclass(frozen=True)
@@ -49,12 +65,14 @@ class Allotment:
         ranks_per_trial: devices of one trial.
         cpus_per_rank: the share of the cores that one rank reserves; a fraction where they do not divide evenly.
         gpus_per_rank: 1 or 0.
+        on_one_node: whether a trial keeps to one node, as it does wherever one holds it.
     """
 
     concurrency: int
     ranks_per_trial: int
     cpus_per_rank: float
     gpus_per_rank: int
+    on_one_node: bool = True
 
     @property
     def devices(self) -> int:
@@ -160,7 +178,8 @@ def allot(devices: Devices, ranks_per_trial: int, concurrency: int | None = None
     Raises:
         BenchmarkError: a trial needs more devices than there are.
     """
-    at_once = devices.count // ranks_per_trial
+    on_one_node = devices.holds_on_one_node(ranks_per_trial)
+    at_once = devices.trials_at_once(ranks_per_trial, on_one_node)
     if at_once < 1:
         kind = "GPU" if devices.gpu_name else "CPU core"
         where = "the cluster" if devices.cpus_per_device else "this machine"
@@ -171,4 +190,4 @@ def allot(devices: Devices, ranks_per_trial: int, concurrency: int | None = None
     at_once = min(at_once, concurrency or at_once)
     share = devices.cpus_per_device or devices.cpus / (at_once * ranks_per_trial)
     cpus_per_rank = math.floor(1e4 * share) / 1e4  # Ray counts in 1/10,000
-    return Allotment(at_once, ranks_per_trial, cpus_per_rank, gpus_per_rank=1 if devices.gpu_name else 0)
+    return Allotment(at_once, ranks_per_trial, cpus_per_rank, 1 if devices.gpu_name else 0, on_one_node)

@@ -12,9 +12,10 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from threading import Event, Thread
+from typing import Any
 
 import psutil
 import ray
@@ -77,7 +78,8 @@ class Cluster:
     @contextmanager
     def holding(self, devices: Devices, allotment: Allotment) -> Iterator[None]:
         """Hold the devices that a study on a cluster was not allotted, so that Ray starts no further trial there."""
-        spare = devices.count // allotment.ranks_per_trial - allotment.concurrency
+        fitting = devices.trials_at_once(allotment.ranks_per_trial, allotment.on_one_node)
+        spare = fitting - allotment.concurrency
         with _reserved(allotment, spare if devices.cpus_per_device else 0):
             yield
 
@@ -274,13 +276,13 @@ def cluster_devices() -> Devices:
         BenchmarkError: it has no devices, or GPUs of different kinds, whose hours could not be added up.
     """
     connect()
-    nodes = [node for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU", 0) >= 1]
+    nodes = _nodes()
     if not nodes:
         raise BenchmarkError(f"the Ray at {os.environ[ADDRESS]} has no node with CPUs to train on; start workers")
     cpus = [int(node["Resources"]["CPU"]) for node in nodes]
     shares = [int(node["Resources"].get("GPU", 0)) for node in nodes]
     if not any(shares):
-        return Devices(sum(cpus), None, sum(cpus), cpus_per_device=1.0)
+        return Devices(sum(cpus), None, sum(cpus), cpus_per_device=1.0, by_node=tuple(cpus))
     found = _gpus_of([node["NodeID"] for node in nodes])
     kinds = {gpu.name for gpu in found}
     if len(kinds) > 1:
@@ -290,7 +292,7 @@ def cluster_devices() -> Devices:
         )
     least = min(cpu / share for cpu, share in zip(cpus, shares, strict=True) if share)
     capability = min((gpu.compute_capability for gpu in found), default=None)
-    return Devices(sum(shares), kinds.pop() if kinds else "GPU", sum(cpus), least, capability)
+    return Devices(sum(shares), kinds.pop() if kinds else "GPU", sum(cpus), least, capability, tuple(shares))
 
 
 def _gpus_of(nodes: Sequence[str]) -> list[Gpu]:
@@ -301,16 +303,28 @@ def _gpus_of(nodes: Sequence[str]) -> list[Gpu]:
     return [gpu for found in answers for gpu in found]
 
 
-def count_devices(before: Devices) -> int:
-    """Count the devices that the cluster has by now: workers join late and die. A Ray of our own keeps its number."""
+def _nodes() -> list[dict[str, Any]]:
+    """List the living nodes of the cluster that can train, as Ray describes them."""
+    return [node for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU", 0) >= 1]
+
+
+def present_devices(before: Devices) -> Devices:
+    """Return the devices that the cluster has by now: workers join late and die. A Ray of our own keeps its number."""
     if not os.environ.get(ADDRESS):
-        return before.count
-    return int(ray.cluster_resources().get("GPU" if before.gpu_name else "CPU", 0))
+        return before
+    kind = "GPU" if before.gpu_name else "CPU"
+    by_node = tuple(int(node["Resources"].get(kind, 0)) for node in _nodes())
+    return replace(before, count=sum(by_node), by_node=by_node)
 
 
 def resources(allotment: Allotment) -> tune.PlacementGroupFactory:
-    """Return an empty bundle for the actor that speaks with Tune, and one for each rank."""
+    """Return an empty bundle for the actor that speaks with Tune, and one for each rank.
+
+    Ray's own strategy would put the ranks of a trial on one node "if possible", and a further trial across nodes on
+    the devices that are left over: slower than the others, and more than were counted.
+    """
     rank = {"CPU": allotment.cpus_per_rank}
     if allotment.gpus_per_rank:
         rank["GPU"] = float(allotment.gpus_per_rank)
-    return tune.PlacementGroupFactory([{}, *([rank] * allotment.ranks_per_trial)])
+    strategy = "STRICT_PACK" if allotment.on_one_node else "PACK"
+    return tune.PlacementGroupFactory([{}, *([rank] * allotment.ranks_per_trial)], strategy=strategy)

@@ -13,7 +13,7 @@ from ray.tune.result import DONE, SHOULD_CHECKPOINT
 from rich.console import Console
 
 from hpo.cluster.devices import Allotment, Devices
-from hpo.cluster.ray import Cluster, count_devices
+from hpo.cluster.ray import Cluster, present_devices
 from hpo.core.budget import EVERY_TRIAL_FAILS, INTERRUPTED, is_interruption
 from hpo.core.ledger import MEASURED, Shares
 from hpo.core.study import Study
@@ -172,11 +172,12 @@ class StudyLog(tune.Callback):
 
     def _count_devices(self) -> None:
         """Book the cluster's present devices; trials follow them by themselves, unless a number of trials was asked."""
-        now, at_once = self._now(), self._allotment.concurrency
-        if now < self._counted + SECONDS_PER_COUNT or at_once < self._devices.count // self._allotment.ranks_per_trial:
+        now, ranks, on_one_node = self._now(), self._allotment.ranks_per_trial, self._allotment.on_one_node
+        was_asked = self._allotment.concurrency < self._devices.trials_at_once(ranks, on_one_node)
+        if was_asked or now < self._counted + SECONDS_PER_COUNT:
             return
-        self._counted, ranks = now, self._allotment.ranks_per_trial
-        self.ledger.resize(count_devices(self._devices) // ranks * ranks, now)
+        self._counted = now
+        self.ledger.resize(present_devices(self._devices).trials_at_once(ranks, on_one_node) * ranks, now)
 
     def close(self) -> tuple[Shares, float]:
         """Close the open rows; return the ledger and the duration of the study in seconds."""

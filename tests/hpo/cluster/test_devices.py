@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 
 import pytest
+import ray
+from ray.cluster_utils import Cluster
 
 from benchmarks.spec import BenchmarkError
 from hpo.cluster.devices import Allotment, Devices, Gpu, allot, detect_here, visible_gpus
+from hpo.cluster.ray import resources
+from slurm.capacity import Capacity
 
 ONE_CORE = Devices(count=1, gpu_name=None, cpus=1)
 EIGHT_CORES = Devices(count=8, gpu_name=None, cpus=8)
@@ -39,6 +44,65 @@ def test_as_many_trials_at_once_as_devices_allow(
     devices: Devices, ranks: int, concurrency: int | None, expected: Allotment
 ) -> None:
     assert allot(devices, ranks, concurrency) == expected
+
+
+def nodes_of(*gpus: int) -> Devices:
+    """A cluster's GPUs, node by node."""
+    return Devices(sum(gpus), "NVIDIA H200", 8 * len(gpus), 1.0, by_node=gpus)
+
+
+@pytest.mark.parametrize(
+    ("devices", "ranks", "trials", "on_one_node"),
+    [
+        pytest.param(nodes_of(3, 3), 2, 2, True, id="a GPU of each node stays idle"),
+        pytest.param(nodes_of(3, 3), 1, 6, True, id="a trial a GPU"),
+        pytest.param(nodes_of(4, 1), 2, 2, True, id="a small node holds none"),
+        pytest.param(nodes_of(1, 1), 2, 1, False, id="a trial across both nodes"),
+        pytest.param(nodes_of(2, 2, 2), 4, 1, False, id="across nodes, with devices left"),
+    ],
+)
+def test_a_trial_keeps_to_one_node_wherever_one_holds_it(
+    devices: Devices, ranks: int, trials: int, on_one_node: bool
+) -> None:
+    allotment = allot(devices, ranks)
+    assert (allotment.concurrency, allotment.on_one_node) == (trials, on_one_node)
+    assert resources(allotment).strategy == ("STRICT_PACK" if on_one_node else "PACK")
+
+
+@pytest.mark.parametrize("nodes", [1, 2, 3, 5])
+@pytest.mark.parametrize("gpus", [1, 2, 3, 8])
+def test_as_many_as_the_capacity_of_a_slurm_cluster_says(nodes: int, gpus: int) -> None:
+    """`slurm capacity` counts before submission what a study counts when it starts."""
+    for ranks in range(1, nodes * gpus + 1):
+        promised = Capacity(0, gpus, gpus, ranks, 1, 1, nodes)
+        allotment = allot(nodes_of(*[gpus] * nodes), ranks)
+        assert (allotment.concurrency, not allotment.on_one_node) == (promised.trials, promised.spans_nodes)
+
+
+@pytest.fixture
+def two_nodes_of_three() -> Iterator[None]:
+    """Two nodes of Ray's on this machine, which are told that they have three GPUs each."""
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 3, "num_gpus": 3})
+    try:
+        cluster.add_node(num_cpus=3, num_gpus=3)
+        with pytest.MonkeyPatch.context() as monkeypatch:
+            monkeypatch.setenv("RAY_ADDRESS", cluster.address)
+            ray.init(address=cluster.address, log_to_driver=False)
+            yield
+    finally:
+        ray.shutdown()
+        cluster.shutdown()
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("two_nodes_of_three")
+def test_ray_places_as_many_trials_as_were_counted_and_no_more() -> None:
+    """By Ray's own strategy a third one would be placed, across the nodes."""
+    by_node = tuple(int(node["Resources"]["GPU"]) for node in ray.nodes())
+    allotment = allot(nodes_of(*by_node), 2)
+    groups = [resources(allotment).to_placement_group() for _ in range(3)]
+    placed, waiting = ray.wait([group.ready() for group in groups], num_returns=3, timeout=8)
+    assert (len(placed), len(waiting)) == (allotment.concurrency, 1) == (2, 1)
 
 
 @pytest.mark.parametrize(("concurrency", "reserved"), [(None, 4), (1, 2), (2, 4)])
