@@ -9,13 +9,13 @@ import gc
 import logging
 import os
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from threading import Event, Thread
-from typing import Any
+from typing import Any, TypeVar
 
 import psutil
 import ray
@@ -32,9 +32,11 @@ from benchmarks.tasks.question_answering import TokenStatistics
 from benchmarks.training.pool import RankPool
 from benchmarks.training.ranks import open_trial
 from hpo.cluster import access as ray_access
-from hpo.cluster.devices import Allotment, Devices, Gpu, allot, detect_here, gpus
+from hpo.cluster.devices import Allotment, Devices, allot, detect_here, gpus
+from hpo.core.wording import counted
 
 PROJECT = Path(__file__).parents[2]
+T = TypeVar("T")
 OBJECT_STORE_BYTES = 200 * 2**20
 ADDRESS = "RAY_ADDRESS"
 SERVICES = ("raylet", "gcs_server")
@@ -50,30 +52,58 @@ SETTINGS = {
 """Settings of Ray and Tune, which read them when they start, unless the user has made others."""
 
 
-@dataclass(frozen=True)
 class Cluster:
     """A running Ray.
 
-    Attributes:
-        pool: the warm ranks of all studies that run on it, see `benchmarks.training.pool`.
+    Args:
         services: Ray's processes on this machine by name, where it is a Ray of our own.
     """
 
-    pool: ActorHandle
-    services: Mapping[str, psutil.Process] = field(default_factory=dict)
+    def __init__(self, services: Mapping[str, psutil.Process] | None = None) -> None:
+        self._services = services or {}
+        self._pool: ActorHandle | None = None
+
+    def pool_for(self, benchmark: Benchmark) -> ActorHandle | None:
+        """Return the warm ranks of all studies that run here, see `benchmarks.training.pool`; None if it needs none."""
+        if self._pool is None and benchmark.finetune is not None:
+            self._pool = RankPool.remote()  # type: ignore[attr-defined]  # added by ray.remote
+        return self._pool
 
     @property
     def fault(self) -> str:
         """Return a sentence if a vital part of Ray has died, else an empty text; Ray ends the driver soon after."""
-        dead = [name for name, process in self.services.items() if not _is_alive(process)]
+        dead = [name for name, process in self._services.items() if not _is_alive(process)]
         return f"Ray's {dead[0]} has died" if dead else ""
 
     def reclaim(self) -> None:
         """End the ranks of dead trials after a study. A pool that died has taken its ranks along."""
-        if self.fault:
+        if self.fault or self._pool is None:
             return
         with suppress(RayActorError):
-            ray.get(self.pool.reclaim.remote())
+            ray.get(self._pool.reclaim.remote())
+
+    def require_shared(self, folder: Path) -> None:
+        """Make sure that every node of a cluster sees a folder that the driver has made: ranks keep checkpoints there.
+
+        Raises:
+            BenchmarkError: one does not.
+        """
+        if not os.environ.get(ADDRESS):
+            return
+        nodes = _nodes()
+        seen = _ask([node["NodeID"] for node in nodes], _sees, folder)
+        names = [node["NodeManagerHostname"] for node, sees in zip(nodes, seen, strict=True) if not sees]
+        if names:
+            which = f"{counted(len(names), 'node')} of the cluster ({', '.join(names)})"
+            raise BenchmarkError(
+                f"{which} cannot see {folder}, where the ranks of a trial keep its checkpoints; start the study in a "
+                "folder that all nodes share"
+            )
+
+    def end_ranks(self) -> None:
+        """End the warm ranks."""
+        if self._pool is not None:
+            ray.kill(self._pool)
 
     @contextmanager
     def holding(self, devices: Devices, allotment: Allotment) -> Iterator[None]:
@@ -91,7 +121,7 @@ class Cluster:
             found: list[list[TokenStatistics]] = ray.get(
                 [
                     start.options(scheduling_strategy=PlacementGroupSchedulingStrategy(group)).remote(
-                        benchmark, allotment.cpus_per_rank, allotment.gpus_per_rank, self.pool
+                        benchmark, allotment.cpus_per_rank, allotment.gpus_per_rank, self.pool_for(benchmark)
                     )
                     for group in groups
                 ]
@@ -112,7 +142,7 @@ def _reserved(allotment: Allotment, trials: int) -> Iterator[list[PlacementGroup
 
 
 def _start_and_give_back(
-    benchmark: Benchmark, cpus_per_rank: float, gpus_per_rank: int, pool: ActorHandle
+    benchmark: Benchmark, cpus_per_rank: float, gpus_per_rank: int, pool: ActorHandle | None
 ) -> list[TokenStatistics]:
     """Begin a trial and leave it."""
     process = open_trial(benchmark, cpus_per_rank, gpus_per_rank, pool)
@@ -142,11 +172,11 @@ def ray_cluster(devices: Devices) -> Iterator[Cluster]:
     """Start a Ray of our own on loopback, shut down at the end; or return the one this process is connected to."""
     set_defaults()
     if ray.is_initialized():
-        pool = RankPool.remote()  # type: ignore[attr-defined]  # added by ray.remote
+        cluster = Cluster()
         try:
-            yield Cluster(pool)
+            yield cluster
         finally:
-            ray.kill(pool)
+            cluster.end_ranks()
             if os.environ.get(ADDRESS):
                 _shut_down_ray()  # our connection to it
         return
@@ -168,8 +198,7 @@ def ray_cluster(devices: Devices) -> Iterator[Cluster]:
     with started:
         try:
             children = psutil.Process().children()
-            services = {name: child for child in children if (name := child.name()) in SERVICES}
-            yield Cluster(RankPool.remote(), services)  # type: ignore[attr-defined]
+            yield Cluster({name: child for child in children if (name := child.name()) in SERVICES})
         finally:
             _shut_down_ray()
 
@@ -177,8 +206,9 @@ def ray_cluster(devices: Devices) -> Iterator[Cluster]:
 class EarlyRay:
     """A Ray that starts in the background while the driver imports the rest and opens its store.
 
-    Entering waits for it. It ends once, when it is left or closed, whichever comes first. One thread starts and ends
-    it: Ray's processes die with the thread that has started them.
+    Entering waits for it. It ends once, when it is left or closed, whichever comes first: in the background again
+    where it is left, so that the driver stores and reports its results meanwhile. One thread starts and ends it:
+    Ray's processes die with the thread that has started them.
 
     Args:
         devices: as for `ray_cluster`.
@@ -204,10 +234,10 @@ class EarlyRay:
         return self._started.result()
 
     def __exit__(self, *_: object) -> None:
-        self.close()
+        self._is_over.set()
 
     def close(self) -> None:
-        """End it, also where no study has waited for it."""
+        """Wait for its end, also where no study has waited for it."""
         self._is_over.set()
         self._thread.join()
 
@@ -283,7 +313,7 @@ def cluster_devices() -> Devices:
     shares = [int(node["Resources"].get("GPU", 0)) for node in nodes]
     if not any(shares):
         return Devices(sum(cpus), None, sum(cpus), cpus_per_device=1.0, by_node=tuple(cpus))
-    found = _gpus_of([node["NodeID"] for node in nodes])
+    found = [gpu for there in _ask([node["NodeID"] for node in nodes], gpus) for gpu in there]
     kinds = {gpu.name for gpu in found}
     if len(kinds) > 1:
         raise BenchmarkError(
@@ -295,12 +325,16 @@ def cluster_devices() -> Devices:
     return Devices(sum(shares), kinds.pop() if kinds else "GPU", sum(cpus), least, capability, tuple(shares))
 
 
-def _gpus_of(nodes: Sequence[str]) -> list[Gpu]:
-    """Ask nodes of the cluster for their GPUs."""
-    probe = ray.remote(num_cpus=0)(gpus)
+def _ask(nodes: Sequence[str], question: Callable[..., T], *arguments: object) -> list[T]:
+    """Call a function on nodes of the cluster; return their answers in order."""
+    probe = ray.remote(num_cpus=0)(question)
     asked = [probe.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node, False)) for node in nodes]
-    answers: list[list[Gpu]] = ray.get([task.remote() for task in asked])
-    return [gpu for found in answers for gpu in found]
+    answers: list[T] = ray.get([task.remote(*arguments) for task in asked])
+    return answers
+
+
+def _sees(folder: Path) -> bool:
+    return folder.is_dir()
 
 
 def _nodes() -> list[dict[str, Any]]:

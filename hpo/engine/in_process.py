@@ -30,7 +30,7 @@ from ray.tune.impl.placeholder import create_resolvers_map, inject_placeholders
 from ray.tune.schedulers.util import _set_search_properties_backwards_compatible as tell_scheduler
 from ray.tune.search.util import _set_search_properties_backwards_compatible as tell_searcher
 
-from benchmarks.spec import BenchmarkError
+from benchmarks.spec import Benchmark, BenchmarkError
 from hpo.cluster.devices import Allotment, Devices
 from hpo.cluster.ray import Cluster
 from hpo.core.ledger import Shares
@@ -81,25 +81,17 @@ class _Experiment(Experiment):
 # ---- the executor
 
 
-class _NoPool:
-    """The missing pool of warm ranks: every use of it is refused."""
-
-    def __getattr__(self, name: str) -> Any:
-        """Refuse.
-
-        Raises:
-            BenchmarkError: always.
-        """
-        if name.startswith("__"):
-            raise AttributeError(name)
-        raise BenchmarkError("trials in this process have no ranks to train on; run this benchmark on Ray")
-
-
 class _Here(Cluster):
     """This process in the place of a Ray."""
 
-    def reclaim(self) -> None:
-        """Do nothing: there are no ranks."""
+    def pool_for(self, benchmark: Benchmark) -> None:
+        """Refuse a benchmark whose trials need ranks.
+
+        Raises:
+            BenchmarkError: it is one.
+        """
+        if benchmark.finetune is not None:
+            raise BenchmarkError("trials in this process have no ranks to train on; run this benchmark on Ray")
 
     @contextmanager
     def holding(self, devices: Devices, allotment: Allotment) -> Iterator[None]:
@@ -130,7 +122,7 @@ class InProcess:
     @contextmanager
     def open(self, devices: Devices) -> Iterator[Cluster]:
         """Stand in for a running Ray."""
-        yield _Here(pool=_NoPool())
+        yield _Here()
 
     def on(self, cluster: Cluster) -> InProcess:
         """Return this executor: there is nothing to start."""

@@ -210,6 +210,7 @@ def execute(
         errors.warn(warning)
     with _opened(study, command, devices, run_id, open_tracker) as (tracker, unfinished):
         with executor.open(devices) as where:
+            where.require_shared(unfinished.folder)
             state, reported = _take_up(unfinished, study, plan, allotment)
             if run_id is not None:
                 tracker.reopen()
@@ -304,7 +305,7 @@ def _given(
         "study": study,
         "cpus_per_rank": allotment.cpus_per_rank,
         "gpus_per_rank": allotment.gpus_per_rank,
-        "pool": where.pool,
+        "pool": where.pool_for(study.benchmark),
         "reported": reported,
         "home": unfinished.folder,
     }

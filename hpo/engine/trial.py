@@ -44,7 +44,7 @@ class TrialActor(tune.Trainable):
         study: Study,
         cpus_per_rank: float,
         gpus_per_rank: int,
-        pool: ActorHandle,
+        pool: ActorHandle | None,
         reported: Mapping[str, int],
         home: Path,
     ) -> None:

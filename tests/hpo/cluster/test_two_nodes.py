@@ -1,0 +1,94 @@
+"""Trials on nodes that share the study's folder and no temporary one: checkpoints are found wherever they go on."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.hpo.cluster.two_nodes import lacks, two_nodes
+from tests.stores import fresh_store
+from tests.studies import finish, read, start, steps, wait_for_trials, write_benchmark, write_slow_synthetic
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+if reason := lacks():
+    pytestmark.append(pytest.mark.skip(reason=f"no mount namespace can be made here: {reason}"))
+SHORT = {"unit_samples": 32, "max_units": 3}
+LONG = {"unit_samples": 16, "max_units": 9}
+ACROSS: dict[str, Any] = {"finetune": {"ranks_per_trial": 2}}
+
+
+def assert_whole(store: str, units: int, experiment: str = "short") -> None:
+    """Make sure that each unit was trained once and that no attempt failed."""
+    study, trials = read(store, experiment)
+    assert (study.info.status, study.data.metrics["units"]) == ("FINISHED", units)
+    for trial in trials:
+        assert "hpo.failures" not in trial.data.tags
+        assert trial.info.status == "FINISHED", trial.data.tags
+        found = steps(store, trial)
+        assert found == list(range(1, len(found) + 1))
+
+
+def study_of(folder: Path, environment: dict[str, str], *words: object) -> subprocess.Popen[str]:
+    changes = {name: value for name, value in environment.items() if os.environ.get(name) != value}
+    return start(fresh_store(folder), *words, folder=folder, **changes)
+
+
+@pytest.mark.parametrize(
+    ("method", "arguments", "resource"),
+    [
+        ("pbt", ["--interval-units", 1], SHORT),
+        pytest.param("hyperband", [], LONG, marks=pytest.mark.thorough),
+        pytest.param("bohb", [], LONG, marks=pytest.mark.thorough),
+    ],
+)
+def test_a_trial_across_both_nodes_continues_from_its_checkpoint(
+    tmp_path: Path, method: str, arguments: list[object], resource: dict[str, int]
+) -> None:
+    benchmark = write_benchmark(tmp_path, limit=32, resource=resource, **ACROSS)
+    with two_nodes() as environment:
+        study = study_of(tmp_path, environment, method, "--benchmark", benchmark, "--budget", 2, *arguments)
+        status, _, err = finish(study)
+    assert status == 0, err
+    assert_whole(fresh_store(tmp_path), 2 * resource["max_units"])
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize("method", ["pbt", "hyperband", "bohb"])
+def test_a_trial_of_one_rank_continues_on_the_other_node(tmp_path: Path, method: str) -> None:
+    benchmark = write_benchmark(tmp_path, limit=32, resource=LONG)
+    with two_nodes() as environment:
+        status, _, err = finish(study_of(tmp_path, environment, method, "--benchmark", benchmark, "--budget", 3))
+    assert status == 0, err
+    assert_whole(fresh_store(tmp_path), 27)
+
+
+@pytest.mark.thorough
+def test_an_interrupted_study_resumes_on_both(tmp_path: Path) -> None:
+    store = fresh_store(tmp_path)
+    with two_nodes() as environment:
+        words = ("hyperband", "--benchmark", write_slow_synthetic(tmp_path, 0.3), "--budget", 4)
+        driver = study_of(tmp_path, environment, *words)
+        wait_for_trials(store, "RUNNING")
+        driver.send_signal(signal.SIGINT)
+        assert finish(driver)[0] == 1
+        [run_id] = [path.name for path in (tmp_path / "unfinished").iterdir()]
+        changes = {name: value for name, value in environment.items() if os.environ.get(name) != value}
+        status, _, err = finish(start(store, run_id, verb="resume", folder=tmp_path, **changes))
+    assert status == 0, err
+    assert_whole(store, 36)
+
+
+def test_a_folder_that_a_node_cannot_see_is_refused_before_the_first_trial(tmp_path: Path) -> None:
+    with two_nodes(tmp_path) as environment:
+        words = ("random", "--benchmark", "synthetic", "--budget", 1)
+        status, out, err = finish(study_of(tmp_path, environment, *words))
+    assert status == 2, out
+    assert "1 node of the cluster (" in err
+    assert f"cannot see {tmp_path}/unfinished/" in err
+    assert "start the study in a folder that all nodes share" in err
+    assert "Traceback" not in err
