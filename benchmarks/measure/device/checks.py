@@ -165,6 +165,16 @@ def offload(node: Node) -> Found:
     return max(found.values()) <= TOLERANCES[node.precision], {"largest gap": found}
 
 
+def trainer(node: Node) -> Found:
+    """Compare nano with Hugging Face Trainer on one DeepSpeed configuration: mean losses of 16 steps, and speed."""
+    from benchmarks.measure.speed.__main__ import Comparison, measure
+
+    precision = {"precision": node.precision}
+    measured = measure(Comparison("Trainer", {**precision, "work": "trainer"}, precision), "nano", rounds=2)
+    gap = measured.loss_difference if measured.loss_difference is not None else math.inf
+    return gap <= TOLERANCES[node.precision], {"largest gap": gap, "Trainer's seconds / ours": measured.ratio}
+
+
 def speed(node: Node) -> Found:
     """Measure BLOOM-560M at ZeRO 2 by batch size: samples per second, peak memory, kernels, busy share of the GPU."""
     session, found = trials.open_bloom(node), {}
@@ -268,6 +278,7 @@ CHECKS: dict[str, tuple[Callable[[Node], Found], float]] = {
     "overhead": (overhead, 60),
     "speed": (speed, 90),
     "stages": (stages, 90),
+    "trainer": (trainer, 90),
     "checkpoints": (checkpoints, 70),
     "skipped": (skipped, 70),
     "evaluation": (evaluation, 80),
