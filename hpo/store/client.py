@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import re
+import socket
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -31,6 +32,9 @@ SETTINGS = {
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",  # it would run through tables
 }
 """Settings of MLflow, unless the user has made others."""
+DATABASE_PORTS = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
+"""Ports of databases whose address names none."""
+SECONDS_TO_ANSWER = 10
 _CREDENTIALS = re.compile(r"://\S*@")
 
 
@@ -102,7 +106,23 @@ def open_client() -> MlflowClient:
     """Open the tracking store, with our settings of MLflow."""
     for setting, value in SETTINGS.items():
         os.environ.setdefault(setting, value)
+    _require_answer(get_tracking_uri())
     return MlflowClient()
+
+
+def _require_answer(uri: str) -> None:
+    """Knock at a database's door once: MLflow asks an absent one again and again, for a minute and a half.
+
+    Raises:
+        OSError: nobody answers.
+    """
+    try:
+        parts = urlsplit(uri)
+        host, port = parts.hostname, parts.port or DATABASE_PORTS.get(parts.scheme.partition("+")[0])
+    except ValueError:
+        return  # MLflow says what is wrong with it
+    if host and port and not parts.scheme.startswith("http"):
+        socket.create_connection((host, port), SECONDS_TO_ANSWER).close()
 
 
 def open_experiment(benchmark: str, tags: Mapping[str, str] | None = None) -> tuple[MlflowClient, str]:
