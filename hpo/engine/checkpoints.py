@@ -2,7 +2,7 @@
 
 A trial's ranks write its checkpoint once, into the study's folder, which all nodes share: `unfinished/<run id>/
 checkpoints/`. Tune gets a pointer to it. The folder that Tune itself would offer lies in a temporary folder of the
-actor's node, where ranks on other nodes write in vain, and is copied afterwards, on nobody's clock.
+actor's node, where ranks on other nodes write in vain, and is copied afterwards, in time that no trial is charged.
 
 Ray either keeps all of a trial's checkpoints or counts them trial by trial, and then may delete one that another
 trial has been told to continue from. Here one is deleted once no live trial would continue from it.

@@ -111,10 +111,10 @@ def open_client() -> MlflowClient:
 
 
 def _require_answer(uri: str) -> None:
-    """Knock at a database's door once: MLflow asks an absent one again and again, for a minute and a half.
+    """Connect to a database's port once: MLflow tries an absent one for a minute and a half.
 
     Raises:
-        OSError: nobody answers.
+        OSError: the database does not answer.
     """
     try:
         parts = urlsplit(uri)
