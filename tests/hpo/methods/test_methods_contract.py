@@ -48,27 +48,12 @@ ON_RAY = ("asha", "pbt")
 FINITE = ("manual", "default")
 """Methods that propose what they have and no more."""
 STATUS = {"completed": "FINISHED", "stopped": "FINISHED", "diverged": "FINISHED", "failed": "FAILED"}
-STUDY_METRICS = {
-    "device_hours",
-    "gpu_hours",
-    "wall_seconds",
-    "num_trials",
-    "units",
-    "best_eval_loss",
-    "best_exact_match",
-    "best_f1",
-    "utilization",
-}
-TRIAL_METRICS = {
-    "eval_loss",
-    "perplexity",
-    "exact_match",
-    "f1",
-    "train_loss",
-    "samples_per_second",
-    "device_seconds",
-    "peak_memory_mb",
-}
+STUDY_METRICS = set(
+    "device_hours gpu_hours wall_seconds num_trials units best_eval_loss best_exact_match best_f1 utilization".split()
+)
+TRIAL_METRICS = set(
+    "eval_loss perplexity exact_match f1 train_loss samples_per_second device_seconds peak_memory_mb".split()
+)
 
 
 @pytest.fixture(scope="module")
