@@ -122,7 +122,7 @@ def _require_weights(finetune: FineTune) -> None:
     """Load the weights' names and shapes as ranks load the weights."""
     from transformers.utils import logging
 
-    from benchmarks.training.models import load_base_model
+    from benchmarks.training.model.models import load_base_model
 
     before = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity(logging.CRITICAL)
@@ -136,7 +136,7 @@ def _require_weights(finetune: FineTune) -> None:
 
 
 def _tokenizer(model: str) -> Any:
-    from benchmarks.training.models import load_tokenizer
+    from benchmarks.training.model.models import load_tokenizer
 
     try:
         return load_tokenizer(model)

@@ -13,7 +13,7 @@ from benchmarks.spec import BenchmarkError, FineTune
 from benchmarks.tasks import question_answering as squad
 from benchmarks.training.batches import Inputs, cross_entropy_sum, rank_batches
 from benchmarks.training.deepspeed import zero_stage
-from benchmarks.training.resting import BatchSize, at_rest
+from benchmarks.training.model.resting import BatchSize, at_rest
 from benchmarks.training.zero3 import ZERO_3
 
 if TYPE_CHECKING:

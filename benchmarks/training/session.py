@@ -26,8 +26,7 @@ from benchmarks.hyperparameters import Hyperparameters
 from benchmarks.space import Config
 from benchmarks.spec import Benchmark
 from benchmarks.tasks import question_answering as squad
-from benchmarks.training import lora, memory
-from benchmarks.training.base import BaseModel
+from benchmarks.training import memory
 from benchmarks.training.batches import Examples, SampleOrder, cross_entropy_sum
 from benchmarks.training.deepspeed import Precision, fill
 from benchmarks.training.engine import (
@@ -42,9 +41,11 @@ from benchmarks.training.engine import (
     write_learning_rate,
 )
 from benchmarks.training.evaluation import NO_SCORES, make_evaluation
-from benchmarks.training.models import load_tokenizer, write_model
+from benchmarks.training.model import lora
+from benchmarks.training.model.base import BaseModel
+from benchmarks.training.model.models import load_tokenizer, write_model
+from benchmarks.training.model.shares import BaseInShares, open_base
 from benchmarks.training.process import hide_from_collector
-from benchmarks.training.shares import BaseInShares, open_base
 
 if TYPE_CHECKING:  # torch costs seconds to import; only processes that train pay for it
     import torch

@@ -23,7 +23,7 @@ from benchmarks import spec
 from benchmarks.spec import BenchmarkError
 from benchmarks.tasks import question_answering as squad
 from benchmarks.training import memory
-from benchmarks.training.models import load_model, load_tokenizer
+from benchmarks.training.model.models import load_model, load_tokenizer
 from benchmarks.training.process import import_deepspeed, prepare_process
 
 if TYPE_CHECKING:

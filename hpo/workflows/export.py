@@ -22,7 +22,7 @@ from typing import Any
 from benchmarks.space import Config
 from benchmarks.spec import Benchmark, FineTune
 from benchmarks.steps import total_steps, warmup_steps
-from benchmarks.training import lora
+from benchmarks.training.model import lora
 from hpo.analysis import records
 from hpo.analysis.choice import ExportChoice, choose, is_confirmed
 from hpo.analysis.records import Records

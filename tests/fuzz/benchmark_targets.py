@@ -21,7 +21,7 @@ from benchmarks import spec
 from benchmarks.identity import digest
 from benchmarks.spec import Benchmark
 from benchmarks.tasks import question_answering as squad
-from benchmarks.training.models import load_tokenizer
+from benchmarks.training.model.models import load_tokenizer
 from hpo.search import registry
 from hpo.search.plan import Plan
 from hpo.search.space import to_tune

@@ -96,7 +96,7 @@ def test_pickled_weights_are_refused_before_anything_starts(verb: str, tmp_path:
 
 
 def test_pickled_weights_beside_sound_ones_are_not_touched(tmp_path: Path, process_group: None) -> None:
-    from benchmarks.training import models
+    from benchmarks.training.model import models
 
     model, ran = model_folder(tmp_path), tmp_path / "ran"
     torch.save({"lm_head.weight": Hostile(ran)}, model / "pytorch_model.bin")
@@ -118,7 +118,7 @@ def test_a_model_s_own_code_does_not_run(tmp_path: Path) -> None:
 
 def test_a_tokenizer_s_own_code_does_not_run(tmp_path: Path) -> None:
     from benchmarks.spec import BenchmarkError
-    from benchmarks.training import models
+    from benchmarks.training.model import models
 
     model, ran = model_folder(tmp_path), tmp_path / "ran"
     with_tokenizer_code(model, ran)

@@ -11,7 +11,7 @@ import pytest
 
 from slurm import scheduler
 from slurm.testbed import daemons
-from tests.slurm.drills import REPOSITORY, running, wait_until, write_profile
+from tests.slurm.testbed.drills import REPOSITORY, running, wait_until, write_profile
 from tests.studies import write_slow_synthetic
 
 

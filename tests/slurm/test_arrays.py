@@ -11,7 +11,7 @@ import pytest
 
 from slurm import gather, scheduler, study_folder
 from slurm.testbed import daemons
-from tests.slurm.drills import (
+from tests.slurm.testbed.drills import (
     SECONDS,
     hpo,
     squeue,

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from slurm import doctor
-from tests.slurm.drills import hpo, write_profile
+from tests.slurm.testbed.drills import hpo, write_profile
 
 HERE = {
     "node": "login",

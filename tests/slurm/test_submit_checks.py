@@ -12,7 +12,7 @@ import yaml
 
 from hpo.app import cli
 from tests.benchmarks.check.models import model_folder, nano_with
-from tests.slurm.drills import write_profile
+from tests.slurm.testbed.drills import write_profile
 
 SUBMISSIONS = [
     ["submit", "asha"],

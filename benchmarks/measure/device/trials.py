@@ -76,7 +76,7 @@ def open_session(benchmark: Benchmark) -> Any:
 
 def open_bloom(node: Node, stage: int = 2, **finetune: Any) -> Any:
     """Open a session of BLOOM-560M on questions of SQuAD's lengths; keyword arguments replace fields of `finetune`."""
-    from benchmarks.training.models import load_tokenizer
+    from benchmarks.training.model.models import load_tokenizer
 
     folder = bloom_folder(node)
     questions = node.folder / "squad-like.jsonl"
@@ -103,7 +103,7 @@ def _made(node: Node, name: str, shape: tuple[int, int, int, int]) -> Path:
     import torch
     from transformers import BloomConfig, BloomForCausalLM
 
-    from benchmarks.training.models import load_tokenizer
+    from benchmarks.training.model.models import load_tokenizer
 
     hidden, layers, heads, vocabulary = shape
     tokenizer = load_tokenizer(spec.load("nano").training_settings().model)

@@ -24,7 +24,7 @@ from benchmarks.space import Config
 from benchmarks.spec import Benchmark
 from benchmarks.tasks import question_answering as squad
 from benchmarks.training.engine import choose_precision
-from benchmarks.training.models import load_model, load_tokenizer
+from benchmarks.training.model.models import load_model, load_tokenizer
 from benchmarks.training.process import join_process_group, prepare_process
 from benchmarks.training.session import Session
 

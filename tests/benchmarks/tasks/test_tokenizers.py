@@ -27,7 +27,7 @@ from benchmarks import spec
 from benchmarks.check import check
 from benchmarks.spec import HERE, Benchmark, BenchmarkError
 from benchmarks.tasks.question_answering import Answer, Example, Record, prompt_of, read_split, tokenize
-from benchmarks.training.models import SAMPLE, load_tokenizer
+from benchmarks.training.model.models import SAMPLE, load_tokenizer
 from benchmarks.training.session import Session
 
 CONTEXT = "The old mill was the work of Mara Velt. " * 3
@@ -202,7 +202,7 @@ def test_one_of_a_model_on_the_hub_gives_its_tokens_too(sentencepiece_folder: Pa
     (repository / "refs").mkdir()
     (repository / "refs/main").write_text("abc")
     script = (
-        "from benchmarks.training.models import SAMPLE, load_tokenizer\n"
+        "from benchmarks.training.model.models import SAMPLE, load_tokenizer\n"
         "print(load_tokenizer('some/model')(SAMPLE, add_special_tokens=False)['input_ids'])"
     )
     environment = {**os.environ, "HF_HOME": str(tmp_path), "HF_HUB_OFFLINE": "1", "PYTHONPATH": str(HERE.parent)}

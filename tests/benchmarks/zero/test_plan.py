@@ -69,7 +69,7 @@ def test_a_model_is_sized_without_its_weights() -> None:
     nano = spec.load("nano")
     assert nano.finetune is not None
     found = model_size(nano.finetune.model)
-    from benchmarks.training.models import load_model
+    from benchmarks.training.model.models import load_model
 
     model = load_model(nano.finetune.model)
     assert found.parameters == sum(p.numel() for p in model.parameters())

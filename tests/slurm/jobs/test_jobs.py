@@ -14,7 +14,7 @@ import pytest
 from slurm import scheduler
 from slurm.testbed import daemons
 from tests import joining
-from tests.slurm.drills import (
+from tests.slurm.testbed.drills import (
     REPOSITORY,
     SECONDS,
     assert_ended_well,

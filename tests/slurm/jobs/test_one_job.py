@@ -9,7 +9,7 @@ import psutil
 import pytest
 
 from slurm import scheduler
-from tests.slurm.drills import (
+from tests.slurm.testbed.drills import (
     SECONDS,
     assert_ended_well,
     assert_nothing_is_left,

@@ -11,7 +11,7 @@ import pytest
 from slurm import profile, scheduler
 from slurm.jobs.connection import Connection
 from slurm.jobs.workers import WorkerJobs
-from tests.slurm.drills import SECONDS, wait_until, write_profile
+from tests.slurm.testbed.drills import SECONDS, wait_until, write_profile
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(SECONDS)]
 

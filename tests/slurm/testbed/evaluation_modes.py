@@ -22,7 +22,7 @@ from benchmarks import spec
 from hpo.analysis import records
 from hpo.analysis.studies import StudyRecord
 from slurm.testbed import daemons
-from tests.slurm.drills import REPOSITORY, hpo, running, wait_until, write_profile
+from tests.slurm.testbed.drills import REPOSITORY, hpo, running, wait_until, write_profile
 
 DEVICES = 2
 MODES = {

@@ -9,7 +9,7 @@ import pytest
 
 from slurm import scheduler
 from tests.security.hostile import assert_nothing_ran
-from tests.slurm.drills import REPOSITORY, hpo, log, wait_for_end, write_profile
+from tests.slurm.testbed.drills import REPOSITORY, hpo, log, wait_for_end, write_profile
 
 HOSTILE = "$(touch PWNED) `touch PWNED`; touch PWNED # \"'"
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.slurm.drills import REPOSITORY, SECONDS, wait_for_end
+from tests.slurm.testbed.drills import REPOSITORY, SECONDS, wait_for_end
 from tests.stores import fresh_store
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(2 * SECONDS)]

@@ -14,7 +14,7 @@ from transformers import BloomConfig, BloomForCausalLM
 
 from benchmarks import spec
 from benchmarks.spec import Benchmark, BenchmarkError
-from benchmarks.training.models import load_tokenizer
+from benchmarks.training.model.models import load_tokenizer
 from benchmarks.training.process import load_random_states, save_random_states
 from benchmarks.training.session import Session
 

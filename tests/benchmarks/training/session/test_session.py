@@ -22,8 +22,8 @@ from benchmarks import spec
 from benchmarks.hyperparameters import Hyperparameters
 from benchmarks.spec import Benchmark, BenchmarkError
 from benchmarks.steps import learning_rate_factor
-from benchmarks.training import models
 from benchmarks.training.engine import decay_groups
+from benchmarks.training.model import models
 from benchmarks.training.session import Session
 
 HERE = Path(__file__).parent

@@ -12,10 +12,10 @@ import torch
 
 from benchmarks import spec
 from benchmarks.spec import Benchmark, FineTune
-from benchmarks.training import resting
 from benchmarks.training.batches import Inputs
 from benchmarks.training.evaluation import Evaluation
-from benchmarks.training.resting import FIXED_BATCH_SIZE, BatchSize, largest_that_fits
+from benchmarks.training.model import resting
+from benchmarks.training.model.resting import FIXED_BATCH_SIZE, BatchSize, largest_that_fits
 from benchmarks.training.session import Session
 
 Maker = Callable[..., Benchmark]

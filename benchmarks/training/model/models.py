@@ -11,7 +11,7 @@ from safetensors import SafetensorError
 
 from benchmarks.files import is_file, is_folder
 from benchmarks.spec import BenchmarkError, first_line
-from benchmarks.training.base import BaseModel, draw
+from benchmarks.training.model.base import BaseModel, draw
 
 if TYPE_CHECKING:
     import torch

@@ -17,12 +17,12 @@ import torch
 from transformers import AutoConfig, BloomConfig, BloomForCausalLM
 
 from benchmarks.spec import Benchmark, BenchmarkError
-from benchmarks.training import shares
+from benchmarks.training.model import shares
+from benchmarks.training.model.shares import needs_shares, share_bytes
 from benchmarks.training.session import Session
-from benchmarks.training.shares import needs_shares, share_bytes
 
 HERE = Path(__file__).parent
-REPOSITORY = HERE.parents[2]
+REPOSITORY = HERE.parents[3]
 Maker = Callable[..., Benchmark]
 CONFIG = {"learning_rate": 3e-3, "batch_size_per_device": 8}
 GIB = 2**30

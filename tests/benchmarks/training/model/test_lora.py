@@ -12,7 +12,7 @@ from transformers import AutoModelForCausalLM
 
 from benchmarks import spec
 from benchmarks.spec import Benchmark
-from benchmarks.training import models
+from benchmarks.training.model import models
 from benchmarks.training.session import Session
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("process_group")]

@@ -12,8 +12,8 @@ import torch
 
 from benchmarks.hyperparameters import Hyperparameters
 from benchmarks.spec import Benchmark
-from benchmarks.training.base import BaseModel, is_kept_on_gpu
-from benchmarks.training.models import load_base_model
+from benchmarks.training.model.base import BaseModel, is_kept_on_gpu
+from benchmarks.training.model.models import load_base_model
 from benchmarks.training.session import Session
 
 Maker = Callable[..., Benchmark]

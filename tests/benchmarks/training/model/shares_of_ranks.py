@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from benchmarks.spec import Benchmark
-from benchmarks.training import shares
+from benchmarks.training.model import shares
 from benchmarks.training.process import join_process_group, prepare_process
 from benchmarks.training.session import Session
 

@@ -36,9 +36,9 @@ from transformers import (
 from benchmarks import spec
 from benchmarks.spec import Benchmark, BenchmarkError
 from benchmarks.tasks.question_answering import IGNORED_LABEL, Example
-from benchmarks.training import models
 from benchmarks.training.batches import Inputs
 from benchmarks.training.evaluation import Evaluation, choose_caching, require_same_when_padded
+from benchmarks.training.model import models
 from benchmarks.training.session import Session
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("process_group")]

@@ -18,7 +18,7 @@ from benchmarks import spec
 from benchmarks.hyperparameters import Hyperparameters
 from benchmarks.identity import digest
 from benchmarks.spec import Benchmark, BenchmarkError
-from benchmarks.training.models import load_base_model, load_model, load_tokenizer
+from benchmarks.training.model.models import load_base_model, load_model, load_tokenizer
 from benchmarks.training.session import Session
 
 Maker = Callable[..., Benchmark]

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 from benchmarks.hyperparameters import Hyperparameters
 from benchmarks.spec import BenchmarkError, FineTune
 from benchmarks.training import memory
-from benchmarks.training.base import BaseModel, torch_type, with_parts
 from benchmarks.training.deepspeed import Precision, zero_stage
-from benchmarks.training.models import load_base_model
+from benchmarks.training.model.base import BaseModel, torch_type, with_parts
+from benchmarks.training.model.models import load_base_model
 from benchmarks.training.zero3 import ZERO_3
 
 if TYPE_CHECKING:

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.hyperparameters import Hyperparameters
-from benchmarks.training import lora
 from benchmarks.training.deepspeed import Precision
+from benchmarks.training.model import lora
 
 if TYPE_CHECKING:
     import torch

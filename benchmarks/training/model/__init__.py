@@ -1,0 +1,1 @@
+"""The model of a trial: read, kept between trials, updated by LoRA, shared out among ranks, and at rest."""
