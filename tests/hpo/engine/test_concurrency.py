@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
 
@@ -186,6 +186,15 @@ class TestDeaths:
         ran.assert_ended_well()
 
 
+@pytest.fixture
+def _without_nohup() -> Iterator[None]:
+    """Take SIGHUP as usual: where nohup has started these tests it is ignored, and a study ignores it too."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
+@pytest.mark.usefixtures("_without_nohup")
 @pytest.mark.parametrize("number", GRACEFUL_SIGNALS)
 def test_every_signal_that_asks_a_study_to_end_ends_it(number: signal.Signals) -> None:
     """The first one; a second has its usual effect."""

@@ -196,6 +196,7 @@ def run_suite(folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.slow
 class TestCommand:
+    @pytest.mark.thorough  # test_readme runs the command, in process and on Ray
     def test_it_runs_on_one_ray_and_ends_with_the_next_command(self, tmp_path: Path) -> None:
         """Every method on Ray's actors is in test_methods_contract."""
         done = run_suite(tmp_path, "--benchmark", "synthetic", "--methods", "random,asha", "--seeds", "0")

@@ -202,6 +202,7 @@ def test_a_node_that_dies_is_replaced_by_one_that_finds_the_connection_again(bed
     assert study.data.metrics["device_hours_failed"] > 0
 
 
+@pytest.mark.thorough  # test_two_nodes has a trial across nodes, test_scripts the script
 def test_sbatch_alone_runs_trials_across_nodes(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two ranks on two nodes, each with a raylet of its own; the search space by environment variables."""
     resource = {"unit_samples": 32, "max_units": 2}

@@ -46,6 +46,7 @@ def one_job(work: Path, **changes: object) -> None:
     write_profile(work, node={"cpus": 2}, cpus_for_ray=1, environment=environment, layout="one_job", head={}, **changes)
 
 
+@pytest.mark.thorough  # test_scripts has its scripts, test_jobs a study in jobs of its own
 def test_a_study_runs_on_all_nodes_of_one_job(site: Path) -> None:
     """With a temporary folder whose path no socket's name may have."""
     job = submit(site, "random", "--budget", "2")

@@ -94,8 +94,8 @@ class Population:
 class Recorder(tune.Callback):
     """Callback that notes the members' reports, and deletes checkpoints as a study does."""
 
-    def __init__(self) -> None:
-        self.population, self._checkpoints = Population(), Checkpoints()
+    def __init__(self, folder: Path) -> None:
+        self.population, self._checkpoints, self._folder = Population(), Checkpoints(), folder
 
     def on_experiment_end(self, trials: list[Trial], **info: Any) -> None:
         self.population.statuses = {number_of(trial.trial_id): trial.status for trial in trials}
@@ -110,10 +110,10 @@ class Recorder(tune.Callback):
         self._checkpoints.add(checkpoint)
 
     def on_trial_save(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
-        self._checkpoints.prune(trials)
+        self._checkpoints.prune(trials, self._folder)
 
     def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
-        self._checkpoints.prune([other for other in trials if other is not trial])
+        self._checkpoints.prune([other for other in trials if other is not trial], self._folder)
 
 
 def number_of(trial_id: str) -> int:
@@ -146,7 +146,7 @@ def train_ours(
     folder: Path, *faults: Fault, for_good: bool = False, diverging: tuple[tuple[int, int], ...] = ()
 ) -> Population:
     """Train under the scheduler of this suite, with units to spare for retries."""
-    study, recorder = bounded_study(), Recorder()
+    study, recorder = bounded_study(), Recorder(folder)
     plan = registry.get("pbt").make_plan(study)
     assert isinstance(plan.scheduler, PopulationScheduler)
     assert isinstance(plan.searcher, SearchAlgorithm)
@@ -174,4 +174,4 @@ def train_rays_own(folder: Path) -> Population:
     search = BasicVariantGenerator(random_state=SEED)
     space, stop = to_tune(BOUNDED), {"units": MAX_UNITS}
     members = make_member(folder, (), for_good=False, diverging=())
-    return train(members, folder, Recorder(), search_alg=search, scheduler=scheduler, config=space, stop=stop)
+    return train(members, folder, Recorder(folder), search_alg=search, scheduler=scheduler, config=space, stop=stop)
