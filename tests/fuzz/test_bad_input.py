@@ -10,7 +10,7 @@ from tests.fuzz.runs import run
 from tests.fuzz.targets import TARGETS
 from tests.fuzz.workspace import workspace
 
-CASES = 100
+CASES = 60
 """Generated cases of each kind; `python -m tests.fuzz` tries others, and as many as wanted."""
 THOROUGH_CASES = 250
 

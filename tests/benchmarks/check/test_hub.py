@@ -160,6 +160,7 @@ def test_splits_of_the_hub_that_share_articles_are_warned_of_once(tmp_path: Path
     assert re.search("^train and validation share [0-9]+ articles?, such as", done.stdout, re.MULTILINE)
 
 
+@pytest.mark.thorough  # the splits above are compared in the same way
 @pytest.mark.slow
 def test_they_are_compared_with_files_too_and_a_shipped_model_changes_nothing(tmp_path: Path) -> None:
     path = write_benchmark(tmp_path)

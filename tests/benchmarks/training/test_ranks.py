@@ -41,7 +41,7 @@ def rank_processes() -> set[psutil.Process]:
     return set(processes_of(os.getpid(), "ray::_Rank"))
 
 
-@pytest.mark.parametrize("stage", [0, pytest.param(2, marks=pytest.mark.thorough), 3])
+@pytest.mark.parametrize("stage", [0, *(pytest.param(stage, marks=pytest.mark.thorough) for stage in (2, 3))])
 def test_two_ranks_equal_one_at_the_same_global_batch(stage: int, small_nano: Maker, pair: Ranks) -> None:
     pair._all("load_session", small_nano(stage=stage, ranks_per_trial=2))
     pair.start({"learning_rate": 1e-3, "batch_size_per_device": 4}, 3)

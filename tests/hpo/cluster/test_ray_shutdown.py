@@ -57,6 +57,7 @@ def test_a_collection_of_garbage_in_mid_shutdown_does_not_end_the_process() -> N
     assert (done.returncode, done.stdout) == (0, "ended well\n"), done.stderr
 
 
+@pytest.mark.thorough  # it shows that the test above can fail
 @pytest.mark.slow
 def test_ray_s_own_shutdown_ends_it() -> None:
     done = drive("ray.shutdown()")

@@ -38,12 +38,13 @@ def study_of(folder: Path, environment: dict[str, str], *words: object) -> subpr
     return start(fresh_store(folder), *words, folder=folder, **changes)
 
 
+@pytest.mark.thorough  # test_ranks has trials of two ranks, TestPointer the checkpoints' place
 @pytest.mark.parametrize(
     ("method", "arguments", "resource"),
     [
         ("pbt", ["--interval-units", 1], SHORT),
-        pytest.param("hyperband", [], LONG, marks=pytest.mark.thorough),
-        pytest.param("bohb", [], LONG, marks=pytest.mark.thorough),
+        ("hyperband", [], LONG),
+        ("bohb", [], LONG),
     ],
 )
 def test_a_trial_across_both_nodes_continues_from_its_checkpoint(

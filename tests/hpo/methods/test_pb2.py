@@ -308,12 +308,14 @@ class TestMembers:
         """A replaced member's first gain is counted from where it took over."""
         assert improvements(mixed) == gains_of_the_intervals(mixed)
 
+    @pytest.mark.thorough  # the one above has values that do not repeat
     def test_the_model_is_told_no_other_gains_where_values_repeat(self, tmp_path: Path) -> None:
         """A member soon returns to one of only three whole numbers."""
         space: Space = {"gradient_accumulation_steps": FEW, "batch_size_per_device": SIZE}
         population = train(space, {"gradient_accumulation_steps": 2}, tmp_path, share=0.5)
         assert improvements(population) == gains_of_the_intervals(population)
 
+    @pytest.mark.thorough  # test_concurrency draws the order by lot
     def test_the_order_in_which_members_arrive_does_not_matter(self, mixed: Population, tmp_path: Path) -> None:
         """Members that fail once arrive last; on several devices, any order can come about."""
         population = train(MIXED, BEST, tmp_path, (0, 3), (1, 5))

@@ -131,6 +131,7 @@ def test_a_fresh_process_answers_bare_records(
         assert (model.name, model.source_run_id) == ("model", run.run_id)
 
 
+@pytest.mark.thorough  # test_refused_files has such a server
 @pytest.mark.slow
 def test_a_server_that_keeps_no_models_gets_the_same_folder_as_artifacts(
     server: str, records: list[squad.Record], expected: list[str], tmp_path: Path

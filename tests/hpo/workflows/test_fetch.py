@@ -49,6 +49,7 @@ print(f"trained to {unit['eval_loss']:.2f}, {len(tests)} to test")
 """
 
 
+@pytest.mark.thorough  # test_hub looks the same copy up, offline
 @pytest.mark.slow
 def test_what_was_fetched_trains_without_the_hub(tmp_path: Path, hub: dict[str, str]) -> None:
     write_benchmark(tmp_path)

@@ -291,6 +291,7 @@ def test_a_server_that_refuses_the_model_costs_neither_score_nor_folder(
     assert (tmp_path / "out" / "model" / "model.safetensors").is_file()
 
 
+@pytest.mark.thorough  # test_sixteen_bits has trainings that diverge
 @pytest.mark.slow
 @pytest.mark.usefixtures("_ray")
 def test_a_training_that_diverges_saves_no_model(tiny: Benchmark, tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ Maker = Callable[..., Benchmark]
 LORA = {"lora_rank": 4, "lora_alpha": 8.0, "learning_rate": 3e-3, "batch_size_per_device": 8}
 
 
-@pytest.fixture(scope="module", params=[0, 3])
+@pytest.fixture(scope="module", params=[0, pytest.param(3, marks=pytest.mark.thorough)])  # test_offload has LoRA at 3
 def session(request: pytest.FixtureRequest, small_nano: Maker) -> Iterator[Session]:
     made = Session(small_nano(stage=request.param))
     yield made
