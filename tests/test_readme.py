@@ -18,6 +18,7 @@ from mlflow.projects._project_spec import load_project
 from benchmarks import spec
 from hpo.app.cli import main
 from hpo.app.parser import parse
+from hpo.engine.in_process import InProcess
 from hpo.search import registry
 from tests.grids import points_of
 from tests.hpo.workflows.export.exports import store_study
@@ -147,8 +148,10 @@ def test_commands_of_a_comparison_run_as_typed(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-def test_commands_of_a_comparison_run_in_this_process(tmp_path: Path, ray_of_two: None) -> None:
-    """Each as MLproject spells it, on one Ray; a study of nano is stored for the export, and nothing is trained."""
+def test_commands_of_a_comparison_run_in_this_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each as MLproject spells it, trials included; a study of nano is stored for the export, and none is trained."""
+    for module in ("hpo.engine.runner", "hpo.workflows.suite"):
+        monkeypatch.setattr(f"{module}.OnRay", lambda: InProcess(devices=2))
     project = load_project(str(REPOSITORY))
     with working_in(tmp_path):
         store_study(spec.load("nano"), "asha")
@@ -179,6 +182,7 @@ def experiment_of(store: str, name: str) -> str:
     return str(found.experiment_id)
 
 
+@pytest.mark.thorough  # test_running_study starts it too, and looks at its ports
 @pytest.mark.slow
 def test_the_browser_command_serves_the_store(tmp_path: Path) -> None:
     assert SERVER in commands(page("start"))

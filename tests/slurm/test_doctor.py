@@ -71,6 +71,7 @@ def test_a_job_tells_what_its_node_has(work: Path, monkeypatch: pytest.MonkeyPat
     assert done.stdout.splitlines()[-1] == "a study would run there as here"
 
 
+@pytest.mark.thorough  # SLURM's own clock decides
 @pytest.mark.slow
 def test_a_job_that_finds_no_python_is_explained_by_its_log(work: Path) -> None:
     write_profile(work, environment={"venv": "/no/such/environment"})

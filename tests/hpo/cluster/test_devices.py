@@ -101,7 +101,7 @@ def test_ray_places_as_many_trials_as_were_counted_and_no_more() -> None:
     by_node = tuple(int(node["Resources"]["GPU"]) for node in ray.nodes())
     allotment = allot(nodes_of(*by_node), 2)
     groups = [resources(allotment).to_placement_group() for _ in range(3)]
-    placed, waiting = ray.wait([group.ready() for group in groups], num_returns=3, timeout=8)
+    placed, waiting = ray.wait([group.ready() for group in groups], num_returns=3, timeout=4)
     assert (len(placed), len(waiting)) == (allotment.concurrency, 1) == (2, 1)
 
 

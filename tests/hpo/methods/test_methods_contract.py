@@ -2,7 +2,7 @@
 
 Each runs a small study on two devices, on closed-form learning curves of which a third diverges: at
 `diverge_above: 1e-3` every larger learning rate gives NaN from its second unit on. Actors run in this process, and
-for two methods, one that stops trials and one that clones them, on Ray as well.
+for one method that pauses, stops and clones them, on Ray as well.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ SECTIONS = (
     "Logged metrics",
     "Cost",
 )
-ON_RAY = ("asha", "pbt")
+ON_RAY = ("pbt",)
 """Methods whose study runs on Ray as well."""
 FINITE = ("manual", "default")
 """Methods that propose what they have and no more."""

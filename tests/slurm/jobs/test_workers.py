@@ -24,6 +24,7 @@ def started(work: Path) -> WorkerJobs:
     return WorkerJobs(cluster, "hpo-asha", work, 1, Connection("10.0.0.1:6379", "token", "1"))
 
 
+@pytest.mark.thorough  # SLURM's own clock decides
 def test_a_preempted_worker_is_replaced_at_once(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """By a job that waits until the nodes are free again, and then runs."""
     with started(work) as workers:
