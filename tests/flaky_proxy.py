@@ -67,7 +67,7 @@ class Proxy:
         self.uri = f"http://127.0.0.1:{self._server.server_port}"
 
     def start(self) -> None:
-        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+        threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True).start()
 
     def stop(self) -> None:
         self._server.shutdown()

@@ -118,7 +118,7 @@ def serving(repositories: Mapping[str, Path], gated: frozenset[str] = frozenset(
     """Serve folders of files; returns the address."""
     handler = type("Handler", (Hub,), {"repositories": repositories, "gated": gated})
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
     try:
         yield f"http://127.0.0.1:{server.server_port}"
     finally:

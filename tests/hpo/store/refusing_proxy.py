@@ -54,7 +54,7 @@ def refusing(server: str, max_body_bytes: int = 2**40, unknown: tuple[str, ...] 
             """Stay silent."""
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as proxy:
-        thread = threading.Thread(target=proxy.serve_forever, daemon=True)
+        thread = threading.Thread(target=proxy.serve_forever, args=(0.02,), daemon=True)
         thread.start()
         try:
             yield f"http://127.0.0.1:{proxy.server_port}"
