@@ -91,7 +91,7 @@ class Cluster:
         if not os.environ.get(ADDRESS):
             return
         nodes = _nodes()
-        seen = _ask([node["NodeID"] for node in nodes], _sees, folder)
+        seen = _ask(nodes, _sees, folder)
         names = [node["NodeManagerHostname"] for node, sees in zip(nodes, seen, strict=True) if not sees]
         if names:
             which = f"{counted(len(names), 'node')} of the cluster ({', '.join(names)})"
@@ -313,7 +313,7 @@ def cluster_devices() -> Devices:
     shares = [int(node["Resources"].get("GPU", 0)) for node in nodes]
     if not any(shares):
         return Devices(sum(cpus), None, sum(cpus), cpus_per_device=1.0, by_node=tuple(cpus))
-    found = [gpu for there in _ask([node["NodeID"] for node in nodes], gpus) for gpu in there]
+    found = [gpu for there in _ask(nodes, gpus) for gpu in there]
     kinds = {gpu.name for gpu in found}
     if len(kinds) > 1:
         raise BenchmarkError(
@@ -325,10 +325,10 @@ def cluster_devices() -> Devices:
     return Devices(sum(shares), kinds.pop() if kinds else "GPU", sum(cpus), least, capability, tuple(shares))
 
 
-def _ask(nodes: Sequence[str], question: Callable[..., T], *arguments: object) -> list[T]:
+def _ask(nodes: Sequence[Mapping[str, Any]], question: Callable[..., T], *arguments: object) -> list[T]:
     """Call a function on nodes of the cluster; return their answers in order."""
     probe = ray.remote(num_cpus=0)(question)
-    asked = [probe.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node, False)) for node in nodes]
+    asked = [probe.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], False)) for node in nodes]
     answers: list[T] = ray.get([task.remote(*arguments) for task in asked])
     return answers
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import secrets
-import socket
 import subprocess
 import sys
 import tempfile
@@ -13,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+from benchmarks.ports import free_port
 from tests.studies import REPOSITORY
 
 SECONDS_TO_START = 60
@@ -33,7 +33,7 @@ def two_nodes(*hidden: Path) -> Iterator[dict[str, str]]:
         hidden: folders that the second node has empty ones of its own in the place of.
     """
     with tempfile.TemporaryDirectory(prefix="nodes-") as name, ExitStack() as stack:
-        port = _free_port()
+        port = free_port()
         temporary = Path(name, "tmp")
         temporary.mkdir()
         environment = {
@@ -49,12 +49,6 @@ def two_nodes(*hidden: Path) -> Iterator[dict[str, str]]:
         other = [f"--address=127.0.0.1:{port}", f"--temp-dir={name}/b"]
         stack.enter_context(_node(other, [temporary, *hidden], environment, Path(name, "b.log")))
         yield {**environment, "TMPDIR": tempfile.gettempdir(), "RAY_ADDRESS": f"127.0.0.1:{port}"}
-
-
-def _free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
 
 
 @contextmanager

@@ -25,6 +25,7 @@ from benchmarks.steps import learning_rate_factor
 from benchmarks.training.engine import decay_groups
 from benchmarks.training.model import models
 from benchmarks.training.session import Session
+from tests.benchmarks.training.session.trainer_settings import trainer_settings
 
 HERE = Path(__file__).parent
 REPOSITORY = HERE.parents[3]
@@ -50,28 +51,11 @@ def digest(session: Session) -> str:
 def test_equals_hugging_face_trainer_step_for_step(stage: int, small_nano: Maker, tmp_path: Path) -> None:
     steps, batch = 32, 8
     benchmark = small_nano(unit_samples=steps * batch // 2, max_units=2, stage=stage)
-    assert benchmark.finetune is not None
     config = {"learning_rate": 1e-3, "batch_size_per_device": 4, "gradient_accumulation_steps": 2, "weight_decay": 0.1}
     config |= {"warmup_ratio": 0.1, "lr_scheduler": "cosine"}
-    settings = {
-        "model": benchmark.finetune.model,
-        "file": str(benchmark.finetune.data.train.file),
-        "limit": 512,
-        "max_length": benchmark.finetune.max_length,
-        "max_answer_tokens": benchmark.finetune.max_answer_tokens,
-        "deepspeed": benchmark.finetune.deepspeed,
-        "seed": 3,
-        "total_steps": steps,
-        "output": str(tmp_path / "trainer"),
-        "arguments": {
-            "learning_rate": 1e-3,
-            "per_device_train_batch_size": 4,
-            "gradient_accumulation_steps": 2,
-            "weight_decay": 0.1,
-            "warmup_steps": 0.1,
-            "lr_scheduler_type": "cosine",
-        },
-    }
+    arguments = {"per_device_train_batch_size": 4, "gradient_accumulation_steps": 2, "weight_decay": 0.1}
+    arguments |= {"warmup_steps": 0.1, "lr_scheduler_type": "cosine"}
+    settings = trainer_settings(benchmark, tmp_path, steps, **arguments)
     path = tmp_path / "settings.json"
     path.write_text(json.dumps(settings))
     micro_losses = run_script("trainer_reference.py", path)

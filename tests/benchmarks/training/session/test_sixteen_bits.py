@@ -18,6 +18,7 @@ from benchmarks import spec
 from benchmarks.spec import Benchmark
 from benchmarks.training import session as session_module
 from benchmarks.training.session import Session
+from tests.benchmarks.training.session.trainer_settings import trainer_settings
 
 HERE = Path(__file__).parent
 REPOSITORY = HERE.parents[3]
@@ -64,24 +65,8 @@ def test_three_skipped_steps_of_sixteen_leave_the_schedule_where_trainer_leaves_
     stage: int, small_nano: Maker, tmp_path: Path
 ) -> None:
     benchmark = small_nano(unit_samples=64, max_units=2, deepspeed=fp16_block(stage, 16))
-    assert benchmark.finetune is not None
-    settings = {
-        "model": benchmark.finetune.model,
-        "file": str(benchmark.finetune.data.train.file),
-        "limit": 512,
-        "max_length": benchmark.finetune.max_length,
-        "max_answer_tokens": benchmark.finetune.max_answer_tokens,
-        "deepspeed": benchmark.finetune.deepspeed,
-        "seed": 3,
-        "total_steps": 16,
-        "output": str(tmp_path / "trainer"),
-        "arguments": {
-            "learning_rate": 1e-3,
-            "per_device_train_batch_size": 8,
-            "warmup_steps": 0.25,
-            "fp16": True,
-        },
-    }
+    arguments = {"per_device_train_batch_size": 8, "warmup_steps": 0.25, "fp16": True}
+    settings = trainer_settings(benchmark, tmp_path, 16, **arguments)
     session = Session(benchmark)
     session.start({**CONFIG, "warmup_ratio": 0.25}, seed=3)
     ours, rates = [], []
