@@ -42,7 +42,7 @@ def test_a_trial_leaves_neither_its_modules_nor_its_tensors(stage: int, precisio
         session.close()
         assert sum(part() is not None for part in alive) == 0
         left.append(tensor_bytes())
-    assert left[2] == left[0]
+    assert left[2] <= left[0]  # what earlier tests left may go meanwhile
 
 
 @pytest.mark.parametrize("stage", [0, 3])
