@@ -208,7 +208,7 @@ def compare_nodes(profile: Profile) -> list[ComparedFact]:
 
 def _wait(job: str, answer: Path) -> None:
     """Wait for the job's end; a Ctrl-C cancels it."""
-    log, ended, watch = OnChange(), None, scheduler.Watch()
+    log, ended, watch = OnChange(), None, scheduler.QueueWatch()
     try:
         while not answer.exists():
             state = watch.look([job])[job]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import signal
 import subprocess
@@ -17,10 +16,10 @@ from typing import IO, Self
 
 import psutil
 
+from benchmarks.parent import end_with_parent
 from benchmarks.spec import BenchmarkError
 
 END_SECONDS = 10
-PR_SET_PDEATHSIG = 1  # from linux/prctl.h
 POLL_SECONDS = 2.0
 START_SECONDS = 120
 
@@ -97,7 +96,7 @@ def _prepare(ignores: signal.Signals | None, is_bound: bool) -> None:
     if ignores:
         signal.signal(ignores, signal.SIG_IGN)
     if is_bound:
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        end_with_parent(signal.SIGKILL)
 
 
 @contextmanager

@@ -11,10 +11,11 @@ from ipaddress import IPv4Network
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from benchmarks.faults import explained
 from benchmarks.files import BenchmarkError, expanded, is_file, read_yaml
+from benchmarks.space import Strict
 from slurm.formats import (
     GPU_TYPE,
     SIGNAL_SECONDS,
@@ -33,11 +34,7 @@ Layout = Literal["jobs", "one_job"]
 PROFILES = Path(__file__).parent / "profiles"
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-
-class Environment(_Strict):
+class Environment(Strict):
     """The Python of a job; without modules, conda, venv and container it is the one that submitted it.
 
     Attributes:
@@ -87,7 +84,7 @@ class Environment(_Strict):
         return bool(self.modules) or any(re.search(r"\bmodule\s", line) for line in (*self.lines, *self.after_modules))
 
 
-class Node(_Strict):
+class Node(Strict):
     """The resources that one worker job asks for: one node, or a part of one.
 
     Attributes:
@@ -116,7 +113,7 @@ class Node(_Strict):
         return {**content, "gpus": int(found[2]), "gpu_type": found[1]}
 
 
-class Head(_Strict):
+class Head(Strict):
     """The resources of the head job; it trains nothing, it runs Ray's head, the MLflow server and the driver.
 
     Attributes:
@@ -132,7 +129,7 @@ class Head(_Strict):
     directives: tuple[Directive, ...] = ()
 
 
-class Workers(_Strict):
+class Workers(Strict):
     """The worker jobs of a study; in the file also their number alone.
 
     Attributes:
@@ -150,7 +147,7 @@ class Workers(_Strict):
         return {"count": content} if isinstance(content, int | float | str) else content
 
 
-class Profile(_Strict):
+class Profile(Strict):
     """A cluster, as jobs see it.
 
     Attributes:

@@ -116,7 +116,7 @@ def _squeue(*options: str) -> list[str]:
     return _run(["squeue", "--noheader", f"--user={os.getuid()}", *options], None).splitlines()
 
 
-class Watch:
+class QueueWatch:
     """The state of jobs, asked for as rarely as a wait allows.
 
     Args:

@@ -2,16 +2,18 @@
 
 Importing them takes seconds, so this is for commands that start a training next. Models that come with the suite are
 left out, since its tests check them. Weights are not read: the model is built on torch's meta device, whose tensors
-have shapes and no content. A model on the hub is not downloaded, since no rank may run here; its data are.
+have shapes and no content. A model on the hub is not downloaded, since no rank may run here; its data are. The headers
+of its files are, and a stand-in of these files, which takes no room, is checked in their place.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
-from benchmarks.check import config, data, hub, weights
+from benchmarks.check import config, data, hub, small_model, weights
 from benchmarks.files import BenchmarkError, first_line
 from benchmarks.spec import HERE, SPLITS, Benchmark, FineTune
 from benchmarks.tasks import question_answering as squad
@@ -62,10 +64,16 @@ def check_model(finetune: FineTune) -> list[str]:
     model = _without_memory(finetune.model, content)
     _require_shapes(finetune.model, model, headers)
     if is_local:
-        _require_weights(finetune)
+        _require_weights(finetune, finetune.model)
+    elif headers:
+        with TemporaryDirectory() as folder:
+            content.save_pretrained(folder)
+            weights.write_stand_in(Path(folder), headers)
+            _require_weights(finetune, folder)
     tokenizer = _tokenizer(finetune.model)
     rows = model.get_input_embeddings().weight.shape[0]
     _require_tokens(name, tokenizer, rows)
+    small_model.require_same_when_padded(finetune.model, content, tokenizer, finetune)
     splits = {split: data.read(getattr(finetune.data, split)) for split in SPLITS}
     _require_extremes(finetune, splits, tokenizer, rows)
     return data.shared(splits, known={split for split in SPLITS if data.is_local(getattr(finetune.data, split))})
@@ -118,8 +126,8 @@ def _require_shapes(name: str, model: Any, headers: Sequence[weights.Header]) ->
         )
 
 
-def _require_weights(finetune: FineTune) -> None:
-    """Load the weights' names and shapes as ranks load the weights."""
+def _require_weights(finetune: FineTune, files: str) -> None:
+    """Load the weights' names and shapes from a folder as ranks load the weights."""
     from transformers.utils import logging
 
     from benchmarks.training.model.models import load_base_model
@@ -128,7 +136,7 @@ def _require_weights(finetune: FineTune) -> None:
     logging.set_verbosity(logging.CRITICAL)
     logging.disable_progress_bar()
     try:
-        load_base_model(finetune.model, finetune.allow_new_weights, device="meta")
+        load_base_model(finetune.model, finetune.allow_new_weights, device="meta", files=files)
     finally:
         logging.set_verbosity(before[0])
         if before[1]:

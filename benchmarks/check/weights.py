@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+import math
+import re
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -134,6 +136,29 @@ def read_header(path: Path) -> Header:
     if expected != size:
         raise _broken(path, f"it has {size} bytes instead of {expected}")
     return {name: value for name, value in header.items() if name != "__metadata__"}
+
+
+def write_stand_in(folder: Path, headers: Iterable[Header]) -> None:
+    """Write a file of weights with these names, types and shapes, and zeros that take no room on the disk.
+
+    Args:
+        folder: where to write it.
+        headers: of the files that it stands for.
+    """
+    entries, end = {}, 0
+    for name, value in sorted(pair for header in headers for pair in header.items()):
+        begin, end = end, end + _bytes(value["dtype"], value["shape"])
+        entries[name] = {"dtype": value["dtype"], "shape": value["shape"], "data_offsets": [begin, end]}
+    header = json.dumps({"__metadata__": {"format": "pt"}, **entries}).encode()
+    with (folder / WHOLE).open("wb") as file:
+        file.write(len(header).to_bytes(LENGTH_BYTES, "little") + header)
+        file.truncate(LENGTH_BYTES + len(header) + end)
+
+
+def _bytes(dtype: str, shape: Sequence[int]) -> int:
+    """Return the bytes of a tensor; the type's name, such as BF16 or F8_E4M3, holds the bits of a number."""
+    bits = re.search(r"\d+", dtype)
+    return math.prod(shape) * int(bits[0] if bits else 8) // 8
 
 
 def _ends(header: Header) -> Iterator[int]:

@@ -176,13 +176,20 @@ def make_evaluation(model: Any, tokenizer: Any, settings: FineTune, device: torc
     """
     import torch
 
-    options = frozenset(inspect.signature(model.forward).parameters)
-    inputs = Inputs(tokenizer.pad_token_id, device, options, settings.max_length if settings.pad_to_max else 0)
     rank, world_size = torch.distributed.get_rank(), torch.distributed.get_world_size()
-    evaluation = Evaluation(settings, tokenizer, inputs, choose_caching(model, settings), rank, world_size)
+    evaluation = evaluation_of(model, tokenizer, settings, device, rank, world_size)
     with torch.no_grad():
         require_same_when_padded(model, evaluation)
     return evaluation
+
+
+def evaluation_of(
+    model: Any, tokenizer: Any, settings: FineTune, device: torch.device, rank: int, world_size: int
+) -> Evaluation:
+    """Make the evaluation of a model by one rank of several; see `Evaluation`."""
+    options = frozenset(inspect.signature(model.forward).parameters)
+    inputs = Inputs(tokenizer.pad_token_id, device, options, settings.max_length if settings.pad_to_max else 0)
+    return Evaluation(settings, tokenizer, inputs, choose_caching(model, settings), rank, world_size)
 
 
 def choose_caching(model: Any, settings: FineTune) -> Caching:

@@ -68,7 +68,7 @@ def host_peak_mb() -> float:
 
 
 @dataclass(frozen=True)
-class Sample:
+class MemorySample:
     """Memory at one moment, MiB.
 
     Attributes:
@@ -112,12 +112,12 @@ class Sampler:
     def __init__(
         self, path: Path | None = None, device: torch.device | None = None, interval: float = INTERVAL
     ) -> None:
-        self.samples: list[Sample] = []
+        self.samples: list[MemorySample] = []
         self.fault = ""
         self._path, self._device, self._interval = path, device, interval
         self._ended = threading.Event()
         self._open = ExitStack()
-        self._write: Callable[[Sample], None] = lambda sample: None
+        self._write: Callable[[MemorySample], None] = lambda sample: None
 
     def __enter__(self) -> Sampler:
         self._gpu_mb = self._open.enter_context(_gpu_reader(self._device))
@@ -164,7 +164,7 @@ class Sampler:
             self._take()
 
     def _take(self) -> None:
-        sample = Sample(self.now, self._process.memory_info().rss / MIB, self._gpu_mb())
+        sample = MemorySample(self.now, self._process.memory_info().rss / MIB, self._gpu_mb())
         self.samples.append(sample)
         with self._noting_faults():
             self._write(sample)
@@ -175,7 +175,7 @@ class Sampler:
         with self._noting_faults():
             file = self._open.enter_context(self._path.open("w", newline="", buffering=1))  # each line at once
             writer = csv.writer(file)
-            writer.writerow(field.name for field in fields(Sample))
+            writer.writerow(field.name for field in fields(MemorySample))
             self._write = lambda sample: _write_row(writer, sample)
 
     @contextmanager
@@ -188,7 +188,7 @@ class Sampler:
             self._write = lambda sample: None
 
 
-def _write_row(writer: csv.writer, sample: Sample) -> None:  # type: ignore[valid-type]  # a function to mypy
+def _write_row(writer: csv.writer, sample: MemorySample) -> None:  # type: ignore[valid-type]  # a function to mypy
     writer.writerow("" if value is None else round(value, 4) for value in astuple(sample))  # type: ignore[attr-defined]
 
 

@@ -21,10 +21,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from benchmarks.parent import end_with_parent
 from benchmarks.ports import ALL_INTERFACES, free_port
 from benchmarks.spec import BenchmarkError, load_json
 from benchmarks.zero.settings import Configuration, Launcher, Machine, Scale, Training
-from benchmarks.zero.trainer import end_with_parent
 
 PROJECT = Path(__file__).parents[2]
 CONFIGURATIONS = Path(__file__).parent
@@ -45,7 +45,7 @@ class Row:
         outcome: "completed", "out of memory", "failed" or "not run".
         reason: why it has no measurements; of a completed one, why its file of samples is not whole, if so.
         wall_seconds: from the launcher's start to its end.
-        measured: by name, `Measured` of all ranks together; empty unless completed.
+        measured: by name, `RankFigures` of all ranks together; empty unless completed.
     """
 
     configuration: Configuration

@@ -8,11 +8,8 @@ and `memory-<r>.csv`, into the output folder. Times cover optimizer steps alone,
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
 import json
 import os
-import signal
 import sys
 import time
 from dataclasses import asdict, dataclass, field
@@ -20,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmarks import spec
+from benchmarks.parent import end_with_parent
 from benchmarks.spec import BenchmarkError
 from benchmarks.tasks import question_answering as squad
 from benchmarks.training import memory
@@ -28,8 +26,6 @@ from benchmarks.training.process import import_deepspeed, prepare_process
 
 if TYPE_CHECKING:
     import torch
-
-PR_SET_PDEATHSIG = 1  # from linux/prctl.h
 
 
 @dataclass
@@ -48,7 +44,7 @@ class Task:
 
 
 @dataclass(frozen=True)
-class Measured:
+class RankFigures:
     """Measurements of one rank.
 
     Attributes:
@@ -100,12 +96,6 @@ def main() -> None:
     (folder / f"rank-{arguments.process_index}.json").write_text(json.dumps(asdict(measured), indent=1))
 
 
-def end_with_parent() -> None:
-    """Let the kernel end this process with the one that started it, however that ends; on Linux."""
-    with contextlib.suppress(OSError, AttributeError):
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
-
-
 def _for_the_device(with_deepspeed: bool) -> list[str]:
     """Return arguments without which accelerate would take each rank for the only one if there is no GPU."""
     import torch
@@ -122,7 +112,7 @@ def _for_the_device(with_deepspeed: bool) -> list[str]:
     return ["--accelerator_config", '{"use_configured_state": true}']
 
 
-def train(task: Task, arguments: Any, folder: Path) -> Measured:
+def train(task: Task, arguments: Any, folder: Path) -> RankFigures:
     """Train as `arguments` say; every rank calls it.
 
     Raises:
@@ -148,7 +138,7 @@ def train(task: Task, arguments: Any, folder: Path) -> Measured:
     evaluations = [line for line in trainer.state.log_history if "eval_loss" in line]
     on_gpu = arguments.device.type == "cuda"
     tokens = sum(e.length for e in training)
-    return Measured(
+    return RankFigures(
         train_losses=[line["loss"] for line in trainer.state.log_history if "loss" in line],
         eval_losses=[line["eval_loss"] for line in evaluations],
         train_samples_per_second=len(training) * arguments.num_train_epochs / clock.seconds,

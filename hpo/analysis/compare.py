@@ -33,6 +33,7 @@ class Result:
         contestants: the studies and confirmations behind the standings.
         notes: sentences that a reader must know: studies that are left out, reasons why there is no verdict.
         is_marked: studies had different budgets, and were compared because that was asked for.
+        confirm_command: the command that confirms the studies.
     """
 
     benchmark: Benchmark
@@ -45,6 +46,7 @@ class Result:
     contestants: list[Contestant]
     notes: list[str]
     is_marked: bool
+    confirm_command: str
 
     @property
     def studies(self) -> list[StudyRecord]:
@@ -88,6 +90,7 @@ def compare(
         contestants=found,
         notes=[*(f"left out: {text}" for text in records.left_out), *notes],
         is_marked=is_marked,
+        confirm_command=records.confirm_command,
     )
 
 

@@ -92,7 +92,11 @@ class Records:
     @property
     def confirm_command(self) -> str:
         """The command that confirms its studies."""
-        return next_steps.command("confirm", benchmark=self.given or self.benchmark.name)
+        return self.command("confirm")
+
+    def command(self, verb: str, **options: str) -> str:
+        """Write a command for this benchmark, see `hpo.terminal.next_steps.command`."""
+        return next_steps.command(verb, benchmark=self.given or self.benchmark.name, **options)
 
     def confirmations_of(self, study: StudyRecord) -> list[Confirmation]:
         """Return all confirmations of a study's incumbent with the seeds of its block."""

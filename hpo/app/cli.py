@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 
 from benchmarks.files import is_text
+from benchmarks.parent import end_with_parent
 from benchmarks.spec import BenchmarkError
 from hpo.app.options import Command
 from hpo.app.parser import parse
@@ -23,9 +24,7 @@ from hpo.terminal.console import discard
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; return the exit status."""
     if os.environ.get("MLFLOW_RUN_ID"):  # `mlflow run` has started this
-        from hpo.engine import signals
-
-        signals.end_with_parent()
+        end_with_parent()
         next_steps.enter_users_folder()
     try:
         words = sys.argv[1:] if arguments is None else arguments

@@ -1,8 +1,7 @@
-"""Signals that end a study: SIGINT, SIGTERM, SIGHUP, SIGUSR1, and the end of the parent process."""
+"""Signals that end a study: SIGINT, SIGTERM, SIGHUP, SIGUSR1."""
 
 from __future__ import annotations
 
-import ctypes
 import os
 import signal
 import time
@@ -14,7 +13,6 @@ if TYPE_CHECKING:  # it imports Ray
 GRACEFUL_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)  # SLURM: --signal=B:USR1@180
 SAME_REQUEST_SECONDS = 2.0
 """Seconds within which two signals are one request: `mlflow run` passes Ctrl-C on as SIGTERM beside SIGINT."""
-PR_SET_PDEATHSIG = 1  # from linux/prctl.h
 
 
 class GracefulSignals:
@@ -53,17 +51,3 @@ class GracefulSignals:
     def _restore(self) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
-
-
-def end_with_parent() -> None:
-    """Have this process receive SIGTERM when its parent dies, where the system can do that (Linux).
-
-    A signal to `mlflow run` alone ends it, but not the process that it has started.
-    """
-    parent = os.getppid()
-    try:
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
-    except (OSError, AttributeError):
-        return
-    if os.getppid() != parent:  # it has died meanwhile
-        signal.raise_signal(signal.SIGTERM)

@@ -45,7 +45,7 @@ def model_card(stored: Records, choice: ExportChoice, files: Sequence[str]) -> s
         "Cost": _cost(choice),
         "Data": _data(stored, choice),
         "How sure": _certainty(stored, choice),
-        "How to use it": _usage(stored.benchmark, choice, files),
+        "How to use it": _usage(stored, choice, files),
         "Hyperparameters": _hyperparameters(stored.benchmark, choice),
     }
     name = f"{stored.benchmark.name}: configuration found by {choice.contestant.name}"
@@ -71,7 +71,7 @@ def _result(stored: Records, choice: ExportChoice) -> str:
         partly = f" ({len(scores)} of {len(winner.studies)} studies are)" if scores else ""
         return (
             f"{found}\n\n**Not confirmed**{partly}: there is no test score to go by. To get it:\n\n"
-            f"```bash\npython -m hpo confirm --benchmark {benchmark.name}\n```"
+            f"```bash\n{stored.confirm_command}\n```"
         )
     return f"{found}\n\n{_confirmed(stored, choice)}"
 
@@ -165,11 +165,12 @@ def _certainty(stored: Records, choice: ExportChoice) -> str:
         sentences.append(
             f"It is the highest of {choice.rivals} confirmed methods by this very score, which flatters it."
         )
-    sentences.append(f"Intervals and verdicts come from `python -m hpo compare --benchmark {benchmark.name}`.")
+    sentences.append(f"Intervals and verdicts come from `{stored.command('compare')}`.")
     return " ".join(sentences)
 
 
-def _usage(benchmark: Benchmark, choice: ExportChoice, files: Sequence[str]) -> str:
+def _usage(stored: Records, choice: ExportChoice, files: Sequence[str]) -> str:
+    benchmark = stored.benchmark
     if benchmark.finetune is None:
         return (
             f"This benchmark computes learning curves in closed form and trains no model, so there is `{CONFIG_FILE}` "
@@ -177,7 +178,7 @@ def _usage(benchmark: Benchmark, choice: ExportChoice, files: Sequence[str]) -> 
         )
     train = (
         "A full training, the model saved and scored on test once; in the suite's folder, with this folder's path:\n\n"
-        f"```bash\npython -m hpo train --config THIS_FOLDER --benchmark {benchmark.name} --output trained\n```"
+        f"```bash\n{stored.command('train', config='THIS_FOLDER', output='trained')}\n```"
     )
     loads = (
         "Hugging Face Trainer, in this folder (the arguments name "

@@ -20,9 +20,10 @@ PREFIX = "mlflow.sharedViewState."
 KIND = {"mlflow.experimentKind": "custom_model_development"}
 """Tag without which the interface takes the experiment for one of prompts and traces."""
 STUDY_COLUMNS = (
-    *(f"tags.`hpo.{name}`" for name in ("method", "variant", "seed", "budget", "accelerator")),
+    *(f"tags.`hpo.{name}`" for name in ("method", "seed", "budget")),
     *(f"metrics.`best_{name}`" for name in ("eval_loss", "exact_match", "f1")),
     *(f"metrics.`{name}`" for name in ("num_trials", "units", "device_hours", "gpu_hours", "utilization")),
+    *(f"tags.`hpo.{name}`" for name in ("variant", "accelerator")),
 )
 TRIAL_METRICS = ("units", "eval_loss", "exact_match", "f1", "train_loss", "device_seconds", "peak_memory_mb")
 PAGE_STATE: dict[str, Any] = {
@@ -32,7 +33,6 @@ PAGE_STATE: dict[str, Any] = {
     "lifecycleFilter": "Active",
     "datasetsFilter": [],
     "modelVersionFilter": "All Runs",
-    "columnOrder": [],
     "columnWidths": {},
     "runsHiddenMode": "FIRST_10_RUNS",
     "viewMaximized": False,
@@ -75,6 +75,7 @@ def _column(name: str, domain: Domain) -> str:
 
 
 def _view(name: str, columns: tuple[str, ...], changes: dict[str, Any]) -> str:
-    state = json.dumps({**PAGE_STATE, **changes, "selectedColumns": list(columns)}, separators=(",", ":"))
+    shown = {"selectedColumns": list(columns), "columnOrder": list(columns)}  # tags would come last, off the screen
+    state = json.dumps({**PAGE_STATE, **changes, **shown}, separators=(",", ":"))
     packed = base64.b64encode(zlib.compress(state.encode())).decode()
     return json.dumps({"name": name, "createdAt": 0, "updatedAt": 0, "state": f"deflate;{packed}"})

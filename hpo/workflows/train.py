@@ -22,7 +22,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, NonNegativeInt, PositiveInt, ValidationError
+from pydantic import ConfigDict, Field, NonNegativeInt, PositiveInt, ValidationError
 from rich.console import Console
 
 from benchmarks.check import check
@@ -30,7 +30,7 @@ from benchmarks.check.start import check_start
 from benchmarks.files import is_file, is_folder, load_json, replacing_folder
 from benchmarks.hyperparameters import require_same_model
 from benchmarks.identity import digest
-from benchmarks.space import Config, Scalar
+from benchmarks.space import Config, Scalar, Strict
 from benchmarks.spec import SPLITS, Benchmark, BenchmarkError, Split, first_line
 from benchmarks.steps import require_a_step
 from benchmarks.tasks.question_answering import prompt_of
@@ -57,18 +57,18 @@ EXAMPLE = {
 """Record that MLflow shows beside the logged model."""
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=True)
+class _Stored(Strict):
+    model_config = ConfigDict(allow_inf_nan=True)  # a diverged trial has such metrics
 
 
-class Step(_Strict):
+class Step(_Stored):
     """A part of a schedule: a configuration and the units trained before it takes effect."""
 
     units: NonNegativeInt
     config: dict[str, Scalar]
 
 
-class BestConfig(_Strict):
+class BestConfig(_Stored):
     """The content of `best_config.json`; `config` alone is enough to train.
 
     Attributes:
@@ -87,7 +87,7 @@ class BestConfig(_Strict):
     seed: NonNegativeInt = 0
     units: PositiveInt | None = None
     config: dict[str, Scalar]
-    metrics: dict[str, float] = {}
+    metrics: dict[str, float] = Field(default_factory=dict)
     run_id: str = ""
     schedule: tuple[Step, ...] = ()
 

@@ -160,7 +160,7 @@ class WorkerJobs(WorkerGroup):
         super().__init__(profile, name, work, ranks_per_trial, joined)
         self._script = self._file.with_name("worker.sbatch")
         self._script.write_text(submit.worker_script(profile, name, self._file, work))
-        self._watch = scheduler.Watch()
+        self._watch = scheduler.QueueWatch()
 
     def _start(self) -> str:
         return scheduler.submit(self._script, Path(self.profile.logs))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 from pathlib import Path
 
 import pytest
@@ -23,3 +24,14 @@ def test_no_folder_has_more_modules_than_one_look_takes_in(root: str) -> None:
     folders = {path.parent for path in (REPOSITORY / root).rglob("*.py")}
     modules = {folder: [path for path in folder.glob("*.py") if path.name != "__init__.py"] for folder in folders}
     assert {str(folder): len(found) for folder, found in modules.items() if len(found) > MAX_MODULES} == {}
+
+
+def test_a_name_stands_for_one_class() -> None:
+    """Methods alone share one: each has its `Arguments`."""
+    places: dict[str, list[str]] = {}
+    for path in (path for root in ROOTS[:3] for path in (REPOSITORY / root).rglob("*.py")):
+        for node in ast.parse(path.read_text()).body:
+            if isinstance(node, ast.ClassDef) and node.name != "Arguments":
+                places.setdefault(node.name, []).append(str(path))
+    assert len(places) > 200
+    assert {name: found for name, found in places.items() if len(found) > 1} == {}

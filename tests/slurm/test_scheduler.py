@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from slurm import scheduler
-from slurm.scheduler import Job, Watch
+from slurm.scheduler import Job, QueueWatch
 
 
 class Squeue:
@@ -42,7 +42,7 @@ class Clock:
         return self.now
 
 
-def times_asked(squeue: Squeue, clock: Clock, watch: Watch, seconds: int) -> int:
+def times_asked(squeue: Squeue, clock: Clock, watch: QueueWatch, seconds: int) -> int:
     """Calls of squeue by a wait that looks every two seconds."""
     before = len(squeue.calls)
     for _ in range(seconds // 2):
@@ -54,7 +54,7 @@ def times_asked(squeue: Squeue, clock: Clock, watch: Watch, seconds: int) -> int
 def test_jobs_that_run_are_asked_after_every_ten_seconds(squeue: Squeue) -> None:
     squeue.show("7|RUNNING|None\n")
     clock = Clock()
-    watch = Watch(clock)
+    watch = QueueWatch(clock)
     assert watch.look(["7"]) == {"7": Job("RUNNING")}
     assert times_asked(squeue, clock, watch, 100) == 10
     assert times_asked(squeue, clock, watch, 300) == 30
@@ -63,7 +63,7 @@ def test_jobs_that_run_are_asked_after_every_ten_seconds(squeue: Squeue) -> None
 def test_a_long_wait_in_the_queue_is_asked_after_more_rarely(squeue: Squeue) -> None:
     squeue.show("7|PENDING|Priority\n")
     clock = Clock()
-    watch = Watch(clock)
+    watch = QueueWatch(clock)
     assert watch.look(["7"]) == {"7": Job("PENDING", "Priority")}
     assert times_asked(squeue, clock, watch, 100) == 10
     assert 10 < times_asked(squeue, clock, watch, 1800) < 60

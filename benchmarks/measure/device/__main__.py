@@ -21,7 +21,7 @@ from pathlib import Path
 from benchmarks.files import first_line
 from benchmarks.measure.device.checks import CHECKS
 from benchmarks.measure.device.table import Line, render
-from benchmarks.measure.device.trials import Node
+from benchmarks.measure.device.trials import CheckedNode
 
 PROJECT = Path(__file__).parents[3]
 BUDGET_SECONDS = 460.0
@@ -34,7 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the checks and print their table; return the exit status."""
     options = _parser().parse_args(arguments)
     if options.one:
-        return _check_here(options.one, Node(options.folder, not options.cpu))
+        return _check_here(options.one, CheckedNode(options.folder, not options.cpu))
     with tempfile.TemporaryDirectory(prefix="device-") as folder:
         lines = check(options.only.split(",") if options.only else list(CHECKS), options, Path(folder))
     print(render(lines))
@@ -106,7 +106,7 @@ def _run(name: str, limit_seconds: float, cpu: bool, folder: Path) -> Line:
     return Line(name, "measured" if verdict is None else "ok" if verdict else "failed", seconds, found)
 
 
-def _check_here(name: str, node: Node) -> int:
+def _check_here(name: str, node: CheckedNode) -> int:
     """Run a check in this process, and answer with a line of JSON; output of libraries goes to standard error."""
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.measure.device import trials
-from benchmarks.measure.device.trials import Node
+from benchmarks.measure.device.trials import CheckedNode
 
 Found = tuple[bool | None, dict[str, Any]]
 CONFIG = {"learning_rate": 1e-3, "batch_size_per_device": 8}
@@ -28,7 +28,7 @@ TOLERANCES = {"fp32": 2e-3, "bf16": 6e-2, "fp16": 3e-2}
 STAGES = (0, 1, 2, 3)
 
 
-def environment(node: Node) -> Found:
+def environment(node: CheckedNode) -> Found:
     """Tell torch's build and the GPU, and whether one has kernels for the other."""
     import torch
 
@@ -43,7 +43,7 @@ def environment(node: Node) -> Found:
     return any(int(name[3:].rstrip("af")) // 10 == major for name in kernels), found
 
 
-def start(node: Node) -> Found:
+def start(node: CheckedNode) -> Found:
     """Start BLOOM-560M four times on one rank: seconds of a start, and memory that an ended trial leaves."""
     found: dict[str, Any] = {}
     for stage in (2, 3):
@@ -66,7 +66,7 @@ def start(node: Node) -> Found:
     return sound and (not node.on_gpu or found["stage 2"]["warm start s"] <= MAX_START_SECONDS), found
 
 
-def overhead(node: Node) -> Found:
+def overhead(node: CheckedNode) -> Found:
     """Start a model as deep as BLOOM-560M, and narrow, six times: CPU seconds of a warm start, which no GPU saves."""
     found = {}
     for stage in (2, 3):
@@ -96,7 +96,7 @@ def _place_of(session: Any) -> str:
     return "pinned host memory" if weight.device.type == "cpu" and weight.is_pinned() else str(weight.device)
 
 
-def stages(node: Node) -> Found:
+def stages(node: CheckedNode) -> Found:
     """Compare twelve losses of nano between ZeRO stages, in each precision."""
     found, sound = {}, True
     for precision in ("fp32", "bf16", *(["fp16"] if node.on_gpu else [])):
@@ -115,7 +115,7 @@ def _losses(stage: int, precision: str, **finetune: Any) -> list[float]:
     return losses
 
 
-def checkpoints(node: Node) -> Found:
+def checkpoints(node: CheckedNode) -> Found:
     """Compare a trial that pauses with one that does not, at each stage."""
     found = {}
     for stage in STAGES:
@@ -132,7 +132,7 @@ def checkpoints(node: Node) -> Found:
     return max(found.values()) < 1e-3, {"difference": found}
 
 
-def skipped(node: Node) -> Found:
+def skipped(node: CheckedNode) -> Found:
     """Skip fp16 steps, which must leave the schedule where it is; let bf16's gradients be NaN, which must show."""
     found: dict[str, Any] = {}
     if node.on_gpu:
@@ -155,7 +155,7 @@ def skipped(node: Node) -> Found:
     return sound and abs(fp16["last rate"] - fp16["rate as Trainer"]) < 1e-9, found
 
 
-def offload(node: Node) -> Found:
+def offload(node: CheckedNode) -> Found:
     """Compare losses with the optimizer on the host to those without."""
     found = {}
     for stage in (1, 2, 3):
@@ -165,17 +165,17 @@ def offload(node: Node) -> Found:
     return max(found.values()) <= TOLERANCES[node.precision], {"largest gap": found}
 
 
-def trainer(node: Node) -> Found:
+def trainer(node: CheckedNode) -> Found:
     """Compare nano with Hugging Face Trainer on one DeepSpeed configuration: mean losses of 16 steps, and speed."""
-    from benchmarks.measure.speed.__main__ import Comparison, measure
+    from benchmarks.measure.speed.__main__ import Pairing, measure
 
     precision = {"precision": node.precision}
-    measured = measure(Comparison("Trainer", {**precision, "work": "trainer"}, precision), "nano", rounds=2)
+    measured = measure(Pairing("Trainer", {**precision, "work": "trainer"}, precision), "nano", rounds=2)
     gap = measured.loss_difference if measured.loss_difference is not None else math.inf
     return gap <= TOLERANCES[node.precision], {"largest gap": gap, "Trainer's seconds / ours": measured.ratio}
 
 
-def speed(node: Node) -> Found:
+def speed(node: CheckedNode) -> Found:
     """Measure BLOOM-560M at ZeRO 2 by batch size: samples per second, peak memory, kernels, busy share of the GPU."""
     session, found = trials.open_bloom(node), {}
     for batch in (2, 8, 32):
@@ -198,7 +198,7 @@ def _kernels(session: Any, seconds_per_step: float) -> dict[str, float]:
     return {"kernels": sum(e.count for e in events) / 3, "busy share": busy / seconds_per_step}
 
 
-def evaluation(node: Node) -> Found:
+def evaluation(node: CheckedNode) -> Found:
     """Measure an evaluation of BLOOM-560M by batch size, with the largest that fits, and at ZeRO 3."""
     found: dict[str, Any] = {}
     for name, stage, size in (("16", 2, 16), ("auto", 2, "auto"), ("ZeRO 3, 16", 3, 16)):
@@ -212,7 +212,7 @@ def evaluation(node: Node) -> Found:
     return None, found
 
 
-def answers(node: Node) -> Found:
+def answers(node: CheckedNode) -> Found:
     """Compare answers in batches with single ones, on nano in fp32."""
     session = trials.open_session(trials.nano(0, "fp32"))
     session.start(CONFIG, 0)
@@ -225,7 +225,7 @@ def answers(node: Node) -> Found:
     return same == len(examples), {"same": f"{same} of {len(examples)}"}
 
 
-def shares(node: Node) -> Found:
+def shares(node: CheckedNode) -> Found:
     """Compare a model that ZeRO 3 builds in shares from its files with one that is built whole."""
     from benchmarks.training import memory
 
@@ -239,7 +239,7 @@ def shares(node: Node) -> Found:
     return gap <= TOLERANCES[node.precision], {"largest gap": gap}
 
 
-def memory(node: Node) -> Found:
+def memory(node: CheckedNode) -> Found:
     """Run out of memory on purpose, and go on in the same session."""
     import torch
 
@@ -261,7 +261,7 @@ def memory(node: Node) -> Found:
     return trials.train(session, 1)[0] > 0 and float(found["left MiB"]) <= MAX_LEFT_MB, found
 
 
-def lora(node: Node) -> Found:
+def lora(node: CheckedNode) -> Found:
     """Train BLOOM-560M with LoRA: speed, peak memory, bytes of a checkpoint."""
     session = trials.open_bloom(node)
     session.start({"learning_rate": 1e-4, "batch_size_per_device": 8, "lora_rank": 8}, 0)
@@ -272,7 +272,7 @@ def lora(node: Node) -> Found:
     return None, {"samples/s": rate, "peak MiB": trials.peak_mb(), "checkpoint MB": size / 1e6}
 
 
-CHECKS: dict[str, tuple[Callable[[Node], Found], float]] = {
+CHECKS: dict[str, tuple[Callable[[CheckedNode], Found], float]] = {
     "environment": (environment, 60),
     "start": (start, 100),
     "overhead": (overhead, 60),

@@ -21,7 +21,7 @@ NARROW_SHAPE = (64, 24, 16, 1200)
 
 
 @dataclass(frozen=True)
-class Node:
+class CheckedNode:
     """The machine that is checked.
 
     Attributes:
@@ -74,7 +74,7 @@ def open_session(benchmark: Benchmark) -> Any:
     return Session(benchmark)
 
 
-def open_bloom(node: Node, stage: int = 2, **finetune: Any) -> Any:
+def open_bloom(node: CheckedNode, stage: int = 2, **finetune: Any) -> Any:
     """Open a session of BLOOM-560M on questions of SQuAD's lengths; keyword arguments replace fields of `finetune`."""
     from benchmarks.training.model.models import load_tokenizer
 
@@ -86,17 +86,17 @@ def open_bloom(node: Node, stage: int = 2, **finetune: Any) -> Any:
     return open_session(data.with_squad_lengths(benchmark, questions))
 
 
-def bloom_folder(node: Node) -> Path:
+def bloom_folder(node: CheckedNode) -> Path:
     """Return the folder of a BLOOM with random weights and nano's tokenizer; made at the first call."""
     return _made(node, "bloom-560m" if node.on_gpu else "bloom-small", SHAPE if node.on_gpu else SMALL_SHAPE)
 
 
-def narrow_folder(node: Node) -> Path:
+def narrow_folder(node: CheckedNode) -> Path:
     """Return the folder of a BLOOM that is as deep as BLOOM-560M, and narrow; made at the first call."""
     return _made(node, "bloom-narrow", NARROW_SHAPE)
 
 
-def _made(node: Node, name: str, shape: tuple[int, int, int, int]) -> Path:
+def _made(node: CheckedNode, name: str, shape: tuple[int, int, int, int]) -> Path:
     folder = node.folder / name
     if (folder / "tokenizer.json").exists():  # written last
         return folder

@@ -35,7 +35,7 @@ import psutil
 from benchmarks import spec
 from benchmarks.files import yaml_text
 from benchmarks.measure.soak.trend import PER_TRIALS, Trend, fit
-from benchmarks.measure.soak.watch import ROLES, Sample, Watch
+from benchmarks.measure.soak.watch import ROLES, StudySample, StudyWatch
 
 SECONDS_PER_SAMPLE = 1.0
 SECONDS_TO_END = 30.0
@@ -74,7 +74,7 @@ class Quantity:
 
     name: str
     unit: str
-    of: Callable[[Sample], float]
+    of: Callable[[StudySample], float]
     bound: float
 
 
@@ -98,23 +98,23 @@ def quantities() -> list[Quantity]:
     return [*memory, *fds, *counts, *disk]
 
 
-def _memory(role: str, sample: Sample) -> float:
+def _memory(role: str, sample: StudySample) -> float:
     return sample.held[role].memory_mb
 
 
-def _descriptors(role: str, sample: Sample) -> float:
+def _descriptors(role: str, sample: StudySample) -> float:
     return float(sample.held[role].fds)
 
 
-def _threads(sample: Sample) -> float:
+def _threads(sample: StudySample) -> float:
     return float(sum(held.threads for held in sample.held.values()))
 
 
-def _processes(sample: Sample) -> float:
+def _processes(sample: StudySample) -> float:
     return float(sum(held.processes for held in sample.held.values()))
 
 
-def _disk(name: str, sample: Sample) -> float:
+def _disk(name: str, sample: StudySample) -> float:
     return sample.disk_mb[name]
 
 
@@ -132,7 +132,7 @@ class Watched:
 
     status: int
     errors: str
-    samples: list[Sample]
+    samples: list[StudySample]
     survivors: list[str]
     left: list[str]
 
@@ -142,7 +142,7 @@ class Watched:
         return max((sample.trials for sample in self.samples), default=0)
 
     @property
-    def counted(self) -> list[Sample]:
+    def counted(self) -> list[StudySample]:
         """Samples after the warm-up and before the end."""
         return [sample for sample in self.samples if BEGIN * self.trials <= sample.trials < END * self.trials]
 
@@ -209,7 +209,7 @@ def watch(method: str, trials: int) -> Watched:
         }
         with (folder / "errors").open("w+") as errors:
             driver = _start(method, trials, folder, temporary, errors.fileno())
-            watching = Watch(psutil.Process(driver.pid), folder / "mlflow.db", folders)
+            watching = StudyWatch(psutil.Process(driver.pid), folder / "mlflow.db", folders)
             try:
                 samples = list(_samples(driver, watching))
             finally:
@@ -247,7 +247,7 @@ def write_benchmark(path: Path, max_units: int) -> None:
     path.write_text(yaml_text(content))
 
 
-def _samples(driver: subprocess.Popen[bytes], watching: Watch) -> Iterator[Sample]:
+def _samples(driver: subprocess.Popen[bytes], watching: StudyWatch) -> Iterator[StudySample]:
     """Yield one sample per second until the driver ends."""
     while driver.poll() is None:
         yield watching.look()
@@ -274,7 +274,7 @@ def table(watched: Watched) -> list[str]:
     return lines
 
 
-def write_samples(path: Path, samples: Sequence[Sample]) -> None:
+def write_samples(path: Path, samples: Sequence[StudySample]) -> None:
     """Write all samples, one line each."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", newline="") as file:

@@ -41,7 +41,7 @@ class Held:
 
 
 @dataclass(frozen=True)
-class Sample:
+class StudySample:
     """One look at a study.
 
     Attributes:
@@ -58,7 +58,7 @@ class Sample:
 
 
 @dataclass
-class Watch:
+class StudyWatch:
     """Observer of a study from outside.
 
     Args:
@@ -76,14 +76,14 @@ class Watch:
     seen: set[psutil.Process] = field(default_factory=set)
     _began: float = field(default_factory=time.monotonic)
 
-    def look(self) -> Sample:
+    def look(self) -> StudySample:
         """Take a sample of this moment."""
         held = {role: Held() for role in ROLES}
         for process in self._processes():
             with suppress(psutil.Error):  # it has ended meanwhile
                 _add(held[self._role(process)], process)
         disk = {name: sum(map(size_mb, paths)) for name, paths in self.folders.items()}
-        return Sample(time.monotonic() - self._began, ended_trials(self.database), held, disk)
+        return StudySample(time.monotonic() - self._began, ended_trials(self.database), held, disk)
 
     def survivors(self, seconds: float) -> list[psutil.Process]:
         """List processes of the study that live on so long after it."""

@@ -47,7 +47,7 @@ BATCH_SIZES = (2, 8, 16, 32)
 
 
 @dataclass(frozen=True)
-class Comparison:
+class Pairing:
     """Two sides of a comparison.
 
     Attributes:
@@ -73,22 +73,22 @@ GROUPED = {**LIKE, "length_grouped": True}
 BF16 = {"precision": "bf16"}
 TWO, EIGHT = {"batch": 2}, {"batch": 8}  # of `bloom_560m_squad_two_gpus`, and Trainer's default
 COMPARISONS = (
-    Comparison("noise", {}, {}),
-    Comparison("Trainer", {"work": "trainer"}, {}, NOT_SLOWER),
-    Comparison("Trainer, SQuAD-like", {**LIKE, **EIGHT, "work": "trainer"}, {**LIKE, **EIGHT}, NOT_SLOWER),
-    Comparison("padding, SQuAD-like, batch 2", {**TO_MAX, **TWO}, {**LIKE, **TWO}, TWICE),
-    Comparison("padding, SQuAD-like, batch 8", {**TO_MAX, **EIGHT}, {**LIKE, **EIGHT}),
-    Comparison("padding and grouping, batch 8", {**TO_MAX, **EIGHT}, {**GROUPED, **EIGHT}, TWICE, lengths_vary=True),
-    Comparison("grouping alone, batch 8", {**LIKE, **EIGHT}, {**GROUPED, **EIGHT}, lengths_vary=True),
-    Comparison("allocator", {"keep_freed_memory": False}, {}, on_gpu=False),
-    Comparison("precision, training", {}, BF16, on_gpu=False),
-    Comparison("precision, evaluation", {"work": "evaluate"}, {"work": "evaluate", **BF16}, on_gpu=False),
-    Comparison("generation", {"work": "generate", "batch": 1}, {"work": "generate", "batch": QUESTIONS}),
+    Pairing("noise", {}, {}),
+    Pairing("Trainer", {"work": "trainer"}, {}, NOT_SLOWER),
+    Pairing("Trainer, SQuAD-like", {**LIKE, **EIGHT, "work": "trainer"}, {**LIKE, **EIGHT}, NOT_SLOWER),
+    Pairing("padding, SQuAD-like, batch 2", {**TO_MAX, **TWO}, {**LIKE, **TWO}, TWICE),
+    Pairing("padding, SQuAD-like, batch 8", {**TO_MAX, **EIGHT}, {**LIKE, **EIGHT}),
+    Pairing("padding and grouping, batch 8", {**TO_MAX, **EIGHT}, {**GROUPED, **EIGHT}, TWICE, lengths_vary=True),
+    Pairing("grouping alone, batch 8", {**LIKE, **EIGHT}, {**GROUPED, **EIGHT}, lengths_vary=True),
+    Pairing("allocator", {"keep_freed_memory": False}, {}, on_gpu=False),
+    Pairing("precision, training", {}, BF16, on_gpu=False),
+    Pairing("precision, evaluation", {"work": "evaluate"}, {"work": "evaluate", **BF16}, on_gpu=False),
+    Pairing("generation", {"work": "generate", "batch": 1}, {"work": "generate", "batch": QUESTIONS}),
 )
 
 
 @dataclass(frozen=True)
-class Measured:
+class Timing:
     """Result of a comparison.
 
     Attributes:
@@ -133,7 +133,7 @@ def _detect_gpu() -> bool:
     return found
 
 
-def measure(comparison: Comparison, benchmark: str, rounds: int) -> Measured:
+def measure(comparison: Pairing, benchmark: str, rounds: int) -> Timing:
     """Let both sides take turns.
 
     Args:
@@ -153,7 +153,7 @@ def measure(comparison: Comparison, benchmark: str, rounds: int) -> Measured:
     losses = [abs(a["loss"] - b["loss"]) for a, b in pairs if "loss" in a and "loss" in b]
     together = sum(a["seconds"] for a, _ in pairs) / sum(b["seconds"] for _, b in pairs)
     ratio = together if comparison.lengths_vary else statistics.median(ratios)
-    return Measured((a, b), ratio, (low, high), max(losses, default=None))
+    return Timing((a, b), ratio, (low, high), max(losses, default=None))
 
 
 def _pair(one: Block, other: Block, turn: int) -> tuple[Answer, Answer]:
@@ -196,12 +196,12 @@ def _ask(process: subprocess.Popen[str], errors: IO[str]) -> Answer:
     return answer
 
 
-def passes(comparison: Comparison, measured: Measured) -> bool:
+def passes(comparison: Pairing, measured: Timing) -> bool:
     """Tell whether a comparison keeps its limit, if it has one."""
     return comparison.at_least is None or measured.ratio >= comparison.at_least
 
 
-def line(comparison: Comparison, measured: Measured) -> str:
+def line(comparison: Pairing, measured: Timing) -> str:
     """Describe a comparison in a line."""
     (a, b), (low, high) = measured.seconds, measured.quartiles
     text = f"{comparison.name:30} {a:7.3f} s {b:7.3f} s | ratio {measured.ratio:.3f} ({low:.3f} .. {high:.3f})"

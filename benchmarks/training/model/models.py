@@ -110,7 +110,11 @@ def _require_usable(model: str, tokenizer: Any) -> None:
 
 
 def load_base_model(
-    model: str, allow_new_weights: Sequence[str] = (), device: str = "cpu", dtype: torch.dtype | None = None
+    model: str,
+    allow_new_weights: Sequence[str] = (),
+    device: str = "cpu",
+    dtype: torch.dtype | None = None,
+    files: str = "",
 ) -> BaseModel:
     """Load a model from safetensors only, and refuse one whose files do not fit its architecture.
 
@@ -122,6 +126,7 @@ def load_base_model(
         allow_new_weights: regular expressions; a weight whose name one of them matches may be missing.
         device: "cpu", or "meta", where weights have shapes and no content, and take no memory.
         dtype: type of the weights; None for fp32.
+        files: folder to load in the model's place, whose name stands in errors all the same.
 
     Raises:
         BenchmarkError: it cannot be loaded; its files lack weights, or have weights that the architecture does not.
@@ -131,7 +136,7 @@ def load_base_model(
 
     try:
         module, info = AutoModelForCausalLM.from_pretrained(
-            model,
+            files or model,
             dtype=dtype or torch.float32,
             trust_remote_code=False,
             use_safetensors=True,

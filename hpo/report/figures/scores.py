@@ -28,8 +28,7 @@ def confirmed_scores(result: Result, looks: Mapping[str, Style]) -> Figure | Lef
     name, title = "confirmed_scores", "Confirmed scores"
     rows = [row for metric in TEST_SCORES for row in _score_rows(result, metric)]
     if not rows:
-        why = f"nothing is confirmed yet; run: python -m hpo confirm --benchmark {result.benchmark.name}"
-        return LeftOut(name, title, why)
+        return LeftOut(name, title, f"nothing is confirmed yet; run: {result.confirm_command}")
     data = pd.DataFrame(rows)
     views = {SHOWN_NAMES[metric]: _scores(data[data["metric"] == metric], metric, looks) for metric in TEST_SCORES}
     read = (

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 import yaml
 from huggingface_hub import HfApi, snapshot_download
+from safetensors.torch import load_file, save_file
 
 from benchmarks.check import hub, weights
 from benchmarks.spec import BenchmarkError, load
@@ -183,6 +184,29 @@ def test_a_study_is_refused_before_anything_starts(tmp_path: Path) -> None:
     message = f"error: model {MODEL}: is not in the cache, and cannot be fetched (HF_HUB_OFFLINE is set); run `python"
     assert offline.stderr.startswith(message)
     assert not (tmp_path / "unfinished").exists()
+
+
+@pytest.mark.slow
+def test_weights_that_a_model_on_the_hub_lacks_are_named_and_nothing_is_downloaded(tmp_path: Path) -> None:
+    write_benchmark(tmp_path)
+    with serving_nano(tmp_path) as found:
+        file = tmp_path / "hub-model" / "model.safetensors"
+        compiled = {f"_orig_mod.{name}": tensor for name, tensor in load_file(file).items()}
+        save_file(compiled, file, metadata={"format": "pt"})
+        done = run(tmp_path, found, "-c", CHECK, "remote.yaml")
+    assert re.search(rf"model {MODEL}: its files lack the weights .* begin with '_orig_mod\.'", done.stderr)
+    assert not list((tmp_path / "cache").rglob("*.safetensors"))
+
+
+def test_a_stand_in_has_the_names_and_shapes_of_the_weights_and_takes_no_room(tmp_path: Path) -> None:
+    stored = weights.read_header(NANO_MODEL / "model.safetensors")
+    large = {"more": {"dtype": "BF16", "shape": [2**20, 2**12]}, "less": {"dtype": "F8_E4M3", "shape": [3]}}
+    weights.write_stand_in(tmp_path, [stored, large])
+    file, expected = tmp_path / "model.safetensors", stored | large
+    kept = {name: (one["dtype"], one["shape"]) for name, one in weights.read_header(file).items()}
+    assert kept == {name: (one["dtype"], one["shape"]) for name, one in expected.items()}
+    assert file.stat().st_size > 2**33
+    assert file.stat().st_blocks * 512 < 2**20
 
 
 @pytest.mark.slow

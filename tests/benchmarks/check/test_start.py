@@ -8,11 +8,13 @@ from typing import Any
 
 import pytest
 
+from benchmarks.check.small_model import shrunk
 from benchmarks.check.start import SHIPPED, check_start
 from benchmarks.spec import BenchmarkError, load
 from tests.benchmarks.check.models import model_folder, nano_with
 
 DECODERS = ("gpt2", "llama", "gpt_neox", "opt", "qwen2", "mamba", "openai-gpt")
+DECODER = {"is_decoder": True, "is_encoder_decoder": False, "max_position_embeddings": 400}
 
 pytestmark = pytest.mark.slow
 
@@ -34,7 +36,7 @@ def saved(folder: Path, kind: str, **values: Any) -> Path:
     model_folder(folder)
     sizes = {"vocab_size": 4096, "hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, **values}
     config = AutoConfig.for_model(kind, **sizes)
-    if kind in DECODERS:
+    if kind in (*DECODERS, "rwkv") or "is_decoder" in values:
         AutoModelForCausalLM.from_config(config).save_pretrained(folder / "model")
     else:
         config.save_pretrained(folder / "model")
@@ -62,6 +64,31 @@ def test_causal_decoders_pass(tmp_path: Path, kind: str) -> None:
 )
 def test_other_architectures_are_refused(tmp_path: Path, kind: str, message: str) -> None:
     refused(message, saved(tmp_path, kind))
+
+
+@pytest.mark.parametrize(
+    ("kind", "values"),
+    [
+        ("roberta", DECODER),
+        ("bart", {**DECODER, "decoder_layers": 1, "decoder_attention_heads": 2}),
+        ("rwkv", {"num_hidden_layers": 2}),
+    ],
+)
+def test_decoders_that_padding_changes_are_refused_before_a_rank_is_started(
+    tmp_path: Path, kind: str, values: dict[str, Any]
+) -> None:
+    folder = saved(tmp_path, kind, **values)
+    refused("gives other results for a sequence that is padded on the left", folder)
+
+
+@pytest.mark.parametrize("sizes", [{"hidden_size": 4096, "num_hidden_layers": 60, "num_attention_heads": 64}, {}])
+def test_an_architecture_is_tried_small_however_large_the_model_is(sizes: dict[str, int]) -> None:
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    content = AutoConfig.for_model("llama", intermediate_size=11008, vocab_size=4096, **sizes)
+    small = AutoModelForCausalLM.from_config(shrunk(content))
+    assert sum(weight.numel() for weight in small.parameters()) < 1_000_000
+    assert content.intermediate_size == 11008
 
 
 def test_unknown_architecture_is_refused(tmp_path: Path) -> None:

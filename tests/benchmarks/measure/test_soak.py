@@ -12,7 +12,7 @@ import pytest
 
 from benchmarks.measure.soak.__main__ import Watched, table, watch
 from benchmarks.measure.soak.trend import fit
-from benchmarks.measure.soak.watch import ROLES, Held, Sample, Watch, size_mb
+from benchmarks.measure.soak.watch import ROLES, Held, StudySample, StudyWatch, size_mb
 from benchmarks.spec import BenchmarkError
 
 TRIALS = 40
@@ -46,7 +46,7 @@ def test_what_does_not_change_has_no_slope() -> None:
 def study(fds: float = 0.0, memory_mb: float = 0.0, disk_mb: float = 0.0) -> Watched:
     """100 trials, and what each adds to the ranks and to the store."""
     samples = [
-        Sample(
+        StudySample(
             seconds=float(trial),
             trials=trial,
             held={role: Held(100 + memory_mb * trial, 50 + int(fds * trial), 9, 1) for role in ROLES},
@@ -98,7 +98,7 @@ def test_a_process_is_seen_to_take_memory_and_descriptors(tmp_path: Path) -> Non
     process = subprocess.Popen([sys.executable, "-c", HOLDER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert process.stdin is not None
     assert process.stdout is not None
-    watching = Watch(psutil.Process(process.pid), tmp_path / "none.db", {"folder": [tmp_path]})
+    watching = StudyWatch(psutil.Process(process.pid), tmp_path / "none.db", {"folder": [tmp_path]})
     seen = []
     for _ in range(3):
         process.stdin.write("\n")

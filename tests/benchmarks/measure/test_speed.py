@@ -9,7 +9,7 @@ import pytest
 
 from benchmarks import spec
 from benchmarks.measure.speed import data
-from benchmarks.measure.speed.__main__ import Comparison, Measured, line, measure, padding_lines, passes
+from benchmarks.measure.speed.__main__ import Pairing, Timing, line, measure, padding_lines, passes
 from benchmarks.spec import HERE, BenchmarkError
 from benchmarks.tasks import question_answering as squad
 
@@ -36,12 +36,12 @@ def test_questions_have_the_lengths_that_were_drawn(tmp_path: Path) -> None:
     assert [len(e.prompt) + len(e.target) for e in whole] == drawn
 
 
-def measured(ratio: float) -> Measured:
-    return Measured(seconds=(1.0, 2.0), ratio=ratio, quartiles=(0.4, 0.6), loss_difference=2e-7)
+def measured(ratio: float) -> Timing:
+    return Timing(seconds=(1.0, 2.0), ratio=ratio, quartiles=(0.4, 0.6), loss_difference=2e-7)
 
 
 def test_a_ratio_is_held_against_its_limit() -> None:
-    comparison = Comparison("Trainer", {"work": "trainer"}, {}, at_least=0.98)
+    comparison = Pairing("Trainer", {"work": "trainer"}, {}, at_least=0.98)
     assert [passes(comparison, measured(ratio)) for ratio in (0.979, 0.98, 2.0)] == [False, True, True]
     shown = line(comparison, measured(0.5))
     assert shown.split(maxsplit=1)[1] == (
@@ -50,7 +50,7 @@ def test_a_ratio_is_held_against_its_limit() -> None:
 
 
 def test_without_a_limit_there_is_no_verdict() -> None:
-    comparison = Comparison("noise", {}, {})
+    comparison = Pairing("noise", {}, {})
     assert passes(comparison, measured(0.1))
     assert line(comparison, measured(0.1)).endswith("ratio 0.100 (0.400 .. 0.600)")
 
@@ -64,7 +64,7 @@ def test_padding_is_counted_for_every_batch_size() -> None:
 @pytest.mark.thorough
 @pytest.mark.slow
 def test_our_loop_and_trainer_take_turns_with_the_same_losses() -> None:
-    found = measure(Comparison("Trainer", {"work": "trainer"}, {}), "nano", rounds=2)
+    found = measure(Pairing("Trainer", {"work": "trainer"}, {}), "nano", rounds=2)
     assert found.loss_difference == pytest.approx(0, abs=1e-4)
     assert min(found.seconds) > 0
     low, high = found.quartiles
@@ -74,4 +74,4 @@ def test_our_loop_and_trainer_take_turns_with_the_same_losses() -> None:
 @pytest.mark.slow
 def test_a_side_that_fails_says_why(tmp_path: Path) -> None:
     with pytest.raises(BenchmarkError, match=r"a side ended with status 1, saying: .*no benchmark"):
-        measure(Comparison("noise", {}, {}), "missing", rounds=1)
+        measure(Pairing("noise", {}, {}), "missing", rounds=1)

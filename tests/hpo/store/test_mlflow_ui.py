@@ -70,7 +70,10 @@ def test_the_view_of_studies_has_a_line_a_study_with_its_scores_and_cost(page: A
     page.goto(f"{address}?viewStateShareKey={views.STUDIES}")
     for name in ("asha seed 0", "asha seed 1", "random seed 0", "random seed 1"):
         row(page, name).wait_for()
-    assert {"best_eval_loss", "best_exact_match", "best_f1", "device_hours", "units"} <= headings(page)
+    page.get_by_role("columnheader", name="method").first.wait_for()
+    assert {"hpo.method", "hpo.seed", "best_eval_loss", "best_exact_match", "best_f1"} <= headings(page)
+    method, score = (page.get_by_role("columnheader", name=name).first for name in ("hpo.method", "best_eval_loss"))
+    assert method.bounding_box()["x"] < score.bounding_box()["x"]
     assert not page.get_by_role("link", name="trial 0 of random seed 1", exact=True).is_visible()
     shoot(page, "mlflow-studies")
 

@@ -129,7 +129,7 @@ def test_an_experiment_that_another_process_makes_meanwhile_is_used(monkeypatch:
 
 
 def test_a_parent_that_is_the_first_process_of_a_container_is_alive() -> None:
-    code = "import os; os.getppid = lambda: 1; from hpo.engine import signals; signals.end_with_parent(); print('on')"
+    code = "import os; os.getppid = lambda: 1; from benchmarks import parent; parent.end_with_parent(); print('on')"
     done = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (0, "on\n")
 

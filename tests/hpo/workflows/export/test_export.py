@@ -99,6 +99,14 @@ class TestChoice:
         assert not exported.is_confirmed
         assert "**Not confirmed**" in card_of(exported)
 
+    def test_commands_of_the_card_name_the_file_that_the_benchmark_was_given_as(
+        self, benchmark: Benchmark, tmp_path: Path
+    ) -> None:
+        store_study(benchmark, "asha")
+        card = card_of(export.export(benchmark.name, "asha", tmp_path, "own study.yaml"))
+        words = "python -m hpo {} --benchmark 'own study.yaml'"
+        assert [verb for verb in ("confirm", "compare") if words.format(verb) not in card] == []
+
     def test_an_unknown_method_names_those_there_are(self, benchmark: Benchmark, tmp_path: Path) -> None:
         store_study(benchmark, "asha")
         store_study(benchmark, "random")
