@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -154,7 +154,7 @@ class Results:
         row.device_seconds += device_seconds
         row.reported_seconds = now
         if result["diverged"]:
-            row.outcome, row.reason = "diverged", _divergence(row)
+            row.outcome, row.reason = "diverged", divergence(row.units, row.metrics)
         else:  # also one that had diverged and has taken over another
             row.outcome, row.reason = "running", ""
         self.units.append(UnitRow(row.number, row.units, now, _parts(result), row.metrics, row.device_seconds))
@@ -241,7 +241,8 @@ def _kind(reason: str) -> str:
     return re.sub(r"0x[0-9a-f]+|\d+(\.\d+)?", "#", reason)
 
 
-def _divergence(row: TrialRow) -> str:
-    train_loss, loss = (row.metrics.get(name, float("nan")) for name in ("train_loss", "eval_loss"))
-    skipped = f", {row.metrics['skipped_steps']:g} steps skipped" if row.metrics.get("skipped_steps") else ""
-    return f"diverged at unit {row.units}: train loss {train_loss:g}, eval loss {loss:g}{skipped}"
+def divergence(units: int, metrics: Mapping[str, float]) -> str:
+    """Return the reason of a trial that has diverged at a unit, with its metrics there."""
+    train_loss, loss = (metrics.get(name, float("nan")) for name in ("train_loss", "eval_loss"))
+    skipped = f", {metrics['skipped_steps']:g} steps skipped" if metrics.get("skipped_steps") else ""
+    return f"diverged at unit {units}: train loss {train_loss:g}, eval loss {loss:g}{skipped}"

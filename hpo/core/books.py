@@ -1,0 +1,316 @@
+"""The books of a study: its trials, its units and its device time, all from one log of events. Pure.
+
+`Books.apply` is the only way in, so the trials' rows and the ledger cannot disagree: the device time that a failed
+attempt lost is in its trial's row and in the ledger's part "failed", or in neither. Applying a log again gives the same
+books.
+
+Reserved is devices x time, summed up where their number changes. Trials report the seconds of each part: start-up,
+training, evaluation, checkpoints and the waiting between. All time of a failed attempt since its last checkpoint is
+booked as failed. Devices that no trial held are idle.
+
+    books = Books(study.benchmark)
+    for event in events:
+        books.apply(event)
+    print(books.incumbent(), books.shares().utilization)
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, assert_never
+
+from benchmarks.files import BenchmarkError
+from benchmarks.spec import Benchmark
+from benchmarks.tasks.question_answering import TokenStatistics
+from hpo.core.events import (
+    Began,
+    Checkpoint,
+    Ended,
+    Event,
+    Exploited,
+    Failed,
+    Interrupted,
+    Proposed,
+    Released,
+    Reserved,
+    Resized,
+    Retried,
+    Unit,
+)
+from hpo.core.ledger import PARTS, Shares
+from hpo.core.results import MIXED, Outcome, TrialRow, UnitRow, divergence
+from hpo.core.study import Study, is_better
+
+
+@dataclass
+class _Attempt:
+    """A trial's hold on its devices since its last checkpoint.
+
+    Attributes:
+        devices: how many it holds.
+        seen: time of its last event.
+        seconds: device-seconds that it has reported, by part.
+    """
+
+    devices: float
+    seen: float
+    seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(PARTS, 0.0))
+
+
+class Books:
+    """The trials and the ledger of a study.
+
+    Args:
+        benchmark: the benchmark that is tuned; it ranks trials.
+
+    Attributes:
+        units: all resource units, in order of arrival.
+        tokens: statistics of the data; empty before the first result, and without data.
+        precision: the arithmetic that trials reported; empty before the first result, and where nothing is trained.
+        seconds: time of the latest event.
+    """
+
+    def __init__(self, benchmark: Benchmark) -> None:
+        self._benchmark = benchmark
+        self._rows: dict[str, TrialRow] = {}
+        self.units: list[UnitRow] = []
+        self.tokens: Sequence[TokenStatistics] = ()
+        self.precision, self.seconds = "", 0.0
+        self._devices: dict[str, float] = {}
+        self._reserved, self._reserved_until = 0.0, 0.0
+        self._booked = dict.fromkeys(PARTS, 0.0)
+        self._attempts: dict[str, _Attempt] = {}
+
+    # ---- reading
+
+    @property
+    def rows(self) -> list[TrialRow]:
+        """All trials, in order of creation."""
+        return list(self._rows.values())
+
+    def __getitem__(self, trial: str) -> TrialRow:
+        return self._rows[trial]
+
+    def __contains__(self, trial: str) -> bool:
+        return trial in self._rows
+
+    @property
+    def open_trials(self) -> list[str]:
+        """Ids of the trials that have not ended."""
+        return [trial for trial, row in self._rows.items() if row.ended_seconds is None]
+
+    @property
+    def trained_units(self) -> int:
+        """Resource units that all trials have trained, those of failed attempts included."""
+        return sum(row.trained_units for row in self._rows.values())
+
+    def shares(self, now: float | None = None) -> Shares:
+        """Return the ledger as it stands.
+
+        Args:
+            now: seconds since the study began; by default the time of the latest event.
+        """
+        attempts = self._attempts.values()
+        seconds = {part: self._booked[part] + sum(one.seconds[part] for one in attempts) for part in PARTS}
+        measured, reserved = sum(seconds.values()), self._reserved_at(self.seconds if now is None else now)
+        seconds["idle"] += max(0.0, reserved - measured)
+        return Shares(seconds, reserved)
+
+    def incumbent(self) -> TrialRow | None:
+        """Return the best trial at the full resource; before there is one, the best of those with most units."""
+        candidates = [row for row in self._rows.values() if row.units and row.outcome not in ("diverged", "failed")]
+        furthest = max((row.units for row in candidates), default=0)
+        best = None
+        for row in candidates:
+            if row.units == furthest and (best is None or is_better(self._benchmark, _value(row), _value(best))):
+                best = row
+        return best
+
+    def common_failure(self, at_least: int) -> str:
+        """Return the reason for which every trial fails, if every one does.
+
+        Trials that run count as failing until they get further than those that have failed.
+
+        Args:
+            at_least: number of failed trials below which there is no verdict.
+
+        Returns:
+            The reason of the first one; empty if a trial has got further, or reasons differ.
+        """
+        failed = [row for row in self._rows.values() if row.outcome == "failed"]
+        reach = max((row.units for row in failed), default=0)
+        others = [row for row in self._rows.values() if row.outcome != "failed"]
+        is_sound = any(row.outcome != "running" or row.units > reach for row in others)
+        if is_sound or len(failed) < max(1, at_least) or len({_kind(row.reason) for row in failed}) > 1:
+            return ""
+        return failed[0].reason
+
+    # ---- writing
+
+    def apply(self, event: Event) -> None:
+        """Enter an event.
+
+        Raises:
+            BenchmarkError: no study has this event at this point.
+        """
+        if not event.at >= self.seconds:
+            raise _impossible(event, f"its time is before that of the event before it, {self.seconds!r}")
+        self._require_trial(event)
+        self.seconds = event.at
+        match event:
+            case Reserved() | Resized():
+                self._hold({**self._devices, event.holder: event.devices})
+            case Released():
+                self._hold({holder: devices for holder, devices in self._devices.items() if holder != event.holder})
+            case Proposed():
+                self._open(event)
+            case Exploited():
+                self._exploit(event)
+            case Began():
+                self._begin(event)
+            case Unit():
+                self._report(event)
+            case Checkpoint():
+                self._keep(event.trial, event.at if event.continues else None)
+            case Failed():
+                self._fail(event)
+            case Retried():
+                self._change(event.trial, failures=[*self._rows[event.trial].failures, event.reason])
+            case Ended():
+                self._keep(event.trial)
+                self._change(event.trial, outcome=event.outcome, reason=event.reason, ended_seconds=event.at)
+            case Interrupted():
+                for trial in list(self._attempts):
+                    self._lose(trial, event.at - self._attempts[trial].seen)
+            case _:
+                assert_never(event)
+
+    def _require_trial(self, event: Event) -> None:
+        """Make sure that the event's trial is in a state in which the event is possible."""
+        trial = getattr(event, "trial", None)
+        if trial is None:
+            return
+        if isinstance(event, Proposed):
+            if trial in self._rows:
+                raise _impossible(event, f"trial {trial} is there already")
+            return
+        named = [trial, event.donor] if isinstance(event, Exploited) else [trial]
+        for name in named:
+            if name not in self._rows:
+                raise _impossible(event, f"trial {name} is not there")
+        if self._rows[trial].ended_seconds is not None:
+            raise _impossible(event, f"trial {trial} has ended")
+        if isinstance(event, (Unit, Checkpoint)) and trial not in self._attempts:
+            raise _impossible(event, f"trial {trial} holds no devices")
+
+    def _open(self, event: Proposed) -> None:
+        row = TrialRow(event.number, event.schedule[0][1], event.at, event.seed, list(event.schedule), event.varies)
+        self._rows[event.trial] = replace(row, exploits=event.exploits)
+
+    def _exploit(self, event: Exploited) -> None:
+        schedule = [*self._rows[event.donor].schedule, (event.units, event.config)]
+        self._change(event.trial, schedule=schedule, exploits=self._rows[event.trial].exploits + 1)
+
+    def _begin(self, event: Began) -> None:
+        """Note that the trial holds devices; time that it has reported since its last checkpoint stays open."""
+        attempt = self._attempts.setdefault(event.trial, _Attempt(event.devices, event.at))
+        attempt.devices, attempt.seen = event.devices, event.at
+
+    def _report(self, event: Unit) -> None:
+        attempt, row = self._attempts[event.trial], self._rows[event.trial]
+        for part, seconds in event.seconds.items():
+            attempt.seconds[part] += seconds * attempt.devices
+        attempt.seen = event.at
+        used = row.device_seconds + sum(event.seconds.values()) * attempt.devices
+        outcome: Outcome = "diverged" if event.diverged else "running"  # also if it had diverged and has taken over one
+        self._change(
+            event.trial,
+            units=event.units,
+            trained_units=row.trained_units + event.trained,
+            metrics=event.metrics,
+            objective=event.objective,
+            device_seconds=used,
+            outcome=outcome,
+            reason=divergence(event.units, event.metrics) if event.diverged else "",
+            reported_seconds=event.at,
+        )
+        self.units.append(UnitRow(row.number, event.units, event.at, event.seconds, event.metrics, used))
+        self.tokens = self.tokens or event.tokens
+        used_precisions = {*self.precision.split(MIXED), event.precision} - {""}
+        self.precision = MIXED.join(sorted(used_precisions))  # results of two are comparable with neither
+
+    def _fail(self, event: Failed) -> None:
+        attempt = self._attempts.get(event.trial)  # none if its actor died before it had its devices
+        since = event.at - attempt.seen if attempt else 0.0
+        self._lose(event.trial, since if event.lost_seconds is None else event.lost_seconds)
+        if event.raised:
+            self._change(event.trial, raised=[*self._rows[event.trial].raised, event.raised])
+
+    def _lose(self, trial: str, seconds: float) -> None:
+        """Book an open attempt as failed, with the seconds since its last event, which nothing has reported."""
+        attempt = self._attempts.pop(trial, None)
+        if attempt is None:
+            return
+        lost = seconds * attempt.devices
+        self._booked["failed"] += lost + sum(attempt.seconds.values())
+        self._change(trial, device_seconds=self._rows[trial].device_seconds + lost)
+
+    def _keep(self, trial: str, continues_at: float | None = None) -> None:
+        """Book an open attempt by its parts; the trial may continue on its devices from then on."""
+        attempt = self._attempts.pop(trial, None)
+        if attempt is None:
+            return
+        for part, seconds in attempt.seconds.items():
+            self._booked[part] += seconds
+        if continues_at is not None:
+            self._attempts[trial] = _Attempt(attempt.devices, continues_at)
+
+    def _change(self, trial: str, **values: Any) -> None:
+        self._rows[trial] = replace(self._rows[trial], **values)
+
+    def _hold(self, devices: dict[str, float]) -> None:
+        self._reserved, self._reserved_until = self._reserved_at(self.seconds), self.seconds
+        self._devices = devices
+
+    def _reserved_at(self, now: float) -> float:
+        return self._reserved + sum(self._devices.values()) * (now - self._reserved_until)
+
+
+def outcome_of(study: Study, row: TrialRow, budget_spent: bool) -> tuple[Outcome, str]:
+    """Return the outcome of a trial that ended without an error, and the reason.
+
+    Args:
+        study: the study that runs.
+        row: the trial as it stands.
+        budget_spent: whether the budget ended it, not the method.
+    """
+    if row.outcome != "running":
+        return row.outcome, row.reason
+    if row.units >= study.max_units:
+        return "completed", f"reached the full resource of {row.units} units"
+    if budget_spent:
+        return "stopped", f"the study's budget was spent at unit {row.units}"
+    return "stopped", f"{study.method} stopped it at unit {row.units}"
+
+
+def interruption_of(row: TrialRow, reason: str = "") -> tuple[Outcome, str]:
+    """Return the outcome of a trial whose study ended before it, and the reason, with that of the study if given."""
+    if row.outcome != "running":
+        return row.outcome, row.reason
+    return "interrupted", f"the study ended at unit {row.units}" + f": {reason}" * bool(reason)
+
+
+def _impossible(event: Event, why: str) -> BenchmarkError:
+    return BenchmarkError(f"{type(event).__name__.lower()} at {event.at!r} s is no event of this study: {why}")
+
+
+def _value(row: TrialRow) -> float:
+    assert row.objective is not None
+    return row.objective
+
+
+def _kind(reason: str) -> str:
+    """Keep of a failure's reason the part that trials share: numbers, such as sizes and ids, are their own."""
+    return re.sub(r"0x[0-9a-f]+|\d+(\.\d+)?", "#", reason)
