@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from benchmarks import tasks
 from benchmarks.files import BenchmarkError, files_below, is_folder, read_bytes
 from benchmarks.spec import SPLITS, Benchmark, FineTune, Split
 
@@ -53,6 +54,8 @@ def digest(benchmark: Benchmark) -> str:
     if benchmark.finetune is not None:
         if not benchmark.finetune.allow_new_weights:  # a setting that came later: digests from before it still hold
             del content["finetune"]["allow_new_weights"]
+        if benchmark.finetune.task == tasks.DEFAULT:  # so did this one
+            del content["finetune"]["task"]
         content["finetune"] |= {"model": _model(benchmark.finetune), "data": _data(benchmark.finetune)}
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:DIGEST_LENGTH]
 

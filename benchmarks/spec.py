@@ -12,7 +12,8 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -24,6 +25,7 @@ from pydantic import (
     model_validator,
 )
 
+from benchmarks import tasks
 from benchmarks.faults import explained
 from benchmarks.files import BenchmarkError as BenchmarkError
 from benchmarks.files import first_line as first_line
@@ -40,6 +42,10 @@ from benchmarks.space import (
     Strict,
     describe,
 )
+from benchmarks.splits import SPLITS as SPLITS
+from benchmarks.splits import Data as Data
+from benchmarks.splits import Split as Split
+from benchmarks.tasks.task import LOSS, Metric, Mode, Task
 
 HERE = Path(__file__).parent
 Seconds = Annotated[float, Field(gt=0, lt=2**31)]
@@ -66,60 +72,13 @@ class Resource(Strict):
         return self.unit_samples * self.max_units
 
 
-class Split(Strict):
-    """Split of the data: a file, or a split of a data set that `datasets` can load.
-
-    Attributes:
-        file: path of a SQuAD v1.1 JSON file, or of a .jsonl file with `question`, `context` and `answers` in each
-            line; relative paths are relative to the YAML file.
-        config: the data set's configuration, if it has several.
-        dataset: name on the hub or local folder for `datasets.load_dataset`, with the columns of `rajpurkar/squad`.
-        split: the split to take from `dataset`, slices allowed ("train[:1000]").
-        limit: number of questions that are kept, the first ones.
-        articles: "all", or "held_out" and "rest", which divide the articles of one file between two splits.
-        held_out_share: the share of articles in "held_out", chosen by a hash of their titles.
-        revision: commit or tag of `dataset` on the hub; the newest by default, which may change between studies.
-    """
-
-    file: Path | None = None
-    dataset: str | None = None
-    config: str | None = None
-    split: str | None = None
-    limit: Count | None = None
-    articles: Literal["all", "held_out", "rest"] = "all"
-    held_out_share: Annotated[float, Field(gt=0, lt=1)] = 0.1
-    revision: str | None = None
-
-    @model_validator(mode="after")
-    def _check(self) -> Split:
-        if (self.file is None) == (self.dataset is None):
-            raise ValueError("give either `file` or `dataset`")
-        if self.dataset is not None and self.split is None:
-            raise ValueError('`dataset` needs `split`, such as "train"')
-        if self.file is not None and self.config is not None:
-            raise ValueError("`config` goes with `dataset`, not with `file`")
-        if self.revision is not None and (self.dataset is None or Path(self.dataset).is_absolute()):
-            raise ValueError("`revision` goes with a `dataset` on the hub, not with a file or folder")
-        return self
-
-
-class Data(Strict):
-    """Data in three splits. Tuning sees train and validation; test is for confirmation alone."""
-
-    train: Split
-    validation: Split
-    test: Split
-
-
-SPLITS = tuple(Data.model_fields)
-
-
 class FineTune(Strict):
-    """Fine-tuning of a causal language model with DeepSpeed, on extractive question answering.
+    """Fine-tuning of a causal language model with DeepSpeed.
 
     Attributes:
         model: hub name, or a local folder with config.json, weights as safetensors and a tokenizer.
         data: the three splits.
+        task: the task that reads the data and scores answers, a name in `benchmarks/tasks`.
         max_length: tokens of the longest sequence; longer contexts are cut.
         max_answer_tokens: tokens generated at most for an answer.
         ranks_per_trial: processes (one device each) that train one trial together.
@@ -139,6 +98,7 @@ class FineTune(Strict):
 
     model: str
     data: Data
+    task: str = tasks.DEFAULT
     max_length: Annotated[int, Field(ge=16, lt=2**31)] = 512
     max_answer_tokens: Count = 32
     ranks_per_trial: Count = 1
@@ -149,6 +109,12 @@ class FineTune(Strict):
     allow_new_weights: tuple[str, ...] = ()
     timeout_seconds: Seconds = 3600.0
     deepspeed: dict[str, Any] = Field(default_factory=dict)
+
+    @field_validator("task")
+    @classmethod
+    def _is_a_task(cls, value: str) -> str:
+        tasks.get(value)
+        return value
 
     @field_validator("allow_new_weights")
     @classmethod
@@ -191,7 +157,7 @@ class Benchmark(Strict):
     Attributes:
         name: also the name of the MLflow experiment.
         description: one sentence.
-        metric: the validation metric that ranks trials.
+        metric: the validation metric that ranks trials: the loss, or one of the task's.
         mode: "min" or "max", the direction in which `metric` improves.
         diverged_above: eval loss above which a trial counts as diverged. The loss of guessing uniformly is
             ln(vocabulary), at most 12.5 for the models here, so twice that is no training any more.
@@ -205,8 +171,8 @@ class Benchmark(Strict):
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,99}$")]
     description: str
-    metric: Literal["eval_loss", "exact_match", "f1"] = "eval_loss"
-    mode: Literal["min", "max"] = "min"
+    metric: str = LOSS.name
+    mode: Mode = "min"
     diverged_above: PositiveFloat = 25.0
     resource: Resource
     default: Hyperparameters
@@ -219,8 +185,7 @@ class Benchmark(Strict):
     def _check(self) -> Benchmark:
         if (self.finetune is None) == (self.synthetic is None):
             raise ValueError("give either `finetune` or `synthetic`")
-        if (self.metric == "eval_loss") != (self.mode == "min"):
-            raise ValueError(f"metric {self.metric} does not go with mode {self.mode}")
+        _check_metric(self.metric, self.mode, self.metrics)
         if not self.space:
             raise ValueError("space is empty, but a search needs at least one hyperparameter")
         for name, domain in self.space.items():
@@ -228,6 +193,32 @@ class Benchmark(Strict):
         for name, values in self.grid.items():
             _check_grid_axis(name, values, self.space)
         return self
+
+    @property
+    def task(self) -> Task[Any]:
+        """The task that is trained; computed curves imitate the default one."""
+        return tasks.get(self.finetune.task if self.finetune else tasks.DEFAULT)
+
+    @property
+    def metrics(self) -> tuple[Metric, ...]:
+        """Metrics of each evaluation, in the order of tables: the loss, then the task's."""
+        return (replace(LOSS, worst=self.diverged_above), *self.task.metrics)
+
+    @property
+    def test_metrics(self) -> tuple[Metric, ...]:
+        """The same in the order of comparisons: the metric of verdicts, then the others, the loss last."""
+        others = [metric for metric in self.metrics if metric != self.verdict_metric]
+        return (self.verdict_metric, *reversed(others))
+
+    @property
+    def verdict_metric(self) -> Metric:
+        """Metric by which methods are compared."""
+        return self.task.verdict_metric
+
+    @property
+    def ranking_metric(self) -> Metric:
+        """Metric that ranks trials."""
+        return next(metric for metric in self.metrics if metric.name == self.metric)
 
     @property
     def ranks_per_trial(self) -> int:
@@ -337,6 +328,15 @@ def _resolve_hub_name(section: dict[str, Any], key: str, folder: Path) -> None:
         path = place(folder, name)
         if is_folder(path) or name.startswith((".", "/", "~")):
             section[key] = str(path)
+
+
+def _check_metric(name: str, mode: Mode, known: Sequence[Metric]) -> None:
+    """Require that the metric is one of the task's, and that it improves in this direction."""
+    modes = {metric.name: metric.mode for metric in known}
+    if name not in modes:
+        raise ValueError(f"metric is {name!r}, but must be one of {', '.join(modes)}")
+    if modes[name] != mode:
+        raise ValueError(f"metric {name} does not go with mode {mode}")
 
 
 def _check_domain(name: str, domain: Domain) -> None:

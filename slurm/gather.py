@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.spec import BenchmarkError
-from benchmarks.tasks.question_answering import TokenStatistics
+from benchmarks.tasks.task import TokenStatistics
 from hpo.cluster.devices import CPU
 from hpo.core.ledger import MEASURED, Ledger, Shares
 from hpo.core.results import TOKENS, Results

@@ -38,8 +38,8 @@ def check(benchmark: Benchmark) -> list[str]:
     check_deepspeed(benchmark, finetune)
     _check_steps(benchmark)
     splits = data.read_local(finetune)
-    data.check_longest_question(finetune, splits)
-    return data.shared(splits)
+    data.check_longest_record(finetune, splits)
+    return data.shared(benchmark.task, splits)
 
 
 def _check_steps(benchmark: Benchmark) -> None:

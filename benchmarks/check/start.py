@@ -13,10 +13,10 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from benchmarks import tasks
 from benchmarks.check import config, data, hub, small_model, weights
 from benchmarks.files import BenchmarkError, first_line
 from benchmarks.spec import HERE, SPLITS, Benchmark, FineTune
-from benchmarks.tasks import question_answering as squad
 
 ADVICE = "give a hub name this machine can reach, or a folder with config.json and *.safetensors"
 MAX_MISMATCHES = 3
@@ -32,7 +32,7 @@ def check_start(benchmark: Benchmark) -> list[str]:
     """Check the facts that only the libraries know, before a study or a training starts.
 
     Returns:
-        Warnings of splits on the hub that share questions or articles with another; once for the same settings.
+        Warnings of splits on the hub that share content with another; once for the same settings.
 
     Raises:
         BenchmarkError: the model or its tokenizer cannot be used here, or a split cannot be read.
@@ -49,10 +49,10 @@ def check_start(benchmark: Benchmark) -> list[str]:
 
 
 def check_model(finetune: FineTune) -> list[str]:
-    """Check tokenizer and architecture, and the data's longest questions with that tokenizer.
+    """Check tokenizer and architecture, and the data's longest records with that tokenizer.
 
     Returns:
-        Warnings of splits on the hub that share questions or articles with another.
+        Warnings of splits on the hub that share content with another.
 
     Raises:
         BenchmarkError: they cannot be used here.
@@ -74,9 +74,10 @@ def check_model(finetune: FineTune) -> list[str]:
     rows = model.get_input_embeddings().weight.shape[0]
     _require_tokens(name, tokenizer, rows)
     small_model.require_same_when_padded(finetune.model, content, tokenizer, finetune)
-    splits = {split: data.read(getattr(finetune.data, split)) for split in SPLITS}
+    splits = {split: data.read(finetune, split) for split in SPLITS}
     _require_extremes(finetune, splits, tokenizer, rows)
-    return data.shared(splits, known={split for split in SPLITS if data.is_local(getattr(finetune.data, split))})
+    task = tasks.get(finetune.task)
+    return data.shared(task, splits, known={split for split in SPLITS if data.is_local(getattr(finetune.data, split))})
 
 
 def _headers(folder: Path) -> list[weights.Header]:
@@ -168,13 +169,12 @@ def _require_tokens(name: str, tokenizer: Any, rows: int) -> None:
 
 
 def _require_extremes(finetune: FineTune, splits: data.Splits, tokenizer: Any, rows: int) -> None:
-    """Tokenise the longest questions of each split as training does."""
+    """Tokenise the longest records of each split as training does."""
+    task = tasks.get(finetune.task)
     for name in SPLITS:
-        records = data.longest(splits[name])
+        records = data.longest(task, splits[name])
         try:
-            examples = squad.tokenize(
-                records, tokenizer, finetune.max_length, finetune.max_answer_tokens, training=True
-            )
+            examples = task.tokenize(records, tokenizer, finetune.max_length, finetune.max_answer_tokens, training=True)
         except BenchmarkError as error:
             raise BenchmarkError(f"{name}: {error}") from None
         largest = max(number for example in examples for number in (*example.prompt, *example.target))

@@ -3,13 +3,14 @@
 Trains a grid of learning rates, seeds at the best of them, the default, and random configurations, each from the
 base model at the full resource, and checks five properties that a benchmark of search methods needs:
 
-1. the best learning rate reaches Exact Match >= 0.70, the worst <= 0.10, over three decades or more;
+1. the best learning rate reaches a score >= 0.70, the worst <= 0.10, over three decades or more;
 2. the default configuration lies between;
 3. the spread over seeds at the best is at most a fifth of the spread over learning rates;
 4. rankings at a third of the resource and at the full one correlate, but not perfectly (Spearman 0.4 to 0.95);
 5. one full training takes at most 20 s on one core.
 
-Writes the numbers and a figure to --output; exits with 1 if a property does not hold.
+The score is the task's first metric of which more is better. Writes the numbers and a figure to --output; exits with 1
+if a property does not hold.
 """
 
 from __future__ import annotations
@@ -27,7 +28,8 @@ from scipy.stats import spearmanr
 
 from benchmarks import spec
 from benchmarks.space import Choice, Config, LogUniform
-from benchmarks.spec import Benchmark
+from benchmarks.spec import Benchmark, BenchmarkError
+from benchmarks.tasks.task import LOSS, Metric
 from benchmarks.training.process import join_process_group, prepare_process
 from benchmarks.training.session import Session
 
@@ -47,26 +49,41 @@ def main() -> int:
     prepare_process(threads=1)
     join_process_group()
     session = Session(benchmark)
-    rows = measure(session, benchmark)
-    summary = summarise(rows)
+    score = score_of(benchmark)
+    rows = measure(session, benchmark, score)
+    summary = summarise(rows, score)
     arguments.output.mkdir(parents=True, exist_ok=True)
     write_csv(rows, arguments.output / "landscape.csv")
     (arguments.output / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
-    draw(rows, arguments.output / "landscape.png")
+    draw(rows, score, arguments.output / "landscape.png")
     print(json.dumps(summary, indent=2))
-    failed = [name for name, holds in properties(summary).items() if not holds]
+    failed = [name for name, holds in properties(summary, score).items() if not holds]
     print("all properties hold" if not failed else f"does not hold: {', '.join(failed)}")
     return 1 if failed else 0
 
 
-def measure(session: Session, benchmark: Benchmark) -> list[TrainingRow]:
+def score_of(benchmark: Benchmark) -> Metric:
+    """Return the score that the properties are about.
+
+    Raises:
+        BenchmarkError: the task has none.
+    """
+    for metric in benchmark.metrics:
+        if metric.higher_is_better:
+            return metric
+    raise BenchmarkError(f"the task of {benchmark.name} has no metric of which more is better; give another benchmark")
+
+
+def measure(session: Session, benchmark: Benchmark, score: Metric) -> list[TrainingRow]:
     """Train one row after another: its purpose, configuration, curves and seconds."""
-    rows = [train(session, "rate", {"learning_rate": rate}, 0) for rate in LEARNING_RATES]
-    best = max(rows, key=lambda row: float(str(row["exact_match"])))
-    rows += [train(session, "seed", {"learning_rate": best["learning_rate"]}, seed) for seed in SEEDS]  # type: ignore[dict-item]
-    rows.append(train(session, "default", {}, 0))
+    rows = [train(session, benchmark, "rate", {"learning_rate": rate}, 0) for rate in LEARNING_RATES]
+    best = max(rows, key=lambda row: float(str(row[score.name])))
+    rows += [train(session, benchmark, "seed", {"learning_rate": best["learning_rate"]}, seed) for seed in SEEDS]  # type: ignore[dict-item]
+    rows.append(train(session, benchmark, "default", {}, 0))
     generator = np.random.default_rng(0)
-    return rows + [train(session, "random", draw_config(benchmark, generator), 0) for _ in range(RANDOM_CONFIGS)]
+    return rows + [
+        train(session, benchmark, "random", draw_config(benchmark, generator), 0) for _ in range(RANDOM_CONFIGS)
+    ]
 
 
 def draw_config(benchmark: Benchmark, generator: np.random.Generator) -> Config:
@@ -82,13 +99,13 @@ def draw_config(benchmark: Benchmark, generator: np.random.Generator) -> Config:
     return config
 
 
-def train(session: Session, purpose: str, config: Config, seed: int) -> TrainingRow:
+def train(session: Session, benchmark: Benchmark, purpose: str, config: Config, seed: int) -> TrainingRow:
     """Train once in full."""
     session.start(config, seed)
     began = time.perf_counter()
     units = [session.run_unit() for _ in range(session.max_units)]
     seconds = time.perf_counter() - began
-    third, last = units[len(units) // 3 - 1], units[-1]
+    third, last, score = units[len(units) // 3 - 1], units[-1], score_of(benchmark)
     settings = session.hyperparameters
     row: TrainingRow = {
         "purpose": purpose,
@@ -98,11 +115,9 @@ def train(session: Session, purpose: str, config: Config, seed: int) -> Training
         "weight_decay": settings.weight_decay,
         "warmup_ratio": settings.warmup_ratio,
         "lr_scheduler": settings.lr_scheduler,
-        "exact_match": last["exact_match"],
-        "f1": last["f1"],
-        "eval_loss": last["eval_loss"],
-        "exact_match_third": third["exact_match"],
-        "eval_loss_third": third["eval_loss"],
+        **{metric.name: last[metric.name] for metric in (*benchmark.task.metrics, LOSS)},
+        f"{score.name}_third": third[score.name],
+        f"{LOSS.name}_third": third[LOSS.name],
         "seconds": seconds,
         "train_seconds": sum(unit["train_seconds"] for unit in units),
     }
@@ -113,24 +128,24 @@ def train(session: Session, purpose: str, config: Config, seed: int) -> Training
     return row
 
 
-def summarise(rows: list[TrainingRow]) -> dict[str, float]:
+def summarise(rows: list[TrainingRow], score: Metric) -> dict[str, float]:
     """Compute the numbers that the properties are about."""
 
     def column(purpose: str, name: str) -> np.ndarray:
         return np.array([row[name] for row in rows if row["purpose"] == purpose], dtype=float)
 
-    rates, seeds = column("rate", "exact_match"), column("seed", "exact_match")
+    rates, seeds = column("rate", score.name), column("seed", score.name)
     return {
         "decades": math.log10(LEARNING_RATES[-1] / LEARNING_RATES[0]),
-        "best_exact_match": float(rates.max()),
-        "worst_exact_match": float(rates.min()),
+        f"best_{score.name}": float(rates.max()),
+        f"worst_{score.name}": float(rates.min()),
         "best_learning_rate": float(column("rate", "learning_rate")[rates.argmax()]),
-        "default_exact_match": float(column("default", "exact_match")[0]),
+        f"default_{score.name}": float(column("default", score.name)[0]),
         "spread_over_rates": float(np.ptp(rates)),
         "spread_over_seeds": float(np.ptp(seeds)),
-        "spearman_eval_loss": _rank_correlation(column("random", "eval_loss_third"), column("random", "eval_loss")),
-        "spearman_exact_match": _rank_correlation(
-            column("random", "exact_match_third"), column("random", "exact_match")
+        f"spearman_{LOSS.name}": _rank_correlation(column("random", f"{LOSS.name}_third"), column("random", LOSS.name)),
+        f"spearman_{score.name}": _rank_correlation(
+            column("random", f"{score.name}_third"), column("random", score.name)
         ),
         "seconds_median": float(np.median([float(str(row["seconds"])) for row in rows])),
         "seconds_max": float(max(float(str(row["seconds"])) for row in rows)),
@@ -143,14 +158,14 @@ def _rank_correlation(early: np.ndarray, late: np.ndarray) -> float:
     return float(spearmanr(*clean).statistic)
 
 
-def properties(summary: dict[str, float]) -> dict[str, bool]:
+def properties(summary: dict[str, float], score: Metric) -> dict[str, bool]:
     """Return the five properties, each with True if it holds."""
-    best, worst = summary["best_exact_match"], summary["worst_exact_match"]
+    best, worst = summary[f"best_{score.name}"], summary[f"worst_{score.name}"]
     return {
         "contrast": best >= 0.70 and worst <= 0.10 and summary["decades"] >= 3,
-        "default between": worst < summary["default_exact_match"] < best,
+        "default between": worst < summary[f"default_{score.name}"] < best,
         "seeds": summary["spread_over_seeds"] <= summary["spread_over_rates"] / 5,
-        "rankings": 0.4 <= summary["spearman_eval_loss"] <= 0.95,
+        "rankings": 0.4 <= summary[f"spearman_{LOSS.name}"] <= 0.95,
         "time": summary["seconds_median"] <= 20,
     }
 
@@ -163,8 +178,8 @@ def write_csv(rows: list[TrainingRow], path: Path) -> None:
         writer.writerows(rows)
 
 
-def draw(rows: list[TrainingRow], path: Path) -> None:
-    """Draw Exact Match and eval loss over the learning rate, and early against late rank."""
+def draw(rows: list[TrainingRow], score: Metric, path: Path) -> None:
+    """Draw the score and eval loss over the learning rate, and early against late rank."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -177,13 +192,17 @@ def draw(rows: list[TrainingRow], path: Path) -> None:
         ("default", "s", "default"),
     ):
         chosen = [row for row in rows if row["purpose"] == purpose]
-        left.plot([row["learning_rate"] for row in chosen], [row["exact_match"] for row in chosen], marker, label=label)
+        left.plot([row["learning_rate"] for row in chosen], [row[score.name] for row in chosen], marker, label=label)
     left.set(
-        xscale="log", xlabel="learning rate", ylabel="Exact Match on validation", ylim=(-0.02, 1), title="Full resource"
+        xscale="log",
+        xlabel="learning rate",
+        ylabel=f"{score.title} on validation",
+        ylim=(-0.02, 1),
+        title="Full resource",
     )
     left.legend()
     drawn = [row for row in rows if row["purpose"] == "random"]
-    right.plot([row["eval_loss_third"] for row in drawn], [row["eval_loss"] for row in drawn], "o")
+    right.plot([row[f"{LOSS.name}_third"] for row in drawn], [row[LOSS.name] for row in drawn], "o")
     right.set(xscale="log", yscale="log", xlabel="eval loss at a third", ylabel="eval loss at the full resource")
     right.set_title("Random configurations: does an early look tell?")
     figure.savefig(path, dpi=110)

@@ -11,8 +11,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from benchmarks import tasks
 from benchmarks.spec import SPLITS, FineTune
-from benchmarks.tasks import question_answering as squad
+from benchmarks.tasks.task import IGNORED_LABEL, Example, TokenStatistics, token_statistics
 
 if TYPE_CHECKING:
     import torch
@@ -32,20 +33,21 @@ class Examples:
 
     def __init__(self, settings: FineTune, tokenizer: Any) -> None:
         self._settings, self._tokenizer = settings, tokenizer
-        self._splits: dict[str, list[squad.Example]] = {}
+        self._splits: dict[str, list[Example]] = {}
 
-    def __getitem__(self, name: str) -> list[squad.Example]:
+    def __getitem__(self, name: str) -> list[Example]:
         if name not in self._splits:
             settings = self._settings
-            records = squad.read_split(getattr(settings.data, name))
-            self._splits[name] = squad.tokenize(
+            task = tasks.get(settings.task)
+            records = task.read(getattr(settings.data, name))
+            self._splits[name] = task.tokenize(
                 records, self._tokenizer, settings.max_length, settings.max_answer_tokens, name == "train"
             )
         return self._splits[name]
 
-    def token_statistics(self) -> list[squad.TokenStatistics]:
+    def token_statistics(self) -> list[TokenStatistics]:
         """Describe the tokens of the three splits; the test split is read for this alone, and never trained on."""
-        return [squad.token_statistics(name, self[name], self._settings.max_length) for name in SPLITS]
+        return [token_statistics(name, self[name], self._settings.max_length) for name in SPLITS]
 
 
 class SampleOrder:
@@ -126,17 +128,17 @@ class Inputs:
     options: frozenset[str]
     width: int = 0
 
-    def training(self, examples: Sequence[squad.Example]) -> tuple[dict[str, Any], torch.Tensor]:
+    def training(self, examples: Sequence[Example]) -> tuple[dict[str, Any], torch.Tensor]:
         """Make keyword arguments of a forward pass, and the labels `(batch, kept)` of its last `kept` positions."""
         batch = self._with_positions(pad([e.prompt + e.target for e in examples], self.pad_token_id, self.width))
         kept = max(len(e.target) for e in examples)
-        batch["labels"] = pad([e.target for e in examples], squad.IGNORED_LABEL)["input_ids"]
+        batch["labels"] = pad([e.target for e in examples], IGNORED_LABEL)["input_ids"]
         moved = move(batch, self.device)
         labels = moved.pop("labels")
         uncached = {"use_cache": False} if "use_cache" in self.options else {}
         return {**moved, **uncached, **self.logits_to_keep(kept + 1)}, labels
 
-    def prompts(self, examples: Sequence[squad.Example]) -> dict[str, torch.Tensor]:
+    def prompts(self, examples: Sequence[Example]) -> dict[str, torch.Tensor]:
         """Make `input_ids` and `attention_mask` of the prompts, as `generate` takes them."""
         return move(pad([e.prompt for e in examples], self.pad_token_id, self.width), self.device)
 
@@ -145,7 +147,7 @@ class Inputs:
         return {**self._with_positions(prompts), **self.logits_to_keep(1)}
 
     def answers(
-        self, examples: Sequence[squad.Example], prompts: dict[str, torch.Tensor], cached: int
+        self, examples: Sequence[Example], prompts: dict[str, torch.Tensor], cached: int
     ) -> dict[str, torch.Tensor]:
         """Make keyword arguments of a forward pass over the reference answers that follow cached prompts.
 
@@ -161,9 +163,9 @@ class Inputs:
         inputs = self._with_positions(whole)
         return {name: row if name == "attention_mask" else row[:, cached:] for name, row in inputs.items()}
 
-    def answer_labels(self, examples: Sequence[squad.Example]) -> torch.Tensor:
+    def answer_labels(self, examples: Sequence[Example]) -> torch.Tensor:
         """Make the labels `(batch, seq_len)` of `answers`."""
-        labels = pad([e.target for e in examples], squad.IGNORED_LABEL, left=False)["input_ids"]
+        labels = pad([e.target for e in examples], IGNORED_LABEL, left=False)["input_ids"]
         return move({"labels": labels}, self.device)["labels"]
 
     def logits_to_keep(self, number: int) -> dict[str, int]:
@@ -178,8 +180,8 @@ class Inputs:
 
 
 def rank_batches(
-    examples: Sequence[squad.Example], size: int, rank: int, world_size: int
-) -> Iterator[tuple[list[squad.Example], bool]]:
+    examples: Sequence[Example], size: int, rank: int, world_size: int
+) -> Iterator[tuple[list[Example], bool]]:
     """Yield a rank's batches for evaluation, of similar lengths to save padding, and whether each counts.
 
     ZeRO-3 gathers weights in every forward pass, so all ranks need equally many batches: a rank that has run
@@ -234,5 +236,5 @@ def cross_entropy_sum(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tenso
     import torch
 
     return torch.nn.functional.cross_entropy(
-        logits.float().flatten(0, 1), labels.flatten(), ignore_index=squad.IGNORED_LABEL, reduction="sum"
+        logits.float().flatten(0, 1), labels.flatten(), ignore_index=IGNORED_LABEL, reduction="sum"
     )

@@ -9,8 +9,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
+from benchmarks import tasks
 from benchmarks.spec import BenchmarkError, FineTune
-from benchmarks.tasks import question_answering as squad
+from benchmarks.tasks.task import IGNORED_LABEL, LOSS, PERPLEXITY, Example, perplexity
 from benchmarks.training.batches import Inputs, cross_entropy_sum, rank_batches
 from benchmarks.training.deepspeed import zero_stage
 from benchmarks.training.model.resting import BatchSize, at_rest
@@ -22,8 +23,6 @@ if TYPE_CHECKING:
 Caching = Literal["crop", "copy", "none"]
 MAX_ROUNDING = 1e-3
 """Share of the largest logit by which two ways to the same logits may differ; in fp32 they differ by far less."""
-NO_SCORES = {"eval_loss": math.nan, "perplexity": math.nan, "exact_match": 0.0, "f1": 0.0}
-"""Scores of a training that has diverged."""
 
 
 @dataclass(frozen=True)
@@ -48,40 +47,44 @@ class Evaluation:
     world_size: int
     size: BatchSize = field(default_factory=BatchSize)
 
-    def scores(self, engine: Any, examples: Sequence[squad.Example]) -> dict[str, float]:
+    def scores(self, engine: Any, examples: Sequence[Example]) -> dict[str, float]:
         """Score all examples, over all ranks.
 
         Returns:
-            `eval_loss` (mean cross entropy per answer token), `perplexity` (its exponential), `exact_match`
-            and `f1` (means in [0, 1]).
+            `eval_loss` (mean cross entropy per answer token), `perplexity` (its exponential), and the task's metrics.
         """
         import torch
 
-        sums = torch.zeros(5, dtype=torch.float64)
+        task, sums = tasks.get(self.settings.task), torch.zeros((), dtype=torch.float64)
         with at_rest(engine, self.inputs.device) as is_whole:
             size = self._batch_size(engine, examples, is_whole)
             for batch, counts in rank_batches(examples, size, self.rank, self.world_size):
                 loss, predictions = self._loss_and_answers(engine, batch)
                 tokens = sum(len(e.target) for e in batch)
-                pairs = [(p, e.references) for p, e in zip(predictions, batch, strict=True)]
-                exact, overlap = (sum(score(*pair) for pair in pairs) for score in (squad.exact_match, squad.f1))
-                sums += counts * torch.tensor([float(loss), tokens, exact, overlap, len(batch)], dtype=torch.float64)
+                scored = [task.score(p, e.references) for p, e in zip(predictions, batch, strict=True)]
+                figures = [sum(column) for column in zip(*scored, strict=True)]
+                added = torch.tensor([float(loss), tokens, *figures, len(batch)], dtype=torch.float64)
+                sums = sums + counts * added
         torch.distributed.all_reduce(on_device := sums.to(self.inputs.device))
-        loss_sum, tokens, exact, overlap, number = on_device.tolist()
+        loss_sum, tokens, *figures, number = on_device.tolist()
         eval_loss = loss_sum / tokens
         return {
-            "eval_loss": eval_loss,
-            "perplexity": math.exp(min(eval_loss, 700.0)),
-            "exact_match": exact / number,
-            "f1": overlap / number,
+            LOSS.name: eval_loss,
+            PERPLEXITY: perplexity(eval_loss),
+            **task.summarise(figures, int(number)),
         }
 
-    def answers(self, engine: Any, examples: Sequence[squad.Example]) -> list[str]:
+    def no_scores(self) -> dict[str, float]:
+        """Return the scores of a training that has diverged: no loss, and the worst value of each other metric."""
+        worst = {metric.name: metric.worst for metric in tasks.get(self.settings.task).metrics}
+        return {LOSS.name: math.nan, PERPLEXITY: math.nan, **worst}
+
+    def answers(self, engine: Any, examples: Sequence[Example]) -> list[str]:
         """Generate greedy answers, one per example: batched, with KV cache, each ending at the end token."""
         with at_rest(engine, self.inputs.device):
             return self.generate(engine.module, self.inputs.prompts(examples), cache=None)
 
-    def _batch_size(self, engine: Any, examples: Sequence[squad.Example], is_whole: bool) -> int:
+    def _batch_size(self, engine: Any, examples: Sequence[Example], is_whole: bool) -> int:
         """Return the sequences per forward pass; "auto" is settled once, by the longest examples.
 
         A rank that ran out of memory in the middle of ZeRO 3's communication would leave the others waiting, so that
@@ -94,14 +97,14 @@ class Evaluation:
             self.inputs.device, is_whole, lambda size: self._loss_and_answers(engine, longest[-size:])
         )
 
-    def _loss_and_answers(self, engine: Any, examples: Sequence[squad.Example]) -> tuple[float, list[str]]:
+    def _loss_and_answers(self, engine: Any, examples: Sequence[Example]) -> tuple[float, list[str]]:
         """Sum the cross entropy of the reference answers, and generate the greedy answers."""
         prompts = self.inputs.prompts(examples)
         logits, labels, cache = self.reference_logits(engine.module, examples, prompts)
         return float(cross_entropy_sum(logits, labels)), self.generate(engine.module, prompts, cache)
 
     def reference_logits(
-        self, model: Any, examples: Sequence[squad.Example], prompts: dict[str, torch.Tensor]
+        self, model: Any, examples: Sequence[Example], prompts: dict[str, torch.Tensor]
     ) -> tuple[torch.Tensor, torch.Tensor, Any]:
         """Compute the logits of the reference answers, on top of the prompts' cache where the model has one.
 
@@ -120,7 +123,7 @@ class Evaluation:
         return model(**inputs).logits[:, -labels.shape[1] - 1 : -1], labels, None
 
     def _on_cropped_cache(
-        self, model: Any, examples: Sequence[squad.Example], prompts: dict[str, torch.Tensor]
+        self, model: Any, examples: Sequence[Example], prompts: dict[str, torch.Tensor]
     ) -> tuple[torch.Tensor, torch.Tensor, Any]:
         import torch
 
@@ -132,7 +135,7 @@ class Evaluation:
         return logits, self.inputs.answer_labels(examples), cache
 
     def _on_copied_cache(
-        self, model: Any, examples: Sequence[squad.Example], prompts: dict[str, torch.Tensor]
+        self, model: Any, examples: Sequence[Example], prompts: dict[str, torch.Tensor]
     ) -> tuple[torch.Tensor, torch.Tensor, Any]:
         """Compute the logits on a copy, since a full sliding window forgets the tokens that a crop would need."""
         begun = {name: row[:, :-1] for name, row in prompts.items()}
@@ -233,9 +236,7 @@ def require_same_when_padded(model: Any, evaluation: Evaluation) -> None:
     _require_same(model, evaluation, examples, (logits, labels), "cached")
 
 
-def _training_logits(
-    model: Any, inputs: Inputs, examples: Sequence[squad.Example]
-) -> tuple[torch.Tensor, torch.Tensor]:
+def _training_logits(model: Any, inputs: Inputs, examples: Sequence[Example]) -> tuple[torch.Tensor, torch.Tensor]:
     """Compute the logits and labels `(batch, kept)` that a training step compares."""
     batch, labels = inputs.training(examples)
     return model(**batch).logits[:, -labels.shape[1] - 1 : -1], labels
@@ -244,7 +245,7 @@ def _training_logits(
 def _require_same(
     model: Any,
     evaluation: Evaluation,
-    examples: Sequence[squad.Example],
+    examples: Sequence[Example],
     found: tuple[torch.Tensor, torch.Tensor],
     cause: str,
 ) -> None:
@@ -254,7 +255,7 @@ def _require_same(
     for example, logits, labels in zip(examples, *found, strict=True):
         ids = torch.tensor([example.prompt + example.target], device=logits.device)
         alone = model(input_ids=ids).logits[0, len(example.prompt) - 1 : -1]
-        difference = float((alone - logits[labels != squad.IGNORED_LABEL]).abs().max())
+        difference = float((alone - logits[labels != IGNORED_LABEL]).abs().max())
         if difference > MAX_ROUNDING * float(alone.abs().max()):
             raise BenchmarkError(
                 f"model {evaluation.settings.model}: {type(model).__name__} gives other results for a sequence that is "
@@ -263,9 +264,9 @@ def _require_same(
             )
 
 
-def _short_examples(model: Any, pad_token_id: int) -> list[squad.Example]:
+def _short_examples(model: Any, pad_token_id: int) -> list[Example]:
     """Make two examples of different lengths from a few tokens that are not special."""
     config = model.config.get_text_config()
     special = {pad_token_id, getattr(config, "pad_token_id", None), getattr(config, "bos_token_id", None)}
     ids = [i for i in range(min(32, config.vocab_size)) if i not in special][-9:]
-    return [squad.Example(prompt, ids[6:end], (), False, False) for prompt, end in ((ids[3:6], 8), (ids[:6], 9))]
+    return [Example(prompt, ids[6:end], (), False, False) for prompt, end in ((ids[3:6], 8), (ids[:6], 9))]

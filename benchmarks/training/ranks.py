@@ -25,7 +25,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy, Place
 
 from benchmarks.space import Config
 from benchmarks.spec import Benchmark, BenchmarkError
-from benchmarks.tasks.question_answering import TokenStatistics
+from benchmarks.tasks.task import TokenStatistics
 
 
 class TrialProcess(Protocol):
@@ -44,7 +44,7 @@ class TrialProcess(Protocol):
         """Train one unit and evaluate; the keys are those of `session.Session.run_unit`."""
 
     def evaluate(self, split: str) -> dict[str, float]:
-        """Score a split as it is: `eval_loss`, `perplexity`, `exact_match`, `f1`."""
+        """Score a split as it is: `eval_loss`, `perplexity` and the task's metrics."""
 
     def save(self, folder: Path) -> None:
         """Write a checkpoint."""

@@ -25,7 +25,7 @@ from benchmarks import steps
 from benchmarks.hyperparameters import Hyperparameters
 from benchmarks.space import Config
 from benchmarks.spec import Benchmark
-from benchmarks.tasks import question_answering as squad
+from benchmarks.tasks.task import Example, TokenStatistics
 from benchmarks.training import memory
 from benchmarks.training.batches import Examples, SampleOrder, cross_entropy_sum
 from benchmarks.training.deepspeed import Precision, fill
@@ -40,7 +40,7 @@ from benchmarks.training.engine import (
     write_hyperparameters,
     write_learning_rate,
 )
-from benchmarks.training.evaluation import NO_SCORES, make_evaluation
+from benchmarks.training.evaluation import make_evaluation
 from benchmarks.training.model import lora
 from benchmarks.training.model.base import BaseModel
 from benchmarks.training.model.models import load_tokenizer, write_model
@@ -132,11 +132,11 @@ class Session:
         """Weights that trials start from."""
         return self._base_model
 
-    def examples(self, name: str) -> list[squad.Example]:
+    def examples(self, name: str) -> list[Example]:
         """Return a split's examples, read and tokenised at first use and kept."""
         return self._examples[name]
 
-    def token_statistics(self) -> list[squad.TokenStatistics]:
+    def token_statistics(self) -> list[TokenStatistics]:
         """Describe the tokens of the three splits."""
         return self._examples.token_statistics()
 
@@ -174,13 +174,13 @@ class Session:
             `units` reached, `train_loss`, the keys of `evaluate`, `skipped_steps` of the unit, whose gradients were not
             finite, `samples_per_second`, `peak_memory_mb`, `train_seconds`, `evaluate_seconds`. A train loss that is
             not finite, or a unit whose steps were all skipped, leaves out the evaluation: `eval_loss` is NaN,
-            `exact_match` and `f1` are 0. A unit that a large batch of the one before has already reached trains
-            nothing, and has no `train_loss`.
+            and the task's metrics are the worst there are. A unit that a large batch of the one before has already
+            reached trains nothing, and has no `train_loss`.
         """
         began, samples_before = time.perf_counter(), self._samples
         trained_unit = self._train_unit()
         trained = time.perf_counter()
-        scores = dict(NO_SCORES) if trained_unit.has_diverged else self.evaluate()
+        scores = self._evaluation.no_scores() if trained_unit.has_diverged else self.evaluate()
         ended = time.perf_counter()
         return {
             "units": self._units,
@@ -199,11 +199,11 @@ class Session:
             split: "train", "validation" or "test".
 
         Returns:
-            `eval_loss`, `perplexity`, `exact_match` and `f1`, see `Evaluation.scores`.
+            `eval_loss`, `perplexity` and the task's metrics, see `Evaluation.scores`.
         """
         return self._evaluation.scores(self._engine, self.examples(split))
 
-    def predict(self, examples: Sequence[squad.Example]) -> list[str]:
+    def predict(self, examples: Sequence[Example]) -> list[str]:
         """Generate greedy answers, one per example."""
         return self._evaluation.answers(self._engine, examples)
 
@@ -287,13 +287,13 @@ class Session:
         self._units += 1
         return TrainedUnit(_mean_loss(losses) if losses else None, len(losses), skipped, is_stuck)
 
-    def _loss_sum(self, examples: Sequence[squad.Example]) -> torch.Tensor:
+    def _loss_sum(self, examples: Sequence[Example]) -> torch.Tensor:
         """Sum the cross entropy of the answer tokens, `()`."""
         inputs, labels = self._evaluation.inputs.training(examples)
         predicted = self._engine(**inputs).logits[:, -labels.shape[1] - 1 : -1]
         return cross_entropy_sum(predicted, labels)
 
-    def _next_global_batch(self) -> list[list[squad.Example]]:
+    def _next_global_batch(self) -> list[list[Example]]:
         """Take the next optimizer step's examples: a list per forward pass, all ranks' shares in order of rank."""
         train, size = self.examples("train"), self._hp.batch_size_per_device * self._world_size
         picked = [train[self._order[self._samples + i]] for i in range(self._global_batch_size)]

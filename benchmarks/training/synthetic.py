@@ -9,7 +9,7 @@ The loss after unit t of T, for learning rate r, batch size b and weight decay w
     seconds      = seconds_per_unit * (0.5 + 0.5 * 8 / b)
 
 Slow starters with a low asymptote cross fast ones, so that early stopping can err. The noise is a function of
-(seed, configuration, t): a trial gives the same curve wherever and whenever it runs. Exact Match and F1 are
+(seed, configuration, t): a trial gives the same curve wherever and whenever it runs. The task's metrics are
 decreasing functions of the loss. Above `diverge_above` the loss is NaN from the second unit on.
 """
 
@@ -26,7 +26,7 @@ from typing import Any
 from benchmarks.hyperparameters import Hyperparameters
 from benchmarks.space import Config
 from benchmarks.spec import Benchmark
-from benchmarks.tasks.question_answering import TokenStatistics
+from benchmarks.tasks.task import LOSS, PERPLEXITY, TRAIN_LOSS, Metric, TokenStatistics
 
 BEST_LOG_RATE = -3.0
 START_LOSS = 6.0
@@ -60,10 +60,8 @@ class SyntheticTrial:
         loss = self._loss()
         return {
             "units": self._units,
-            "eval_loss": loss,
-            "perplexity": _perplexity(loss),
-            **_scores(loss),
-            "train_loss": loss,
+            **self._scores(loss),
+            TRAIN_LOSS: loss,
             "samples_per_second": self._benchmark.resource.unit_samples / seconds if seconds else 0.0,
             "peak_memory_mb": 0.0,
             "train_seconds": seconds,
@@ -72,8 +70,7 @@ class SyntheticTrial:
 
     def evaluate(self, split: str) -> dict[str, float]:
         """Compute the curve at the unit reached, with noise of the split's own."""
-        loss = self._loss(split)
-        return {"eval_loss": loss, "perplexity": _perplexity(loss), **_scores(loss)}
+        return self._scores(self._loss(split))
 
     def save(self, folder: Path) -> None:
         """Write the unit reached to `folder`."""
@@ -86,6 +83,13 @@ class SyntheticTrial:
 
     def close(self) -> None:
         """End the trial; it holds nothing."""
+
+    def _scores(self, loss: float) -> dict[str, float]:
+        """Return loss, perplexity, and the task's metrics, each a little better than the one before."""
+        own = {
+            metric.name: _score(loss, 1.0 + 0.1 * i, metric) for i, metric in enumerate(self._benchmark.task.metrics)
+        }
+        return {LOSS.name: loss, PERPLEXITY: math.exp(loss) if math.isfinite(loss) else math.nan, **own}
 
     def _loss(self, split: str = "") -> float:
         limit = self._settings.diverge_above
@@ -111,13 +115,9 @@ def expected_loss(config: Hyperparameters, progress: float) -> float:
     return asymptote + (START_LOSS - asymptote) * math.exp(-speed * progress)
 
 
-def _perplexity(loss: float) -> float:
-    return math.exp(loss) if math.isfinite(loss) else math.nan
-
-
-def _scores(loss: float) -> dict[str, float]:
-    return {"exact_match": _score(loss, 1.0), "f1": _score(loss, 1.1)}
-
-
-def _score(loss: float, scale: float) -> float:
-    return min(1.0, scale * math.exp(-loss)) if math.isfinite(loss) else 0.0
+def _score(loss: float, scale: float, metric: Metric) -> float:
+    """Map a loss of 0 to the metric's best value, and one without bounds to the worst."""
+    if not math.isfinite(loss):
+        return metric.worst
+    share = min(1.0, scale * math.exp(-loss))
+    return share * metric.best_value + (1.0 - share) * metric.worst

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from benchmarks import spec
 from benchmarks.parent import end_with_parent
 from benchmarks.spec import BenchmarkError
-from benchmarks.tasks import question_answering as squad
+from benchmarks.tasks.task import IGNORED_LABEL, Example
 from benchmarks.training import memory
 from benchmarks.training.model.models import load_model, load_tokenizer
 from benchmarks.training.process import import_deepspeed, prepare_process
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 
 @dataclass
-class Task:
+class RankTask:
     """The benchmark and examples of a training.
 
     Attributes:
@@ -89,7 +89,7 @@ def main() -> None:
     from transformers import HfArgumentParser, TrainingArguments
 
     words = [*sys.argv[1:], *_for_the_device(with_deepspeed="--deepspeed" in sys.argv)]
-    task, arguments = HfArgumentParser((Task, TrainingArguments)).parse_args_into_dataclasses(words)
+    task, arguments = HfArgumentParser((RankTask, TrainingArguments)).parse_args_into_dataclasses(words)
     folder = Path(arguments.output_dir)
     folder.mkdir(parents=True, exist_ok=True)
     measured = train(task, arguments, folder)
@@ -112,7 +112,7 @@ def _for_the_device(with_deepspeed: bool) -> list[str]:
     return ["--accelerator_config", '{"use_configured_state": true}']
 
 
-def train(task: Task, arguments: Any, folder: Path) -> RankFigures:
+def train(task: RankTask, arguments: Any, folder: Path) -> RankFigures:
     """Train as `arguments` say; every rank calls it.
 
     Raises:
@@ -156,15 +156,17 @@ def train(task: Task, arguments: Any, folder: Path) -> RankFigures:
     )
 
 
-def _prepare(task: Task) -> tuple[spec.FineTune, Any, list[squad.Example], list[squad.Example]]:
+def _prepare(task: RankTask) -> tuple[spec.FineTune, Any, list[Example], list[Example]]:
     """Return settings, tokenizer, and the examples of both splits."""
     benchmark = spec.load(task.benchmark)
     settings = benchmark.training_settings()
     tokenizer = load_tokenizer(settings.model)
 
-    def examples(split: spec.Split, limit: int) -> list[squad.Example]:
-        records = squad.read_split(split)[:limit]
-        return squad.tokenize(records, tokenizer, settings.max_length, settings.max_answer_tokens, training=True)
+    def examples(split: spec.Split, limit: int) -> list[Example]:
+        records = benchmark.task.read(split)[:limit]
+        return benchmark.task.tokenize(
+            records, tokenizer, settings.max_length, settings.max_answer_tokens, training=True
+        )
 
     training = examples(settings.data.train, task.examples)
     if len(training) < task.examples:
@@ -174,11 +176,11 @@ def _prepare(task: Task) -> tuple[spec.FineTune, Any, list[squad.Example], list[
     return settings, tokenizer, training, examples(settings.data.validation, task.eval_examples)
 
 
-def _rows(examples: list[squad.Example]) -> list[dict[str, squad.Example]]:
+def _rows(examples: list[Example]) -> list[dict[str, Example]]:
     return [{"example": example} for example in examples]
 
 
-def collate(examples: list[squad.Example], padding: int) -> dict[str, torch.Tensor]:
+def collate(examples: list[Example], padding: int) -> dict[str, torch.Tensor]:
     """Pad on the right, with labels -100 on prompt and padding, all `(batch, seq_len)`."""
     import torch
 
@@ -188,7 +190,7 @@ def collate(examples: list[squad.Example], padding: int) -> dict[str, torch.Tens
         gap = width - e.length
         ids.append([*e.prompt, *e.target, *[padding] * gap])
         mask.append([1] * e.length + [0] * gap)
-        labels.append([squad.IGNORED_LABEL] * len(e.prompt) + e.target + [squad.IGNORED_LABEL] * gap)
+        labels.append([IGNORED_LABEL] * len(e.prompt) + e.target + [IGNORED_LABEL] * gap)
     return {"input_ids": torch.tensor(ids), "attention_mask": torch.tensor(mask), "labels": torch.tensor(labels)}
 
 

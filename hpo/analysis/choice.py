@@ -11,8 +11,9 @@ from statistics import fmean
 from typing import Any
 
 from benchmarks.spec import Benchmark, BenchmarkError
+from benchmarks.tasks.task import Metric
 from benchmarks.training.deepspeed import PRECISIONS, precision_on
-from hpo.analysis.contestants import SCORE, Contestant, contestants
+from hpo.analysis.contestants import Contestant, contestants
 from hpo.analysis.records import Records
 from hpo.analysis.studies import StudyRecord
 from hpo.cluster.devices import CPU
@@ -77,7 +78,8 @@ def choose(stored: Records, method: str) -> ExportChoice:
                 f"no method of {stored.benchmark.name} has all its studies confirmed, and confirmed scores tell the "
                 f"best one; run first: {stored.confirm_command}"
             )
-        winner = max(confirmed, key=lambda c: confirmed_score(c, stored.benchmark))
+        metric = stored.benchmark.verdict_metric
+        winner = max(confirmed, key=lambda c: metric.gain(confirmed_score(c, metric), metric.worst))
         return ExportChoice(winner, best_study(winner, stored.benchmark), len(confirmed))
     named = next((c for c in found if c.name == method), None)
     if named is None:
@@ -88,12 +90,12 @@ def choose(stored: Records, method: str) -> ExportChoice:
 
 def is_confirmed(contestant: Contestant, benchmark: Benchmark) -> bool:
     """Tell whether every study has a confirmed score; a study without a sound trial has the worst there is."""
-    return set(contestant.studies) <= set(contestant.scores(SCORE, benchmark))
+    return set(contestant.studies) <= set(contestant.scores(benchmark.verdict_metric))
 
 
-def confirmed_score(contestant: Contestant, benchmark: Benchmark, metric: str = SCORE) -> float:
+def confirmed_score(contestant: Contestant, metric: Metric) -> float:
     """Average the means of all blocks, each over the block's confirmations; in the metric's unit."""
-    return fmean(contestant.scores(metric, benchmark).values())
+    return fmean(contestant.scores(metric).values())
 
 
 def best_study(contestant: Contestant, benchmark: Benchmark) -> StudyRecord:

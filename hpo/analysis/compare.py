@@ -9,7 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from benchmarks.spec import Benchmark, BenchmarkError
-from hpo.analysis.contestants import SCORE, Contestant, Shrinkage, Standing, contestants, shrinkage, standings
+from benchmarks.tasks.task import Metric
+from hpo.analysis.contestants import Contestant, Shrinkage, Standing, contestants, shrinkage, standings
 from hpo.analysis.records import Records
 from hpo.analysis.studies import StudyRecord
 from hpo.analysis.verdicts import Comparison, compare_pairs
@@ -71,14 +72,14 @@ def compare(
     studies, notes, is_marked = _of_equal_budget(records.studies, budget, mixed_budgets)
     found = contestants(records, studies)
     benchmark = records.benchmark
-    scores = {c.name: c.scores(SCORE, benchmark) for c in found}
+    scores = {c.name: c.scores(benchmark.verdict_metric) for c in found}
     scored = {name: by_block for name, by_block in scores.items() if by_block}
     missing = [c.name for c in found if c.name not in scored]
     if missing:
         notes.append(
             f"not confirmed, so without a verdict: {', '.join(missing)}; confirm them with: {records.confirm_command}"
         )
-    pairs = _pairs(scored, reference, notes)
+    pairs = _pairs(scored, benchmark.verdict_metric, reference, notes)
     return Result(
         benchmark=benchmark,
         digest=records.digest,
@@ -135,7 +136,9 @@ def _allowance(allowance: tuple[int, str]) -> str:
     return f"{budget} trainings" + f" within {cap} device-hours" * bool(cap)
 
 
-def _pairs(scores: Mapping[str, Mapping[int, float]], reference: str, notes: list[str]) -> list[Comparison]:
+def _pairs(
+    scores: Mapping[str, Mapping[int, float]], metric: Metric, reference: str, notes: list[str]
+) -> list[Comparison]:
     """Reach verdicts if there are two contestants to compare."""
     if reference != EVERY_PAIR and reference not in scores:
         raise BenchmarkError(
@@ -145,4 +148,9 @@ def _pairs(scores: Mapping[str, Mapping[int, float]], reference: str, notes: lis
     if len(scores) < 2:
         notes.append(f"{len(scores)} confirmed contestants: a verdict takes two")
         return []
-    return compare_pairs(scores, higher_is_better=True, reference=None if reference == EVERY_PAIR else reference)
+    return compare_pairs(
+        scores,
+        higher_is_better=metric.higher_is_better,
+        margin=metric.margin,
+        reference=None if reference == EVERY_PAIR else reference,
+    )

@@ -9,9 +9,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from statistics import fmean, median
 
 from benchmarks.spec import Benchmark
+from benchmarks.tasks.task import Metric
 from hpo.analysis import curves
 from hpo.analysis.estimates import Estimate, bootstrap_interval, interquartile_mean, probability_of_improvement
 from hpo.analysis.records import Records
@@ -19,10 +21,6 @@ from hpo.analysis.studies import Confirmation, StudyRecord
 from hpo.core.baselines import DEFAULT, MANUAL, RANDOM
 from hpo.core.ledger import PARTS
 from hpo.core.study import default_schedule
-
-SCORE = "test_f1"
-"""The metric of verdicts; `paired_tests.MARGIN` is half a point of it."""
-TEST_SCORES = ("test_f1", "test_exact_match", "test_eval_loss")
 
 
 @dataclass(frozen=True)
@@ -41,17 +39,17 @@ class Contestant:
     studies: Mapping[int, StudyRecord]
     confirmations: Mapping[int, Sequence[Confirmation]]
 
-    def scores(self, metric: str, benchmark: Benchmark) -> dict[int, float]:
-        """Return the mean confirmed score of each block that has one, in the metric's unit.
+    def scores(self, metric: Metric) -> dict[int, float]:
+        """Return the mean confirmed score on test of each block that has one, in the metric's unit.
 
         A training that diverged counts as the worst score there is, and so does a study without a sound trial.
         """
         found = {
-            block: fmean(score(confirmation, metric, benchmark) for confirmation in confirmations)
+            block: fmean(score(confirmation, metric, metric.on_test) for confirmation in confirmations)
             for block, confirmations in self.confirmations.items()
             if confirmations
         }
-        lost = {block: worst(metric, benchmark) for block, study in self.studies.items() if study.best is None}
+        lost = {block: metric.worst for block, study in self.studies.items() if study.best is None}
         return {**found, **lost}
 
 
@@ -84,14 +82,17 @@ def _confirmed_default(records: Records, blocks: Sequence[int]) -> list[Contesta
     return [Contestant(DEFAULT, DEFAULT, {}, confirmations)] * any(confirmations.values())
 
 
-def score(confirmation: Confirmation, metric: str, benchmark: Benchmark) -> float:
-    """Return a confirmation's score, or the worst there is if it diverged."""
-    return worst(metric, benchmark) if confirmation.diverged else confirmation.metrics[metric]
+def score(confirmation: Confirmation, metric: Metric, key: str) -> float:
+    """Return a confirmation's score, or the worst there is if it diverged.
 
+    To leave diverged trainings out would favour methods that diverge.
 
-def worst(metric: str, benchmark: Benchmark) -> float:
-    """Return the worst value of a metric: to leave diverged trainings out would favour methods that diverge."""
-    return benchmark.diverged_above if metric.endswith("eval_loss") else 0.0
+    Args:
+        confirmation: a fresh training.
+        metric: the metric of the score.
+        key: the metric's name, on validation or on test.
+    """
+    return metric.worst if confirmation.diverged else confirmation.metrics[key]
 
 
 # ---- standings
@@ -102,11 +103,13 @@ class ConfirmedScores:
     """Scores of a contestant's incumbents, trained again with fresh seeds.
 
     Attributes:
-        test: interquartile mean over blocks by metric; None for a contestant without confirmed blocks.
+        verdict: interquartile mean over blocks of the metric of verdicts; None without confirmed blocks.
+        test: the same of each metric, by its name on test.
         trainings: number of fresh trainings.
         diverged: number of them that diverged.
     """
 
+    verdict: Estimate | None
     test: Mapping[str, Estimate | None]
     trainings: int
     diverged: int
@@ -185,19 +188,19 @@ class Standing:
     @property
     def score(self) -> Estimate | None:
         """Confirmed score of the verdicts' metric."""
-        return self.confirmed.test[SCORE]
+        return self.confirmed.verdict
 
 
 @dataclass(frozen=True)
 class Shrinkage:
-    """A study's incumbent beside its fresh trainings.
+    """A study's incumbent beside its fresh trainings, by the metric of verdicts.
 
     Attributes:
         name: the contestant.
         seed: the study's.
-        selected: its F1 on validation, which chose it.
-        validation: mean F1 of the fresh trainings on validation.
-        test: mean F1 of the fresh trainings on test.
+        selected: its score on validation, which chose it.
+        validation: mean score of the fresh trainings on validation.
+        test: mean score of the fresh trainings on test.
         trainings: number of fresh trainings.
     """
 
@@ -211,22 +214,24 @@ class Shrinkage:
 
 def standings(contestants: Sequence[Contestant], benchmark: Benchmark) -> list[Standing]:
     """Return a standing per contestant: the best confirmed score first, those without one last."""
-    return sorted((_standing(one, contestants, benchmark) for one in contestants), key=_place)
+    found = [_standing(one, contestants, benchmark) for one in contestants]
+    return sorted(found, key=partial(_place, metric=benchmark.verdict_metric))
 
 
 def shrinkage(contestant: Contestant, benchmark: Benchmark) -> list[Shrinkage]:
     """Set each confirmed incumbent of a contestant beside its fresh trainings."""
+    metric = benchmark.verdict_metric
     return [
         Shrinkage(
             contestant.name,
             seed,
-            study.best["metrics"]["f1"],
-            fmean(score(confirmation, "f1", benchmark) for confirmation in confirmations),
-            fmean(score(confirmation, "test_f1", benchmark) for confirmation in confirmations),
+            study.best["metrics"][metric.name],
+            fmean(score(confirmation, metric, metric.name) for confirmation in confirmations),
+            fmean(score(confirmation, metric, metric.on_test) for confirmation in confirmations),
             len(confirmations),
         )
         for seed, study in contestant.studies.items()
-        if study.best and "f1" in study.best["metrics"] and (confirmations := contestant.confirmations[seed])
+        if study.best and metric.name in study.best["metrics"] and (confirmations := contestant.confirmations[seed])
     ]
 
 
@@ -247,8 +252,10 @@ def _standing(contestant: Contestant, everyone: Sequence[Contestant], benchmark:
 
 def _confirmed(contestant: Contestant, benchmark: Benchmark) -> ConfirmedScores:
     confirmations = [confirmation for block in contestant.confirmations.values() for confirmation in block]
+    verdict, *others = (_estimate(list(contestant.scores(one).values())) for one in benchmark.test_metrics)
     return ConfirmedScores(
-        {metric: _estimate(list(contestant.scores(metric, benchmark).values())) for metric in TEST_SCORES},
+        verdict,
+        {one.on_test: found for one, found in zip(benchmark.test_metrics, (verdict, *others), strict=True)},
         trainings=len(confirmations),
         diverged=sum(confirmation.diverged for confirmation in confirmations),
     )
@@ -292,8 +299,11 @@ def _over_random(contestant: Contestant, everyone: Sequence[Contestant], benchma
     baseline = next((one for one in everyone if one.name == RANDOM), None)
     if baseline is None or baseline is contestant:
         return None
-    own, others = (list(one.scores(SCORE, benchmark).values()) for one in (contestant, baseline))
-    return probability_of_improvement(own, others, higher_is_better=True) if own and others else None
+    metric = benchmark.verdict_metric
+    own, others = (list(one.scores(metric).values()) for one in (contestant, baseline))
+    if not own or not others:
+        return None
+    return probability_of_improvement(own, others, higher_is_better=metric.higher_is_better)
 
 
 def _estimate(values: Sequence[float]) -> Estimate | None:
@@ -306,5 +316,7 @@ def _mean(studies: Sequence[StudyRecord], metric: str) -> float | None:
     return fmean(values) if values else None
 
 
-def _place(standing: Standing) -> tuple[float, str]:
-    return (-standing.score.value if standing.score else 1.0, standing.name)
+def _place(standing: Standing, metric: Metric) -> tuple[bool, float, str]:
+    """Order standings: a better score first, those without one last."""
+    gain = metric.gain(standing.score.value, metric.worst) if standing.score else 0.0
+    return standing.score is None, -gain, standing.name

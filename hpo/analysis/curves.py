@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.spec import Benchmark
+from benchmarks.tasks.task import LOSS
 from hpo.analysis.estimates import bootstrap_interval, interquartile_mean
 from hpo.analysis.studies import StudyRecord
 
@@ -31,7 +32,7 @@ def anytime(study: StudyRecord, benchmark: Benchmark) -> pd.DataFrame:
         {
             "device_hours": units["ended_seconds"] * devices(study) / 3600,
             "units": np.arange(1, len(units) + 1),
-            "value": units[benchmark.metric].where(units["eval_loss"] <= benchmark.diverged_above),
+            "value": units[benchmark.metric].where(units[LOSS.name] <= benchmark.diverged_above),
         }
     )
     full = curve[(units["units"] == benchmark.resource.max_units) & curve["value"].notna()]

@@ -30,6 +30,7 @@ from sklearn.ensemble import RandomForestRegressor
 
 from benchmarks.space import Choice, Domain, Integer, LogUniform, Scalar, value_in
 from benchmarks.spec import Benchmark
+from benchmarks.tasks.task import LOSS
 from hpo.analysis.estimates import Estimate, Interval
 from hpo.analysis.pareto import StoredTrial, is_full, stored_trials
 from hpo.analysis.studies import StudyRecord
@@ -226,7 +227,7 @@ def _scored_by_unit(
     for study in studies:
         for row in study.units.to_dict("records"):
             trial, units = (study.run_id, int(row["trial"])), int(row["units"])
-            is_sound = row["eval_loss"] <= benchmark.diverged_above and math.isfinite(row[benchmark.metric])
+            is_sound = row[LOSS.name] <= benchmark.diverged_above and math.isfinite(row[benchmark.metric])
             if trial in places and is_sound and units < benchmark.resource.max_units:
                 scores.setdefault(units, {})[trial] = float(row[benchmark.metric])
     return {units: [(places[trial], value) for trial, value in found.items()] for units, found in scores.items()}

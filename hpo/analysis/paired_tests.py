@@ -21,7 +21,7 @@ from hpo.analysis.estimates import RESAMPLES, Floats, Interval, bootstrap_interv
 ALPHA = 0.05
 """Level of every test: a corrected p must be below it."""
 MARGIN = 0.005
-"""Differences below it are of no practical interest: half a point of F1, on the scale from 0 to 1."""
+"""Differences below it are of no practical interest: by default half a point, on a scale from 0 to 1."""
 TICK = 2.0**-40
 """Differences are ranked in this fraction of the largest score, so that rounding errors neither break nor make ties."""
 
@@ -117,7 +117,7 @@ def equivalence(
         BenchmarkError: a score that is not finite, numbers of blocks that differ, or a margin that is not above 0.
     """
     if not (math.isfinite(margin) and margin > 0):
-        raise BenchmarkError(f"margin is {margin:g}, but must be finite and > 0; {MARGIN} is half a point of F1")
+        raise BenchmarkError(f"margin is {margin:g}, but must be finite and > 0, such as {MARGIN}")
     left, right = finite(a), finite(b)
     below = signed_rank_p(left.tolist(), (right + margin).tolist(), "less")
     above = signed_rank_p(left.tolist(), (right - margin).tolist(), "greater")

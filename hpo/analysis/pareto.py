@@ -17,7 +17,7 @@ from benchmarks.hyperparameters import Hyperparameters
 from benchmarks.space import Config
 from benchmarks.spec import Benchmark, BenchmarkError
 from hpo.analysis.studies import StudyRecord
-from hpo.core.results import METRICS
+from hpo.core import metrics
 from hpo.core.study import schedule_digest
 
 Mode = Literal["min", "max"]
@@ -220,6 +220,6 @@ def _stored_trial(study: StudyRecord, benchmark: Benchmark, row: Mapping[Any, An
         is_single,
         str(row["outcome"]),
         int(row["units"]),
-        {key: float(known[key]) for key in METRICS if key in known},
+        {key: float(known[key]) for key in metrics.of_unit(benchmark) if key in known},
         float(row["device_seconds"]),
     )

@@ -16,7 +16,9 @@ from functools import cached_property, partial
 
 import pandas as pd
 from mlflow.entities import Run
+from pydantic import ValidationError
 
+from benchmarks.faults import explained
 from benchmarks.space import Config
 from benchmarks.spec import Benchmark, BenchmarkError, first_line
 from hpo.analysis.studies import Confirmation, StudyRecord, frame
@@ -175,7 +177,7 @@ def read(benchmark: str, given: str = "") -> Records:
         files = list(readers.map(partial(read_files, names=FILES), comparable))
         trials = list(readers.map(partial(read_files, names=FILES[:1]), confirmations))
     found = [_checked_study(run, stored) for run, stored in zip(comparable, files, strict=True)]
-    trained = [_checked_confirmations(run, stored) for run, stored in zip(confirmations, trials, strict=True)]
+    trained = [_checked_confirmations(run, stored, content) for run, stored in zip(confirmations, trials, strict=True)]
     unreadable = [one for one in (*found, *trained) if isinstance(one, Unreadable)]
     kept = [study for study in found if isinstance(study, StudyRecord)]
     if not kept:
@@ -213,12 +215,22 @@ def _benchmark(newest_first: Sequence[Run]) -> Benchmark:
         for reason in stored.faults.values():  # a store that is out of order, so the other runs need not be asked
             raise BenchmarkError(f"run {run.info.run_id}: benchmark.json cannot be read ({reason}); try again later")
         if stored.texts:
-            return Benchmark.model_validate_json(stored.texts["benchmark.json"])
+            return _parsed(run, stored.texts["benchmark.json"])
     newest = newest_first[0]
     raise BenchmarkError(
         f"run {newest.info.run_id} has no benchmark.json, nor has any study like it; restore the artifacts in "
         f"{store.shown(newest.info.artifact_uri)}, or run the study again"
     )
+
+
+def _parsed(run: Run, text: str) -> Benchmark:
+    try:
+        return Benchmark.model_validate_json(text)
+    except ValidationError as error:
+        raise BenchmarkError(
+            f"run {run.info.run_id}: benchmark.json cannot be used ({explained(error, Benchmark)}); restore what it "
+            "names, such as its task in benchmarks/tasks, or run the study again"
+        ) from None
 
 
 def finished(benchmark: str) -> list[StudyRecord]:
@@ -312,7 +324,7 @@ def _has_best(study: StudyRecord) -> bool:
     return study.best is not None and isinstance(study.best["metrics"], dict) and bool(study.schedule)
 
 
-def _checked_confirmations(run: Run, stored: StoredFiles) -> list[Confirmation] | Unreadable:
+def _checked_confirmations(run: Run, stored: StoredFiles, benchmark: Benchmark) -> list[Confirmation] | Unreadable:
     """Return the confirmations of a run, or the reason why they cannot be had; none of a run that did not end."""
     metrics = run.data.metrics
     fault = next((f"{name} cannot be read ({reason})" for name, reason in stored.faults.items()), "")
@@ -320,7 +332,7 @@ def _checked_confirmations(run: Run, stored: StoredFiles) -> list[Confirmation] 
         fault = "trials.csv is missing or empty, though trainings ended"
     try:
         trials = frame(stored.texts.get("trials.csv", ""))
-        found = _confirmations(trials)
+        found = _confirmations(trials, benchmark)
         if len(trials) < metrics.get("num_trials", 0):
             fault = fault or f"trials.csv has {len(trials)} of {metrics['num_trials']:g} trainings"
     except (ValueError, TypeError, KeyError) as error:
@@ -328,27 +340,17 @@ def _checked_confirmations(run: Run, stored: StoredFiles) -> list[Confirmation] 
     return Unreadable(run.info.run_id, "a confirmation", "", fault) if fault else found
 
 
-def _confirmations(trials: pd.DataFrame) -> list[Confirmation]:
+def _confirmations(trials: pd.DataFrame, benchmark: Benchmark) -> list[Confirmation]:
     """Return the trainings that ended: at the full resource with their scores on test, or diverged."""
+    kept = {*(one.name for one in benchmark.metrics), *(one.on_test for one in benchmark.metrics), "peak_memory_mb"}
     return [
         Confirmation(
             row["schedule"],
             int(row["seed"]),
             row["outcome"] == "diverged",
-            {key: float(value) for key, value in row.items() if key in SCORES and pd.notna(value)},
+            {key: float(value) for key, value in row.items() if key in kept and pd.notna(value)},
             float(row["device_seconds"]),
         )
         for row in trials.to_dict("records")
         if row["outcome"] in ("completed", "diverged")
     ]
-
-
-SCORES = (
-    "eval_loss",
-    "exact_match",
-    "f1",
-    "test_eval_loss",
-    "test_exact_match",
-    "test_f1",
-    "peak_memory_mb",
-)

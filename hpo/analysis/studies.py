@@ -23,7 +23,7 @@ class Confirmation:
         schedule: checksum of its configurations, see `study.schedule_digest`.
         seed: the fresh seed.
         diverged: it has no scores, and counts as the worst there is.
-        metrics: validation metrics at the full resource, and `test_eval_loss`, `test_exact_match`, `test_f1`.
+        metrics: validation metrics at the full resource, and the same on test, such as `test_eval_loss`.
         device_seconds: its cost.
     """
 

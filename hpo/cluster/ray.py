@@ -28,7 +28,7 @@ from ray.util.placement_group import PlacementGroup
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy, PlacementGroupSchedulingStrategy
 
 from benchmarks.spec import Benchmark, BenchmarkError, first_line
-from benchmarks.tasks.question_answering import TokenStatistics
+from benchmarks.tasks.task import TokenStatistics
 from benchmarks.training.pool import RankPool
 from benchmarks.training.ranks import open_trial
 from hpo.cluster import access as ray_access

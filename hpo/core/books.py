@@ -23,7 +23,7 @@ from typing import Any, assert_never
 
 from benchmarks.files import BenchmarkError
 from benchmarks.spec import Benchmark
-from benchmarks.tasks.question_answering import TokenStatistics
+from benchmarks.tasks.task import TokenStatistics
 from hpo.core.events import (
     Began,
     Checkpoint,

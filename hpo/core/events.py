@@ -18,9 +18,10 @@ from typing import Any, ClassVar
 from pydantic import ConfigDict
 
 from benchmarks.space import Config
-from benchmarks.tasks.question_answering import TokenStatistics
+from benchmarks.tasks.task import TokenStatistics
+from hpo.core import metrics as stored
 from hpo.core.ledger import MEASURED
-from hpo.core.results import METRICS, PRECISION, TEST_METRICS, TOKENS, Outcome
+from hpo.core.results import PRECISION, TOKENS, Outcome
 from hpo.core.study import Study, training_of
 
 
@@ -258,21 +259,23 @@ def proposed(
     return Proposed(at, trial, number, training.seed, training.schedule, varies or len(training.schedule) > 1)
 
 
-def unit(trial: str, result: Mapping[str, Any], at: float) -> Unit:
+def unit(study: Study, trial: str, result: Mapping[str, Any], at: float) -> Unit:
     """Make the event of a trial's result, which has each part of its time as `<part>_seconds`.
 
     Args:
+        study: the study that runs.
         trial: the trial's id.
         result: the result as the trial reported it.
         at: seconds since the study began.
     """
+    names = (*stored.of_unit(study.benchmark), *stored.of_test(study.benchmark))
     return Unit(
         at,
         trial,
         units=int(result["units"]),
         objective=float(result["objective"]),
         diverged=bool(result["diverged"]),
-        metrics={key: float(result[key]) for key in (*METRICS, *TEST_METRICS) if key in result},
+        metrics={key: float(result[key]) for key in names if key in result},
         seconds={part: float(result[f"{part}_seconds"]) for part in MEASURED if f"{part}_seconds" in result},
         tokens=tuple(result.get(TOKENS, ())),
         precision=str(result.get(PRECISION, "")),

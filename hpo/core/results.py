@@ -8,17 +8,12 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from benchmarks.space import Config
-from benchmarks.tasks.question_answering import TokenStatistics
+from benchmarks.tasks.task import LOSS, TRAIN_LOSS, TokenStatistics
+from hpo.core import metrics
 from hpo.core.ledger import MEASURED
 from hpo.core.study import Study, is_better, training_of
 
 Outcome = Literal["running", "completed", "stopped", "diverged", "failed", "interrupted"]
-METRICS = (
-    *("eval_loss", "perplexity", "exact_match", "f1", "train_loss"),
-    *("samples_per_second", "peak_memory_mb", "skipped_steps"),
-)
-TEST_METRICS = ("test_eval_loss", "test_exact_match", "test_f1")
-"""Metrics that a confirmation adds to the last unit of a training."""
 TOKENS = "tokens"
 """Key of a trial's first result that holds the statistics of each split, if there are data."""
 PRECISION = "precision"
@@ -115,6 +110,7 @@ class Results:
 
     def __init__(self, study: Study, varies: bool = False) -> None:
         self._study, self._varies = study, varies
+        self._stored = (*metrics.of_unit(study.benchmark), *metrics.of_test(study.benchmark))
         self._rows: dict[str, TrialRow] = {}
         self.units: list[UnitRow] = []
         self.tokens: Sequence[TokenStatistics] = ()
@@ -150,7 +146,7 @@ class Results:
         row = self._rows[trial_id]
         row.units, row.objective = int(result["units"]), float(result["objective"])
         row.trained_units += 1
-        row.metrics = {key: float(result[key]) for key in (*METRICS, *TEST_METRICS) if key in result}
+        row.metrics = {key: float(result[key]) for key in self._stored if key in result}
         row.device_seconds += device_seconds
         row.reported_seconds = now
         if result["diverged"]:
@@ -243,6 +239,6 @@ def _kind(reason: str) -> str:
 
 def divergence(units: int, metrics: Mapping[str, float]) -> str:
     """Return the reason of a trial that has diverged at a unit, with its metrics there."""
-    train_loss, loss = (metrics.get(name, float("nan")) for name in ("train_loss", "eval_loss"))
+    train_loss, loss = (metrics.get(name, float("nan")) for name in (TRAIN_LOSS, LOSS.name))
     skipped = f", {metrics['skipped_steps']:g} steps skipped" if metrics.get("skipped_steps") else ""
     return f"diverged at unit {units}: train loss {train_loss:g}, eval loss {loss:g}{skipped}"

@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from benchmarks.space import Config
 from benchmarks.spec import Benchmark, BenchmarkError
+from benchmarks.tasks.task import LOSS, TRAIN_LOSS
 
 TRAINING_SEED = "seed"
 """Key by which a proposal gives its trial another seed than the study's."""
@@ -199,13 +200,25 @@ def objective(benchmark: Benchmark, metrics: Mapping[str, float]) -> float:
     NaN never reaches them: comparisons with NaN are false, so ASHA would never stop it and HyperBand promote it.
     """
     if is_diverged(benchmark, metrics):
-        return benchmark.diverged_above if benchmark.mode == "min" else -1.0
+        return diverged_objective(benchmark)
     return float(metrics[benchmark.metric])
+
+
+def diverged_objective(benchmark: Benchmark) -> float:
+    """Return the objective of a diverged trial, which every sound one beats.
+
+    A loss of `diverged_above` is no sound one. Another metric's worst value may be a sound trial's, so that a diverged
+    one is one below it.
+    """
+    ranking = benchmark.ranking_metric
+    if ranking.name == LOSS.name:
+        return ranking.worst
+    return ranking.worst - 1.0 if ranking.higher_is_better else ranking.worst + 1.0
 
 
 def is_diverged(benchmark: Benchmark, metrics: Mapping[str, float]) -> bool:
     """Tell whether train or eval loss is not finite, or the eval loss exceeds `diverged_above`."""
-    train_loss, eval_loss = metrics.get("train_loss", 0.0), metrics["eval_loss"]  # a unit may train nothing
+    train_loss, eval_loss = metrics.get(TRAIN_LOSS, 0.0), metrics[LOSS.name]  # a unit may train nothing
     return not (math.isfinite(train_loss) and math.isfinite(eval_loss) and eval_loss <= benchmark.diverged_above)
 
 

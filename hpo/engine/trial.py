@@ -18,7 +18,7 @@ from ray import tune
 from ray.actor import ActorHandle
 
 from benchmarks.space import Config
-from benchmarks.tasks.question_answering import TokenStatistics
+from benchmarks.tasks.task import TokenStatistics
 from benchmarks.training.ranks import TrialProcess, open_trial
 from hpo.core import ownership
 from hpo.core.ledger import MEASURED

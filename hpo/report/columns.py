@@ -6,7 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from benchmarks.spec import Benchmark
-from hpo.analysis.contestants import TEST_SCORES, Standing
+from benchmarks.tasks.task import Metric
+from hpo.analysis.contestants import Standing
 from hpo.analysis.estimates import Estimate
 from hpo.terminal.tables import clock
 
@@ -15,7 +16,8 @@ HOW_TO_READ = (
     "Validation chose the trials; only test scores compare methods. > random: probability that a study beats one of "
     "random search."
 )
-SHOWN_NAMES = {"test_f1": "test F1", "test_exact_match": "test EM", "test_eval_loss": "test loss"}
+MAX_DIGITS = 3
+"""Decimals of an estimate at most: its interval is wider than the fourth."""
 
 
 @dataclass(frozen=True)
@@ -54,13 +56,14 @@ class Column:
 
 def columns(benchmark: Benchmark) -> list[Column]:
     """Return the columns of a benchmark's table, in their order."""
-    validation = f"validation {benchmark.metric.replace('_', ' ')}"
+    ranking = benchmark.ranking_metric
+    validation = f"validation {ranking.name.replace('_', ' ')}"
     return [
         Column("method", _method, is_text=True, printed=lambda cell: cell.text),
         Column("seeds", lambda one: Cell(str(len(one.seeds) or "-"), len(one.seeds) or None)),
         Column("trials", _trials, is_text=True, printed=lambda cell: cell.small or "-"),
-        Column(validation, lambda one: estimate_cell(one.validation, 3)),
-        *(_test_column(metric) for metric in TEST_SCORES),
+        Column(validation, lambda one: estimate_cell(one.validation, digits_of(ranking))),
+        *(_test_column(metric) for metric in benchmark.test_metrics),
         Column("device-hours", lambda one: number_cell(one.costs.device_hours, ".4g"), printed=_with_four_decimals),
         Column("useful", lambda one: number_cell(one.costs.useful_share, ".0%")),
         Column("wall", _wall),
@@ -100,8 +103,15 @@ def _trials(standing: Standing) -> Cell:
     return Cell(str(number or "-"), number or None, outcomes)
 
 
-def _test_column(metric: str) -> Column:
-    return Column(SHOWN_NAMES[metric], lambda one: estimate_cell(one.confirmed.test[metric], 3))
+def digits_of(metric: Metric) -> int:
+    """Return the decimals of an estimate of a metric."""
+    return min(metric.digits, MAX_DIGITS)
+
+
+def _test_column(metric: Metric) -> Column:
+    return Column(
+        metric.words_on_test, lambda one: estimate_cell(one.confirmed.test[metric.on_test], digits_of(metric))
+    )
 
 
 def _wall(standing: Standing) -> Cell:

@@ -14,8 +14,9 @@ from statistics import fmean
 from benchmarks.hyperparameters import Hyperparameters
 from benchmarks.spec import Benchmark, FineTune, Split
 from benchmarks.steps import total_steps
+from benchmarks.tasks.task import LOSS
 from hpo.analysis.choice import ExportChoice, confirmed_score, is_confirmed
-from hpo.analysis.contestants import SCORE, Contestant, contestants
+from hpo.analysis.contestants import Contestant, contestants
 from hpo.analysis.records import Records
 from hpo.core.baselines import DEFAULT, RANDOM
 from hpo.core.text_tables import markdown_table
@@ -59,14 +60,14 @@ def escape(value: object) -> str:
 
 def _result(stored: Records, choice: ExportChoice) -> str:
     benchmark, winner, best = stored.benchmark, choice.contestant, choice.best
-    names = {"eval_loss": "eval loss", "exact_match": "Exact Match", "f1": "F1"}
-    shown = [f"{text} {best['metrics'][name]:.4f}" for name, text in names.items() if name in best["metrics"]]
+    known = [metric for metric in benchmark.metrics if metric.name in best["metrics"]]
+    shown = [f"{escape(metric.title)} {best['metrics'][metric.name]:.4f}" for metric in known]
     found = (
         f"Method **{escape(winner.name)}**, study with seed {choice.study.seed} (run {escape(choice.study.run_id)}). "
         f"Its incumbent on validation, which chose it: {', '.join(shown)} after {best['units']} of "
         f"{benchmark.resource.max_units} units. That is the best of many trials, so it flatters."
     )
-    scores = winner.scores(SCORE, benchmark)
+    scores = winner.scores(benchmark.verdict_metric)
     if not is_confirmed(winner, benchmark):
         partly = f" ({len(scores)} of {len(winner.studies)} studies are)" if scores else ""
         return (
@@ -79,12 +80,17 @@ def _result(stored: Records, choice: ExportChoice) -> str:
 def _confirmed(stored: Records, choice: ExportChoice) -> str:
     """Show test scores, and the trainings that they rest on."""
     benchmark, winner = stored.benchmark, choice.contestant
-    scores = winner.scores(SCORE, benchmark)
+    scores = winner.scores(benchmark.verdict_metric)
+    metric, *others = [one for one in benchmark.test_metrics if one.name != LOSS.name]
+    shown = [(escape(one.title), confirmed_score(winner, one)) for one in (metric, *others)]
+    title = shown[0][0]
     rows = [
-        ["confirmed test F1 of the method", f"{confirmed_score(winner, benchmark):.4f}"],
-        ["confirmed test Exact Match of the method", f"{confirmed_score(winner, benchmark, 'test_exact_match'):.4f}"],
-        ["confirmed test F1 of this configuration", f"{scores[choice.study.seed]:.4f}"],
-        *([f"test F1 minus {name}'s", _difference(stored, winner, name)] for name in (DEFAULT, RANDOM)),
+        *([f"confirmed test {name} of the method", f"{score:.4f}"] for name, score in shown),
+        [f"confirmed test {title} of this configuration", f"{scores[choice.study.seed]:.4f}"],
+        *(
+            [f"test {escape(metric.title)} minus {name}'s", _difference(stored, winner, name)]
+            for name in (DEFAULT, RANDOM)
+        ),
     ]
     trainings = [training for of_block in winner.confirmations.values() for training in of_block]
     diverged = sum(training.diverged for training in trainings)
@@ -92,18 +98,18 @@ def _confirmed(stored: Records, choice: ExportChoice) -> str:
         f"{markdown_table(['Figure', 'Value'], rows)}\n\nConfirmed means trained again with fresh seeds: "
         f"{counted(len(trainings), 'training')} on {counted(len(scores), 'block')} "
         f"(seeds {', '.join(map(str, sorted(scores)))}), of which {diverged or 'none'} diverged. "
-        "A training that diverged counts as 0."
+        f"A training that diverged counts as {metric.worst:g}."
     )
 
 
 def _difference(stored: Records, winner: Contestant, name: str) -> str:
-    """Average the difference in confirmed test F1 to another contestant over the blocks that both have."""
+    """Average the difference in the confirmed score to another contestant over the blocks that both have."""
     if winner.name == name:
         return "this is it"
     rivals = contestants(stored, stored.studies)
     rival = next((c for c in rivals if c.name == name), None)
-    own = winner.scores(SCORE, stored.benchmark)
-    other = rival.scores(SCORE, stored.benchmark) if rival else {}
+    metric = stored.benchmark.verdict_metric
+    own, other = winner.scores(metric), rival.scores(metric) if rival else {}
     blocks = sorted(set(own) & set(other))
     if not blocks:
         return "not confirmed"
@@ -150,7 +156,7 @@ def _split(split: Split) -> str:
 
 def _certainty(stored: Records, choice: ExportChoice) -> str:
     benchmark, winner = stored.benchmark, choice.contestant
-    blocks = len(winner.scores(SCORE, benchmark))
+    blocks = len(winner.scores(benchmark.verdict_metric))
     sentences = []
     if not is_confirmed(winner, benchmark):
         sentences.append("Nothing is known beyond the validation score: the method is not confirmed.")

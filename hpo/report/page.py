@@ -28,7 +28,7 @@ from hpo.analysis.verdicts import Comparison
 from hpo.core.baselines import DEFAULT
 from hpo.core.wording import counted
 from hpo.report import tables
-from hpo.report.columns import HOW_TO_READ, Cell, colored, columns, estimate_cell, number_cell
+from hpo.report.columns import HOW_TO_READ, Cell, colored, columns, digits_of, estimate_cell, number_cell
 from hpo.report.figures import catalogue
 from hpo.report.figures.importance import ImportanceShares
 from hpo.report.figures.plots import Figure, LeftOut, styles
@@ -117,11 +117,18 @@ def verdict(result: Result) -> str:
         return "No verdict: a verdict takes two methods whose incumbents were trained again and scored on test."
     resolved = [pair for pair in pairs if pair.verdict != NOT_RESOLVED]
     if not resolved:
-        return f"Not resolved: no difference in test F1 was shown {_between(pairs)}. {_what_it_takes(pairs)}"
+        return (
+            f"Not resolved: no difference in {_test_score(result)} was shown {_between(pairs)}. {_what_it_takes(pairs)}"
+        )
     shown = "; ".join(tables.sentence(pair) for pair in resolved)
     rest = [pair for pair in pairs if pair.verdict == NOT_RESOLVED]
-    text = f"{counted(len(resolved), 'pair')} of {len(pairs)} resolved on test F1: {shown}."
+    text = f"{counted(len(resolved), 'pair')} of {len(pairs)} resolved on {_test_score(result)}: {shown}."
     return text if not rest else f"{text} Not resolved: the other {len(rest)}. {_what_it_takes(pairs)}"
+
+
+def _test_score(result: Result) -> str:
+    """Name the score of verdicts."""
+    return f"test {result.benchmark.verdict_metric.title}"
 
 
 def _between(pairs: Sequence[Comparison]) -> str:
@@ -189,15 +196,17 @@ def methods_table(result: Result) -> Table:
     )
 
 
-def pairs_table(pairs: Sequence[Comparison]) -> Table:
+def pairs_table(result: Result) -> Table:
     """Lay out one row per pair; a reason that all share is said once."""
+    pairs, score = result.pairs, _test_score(result)
     reasons = {pair.reason for pair in pairs}
     is_shared = len(reasons) == 1 < len(pairs)
     shared = f" The same of all pairs: {reasons.pop()}." if is_shared else ""
     headings = ("a", "b", "verdict", "blocks", "a - b", "P(a > b)", "p", "p (Holm)", *(() if is_shared else ("why",)))
     return Table(
         "pairs",
-        "Test F1 of a less that of b on the blocks (seeds) that both have. p: exact Wilcoxon signed-rank test, "
+        f"{score[0].upper()}{score[1:]} of a less that of b on the blocks (seeds) that both have. p: exact Wilcoxon "
+        "signed-rank test, "
         "Holm-corrected for all pairs of this table. A pair that is not resolved is not shown to be equal either."
         f"{shared}",
         headings,
@@ -226,18 +235,19 @@ def _pair_row(pair: Comparison) -> list[Cell]:
 
 def shrinkage_table(result: Result) -> Table:
     """Lay out one row per confirmed study."""
-    looks = styles(result)
+    looks, metric = styles(result), result.benchmark.verdict_metric
+    less, form = "chosen less test" if metric.higher_is_better else "test less chosen", f".{digits_of(metric)}f"
     return Table(
         "shrinkage",
-        "F1 of each incumbent: as it was chosen, and the mean when it was trained again with fresh seeds. Shrinks by: "
-        "chosen less test.",
+        f"{metric.title} of each incumbent: as it was chosen, and the mean when it was trained again with fresh seeds. "
+        f"Shrinks by: {less}.",
         ("method", "seed", "chosen by", "again, validation", "again, test", "shrinks by", "trainings"),
         [
             [
                 Cell(one.name, one.name, color=looks[one.name].color),
                 Cell(str(one.seed), one.seed),
-                *(number_cell(value, ".3f") for value in (one.selected, one.validation, one.test)),
-                number_cell(one.selected - one.test, "+.3f"),
+                *(number_cell(value, form) for value in (one.selected, one.validation, one.test)),
+                number_cell(metric.gain(one.selected, one.test), f"+{form}"),
                 Cell(str(one.trainings), one.trainings),
             ]
             for one in result.shrinkage
@@ -260,7 +270,7 @@ def _page(result: Result, drawn: Sequence[Figure | LeftOut], extent: Extent = Ex
         trim_blocks=True,
         lstrip_blocks=True,
     ).get_template("report.html.jinja")
-    shown = (methods_table(result), pairs_table(result.pairs), shrinkage_table(result))
+    shown = (methods_table(result), pairs_table(result), shrinkage_table(result))
     return page.render(
         title=f"Hyperparameter optimisation on {result.benchmark.name}",
         policy=_policy(scripts),

@@ -11,15 +11,17 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.spec import Benchmark
+from benchmarks.tasks.task import Metric
 from hpo.analysis.compare import Result
-from hpo.analysis.contestants import TEST_SCORES, Shrinkage, Standing
+from hpo.analysis.contestants import Shrinkage, Standing
 from hpo.analysis.estimates import Estimate
 from hpo.analysis.importance import Importances
 from hpo.analysis.pareto import StoredTrial
 from hpo.analysis.verdicts import Comparison
 from hpo.core.ledger import PARTS
 from hpo.core.text_tables import csv_of, markdown_cell, markdown_table
-from hpo.report.columns import HOW_TO_READ, columns
+from hpo.report.columns import HOW_TO_READ, columns, digits_of
 from hpo.terminal.console import print_line
 
 Rows = list[dict[str, Any]]
@@ -40,7 +42,7 @@ def print_all(console: Console, result: Result) -> None:
 def print_shrinkage(console: Console, result: Result) -> None:
     """Print the scores of each confirmed incumbent, before and after."""
     if result.shrinkage:
-        console.print(shrinkage_table(result.shrinkage))
+        console.print(shrinkage_table(result.shrinkage, result.benchmark.verdict_metric))
 
 
 def print_importance(console: Console, found: Importances | str) -> None:
@@ -101,15 +103,16 @@ def standings_table(result: Result) -> Table:
     return table
 
 
-def shrinkage_table(shrinkage: Sequence[Shrinkage]) -> Table:
-    """Lay out the winner's curse: the F1 that chose an incumbent beside its F1 when it is trained again."""
-    title = "F1 of each incumbent: as it was chosen, and trained again with fresh seeds"
+def shrinkage_table(shrinkage: Sequence[Shrinkage], metric: Metric) -> Table:
+    """Lay out the winner's curse: the score that chose an incumbent beside its score when it is trained again."""
+    title = f"{metric.title} of each incumbent: as it was chosen, and trained again with fresh seeds"
     table = Table(title=title, box=SIMPLE_HEAD, title_justify="left")
     for heading in ("method", "seed", "chosen by", "again, validation", "again, test", "shrinks by", "trainings"):
         table.add_column(heading, justify="left" if heading == "method" else "right")
     for one in shrinkage:
-        scores = (one.selected, one.validation, one.test, one.selected - one.test)
-        table.add_row(one.name, str(one.seed), *(f"{value:.3f}" for value in scores), str(one.trainings))
+        scores = (one.selected, one.validation, one.test, metric.gain(one.selected, one.test))
+        shown = (f"{value:.{digits_of(metric)}f}" for value in scores)
+        table.add_row(one.name, str(one.seed), *shown, str(one.trainings))
     return table
 
 
@@ -159,10 +162,10 @@ def as_json(result: Result) -> dict[str, Any]:
 
 def standing_rows(result: Result) -> Rows:
     """Return one row per contestant, values in full."""
-    return [_standing_row(standing, result.benchmark.metric) for standing in result.standings]
+    return [_standing_row(standing, result.benchmark) for standing in result.standings]
 
 
-def _standing_row(standing: Standing, metric: str) -> dict[str, Any]:
+def _standing_row(standing: Standing, benchmark: Benchmark) -> dict[str, Any]:
     costs, confirmed, grid = standing.costs, standing.confirmed, standing.grid
     return {
         "method": standing.name,
@@ -171,8 +174,8 @@ def _standing_row(standing: Standing, metric: str) -> dict[str, Any]:
         "budget": standing.budget,
         "trials": sum(standing.outcomes.values()),
         **{outcome: standing.outcomes.get(outcome, 0) for outcome in ("completed", "stopped", "diverged", "failed")},
-        **_ends(f"validation_{metric}", standing.validation),
-        **{key: value for name in TEST_SCORES for key, value in _ends(name, confirmed.test[name]).items()},
+        **_ends(f"validation_{benchmark.metric}", standing.validation),
+        **{key: value for name, found in confirmed.test.items() for key, value in _ends(name, found).items()},
         "trainings": confirmed.trainings,
         "diverged_trainings": confirmed.diverged,
         "device_hours": costs.device_hours,
@@ -223,7 +226,7 @@ def markdown(result: Result) -> str:
     parts = [
         f"# Methods on {result.benchmark.name}{mark}",
         f"Accelerator: {result.accelerator}; version of the benchmark: {result.digest}. {HOW_TO_READ}",
-        pipe_table(standing_rows(result), MARKDOWN_COLUMNS),
+        pipe_table(standing_rows(result), _markdown_columns(result.benchmark)),
         "## Pairs",
         pipe_table(pair_rows(result.pairs), ("a", "b", "blocks", "mean_difference", "p_holm", "verdict", "reason"))
         or "No pair was confirmed.",
@@ -235,21 +238,21 @@ def markdown(result: Result) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-MARKDOWN_COLUMNS = (
-    "method",
-    "studies",
-    "budget",
-    "trials",
-    "test_f1",
-    "test_f1_low",
-    "test_f1_high",
-    "test_exact_match",
-    "test_eval_loss",
-    "device_hours",
-    "gpu_hours",
-    "cost_of_grid",
-    "over_random",
-)
+def _markdown_columns(benchmark: Benchmark) -> tuple[str, ...]:
+    """Return the columns of the contestants' table on the page, with an interval for the metric of verdicts alone."""
+    verdict, *others = (metric.on_test for metric in benchmark.test_metrics)
+    scores = (verdict, f"{verdict}_low", f"{verdict}_high", *others)
+    return (
+        "method",
+        "studies",
+        "budget",
+        "trials",
+        *scores,
+        "device_hours",
+        "gpu_hours",
+        "cost_of_grid",
+        "over_random",
+    )
 
 
 def pipe_table(rows: Rows, columns: Sequence[str] | None = None) -> str:

@@ -7,9 +7,10 @@ from dataclasses import astuple, fields
 from typing import Any
 
 from benchmarks.spec import Benchmark
-from benchmarks.tasks.question_answering import TokenStatistics
+from benchmarks.tasks.task import TokenStatistics
+from hpo.core import metrics as stored
 from hpo.core.ledger import MEASURED, Shares
-from hpo.core.results import METRICS, TEST_METRICS, TrialRow, UnitRow
+from hpo.core.results import TrialRow, UnitRow
 from hpo.core.study import schedule_digest
 from hpo.core.text_tables import csv_text
 
@@ -23,7 +24,8 @@ def schedule_of(row: TrialRow) -> list[dict[str, Any]]:
 def trials_csv(benchmark: Benchmark, rows: Sequence[TrialRow]) -> str:
     """Write one line per trial: number, outcome, units, seed, first hyperparameters, last metrics, times, reason."""
     names = list(dict.fromkeys(key for row in rows for key in row.config))
-    metrics = [*METRICS, *(key for key in TEST_METRICS if any(key in row.metrics for row in rows))]
+    tested = (key for key in stored.of_test(benchmark) if any(key in row.metrics for row in rows))
+    metrics = [*stored.of_unit(benchmark), *tested]
     timing = ["device_seconds", "began_seconds", "ended_seconds"]
     lines: list[list[Any]] = [
         ["trial", "outcome", "units", "trained_units", "seed", "schedule", *names, *metrics, *timing, "reason"]
@@ -38,13 +40,13 @@ def trials_csv(benchmark: Benchmark, rows: Sequence[TrialRow]) -> str:
     return csv_text(lines)
 
 
-def units_csv(units: Sequence[UnitRow]) -> str:
+def units_csv(benchmark: Benchmark, units: Sequence[UnitRow]) -> str:
     """Write one line per resource unit, in order of arrival: its end, the parts of its time, its metrics."""
-    parts = [f"{part}_seconds" for part in MEASURED]
-    lines: list[list[Any]] = [["trial", "units", "ended_seconds", *parts, *METRICS]]
+    parts, names = [f"{part}_seconds" for part in MEASURED], stored.of_unit(benchmark)
+    lines: list[list[Any]] = [["trial", "units", "ended_seconds", *parts, *names]]
     for unit in units:
         seconds = [round(unit.seconds.get(part, 0.0), 4) for part in MEASURED]
-        metrics = [unit.metrics.get(key, "") for key in METRICS]
+        metrics = [unit.metrics.get(key, "") for key in names]
         lines.append([unit.trial, unit.units, round(unit.ended_seconds, 4), *seconds, *metrics])
     return csv_text(lines)
 

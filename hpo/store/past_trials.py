@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 from mlflow.entities import Run
@@ -10,11 +9,8 @@ from mlflow.entities import Run
 from benchmarks import identity
 from benchmarks.space import Choice, Config, Space, value_in
 from benchmarks.spec import Benchmark
-from hpo.core.study import objective
+from hpo.core.study import diverged_objective
 from hpo.store.queries import stored_runs
-
-DIVERGED = {"train_loss": math.nan, "eval_loss": math.nan}
-"""The metrics of a trial that diverged, as far as its objective goes: the store keeps no NaN."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +56,7 @@ def _past_trial(benchmark: Benchmark, run: Run) -> PastTrial | None:
     if config is None or run.data.tags.get("hpo.exploits", "0") != "0":  # its weights saw several configurations
         return None
     if outcome == "diverged":
-        return PastTrial(config, objective(benchmark, DIVERGED))
+        return PastTrial(config, diverged_objective(benchmark))
     if outcome == "completed" and benchmark.metric in metrics:
         return PastTrial(config, float(metrics[benchmark.metric]))
     return None

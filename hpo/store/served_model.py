@@ -1,8 +1,8 @@
 """A trained model as MLflow keeps and serves it: the transformers flavour, and a pyfunc flavour with the prompt in it.
 
 `mlflow.transformers.load_model` gives the pipeline; `mlflow.pyfunc.load_model` and `mlflow models serve` take bare
-records of question and context, see `prompted_model`. A server that keeps no models of their own (before MLflow 3), or
-refuses them, gets the same folder as artifacts of the run.
+records, a text for each field of the prompt, see `prompted_model`. A server that keeps no models of their own (before
+MLflow 3), or refuses them, gets the same folder as artifacts of the run.
 """
 
 from __future__ import annotations
@@ -18,17 +18,13 @@ import mlflow
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 from mlflow.models import Model, ModelSignature
-from mlflow.types import ColSpec, DataType, Schema
+from mlflow.types import ColSpec, DataType, Schema, TensorSpec
 
 from hpo.store import prompted_model
 
 MODEL_FOLDER = "model"
 SERVED_WITH = ("torch", "transformers", "accelerate")
 """Packages that the logged model needs to be served."""
-SIGNATURE = ModelSignature(
-    Schema([ColSpec(DataType.string, "question"), ColSpec(DataType.string, "context")]),
-    Schema([ColSpec(DataType.string)]),
-)
 
 
 @dataclass(frozen=True)
@@ -36,14 +32,21 @@ class Serving:
     """Everything that turns a record into the model's input.
 
     Attributes:
-        prompt: a text with {question} and {context}; the answer follows it.
-        max_length: of prompt and answer, in tokens; longer contexts are cut.
+        prompt: a text with {field} for each field of a record; the answer follows it.
+        max_length: of prompt and answer, in tokens; the last field is cut to fit.
         max_new_tokens: of the answer.
     """
 
     prompt: str
     max_length: int
     max_new_tokens: int
+
+    @property
+    def signature(self) -> ModelSignature:
+        """A column of texts for each field, and the answer."""
+        names = prompted_model.fields(self.prompt)
+        columns: list[ColSpec | TensorSpec] = [ColSpec(DataType.string, name) for name in names]
+        return ModelSignature(Schema(columns), Schema([ColSpec(DataType.string)]))
 
 
 def log_served_model(
@@ -56,7 +59,7 @@ def log_served_model(
         run_id: the run that it belongs to.
         folder: written by `save_pretrained`, with its tokenizer.
         serving: see `Serving`.
-        example: a question and a context, for people.
+        example: a text for each field of the prompt, for people.
 
     Raises:
         MlflowException, OSError: the store takes it in neither form.
@@ -110,7 +113,7 @@ class _Flavor:
             str(path),
             mlflow_model=mlflow_model,
             task="text-generation",
-            signature=SIGNATURE,
+            signature=self._serving.signature,
             input_example=pd.DataFrame([self._example]),
             pip_requirements=[f"{name}=={_version(name)}" for name in SERVED_WITH],
             code_paths=[prompted_model.__file__],

@@ -226,14 +226,14 @@ class Tracker:
             **token_metrics(results.tokens),
         }
         if incumbent is not None:
-            scores = [key for key in ("eval_loss", "exact_match", "f1") if key in incumbent.metrics]
+            scores = [one.name for one in self._study.benchmark.metrics if one.name in incumbent.metrics]
             totals |= {f"best_{key}": incumbent.metrics[key] for key in scores}
         points = [Metric(key, value, ended_at, 0) for key, value in _loggable(totals).items()]
         tags = [RunTag("hpo.precision", results.precision)] if results.precision else []
         self._client.log_batch(self.run_id, metrics=points, tags=tags)
         files = {
             "trials.csv": trials_csv(self._study.benchmark, results.rows),
-            "units.csv": units_csv(results.units),
+            "units.csv": units_csv(self._study.benchmark, results.units),
             "ledger.csv": ledger_csv(shares),
             **token_files(results.tokens),
         }

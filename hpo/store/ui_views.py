@@ -13,19 +13,15 @@ from typing import Any
 
 from benchmarks.space import Choice, Domain
 from benchmarks.spec import Benchmark
+from benchmarks.tasks.task import TRAIN_LOSS
 
 STUDIES, TRIALS = "hpo-studies", "hpo-trials"
 """Keys of the views, for links."""
 PREFIX = "mlflow.sharedViewState."
 KIND = {"mlflow.experimentKind": "custom_model_development"}
 """Tag without which the interface takes the experiment for one of prompts and traces."""
-STUDY_COLUMNS = (
-    *(f"tags.`hpo.{name}`" for name in ("method", "seed", "budget")),
-    *(f"metrics.`best_{name}`" for name in ("eval_loss", "exact_match", "f1")),
-    *(f"metrics.`{name}`" for name in ("num_trials", "units", "device_hours", "gpu_hours", "utilization")),
-    *(f"tags.`hpo.{name}`" for name in ("variant", "accelerator")),
-)
-TRIAL_METRICS = ("units", "eval_loss", "exact_match", "f1", "train_loss", "device_seconds", "peak_memory_mb")
+STUDY_TAGS, LAST_STUDY_TAGS = ("method", "seed", "budget"), ("variant", "accelerator")
+STUDY_TOTALS = ("num_trials", "units", "device_hours", "gpu_hours", "utilization")
 PAGE_STATE: dict[str, Any] = {
     "searchFilter": "",
     "orderByAsc": False,
@@ -51,9 +47,17 @@ def tags(benchmark: Benchmark) -> dict[str, str]:
 
     The interface nests trials below their study where they are sorted by start; sorted by a score they are one list.
     """
+    scores = [metric.name for metric in benchmark.metrics]
+    study_columns = (
+        *(f"tags.`hpo.{name}`" for name in STUDY_TAGS),
+        *(f"metrics.`best_{name}`" for name in scores),
+        *(f"metrics.`{name}`" for name in STUDY_TOTALS),
+        *(f"tags.`hpo.{name}`" for name in LAST_STUDY_TAGS),
+    )
+    trial_metrics = ("units", *scores, TRAIN_LOSS, "device_seconds", "peak_memory_mb")
     trial_columns = (
         *(f"tags.`hpo.{name}`" for name in ("method", "seed", "outcome")),
-        *(f"metrics.`{name}`" for name in TRIAL_METRICS),
+        *(f"metrics.`{name}`" for name in trial_metrics),
         *(_column(name, domain) for name, domain in benchmark.space.items()),
     )
     leaderboard = {
@@ -63,7 +67,7 @@ def tags(benchmark: Benchmark) -> dict[str, str]:
     }
     return {
         **KIND,
-        PREFIX + STUDIES: _view("Studies", STUDY_COLUMNS, {"orderByKey": "attributes.start_time"}),
+        PREFIX + STUDIES: _view("Studies", study_columns, {"orderByKey": "attributes.start_time"}),
         PREFIX + TRIALS: _view("Trials", trial_columns, leaderboard),
     }
 

@@ -10,7 +10,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console, JustifyMethod
 from rich.table import Table
 
-from benchmarks.tasks.question_answering import TokenStatistics
+from benchmarks.tasks.task import TokenStatistics
 from hpo.core.ledger import Shares
 from hpo.core.results import Results, TrialRow
 from hpo.core.study import Study
@@ -21,12 +21,16 @@ if TYPE_CHECKING:  # it imports Ray, which tables of stored studies do without
 
 
 def describe_incumbent(study: Study, results: Results) -> str:
-    """Describe the incumbent, e.g. "eval_loss 0.3481 EM 0.713 (trial 7)"; says so if it is not at the full resource."""
+    """Describe the incumbent, e.g. "eval_loss 0.3481 EM 0.713 (trial 7)"; says so if it is not at the full resource.
+
+    It shows the loss and the task's first metric.
+    """
     row = results.incumbent()
     if row is None:
         return "none yet"
     where = f"trial {row.number}" + ("" if row.units >= study.max_units else f", unit {row.units} of {study.max_units}")
-    return f"eval_loss {row.metrics['eval_loss']:.4f} EM {row.metrics['exact_match']:.3f} ({where})"
+    scores = [f"{one.short} {row.metrics[one.name]:.{one.digits}f}" for one in study.benchmark.metrics[:2]]
+    return f"{' '.join(scores)} ({where})"
 
 
 def clock(seconds: float) -> str:
@@ -57,16 +61,15 @@ def results_table(study: Study, rows: list[TrialRow]) -> Table:
     title = f"{study.method} on {study.benchmark.name}, seed {study.seed}"
     layout: dict[str, Any] = {"box": SIMPLE_HEAD, "padding": (0, 0), "pad_edge": False}
     table = Table(title=title, header_style="bold", title_justify="left", **layout)
-    headings = ("trial", "outcome", "units", *names, "eval_loss", "EM", "F1", "seconds")
+    metrics = study.benchmark.metrics
+    headings = ("trial", "outcome", "units", *names, *(metric.short for metric in metrics), "seconds")
     for heading in headings:
         side: JustifyMethod = "left" if heading == "outcome" else "right"
         table.add_column(heading.replace("_", "\n"), justify=side, overflow="fold")
     ranked = sorted(rows, key=lambda r: (r.outcome in ("diverged", "failed"), -r.units, sign * (r.objective or 0.0)))
     for row in ranked:
         shown = [_short(row.config.get(name, "")) for name in names]
-        scores = [
-            _score(row.metrics.get(key), digits) for key, digits in (("eval_loss", 4), ("exact_match", 3), ("f1", 3))
-        ]
+        scores = [_score(row.metrics.get(metric.name), metric.digits) for metric in metrics]
         table.add_row(str(row.number), row.outcome, str(row.units), *shown, *scores, f"{row.device_seconds:.1f}")
     return table
 

@@ -11,9 +11,10 @@ import hashlib
 import io
 import math
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import (
     AfterValidator,
@@ -22,6 +23,7 @@ from pydantic import (
     ValidationError,
     ValidationInfo,
     ValidatorFunctionWrapHandler,
+    create_model,
     field_validator,
 )
 from pydantic_core import ErrorDetails
@@ -30,21 +32,27 @@ from benchmarks.files import read_bytes
 from benchmarks.hyperparameters import Hyperparameters
 from benchmarks.space import Config, Scalar, describe, value_in
 from benchmarks.spec import Benchmark, BenchmarkError
+from benchmarks.tasks.task import LOSS, PERPLEXITY, TRAIN_LOSS, Metric, perplexity
 from hpo.core.study import is_diverged
 
 HYPERPARAMETERS = tuple(Hyperparameters.model_fields)
-REQUIRED = ("trial", "unit", "eval_loss", "seconds", "devices")
-METRICS = ("eval_loss", "train_loss", "exact_match", "f1", "samples_per_second", "peak_memory_mb")
+REQUIRED = ("trial", "unit", LOSS.name, "seconds", "devices")
+RESOURCES = ("samples_per_second", "peak_memory_mb")
 OUTCOMES = ("completed", "stopped", "diverged", "failed")
-COLUMNS = (*REQUIRED, *(name for name in METRICS if name not in REQUIRED), "outcome", "reason")
-OPTIONAL = (*METRICS, "outcome", "reason")
-"""Columns whose cells may be empty."""
 MAX_REASON_CHARACTERS = 4000
 MIN_SECONDS, MAX_SECONDS = 1e-6, 1e10
 """A row takes no less than a microsecond, and no more than three centuries."""
 MAX_DEVICES = 2**31
-MAX_PERPLEXITY_LOSS = 700.0
-"""The exponential of a larger loss is no float; the same bound as in trials that run here."""
+
+
+def figures(benchmark: Benchmark) -> tuple[str, ...]:
+    """Return the columns of losses, of the task's metrics and of resources, whose cells may be empty."""
+    return (LOSS.name, TRAIN_LOSS, *(metric.name for metric in benchmark.task.metrics), *RESOURCES)
+
+
+def columns(benchmark: Benchmark) -> tuple[str, ...]:
+    """Return all columns that a file may have, beside those of hyperparameters."""
+    return (*REQUIRED, *(name for name in figures(benchmark) if name not in REQUIRED), "outcome", "reason")
 
 
 # ---- the rule of each cell
@@ -90,10 +98,17 @@ def _amount(value: float) -> float:
     return value
 
 
-def _share(value: float) -> float:
-    if not 0 <= value <= 1:
-        raise ValueError(f"is {value:g}, but must be from 0 to 1; divide percentages by 100")
-    return value
+def _within(metric: Metric) -> Callable[[float], float]:
+    """Return a check that a value is one that the metric can have."""
+    low, high = metric.bounds
+    advice = "; divide percentages by 100" if (low, high) == (0, 1) else ""
+
+    def check(value: float) -> float:
+        if not low <= value <= high:
+            raise ValueError(f"is {value:g}, but must be from {low:g} to {high:g}{advice}")
+        return value
+
+    return check
 
 
 def _outcome(text: str) -> str:
@@ -112,7 +127,6 @@ Number = Annotated[float, Field(allow_inf_nan=True), BeforeValidator(_number)]
 Whole = Annotated[int, BeforeValidator(_whole)]
 Loss = Annotated[Number, AfterValidator(_loss)]
 Amount = Annotated[Number, AfterValidator(_amount)]
-Share = Annotated[Number, AfterValidator(_share)]
 
 
 def _benchmark(where: ValidationInfo) -> Benchmark:
@@ -126,7 +140,7 @@ Outcome = Literal["", "completed", "stopped", "diverged", "failed"]
 class CsvRow(Hyperparameters):
     """One row of a file: the work of a trial since its previous row, and its hyperparameters meanwhile.
 
-    It is validated with the benchmark as context.
+    It is validated with the benchmark as context. `row_type` adds the columns of a task's metrics.
 
     Attributes:
         number: line of the file that the row ends in; the heading is line 1.
@@ -148,10 +162,9 @@ class CsvRow(Hyperparameters):
     reason: Annotated[str, AfterValidator(_reason)] = ""
     eval_loss: Loss | None = None
     train_loss: Loss | None = None
-    exact_match: Share | None = Field(default=None, validate_default=True)
-    f1: Share | None = Field(default=None, validate_default=True)
     samples_per_second: Amount | None = None
     peak_memory_mb: Amount | None = None
+    scores: ClassVar[tuple[str, ...]] = ()
 
     @property
     def config(self) -> Config:
@@ -161,9 +174,10 @@ class CsvRow(Hyperparameters):
     @property
     def metrics(self) -> dict[str, float]:
         """The metrics that the file has, and the perplexity, which follows from the loss."""
-        found = {name: value for name in METRICS if (value := getattr(self, name)) is not None}
+        names = (LOSS.name, TRAIN_LOSS, *self.scores, *RESOURCES)
+        found = {name: value for name in names if (value := getattr(self, name)) is not None}
         if self.eval_loss is not None:
-            found["perplexity"] = math.exp(min(self.eval_loss, MAX_PERPLEXITY_LOSS))  # of NaN it is NaN
+            found[PERPLEXITY] = perplexity(self.eval_loss)
         return found
 
     @property
@@ -209,16 +223,32 @@ class CsvRow(Hyperparameters):
             )
         return default
 
-    @field_validator("exact_match", "f1")
-    @classmethod
-    def _check_ranking(cls, value: float | None, where: ValidationInfo) -> float | None:
-        """Refuse a trial with a sound loss that lacks the metric by which the benchmark ranks trials."""
-        benchmark = _benchmark(where)
-        losses = {name: loss for name in ("eval_loss", "train_loss") if (loss := where.data.get(name)) is not None}
-        is_ranked = where.field_name == benchmark.metric and "eval_loss" in losses
-        if value is None and is_ranked and not has_diverged(benchmark, losses):
-            raise ValueError(f"is empty, but benchmark {benchmark.name} ranks trials by it")
-        return value
+
+@cache
+def row_type(metrics: tuple[Metric, ...]) -> type[CsvRow]:
+    """Return the rows of a task with these metrics."""
+    names = tuple(metric.name for metric in metrics)
+    cells: dict[str, Any] = {
+        metric.name: (
+            Annotated[Number, AfterValidator(_within(metric))] | None,
+            Field(default=None, validate_default=True),
+        )
+        for metric in metrics
+    }
+    checks: dict[str, Any] = {"check_ranking": field_validator(*names)(_check_ranking)} if names else {}
+    made: type[CsvRow] = create_model("CsvRow", __base__=CsvRow, __validators__=checks, **cells)
+    made.scores = names
+    return made
+
+
+def _check_ranking(value: float | None, where: ValidationInfo) -> float | None:
+    """Refuse a trial with a sound loss that lacks the metric by which the benchmark ranks trials."""
+    benchmark = _benchmark(where)
+    losses = {name: loss for name in (LOSS.name, TRAIN_LOSS) if (loss := where.data.get(name)) is not None}
+    is_ranked = where.field_name == benchmark.metric and LOSS.name in losses
+    if value is None and is_ranked and not has_diverged(benchmark, losses):
+        raise ValueError(f"is empty, but benchmark {benchmark.name} ranks trials by it")
+    return value
 
 
 def read_rows(path: Path, benchmark: Benchmark) -> tuple[str, tuple[CsvRow, ...]]:
@@ -245,8 +275,8 @@ def read_rows(path: Path, benchmark: Benchmark) -> tuple[str, tuple[CsvRow, ...]
     if len(table) < 2:
         found = "only a heading" if table else "nothing"
         raise BenchmarkError(f"{path}: {found} in it, but an import needs a heading and a line per trial and unit")
-    columns = _columns(path, [cell.strip() for cell in table[0][1]], benchmark)
-    rows = tuple(_row(path, number, columns, row, benchmark) for number, row in table[1:])
+    heading = _heading(path, [cell.strip() for cell in table[0][1]], benchmark)
+    rows = tuple(_row(path, number, heading, row, benchmark) for number, row in table[1:])
     return hashlib.sha256(raw).hexdigest(), rows
 
 
@@ -257,15 +287,15 @@ def has_diverged(benchmark: Benchmark, metrics: Mapping[str, float]) -> bool:
 
 def with_train_loss(metrics: Mapping[str, float]) -> dict[str, float]:
     """Fill in a train loss that is not known with the eval loss, so that it tells of no divergence of its own."""
-    return {"train_loss": metrics["eval_loss"], **metrics}
+    return {TRAIN_LOSS: metrics[LOSS.name], **metrics}
 
 
 # ---- heading and rows
 
 
-def _columns(path: Path, names: list[str], benchmark: Benchmark) -> list[str]:
+def _heading(path: Path, names: list[str], benchmark: Benchmark) -> list[str]:
     """Check the heading: all of its names known, none twice and none missing."""
-    known = (*COLUMNS, *HYPERPARAMETERS)
+    known = (*columns(benchmark), *HYPERPARAMETERS)
     for name in names:
         where = f"{path}, line 1, column {name or '(no name)'}"
         if name not in known:
@@ -281,16 +311,17 @@ def _columns(path: Path, names: list[str], benchmark: Benchmark) -> list[str]:
     return names
 
 
-def _row(path: Path, number: int, columns: Sequence[str], row: Sequence[str], benchmark: Benchmark) -> CsvRow:
+def _row(path: Path, number: int, heading: Sequence[str], row: Sequence[str], benchmark: Benchmark) -> CsvRow:
     """Read a row; of several faults, the leftmost is reported."""
-    if len(row) != len(columns):
-        raise BenchmarkError(f"{path}, line {number}: has {len(row)} cells, but the heading has {len(columns)}")
-    texts = {name: " ".join(cell.split()) for name, cell in zip(columns, row, strict=True)}
-    given = {name: text for name, text in texts.items() if text or name not in OPTIONAL}
+    may_be_empty = (*figures(benchmark), "outcome", "reason")
+    if len(row) != len(heading):
+        raise BenchmarkError(f"{path}, line {number}: has {len(row)} cells, but the heading has {len(heading)}")
+    texts = {name: " ".join(cell.split()) for name, cell in zip(heading, row, strict=True)}
+    given = {name: text for name, text in texts.items() if text or name not in may_be_empty}
     try:
-        return CsvRow.model_validate({"number": number, **given}, context=benchmark)
+        return row_type(benchmark.task.metrics).model_validate({"number": number, **given}, context=benchmark)
     except ValidationError as error:
-        fault = min(error.errors(), key=lambda fault: columns.index(str(fault["loc"][0])))
+        fault = min(error.errors(), key=lambda fault: heading.index(str(fault["loc"][0])))
         raise BenchmarkError(f"{path}, line {number}, column {fault['loc'][0]}: {_message(fault)}") from None
 
 

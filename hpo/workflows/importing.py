@@ -24,6 +24,7 @@ from typing import Any
 from benchmarks.hyperparameters import require_same_model
 from benchmarks.space import Config
 from benchmarks.spec import Benchmark, BenchmarkError
+from benchmarks.tasks.task import LOSS
 from benchmarks.training.deepspeed import PRECISIONS
 from hpo.cluster.devices import CPU
 from hpo.core.ledger import PARTS, Shares
@@ -218,8 +219,8 @@ def _trial(path: Path, rows: Sequence[CsvRow], benchmark: Benchmark) -> External
     for row in rows:
         if row.eval_loss is None and not (row is rows[-1] and outcome in ("failed", "diverged")):
             raise BenchmarkError(
-                f"{path}, line {row.number}, column eval_loss: is empty, which only the last line of a trial may have "
-                "whose outcome is failed or diverged"
+                f"{path}, line {row.number}, column {LOSS.name}: is empty, which only the last line of a trial may "
+                "have whose outcome is failed or diverged"
             )
     return ExternalTrial(tuple(rows), outcome, next((row.reason for row in reversed(rows) if row.reason), ""))
 
@@ -257,7 +258,7 @@ def _outcome_of(path: Path, rows: Sequence[CsvRow], benchmark: Benchmark) -> str
         first = stated[0]
         raise BenchmarkError(f"{where}is {given}, but trial {last.trial} is {first.outcome} in line {first.number}")
     if given in ("completed", "stopped") and given != derived:
-        rule = f"unit {last.unit} of {benchmark.resource.max_units}, eval_loss {last.metrics.get('eval_loss', '')}"
+        rule = f"unit {last.unit} of {benchmark.resource.max_units}, {LOSS.name} {last.metrics.get(LOSS.name, '')}"
         raise BenchmarkError(f"{where}is {given}, but trial {last.trial} is {derived} by its result: {rule}")
     return given
 
@@ -378,7 +379,7 @@ def _begin(results: Results, csv_row: CsvRow, trial: ExternalTrial, now: float) 
 
 
 def _report(results: Results, csv_row: CsvRow, benchmark: Benchmark, now: float) -> TrialRow:
-    metrics = {"eval_loss": math.nan, **csv_row.metrics}
+    metrics = {LOSS.name: math.nan, **csv_row.metrics}
     result = {"units": csv_row.unit, "objective": objective(benchmark, with_train_loss(metrics)), "diverged": False}
     row = results.report(
         csv_row.trial, {**metrics, **result, "train_seconds": csv_row.seconds}, csv_row.device_seconds, now
@@ -392,7 +393,7 @@ def _end(results: Results, csv_row: CsvRow, trial: ExternalTrial, now: float) ->
         return results.fail(csv_row.trial, now, trial.reason or f"failed at unit {csv_row.unit}")
     row = results[csv_row.trial]
     if trial.outcome == "diverged":
-        row.outcome, row.reason = "diverged", f"diverged at unit {csv_row.unit}: eval loss {row.metrics['eval_loss']:g}"
+        row.outcome, row.reason = "diverged", f"diverged at unit {csv_row.unit}: eval loss {row.metrics[LOSS.name]:g}"
     results.end(csv_row.trial, now, budget_spent=False)
     row.reason = trial.reason or row.reason
     return row

@@ -262,7 +262,8 @@ def summary(outcome: Outcome) -> Table:
     """
     studies = list(zip(outcome.studies, stored(outcome.studies), strict=True))
     table = Table(title=f"suite on {outcome.studies[0].benchmark.name}", caption=CAPTION, box=SIMPLE_HEAD)
-    for heading in COLUMNS:
+    metrics = outcome.studies[0].benchmark.metrics
+    for heading in ("method", "studies", *(metric.words for metric in metrics), *COST_COLUMNS):
         table.add_column(heading, justify="left" if heading == "method" else "right")
     for identity in dict.fromkeys(_identity(study) for study, _ in studies):
         own = [(study, there) for study, there in studies if _identity(study) == identity]
@@ -279,14 +280,15 @@ CAPTION = (
     "that tried more, and name no winner. device-hours are all that was reserved; useful is the share that trained or "
     "evaluated."
 )
-COLUMNS = ("method", "studies", "eval loss", "EM", "F1", "units", "of", "device-hours", "useful", "wall")
+COST_COLUMNS = ("units", "of", "device-hours", "useful", "wall")
 
 
 def _row(studies: Sequence[Study], there: Sequence[StudyRecord]) -> Iterator[str]:
     yield " ".join(filter(None, [studies[0].method, studies[0].variant]))
     yield f"{len(there)} of {len(studies)}"
-    for key, digits in (("best_eval_loss", 4), ("best_exact_match", 3), ("best_f1", 3), ("units", 0)):
-        yield _mean(there, key, digits)
+    for metric in studies[0].benchmark.metrics:
+        yield _mean(there, f"best_{metric.name}", metric.digits)
+    yield _mean(there, "units", 0)
     yield str(studies[0].budget_units)
     yield _mean(there, "device_hours", 4)
     yield f"{100 * fmean(s.metrics.get('utilization', 0.0) for s in there):.0f}%" if there else "-"

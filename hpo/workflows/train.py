@@ -7,7 +7,7 @@ hyperparameters. Files of the user's own may replace the benchmark's data. The o
     training.json   configuration, seed and scores
 
 MLflow gets a run tagged `hpo.kind=training` with parameters, metrics at step = resource unit, and the model, which
-`mlflow models serve` lets answer bare records of question and context. Comparisons leave such runs out. A store that
+`mlflow models serve` lets answer bare records of the task. Comparisons leave such runs out. A store that
 fails on the way costs no training: score and folder are printed first, and the fault is said at the end.
 """
 
@@ -33,10 +33,10 @@ from benchmarks.identity import digest
 from benchmarks.space import Config, Scalar, Strict
 from benchmarks.spec import SPLITS, Benchmark, BenchmarkError, Split, first_line
 from benchmarks.steps import require_a_step
-from benchmarks.tasks.question_answering import prompt_of
+from benchmarks.tasks.task import TRAIN_LOSS
 from hpo.cluster.devices import Placement, place
 from hpo.cluster.ray import detect
-from hpo.core.results import METRICS
+from hpo.core import metrics as stored
 from hpo.core.study import Schedule, is_diverged
 from hpo.report.model_card import CONFIG_FILE
 from hpo.store import files
@@ -50,11 +50,6 @@ from hpo.terminal.tables import tokens_table
 
 REPORT_FILE = "training.json"
 """Also the sign that a folder is of this module's making."""
-EXAMPLE = {
-    "question": "What sits on top of the Main Building?",
-    "context": "Atop the Main Building's gold dome is a golden statue of the Virgin Mary.",
-}
-"""Record that MLflow shows beside the logged model."""
 
 
 class _Stored(Strict):
@@ -105,7 +100,7 @@ class Trained:
         folder: the folder with model and report.
         run_id: its run in MLflow.
         units: metrics of every unit, in order.
-        test: `eval_loss`, `perplexity`, `exact_match` and `f1` on the test split; empty if it did not reach its end.
+        test: `eval_loss`, `perplexity` and the task's metrics on the test split; empty if it did not reach its end.
         reason: the cause if it did not reach its end, else empty.
         fault: the reason why MLflow lacks a part of it; empty if it has all.
     """
@@ -148,7 +143,7 @@ def train(
         report = _report(benchmark, best, seed, trained)
         output.write(folder, {REPORT_FILE: report})
         if not reason:
-            _show_end(console, test, folder)  # before MLflow, which may refuse the model
+            _show_end(console, benchmark, test, folder)  # before MLflow, which may refuse the model
         if _log_end(run, benchmark, report, trained):
             print_line(console, f"in MLflow: runs:/{run.run_id}/{MODEL_FOLDER}")
     return replace(trained, fault=run.fault)
@@ -157,7 +152,7 @@ def train(
 def with_data(
     benchmark: Benchmark, train: Path | None = None, validation: Path | None = None, test: Path | None = None
 ) -> Benchmark:
-    """Put SQuAD v1.1 files of the user's own in place of a benchmark's splits; None keeps a split.
+    """Put files of the user's own in place of a benchmark's splits; None keeps a split.
 
     Raises:
         BenchmarkError: the benchmark trains no model.
@@ -252,6 +247,7 @@ def _train(
     from ray.exceptions import RayError
 
     units: list[dict[str, float]] = []
+    names = stored.of_unit(benchmark)
     try:
         with _ranks(benchmark, placement) as ranks:
             run.tag(precision=ranks.precision())
@@ -261,10 +257,10 @@ def _train(
             console.print(tokens_table(tokens))
             for metrics in _units(ranks, steps, seed, benchmark.resource.max_units):
                 units.append(metrics)
-                run.log({name: metrics[name] for name in METRICS if name in metrics}, int(metrics["units"]))
-                _show_unit(console, metrics, benchmark.resource.max_units)
+                run.log({name: metrics[name] for name in names if name in metrics}, int(metrics["units"]))
+                _show_unit(console, benchmark, metrics)
                 if is_diverged(benchmark, metrics):
-                    train_loss = metrics.get("train_loss", math.nan)  # a unit may train nothing
+                    train_loss = metrics.get(TRAIN_LOSS, math.nan)  # a unit may train nothing
                     return units, {}, f"diverged at unit {len(units)}: train loss {train_loss:g}"
             test = ranks.evaluate("test")
             _save(ranks, folder / MODEL_FOLDER)
@@ -322,18 +318,16 @@ def _innermost(error: BaseException) -> str:
     return f"{type(error).__name__}: {first_line(error)}" if isinstance(error, Exception) else str(error)
 
 
-def _show_unit(console: Console, metrics: Mapping[str, float], max_units: int) -> None:
-    print_line(
-        console,
-        f"unit {metrics['units']:g} of {max_units} | train loss {metrics.get('train_loss', math.nan):.4f} | "
-        f"eval loss {metrics['eval_loss']:.4f} EM {metrics['exact_match']:.3f} F1 {metrics['f1']:.3f}",
-    )
+def _show_unit(console: Console, benchmark: Benchmark, metrics: Mapping[str, float]) -> None:
+    scores = " ".join(f"{one.words} {metrics[one.name]:.{one.digits}f}" for one in benchmark.metrics)
+    train_loss = metrics.get(TRAIN_LOSS, math.nan)
+    reached = f"unit {metrics['units']:g} of {benchmark.resource.max_units}"
+    print_line(console, f"{reached} | train loss {train_loss:.4f} | {scores}")
 
 
-def _show_end(console: Console, test: Mapping[str, float], folder: Path) -> None:
-    print_line(
-        console, f"test: loss {test['eval_loss']:.4f} EM {test['exact_match']:.4f} F1 {test['f1']:.4f}, evaluated once"
-    )
+def _show_end(console: Console, benchmark: Benchmark, test: Mapping[str, float], folder: Path) -> None:
+    scores = " ".join(f"{one.bare_words} {test[one.name]:.4f}" for one in benchmark.metrics)
+    print_line(console, f"test: {scores}, evaluated once")
     print_line(console, f"model: {folder / MODEL_FOLDER}")
 
 
@@ -364,14 +358,14 @@ def _open_run(benchmark: Benchmark, best: BestConfig, seed: int, command: str, a
 
 def _report(benchmark: Benchmark, best: BestConfig, seed: int, trained: Trained) -> str:
     """Describe the training as `training.json` has it."""
-    units = trained.units
+    last = trained.units[-1] if trained.units else {}
     content = {
         "status": trained.reason or "finished",
         "benchmark": benchmark.name,
         "digest": digest(benchmark),
         "seed": seed,
         "schedule": [{"units": units, "config": config} for units, config in best.steps],
-        "validation": {name: units[-1][name] for name in METRICS if name in units[-1]} if units else {},
+        "validation": {name: last[name] for name in stored.of_unit(benchmark) if name in last},
         "test": trained.test,
         "run_id": trained.run_id,
     }
@@ -386,9 +380,9 @@ def _log_end(run: CommandRun, benchmark: Benchmark, report: str, trained: Traine
     if not trained.reason:
         run.log({f"test_{name}": value for name, value in trained.test.items()}, len(trained.units))
         finetune = benchmark.training_settings()
-        prompt = prompt_of("{question}", "{context}")
-        serving = Serving(prompt, finetune.max_length, finetune.max_answer_tokens)
+        task, example = benchmark.task, dict(benchmark.task.example)
+        serving = Serving(task.prompt, finetune.max_length, finetune.max_answer_tokens)
         model = trained.folder / MODEL_FOLDER
-        is_logged = run.add_model(lambda client, run_id: log_served_model(client, run_id, model, serving, EXAMPLE))
+        is_logged = run.add_model(lambda client, run_id: log_served_model(client, run_id, model, serving, example))
     run.end("FAILED" if trained.reason else "FINISHED")
     return is_logged

@@ -61,7 +61,10 @@ def test_key_given_twice_is_refused(tmp_path: Path) -> None:
         ("", TOP_KEYS),
         ("resource.", "unit_samples, max_units"),
         ("default.", HYPERPARAMETERS),
-        ("finetune.", "model, data, max_length, max_answer_tokens, ranks_per_trial, precision, eval_batch_size, "),
+        (
+            "finetune.",
+            "model, data, task, max_length, max_answer_tokens, ranks_per_trial, precision, eval_batch_size, ",
+        ),
         ("finetune.data.", "train, validation, test"),
         ("finetune.data.train.", "file, dataset, config, split, limit, articles, held_out_share"),
         ("finetune.data.test.", "file, dataset, config, split, limit, articles, held_out_share"),

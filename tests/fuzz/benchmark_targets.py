@@ -21,6 +21,7 @@ from benchmarks import spec
 from benchmarks.identity import digest
 from benchmarks.spec import Benchmark
 from benchmarks.tasks import question_answering as squad
+from benchmarks.tasks.task import token_statistics
 from benchmarks.training.model.models import load_tokenizer
 from hpo.search import registry
 from hpo.search.plan import Plan
@@ -202,7 +203,7 @@ def _require_examples(found: list[squad.Record], finetune: spec.FineTune, traini
         return
     assert len(examples) == len(found)
     assert all(0 < example.length <= finetune.max_length for example in examples)
-    assert squad.token_statistics("train", examples, finetune.max_length).longest > 0
+    assert token_statistics("train", examples, finetune.max_length).longest > 0
     assert all(squad.exact_match(text, [text]) == 1 for example in examples for text in example.references)
 
 

@@ -13,7 +13,7 @@ from mlflow import MlflowClient
 from benchmarks import spec
 from benchmarks.space import Config
 from benchmarks.spec import BenchmarkError
-from benchmarks.tasks.question_answering import TokenStatistics
+from benchmarks.tasks.task import TokenStatistics
 from hpo.analysis import records
 from hpo.search import registry
 from hpo.search.searchers import proposals

@@ -22,7 +22,6 @@ from benchmarks import spec
 from benchmarks.measure.speed import data
 from benchmarks.space import Config
 from benchmarks.spec import Benchmark
-from benchmarks.tasks import question_answering as squad
 from benchmarks.training.engine import choose_precision
 from benchmarks.training.model.models import load_model, load_tokenizer
 from benchmarks.training.process import join_process_group, prepare_process
@@ -197,8 +196,9 @@ def _train_with_trainer(benchmark: Benchmark, side: Side, folder: Path, answers:
         disable_tqdm=True,
         remove_unused_columns=False,
     )
-    records = squad.read_split(settings.data.train)
-    examples = squad.tokenize(records, tokenizer, settings.max_length, settings.max_answer_tokens, training=True)
+    task = benchmark.task
+    records = task.read(settings.data.train)
+    examples = task.tokenize(records, tokenizer, settings.max_length, settings.max_answer_tokens, training=True)
     trainer = Trainer(
         load_model(settings.model, settings.allow_new_weights, SEED),
         arguments,

@@ -15,7 +15,6 @@ from hpo.report.figures.plots import (
     LeftOut,
     Style,
     canvas,
-    direction,
     faint,
     plain,
     words,
@@ -35,10 +34,10 @@ def anytime_curves(result: Result, looks: Mapping[str, Style]) -> Figure | LeftO
     single = [method for method, band in drawn.items() if band["low"].isna().all()]
     notes_of_single = [f"Without a band, since one study has no spread: {', '.join(single)}."]
     read = (
-        f"The validation {words(benchmark.metric)} ({direction(benchmark.metric)}) of the best trial at the full "
-        "resource once so many device-hours were reserved: the interquartile mean over seeds, with its 95 % bootstrap "
-        "interval. A curve begins where every study of the method has such a trial, and ends where the first study "
-        "ends. These scores chose the trials, so they flatter; only confirmed scores compare methods."
+        f"The validation {words(benchmark.metric)} ({benchmark.ranking_metric.direction}) of the best trial at the "
+        "full resource once so many device-hours were reserved: the interquartile mean over seeds, with its 95 % "
+        "bootstrap interval. A curve begins where every study of the method has such a trial, and ends where the first "
+        "study ends. These scores chose the trials, so they flatter; only confirmed scores compare methods."
     )
     data = pd.concat([band.assign(method=method) for method, band in drawn.items()])
     data = data[["method", "device_hours", "value", "low", "high"]].reset_index(drop=True)

@@ -37,7 +37,7 @@ def all_of(
     return [
         confirmed_scores(result, looks),
         anytime_curves(result, looks),
-        quality_against_cost(points_of(result), looks, intervals),
+        quality_against_cost(points_of(result), result.benchmark.verdict_metric, looks, intervals),
         cost_split(result),
         timelines(result),
         parallel_coordinates(result),

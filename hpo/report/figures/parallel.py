@@ -20,7 +20,6 @@ from hpo.report.figures.plots import (
     Figure,
     LeftOut,
     canvas,
-    direction,
     in_order,
     plain,
     rounded,
@@ -47,9 +46,10 @@ def parallel_coordinates(result: Result) -> Figure | LeftOut:
     notes = (f"Of {len(data)} trials {MOST_LINES} are drawn, by lot; the file has all.",) * (len(data) > MOST_LINES)
     read = (
         "Each line is a trial; it crosses an axis at the value of that hyperparameter, and the last axis at its last "
-        f"validation {words(benchmark.metric)} ({direction(benchmark.metric)}), which trials that were stopped early "
-        "have at a lower fidelity. Colour: the fifths of the trials shown, best to worst. Blue lines that bundle on an "
-        "axis tell where good values lie. Members of populations are shown with the values that they started with."
+        f"validation {words(benchmark.metric)} ({benchmark.ranking_metric.direction}), which trials that were stopped "
+        "early have at a lower fidelity. Colour: the fifths of the trials shown, best to worst. Blue lines that bundle "
+        "on an axis tell where good values lie. Members of populations are shown with the values that they started "
+        "with."
     )
     return Figure(name, title, read, data, views, notes, min_width=105 * len(axes))
 

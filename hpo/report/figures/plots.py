@@ -181,11 +181,6 @@ def is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def direction(metric: str) -> str:
-    """Tell the better direction of a metric, in words."""
-    return "lower is better" if metric.endswith("eval_loss") else "higher is better"
-
-
 def share(number: int, count: int) -> float:
     """Place one of several evenly between 0 and 1; the only one in the middle."""
     return number / (count - 1) if count > 1 else 0.5

@@ -8,15 +8,13 @@ from typing import Any
 import pandas as pd
 import plotly.graph_objects as go
 
+from benchmarks.tasks.task import Metric
 from hpo.analysis.compare import Result
-from hpo.analysis.contestants import TEST_SCORES
-from hpo.report.columns import SHOWN_NAMES
 from hpo.report.figures.plots import (
     Figure,
     LeftOut,
     Style,
     by_method,
-    direction,
     error_bar,
     interval_text,
     rounded,
@@ -26,11 +24,12 @@ from hpo.report.figures.plots import (
 def confirmed_scores(result: Result, looks: Mapping[str, Style]) -> Figure | LeftOut:
     """Draw the confirmed score of every block of each contestant, their interquartile mean and its interval."""
     name, title = "confirmed_scores", "Confirmed scores"
-    rows = [row for metric in TEST_SCORES for row in _score_rows(result, metric)]
+    metrics = result.benchmark.test_metrics
+    rows = [row for metric in metrics for row in _score_rows(result, metric)]
     if not rows:
         return LeftOut(name, title, f"nothing is confirmed yet; run: {result.confirm_command}")
     data = pd.DataFrame(rows)
-    views = {SHOWN_NAMES[metric]: _scores(data[data["metric"] == metric], metric, looks) for metric in TEST_SCORES}
+    views = {one.words_on_test: _scores(data[data["metric"] == one.on_test], one, looks) for one in metrics}
     read = (
         "A small dot is one block (seed): the mean test score of its incumbent, trained again with fresh seeds. The "
         "large mark is the interquartile mean over blocks, the bar its 95 % bootstrap interval, which is too narrow "
@@ -40,12 +39,12 @@ def confirmed_scores(result: Result, looks: Mapping[str, Style]) -> Figure | Lef
     return Figure(name, title, read, data, views, _unconfirmed(result))
 
 
-def _score_rows(result: Result, metric: str) -> list[dict[str, Any]]:
+def _score_rows(result: Result, metric: Metric) -> list[dict[str, Any]]:
     by_name = {contestant.name: contestant for contestant in result.contestants}
     return [
         {
             "method": standing.name,
-            "metric": metric,
+            "metric": metric.on_test,
             "seed": seed,
             "score": score,
             "interquartile_mean": estimate.value,
@@ -53,8 +52,8 @@ def _score_rows(result: Result, metric: str) -> list[dict[str, Any]]:
             "high": estimate.interval.high if estimate.interval else None,
         }
         for standing in result.standings
-        if (estimate := standing.confirmed.test[metric])
-        for seed, score in sorted(by_name[standing.name].scores(metric, result.benchmark).items())
+        if (estimate := standing.confirmed.test[metric.on_test])
+        for seed, score in sorted(by_name[standing.name].scores(metric).items())
     ]
 
 
@@ -63,9 +62,9 @@ def _unconfirmed(result: Result) -> tuple[str, ...]:
     return (f"Not confirmed: {', '.join(missing)}.",) if missing else ()
 
 
-def _scores(data: pd.DataFrame, metric: str, looks: Mapping[str, Style]) -> go.Figure:
+def _scores(data: pd.DataFrame, metric: Metric, looks: Mapping[str, Style]) -> go.Figure:
     methods = list(dict.fromkeys(data["method"]))
-    figure = by_method(methods, f"{SHOWN_NAMES[metric]} ({direction(metric)})")
+    figure = by_method(methods, f"{metric.words_on_test} ({metric.direction})")
     for place, method in enumerate(methods):
         blocks, look = data[data["method"] == method], looks[method]
         value, low, high = blocks.iloc[0][["interquartile_mean", "low", "high"]]

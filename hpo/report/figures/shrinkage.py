@@ -1,4 +1,4 @@
-"""Shrinkage: the F1 that chose each incumbent, and its F1 when it was trained again. Pure."""
+"""Shrinkage: the score that chose each incumbent, and its score when it was trained again. Pure."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import pandas as pd
 import plotly.graph_objects as go
 
+from benchmarks.tasks.task import Metric
 from hpo.analysis.compare import Result
 from hpo.report.figures.plots import (
     GREY,
@@ -22,7 +23,7 @@ MEANINGS = {"selected": "as it was chosen", "validation": "again, validation", "
 
 
 def shrinkage(result: Result, looks: Mapping[str, Style]) -> Figure | LeftOut:
-    """Draw the F1 that chose each incumbent beside its F1 when it was trained again."""
+    """Draw the score that chose each incumbent beside its score when it was trained again."""
     name, title = "shrinkage", "From validation to test"
     if not result.shrinkage:
         return LeftOut(name, title, "no incumbent was trained again")
@@ -31,18 +32,20 @@ def shrinkage(result: Result, looks: Mapping[str, Style]) -> Figure | LeftOut:
     ordered = sorted(result.shrinkage, key=lambda one: places[one.name])
     data = pd.DataFrame([{key: getattr(one, key) for key in columns} for one in ordered])
     data = data.rename(columns={"name": "method"})
+    metric = result.benchmark.verdict_metric
+    worse = "left" if metric.higher_is_better else "right"
     read = (
-        "A line is a study: the open circle is the validation F1 that chose its incumbent, the cross the mean F1 on "
-        "validation when it was trained again with fresh seeds, the dot the same on test. A line that runs to the left "
-        "is the winner's curse: the best of many looks better than it is."
+        f"A line is a study: the open circle is the validation {metric.title} that chose its incumbent, the cross the "
+        f"mean {metric.title} on validation when it was trained again with fresh seeds, the dot the same on test. A "
+        f"line that runs to the {worse} is the winner's curse: the best of many looks better than it is."
     )
-    return Figure(name, title, read, data, {"": _paired(data, looks)})
+    return Figure(name, title, read, data, {"": _paired(data, metric, looks)})
 
 
-def _paired(data: pd.DataFrame, looks: Mapping[str, Style]) -> go.Figure:
+def _paired(data: pd.DataFrame, metric: Metric, looks: Mapping[str, Style]) -> go.Figure:
     methods = list(dict.fromkeys(data["method"]))
     most = int(data.groupby("method").size().max())
-    figure = by_method(methods, "F1", legend=True, row_height=max(34, 12 * most))
+    figure = by_method(methods, metric.title, legend=True, row_height=max(34, 12 * most))
     places = data["method"].map(methods.index) + data.groupby("method").cumcount().map(
         lambda number: 0.6 * (share(number, most) - 0.5) if most > 1 else 0.0
     )

@@ -26,7 +26,8 @@ from transformers import (
 from benchmarks import spec
 from benchmarks.check import check
 from benchmarks.spec import HERE, Benchmark, BenchmarkError
-from benchmarks.tasks.question_answering import Answer, Example, Record, prompt_of, read_split, tokenize
+from benchmarks.tasks.question_answering import Answer, Record, prompt_of, read_split, tokenize
+from benchmarks.tasks.task import Example
 from benchmarks.training.model.models import SAMPLE, load_tokenizer
 from benchmarks.training.session import Session
 

@@ -10,12 +10,11 @@ import pytest
 from benchmarks.spec import HERE, BenchmarkError
 from benchmarks.tasks.question_answering import (
     Answer,
-    Example,
     Record,
     prompt_of,
-    token_statistics,
     tokenize,
 )
+from benchmarks.tasks.task import Example, token_statistics
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from benchmarks.tasks.question_answering import Example
+from benchmarks.tasks.task import Example
 from benchmarks.training.batches import Inputs, move
 
 EXAMPLES = [Example([5, 6, 7], [8, 9], (), False, False), Example([5], [8, 9, 4], (), False, False)]

@@ -159,7 +159,7 @@ def write(rows: Tables, folder: Path, experiment_id: int, study: Study, results:
     files = {
         "benchmark.json": benchmark.model_dump_json(),
         "trials.csv": trials_csv(benchmark, results.rows),
-        "units.csv": units_csv(results.units),
+        "units.csv": units_csv(benchmark, results.units),
         "ledger.csv": ledger_csv(shares),
         "best_config.json": best_config(study, best.config, best.metrics, children[best.number]),
     }

@@ -81,19 +81,19 @@ class TestScores:
     def test_a_block_s_score_is_the_mean_over_its_fresh_trainings(self) -> None:
         one = study("asha")
         [contestant] = compare.compare(records([one], confirmed(one, 0.5, 0.7))).contestants
-        assert contestant.scores("test_f1", BENCHMARK) == {0: pytest.approx(0.6)}
+        assert contestant.scores(BENCHMARK.verdict_metric) == {0: pytest.approx(0.6)}
 
     def test_a_training_that_diverged_counts_as_the_worst_there_is(self) -> None:
         one = study("asha")
         [contestant] = compare.compare(records([one], confirmed(one, 0.6, None))).contestants
-        assert contestant.scores("test_f1", BENCHMARK) == {0: pytest.approx(0.3)}
+        assert contestant.scores(BENCHMARK.verdict_metric) == {0: pytest.approx(0.3)}
         worst = BENCHMARK.diverged_above
-        assert contestant.scores("test_eval_loss", BENCHMARK) == {0: pytest.approx((1.4 + worst) / 2)}
+        assert contestant.scores(BENCHMARK.metrics[0]) == {0: pytest.approx((1.4 + worst) / 2)}
 
     def test_a_study_without_a_sound_trial_scores_the_worst(self) -> None:
         lost = StudyRecord("id", "asha", "", 0, 12, {}, {"device_hours": 1.0}, 0, {})
         [contestant] = compare.compare(records([lost])).contestants
-        assert contestant.scores("test_f1", BENCHMARK) == {0: 0.0}
+        assert contestant.scores(BENCHMARK.verdict_metric) == {0: 0.0}
 
     @pytest.mark.parametrize("seeds", [slice(0, 250), slice(900, 901), slice(0, 2500)])
     def test_every_fresh_seed_of_a_block_counts_however_many_there_are(self, seeds: slice) -> None:
@@ -106,7 +106,7 @@ class TestScores:
     def test_trainings_of_another_block_do_not_count(self) -> None:
         one, other = study("asha", 0), study("asha", 1)
         result = compare.compare(records([one, other], confirmed(one, 0.5)))
-        assert result.contestants[0].scores("test_f1", BENCHMARK) == {0: 0.5}
+        assert result.contestants[0].scores(BENCHMARK.verdict_metric) == {0: 0.5}
 
     def test_a_schedule_is_confirmed_by_its_own_trainings_alone(self) -> None:
         one = study("pbt")

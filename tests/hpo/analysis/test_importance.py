@@ -146,7 +146,7 @@ def study_of(
             report = {"units": unit, "objective": metrics["eval_loss"], "diverged": False, **metrics}
             results.report(str(number), report, 1.0, 1.0)
         results.end(str(number), 1.0, budget_spent=False)
-    files = {"trials.csv": trials_csv(benchmark, results.rows), "units.csv": units_csv(results.units)}
+    files = {"trials.csv": trials_csv(benchmark, results.rows), "units.csv": units_csv(benchmark, results.units)}
     return StudyRecord(run_id, "random", "", 0, 12, {}, {}, 0, files)
 
 

@@ -90,7 +90,7 @@ def test_a_study_that_found_something_and_lacks_a_file_is_left_out_with_a_note(
     assert note.startswith(f"asha seed 1 (run {broken.run_id}): {fault}")
     result = compare.compare(found)
     [asha] = [contestant for contestant in result.contestants if contestant.name == "asha"]
-    assert list(asha.scores("test_f1", found.benchmark)) == [0]  # the other seed has no score, and not the worst
+    assert list(asha.scores(found.benchmark.verdict_metric)) == [0]  # the other seed has no score, and not the worst
     assert f"left out: {note}" in result.notes
 
 
@@ -137,7 +137,7 @@ def test_a_study_without_a_sound_trial_stays_and_scores_the_worst(store: Path) -
         found = records.read("synthetic")
     assert (len(found.studies), found.left_out) == (4, [])
     [asha] = [contestant for contestant in compare.compare(found).contestants if contestant.name == "asha"]
-    assert asha.scores("test_f1", found.benchmark)[1] == 0.0
+    assert asha.scores(found.benchmark.verdict_metric)[1] == 0.0
 
 
 def test_the_benchmark_is_read_from_another_study_if_the_newest_lost_it(store: Path) -> None:

@@ -228,7 +228,7 @@ class TestRows:
     def test_the_first_statistics_of_the_data_are_kept(self) -> None:
         told = [STATISTICS]
         result = {"units": 1, "objective": 1.0, "diverged": False, "eval_loss": 1.0, "epoch": 3.0, "train_seconds": 2.0}
-        events = [unit("a", {**result, TOKENS: of}, 1.0) for of in ([], told, [STATISTICS, STATISTICS])]
+        events = [unit(STUDY, "a", {**result, TOKENS: of}, 1.0) for of in ([], told, [STATISTICS, STATISTICS])]
         assert books_of(*begun(), events[0]).tokens == ()
         books = books_of(*begun(), *events)
         assert list(books.tokens) == told
@@ -236,7 +236,7 @@ class TestRows:
 
     def test_two_arithmetics_are_told_apart(self) -> None:
         result = {"units": 1, "objective": 1.0, "diverged": False}
-        events = [unit("a", {**result, PRECISION: name}, 1.0) for name in ("fp32", "", "bf16", "fp32")]
+        events = [unit(STUDY, "a", {**result, PRECISION: name}, 1.0) for name in ("fp32", "", "bf16", "fp32")]
         assert books_of(*begun(), *events).precision == "bf16 and fp32"
 
     def test_each_end_has_its_time_and_reason(self) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from benchmarks import spec
 from benchmarks.space import Config
-from benchmarks.tasks.question_answering import TokenStatistics
+from benchmarks.tasks.task import TokenStatistics
 from hpo.core.results import TOKENS, Results, TrialRow, counts
 from hpo.core.study import Study, objective
 

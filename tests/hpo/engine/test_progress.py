@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 from benchmarks import spec
-from benchmarks.tasks.question_answering import TokenStatistics
+from benchmarks.tasks.task import TokenStatistics
 from hpo.core.budget import Budget
 from hpo.core.ledger import Ledger
 from hpo.core.results import Results

@@ -66,7 +66,7 @@ class TestFigures:
     def test_the_front_has_what_nothing_beats_at_its_price(self, result: Result) -> None:
         looks = dict.fromkeys("abc", plots.Style("#0072b2", "circle", "solid"))
         points = [Point("a", 0.9, 2.0), Point("b", 0.8, 1.0), Point("c", 0.7, 3.0)]
-        figure = drawn(quality_against_cost(points, looks, {}))
+        figure = drawn(quality_against_cost(points, result.benchmark.verdict_metric, looks, {}))
         assert figure.data.set_index("method")["on_front"].to_dict() == {"a": True, "b": True, "c": False}
         line = figure.views[""].data[0]
         assert (list(line.x), list(line.y), line.line.shape) == ([1.0, 2.0, 3.0], [0.8, 0.9, 0.9], "hv")

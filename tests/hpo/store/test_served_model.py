@@ -68,14 +68,16 @@ def test_a_record_becomes_the_prompt_of_an_evaluation(records: list[squad.Record
     model, tokenizer = AutoModelForCausalLM.from_pretrained(MODEL), AutoTokenizer.from_pretrained(MODEL)
     settings = {"prompt": SERVING.prompt, "max_length": MAX_LENGTH, "max_new_tokens": MAX_NEW_TOKENS}
     answerer = Answerer(model, tokenizer, settings)
-    assert [answerer.prompt_ids(record.question, record.context) for record in records] == prompts
+    assert [answerer.prompt_ids(row) for row in rows(records)] == prompts
 
 
 @pytest.mark.slow
 def test_braces_and_marks_in_a_record_are_text() -> None:
     model, tokenizer = AutoModelForCausalLM.from_pretrained(MODEL), AutoTokenizer.from_pretrained(MODEL)
     settings = {"prompt": SERVING.prompt, "max_length": MAX_LENGTH, "max_new_tokens": MAX_NEW_TOKENS}
-    ids = Answerer(model, tokenizer, settings).prompt_ids("Is {context} {0} text?", "{question} %s")
+    ids = Answerer(model, tokenizer, settings).prompt_ids(
+        {"question": "Is {context} {0} text?", "context": "{question} %s"}
+    )
     assert tokenizer.decode(ids).endswith("Question: Is {context} {0} text? Context: {question} %s Answer:")
 
 

@@ -22,7 +22,7 @@ from optuna.storages.journal import JournalFileBackend
 
 from benchmarks import spec
 from benchmarks.spec import Benchmark
-from benchmarks.tasks.question_answering import TokenStatistics
+from benchmarks.tasks.task import TokenStatistics
 from hpo.core.results import PRECISION, TOKENS
 from hpo.core.study import objective
 from hpo.search import journal, registry

@@ -35,7 +35,7 @@ from transformers import (
 
 from benchmarks import spec
 from benchmarks.spec import Benchmark, BenchmarkError
-from benchmarks.tasks.question_answering import IGNORED_LABEL, Example
+from benchmarks.tasks.task import IGNORED_LABEL, Example
 from benchmarks.training.batches import Inputs
 from benchmarks.training.evaluation import Evaluation, choose_caching, require_same_when_padded
 from benchmarks.training.model import models
