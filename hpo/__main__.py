@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 
 from hpo.workflows import preflight
 
+GARBAGE_THRESHOLD = 100_000
+"""New objects after which the collector looks for garbage; with Python's 700 it takes a fifth of the imports' time."""
+
 
 def run() -> int:
     """Refuse a Python or a lack of packages that could only end in a traceback, then hand over to the command line."""
+    gc.set_threshold(GARBAGE_THRESHOLD)
     fault = preflight.python_fault(sys.version_info[:2]) or preflight.package_fault(preflight.TO_PARSE)
     if fault:
         print(f"error: {fault}", file=sys.stderr)

@@ -19,6 +19,7 @@ from rich.console import Console
 from benchmarks.check.start import check_start
 from benchmarks.identity import digest
 from benchmarks.spec import BenchmarkError, first_line
+from hpo.cluster.actors import ending_at_once
 from hpo.cluster.devices import Allotment, Devices, Placement, place
 from hpo.cluster.ray import Cluster, detect, ray_cluster, resources, set_defaults
 from hpo.core.budget import EVERY_TRIAL_FAILS, INTERRUPTED, is_interruption
@@ -97,7 +98,8 @@ class OnRay:
         `tune.run`, not a Tuner, which pickles callbacks and stopper: they hold the driver's live objects.
         """
         trainable = tune.with_resources(tune.with_parameters(actor, **given), resources)
-        tune.run(trainable, reuse_actors=True, raise_on_failed_trial=False, verbose=0, **plan)
+        with ending_at_once():
+            tune.run(trainable, reuse_actors=True, raise_on_failed_trial=False, verbose=0, **plan)
 
 
 @dataclass(frozen=True)
