@@ -176,7 +176,7 @@ class OnChange:
         self._before = text
 
 
-class Ended(Exception):  # noqa: N818 - not an error
+class EndedBySignal(Exception):  # noqa: N818 - not an error
     """SLURM asked this job to end."""
 
 
@@ -214,11 +214,11 @@ class Signals:
         """Wait a little.
 
         Raises:
-            Ended: a signal has come.
+            EndedBySignal: a signal has come.
         """
         time.sleep(POLL_SECONDS)
         if self.received:
-            raise Ended
+            raise EndedBySignal
 
 
 def wait_for_start(child: Child, what: str, log: Path, answer: Callable[[], str | None]) -> str:

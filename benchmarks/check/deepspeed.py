@@ -213,7 +213,7 @@ class Aio(Strict):
     use_gds: bool = False
 
 
-class Checkpoint(Strict):
+class CheckpointSection(Strict):
     """The block `checkpoint`."""
 
     tag_validation: Literal["Warn", "Ignore", "Fail", "WARN", "IGNORE", "FAIL", "warn", "ignore", "fail"] = "Warn"
@@ -259,7 +259,7 @@ class Block(Strict):
     disable_allgather: bool = False
     disable_python_gc: bool = False
     data_types: DataTypes = DataTypes()
-    checkpoint: Checkpoint = Checkpoint()
+    checkpoint: CheckpointSection = CheckpointSection()
     aio: Aio = Aio()
     steps_per_print: Positive = 2**31 - 1
     wall_clock_breakdown: bool = False

@@ -29,7 +29,7 @@ from slurm.jobs import network, results
 from slurm.jobs.connection import Connection
 from slurm.jobs.worker import WORKER, ray_start
 from slurm.jobs.workers import WorkerGroup, WorkerJobs, WorkerSteps
-from slurm.processes import POLL_SECONDS, Child, Ended, OnChange, Signals, Stamps, job_id, say, wait_for_start
+from slurm.processes import POLL_SECONDS, Child, EndedBySignal, OnChange, Signals, Stamps, job_id, say, wait_for_start
 from slurm.profile import Profile
 
 REPEATABLE = ("suite", "confirm")
@@ -80,7 +80,7 @@ def run_head_job(job: HeadJob, token: str) -> int:
     with Stamps(f"head job {job_id()} ({job.name})") as stamps, Signals() as signals:
         try:
             stamps.status = _run_study(job, token, signals)
-        except Ended:
+        except EndedBySignal:
             say("ended before the study began; nothing is lost")
             if signals.received == signal.SIGUSR1:
                 say(f"to submit it again, with more `time` in the profile: {_how_to_resume(job, _unfinished(job))}")
