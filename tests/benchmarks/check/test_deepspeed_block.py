@@ -179,7 +179,7 @@ class TestAgainstDeepSpeed:
         folder = Path(library.__file__).parent
         parts = ("runtime", "monitor", "profiling", "comm", "utils")
         text = "".join(path.read_text() for part in parts for path in (folder / part).rglob("*.py"))
-        old_style = ("ActivationCheckpointing", "FlopsProfiler", "Aio", "Checkpoint", "DataTypes", "Block")
+        old_style = ("ActivationCheckpointing", "FlopsProfiler", "Aio", "CheckpointSection", "DataTypes", "Block")
         for model in old_style:
             for key in getattr(deepspeed, model).model_fields:
                 assert re.search(rf"""["']{key}["']""", text), (model, key)
