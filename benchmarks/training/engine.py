@@ -6,17 +6,20 @@ the trial that saved it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.hyperparameters import Hyperparameters
+from benchmarks.training.checkpoint.writer import Writer, view, written_by
 from benchmarks.training.deepspeed import Precision, precision_on
 from benchmarks.training.process import import_deepspeed, load_random_states, save_random_states
 from benchmarks.training.zero3 import ZERO_3, release_modules
 
 if TYPE_CHECKING:  # torch and deepspeed cost seconds to import; only processes that train pay for them
     import torch
+
+    from benchmarks.training.checkpoint.keeper import Memory
 
 CHECKPOINT_TAG = "unit"
 RANDOM_STATES = "random-states-{rank}.safetensors"
@@ -127,19 +130,61 @@ def is_scaled_out(engine: Any) -> bool:
     return bool(scaler.cur_scale <= scaler.min_scale)
 
 
-def save_checkpoint(engine: Any, folder: Path, position: Mapping[str, int], rank: int) -> None:
-    """Write weights, optimizer state, position and this rank's random states; every rank calls it."""
-    engine.save_checkpoint(str(folder), tag=CHECKPOINT_TAG, client_state=dict(position))
+def save_checkpoint(
+    engine: Any,
+    folder: Path,
+    position: Mapping[str, int],
+    rank: int,
+    memory: Memory | None = None,
+    left_out: Collection[str] = (),
+) -> dict[str, int]:
+    """Write weights, optimizer state, position and this rank's random states; every rank calls it.
+
+    Args:
+        engine: the trial's.
+        folder: of the checkpoint, on the disk.
+        position: of the trial in its training.
+        rank: of this process.
+        memory: of this node, which gets the files that it has room for, and brings them to the disk later.
+        left_out: see `frozen_weights`.
+
+    Returns:
+        Bytes of each file that this rank has written, by its path within the folder.
+    """
+    writer = Writer(engine.checkpoint_engine, folder, memory, left_out)
+    with written_by(engine, writer):
+        engine.save_checkpoint(
+            str(folder), CHECKPOINT_TAG, dict(position), save_latest=False, exclude_frozen_parameters=bool(left_out)
+        )
     folder.mkdir(parents=True, exist_ok=True)  # on a node without rank 0
-    save_random_states(folder / RANDOM_STATES.format(rank=rank))
+    states = RANDOM_STATES.format(rank=rank)
+    save_random_states(folder / states)
+    return {**writer.sizes, states: (folder / states).stat().st_size}
 
 
-def load_checkpoint(engine: Any, folder: Path, rank: int) -> dict[str, Any]:
-    """Restore everything that `save_checkpoint` wrote, hyperparameters included; returns the position."""
-    path, position = engine.load_checkpoint(str(folder), tag=CHECKPOINT_TAG, load_lr_scheduler_states=False)
+def load_checkpoint(
+    engine: Any, folder: Path, rank: int, memory: Memory | None = None, left_out: Collection[str] = ()
+) -> dict[str, Any]:
+    """Restore everything that `save_checkpoint` wrote, hyperparameters included; returns the position.
+
+    Raises:
+        RuntimeError: the saved weights are not those of this trial's model.
+    """
+    needed = set(engine.module.state_dict()) - set(left_out) if left_out else ()
+    writer = Writer(engine.checkpoint_engine, folder, memory, needed=needed)
+    with written_by(engine, writer), view(folder, memory.paths(folder) if memory else {}) as seen:
+        path, position = engine.load_checkpoint(
+            str(seen), tag=CHECKPOINT_TAG, load_module_strict=not left_out, load_lr_scheduler_states=False
+        )
     assert path is not None, f"no checkpoint in {folder}"
     load_random_states(folder / RANDOM_STATES.format(rank=rank))
     return dict(position)
+
+
+def frozen_weights(engine: Any) -> frozenset[str]:
+    """Return the names of weights that no step changes, such as LoRA's base; a weight that is tied has several."""
+    named = engine.module.named_parameters(remove_duplicate=False)
+    return frozenset(name for name, weight in named if not weight.requires_grad)
 
 
 def whole_weights(engine: Any, rank: int) -> dict[str, torch.Tensor]:

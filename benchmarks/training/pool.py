@@ -1,18 +1,21 @@
 """Warm ranks between studies: a Ray actor that owns them, lends them to trials and takes them back.
 
 Ranks of a trial are found again by the model and data they have loaded and the places they run on. One pool serves all
-studies of a Ray cluster, one after the other; its ranks end with it.
+studies of a Ray cluster, one after the other; its ranks end with it, and so do the keepers of checkpoints, see
+`benchmarks.training.checkpoint.keeper`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import ray
 from ray.actor import ActorHandle
 from ray.exceptions import RayActorError
 
+from benchmarks.training.checkpoint.keeper import in_memory, start_keeper
 from benchmarks.training.ranks import Place, end_ranks, start_ranks
 
 ANSWER_SECONDS = 0.2
@@ -39,6 +42,7 @@ class RankPool:
     def __init__(self) -> None:
         self._leases: dict[int, _Lease] = {}
         self._last = 0
+        self._keepers: dict[str, ActorHandle] = {}
 
     def lease(
         self, key: str, places: Sequence[Place], threads: int, owner: ActorHandle | None
@@ -77,6 +81,17 @@ class RankPool:
         """End the ranks that a study has not given back: they belonged to trials that died."""
         for number in [number for number, lease in self._leases.items() if not lease.is_idle]:
             self.discard(number)
+
+    def keepers(self, node_ids: Sequence[str]) -> dict[str, ActorHandle]:
+        """Return the keeper of checkpoints of each node, started if there is none."""
+        for node in node_ids:
+            if node not in self._keepers:
+                self._keepers[node] = start_keeper(node)
+        return {node: self._keepers[node] for node in node_ids}
+
+    def in_memory(self, folder: Path) -> set[str]:
+        """List the files of a checkpoint that any keeper has in memory."""
+        return set(in_memory(list(self._keepers.values()), folder))
 
     def _end_those_in_the_way(self, places: Sequence[Place]) -> None:
         """End idle ranks on the same devices, and ranks whose owner has died."""

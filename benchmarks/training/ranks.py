@@ -26,10 +26,12 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy, Place
 from benchmarks.space import Config
 from benchmarks.spec import Benchmark, BenchmarkError
 from benchmarks.tasks.task import TokenStatistics
+from benchmarks.training.checkpoint.files import write_list
+from benchmarks.training.checkpoint.keeper import Keepers, Kept, wait_for
 
 
-class TrialProcess(Protocol):
-    """Processes that run a trial: `Ranks`, or `synthetic.SyntheticTrial`."""
+class TrialThatEnds(Protocol):
+    """Processes that run a trial from its beginning to its end: a `TrialProcess`, or a `session.Session`."""
 
     def token_statistics(self) -> list[TokenStatistics]:
         """Describe the tokens of each split of the benchmark's data; empty if there are none."""
@@ -46,14 +48,23 @@ class TrialProcess(Protocol):
     def evaluate(self, split: str) -> dict[str, float]:
         """Score a split as it is: `eval_loss`, `perplexity` and the task's metrics."""
 
-    def save(self, folder: Path) -> None:
-        """Write a checkpoint."""
+    def close(self) -> None:
+        """End; release the devices."""
+
+
+class TrialProcess(TrialThatEnds, Protocol):
+    """Processes whose trial can pause: `Ranks`, or `synthetic.SyntheticTrial`."""
+
+    def save(self, folder: Path, to_disk: bool = True) -> None:
+        """Write a checkpoint.
+
+        Args:
+            folder: an empty folder in which it is, now or soon.
+            to_disk: whether it has to outlive its node; false for one that is loaded at once and deleted.
+        """
 
     def load(self, folder: Path) -> None:
         """Continue from a checkpoint, with the hyperparameters of the trial that was started here."""
-
-    def close(self) -> None:
-        """End; release the devices."""
 
 
 def open_trial(
@@ -127,6 +138,8 @@ class Ranks:
     ) -> None:
         assert benchmark.finetune is not None
         self._pool, self._lease, self._is_sound = pool, -1, True
+        self._places = places
+        self._keepers = Keepers(pool, [place.node_id for place in places]) if pool else None
         self._timeout_seconds = benchmark.finetune.timeout_seconds
         if pool is None:
             self._actors, is_new = start_ranks(places, threads), True
@@ -188,13 +201,25 @@ class Ranks:
         """See `session.Session.evaluate`."""
         return dict(self._all("evaluate", split)[0])
 
-    def save(self, folder: Path) -> None:
-        """See `session.Session.save`."""
-        self._all("save", folder)
+    def save(self, folder: Path, to_disk: bool = True) -> None:
+        """See `session.Session.save`; into the memory of each rank's node where there is room, see `TrialProcess`."""
+        calls = zip(self._actors, self._keepers_by_rank(), strict=True)
+        sizes = self._answers([actor.save.remote(folder, keeper, to_disk) for actor, keeper in calls])
+        write_list(folder, {name: size for of_rank in sizes for name, size in of_rank.items()})
 
     def load(self, folder: Path) -> None:
-        """See `session.Session.load`."""
-        self._all("load", folder)
+        """See `session.Session.load`; from the memory of each rank's node, else from the disk.
+
+        Raises:
+            BenchmarkError: a file was in the memory of a node that has died.
+        """
+        keepers = self._keepers_by_rank()
+        for keeper in set(keepers):
+            wait_for(folder, keeper, self._keepers)
+        self._answers([actor.load.remote(folder, keeper) for actor, keeper in zip(self._actors, keepers, strict=True)])
+
+    def _keepers_by_rank(self) -> list[ActorHandle | None]:
+        return self._keepers.by_rank() if self._keepers else [None] * len(self._actors)
 
     def save_model(self, folder: Path) -> None:
         """See `session.Session.save_model`; rank 0 must reach the folder."""
@@ -332,11 +357,12 @@ class _Rank:
         result: dict[str, float] = self._session.evaluate(split)
         return result
 
-    def save(self, folder: Path) -> None:
-        self._session.save(folder)
+    def save(self, folder: Path, keeper: ActorHandle | None, to_disk: bool) -> dict[str, int]:
+        result: dict[str, int] = self._session.save(folder, Kept(keeper, to_disk) if keeper else None)
+        return result
 
-    def load(self, folder: Path) -> None:
-        self._session.load(folder)
+    def load(self, folder: Path, keeper: ActorHandle | None) -> None:
+        self._session.load(folder, Kept(keeper) if keeper else None)
 
     def save_model(self, folder: Path) -> None:
         self._session.save_model(folder)

@@ -32,6 +32,7 @@ from benchmarks.training.deepspeed import Precision, fill
 from benchmarks.training.engine import (
     choose_precision,
     end_engine,
+    frozen_weights,
     is_scaled_out,
     load_checkpoint,
     make_engine,
@@ -49,6 +50,8 @@ from benchmarks.training.process import hide_from_collector
 
 if TYPE_CHECKING:  # torch costs seconds to import; only processes that train pay for it
     import torch
+
+    from benchmarks.training.checkpoint.keeper import Memory
 
 STEPS_PER_CHECK = 8
 """Steps after which the ranks compare whether losses are finite; each comparison waits for the device."""
@@ -207,22 +210,35 @@ class Session:
         """Generate greedy answers, one per example."""
         return self._evaluation.answers(self._engine, examples)
 
-    def save(self, folder: Path) -> None:
-        """Write weights, optimizer state, position and random states to `folder`; every rank calls it."""
+    def save(self, folder: Path, memory: Memory | None = None) -> dict[str, int]:
+        """Write weights, optimizer state, position and random states to `folder`; every rank calls it.
+
+        Args:
+            folder: of the checkpoint, on the disk.
+            memory: of this node, which gets the files that it has room for, and brings them to the disk later.
+
+        Returns:
+            Bytes of each file that this rank has written, by its path within the folder.
+        """
         position = {"units": self._units, "samples": self._samples, "seed": self._seed}
         position["skipped_samples"] = self._skipped_samples
-        save_checkpoint(self._engine, folder, position, self._rank)
+        return save_checkpoint(self._engine, folder, position, self._rank, memory, self._left_out())
 
-    def load(self, folder: Path) -> None:
+    def load(self, folder: Path, memory: Memory | None = None) -> None:
         """Continue from a checkpoint of `save`, with the hyperparameters of this trial, not the saved ones.
 
         Raises:
             RuntimeError: the saved weights are of another shape, as those of another `lora_rank` are.
         """
-        position = load_checkpoint(self._engine, folder, self._rank)
+        position = load_checkpoint(self._engine, folder, self._rank, memory, self._left_out())
         skipped = position.get("skipped_samples", 0)  # a checkpoint of an earlier version has no such number
         self._go_to(position["units"], position["samples"], position["seed"], skipped)
         self._write_hyperparameters()
+
+    def _left_out(self) -> frozenset[str]:
+        """Name the weights that a checkpoint need not have: the base's, unless trials draw some by their seeds."""
+        draws = bool(getattr(self._base_model, "new_weights", ()))
+        return frozen_weights(self._engine) if self._hp.lora_rank and not draws else frozenset()
 
     def save_model(self, folder: Path) -> None:
         """Write the trained model, as safetensors, and its tokenizer to `folder`; every rank calls it.

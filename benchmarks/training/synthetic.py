@@ -72,8 +72,8 @@ class SyntheticTrial:
         """Compute the curve at the unit reached, with noise of the split's own."""
         return self._scores(self._loss(split))
 
-    def save(self, folder: Path) -> None:
-        """Write the unit reached to `folder`."""
+    def save(self, folder: Path, to_disk: bool = True) -> None:
+        """Write the unit reached to `folder`, at once in any case."""
         (folder / "synthetic.json").write_text(json.dumps({"units": self._units, "seed": self._seed}))
 
     def load(self, folder: Path) -> None:

@@ -1,8 +1,10 @@
-"""Checkpoints on disk: their place, their times and their deletion; at any time one per live trial.
+"""Checkpoints of a study: their place, their times and their deletion; at any time one per live trial.
 
 A trial's ranks write its checkpoint once, into the study's folder, which all nodes share: `unfinished/<run id>/
-checkpoints/`. Tune gets a pointer to it. The folder that Tune itself would offer lies in a temporary folder of the
-actor's node, where ranks on other nodes write in vain, and is copied afterwards, in time that no trial is charged.
+checkpoints/`. It may be in the memory of their nodes first and reach the folder later, see
+`benchmarks.training.checkpoint`. Tune gets a pointer to it. The folder that Tune itself would offer lies in a temporary
+folder of the actor's node, where ranks on other nodes write in vain, and is copied afterwards, in time that no trial is
+charged.
 
 Ray either keeps all of a trial's checkpoints or counts them trial by trial, and then may delete one that another
 trial has been told to continue from. Here one is deleted once no live trial would continue from it.
@@ -23,6 +25,7 @@ from typing import Any
 from ray.tune.experiment import Trial
 
 from benchmarks.spec import BenchmarkError
+from benchmarks.training.checkpoint.files import missing
 
 FOLDER = "checkpoints"
 """Folder of a study's folder in which they lie."""
@@ -110,6 +113,8 @@ class Pace:
 class Checkpoints:
     """The checkpoints that a study has written and not deleted yet."""
 
+    _written: frozenset[Path] = frozenset()
+
     def __init__(self) -> None:
         self._paths: set[Path] = set()
 
@@ -121,6 +126,17 @@ class Checkpoints:
         """List the checkpoints from which none of these trials would continue."""
         return self._paths - {path for trial in trials if not trial.is_finished() for path in _needed_by(trial)}
 
+    def unwritten(self, trials: Iterable[Trial], home: Path) -> set[Path]:
+        """List the checkpoints from which a live trial would continue and that are in memory alone, in part or whole.
+
+        Args:
+            trials: all trials of the study.
+            home: the folder of the study.
+        """
+        needed = {path for trial in trials if not trial.is_finished() for path in _needed_by(trial)}
+        self._written = self._written | {path for path in needed - self._written if _is_written(path, home)}
+        return needed - self._written
+
     def prune(self, trials: Iterable[Trial], home: Path) -> None:
         """Delete the checkpoints from which none of these trials would continue.
 
@@ -130,22 +146,39 @@ class Checkpoints:
         """
         for path in self.superseded(trials):
             with suppress(OSError, BenchmarkError):  # it may be gone
-                shutil.rmtree(folder_of(path, home), ignore_errors=True)
+                _delete(folder_of(path, home))
             shutil.rmtree(path, ignore_errors=True)
             self._paths.discard(path)
+            self._written -= {path}
 
     def sweep(self, home: Path) -> None:
-        """Delete folders that no checkpoint points to: an interruption found them half written."""
+        """Delete folders that no checkpoint points to, and parts of files: an interruption found them half written."""
         pointed_to = set()
         for path in self._paths:
             with suppress(OSError, BenchmarkError):
                 pointed_to.add(folder_of(path, home))
         for folder in (home / FOLDER).glob("*"):
             if folder not in pointed_to:
-                shutil.rmtree(folder, ignore_errors=True)
+                _delete(folder)
 
 
 def _needed_by(trial: Trial) -> set[Path]:
     """Return the latest checkpoint, and the one that is being read."""
     results = (trial.latest_checkpoint_result, trial.temporary_state.restoring_from)
     return {Path(result.checkpoint.path) for result in results if result is not None and result.checkpoint}
+
+
+def _is_written(checkpoint: Path, home: Path) -> bool:
+    """Tell whether all files of a checkpoint of Tune's are on the disk; one that is gone keeps nothing waiting."""
+    try:
+        return not missing(folder_of(checkpoint, home))
+    except (OSError, BenchmarkError):
+        return True
+
+
+def _delete(path: Path) -> None:
+    """Delete a folder, or a file. The name goes first, so that no file arrives from memory while the rest goes."""
+    gone = path.with_name(f".{path.name}.gone")
+    with suppress(OSError):
+        path.rename(gone)
+        gone.unlink() if gone.is_file() else shutil.rmtree(gone, ignore_errors=True)

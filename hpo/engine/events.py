@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from hpo.cluster.ray import Cluster, present_devices
 from hpo.core.budget import EVERY_TRIAL_FAILS, INTERRUPTED, is_interruption
 from hpo.core.ledger import MEASURED, Shares
 from hpo.core.study import Study
+from hpo.core.wording import counted
 from hpo.engine.progress import Progress, SuitePosition
 from hpo.engine.signals import GracefulSignals
 from hpo.engine.snapshot import State
@@ -27,6 +29,9 @@ from hpo.terminal.console import print_line
 RAY_GUESSES = " Some common causes include"
 """Begin of the last paragraph of Ray's message on a dead process, which lists guesses."""
 SECONDS_PER_COUNT = 5.0
+MAX_SECONDS_UNWRITTEN = 60.0
+"""Time for which a state waits for checkpoints to reach the disk; after it the study waits too, as long again."""
+SECONDS_PER_LOOK = 0.05
 FAILURES_TO_GIVE_UP = 3
 """Trials that fail for one reason, before any gets further, after which no other is tried; more on more devices."""
 
@@ -54,6 +59,7 @@ class StudyLog(tune.Callback):
         self.scheduler, self.checkpoints, self.pace = state.scheduler, state.checkpoints, state.pace
         self.signals = GracefulSignals(self.budget)
         self.progress = Progress(study, self.results, self.budget, self.ledger, console, place)
+        self._unwritten_since = math.inf
         self._began, self._signature = time.monotonic() - state.seconds, state.signature
         state.began_at = tracker.began_at = time.time() - state.seconds
 
@@ -87,7 +93,8 @@ class StudyLog(tune.Callback):
         now = self._now()
         device_seconds = self.ledger.report(trial.trial_id, seconds, now)
         self._tracker.report_trial(self.results.report(trial.trial_id, result, device_seconds, now))
-        if not result.get(DONE) and self.pace.is_due(trial.trial_id, seconds["checkpoint"], now):
+        is_due = self.pace.is_due(trial.trial_id, seconds["checkpoint"], now)
+        if not result.get(DONE) and is_due and not self.checkpoints.unwritten([trial], self.unfinished.folder):
             result[SHOULD_CHECKPOINT] = True  # Tune does not look at it where the scheduler pauses the trial
 
     def on_checkpoint(self, iteration: int, trials: list[Trial], trial: Trial, checkpoint: Any, **info: Any) -> None:
@@ -154,13 +161,15 @@ class StudyLog(tune.Callback):
     def _keep(self, trials: list[Trial], at_once: bool = False) -> None:
         """Keep the state if something has happened, then let MLflow know of it.
 
-        Not while a checkpoint is being written: only Tune knows its next step with that trial. Not after the request to
-        end: later decisions differ from those of an uninterrupted study.
+        Not while a checkpoint is being written: only Tune knows its next step with that trial. Not while one is in
+        memory alone, since a resumed study reads the disk. Not after the request to end: later decisions differ from
+        those of an uninterrupted study.
         """
         is_due = at_once or self.unfinished.is_due or self.checkpoints.superseded(trials)  # which can be deleted then
         self.state.trials = [trial for trial in trials if not trial.is_finished()]
         is_sound = not self.budget.revoked and not any(trial.is_saving for trial in self.state.trials)
-        if not (is_due and is_sound and (signature := self.state.signature) != self._signature):
+        is_new = is_due and is_sound and (signature := self.state.signature) != self._signature
+        if not (is_new and self._has_written_checkpoints()):
             self.unfinished.touch(self._now())
             return
         self.state.seconds = self._now()
@@ -169,6 +178,36 @@ class StudyLog(tune.Callback):
         if not self.unfinished.fault:  # else the state before is the one to go on with, and needs its checkpoints
             self._signature = signature
             self.checkpoints.prune(self.state.trials, self.unfinished.folder)
+
+    def _has_written_checkpoints(self) -> bool:
+        """Tell whether the checkpoints that live trials need are on the disk; wait for them if that takes long.
+
+        Without the wait, a disk slower than the trials pause would leave a resumed study an ever older state.
+        """
+        if not self._unwritten():
+            self._unwritten_since = math.inf
+            self.progress.warn("disk of the checkpoints", "")
+            return True
+        self._unwritten_since = min(self._unwritten_since, self._now())
+        waited = self._now() - self._unwritten_since
+        while MAX_SECONDS_UNWRITTEN < waited < 2 * MAX_SECONDS_UNWRITTEN and not self.budget.revoked:
+            if not self._unwritten():
+                return True
+            time.sleep(SECONDS_PER_LOOK)
+            waited = self._now() - self._unwritten_since
+        if waited > MAX_SECONDS_UNWRITTEN:
+            self._tracker.deliver()  # as where the state cannot be written
+            self.progress.warn("disk of the checkpoints", self._explain_unwritten())
+        return False
+
+    def _unwritten(self) -> set[Path]:
+        return self.checkpoints.unwritten(self.state.trials, self.unfinished.folder)
+
+    def _explain_unwritten(self) -> str:
+        return (
+            f"{counted(len(self._unwritten()), 'checkpoint')} cannot be written to {self.unfinished.folder}; the study "
+            "goes on in memory, but could be resumed only from before. Make room on that disk"
+        )
 
     def _count_devices(self) -> None:
         """Book the cluster's present devices; trials follow them by themselves, unless a number of trials was asked."""

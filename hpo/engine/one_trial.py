@@ -27,7 +27,7 @@ from hpo.core.results import PRECISION, TOKENS
 from hpo.core.study import is_diverged
 
 if TYPE_CHECKING:  # it imports Ray
-    from benchmarks.training.ranks import TrialProcess
+    from benchmarks.training.ranks import TrialThatEnds
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ def command(order: Path, results: Path, ranks: int) -> list[str]:
     return [sys.executable, *launcher, "-m", "hpo.engine.one_trial", str(order), str(results)]
 
 
-def units(order: Order, process: TrialProcess) -> Iterator[dict[str, Any]]:
+def units(order: Order, process: TrialThatEnds) -> Iterator[dict[str, Any]]:
     """Train to the full resource, or until the loss is lost; yield one result per unit.
 
     Args:
@@ -99,7 +99,7 @@ def _of_all_ranks(metrics: dict[str, float]) -> dict[str, float]:
     return {**metrics, "peak_memory_mb": max(peaks)}
 
 
-def _open(order: Order) -> TrialProcess:
+def _open(order: Order) -> TrialThatEnds:
     """Open the trial's process, which is this one."""
     if order.benchmark.synthetic is not None:
         from benchmarks.training.synthetic import SyntheticTrial

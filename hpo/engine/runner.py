@@ -16,6 +16,7 @@ from ray import tune
 from ray.tune.error import TuneError
 from rich.console import Console
 
+from benchmarks.check.room import require_room
 from benchmarks.check.start import check_start
 from benchmarks.identity import digest
 from benchmarks.spec import BenchmarkError, first_line
@@ -210,6 +211,8 @@ def execute(
     devices, allotment = placement.devices, placement.allotment
     for warning in check_start(study.benchmark):
         errors.warn(warning)
+    if run_id is None and plan.paused:
+        require_room(study.benchmark, plan.paused + allotment.concurrency, study.method, devices.compute_capability)
     with _opened(study, command, devices, run_id, open_tracker) as (tracker, unfinished):
         with executor.open(devices) as where:
             where.require_shared(unfinished.folder)

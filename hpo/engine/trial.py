@@ -141,7 +141,7 @@ class TrialActor(tune.Trainable):
         if due is None:
             return
         folder = checkpoints.new_folder(self._home, self.trial_id)
-        process.save(folder)
+        process.save(folder, to_disk=False)
         process.start(due, self._training.seed)
         process.load(folder)
         shutil.rmtree(folder)

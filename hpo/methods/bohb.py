@@ -50,7 +50,8 @@ def plan(study: Study, arguments: Arguments) -> Plan:
     from hpo.search.bohb_search import BohbScheduler, BohbSearch
     from hpo.search.brackets import make_brackets
 
-    scheduler = BohbScheduler(make_brackets(study, arguments.reduction_factor), study.benchmark.mode)
+    brackets = make_brackets(study, arguments.reduction_factor)
+    scheduler = BohbScheduler(brackets, study.benchmark.mode)
     settings = {
         "random_fraction": arguments.random_fraction,
         "min_points_in_model": arguments.min_points or None,
@@ -64,4 +65,5 @@ def plan(study: Study, arguments: Arguments) -> Plan:
         num_samples=study.budget_units,
         scheduler=scheduler,
         admission=scheduler,
+        paused=brackets.trials_in_a_round(study.budget_units),
     )

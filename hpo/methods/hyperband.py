@@ -49,11 +49,13 @@ def plan(study: Study, arguments: Arguments) -> Plan:
     from hpo.search.brackets import BracketScheduler, make_brackets
     from hpo.search.space import to_tune
 
-    scheduler = BracketScheduler(make_brackets(study, arguments.reduction_factor), study.benchmark.mode)
+    brackets = make_brackets(study, arguments.reduction_factor)
+    scheduler = BracketScheduler(brackets, study.benchmark.mode)
     return Plan(
         searcher=BasicVariantGenerator(random_state=study.seed),
         space=to_tune(study.benchmark.space),
         num_samples=study.budget_units,
         scheduler=scheduler,
         admission=scheduler,
+        paused=brackets.trials_in_a_round(study.budget_units),
     )

@@ -71,4 +71,5 @@ def plan(study: Study, arguments: Arguments) -> Plan:
         num_samples=population_size(study),
         scheduler=scheduler,
         admission=PerTrial(study.max_units, replaces_diverged=True),
+        paused=population_size(study),
     )

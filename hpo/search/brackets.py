@@ -62,6 +62,10 @@ class Brackets:
             counts.append(_ceiling(counts[-1], self.reduction_factor))
         return counts
 
+    def trials_in_a_round(self, budget_units: int) -> int:
+        """Count the trials of all brackets, which may wait at their rungs at the same time, as far as a budget goes."""
+        return min(budget_units, sum(self.num_trials(s) for s in range(self.halvings + 1)))
+
     def units(self, s: int, num_trials: int) -> int:
         """Return the whole cost of a bracket; paused trials continue and do not begin again."""
         total, reached = 0, 0

@@ -39,6 +39,7 @@ class Plan:
         admission: the reservation of a new trial; None for one unit where there is a scheduler, which may
             stop it anywhere, and a full training where there is none.
         concurrency: trials at once at most; None for as many as there are devices.
+        paused: trials at most that may wait with a checkpoint; 0 for a method that pauses none.
     """
 
     searcher: Searcher | SearchAlgorithm
@@ -47,6 +48,7 @@ class Plan:
     scheduler: TrialScheduler | None = None
     admission: Admission | None = None
     concurrency: int | None = None
+    paused: int = 0
 
 
 class TPEArguments(MethodArguments):

@@ -10,10 +10,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from deepspeed import zero
 from transformers import BloomConfig, BloomForCausalLM
 
 from benchmarks import spec
 from benchmarks.spec import Benchmark, BenchmarkError
+from benchmarks.training.checkpoint.memory import CheckpointMemory
+from benchmarks.training.checkpoint.writer import tensor_bytes
 from benchmarks.training.model.models import load_tokenizer
 from benchmarks.training.process import load_random_states, save_random_states
 from benchmarks.training.session import Session
@@ -40,19 +43,28 @@ def model_with_dropout(tmp_path_factory: pytest.TempPathFactory) -> str:
     return str(folder)
 
 
-def losses(session: Session, config: dict[str, Any], pauses: Path | None = None) -> list[tuple[float, float]]:
-    """Train and eval loss of each unit; with `pauses`, through a checkpoint and another trial between two units."""
+def losses(
+    session: Session, config: dict[str, Any], pauses: Path | None = None, memory: CheckpointMemory | None = None
+) -> list[tuple[float, float]]:
+    """Train and eval loss of each unit; with `pauses`, through a checkpoint and another trial between two units.
+
+    With `memory` the checkpoint is there alone: its files are taken from the disk as soon as they have reached it.
+    """
     session.start(config, seed=3)
     found = []
     for unit in range(UNITS):
         result = session.run_unit()
         found.append((result["train_loss"], result["eval_loss"]))
         if pauses is not None:
-            session.save(pauses / str(unit))
+            session.save(pauses / str(unit), memory)
+            if memory is not None:
+                memory.wait()
+                for file in (pauses / str(unit)).rglob("*.pt"):
+                    file.unlink()
             session.start({**config, "learning_rate": 1e-2}, seed=unit)
             session.train_step()
             session.start(config, seed=3)
-            session.load(pauses / str(unit))
+            session.load(pauses / str(unit), memory)
     session.close()
     return found
 
@@ -75,6 +87,29 @@ class TestATrialThatPausesAtEachUnit:
         config = {**ALL_WEIGHTS, "gradient_checkpointing": checkpointing}
         assert losses(session, config, tmp_path) == losses(session, config)
 
+    # thorough: held by those that are not, here and above
+    @pytest.mark.parametrize(
+        ("stage", "precision", "config", "place"),
+        [
+            (1, "bf16", ALL_WEIGHTS, "memory"),
+            (3, "fp32", LORA, "memory"),
+            *(
+                pytest.param(stage, precision, config, place, marks=pytest.mark.thorough)
+                for stage in (0, 1, 2, 3)
+                for precision in ("fp32", "bf16")
+                for config in (LORA, ALL_WEIGHTS)
+                for place in ("memory", "disk")
+            ),
+        ],
+        ids=lambda value: {id(LORA): "lora", id(ALL_WEIGHTS): "all"}.get(id(value)),
+    )
+    def test_equals_one_that_does_not_from_memory_and_from_the_disk(
+        self, stage: int, precision: str, config: dict[str, Any], place: str, small_nano: Maker, tmp_path: Path
+    ) -> None:
+        session = Session(small_nano(unit_samples=16, stage=stage, precision=precision))
+        memory = CheckpointMemory() if place == "memory" else None
+        assert losses(session, config, tmp_path, memory) == losses(session, config)
+
     def test_dropout_is_on(self, model_with_dropout: str, small_nano: Maker) -> None:
         """Else the tests above would hold for any random state."""
         session = Session(small_nano(unit_samples=32, model=model_with_dropout))
@@ -84,6 +119,29 @@ class TestATrialThatPausesAtEachUnit:
         torch.manual_seed(4)
         assert float(session.train_step()) != first
         session.close()
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("process_group")
+# thorough: 0 and 3 are the two kinds of files, without and with the frozen weights' shares
+@pytest.mark.parametrize("stage", [0, 3, *(pytest.param(stage, marks=pytest.mark.thorough) for stage in (1, 2))])
+def test_a_checkpoint_of_lora_has_no_frozen_weight(stage: int, small_nano: Maker, tmp_path: Path) -> None:
+    """Nor the output layer, which is the embedding under another name: that alone is half of a small model."""
+    session = Session(small_nano(unit_samples=16, stage=stage))
+    session.start(LORA, seed=3)
+    session.run_unit()
+    sizes = session.save(tmp_path)
+    trained = sum(weight.numel() for name, weight in named_weights(session) if ".lora_" in name)
+    written = sum(tensor_bytes(torch.load(file, weights_only=True)) for file in tmp_path.rglob("*.pt"))
+    print(f"LoRA at stage {stage}: {written} bytes for {trained} trained weights, {sum(sizes.values())} in files")
+    assert 12 * trained <= written < 21 * trained  # 16 at most, and padding
+    session.close()
+
+
+def named_weights(session: Session) -> list[tuple[str, Any]]:
+    module = session.engine.module
+    with zero.GatheredParameters(list(module.parameters())):
+        return [(name, weight.detach().clone()) for name, weight in module.named_parameters()]
 
 
 def test_random_states_go_on_where_they_were_saved(tmp_path: Path) -> None:

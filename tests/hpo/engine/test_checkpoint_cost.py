@@ -1,0 +1,143 @@
+"""The cost of checkpoints: what a trial waits for is booked, and what is in memory alone is not relied upon."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+import pytest
+
+from benchmarks.training.checkpoint.files import missing, write_list
+from benchmarks.training.synthetic import SyntheticTrial
+from hpo.core.study import Study
+from hpo.engine import events
+from hpo.engine.checkpoints import Pace, folder_of
+from hpo.engine.in_process import InProcess
+from hpo.engine.snapshot import State
+from hpo.engine.study_folder import Unfinished
+from tests.hpo.engine.in_process import run, synthetic
+
+SECONDS_TO_SAVE, SECONDS_TO_LOAD = 0.01, 0.005
+
+
+def study(method: str, **arguments: int) -> Study:
+    return Study(method, synthetic(seconds_per_unit=0.001), seed=1, budget=4, arguments=arguments)
+
+
+@dataclass
+class Cost:
+    """Time that trials have waited for checkpoints, and that the driver was told."""
+
+    waited: float = 0.0
+    seen: list[float] = field(default_factory=list)
+
+
+@pytest.fixture
+def cost(monkeypatch: pytest.MonkeyPatch) -> Cost:
+    """Make checkpoints slow, and note their time."""
+    cost = Cost()
+    save, load, is_due = SyntheticTrial.save, SyntheticTrial.load, Pace.is_due
+
+    def timed(seconds: float, act: Any, *arguments: Any) -> None:
+        began = time.monotonic()
+        time.sleep(seconds)
+        act(*arguments)
+        cost.waited += time.monotonic() - began
+
+    def noting(pace: Pace, trial_id: str, checkpoint_seconds: float, now: float) -> bool:
+        cost.seen.append(checkpoint_seconds)
+        return is_due(pace, trial_id, checkpoint_seconds, now)
+
+    monkeypatch.setattr(SyntheticTrial, "save", lambda trial, folder: timed(SECONDS_TO_SAVE, save, trial, folder))
+    monkeypatch.setattr(SyntheticTrial, "load", lambda trial, folder: timed(SECONDS_TO_LOAD, load, trial, folder))
+    monkeypatch.setattr(Pace, "is_due", noting)
+    return cost
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["hyperband"])
+def test_the_pace_sees_all_time_that_trials_wait_for_checkpoints(method: str, cost: Cost, tmp_path: Path) -> None:
+    """And the ledger books it as such; a checkpoint before the last result of its actor has none to be told with."""
+    finished = run(study(method), InProcess(2), tmp_path)
+    booked = finished.shares.seconds["checkpoint"]
+    assert cost.waited > 10 * SECONDS_TO_SAVE
+    assert cost.waited - 2 * SECONDS_TO_SAVE - 0.01 <= booked
+    assert sum(cost.seen) == pytest.approx(booked)
+
+
+@dataclass
+class Late:
+    """Checkpoints whose file reaches the disk late, as from the memory of a node.
+
+    Attributes:
+        states: of the study, as they were kept.
+        lacking: checkpoints that a state relied upon and the disk did not have.
+        unwritten: events at which some checkpoint was not on the disk.
+    """
+
+    states: int = 0
+    lacking: list[Path] = field(default_factory=list)
+    unwritten: int = 0
+
+
+@pytest.fixture
+def late(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Late]:
+    late, threads = Late(), list[Thread]()
+    save, load, write = SyntheticTrial.save, SyntheticTrial.load, Unfinished.write
+    memory = tmp_path / "memory"
+
+    def save_late(trial: SyntheticTrial, folder: Path) -> None:
+        kept = memory / folder.name
+        kept.mkdir(parents=True)
+        save(trial, kept)
+        write_list(folder, {"synthetic.json": 1})
+        threads.append(Thread(target=arrive, args=(kept, folder)))
+        threads[-1].start()
+
+    def arrive(kept: Path, folder: Path) -> None:
+        time.sleep(0.02)
+        if folder.is_dir():
+            shutil.copy(kept / "synthetic.json", folder / ".part")
+            (folder / ".part").rename(folder / "synthetic.json")
+
+    def write_checked(unfinished: Unfinished, state: State) -> None:
+        late.states += 1
+        for trial in state.trials:
+            if trial.checkpoint:
+                folder = folder_of(Path(trial.checkpoint.path), unfinished.folder)
+                late.lacking += [folder] if missing(folder) or not folder.is_dir() else []
+        write(unfinished, state)
+
+    monkeypatch.setattr(SyntheticTrial, "save", save_late)
+    monkeypatch.setattr(SyntheticTrial, "load", lambda trial, folder: load(trial, memory / folder.name))
+    monkeypatch.setattr(Unfinished, "write", write_checked)
+    yield late
+    for thread in threads:
+        thread.join()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["pbt", "hyperband"])
+def test_no_state_relies_on_a_checkpoint_that_is_in_memory_alone(method: str, late: Late, tmp_path: Path) -> None:
+    """Resume reads the disk."""
+    finished = run(study(method), InProcess(2), tmp_path)
+    assert finished.reached_end, finished.reason
+    assert late.states > 3
+    assert late.lacking == []
+
+
+@pytest.mark.slow
+def test_a_study_waits_for_a_disk_that_is_slower_than_its_trials(
+    late: Late, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else its state would become ever older. Where the disk takes nothing at all, the study goes on and says so."""
+    monkeypatch.setattr(events, "MAX_SECONDS_UNWRITTEN", 0.0001)
+    monkeypatch.setattr(events, "SECONDS_PER_LOOK", 0.00001)
+    finished = run(study("pbt", interval_units=1), InProcess(2), tmp_path)
+    assert finished.reached_end, finished.reason
+    assert late.lacking == []
