@@ -25,6 +25,8 @@ IN_EXPERIMENT = ("run", "suite", "confirm", "compare", "export", "train")
 """Commands that read or store in an experiment of the user's choice."""
 CHOSEN_EXPERIMENT = "MLFLOW_EXPERIMENT_NAME"
 """MLflow's variable for the experiment, which `--experiment` sets too."""
+EXPERIMENT_ID, DEFAULT_EXPERIMENT_ID = "MLFLOW_EXPERIMENT_ID", "0"
+"""MLflow's variable for an experiment by its number, which `mlflow run` sets for its project, and its default one."""
 FLAGS = ("--build-image",)
 """Options of `mlflow run` without a value."""
 LOCAL_UI = "http://127.0.0.1:5000"
@@ -40,18 +42,30 @@ def command(verb: str, *words: str, **options: object) -> str:
         options: its options, by the names that functions know; those that are None or empty are left out.
     """
     given = {name: str(value) for name, value in options.items() if value not in (None, "")}
-    if verb in IN_EXPERIMENT and (experiment := _chosen_experiment()):
-        given["experiment"] = experiment
+    number = ""
+    if verb in IN_EXPERIMENT:
+        if experiment := _chosen_experiment():
+            given["experiment"] = experiment
+        else:
+            number = _experiment_id()
+    variables = {EXPERIMENT_ID: number} if number else {}
     profile = os.environ.get(CLUSTER_PROFILE)
     if profile and verb in SUBMITTED:
         submitted = words if verb == "run" else (verb, *words)
-        return spell(["python", "-m", "hpo", "slurm", "submit", "--cluster", profile, *submitted], given)
+        return _with(
+            variables, spell(["python", "-m", "hpo", "slurm", "submit", "--cluster", profile, *submitted], given)
+        )
     launcher = _launcher()
     if launcher is not None and not _is_importable():
-        return _mlflow_run(launcher.words, verb, words, given)
-    line = spell(["python", "-m", "hpo", verb, *words], given)
-    shared = os.environ.get(SHARED_STORE)
-    return f"MLFLOW_TRACKING_URI={shlex.quote(shared)} {line}" if shared else line
+        return _mlflow_run(launcher.words, verb, words, given, number)
+    if shared := os.environ.get(SHARED_STORE):
+        variables["MLFLOW_TRACKING_URI"] = shared
+    return _with(variables, spell(["python", "-m", "hpo", verb, *words], given))
+
+
+def _with(variables: Mapping[str, str], line: str) -> str:
+    """Write variables of the environment in front of a command."""
+    return " ".join([*(f"{name}={shlex.quote(value)}" for name, value in variables.items()), line])
 
 
 def spell(words: Sequence[str], options: Mapping[str, str]) -> str:
@@ -67,19 +81,28 @@ def _chosen_experiment() -> str:
     return os.environ.get(CHOSEN_EXPERIMENT) or "".join(launched_in[-1:])
 
 
+def _experiment_id() -> str:
+    """Return the number of the experiment that `mlflow run` was given; an empty text for MLflow's default one."""
+    number = os.environ.get(EXPERIMENT_ID, "")
+    return "" if number == DEFAULT_EXPERIMENT_ID else number
+
+
 def _values(words: Sequence[str], option: str) -> list[str]:
     """Return the values of an option among the words of a command."""
     apart = [value for name, value in pairwise(words) if name == option]
     return apart + [word.partition("=")[2] for word in words if word.startswith(f"{option}=")]
 
 
-def _mlflow_run(launcher: list[str], verb: str, words: tuple[str, ...], options: dict[str, str]) -> str:
+def _mlflow_run(
+    launcher: list[str], verb: str, words: tuple[str, ...], options: dict[str, str], experiment_id: str
+) -> str:
     """Write the command as an entry of MLproject, which takes names alone; `resume` and `sync` take a run."""
     if verb == "run":
         (verb,), words = words, ()  # each method is an entry
     given = [*(f"run_id={word}" for word in words), *(f"{name}={value}" for name, value in options.items())]
     parameters = [word for pair in given for word in ("-P", pair)]
-    return shlex.join(["mlflow", "run", *_project(launcher), "-e", verb, *parameters])
+    chosen = ["--experiment-id", experiment_id] if experiment_id else []
+    return shlex.join(["mlflow", "run", *_project(launcher), "-e", verb, *chosen, *parameters])
 
 
 def _project(words: list[str]) -> list[str]:

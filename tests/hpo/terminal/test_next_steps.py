@@ -128,6 +128,17 @@ class TestWords:
         assert next_steps.command("resume", "12ab") == f"{run} resume -P run_id=12ab"
         assert next_steps.command("run", "random") == f"{run} random -P 'experiment=my own'"
 
+    @pytest.mark.parametrize("number", ["7", "0"])
+    def test_the_number_of_an_experiment_is_passed_on(self, number: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("MLFLOW_EXPERIMENT_ID", number)
+        first, words = ("MLFLOW_EXPERIMENT_ID=7 ", " --experiment-id 7") if number == "7" else ("", "")
+        assert next_steps.command("compare", benchmark="nano") == f"{first}python -m hpo compare --benchmark nano"
+        launcher = next_steps._Launcher("/", ["mlflow", "run", "git@host:a/b", "--experiment-id", number])
+        monkeypatch.setattr(next_steps, "_launcher", lambda: launcher)
+        monkeypatch.setattr(next_steps, "_is_importable", lambda: False)
+        expected = f"mlflow run git@host:a/b -e compare{words} -P benchmark=nano"
+        assert next_steps.command("compare", benchmark="nano") == expected
+
     def test_what_is_not_given_is_left_out(self) -> None:
         assert next_steps.command("compare", benchmark="nano", budget=None) == "python -m hpo compare --benchmark nano"
 
