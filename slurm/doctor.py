@@ -26,7 +26,7 @@ import psutil
 
 from benchmarks.files import write_whole
 from benchmarks.spec import BenchmarkError
-from hpo.cluster.devices import gpus
+from hpo.cluster.devices import look_at_node
 from hpo.workflows.doctor import pins
 from slurm import scheduler, scripts
 from slurm.jobs import network
@@ -44,6 +44,7 @@ SETTLE_SECONDS = 60.0
 PROBE = "probe.sbatch"
 """Name of a worker job's script, beside the mark; it is never submitted."""
 UNFIT = "fails"
+USE = "torch on GPUs"
 WRITABLE = "shared and writable"
 RAY_FOLDERS = ("/tmp", "/dev/shm")  # noqa: S108 - where Ray puts its files
 VARIABLES = ("HF_HOME", "HF_HUB_OFFLINE", "HTTPS_PROXY", "LD_LIBRARY_PATH", "OMP_NUM_THREADS", "NCCL_SOCKET_IFNAME")
@@ -88,13 +89,20 @@ def facts(work: Path, mark: Path) -> dict[str, str]:
         "srun": shutil.which("srun") or "none",
         "cores": str(cores),
         "memory": f"{memory:.0f} GiB",
-        "GPUs": ", ".join(gpu.name for gpu in gpus()) or "none",
+        **_gpus(),
         "compiler": shutil.which("g++") or "none",
         **{folder: f"{shutil.disk_usage(folder).free / 2**30:.0f} GiB free" for folder in RAY_FOLDERS},
         "open files": str(resource.getrlimit(resource.RLIMIT_NOFILE)[0]),
         **{name: os.environ.get(name, "not set") for name in VARIABLES},
     }
     return found | {f"package {name}": _version(name) for name in pins()}
+
+
+def _gpus() -> dict[str, str]:
+    """Return the visible GPUs, and whether torch can train on them."""
+    seen = look_at_node()
+    names = ", ".join(gpu.name for gpu in seen.gpus) or "none"
+    return {"GPUs": names, USE: f"{UNFIT}: {seen.fault}" if seen.fault else "works" if seen.gpus else "no GPU"}
 
 
 def _address(mark: Path) -> str:
@@ -167,7 +175,7 @@ def compare(
 
 
 def _verdict(name: str, here: str, there: str, needs_gpu: bool) -> Verdict:
-    if name == "GPUs" and needs_gpu and there == "none":
+    if needs_gpu and ((name == "GPUs" and there == "none") or (name == USE and there.startswith(UNFIT))):
         return "LACKS"
     if name == "logs folder" and there != WRITABLE:
         return "LACKS"

@@ -2,7 +2,7 @@
 
 `check` reads files of this machine and imports neither torch nor transformers; every command that names a benchmark
 calls it. `start.check_start` takes seconds, and is for commands that start a training next: it loads the tokenizer and
-builds the model without memory. `device.check_device` compares the precision with the devices that were found.
+builds the model without memory. `device.settle_precision` settles the precision on the devices that were found.
 """
 
 from __future__ import annotations

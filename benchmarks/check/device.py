@@ -1,27 +1,35 @@
-"""Compare a benchmark's precision with the devices that its trials get."""
+"""Settle a benchmark's precision on the devices that its trials get: once, before ranks start."""
 
 from __future__ import annotations
 
 from benchmarks.check.deepspeed import check_deepspeed
-from benchmarks.spec import Benchmark
+from benchmarks.spec import Benchmark, BenchmarkError
 from benchmarks.training.deepspeed import precision_on
 
 
-def check_device(benchmark: Benchmark, gpu_name: str | None, compute_capability: tuple[int, int] | None) -> None:
-    """Check that the devices can compute in the benchmark's precision.
+def settle_precision(
+    benchmark: Benchmark, gpu_name: str | None, compute_capability: tuple[int, int] | None
+) -> Benchmark:
+    """Put the precision that "auto" means on these devices into a benchmark, as its ranks train it.
 
     Args:
         benchmark: the benchmark.
         gpu_name: of the GPUs that trials get; None where they get CPU cores.
-        compute_capability: of the least of these GPUs; None where it is not known, which leaves the check to ranks.
+        compute_capability: of the least of these GPUs.
+
+    Returns:
+        a benchmark for ranks alone; studies are compared by the one that the user gave.
 
     Raises:
-        BenchmarkError: precision is fp16 without a GPU, or bf16 on a GPU before Ampere; or the DeepSpeed block fixes
-            another precision than the device takes.
+        BenchmarkError: precision is fp16 without a GPU, or bf16 on a GPU before Ampere; or the DeepSpeed block does not
+            go with the precision that the device takes.
     """
     finetune = benchmark.finetune
-    if finetune is None or (gpu_name is not None and compute_capability is None):
-        return
+    if finetune is None:
+        return benchmark
+    if gpu_name is not None and compute_capability is None:
+        raise BenchmarkError(f"the driver does not tell the compute capability of {gpu_name}; look at nvidia-smi")
     here = precision_on(finetune.precision, compute_capability, gpu_name)
     if finetune.precision == "auto":
         check_deepspeed(benchmark, finetune, here)
+    return benchmark.model_copy(update={"finetune": finetune.model_copy(update={"precision": here})})

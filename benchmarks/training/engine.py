@@ -10,6 +10,7 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from benchmarks.files import BenchmarkError
 from benchmarks.hyperparameters import Hyperparameters
 from benchmarks.training.checkpoint.writer import Writer, view, written_by
 from benchmarks.training.deepspeed import Precision, precision_on
@@ -26,8 +27,21 @@ RANDOM_STATES = "random-states-{rank}.safetensors"
 """File of a checkpoint for each rank."""
 
 
+def require_precision(settled: str) -> Precision:
+    """Check that this rank's device has an arithmetic; "auto" is the driver's to settle, once for all ranks.
+
+    Raises:
+        BenchmarkError: it is "auto", or the device does not have it.
+    """
+    if settled == "auto":
+        raise BenchmarkError(
+            "precision is auto, but a rank takes fp32, bf16 or fp16; settle it with benchmarks.check.device first"
+        )
+    return choose_precision(settled)
+
+
 def choose_precision(wanted: str) -> Precision:
-    """Choose the arithmetic that "auto" means on this rank's device, and check any other wish.
+    """Choose the arithmetic that "auto" means on this process's device, and check any other wish.
 
     Raises:
         BenchmarkError: the device does not have it.

@@ -15,8 +15,9 @@ import ray
 from ray.actor import ActorHandle
 from ray.exceptions import RayActorError
 
+from benchmarks.devices.places import Place
 from benchmarks.training.checkpoint.keeper import in_memory, start_keeper
-from benchmarks.training.ranks import Place, end_ranks, start_ranks
+from benchmarks.training.ranks import end_ranks, start_ranks
 
 ANSWER_SECONDS = 0.2
 

@@ -93,9 +93,21 @@ def import_deepspeed() -> Any:
         import deepspeed
 
     deepspeed.utils.logger.setLevel(logging.ERROR)
+    if not os.environ.get("CUDA_VISIBLE_DEVICES", "0").replace(",", "").isdecimal():
+        _let_torch_tell_memory()
     _allow_in_checkpoints()
     deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
     return deepspeed
+
+
+def _let_torch_tell_memory() -> None:
+    """Keep DeepSpeed from asking the driver for free memory: it reads numbers in CUDA_VISIBLE_DEVICES, and no UUIDs.
+
+    ZeRO 1 and 2 ask before they lay weights out, and would raise. A slice (MIG) has no number.
+    """
+    from deepspeed.accelerator import cuda_accelerator
+
+    cuda_accelerator.pynvml = None
 
 
 def save_random_states(path: Path) -> None:

@@ -13,18 +13,18 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 import ray
 from ray.actor import ActorHandle
 from ray.exceptions import GetTimeoutError
-from ray.util.placement_group import PlacementGroup, placement_group_table
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy, PlacementGroupSchedulingStrategy
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from benchmarks.devices.places import Place, devices_by_node, find_places
+from benchmarks.devices.visible import BY_BUS, ORDER, VISIBLE
 from benchmarks.space import Config
-from benchmarks.spec import Benchmark, BenchmarkError
+from benchmarks.spec import Benchmark
 from benchmarks.tasks.task import TokenStatistics
 from benchmarks.training.checkpoint.files import write_list
 from benchmarks.training.checkpoint.keeper import Keepers, Kept, wait_for
@@ -86,48 +86,11 @@ def open_trial(
     return Ranks(benchmark, places, max(1, int(cpus_per_rank)), pool)
 
 
-@dataclass(frozen=True)
-class Place:
-    """Node and devices of a rank.
-
-    Attributes:
-        node_id: Ray's id of the node.
-        devices: the GPU, as CUDA_VISIBLE_DEVICES has it; empty without one.
-    """
-
-    node_id: str
-    devices: str = ""
-
-
-def find_places(ranks: int, gpus_per_rank: int = 0, group: PlacementGroup | None = None) -> list[Place]:
-    """Find the places that a placement group with one bundle per rank has reserved; without a group, this node."""
-    if group is None:
-        return [Place(ray.get_runtime_context().get_node_id())] * ranks
-    if gpus_per_rank == 0:
-        nodes = placement_group_table(group)["bundles_to_node_id"]
-        return [Place(nodes[bundle]) for bundle in range(ranks)]
-    probe = ray.remote(num_cpus=0)(_where_am_i)
-    probes = [
-        probe.options(num_gpus=gpus_per_rank, scheduling_strategy=_in_bundle(group, bundle)).remote()
-        for bundle in range(ranks)
-    ]
-    return [Place(*found) for found in ray.get(probes)]
-
-
-def _where_am_i() -> tuple[str, str]:
-    """Return the node and GPU of a bundle: only a task inside it is told."""
-    return ray.get_runtime_context().get_node_id(), os.environ.get("CUDA_VISIBLE_DEVICES", "")
-
-
-def _in_bundle(group: PlacementGroup, bundle: int) -> PlacementGroupSchedulingStrategy:
-    return PlacementGroupSchedulingStrategy(group, placement_group_bundle_index=bundle)
-
-
 class Ranks:
     """A trial's warm processes. Every method but `token_statistics` runs on all of them; rank 0 answers.
 
     Args:
-        benchmark: a benchmark with a `finetune` block.
+        benchmark: a benchmark with a `finetune` block, whose `precision` is settled.
         places: node and devices of each rank.
         threads: CPU threads of each.
         pool: see `open_trial`.
@@ -140,7 +103,7 @@ class Ranks:
         self._pool, self._lease, self._is_sound = pool, -1, True
         self._places = places
         self._keepers = Keepers(pool, [place.node_id for place in places]) if pool else None
-        self._timeout_seconds = benchmark.finetune.timeout_seconds
+        self._timeout_seconds, self._precision = benchmark.finetune.timeout_seconds, benchmark.finetune.precision
         if pool is None:
             self._actors, is_new = start_ranks(places, threads), True
         else:
@@ -152,7 +115,7 @@ class Ranks:
 
     def _join(self, places: Sequence[Place]) -> None:
         """Join the ranks, by a store of rank 0 on a port of the system's choice, which is never closed between."""
-        visible = _devices_by_node(places)
+        visible = devices_by_node(places)
         local_ranks = [[p.node_id for p in places[:rank]].count(place.node_id) for rank, place in enumerate(places)]
         [address] = self._answers([self._actors[0].open_store.remote(len(self._actors))])
         self._answers(
@@ -175,18 +138,8 @@ class Ranks:
         return list(statistics)
 
     def precision(self) -> str:
-        """Tell the arithmetic of the trial.
-
-        Raises:
-            BenchmarkError: the ranks' devices differ, so that "auto" means one thing here and another there.
-        """
-        found = self._all("precision")
-        if len(set(found)) > 1:
-            raise BenchmarkError(
-                f"precision is auto, but the ranks of one trial compute in {' and '.join(sorted(set(found)))}; "
-                "set precision in the benchmark's finetune to one that all devices have, such as fp32"
-            )
-        return str(found[0])
+        """Tell the arithmetic of the trial, which the driver has settled and each rank has checked on its device."""
+        return self._precision
 
     def start(self, config: Config, seed: int) -> None:
         """See `session.Session.start`."""
@@ -257,18 +210,6 @@ class Ranks:
             raise
 
 
-def _devices_by_node(places: Sequence[Place]) -> dict[str, str]:
-    """Write CUDA_VISIBLE_DEVICES for each node: the devices of all its ranks, in order of rank.
-
-    Ray shows each actor its own GPU only; local rank 1 would then not exist, and ranks could not reach each
-    other's memory directly.
-    """
-    by_node: dict[str, list[str]] = {}
-    for place in places:
-        by_node.setdefault(place.node_id, []).extend(d for d in place.devices.split(",") if d)
-    return {node: ",".join(devices) for node, devices in by_node.items()}
-
-
 def _current_actor() -> ActorHandle | None:
     """Return the actor that this runs in; None in a driver."""
     context = ray.get_runtime_context()
@@ -321,13 +262,20 @@ class _Rank:
         devices: str,
         timeout_seconds: float,
     ) -> None:
-        """Enter the process group."""
-        if devices:
-            os.environ["CUDA_VISIBLE_DEVICES"] = devices  # before CUDA is initialised in this process
+        """Enter the process group.
+
+        Raises:
+            BenchmarkError: this rank was given a GPU, and torch cannot use it.
+        """
+        os.environ |= {ORDER: BY_BUS, VISIBLE: devices}  # before CUDA is initialised in this process
         bind_interfaces_to(ray.util.get_node_ip_address())
         from benchmarks.training.process import join_process_group, prepare_process
 
         prepare_process(self._threads)
+        if devices:
+            from benchmarks.devices.torch_device import require_gpu
+
+            require_gpu(local_rank)
         from torch._C._distributed_c10d import TCPStore
 
         store = self._store or TCPStore(*address, world_size, is_master=False)
@@ -342,9 +290,6 @@ class _Rank:
     def token_statistics(self) -> list[TokenStatistics]:
         result: list[TokenStatistics] = self._session.token_statistics()
         return result
-
-    def precision(self) -> str:
-        return str(self._session.precision())
 
     def start(self, config: Config, seed: int) -> None:
         self._session.start(config, seed)

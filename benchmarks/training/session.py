@@ -30,12 +30,12 @@ from benchmarks.training import memory
 from benchmarks.training.batches import Examples, SampleOrder, cross_entropy_sum
 from benchmarks.training.deepspeed import Precision, fill
 from benchmarks.training.engine import (
-    choose_precision,
     end_engine,
     frozen_weights,
     is_scaled_out,
     load_checkpoint,
     make_engine,
+    require_precision,
     save_checkpoint,
     whole_weights,
     write_hyperparameters,
@@ -90,7 +90,7 @@ class Session:
     """One rank of a trial.
 
     Args:
-        benchmark: a benchmark with a `finetune` block.
+        benchmark: a benchmark with a `finetune` block, whose `precision` is settled for all ranks, not "auto".
 
     Raises:
         BenchmarkError: model or data cannot be used.
@@ -105,7 +105,7 @@ class Session:
         self._rank, self._world_size = torch.distributed.get_rank(), torch.distributed.get_world_size()
         on_gpu = torch.cuda.is_available()
         self._device = torch.device("cuda", torch.cuda.current_device()) if on_gpu else torch.device("cpu")
-        self._precision = choose_precision(self._settings.precision)
+        self._precision = require_precision(self._settings.precision)
         self._tokenizer = load_tokenizer(self._settings.model)
         self._examples = Examples(self._settings, self._tokenizer)
         opened = open_base(self._settings, self._precision, self._device, self._configure)

@@ -107,12 +107,14 @@ class Machine:
         cpus: cores of this node, which ranks share.
         precision: of the arithmetic; "fp16" takes a GPU.
         launcher: program that starts the ranks.
+        are_slices: whether the GPUs are slices of GPUs (MIG).
     """
 
     gpus: int
     cpus: int
     precision: Precision
     launcher: Launcher = "torchrun"
+    are_slices: bool = False
 
     def __post_init__(self) -> None:
         """Refuse an arithmetic that the device does not have."""

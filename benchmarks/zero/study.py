@@ -80,6 +80,10 @@ def why_not(training: Training, configuration: Configuration, scale: Scale, mach
     devices, kind = (machine.gpus, "GPUs") if machine.gpus else (machine.cpus, "cores")
     if scale.ranks_per_node > devices:
         return f"{scale.ranks_per_node} ranks a node need as many {kind}, and there are {devices}"
+    if machine.are_slices and scale.ranks > 1:
+        return "the GPUs are slices (MIG), and NCCL does not work between slices; take ranks=1, or whole GPUs"
+    if machine.are_slices and machine.launcher == "deepspeed":
+        return "DeepSpeed's launcher takes GPUs by number, and slices (MIG) have none; take launcher=torchrun"
     if scale.nodes > int(os.environ.get("SLURM_JOB_NUM_NODES", "1")) or (scale.nodes > 1 and not _is_on_its_node()):
         return f"{scale.nodes} nodes take a SLURM job that has them, and this command in its script (`sbatch`)"
     if machine.launcher == "deepspeed" and scale.nodes > 1:

@@ -17,6 +17,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmarks import spec
+from benchmarks.devices.torch_device import require_gpu
+from benchmarks.devices.visible import VISIBLE
 from benchmarks.parent import end_with_parent
 from benchmarks.spec import BenchmarkError
 from benchmarks.tasks.task import IGNORED_LABEL, Example
@@ -86,6 +88,8 @@ def main() -> None:
     if os.environ.get("DS_ACCELERATOR") == "cpu":
         os.environ["CUDA_VISIBLE_DEVICES"] = ""  # DeepSpeed's launcher shows GPUs that were hidden
     prepare_process(threads=int(os.environ.get("OMP_NUM_THREADS", "1")), keep_freed_memory=False)
+    if os.environ.get(VISIBLE):
+        require_gpu(int(os.environ.get("LOCAL_RANK", "0")))  # Trainer would take the CPU
     from transformers import HfArgumentParser, TrainingArguments
 
     words = [*sys.argv[1:], *_for_the_device(with_deepspeed="--deepspeed" in sys.argv)]

@@ -337,8 +337,11 @@ def deepspeed(parsed: argparse.Namespace) -> int:
     training = Training(**{name: getattr(parsed, name) for name in names})
     scales = zero_study.scales(parsed.ranks, parsed.nodes, parsed.scaling)
     wanted, found = zero_study.configurations(parsed.configurations), devices.detect_here()
+    devices.require_usable(found)
+    os.environ.update(found.variables)  # its ranks are processes of this one
     precision = precision_on(parsed.precision, found.compute_capability, found.gpu_name)
-    machine = Machine(found.count if found.gpu_name else 0, found.cpus, precision, parsed.launcher)
+    gpus = found.count if found.gpu_name else 0
+    machine = Machine(gpus, found.cpus, precision, parsed.launcher, found.are_slices)
     console, folder = open_console(), Path(parsed.output)
     done = zero_study.run_configurations(
         training,

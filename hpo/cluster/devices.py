@@ -1,13 +1,15 @@
-"""The devices of this machine. Asks the driver library and the operating system; does not import torch."""
+"""The devices of this machine and a study's share of them. Does not import torch."""
 
 from __future__ import annotations
 
 import math
 import os
 from dataclasses import dataclass
-from typing import Any
 
-from benchmarks.check.device import check_device
+from benchmarks.check.device import settle_precision
+from benchmarks.devices.nvml import Gpu
+from benchmarks.devices.torch_build import fault_of, installed
+from benchmarks.devices.visible import BY_BUS, ORDER, VISIBLE, look_at_visible
 from benchmarks.spec import Benchmark, BenchmarkError
 from hpo.core.wording import counted
 
@@ -27,6 +29,9 @@ class Devices:
             trials share out the cores.
         compute_capability: of the least of the GPUs, major and minor; None without one.
         by_node: on a cluster, the devices of each node; empty on one machine.
+        visible: the GPUs of one machine for CUDA_VISIBLE_DEVICES: numbers, or UUIDs of slices; empty without.
+        are_slices: whether they are slices of GPUs (MIG).
+        fault: the reason why nothing can be trained on the GPUs; empty if it can.
     """
 
     count: int
@@ -35,11 +40,22 @@ class Devices:
     cpus_per_device: float | None = None
     compute_capability: tuple[int, int] | None = None
     by_node: tuple[int, ...] = ()
+    visible: str = ""
+    are_slices: bool = False
+    fault: str = ""
 
     @property
     def accelerator(self) -> str:
         """The tag by which costs are kept apart: hours on different accelerators are not comparable."""
         return self.gpu_name or CPU
+
+    @property
+    def variables(self) -> dict[str, str]:
+        """The variables by which a process on this machine sees its GPUs, counted as driver and Ray count them.
+
+        GPUs go by number, since DeepSpeed reads no UUID, and slices by UUID, since they have no number.
+        """
+        return {ORDER: BY_BUS, VISIBLE: self.visible} if self.visible else {}
 
     def holds_on_one_node(self, ranks_per_trial: int) -> bool:
         """Tell whether a trial fits one node."""
@@ -81,92 +97,106 @@ class Allotment:
 
 
 @dataclass(frozen=True)
-class Gpu:
-    """A GPU as its driver describes it.
-
-    Attributes:
-        name: such as "NVIDIA H200".
-        uuid: begins with "GPU-".
-        compute_capability: major and minor.
-    """
-
-    name: str
-    uuid: str
-    compute_capability: tuple[int, int]
-
-
-@dataclass(frozen=True)
 class Placement:
     """The place of a study.
 
     Attributes:
         devices: that were found.
         allotment: their use by the study.
+        benchmark: the study's, for its ranks: with the precision that "auto" means on the devices.
     """
 
     devices: Devices
     allotment: Allotment
+    benchmark: Benchmark
 
 
 def detect_here() -> Devices:
-    """Find the GPUs that may be used (CUDA_VISIBLE_DEVICES is respected), else the CPU cores."""
+    """Find the GPUs that may be used (CUDA_VISIBLE_DEVICES is respected), else the CPU cores.
+
+    Raises:
+        BenchmarkError: the driver does not answer, CUDA_VISIBLE_DEVICES names what is not there, or the GPUs differ.
+    """
     cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    found = visible_gpus(gpus(), os.environ.get("CUDA_VISIBLE_DEVICES"))
+    found, inventory = look_at_visible()
     if not found:
         return Devices(cpus, None, cpus)
-    return Devices(len(found), found[0].name, cpus, compute_capability=min(gpu.compute_capability for gpu in found))
+    return Devices(
+        len(found),
+        found[0].name,
+        cpus,
+        compute_capability=min(gpu.compute_capability for gpu in found),
+        visible=",".join(gpu.id for gpu in found),
+        are_slices=found[0].is_slice,
+        fault=fault_of(installed(), found, inventory),
+    )
 
 
-def visible_gpus(found: list[Gpu], visible: str | None) -> list[Gpu]:
-    """Choose the GPUs that CUDA_VISIBLE_DEVICES leaves; None leaves all.
+@dataclass(frozen=True)
+class NodeGpus:
+    """The visible GPUs of a node of a cluster.
 
-    As CUDA does, it stops at the first entry that is no device. A part of a GPU (MIG) is taken to be of the first kind,
-    and so is a UUID that no GPU here has.
+    Attributes:
+        gpus: in the order of CUDA_VISIBLE_DEVICES.
+        fault: the reason why nothing can be trained on them; empty if it can.
     """
-    if visible is None or not found:
-        return found
-    chosen = []
-    for entry in (part.strip() for part in visible.split(",")):
-        if entry.isdigit() and int(entry) < len(found):
-            chosen.append(found[int(entry)])
-        elif entry.startswith(("GPU-", "MIG-")):
-            chosen.append(next((gpu for gpu in found if gpu.uuid.startswith(entry)), found[0]))
-        else:
-            break
-    return chosen
+
+    gpus: tuple[Gpu, ...]
+    fault: str = ""
 
 
-def gpus() -> list[Gpu]:
-    """Describe this machine's GPUs, visible or not."""
-    import pynvml
-
+def look_at_node() -> NodeGpus:
+    """Look at the GPUs that this node shows to Ray, and at its torch."""
     try:
-        pynvml.nvmlInit()
-    except pynvml.NVMLError:  # no driver, or one that is too old
-        return []
-    try:
-        return [_describe(pynvml.nvmlDeviceGetHandleByIndex(i)) for i in range(pynvml.nvmlDeviceGetCount())]
-    finally:
-        pynvml.nvmlShutdown()
-
-
-def _describe(handle: Any) -> Gpu:
-    import pynvml
-
-    major, minor = pynvml.nvmlDeviceGetCudaComputeCapability(handle)
-    name, uuid = pynvml.nvmlDeviceGetName(handle), pynvml.nvmlDeviceGetUUID(handle)
-    return Gpu(str(name), str(uuid), (int(major), int(minor)))
+        found, inventory = look_at_visible()
+        return NodeGpus(tuple(found), fault_of(installed(), found, inventory))
+    except BenchmarkError as error:
+        return NodeGpus((), str(error))
 
 
 def place(benchmark: Benchmark, devices: Devices, concurrency: int | None = None) -> Placement:
-    """Allot devices to a benchmark's trials, and check that they can compute in its precision.
+    """Allot devices to a benchmark's trials, and check that they can train them, in its precision.
 
     Raises:
-        BenchmarkError: a trial needs more devices than there are, or another precision than they have.
+        BenchmarkError: a trial needs more devices than there are, or another precision than they have; or torch cannot
+            use them.
     """
     allotment = allot(devices, benchmark.ranks_per_trial, concurrency)
-    check_device(benchmark, devices.gpu_name, devices.compute_capability)
-    return Placement(devices, allotment)
+    if benchmark.finetune is not None:
+        require_usable(devices, benchmark.ranks_per_trial)
+    settled = settle_precision(benchmark, devices.gpu_name, devices.compute_capability)
+    return Placement(devices, allotment, settled)
+
+
+def fault_of_node(name: str, offered: int, seen: NodeGpus) -> str:
+    """Say why trials could not train on the GPUs that a node of a cluster offers; empty if they can.
+
+    Args:
+        name: of the node.
+        offered: GPUs that Ray has there for trials.
+        seen: what the node says of itself.
+    """
+    if offered and seen.fault:
+        return f"node {name}: {seen.fault}"
+    if offered > len(seen.gpus):
+        there = counted(len(seen.gpus), "visible GPU")
+        return f"node {name} offers {offered} to Ray, but its driver has {there}; start Ray there with as many"
+    return ""
+
+
+def require_usable(devices: Devices, ranks: int = 1) -> None:
+    """Refuse devices that torch cannot train on.
+
+    Raises:
+        BenchmarkError: the reason, and the next step.
+    """
+    if devices.fault:
+        raise BenchmarkError(devices.fault)
+    if devices.are_slices and ranks > 1:
+        raise BenchmarkError(
+            f"a trial has {ranks} ranks (ranks_per_trial), but the devices are slices of GPUs (MIG), and NCCL does not "
+            "work between slices; set ranks_per_trial to 1, or let the GPUs be whole (nvidia-smi -mig 0)"
+        )
 
 
 def allot(devices: Devices, ranks_per_trial: int, concurrency: int | None = None) -> Allotment:

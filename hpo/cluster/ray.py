@@ -27,12 +27,13 @@ from ray.util import remove_placement_group
 from ray.util.placement_group import PlacementGroup
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy, PlacementGroupSchedulingStrategy
 
+from benchmarks.devices.visible import BY_BUS, ORDER
 from benchmarks.spec import Benchmark, BenchmarkError, first_line
 from benchmarks.tasks.task import TokenStatistics
 from benchmarks.training.pool import RankPool
 from benchmarks.training.ranks import open_trial
 from hpo.cluster import access as ray_access
-from hpo.cluster.devices import Allotment, Devices, allot, detect_here, gpus
+from hpo.cluster.devices import Allotment, Devices, allot, detect_here, fault_of_node, look_at_node
 from hpo.core.wording import counted
 
 PROJECT = Path(__file__).parents[2]
@@ -48,6 +49,7 @@ SETTINGS = {
     "TUNE_GLOBAL_CHECKPOINT_S": "inf",  # 40 kB per trial, time and again; `hpo.engine.study_folder` keeps the state
     "TUNE_DISABLE_SIGINT_HANDLER": "1",  # `hpo.engine.signals` ends a study instead
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    ORDER: BY_BUS,
 }
 """Settings of Ray and Tune, which read them when they start, unless the user has made others."""
 
@@ -182,6 +184,7 @@ def ray_cluster(devices: Devices) -> Iterator[Cluster]:
         return
     workers_path = [str(PROJECT), *filter(None, [os.environ.get("PYTHONPATH")])]
     os.environ["PYTHONPATH"] = os.pathsep.join(workers_path)  # workers import hpo wherever the driver was started
+    os.environ.update(devices.variables)
     with _unstartable(), ExitStack() as stack:
         settings = stack.enter_context(ray_access.private())
         ray.init(
@@ -313,7 +316,8 @@ def cluster_devices() -> Devices:
     shares = [int(node["Resources"].get("GPU", 0)) for node in nodes]
     if not any(shares):
         return Devices(sum(cpus), None, sum(cpus), cpus_per_device=1.0, by_node=tuple(cpus))
-    found = [gpu for there in _ask(nodes, gpus) for gpu in there]
+    seen, names = _ask(nodes, look_at_node), [node["NodeManagerHostname"] for node in nodes]
+    found = [gpu for node in seen for gpu in node.gpus]
     kinds = {gpu.name for gpu in found}
     if len(kinds) > 1:
         raise BenchmarkError(
@@ -322,7 +326,16 @@ def cluster_devices() -> Devices:
         )
     least = min(cpu / share for cpu, share in zip(cpus, shares, strict=True) if share)
     capability = min((gpu.compute_capability for gpu in found), default=None)
-    return Devices(sum(shares), kinds.pop() if kinds else "GPU", sum(cpus), least, capability, tuple(shares))
+    return Devices(
+        sum(shares),
+        kinds.pop() if kinds else "GPU",
+        sum(cpus),
+        least,
+        capability,
+        tuple(shares),
+        are_slices=any(gpu.is_slice for gpu in found),
+        fault=next(filter(None, map(fault_of_node, names, shares, seen)), ""),
+    )
 
 
 def _ask(nodes: Sequence[Mapping[str, Any]], question: Callable[..., T], *arguments: object) -> list[T]:

@@ -35,11 +35,12 @@ class Order:
     """The training that this process is to do.
 
     Attributes:
-        benchmark: the benchmark.
+        benchmark: the benchmark, with its `precision` settled.
         config: the proposal, complete.
         seed: drives model initialisation, dropout and data order.
         threads: CPU threads of each rank.
         began: when its processes were started, in seconds since the epoch.
+        on_gpu: whether each rank was given a GPU, without which it does not train.
     """
 
     benchmark: Benchmark
@@ -47,6 +48,7 @@ class Order:
     seed: int
     threads: int
     began: float
+    on_gpu: bool = False
 
     def write(self, path: Path) -> None:
         """Write it as `read` reads it."""
@@ -105,10 +107,14 @@ def _open(order: Order) -> TrialThatEnds:
         from benchmarks.training.synthetic import SyntheticTrial
 
         return SyntheticTrial(order.benchmark)
+    from benchmarks.devices.torch_device import require_gpu
     from benchmarks.training.process import join_process_group, prepare_process
     from benchmarks.training.session import Session
 
     prepare_process(order.threads)
+    local_rank = int(os.environ.get("LOCAL_RANK", "0"))
+    if order.on_gpu:
+        require_gpu(local_rank)
     rank, world_size = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
     store = None
     if world_size > 1:
@@ -116,7 +122,7 @@ def _open(order: Order) -> TrialThatEnds:
 
         store, rank, world_size = next(iter(rendezvous("env://")))
     timeout_seconds = order.benchmark.training_settings().timeout_seconds
-    join_process_group(rank, world_size, int(os.environ.get("LOCAL_RANK", "0")), store, timeout_seconds)
+    join_process_group(rank, world_size, local_rank, store, timeout_seconds)
     return Session(order.benchmark)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from ray import tune
@@ -222,7 +222,7 @@ def execute(
                 tracker.take_up(state.results)
             log = StudyLog(study, state, tracker, devices, allotment, console, position, unfinished, where)
             with where.holding(devices, allotment), log.signals, log.progress:
-                given = _given(study, allotment, where, unfinished, reported)
+                given = _given(replace(study, benchmark=placement.benchmark), allotment, where, unfinished, reported)
                 reason = _fit(executor, study, plan, given, resources(allotment), log)
             shares, wall_seconds = log.close()
             where.reclaim()

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from benchmarks.devices.torch_device import require_gpu
 from benchmarks.spec import BenchmarkError
 from hpo.terminal.console import print_line
 from hpo.workflows.preflight import INSTALL, TO_RUN, package_fault, python_fault
@@ -82,18 +83,26 @@ def _device_rows() -> list[tuple[str, str, str]]:
 
     from hpo.cluster.ray import detect
 
-    devices = detect()
+    try:
+        devices = detect()
+    except BenchmarkError as error:
+        return [("devices", "", str(error))]
     if not torch.cuda.is_available():
         os.environ["DS_ACCELERATOR"] = "cpu"
     from deepspeed.accelerator import get_accelerator
 
     found = f"{devices.count} x {devices.gpu_name or 'CPU worker process'}, {devices.cpus} cores"
-    fault = ""
-    if devices.gpu_name and not torch.cuda.is_available():
-        fault = (
-            f"{devices.gpu_name} is there, but torch {torch.__version__} cannot use it; install a CUDA build of torch"
-        )
+    fault = devices.fault or (_fault_of_torch() if devices.visible else "")
     return [("devices", found, fault), ("deepspeed accelerator", get_accelerator().device_name(), "")]
+
+
+def _fault_of_torch() -> str:
+    """Return a sentence if torch does not compute on this machine's GPU; it tries."""
+    try:
+        require_gpu(0)
+    except BenchmarkError as error:
+        return str(error)
+    return ""
 
 
 def _store_row() -> tuple[str, str, str]:

@@ -203,11 +203,11 @@ def _run_due(
 ) -> None:
     benchmark, devices = due[0][0].benchmark, executor.detect()
     checksum = digest(benchmark) if interrupted else ""
-    place(benchmark, devices)
+    placement = place(benchmark, devices)
     for warning in check_start(benchmark):  # before ranks are warmed up
         errors.warn(warning)
     with executor.open(devices) as cluster:
-        _warm_up(cluster, benchmark, devices, console)
+        _warm_up(cluster, placement.benchmark, devices, console)
         for number, (study, command) in enumerate(due, 1):
             position = SuitePosition(number, len(due), sum(later.budget_units for later, _ in due[number:]))
             run_id = like(study.fingerprint(checksum), interrupted)

@@ -249,7 +249,7 @@ def _train(
     units: list[dict[str, float]] = []
     names = stored.of_unit(benchmark)
     try:
-        with _ranks(benchmark, placement) as ranks:
+        with _ranks(placement) as ranks:
             run.tag(precision=ranks.precision())
             tokens = ranks.token_statistics()
             run.log(files.token_metrics(tokens))
@@ -270,12 +270,13 @@ def _train(
 
 
 @contextmanager
-def _ranks(benchmark: Benchmark, placement: Placement) -> Iterator[Any]:
+def _ranks(placement: Placement) -> Iterator[Any]:
     """Start the ranks of one training on devices reserved for them, and end them afterwards."""
     import ray
     from ray.util import placement_group
 
-    from benchmarks.training.ranks import Ranks, find_places
+    from benchmarks.devices.places import find_places
+    from benchmarks.training.ranks import Ranks
     from hpo.cluster.ray import ray_cluster
 
     allotment = placement.allotment
@@ -284,7 +285,7 @@ def _ranks(benchmark: Benchmark, placement: Placement) -> Iterator[Any]:
         group = placement_group([bundle] * allotment.ranks_per_trial)
         ray.get(group.ready())
         places = find_places(allotment.ranks_per_trial, allotment.gpus_per_rank, group)
-        ranks = Ranks(benchmark, places, max(1, int(allotment.cpus_per_rank)))
+        ranks = Ranks(placement.benchmark, places, max(1, int(allotment.cpus_per_rank)))
         try:
             yield ranks
         finally:

@@ -16,8 +16,8 @@ import psutil
 
 from benchmarks.files import whole_number
 from benchmarks.space import Config
-from benchmarks.spec import BenchmarkError
-from hpo.cluster.devices import detect_here
+from benchmarks.spec import Benchmark, BenchmarkError
+from hpo.cluster.devices import Devices, detect_here, place
 from hpo.core.study import is_diverged, objective, training_of
 from hpo.engine import one_trial
 from hpo.search import journal
@@ -107,6 +107,9 @@ def train(folder: Path, trials: Sequence[int], signals: Signals) -> list[str]:
 class _Job:
     """The part of a study that this job trains."""
 
+    _devices: Devices
+    _placed: Benchmark
+
     def __init__(self, folder: Path, signals: Signals) -> None:
         self._folder, self._signals = folder, signals
         self._submitted, self._log = SubmittedStudy.read(folder), JobLog.of(folder, job_id())
@@ -120,6 +123,7 @@ class _Job:
             raise BenchmarkError(
                 f"a trial takes {ranks} GPUs, but this job on {node_name()} finds {found}; see nvidia-smi"
             )
+        self._devices, self._placed = devices, place(self._benchmark, devices, concurrency=1).benchmark
         done = study_folder.finished(self._folder)
         began = min(time.time(), psutil.Process().create_time())  # the job's script has become this process
         self._log.add("reserved", at=began, devices=ranks, accelerator=devices.accelerator, node=node_name())
@@ -168,8 +172,10 @@ class _Job:
         with tempfile.TemporaryDirectory(prefix="hpo-trial-") as temporary:
             order = Path(temporary) / "order.json"
             began, threads = time.time(), self._submitted.threads
-            one_trial.Order(self._benchmark, training.config, training.seed, threads, began).write(order)
-            with Child(one_trial.command(order, self._log.path, ranks), {}, log, shielded=True) as child:
+            on_gpu = self._devices.gpu_name is not None
+            one_trial.Order(self._placed, training.config, training.seed, threads, began, on_gpu).write(order)
+            variables = self._devices.variables
+            with Child(one_trial.command(order, self._log.path, ranks), variables, log, shielded=True) as child:
                 while child.status is None and not self._signals.received:
                     time.sleep(POLL_SECONDS)
                 status = child.status

@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 from hpo.cluster import access
+from hpo.cluster.devices import detect_here
 from slurm.jobs import connection, network
 from slurm.jobs.connection import Connection
 from slurm.processes import Child, Signals, Stamps, job_id, say
@@ -59,7 +60,8 @@ def _stay(joined: Connection, logs: Path, cpus: int, gpus: int, signals: Signals
     own = network.own_address(joined.interface, joined.network)
     command = [*ray_start(cpus, gpus, own, name), f"--address={joined.address}"]
     say(f"joins the Ray of job {joined.job} at {joined.address} with {cpus} CPUs, {gpus} GPUs")
-    log, environment = logs / f"worker-{name}.ray.log", {**joined.environment, **_interface(joined)}
+    log = logs / f"worker-{name}.ray.log"
+    environment = {**joined.environment, **_interface(joined), **(detect_here().variables if gpus else {})}
     with (
         access.temporary_folder(access.place_for_sockets(os.environ.get("RAY_TMPDIR", ""))) as folder,
         Child([*command, f"--temp-dir={folder}"], environment, log, shielded=bool(step), is_bound=True) as ray,

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from slurm import doctor
+from tests.benchmarks.devices.machines import CPU_BUILD, CUDA_13, gpu, machine, put_in
 from tests.slurm.testbed.drills import hpo, write_profile
 
 HERE = {
@@ -45,6 +46,18 @@ def test_a_gpu_is_lacking_where_jobs_ask_for_one_and_it_is_the_login_node_that_m
     assert verdicts({}, needs_gpu=True)["GPUs"] == "LACKS"
     assert verdicts({"GPUs": "Tesla V100"}, needs_gpu=True)["GPUs"] == "differs"
     assert verdicts({}, needs_gpu=False)["GPUs"] == "ok"
+
+
+def test_a_node_whose_torch_cannot_use_its_gpus_is_lacking(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "mark").touch()
+    for build, expected in ((CPU_BUILD, "LACKS"), (CUDA_13, "differs")):
+        put_in(monkeypatch, machine(gpu(0), gpu(1)), build=build)
+        there = doctor.facts(tmp_path, tmp_path / "mark")
+        assert there["GPUs"] == "NVIDIA H100, NVIDIA H100"
+        rows = {row.name: row for row in doctor.compare({**HERE, doctor.USE: "no GPU"}, there, needs_gpu=True)}
+        assert rows[doctor.USE].verdict == expected
+    put_in(monkeypatch, machine(gpu(0)), build=CPU_BUILD)
+    assert "cannot use NVIDIA H100" in doctor.facts(tmp_path, tmp_path / "mark")[doctor.USE]
 
 
 def test_a_folder_of_the_same_name_that_is_not_shared_is_told_apart(tmp_path: Path) -> None:

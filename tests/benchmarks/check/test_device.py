@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from benchmarks.check.device import check_device
+from benchmarks.check.device import settle_precision
 from benchmarks.spec import BenchmarkError, load
 from hpo.cluster.devices import Devices, place
 from tests.benchmarks.check.models import nano_with
@@ -46,11 +46,22 @@ def test_what_the_device_cannot_compute_is_refused(precision: str, devices: Devi
         ("fp32", V100),
         ("fp16", V100),
         ("auto", V100),
-        ("bf16", UNKNOWN),
     ],
 )
 def test_what_it_can_compute_passes(precision: str, devices: Devices) -> None:
     place(nano_with(precision=precision, deepspeed=STAGE_1), devices)
+
+
+@pytest.mark.parametrize(("devices", "precision"), [(CORES, "fp32"), (A100, "bf16"), (V100, "fp16"), (T4, "fp16")])
+def test_auto_is_settled_for_all_ranks_and_the_study_keeps_the_file_s_word(devices: Devices, precision: str) -> None:
+    asked = nano_with(precision="auto", deepspeed=STAGE_1)
+    assert place(asked, devices).benchmark.training_settings().precision == precision
+    assert asked.training_settings().precision == "auto"
+
+
+def test_a_gpu_whose_driver_does_not_tell_its_capability_is_not_guessed_at() -> None:
+    with pytest.raises(BenchmarkError, match="does not tell the compute capability of GPU; look at nvidia-smi"):
+        place(nano_with(precision="auto"), UNKNOWN)
 
 
 def test_a_fixed_precision_that_auto_does_not_give_here_is_refused() -> None:
@@ -62,4 +73,5 @@ def test_a_fixed_precision_that_auto_does_not_give_here_is_refused() -> None:
 
 
 def test_a_synthetic_benchmark_needs_no_device() -> None:
-    check_device(load("synthetic"), "Tesla V100", (7, 0))
+    synthetic = load("synthetic")
+    assert settle_precision(synthetic, "Tesla V100", (7, 0)) is synthetic

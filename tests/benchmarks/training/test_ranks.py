@@ -10,8 +10,9 @@ import psutil
 import pytest
 import ray
 
+from benchmarks.devices.places import find_places
 from benchmarks.spec import Benchmark
-from benchmarks.training.ranks import Ranks, find_places
+from benchmarks.training.ranks import Ranks
 from benchmarks.training.session import Session
 from tests.studies import processes_of
 

@@ -70,6 +70,7 @@ def test_a_global_batch_that_cannot_be_shared_out_is_refused() -> None:
         (Configuration(0), Scale(), Machine(1, 8, "fp16"), "does not scale the loss in fp16"),
         (PLAIN, Scale(4), CPU, "4 ranks a node need as many cores, and there are 2"),
         (PLAIN, Scale(1, 2), CPU, "2 nodes take a SLURM job that has them"),
+        (PLAIN, Scale(2), Machine(2, 8, "bf16", are_slices=True), "NCCL does not work between slices; take ranks=1"),
     ],
 )
 def test_a_row_that_cannot_run_says_why(
@@ -78,6 +79,11 @@ def test_a_row_that_cannot_run_says_why(
     monkeypatch.delenv("SLURM_JOB_NUM_NODES", raising=False)
     assert reason in study.why_not(SHORT, configuration, scale, machine)
     assert study.why_not(SHORT, PLAIN, Scale(), machine) == ""
+
+
+def test_deepspeed_s_launcher_takes_no_slices() -> None:
+    machine = Machine(1, 8, "bf16", "deepspeed", are_slices=True)
+    assert "slices (MIG) have none; take launcher=torchrun" in study.why_not(SHORT, PLAIN, Scale(), machine)
 
 
 @pytest.mark.parametrize(

@@ -9,10 +9,13 @@ import pytest
 import ray
 from ray.cluster_utils import Cluster
 
-from benchmarks.spec import BenchmarkError
-from hpo.cluster.devices import Allotment, Devices, Gpu, allot, detect_here, visible_gpus
+from benchmarks.devices.nvml import Gpu
+from benchmarks.spec import BenchmarkError, load
+from hpo.cluster.devices import Allotment, Devices, NodeGpus, allot, detect_here, fault_of_node, place
 from hpo.cluster.ray import resources
 from slurm.capacity import Capacity
+from tests.benchmarks.check.models import nano_with
+from tests.benchmarks.devices.machines import CPU_BUILD, gpu, machine, put_in, sliced
 
 ONE_CORE = Devices(count=1, gpu_name=None, cpus=1)
 EIGHT_CORES = Devices(count=8, gpu_name=None, cpus=8)
@@ -161,33 +164,47 @@ def test_only_the_cores_of_this_process_are_counted(monkeypatch: pytest.MonkeyPa
         os.sched_setaffinity(0, before)
 
 
-GPUS = [Gpu(name, f"GPU-{name}1", (7 + number, 0)) for number, name in enumerate("ABC")]
+def test_gpus_are_described_with_the_fault_that_keeps_torch_from_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    v100s = machine(*(gpu(number, "Tesla V100", (7, 0)) for number in range(4)))
+    put_in(monkeypatch, v100s, "GPU-2,3")
+    found = detect_here()
+    assert (found.count, found.gpu_name, found.compute_capability) == (2, "Tesla V100", (7, 0))
+    assert found.variables == {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": "2,3"}
+    assert "it has no kernels for this card; install a build that can: pip " in found.fault
+
+
+def test_devices_that_torch_cannot_use_are_refused_to_trainings_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    put_in(monkeypatch, machine(gpu(0)), build=CPU_BUILD)
+    with pytest.raises(
+        BenchmarkError, match=r"torch 2\.13\.0\+cpu, which is built without CUDA, cannot use NVIDIA H100"
+    ):
+        place(load("nano"), detect_here())
+    assert place(load("synthetic"), detect_here()).allotment.gpus_per_rank == 1
+    put_in(monkeypatch, machine(gpu(0)))
+    assert place(load("nano"), detect_here()).allotment.gpus_per_rank == 1
+
+
+def test_slices_take_trials_of_one_rank(monkeypatch: pytest.MonkeyPatch) -> None:
+    put_in(monkeypatch, machine(sliced(0, "1g.10gb", "1g.10gb", "1g.10gb")))
+    devices = detect_here()
+    assert (devices.count, devices.accelerator) == (3, "NVIDIA A100 MIG 1g.10gb")
+    assert devices.visible == "MIG-00e-9,MIG-01e-9,MIG-02e-9"
+    assert place(nano_with(), devices).allotment.concurrency == 3
+    with pytest.raises(BenchmarkError, match=r"2 ranks .* slices of GPUs \(MIG\).* NCCL .* set ranks_per_trial to 1"):
+        place(nano_with(ranks_per_trial=2), devices)
 
 
 @pytest.mark.parametrize(
-    ("visible", "expected"),
+    ("offered", "gpus", "fault", "expected"),
     [
-        (None, "ABC"),
-        ("", ""),
-        ("-1", ""),
-        ("1", "B"),
-        ("2,0", "CA"),
-        ("0,-1,1", "A"),
-        ("7", ""),
-        ("NoDevFiles", ""),
-        ("GPU-C1,GPU-B", "CB"),
-        ("GPU-elsewhere", "A"),
-        ("MIG-1,MIG-2", "AA"),
+        (0, 0, "no driver", ""),
+        (2, 2, "", ""),
+        (2, 3, "", ""),
+        (2, 2, "too old", "node n1: too old"),
+        (3, 0, "", "node n1 offers 3 to Ray, but its driver has 0 visible GPUs; start Ray there with as many"),
+        (3, 1, "", "node n1 offers 3 to Ray, but its driver has 1 visible GPU; start Ray there with as many"),
     ],
 )
-def test_cuda_visible_devices_is_read_as_cuda_reads_it(visible: str | None, expected: str) -> None:
-    assert "".join(gpu.name for gpu in visible_gpus(GPUS, visible)) == expected
-
-
-@pytest.mark.parametrize(("visible", "capability"), [("0,1", (7, 0)), ("2,1", (8, 0)), ("2", (9, 0))])
-def test_the_least_of_the_visible_gpus_decides_what_trials_can_compute(
-    monkeypatch: pytest.MonkeyPatch, visible: str, capability: tuple[int, int]
-) -> None:
-    monkeypatch.setattr("hpo.cluster.devices.gpus", lambda: GPUS)
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
-    assert detect_here().compute_capability == capability
+def test_a_node_that_offers_gpus_must_have_them(offered: int, gpus: int, fault: str, expected: str) -> None:
+    seen = NodeGpus((Gpu("NVIDIA H100", "GPU-1", (9, 0)),) * gpus, fault)
+    assert fault_of_node("n1", offered, seen) == expected

@@ -11,7 +11,7 @@ import pytest
 from ray import tune
 
 from benchmarks import spec
-from benchmarks.spec import Benchmark
+from benchmarks.spec import Benchmark, BenchmarkError
 from benchmarks.training.session import Session
 from benchmarks.training.synthetic import SyntheticTrial
 from hpo.core import metrics
@@ -40,15 +40,16 @@ def test_an_actor_tells_the_precision_with_every_unit(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("process_group")
-@pytest.mark.parametrize(("wanted", "used"), [("auto", "fp32"), ("fp32", "fp32"), ("bf16", "bf16")])
-def test_a_session_tells_the_precision_that_auto_came_to(
-    wanted: str, used: str, small_nano: Callable[..., Benchmark]
-) -> None:
-    import torch
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_a_session_tells_the_precision_that_it_was_given(precision: str, small_nano: Callable[..., Benchmark]) -> None:
+    assert Session(small_nano(precision=precision)).precision() == precision
 
-    if torch.cuda.is_available():
-        pytest.skip("there is a GPU here, on which auto means another")
-    assert Session(small_nano(precision=wanted)).precision() == used
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("process_group")
+def test_a_rank_does_not_guess_a_precision(small_nano: Callable[..., Benchmark]) -> None:
+    with pytest.raises(BenchmarkError, match="precision is auto, but a rank takes fp32, bf16 or fp16; settle it"):
+        Session(small_nano(precision="auto"))
 
 
 def test_precision_is_no_metric() -> None:

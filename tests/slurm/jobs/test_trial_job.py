@@ -21,7 +21,7 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
 from benchmarks import spec
-from benchmarks.spec import Benchmark
+from benchmarks.spec import Benchmark, BenchmarkError
 from benchmarks.tasks.task import TokenStatistics
 from hpo.core.results import PRECISION, TOKENS
 from hpo.core.study import objective
@@ -30,6 +30,7 @@ from slurm import arrays, profile, study_folder
 from slurm.jobs import trial_job
 from slurm.processes import Signals
 from slurm.profile import Profile
+from tests.benchmarks.devices.machines import CPU_BUILD, FAKE, gpu, machine, put_in
 
 REPOSITORY = Path(__file__).parents[3]
 pytestmark = pytest.mark.slow
@@ -78,7 +79,8 @@ def test_ranks_of_a_trial_train_as_under_ray(
     tmp_path: Path, small_nano: Callable[..., Benchmark], ray_of_two: None
 ) -> None:
     """Two ranks by torchrun, and the same two as Ray's actors: the same losses, to the last bit that gloo sums."""
-    from benchmarks.training.ranks import Place, Ranks, find_places
+    from benchmarks.devices.places import Place, find_places
+    from benchmarks.training.ranks import Ranks
     from hpo.core.study import training_of
 
     benchmark = small_nano(max_units=1, ranks_per_trial=2)
@@ -100,6 +102,28 @@ def test_ranks_of_a_trial_train_as_under_ray(
     assert found[PRECISION] == ranks_precision
     assert found["peak_memory_mb"] > 100
     assert found["startup_seconds"] > 1
+
+
+def test_gpus_that_torch_cannot_use_end_the_job_before_its_first_trial(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, small_nano: Callable[..., Benchmark]
+) -> None:
+    folder = make(tmp_path, small_nano(max_units=1), budget=1)
+    put_in(monkeypatch, machine(gpu(0)), build=CPU_BUILD)
+    with pytest.raises(BenchmarkError, match=r"built without CUDA, cannot use NVIDIA H100 .* install a build that can"):
+        train(folder)
+    assert list(study_folder.events(folder)) == []
+
+
+def test_a_trial_s_process_that_was_given_a_gpu_does_not_train_without(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, small_nano: Callable[..., Benchmark]
+) -> None:
+    """The facts of card and driver may be right, and torch finds no GPU all the same."""
+    folder = make(tmp_path, small_nano(max_units=1, precision="auto", stage=1), budget=1)
+    put_in(monkeypatch, machine(gpu(0), gpu(1)), "GPU-1")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(FAKE), str(REPOSITORY)]))
+    assert train(folder) == ["failed"]
+    assert "cannot use NVIDIA H100" in ended(folder)[-1]["reason"] or "finds no GPU" in ended(folder)[-1]["reason"]
+    assert study_folder.last_unit(folder, 0) is None
 
 
 def test_a_process_that_is_killed_is_started_once_more(tmp_path: Path) -> None:

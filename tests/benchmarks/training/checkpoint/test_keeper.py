@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 import ray
 
+from benchmarks.devices.places import find_places
 from benchmarks.spec import Benchmark, BenchmarkError
 from benchmarks.training.checkpoint.files import is_whole
 from benchmarks.training.pool import RankPool
-from benchmarks.training.ranks import Ranks, find_places
+from benchmarks.training.ranks import Ranks
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("ray_of_two")]
 CONFIG = {"learning_rate": 1e-3, "batch_size_per_device": 8}

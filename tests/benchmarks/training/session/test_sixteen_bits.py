@@ -32,7 +32,7 @@ def fp16(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let trials train in fp16 without a GPU."""
     from deepspeed.accelerator.cpu_accelerator import CPU_Accelerator
 
-    monkeypatch.setattr(session_module, "choose_precision", lambda wanted: "fp16")
+    monkeypatch.setattr(session_module, "require_precision", lambda wanted: "fp16")
     monkeypatch.setattr(CPU_Accelerator, "is_fp16_supported", lambda self: True)
 
 

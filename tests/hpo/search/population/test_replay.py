@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.devices.places import find_places
 from benchmarks.space import Config
 from benchmarks.spec import Benchmark
-from benchmarks.training.ranks import Ranks, find_places
+from benchmarks.training.ranks import Ranks
 from hpo.engine.runner import OnRay
 from tests.hpo.search.population.studies import SEED, Ran, run_study
 from tests.rays import ray_of
