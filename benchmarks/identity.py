@@ -13,7 +13,7 @@ from typing import Any
 
 from benchmarks import tasks
 from benchmarks.files import BenchmarkError, files_below, is_folder, read_bytes
-from benchmarks.spec import SPLITS, Benchmark, FineTune, Split
+from benchmarks.spec import Benchmark, FineTune, Split
 
 NOT_TRAINED: dict[str, Any] = {"description": True, "space": True, "grid": True}
 NOT_TRAINED |= {"resource": {"checkpoint_seconds"}, "finetune": {"timeout_seconds"}}
@@ -51,12 +51,13 @@ def digest(benchmark: Benchmark) -> str:
         BenchmarkError: a file cannot be read.
     """
     content = benchmark.model_dump(mode="json", exclude=NOT_TRAINED)
-    if benchmark.finetune is not None:
-        if not benchmark.finetune.allow_new_weights:  # a setting that came later: digests from before it still hold
+    if benchmark.trial.trains_model:
+        finetune = benchmark.training_settings()
+        if not finetune.allow_new_weights:  # a setting that came later: digests from before it still hold
             del content["finetune"]["allow_new_weights"]
-        if benchmark.finetune.task == tasks.DEFAULT:  # so did this one
+        if finetune.task == tasks.DEFAULT:  # so did this one
             del content["finetune"]["task"]
-        content["finetune"] |= {"model": _model(benchmark.finetune), "data": _data(benchmark.finetune)}
+        content["finetune"] |= {"model": _model(finetune), "data": _data(finetune)}
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:DIGEST_LENGTH]
 
 
@@ -76,7 +77,7 @@ def _is_of_a_model(path: Path) -> bool:
 
 
 def _data(finetune: FineTune) -> dict[str, Any]:
-    return {name: _split(getattr(finetune.data, name)) for name in SPLITS}
+    return {name: _split(split) for name, split in finetune.splits.items()}
 
 
 def _split(split: Split) -> dict[str, Any]:

@@ -16,6 +16,8 @@ Scalar = bool | int | float | str
 Config = dict[str, Scalar]
 Count = Annotated[int, Field(ge=1, lt=2**31)]
 """Number of things, at least 1, which libraries hold in 32 bits."""
+Seconds = Annotated[float, Field(gt=0, lt=2**31)]
+"""Duration above 0, which libraries hold in 32 bits."""
 
 
 class Strict(BaseModel):

@@ -9,19 +9,16 @@ Nothing here imports torch, so reading a benchmark costs milliseconds, before an
 
 from __future__ import annotations
 
-import json
 import math
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import (
     Field,
     PositiveFloat,
     ValidationError,
-    field_validator,
     model_validator,
 )
 
@@ -38,6 +35,7 @@ from benchmarks.space import (
     Domain,
     Integer,
     Scalar,
+    Seconds,
     Space,
     Strict,
     describe,
@@ -46,9 +44,11 @@ from benchmarks.splits import SPLITS as SPLITS
 from benchmarks.splits import Data as Data
 from benchmarks.splits import Split as Split
 from benchmarks.tasks.task import LOSS, Metric, Mode, Task
+from benchmarks.trials.finetune import FineTune as FineTune
+from benchmarks.trials.synthetic import Synthetic as Synthetic
+from benchmarks.trials.trial import OpenRanks, Ranks, TrialProcess, TrialSettings
 
 HERE = Path(__file__).parent
-Seconds = Annotated[float, Field(gt=0, lt=2**31)]
 
 
 class Resource(Strict):
@@ -70,85 +70,6 @@ class Resource(Strict):
     def total_samples(self) -> int:
         """Samples of one full training."""
         return self.unit_samples * self.max_units
-
-
-class FineTune(Strict):
-    """Fine-tuning of a causal language model with DeepSpeed.
-
-    Attributes:
-        model: hub name, or a local folder with config.json, weights as safetensors and a tokenizer.
-        data: the three splits.
-        task: the task that reads the data and scores answers, a name in `benchmarks/tasks`.
-        max_length: tokens of the longest sequence; longer contexts are cut.
-        max_answer_tokens: tokens generated at most for an answer.
-        ranks_per_trial: processes (one device each) that train one trial together.
-        precision: "auto" takes bf16 where the device has it, else fp16 on a GPU and fp32 on a CPU.
-        eval_batch_size: sequences per forward pass in evaluation; "auto" takes the largest power of two that fits the
-            GPU, found in a session's first evaluation and kept, and 64 on a CPU.
-        pad_to_max: pad every batch to `max_length`, as fixed-shape pipelines do; slower, for comparison.
-        length_grouped: let sequences of similar length follow each other in an epoch, which saves padding; every
-            example still comes once per epoch, but no longer in Trainer's order.
-        allow_new_weights: regular expressions; a weight that the model's files lack is refused, unless one of these
-            matches its name: each trial then draws it by its own seed.
-        timeout_seconds: time after which a rank that does not answer counts as hanging: it is ended, and its trial
-            tried again. A unit with its evaluation must take less, and so must loading model and data.
-        deepspeed: a DeepSpeed configuration, or the path of a JSON file with one; "auto" values are filled from
-            the hyperparameters of the trial.
-    """
-
-    model: str
-    data: Data
-    task: str = tasks.DEFAULT
-    max_length: Annotated[int, Field(ge=16, lt=2**31)] = 512
-    max_answer_tokens: Count = 32
-    ranks_per_trial: Count = 1
-    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
-    eval_batch_size: Count | Literal["auto"] = 64
-    pad_to_max: bool = False
-    length_grouped: bool = False
-    allow_new_weights: tuple[str, ...] = ()
-    timeout_seconds: Seconds = 3600.0
-    deepspeed: dict[str, Any] = Field(default_factory=dict)
-
-    @field_validator("task")
-    @classmethod
-    def _is_a_task(cls, value: str) -> str:
-        tasks.get(value)
-        return value
-
-    @field_validator("allow_new_weights")
-    @classmethod
-    def _are_regular_expressions(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        for pattern in value:
-            try:
-                re.compile(pattern)
-            except re.error as error:
-                raise ValueError(f"{pattern!r} is no regular expression: {error}") from None
-        return value
-
-    @field_validator("deepspeed")
-    @classmethod
-    def _is_json(cls, value: dict[str, Any]) -> dict[str, Any]:
-        try:
-            json.dumps(value, allow_nan=False)
-        except ValueError:
-            raise ValueError("holds a number that is not finite, which JSON has none of") from None
-        return value
-
-
-class Synthetic(Strict):
-    """Learning curves by a formula in place of training; the formula is in `training/synthetic.py`.
-
-    Attributes:
-        noise: standard deviation of the noise added to each loss.
-        seconds_per_unit: time of a unit at batch size 8, at most a day; it is slept, so that schedulers meet real
-            time.
-        diverge_above: learning rates above this give NaN from the second unit on; none do if it is unset.
-    """
-
-    noise: Annotated[float, Field(ge=0)] = 0.01
-    seconds_per_unit: Annotated[float, Field(ge=0, le=86_400)] = 0.01
-    diverge_above: PositiveFloat | None = None
 
 
 class Benchmark(Strict):
@@ -195,9 +116,16 @@ class Benchmark(Strict):
         return self
 
     @property
+    def trial(self) -> TrialSettings:
+        """The block that describes its trials."""
+        block = self.finetune or self.synthetic
+        assert block is not None
+        return block
+
+    @property
     def task(self) -> Task[Any]:
         """The task that is trained; computed curves imitate the default one."""
-        return tasks.get(self.finetune.task if self.finetune else tasks.DEFAULT)
+        return tasks.get(self.trial.task)
 
     @property
     def metrics(self) -> tuple[Metric, ...]:
@@ -223,7 +151,15 @@ class Benchmark(Strict):
     @property
     def ranks_per_trial(self) -> int:
         """Devices one trial occupies."""
-        return self.finetune.ranks_per_trial if self.finetune else 1
+        return self.trial.ranks_per_trial
+
+    def trial_process(self, open_ranks: OpenRanks[Ranks]) -> Ranks | TrialProcess:
+        """Return the process that runs this benchmark's trials.
+
+        Args:
+            open_ranks: starts the ranks, or finds warm ones; called only if the trials need them.
+        """
+        return self.trial.process(self, open_ranks)
 
     def training_settings(self) -> FineTune:
         """Return the settings of the training.

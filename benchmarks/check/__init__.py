@@ -25,9 +25,9 @@ def check(benchmark: Benchmark) -> list[str]:
     Raises:
         BenchmarkError: the first thing that is missing or malformed.
     """
-    finetune = benchmark.finetune
-    if finetune is None:
+    if not benchmark.trial.trains_model:
         return []
+    finetune = benchmark.training_settings()
     folder = Path(finetune.model)
     if not folder.is_absolute():
         config.require_hub_name(finetune.model)

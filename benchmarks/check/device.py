@@ -24,11 +24,11 @@ def settle_precision(
         BenchmarkError: precision is fp16 without a GPU, or bf16 on a GPU before Ampere; or the DeepSpeed block does not
             go with the precision that the device takes.
     """
-    finetune = benchmark.finetune
-    if finetune is None:
+    if not benchmark.trial.trains_model:
         return benchmark
     if gpu_name is not None and compute_capability is None:
         raise BenchmarkError(f"the driver does not tell the compute capability of {gpu_name}; look at nvidia-smi")
+    finetune = benchmark.training_settings()
     here = precision_on(finetune.precision, compute_capability, gpu_name)
     if finetune.precision == "auto":
         check_deepspeed(benchmark, finetune, here)

@@ -40,9 +40,9 @@ def require_room(
     Raises:
         BenchmarkError: the disk has less room.
     """
-    if benchmark.finetune is None:
+    if not benchmark.trial.trains_model:
         return
-    each = checkpoint_bytes(benchmark, benchmark.finetune, compute_capability)
+    each = checkpoint_bytes(benchmark, benchmark.training_settings(), compute_capability)
     place = folder if folder.exists() else Path()
     free = shutil.disk_usage(place).free
     if checkpoints * each > free:

@@ -37,8 +37,10 @@ def check_start(benchmark: Benchmark) -> list[str]:
     Raises:
         BenchmarkError: the model or its tokenizer cannot be used here, or a split cannot be read.
     """
-    finetune = benchmark.finetune
-    if finetune is None or (settings := finetune.model_dump_json()) in _sound:
+    if not benchmark.trial.trains_model:
+        return []
+    finetune = benchmark.training_settings()
+    if (settings := finetune.model_dump_json()) in _sound:
         return []
     is_shipped = Path(finetune.model).is_relative_to(SHIPPED)
     if is_shipped and all(data.is_local(getattr(finetune.data, name)) for name in SPLITS):

@@ -14,7 +14,7 @@ import os
 import socket
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import ray
 from ray.actor import ActorHandle
@@ -28,49 +28,13 @@ from benchmarks.spec import Benchmark
 from benchmarks.tasks.task import TokenStatistics
 from benchmarks.training.checkpoint.files import write_list
 from benchmarks.training.checkpoint.keeper import Keepers, Kept, wait_for
+from benchmarks.trials.trial import TrialProcess
 
 
-class TrialThatEnds(Protocol):
-    """Processes that run a trial from its beginning to its end: a `TrialProcess`, or a `session.Session`."""
-
-    def token_statistics(self) -> list[TokenStatistics]:
-        """Describe the tokens of each split of the benchmark's data; empty if there are none."""
-
-    def precision(self) -> str:
-        """Tell the arithmetic that trials are trained in: fp32, bf16 or fp16; empty where nothing is trained."""
-
-    def start(self, config: Config, seed: int) -> None:
-        """Begin a trial."""
-
-    def run_unit(self) -> dict[str, float]:
-        """Train one unit and evaluate; the keys are those of `session.Session.run_unit`."""
-
-    def evaluate(self, split: str) -> dict[str, float]:
-        """Score a split as it is: `eval_loss`, `perplexity` and the task's metrics."""
-
-    def close(self) -> None:
-        """End; release the devices."""
-
-
-class TrialProcess(TrialThatEnds, Protocol):
-    """Processes whose trial can pause: `Ranks`, or `synthetic.SyntheticTrial`."""
-
-    def save(self, folder: Path, to_disk: bool = True) -> None:
-        """Write a checkpoint.
-
-        Args:
-            folder: an empty folder in which it is, now or soon.
-            to_disk: whether it has to outlive its node; false for one that is loaded at once and deleted.
-        """
-
-    def load(self, folder: Path) -> None:
-        """Continue from a checkpoint, with the hyperparameters of the trial that was started here."""
-
-
-def open_trial(
+def open_ranks(
     benchmark: Benchmark, cpus_per_rank: float, gpus_per_rank: int, pool: ActorHandle | None = None
 ) -> TrialProcess:
-    """Make the processes for trials of `benchmark`, on the devices of the calling actor's placement group.
+    """Start the ranks for trials of `benchmark`, on the devices of the calling actor's placement group.
 
     Args:
         benchmark: the benchmark of the trials.
@@ -78,10 +42,6 @@ def open_trial(
         gpus_per_rank: 1, or 0 on machines without GPUs.
         pool: a `RankPool` to take warm ranks from and give them back to; without one they end with the caller.
     """
-    if benchmark.synthetic is not None:
-        from benchmarks.training.synthetic import SyntheticTrial
-
-        return SyntheticTrial(benchmark)
     places = find_places(benchmark.ranks_per_trial, gpus_per_rank, ray.util.get_current_placement_group())
     return Ranks(benchmark, places, max(1, int(cpus_per_rank)), pool)
 
@@ -93,17 +53,17 @@ class Ranks:
         benchmark: a benchmark with a `finetune` block, whose `precision` is settled.
         places: node and devices of each rank.
         threads: CPU threads of each.
-        pool: see `open_trial`.
+        pool: see `open_ranks`.
     """
 
     def __init__(
         self, benchmark: Benchmark, places: Sequence[Place], threads: int = 1, pool: ActorHandle | None = None
     ) -> None:
-        assert benchmark.finetune is not None
         self._pool, self._lease, self._is_sound = pool, -1, True
         self._places = places
         self._keepers = Keepers(pool, [place.node_id for place in places]) if pool else None
-        self._timeout_seconds, self._precision = benchmark.finetune.timeout_seconds, benchmark.finetune.precision
+        settings = benchmark.training_settings()
+        self._timeout_seconds, self._precision = settings.timeout_seconds, settings.precision
         if pool is None:
             self._actors, is_new = start_ranks(places, threads), True
         else:

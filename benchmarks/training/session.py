@@ -99,9 +99,8 @@ class Session:
     def __init__(self, benchmark: Benchmark) -> None:
         import torch
 
-        assert benchmark.finetune is not None
         assert torch.distributed.is_initialized()
-        self._benchmark, self._settings = benchmark, benchmark.finetune
+        self._benchmark, self._settings = benchmark, benchmark.training_settings()
         self._rank, self._world_size = torch.distributed.get_rank(), torch.distributed.get_world_size()
         on_gpu = torch.cuda.is_available()
         self._device = torch.device("cuda", torch.cuda.current_device()) if on_gpu else torch.device("cpu")

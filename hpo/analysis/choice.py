@@ -49,10 +49,9 @@ class ExportChoice:
         The ranks report it. Studies that were stored before that have the benchmark's, or, where that is "auto", the
         one that the CPU takes; a GPU's name tells nothing.
         """
-        told = self.study.tags.get("hpo.precision", "")
-        if told or benchmark.finetune is None:
+        told, wanted = self.study.tags.get("hpo.precision", ""), benchmark.trial.precision
+        if told or not wanted:
             return told if told in PRECISIONS else ""
-        wanted = benchmark.finetune.precision
         if wanted != "auto":
             return wanted
         return precision_on(wanted, None) if self.study.accelerator == CPU else ""

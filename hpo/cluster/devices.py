@@ -162,7 +162,7 @@ def place(benchmark: Benchmark, devices: Devices, concurrency: int | None = None
             use them.
     """
     allotment = allot(devices, benchmark.ranks_per_trial, concurrency)
-    if benchmark.finetune is not None:
+    if benchmark.trial.trains_model:
         require_usable(devices, benchmark.ranks_per_trial)
     settled = settle_precision(benchmark, devices.gpu_name, devices.compute_capability)
     return Placement(devices, allotment, settled)

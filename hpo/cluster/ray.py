@@ -31,7 +31,7 @@ from benchmarks.devices.visible import BY_BUS, ORDER
 from benchmarks.spec import Benchmark, BenchmarkError, first_line
 from benchmarks.tasks.task import TokenStatistics
 from benchmarks.training.pool import RankPool
-from benchmarks.training.ranks import open_trial
+from benchmarks.training.ranks import open_ranks
 from hpo.cluster import access as ray_access
 from hpo.cluster.devices import Allotment, Devices, allot, detect_here, fault_of_node, look_at_node
 from hpo.core.wording import counted
@@ -67,7 +67,7 @@ class Cluster:
 
     def pool_for(self, benchmark: Benchmark) -> ActorHandle | None:
         """Return the warm ranks of all studies that run here, see `benchmarks.training.pool`; None if it needs none."""
-        if self._pool is None and benchmark.finetune is not None:
+        if self._pool is None and benchmark.trial.trains_model:
             self._pool = RankPool.remote()  # type: ignore[attr-defined]  # added by ray.remote
         return self._pool
 
@@ -116,14 +116,20 @@ class Cluster:
             yield
 
     def warm_up(self, benchmark: Benchmark, devices: Devices) -> list[TokenStatistics]:
-        """Start ranks for as many trials as fit at once, so that no study pays for it; return the data's statistics."""
+        """Start ranks for as many trials as fit at once, so that no study pays for it; return the data's statistics.
+
+        A benchmark whose trials need no ranks has nothing to start, and no data.
+        """
+        pool = self.pool_for(benchmark)
+        if pool is None:
+            return []
         allotment = allot(devices, benchmark.ranks_per_trial)
         start = ray.remote(num_cpus=0)(_start_and_give_back)
         with _reserved(allotment, allotment.concurrency) as groups:
             found: list[list[TokenStatistics]] = ray.get(
                 [
                     start.options(scheduling_strategy=PlacementGroupSchedulingStrategy(group)).remote(
-                        benchmark, allotment.cpus_per_rank, allotment.gpus_per_rank, self.pool_for(benchmark)
+                        benchmark, allotment.cpus_per_rank, allotment.gpus_per_rank, pool
                     )
                     for group in groups
                 ]
@@ -147,7 +153,7 @@ def _start_and_give_back(
     benchmark: Benchmark, cpus_per_rank: float, gpus_per_rank: int, pool: ActorHandle | None
 ) -> list[TokenStatistics]:
     """Begin a trial and leave it."""
-    process = open_trial(benchmark, cpus_per_rank, gpus_per_rank, pool)
+    process = open_ranks(benchmark, cpus_per_rank, gpus_per_rank, pool)
     process.start({}, 0)
     tokens = process.token_statistics()
     process.close()

@@ -6,7 +6,7 @@ study may have any number of devices, needs no running Ray, and costs tenths of 
 
     execute(study, command, console, executor=InProcess(devices=8), open_tracker=Unstored)
 
-Trials must need no ranks: those of a synthetic benchmark do not.
+A trial that trains has this process as its only rank.
 """
 
 from __future__ import annotations
@@ -31,6 +31,8 @@ from ray.tune.schedulers.util import _set_search_properties_backwards_compatible
 from ray.tune.search.util import _set_search_properties_backwards_compatible as tell_searcher
 
 from benchmarks.spec import Benchmark, BenchmarkError
+from benchmarks.training.own_rank import OwnRank
+from benchmarks.trials.trial import TrialProcess
 from hpo.cluster.devices import Allotment, Devices
 from hpo.cluster.ray import Cluster
 from hpo.core.ledger import Shares
@@ -85,13 +87,7 @@ class _Here(Cluster):
     """This process in the place of a Ray."""
 
     def pool_for(self, benchmark: Benchmark) -> None:
-        """Refuse a benchmark whose trials need ranks.
-
-        Raises:
-            BenchmarkError: it is one.
-        """
-        if benchmark.finetune is not None:
-            raise BenchmarkError("trials in this process have no ranks to train on; run this benchmark on Ray")
+        """Return nothing: the one rank of a trial is this process, which has no other to keep warm."""
 
     @contextmanager
     def holding(self, devices: Devices, allotment: Allotment) -> Iterator[None]:
@@ -183,9 +179,26 @@ def _bind(actor: type[Trainable], given: Mapping[str, Any], resources: Placement
         def setup(self, config: dict[str, Any]) -> None:
             super().setup(config, **given)
 
+        def open_ranks(self, benchmark: Benchmark) -> TrialProcess:
+            return _open_rank(benchmark)
+
     Bound.__name__ = actor.__name__
     bound: type[Trainable] = with_resources(Bound, resources)
     return bound
+
+
+def _open_rank(benchmark: Benchmark) -> TrialProcess:
+    """Make this process the only rank of a trial, once.
+
+    Raises:
+        BenchmarkError: the trials have several ranks.
+    """
+    if benchmark.ranks_per_trial > 1:
+        raise BenchmarkError(
+            f"{benchmark.name} has {benchmark.ranks_per_trial} ranks per trial, but a trial in this process has one; "
+            "run this benchmark on Ray"
+        )
+    return OwnRank(benchmark)
 
 
 def _run(controller: _Controller, experiment: Experiment) -> None:

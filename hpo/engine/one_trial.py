@@ -17,17 +17,17 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from benchmarks.space import Config
 from benchmarks.spec import Benchmark
+from benchmarks.training.own_rank import open_rank
+from benchmarks.trials.trial import TrialThatEnds
 from hpo.core.ledger import MEASURED
 from hpo.core.results import PRECISION, TOKENS
 from hpo.core.study import is_diverged
-
-if TYPE_CHECKING:  # it imports Ray
-    from benchmarks.training.ranks import TrialThatEnds
 
 
 @dataclass(frozen=True)
@@ -101,36 +101,12 @@ def _of_all_ranks(metrics: dict[str, float]) -> dict[str, float]:
     return {**metrics, "peak_memory_mb": max(peaks)}
 
 
-def _open(order: Order) -> TrialThatEnds:
-    """Open the trial's process, which is this one."""
-    if order.benchmark.synthetic is not None:
-        from benchmarks.training.synthetic import SyntheticTrial
-
-        return SyntheticTrial(order.benchmark)
-    from benchmarks.devices.torch_device import require_gpu
-    from benchmarks.training.process import join_process_group, prepare_process
-    from benchmarks.training.session import Session
-
-    prepare_process(order.threads)
-    local_rank = int(os.environ.get("LOCAL_RANK", "0"))
-    if order.on_gpu:
-        require_gpu(local_rank)
-    rank, world_size = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
-    store = None
-    if world_size > 1:
-        from torch.distributed.rendezvous import rendezvous
-
-        store, rank, world_size = next(iter(rendezvous("env://")))
-    timeout_seconds = order.benchmark.training_settings().timeout_seconds
-    join_process_group(rank, world_size, local_rank, store, timeout_seconds)
-    return Session(order.benchmark)
-
-
 def main(order_file: Path, results: Path) -> None:
     """Train, and add one line per unit."""
     order = Order.read(order_file)
     writes = os.environ.get("RANK", "0") == "0"
-    for result in units(order, _open(order)):
+    process = order.benchmark.trial_process(partial(open_rank, threads=order.threads, on_gpu=order.on_gpu))
+    for result in units(order, process):
         if writes:
             add_line(results, result)
 

@@ -18,8 +18,10 @@ from ray import tune
 from ray.actor import ActorHandle
 
 from benchmarks.space import Config
+from benchmarks.spec import Benchmark
 from benchmarks.tasks.task import TokenStatistics
-from benchmarks.training.ranks import TrialProcess, open_trial
+from benchmarks.training.ranks import open_ranks
+from benchmarks.trials.trial import TrialProcess
 from hpo.core import ownership
 from hpo.core.ledger import MEASURED
 from hpo.core.results import PRECISION, TOKENS
@@ -117,10 +119,14 @@ class TrialActor(tune.Trainable):
         if self._process is not None:
             self._process.close()
 
+    def open_ranks(self, benchmark: Benchmark) -> TrialProcess:
+        """Start the ranks of a benchmark whose trials need them, in this actor's placement group."""
+        return open_ranks(benchmark, *self._share)
+
     def _ready(self) -> TrialProcess:
         """Return the ranks, with the current trial begun."""
         if self._process is None:
-            self._process = open_trial(self._study.benchmark, *self._share)
+            self._process = self._study.benchmark.trial_process(self.open_ranks)
             self._tokens, self._precision = self._process.token_statistics(), self._process.precision()
         if not self._started:
             self._training, self._units = training_of(self._study, self._config), 0

@@ -140,9 +140,9 @@ def _data(stored: Records, choice: ExportChoice) -> str:
         ["digest (model, data, resource, metric)", escape(stored.digest)],
         ["metric that chose", f"{benchmark.metric} ({benchmark.mode})".replace("_", r"\_")],
     ]
-    if benchmark.finetune is not None:
-        rows.append(["base model", escape(benchmark.finetune.model)])
-        rows += [[name, escape(_split(split))] for name, split in benchmark.finetune.data]
+    if benchmark.trial.model:
+        rows.append(["base model", escape(benchmark.trial.model)])
+    rows += [[name, escape(_split(split))] for name, split in benchmark.trial.splits.items()]
     rows.append(["protocol", escape(choice.study.tags.get("hpo.protocol", ""))])
     return markdown_table(["What", "Which"], rows)
 
@@ -177,7 +177,7 @@ def _certainty(stored: Records, choice: ExportChoice) -> str:
 
 def _usage(stored: Records, choice: ExportChoice, files: Sequence[str]) -> str:
     benchmark = stored.benchmark
-    if benchmark.finetune is None:
+    if not benchmark.trial.trains_model:
         return (
             f"This benchmark computes learning curves in closed form and trains no model, so there is `{CONFIG_FILE}` "
             f"and neither `{ARGUMENTS_FILE}` nor `{DEEPSPEED_FILE}`."
@@ -192,7 +192,7 @@ def _usage(stored: Records, choice: ExportChoice, files: Sequence[str]) -> str:
         "```python\nimport json\nfrom transformers import TrainingArguments\n\n"
         f'arguments = TrainingArguments(**json.load(open("{ARGUMENTS_FILE}")))\n```'
     )
-    return f"{train}\n\n{loads}\n\n{_caveats(benchmark, benchmark.finetune, choice, files)}"
+    return f"{train}\n\n{loads}\n\n{_caveats(benchmark, benchmark.training_settings(), choice, files)}"
 
 
 def _caveats(benchmark: Benchmark, finetune: FineTune, choice: ExportChoice, files: Sequence[str]) -> str:

@@ -24,7 +24,7 @@ from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunT
 
 from benchmarks.identity import digest
 from benchmarks.space import Config
-from benchmarks.spec import SPLITS, BenchmarkError
+from benchmarks.spec import BenchmarkError
 from hpo.core.ledger import Shares
 from hpo.core.results import Results, TrialRow, UnitRow
 from hpo.core.study import PROTOCOL, Study
@@ -173,18 +173,15 @@ class Tracker:
         return [RunTag(key, str(value)) for key, value in tags.items()]
 
     def _log_datasets(self) -> None:
-        finetune = self._study.benchmark.finetune
-        if finetune is None:
-            return
         inputs = []
-        for name in SPLITS:
-            split = getattr(finetune.data, name)
+        for name, split in self._study.benchmark.trial.splits.items():
             settings = split.model_dump_json()
             content = split.file.read_bytes() if split.file else settings.encode()
             digest, source = hashlib.sha256(content).hexdigest()[:16], "local" if split.file else "hub"
             dataset = Dataset(f"{self._study.benchmark.name}/{name}", digest, source, settings)
             inputs.append(DatasetInput(dataset, [InputTag("mlflow.data.context", name)]))
-        self._client.log_inputs(self.run_id, inputs)
+        if inputs:
+            self._client.log_inputs(self.run_id, inputs)
 
     def finish(
         self, results: Results, shares: Shares, units: int, wall_seconds: float, on_gpu: bool, status: str

@@ -97,11 +97,11 @@ def render(stored: Records, choice: ExportChoice) -> dict[str, str]:
     """Write the files' texts, by name."""
     benchmark, best = stored.benchmark, choice.best
     contents: dict[str, Any] = {CONFIG_FILE: best}
-    if benchmark.finetune is not None:
+    if benchmark.trial.trains_model:
         accelerator = choice.study.tags.get("hpo.accelerator", "")
         precision = choice.precision(benchmark)
         contents[ARGUMENTS_FILE] = training_arguments(benchmark, best["config"], best["seed"], accelerator, precision)
-        contents[DEEPSPEED_FILE] = deepspeed_config(benchmark.finetune)
+        contents[DEEPSPEED_FILE] = deepspeed_config(benchmark.training_settings())
         if (hp := benchmark.hyperparameters(best["config"])).lora_rank:
             contents[LORA_FILE] = lora.settings(hp)
     if "schedule" in best:
@@ -122,10 +122,10 @@ def training_arguments(
         accelerator: the device that the trial ran on, "cpu" or a GPU's name.
         precision: of the trial, "fp32", "bf16" or "fp16"; empty if it is not known, which leaves the choice open.
     """
-    assert benchmark.finetune is not None
+    settings = benchmark.training_settings()
     hp = benchmark.hyperparameters(config)
     steps = total_steps(benchmark, hp)
-    eval_size = benchmark.finetune.eval_batch_size
+    eval_size = settings.eval_batch_size
     return {
         "output_dir": TRAINER_OUTPUT,
         "deepspeed": DEEPSPEED_FILE,
@@ -143,7 +143,7 @@ def training_arguments(
         "max_grad_norm": hp.max_grad_norm,
         "average_tokens_across_devices": True,
         **(CHECKPOINTING if hp.gradient_checkpointing else {}),
-        **(LENGTH_GROUPED if benchmark.finetune.length_grouped else {}),
+        **(LENGTH_GROUPED if settings.length_grouped else {}),
         **({name: precision == name for name in ("bf16", "fp16")} if precision else {}),
         "seed": seed,
         "per_device_eval_batch_size": TRAINER_EVAL_BATCH_SIZE if eval_size == "auto" else eval_size,

@@ -13,7 +13,8 @@ from typing import Any, Literal
 from benchmarks.check import check, hub
 from benchmarks.check.start import check_start
 from benchmarks.files import yaml_text
-from benchmarks.spec import Benchmark, BenchmarkError, FineTune, first_line
+from benchmarks.spec import Benchmark, BenchmarkError, first_line
+from benchmarks.trials.trial import TrialSettings
 from hpo.terminal import errors
 
 MODEL_FILES = ["*.json", "*.safetensors", "*.txt", "*.model"]
@@ -35,12 +36,11 @@ def fetch(benchmark: Benchmark, folder: Path) -> tuple[dict[str, Path], Path]:
     Raises:
         BenchmarkError: nothing to download, the hub cannot be reached or lacks it, or the files cannot be used.
     """
-    finetune = benchmark.finetune
-    names = _hub_names(finetune) if finetune else {}
+    names = _hub_names(benchmark.trial)
     if not names:
         raise BenchmarkError(f"benchmark {benchmark.name} names nothing on the hub: all its files are local")
     places = {name: folder.resolve() / name.replace("/", "--") for name in names}
-    revisions = _revisions(finetune) if finetune else {}
+    revisions = _revisions(benchmark.trial)
     for name, kind in names.items():
         _download(name, kind, places[name], revisions.get(name))
     local = _with_folders(benchmark, places)
@@ -50,21 +50,21 @@ def fetch(benchmark: Benchmark, folder: Path) -> tuple[dict[str, Path], Path]:
     return places, path
 
 
-def _hub_names(finetune: FineTune) -> dict[str, Literal["model", "dataset"]]:
+def _hub_names(trial: TrialSettings) -> dict[str, Literal["model", "dataset"]]:
     """Name the model and data sets that lie on the hub; paths of local folders are absolute by now."""
     found: dict[str, Literal["model", "dataset"]] = {}
-    if not Path(finetune.model).is_absolute():
-        found[finetune.model] = "model"
-    for split in (finetune.data.train, finetune.data.validation, finetune.data.test):
+    if trial.model and not Path(trial.model).is_absolute():
+        found[trial.model] = "model"
+    for split in trial.splits.values():
         if split.dataset is not None and not Path(split.dataset).is_absolute():
             found[split.dataset] = "dataset"
     return found
 
 
-def _revisions(finetune: FineTune) -> dict[str, str | None]:
+def _revisions(trial: TrialSettings) -> dict[str, str | None]:
     """Return the revision of each data set; one folder holds one of them."""
     found: dict[str, str | None] = {}
-    for split in (finetune.data.train, finetune.data.validation, finetune.data.test):
+    for split in trial.splits.values():
         if split.dataset is not None and found.setdefault(split.dataset, split.revision) != split.revision:
             both = f"{found[split.dataset] or 'the newest'} and {split.revision or 'the newest'}"
             raise BenchmarkError(

@@ -294,13 +294,13 @@ def _check_accelerator(accelerator: str) -> None:
 
 def _precision(benchmark: Benchmark, given: str) -> dict[str, str]:
     """Say in a tag which arithmetic the trials computed in, if that is known."""
-    if benchmark.finetune is None:
+    if not benchmark.trial.precision:
         if given:
             raise BenchmarkError(f"precision is {given}, but benchmark {benchmark.name} computes curves; leave it out")
         return {}
     if given and given not in PRECISIONS:
         raise BenchmarkError(f"precision is {given!r}, but must be one of {', '.join(PRECISIONS)}")
-    known = given or benchmark.finetune.precision.replace("auto", "")
+    known = given or benchmark.trial.precision.replace("auto", "")
     return {"hpo.precision": known} if known else {}
 
 

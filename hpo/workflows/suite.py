@@ -220,10 +220,10 @@ def _run_due(
 
 def _warm_up(cluster: Cluster, benchmark: Benchmark, devices: Devices, console: Console) -> None:
     """Start the ranks, so that no study pays for it, and show their statistics of the data."""
-    if benchmark.finetune is None:
-        return
     began = time.monotonic()
     tokens = cluster.warm_up(benchmark, devices)
+    if not tokens:
+        return
     seconds = time.monotonic() - began
     console.print(f"ranks warm after {seconds:.0f} s, which count to no study", highlight=False)
     console.print(tokens_table(tokens))

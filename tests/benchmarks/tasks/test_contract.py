@@ -15,7 +15,7 @@ from benchmarks.spec import BenchmarkError
 from benchmarks.splits import Split
 from benchmarks.tasks.question_answering import TASK, prompt_of
 from benchmarks.tasks.task import LOSS, Metric
-from benchmarks.training.synthetic import SyntheticTrial
+from benchmarks.trials.synthetic import SyntheticTrial
 from tests.benchmarks.own_benchmark import load_with
 from tests.benchmarks.tasks import own_task
 from tests.benchmarks.tasks.yes_or_no import ACCURACY, ECE

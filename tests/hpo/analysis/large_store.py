@@ -26,7 +26,7 @@ from typing import Any
 from benchmarks import identity, spec
 from benchmarks.space import Config
 from benchmarks.spec import Benchmark
-from benchmarks.training.synthetic import expected_loss
+from benchmarks.trials.synthetic import expected_loss
 from hpo.analysis import compare, importance, records
 from hpo.core.ledger import PARTS, Shares
 from hpo.core.results import Results

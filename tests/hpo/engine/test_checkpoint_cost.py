@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from benchmarks.training.checkpoint.files import missing, write_list
-from benchmarks.training.synthetic import SyntheticTrial
+from benchmarks.trials.synthetic import SyntheticTrial
 from hpo.core.study import Study
 from hpo.engine import events
 from hpo.engine.checkpoints import Pace, folder_of

@@ -13,7 +13,7 @@ from ray import tune
 from benchmarks import spec
 from benchmarks.spec import Benchmark, BenchmarkError
 from benchmarks.training.session import Session
-from benchmarks.training.synthetic import SyntheticTrial
+from benchmarks.trials.synthetic import SyntheticTrial
 from hpo.core import metrics
 from hpo.core.results import PRECISION
 from hpo.core.study import Study

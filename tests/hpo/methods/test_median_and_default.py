@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from benchmarks.spec import Benchmark, BenchmarkError
-from benchmarks.training.synthetic import SyntheticTrial
+from benchmarks.trials.synthetic import SyntheticTrial
 from hpo.core.results import TrialRow
 from hpo.core.study import Study, training_seeds
 from hpo.engine.checkpoints import Checkpoints

@@ -14,7 +14,7 @@ from rich.console import Console
 from benchmarks import spec
 from benchmarks.space import Config
 from benchmarks.spec import BenchmarkError
-from benchmarks.training.synthetic import SyntheticTrial
+from benchmarks.trials.synthetic import SyntheticTrial
 from hpo.analysis import compare, records
 from hpo.analysis.records import Records
 from hpo.analysis.studies import Confirmation, StudyRecord

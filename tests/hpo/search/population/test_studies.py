@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from mlflow import MlflowClient
 
-from benchmarks.training.synthetic import SyntheticTrial
+from benchmarks.trials.synthetic import SyntheticTrial
 from hpo.engine.in_process import InProcess
 from tests.hpo.search.population.studies import (
     BUDGET,

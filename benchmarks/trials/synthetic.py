@@ -20,16 +20,50 @@ import json
 import math
 import random
 import time
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
+from pydantic import Field, PositiveFloat
+
+from benchmarks import tasks
 from benchmarks.hyperparameters import Hyperparameters
-from benchmarks.space import Config
-from benchmarks.spec import Benchmark
+from benchmarks.space import Config, Strict
+from benchmarks.splits import Split
 from benchmarks.tasks.task import LOSS, PERPLEXITY, TRAIN_LOSS, Metric, TokenStatistics
+from benchmarks.trials.trial import OpenRanks, Ranks, TrialProcess
+
+if TYPE_CHECKING:  # it has the block
+    from benchmarks.spec import Benchmark
 
 BEST_LOG_RATE = -3.0
 START_LOSS = 6.0
+
+
+class Synthetic(Strict):
+    """Learning curves by the formula above, in place of training.
+
+    Attributes:
+        noise: standard deviation of the noise added to each loss.
+        seconds_per_unit: time of a unit at batch size 8, at most a day; it is slept, so that schedulers meet real
+            time.
+        diverge_above: learning rates above this give NaN from the second unit on; none do if it is unset.
+    """
+
+    noise: Annotated[float, Field(ge=0)] = 0.01
+    seconds_per_unit: Annotated[float, Field(ge=0, le=86_400)] = 0.01
+    diverge_above: PositiveFloat | None = None
+
+    task: ClassVar[str] = tasks.DEFAULT
+    ranks_per_trial: ClassVar[int] = 1
+    trains_model: ClassVar[bool] = False
+    model: ClassVar[str] = ""
+    precision: ClassVar[str] = ""
+    splits: ClassVar[Mapping[str, Split]] = {}
+
+    def process(self, benchmark: Benchmark, open_ranks: OpenRanks[Ranks]) -> TrialProcess:
+        """Return a process that computes, without ranks."""
+        return SyntheticTrial(benchmark)
 
 
 class SyntheticTrial:
@@ -37,8 +71,7 @@ class SyntheticTrial:
 
     def __init__(self, benchmark: Benchmark) -> None:
         assert benchmark.synthetic is not None
-        self._benchmark = benchmark
-        self._settings = benchmark.synthetic
+        self._benchmark, self._settings = benchmark, benchmark.synthetic
 
     def token_statistics(self) -> list[TokenStatistics]:
         """Return nothing: there are no data."""

@@ -11,7 +11,7 @@ import pytest
 from benchmarks.hyperparameters import Hyperparameters
 from benchmarks.space import Config
 from benchmarks.spec import Benchmark, load
-from benchmarks.training.synthetic import SyntheticTrial, expected_loss
+from benchmarks.trials.synthetic import SyntheticTrial, expected_loss
 
 CONFIG: Config = {"learning_rate": 2e-4, "batch_size_per_device": 4, "weight_decay": 0.01}
 OTHER: Config = {"learning_rate": 5e-3, "batch_size_per_device": 16, "weight_decay": 0.0}
