@@ -16,7 +16,7 @@ from benchmarks.files import BenchmarkError, files_below, is_folder, read_bytes
 from benchmarks.spec import Benchmark, FineTune, Split
 
 NOT_TRAINED: dict[str, Any] = {"description": True, "space": True, "grid": True}
-NOT_TRAINED |= {"resource": {"checkpoint_seconds"}, "finetune": {"timeout_seconds"}}
+NOT_TRAINED |= {"resource": {"checkpoint_seconds"}, "finetune": {"timeout_seconds", "trials_per_gpu"}}
 """Settings that no result depends on."""
 DIGEST_LENGTH = 16
 MODEL_SUFFIXES = frozenset(

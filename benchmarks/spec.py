@@ -150,8 +150,18 @@ class Benchmark(Strict):
 
     @property
     def ranks_per_trial(self) -> int:
-        """Devices one trial occupies."""
+        """Ranks of one trial, a device each."""
         return self.trial.ranks_per_trial
+
+    @property
+    def trials_per_gpu(self) -> int:
+        """Trials that share a GPU."""
+        return self.trial.trials_per_gpu
+
+    @property
+    def devices_per_trial(self) -> float:
+        """Devices that one trial occupies; a share of one where trials share GPUs."""
+        return self.ranks_per_trial / self.trials_per_gpu
 
     def trial_process(self, open_ranks: OpenRanks[Ranks]) -> Ranks | TrialProcess:
         """Return the process that runs this benchmark's trials.
@@ -160,6 +170,12 @@ class Benchmark(Strict):
             open_ranks: starts the ranks, or finds warm ones; called only if the trials need them.
         """
         return self.trial.process(self, open_ranks)
+
+    def on_whole_gpus(self) -> Benchmark:
+        """Return this benchmark for a training that shares its GPU with no other."""
+        if self.finetune is None:
+            return self
+        return self.model_copy(update={"finetune": self.finetune.model_copy(update={"trials_per_gpu": 1})})
 
     def training_settings(self) -> FineTune:
         """Return the settings of the training.

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from benchmarks.spec import BenchmarkError
+from benchmarks.spec import Benchmark, BenchmarkError
 from hpo.core.study import Study
 from hpo.search import plan, registry
 from slurm import capacity, scheduler, scripts, study_folder
@@ -202,6 +202,19 @@ def submit(folder: Path, name: str, wanted: Sequence[Submission]) -> list[str]:
         raise
     study_folder.add_jobs(folder, jobs)
     return jobs
+
+
+def require_whole_gpus(benchmark: Benchmark) -> None:
+    """Refuse trials that share GPUs: jobs of their own get whole ones.
+
+    Raises:
+        BenchmarkError: such trials.
+    """
+    if benchmark.trials_per_gpu > 1:
+        raise BenchmarkError(
+            f"trials_per_gpu is {benchmark.trials_per_gpu}, but each trial without Ray is a job of its own with whole "
+            "GPUs; set it to 1, or run the study with `slurm submit`"
+        )
 
 
 def require_one_node(profile: Profile, ranks: int) -> None:

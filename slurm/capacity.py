@@ -5,13 +5,15 @@ Two inequalities bind the trials of a node, Tnode, each of W ranks with Cw CPUs 
     Csys + Tnode * W * Cw <= Cnode
            Tnode * W * Gw <= Gnode
 
-A trial with more ranks than a node holds spans nodes; the number of ranks on all nodes binds then.
+Where k trials share a GPU, Gw is 1/k. A trial with more ranks than a node holds spans nodes; the number of ranks on all
+nodes binds then.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+from benchmarks.spec import BenchmarkError
 from hpo.core.wording import counted
 from slurm.profile import Profile
 
@@ -28,6 +30,7 @@ class Capacity:
         cpus_rank: CPUs of a rank, Cw.
         gpus_rank: GPUs of a rank, Gw: 1, or 0 where a node has none.
         nodes: worker nodes.
+        trials_per_gpu: trials that share a GPU, k.
     """
 
     cpus_system: int
@@ -37,6 +40,7 @@ class Capacity:
     cpus_rank: int
     gpus_rank: int
     nodes: int
+    trials_per_gpu: int = 1
 
     @property
     def ranks_by_cpus(self) -> int:
@@ -46,7 +50,7 @@ class Capacity:
     @property
     def ranks_by_gpus(self) -> int | None:
         """Ranks that a node's GPUs allow; None where ranks take none."""
-        return self.gpus_node // self.gpus_rank if self.gpus_rank else None
+        return self.gpus_node * self.trials_per_gpu // self.gpus_rank if self.gpus_rank else None
 
     @property
     def ranks_node(self) -> int:
@@ -76,9 +80,18 @@ class Capacity:
         return "CPUs" if by_gpus is None or self.ranks_by_cpus // self.ranks < by_gpus // self.ranks else "GPUs"
 
 
-def of(profile: Profile, ranks_per_trial: int) -> Capacity:
-    """Return the capacity of a cluster for trials of so many ranks."""
+def of(profile: Profile, ranks_per_trial: int, trials_per_gpu: int = 1) -> Capacity:
+    """Return the capacity of a cluster for trials of so many ranks, or for so many on each GPU.
+
+    Raises:
+        BenchmarkError: trials are to share GPUs, and a node has none.
+    """
     node = profile.node
+    if trials_per_gpu > 1 and not node.gpus:
+        raise BenchmarkError(
+            f"trials_per_gpu is {trials_per_gpu}, but the profile's node has no GPUs; set trials_per_gpu to 1 in the "
+            "benchmark, or `gpus` in the profile"
+        )
     return Capacity(
         profile.cpus_for_ray,
         node.cpus,
@@ -87,6 +100,7 @@ def of(profile: Profile, ranks_per_trial: int) -> Capacity:
         profile.cpus_per_rank,
         1 if node.gpus else 0,
         profile.workers.count,
+        trials_per_gpu,
     )
 
 
@@ -102,8 +116,7 @@ def describe(capacity: Capacity) -> str:
     used = c.cpus_system + fits * c.ranks * c.cpus_rank
     lines = [
         f"Csys + Tnode*W*Cw <= Cnode   {c.cpus_system} + {fits}*{c.ranks}*{c.cpus_rank} = {used} <= {c.cpus_node} CPUs",
-        "       Tnode*W*Gw <= Gnode   "
-        f"{fits}*{c.ranks}*{c.gpus_rank} = {fits * c.ranks * c.gpus_rank} <= {c.gpus_node} GPUs",
+        f"       Tnode*W*Gw <= Gnode   {fits}*{c.ranks}*{_gpus_rank(c)} = {_gpus(c, fits):g} <= {c.gpus_node} GPUs",
         f"trials at once: {at_once(c)}",
         f"{c.binding} bind: {_advice(c)}",
     ]
@@ -125,6 +138,15 @@ def at_once(c: Capacity) -> str:
     return f"{c.trials_node} per node, {c.trials} on {nodes}"
 
 
+def _gpus_rank(c: Capacity) -> str:
+    return f"{c.gpus_rank}/{c.trials_per_gpu}" if c.trials_per_gpu > 1 else str(c.gpus_rank)
+
+
+def _gpus(c: Capacity, trials: int) -> float:
+    """Return the GPUs of so many trials."""
+    return round(trials * c.ranks * c.gpus_rank / c.trials_per_gpu, 2)
+
+
 def _ranks(number: int) -> str:
     return counted(number, "rank")
 
@@ -133,8 +155,10 @@ def _advice(c: Capacity) -> str:
     """Return the resources that one more trial per node takes."""
     more = (c.trials_node + 1) * c.ranks
     if c.binding == "GPUs":
-        needs = f"{more * c.gpus_rank} GPUs of {c.gpus_node}"
-        return f"one more trial per node takes {needs}; lower ranks_per_trial, or add workers"
+        needs, shares = f"{_gpus(c, c.trials_node + 1):g} GPUs of {c.gpus_node}", c.trials_per_gpu > 1
+        lower = "raise trials_per_gpu" if shares else "lower ranks_per_trial"
+        return f"one more trial per node takes {needs}; {lower}, or add workers"
     cpus = c.cpus_system + more * c.cpus_rank
-    spare = "" if c.ranks_by_gpus is None else f"; {c.gpus_node - c.trials_node * c.ranks} GPUs of a node stay unused"
+    left = c.gpus_node - _gpus(c, c.trials_node)
+    spare = "" if c.ranks_by_gpus is None else f"; {left:g} GPUs of a node stay unused"
     return f"one more trial per node takes {cpus} CPUs of {c.cpus_node}; lower cpus_per_rank or cpus_for_ray{spare}"

@@ -27,6 +27,7 @@ class Gpu:
         index: its number in the order of the PCI bus, as nvidia-smi counts; of a slice, its GPU's.
         is_slice: whether it is a slice of a GPU in MIG mode.
         in_mig_mode: whether it is a whole GPU in MIG mode, on which nothing runs but its slices.
+        memory_bytes: its whole memory; 0 where the driver does not tell.
     """
 
     name: str
@@ -35,6 +36,7 @@ class Gpu:
     index: int = 0
     is_slice: bool = False
     in_mig_mode: bool = False
+    memory_bytes: int = 0
 
     @property
     def id(self) -> str:
@@ -85,7 +87,8 @@ def _gpus(nvml: Any) -> Iterator[Gpu]:
         handle = nvml.nvmlDeviceGetHandleByIndex(index)
         major, minor = nvml.nvmlDeviceGetCudaComputeCapability(handle)
         name, uuid = str(nvml.nvmlDeviceGetName(handle)), str(nvml.nvmlDeviceGetUUID(handle))
-        gpu = Gpu(name, uuid, (int(major), int(minor)), index, in_mig_mode=_is_sliced(nvml, handle))
+        in_mig_mode = _is_sliced(nvml, handle)
+        gpu = Gpu(name, uuid, (int(major), int(minor)), index, False, in_mig_mode, _memory_bytes(nvml, handle))
         yield gpu
         if gpu.in_mig_mode:
             yield from _slices(nvml, handle, gpu)
@@ -107,7 +110,15 @@ def _slices(nvml: Any, handle: Any, gpu: Gpu) -> Iterator[Gpu]:
         except nvml.NVMLError:
             continue
         name, uuid = str(nvml.nvmlDeviceGetName(part)), str(nvml.nvmlDeviceGetUUID(part))
-        yield replace(gpu, name=name, uuid=uuid, is_slice=True, in_mig_mode=False)
+        size = _memory_bytes(nvml, part)
+        yield replace(gpu, name=name, uuid=uuid, is_slice=True, in_mig_mode=False, memory_bytes=size)
+
+
+def _memory_bytes(nvml: Any, handle: Any) -> int:
+    try:
+        return int(nvml.nvmlDeviceGetMemoryInfo(handle).total)
+    except nvml.NVMLError:  # unified memory is the host's
+        return 0
 
 
 def _cuda(nvml: Any) -> tuple[int, int] | None:

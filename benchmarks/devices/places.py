@@ -27,7 +27,7 @@ class Place:
     devices: str = ""
 
 
-def find_places(ranks: int, gpus_per_rank: int = 0, group: PlacementGroup | None = None) -> list[Place]:
+def find_places(ranks: int, gpus_per_rank: float = 0, group: PlacementGroup | None = None) -> list[Place]:
     """Find the places that a placement group with one bundle per rank has reserved; without a group, this node."""
     if group is None:
         return [Place(ray.get_runtime_context().get_node_id())] * ranks

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     import torch
 
 MIB = 2**20
+CONTEXT_BYTES = 768 * MIB
+"""Memory of a GPU that a process takes beside its tensors: context, kernels, handles of libraries."""
 INTERVAL = 0.05
 """Seconds between samples: twenty a second."""
 
@@ -52,12 +54,33 @@ def peak_mb(device: torch.device) -> float:
 
 
 def gpu_bytes(device: torch.device) -> int | None:
-    """Return the whole memory of a GPU, bytes; None for the CPU."""
+    """Return the memory of a GPU that this process may take, bytes: its share of all; None for the CPU."""
     if device.type != "cuda":
         return None
     import torch
 
-    return int(torch.cuda.get_device_properties(device).total_memory)
+    whole = torch.cuda.get_device_properties(device).total_memory
+    return int(whole * torch.cuda.get_per_process_memory_fraction(device))
+
+
+def take_share(device: torch.device, processes: int) -> None:
+    """Limit this process to its share of a GPU's memory, so that it runs out of memory before another process does.
+
+    Args:
+        device: the GPU, or the CPU, which is left as it is.
+        processes: that share the GPU, at least 1.
+    """
+    if device.type != "cuda" or processes == 1:
+        return
+    import torch
+
+    whole = torch.cuda.get_device_properties(device).total_memory
+    torch.cuda.set_per_process_memory_fraction(share_bytes(whole, processes) / whole, device)
+
+
+def share_bytes(gpu_bytes: int, processes: int) -> int:
+    """Return the bytes of tensors that each of the processes on a GPU may have; its CUDA context takes some beside."""
+    return max(0, gpu_bytes // processes - (CONTEXT_BYTES if processes > 1 else 0))
 
 
 def host_peak_mb() -> float:

@@ -32,14 +32,14 @@ from benchmarks.trials.trial import TrialProcess
 
 
 def open_ranks(
-    benchmark: Benchmark, cpus_per_rank: float, gpus_per_rank: int, pool: ActorHandle | None = None
+    benchmark: Benchmark, cpus_per_rank: float, gpus_per_rank: float, pool: ActorHandle | None = None
 ) -> TrialProcess:
     """Start the ranks for trials of `benchmark`, on the devices of the calling actor's placement group.
 
     Args:
         benchmark: the benchmark of the trials.
         cpus_per_rank: CPU cores that the group reserves for each; a rank runs as many threads, at least one.
-        gpus_per_rank: 1, or 0 on machines without GPUs.
+        gpus_per_rank: 1, a share of one where trials share GPUs, or 0 on machines without.
         pool: a `RankPool` to take warm ranks from and give them back to; without one they end with the caller.
     """
     places = find_places(benchmark.ranks_per_trial, gpus_per_rank, ray.util.get_current_placement_group())

@@ -104,6 +104,7 @@ class Session:
         self._rank, self._world_size = torch.distributed.get_rank(), torch.distributed.get_world_size()
         on_gpu = torch.cuda.is_available()
         self._device = torch.device("cuda", torch.cuda.current_device()) if on_gpu else torch.device("cpu")
+        memory.take_share(self._device, self._settings.trials_per_gpu)
         self._precision = require_precision(self._settings.precision)
         self._tokenizer = load_tokenizer(self._settings.model)
         self._examples = Examples(self._settings, self._tokenizer)

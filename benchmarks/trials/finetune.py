@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from benchmarks import tasks
 from benchmarks.space import Count, Seconds, Strict
@@ -16,6 +16,9 @@ from benchmarks.trials.trial import OpenRanks, Ranks, TrialProcess
 
 if TYPE_CHECKING:  # it has this block
     from benchmarks.spec import Benchmark
+
+MAX_TRIALS_PER_GPU = 16
+"""Trials on a GPU at most: each has a CUDA context of half a GiB and more."""
 
 
 class FineTune(Strict):
@@ -28,6 +31,8 @@ class FineTune(Strict):
         max_length: tokens of the longest sequence; longer contexts are cut.
         max_answer_tokens: tokens generated at most for an answer.
         ranks_per_trial: processes (one device each) that train one trial together.
+        trials_per_gpu: trials that share a GPU, each with as much of its memory; for models so small that one leaves it
+            idle. More than 1 goes with one rank per trial, and with GPUs alone.
         precision: "auto" takes bf16 where the device has it, else fp16 on a GPU and fp32 on a CPU.
         eval_batch_size: sequences per forward pass in evaluation; "auto" takes the largest power of two that fits the
             GPU, found in a session's first evaluation and kept, and 64 on a CPU.
@@ -48,6 +53,7 @@ class FineTune(Strict):
     max_length: Annotated[int, Field(ge=16, lt=2**31)] = 512
     max_answer_tokens: Count = 32
     ranks_per_trial: Count = 1
+    trials_per_gpu: Annotated[int, Field(ge=1, le=MAX_TRIALS_PER_GPU)] = 1
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     eval_batch_size: Count | Literal["auto"] = 64
     pad_to_max: bool = False
@@ -72,6 +78,15 @@ class FineTune(Strict):
     def _is_a_task(cls, value: str) -> str:
         tasks.get(value)
         return value
+
+    @model_validator(mode="after")
+    def _shares_with_one_rank(self) -> FineTune:
+        if self.trials_per_gpu > 1 and self.ranks_per_trial > 1:
+            raise ValueError(
+                f"trials_per_gpu is {self.trials_per_gpu}, but a trial has {self.ranks_per_trial} ranks "
+                "(ranks_per_trial), and trials that share GPUs have one rank; set one of the two to 1"
+            )
+        return self
 
     @field_validator("allow_new_weights")
     @classmethod

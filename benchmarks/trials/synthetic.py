@@ -57,6 +57,7 @@ class Synthetic(Strict):
     task: ClassVar[str] = tasks.DEFAULT
     ranks_per_trial: ClassVar[int] = 1
     trains_model: ClassVar[bool] = False
+    trials_per_gpu: ClassVar[int] = 1
     model: ClassVar[str] = ""
     precision: ClassVar[str] = ""
     splits: ClassVar[Mapping[str, Split]] = {}

@@ -68,6 +68,10 @@ class TrialSettings(Protocol):
         """Number of processes (one device each) that run one trial together."""
 
     @property
+    def trials_per_gpu(self) -> int:
+        """Number of trials that share a GPU."""
+
+    @property
     def trains_model(self) -> bool:
         """True if ranks train a model, with data, a tokenizer and DeepSpeed."""
 

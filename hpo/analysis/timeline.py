@@ -22,7 +22,7 @@ IN_A_UNIT = ("idle", "startup", "checkpoint", "train", "evaluate")
 """The order in which a unit's parts are drawn; waiting comes first, since ranks that stay warm wait for a trial."""
 
 
-def unit_parts(study: StudyRecord, ranks_per_trial: int = 1) -> pd.DataFrame:
+def unit_parts(study: StudyRecord, devices_per_trial: float = 1) -> pd.DataFrame:
     """Divide the time of a study's devices into the parts of its units.
 
     A row of `units.csv` covers the time from `ended_seconds` less the sum of its parts to `ended_seconds`.
@@ -35,7 +35,7 @@ def unit_parts(study: StudyRecord, ranks_per_trial: int = 1) -> pd.DataFrame:
     spans = pd.DataFrame({part: units.get(f"{part}_seconds", 0.0) for part in MEASURED}, index=units.index).fillna(0.0)
     began = (units["ended_seconds"] - spans.sum(axis=1)).clip(lower=0.0)
     stints = _stints(units["trial"].tolist(), began.tolist(), units["ended_seconds"].tolist())
-    rows = pack([(stint.began, stint.ended) for stint in stints], round(curves.devices(study) / ranks_per_trial))
+    rows = pack([(stint.began, stint.ended) for stint in stints], round(curves.devices(study) / devices_per_trial))
     found = []
     for row, stint in sorted(zip(rows, stints, strict=True), key=lambda pair: pair[1].began):
         for number in stint.units:

@@ -33,7 +33,7 @@ def submit(parsed: argparse.Namespace) -> int:
     benchmark = _check(command, parsed.parser)
     file = Path(parsed.cluster)
     cluster = profile.load(file)
-    fits = capacity.of(cluster, benchmark.ranks_per_trial)
+    fits = capacity.of(cluster, benchmark.ranks_per_trial, benchmark.trials_per_gpu)
     if not fits.trials:
         raise BenchmarkError(f"no trial fits on this cluster: {capacity.sentence(fits)}")
     _check_start(benchmark)
@@ -76,6 +76,7 @@ def _submit_without_ray(parsed: argparse.Namespace, evaluation: Evaluation, at_o
     file = Path(parsed.cluster)
     cluster = profile.load(file)
     study = request.study_of(parse(["run", parsed.what, *parsed.options], parsed.parser))
+    arrays.require_whole_gpus(study.benchmark)
     arrays.require_one_node(cluster, study.benchmark.ranks_per_trial)
     _check_start(study.benchmark)
     words = ["python", "-m", "hpo", *parsed.command.verb.split(), parsed.what]
@@ -208,8 +209,8 @@ def capacity(parsed: argparse.Namespace) -> int:
     from benchmarks import spec
     from slurm import capacity, profile
 
-    cluster = profile.load(Path(parsed.cluster))
-    fits = capacity.of(cluster, spec.load(parsed.benchmark).ranks_per_trial)
+    cluster, benchmark = profile.load(Path(parsed.cluster)), spec.load(parsed.benchmark)
+    fits = capacity.of(cluster, benchmark.ranks_per_trial, benchmark.trials_per_gpu)
     print(capacity.describe(fits))
     return 0 if fits.trials else 1
 
@@ -295,12 +296,12 @@ def head(parsed: argparse.Namespace) -> int:
 
 def _head_job(cluster: Profile, file: str, command: Sequence[str]) -> HeadJob:
     """Return the work of a head job."""
-    from slurm import submit
+    from slurm import capacity, submit
     from slurm.jobs import head_job
 
-    ranks_per_trial = _check(command).ranks_per_trial
-    name = submit.job_name(cluster, command)
-    return head_job.HeadJob(cluster, file, name, tuple(command), Path.cwd(), ranks_per_trial)
+    benchmark, name = _check(command), submit.job_name(cluster, command)
+    fits = capacity.of(cluster, benchmark.ranks_per_trial, benchmark.trials_per_gpu)
+    return head_job.HeadJob(cluster, file, name, tuple(command), Path.cwd(), fits)
 
 
 def _head_job_from_environment(given: Mapping[str, str]) -> HeadJob:

@@ -32,6 +32,7 @@ class Devices:
         visible: the GPUs of one machine for CUDA_VISIBLE_DEVICES: numbers, or UUIDs of slices; empty without.
         are_slices: whether they are slices of GPUs (MIG).
         fault: the reason why nothing can be trained on the GPUs; empty if it can.
+        memory_bytes: of the least of the GPUs; 0 without one, or where the driver does not tell.
     """
 
     count: int
@@ -43,6 +44,7 @@ class Devices:
     visible: str = ""
     are_slices: bool = False
     fault: str = ""
+    memory_bytes: int = 0
 
     @property
     def accelerator(self) -> str:
@@ -61,15 +63,16 @@ class Devices:
         """Tell whether a trial fits one node."""
         return max(self.by_node, default=self.count) >= ranks_per_trial
 
-    def trials_at_once(self, ranks_per_trial: int, on_one_node: bool) -> int:
+    def trials_at_once(self, ranks_per_trial: int, on_one_node: bool, trials_per_gpu: int = 1) -> int:
         """Count the trials that fit.
 
         Args:
             ranks_per_trial: devices of a trial.
             on_one_node: whether a trial keeps to one node; devices that are left over on several nodes stay idle then.
+            trials_per_gpu: trials that share a device.
         """
         parts = (self.by_node or (self.count,)) if on_one_node else (self.count,)
-        return sum(devices // ranks_per_trial for devices in parts)
+        return sum(devices * trials_per_gpu // ranks_per_trial for devices in parts)
 
 
 @dataclass(frozen=True)
@@ -78,22 +81,33 @@ class Allotment:
 
     Attributes:
         concurrency: trials at once.
-        ranks_per_trial: devices of one trial.
+        ranks_per_trial: ranks of one trial, a device each.
         cpus_per_rank: the share of the cores that one rank reserves; a fraction where they do not divide evenly.
-        gpus_per_rank: 1 or 0.
+        gpus_per_rank: 1, a share of one where trials share GPUs, or 0.
         on_one_node: whether a trial keeps to one node, as it does wherever one holds it.
+        trials_per_gpu: trials that share a GPU.
     """
 
     concurrency: int
     ranks_per_trial: int
     cpus_per_rank: float
-    gpus_per_rank: int
+    gpus_per_rank: float
     on_one_node: bool = True
+    trials_per_gpu: int = 1
 
     @property
-    def devices(self) -> int:
+    def devices_per_trial(self) -> float:
+        """Devices that one trial occupies."""
+        return self.ranks_per_trial / self.trials_per_gpu
+
+    @property
+    def devices(self) -> float:
         """Devices reserved by the study."""
-        return self.concurrency * self.ranks_per_trial
+        return self.concurrency * self.devices_per_trial
+
+    def trials_on(self, devices: Devices) -> int:
+        """Count the trials of this kind that fit some devices."""
+        return devices.trials_at_once(self.ranks_per_trial, self.on_one_node, self.trials_per_gpu)
 
 
 @dataclass(frozen=True)
@@ -129,6 +143,7 @@ def detect_here() -> Devices:
         visible=",".join(gpu.id for gpu in found),
         are_slices=found[0].is_slice,
         fault=fault_of(installed(), found, inventory),
+        memory_bytes=min(gpu.memory_bytes for gpu in found),
     )
 
 
@@ -161,7 +176,7 @@ def place(benchmark: Benchmark, devices: Devices, concurrency: int | None = None
         BenchmarkError: a trial needs more devices than there are, or another precision than they have; or torch cannot
             use them.
     """
-    allotment = allot(devices, benchmark.ranks_per_trial, concurrency)
+    allotment = allot(devices, benchmark.ranks_per_trial, concurrency, benchmark.trials_per_gpu)
     if benchmark.trial.trains_model:
         require_usable(devices, benchmark.ranks_per_trial)
     settled = settle_precision(benchmark, devices.gpu_name, devices.compute_capability)
@@ -199,17 +214,22 @@ def require_usable(devices: Devices, ranks: int = 1) -> None:
         )
 
 
-def allot(devices: Devices, ranks_per_trial: int, concurrency: int | None = None) -> Allotment:
+def allot(devices: Devices, ranks_per_trial: int, concurrency: int | None = None, trials_per_gpu: int = 1) -> Allotment:
     """Allot devices to as many trials at once as fit, or to fewer if asked.
 
     On one machine the cores are shared out among the trials at once, which keeps Ray from starting another
     one. On a cluster no share does that, see `cluster.Cluster.holding`.
 
     Raises:
-        BenchmarkError: a trial needs more devices than there are.
+        BenchmarkError: a trial needs more devices than there are, or trials are to share GPUs and there are none.
     """
+    if trials_per_gpu > 1 and devices.gpu_name is None:
+        raise BenchmarkError(
+            f"trials_per_gpu is {trials_per_gpu}, but there is no GPU here, and without one a trial has whole CPU cores"
+            "; set trials_per_gpu to 1, or run where there are GPUs"
+        )
     on_one_node = devices.holds_on_one_node(ranks_per_trial)
-    at_once = devices.trials_at_once(ranks_per_trial, on_one_node)
+    at_once = devices.trials_at_once(ranks_per_trial, on_one_node, trials_per_gpu)
     if at_once < 1:
         kind = "GPU" if devices.gpu_name else "CPU core"
         where = "the cluster" if devices.cpus_per_device else "this machine"
@@ -218,6 +238,12 @@ def allot(devices: Devices, ranks_per_trial: int, concurrency: int | None = None
             f"{counted(devices.count, kind)}; lower ranks_per_trial or run on a larger machine"
         )
     at_once = min(at_once, concurrency or at_once)
-    share = devices.cpus_per_device or devices.cpus / (at_once * ranks_per_trial)
-    cpus_per_rank = math.floor(1e4 * share) / 1e4  # Ray counts in 1/10,000
-    return Allotment(at_once, ranks_per_trial, cpus_per_rank, 1 if devices.gpu_name else 0, on_one_node)
+    of_a_device = devices.cpus_per_device and devices.cpus_per_device / trials_per_gpu
+    cpus_per_rank = _as_ray_counts(of_a_device or devices.cpus / (at_once * ranks_per_trial))
+    gpus_per_rank = _as_ray_counts(1 / trials_per_gpu) if devices.gpu_name else 0
+    return Allotment(at_once, ranks_per_trial, cpus_per_rank, gpus_per_rank, on_one_node, trials_per_gpu)
+
+
+def _as_ray_counts(share: float) -> float:
+    """Round a share down to 1/10,000, in which Ray counts."""
+    return math.floor(1e4 * share) / 1e4

@@ -110,8 +110,7 @@ class Cluster:
     @contextmanager
     def holding(self, devices: Devices, allotment: Allotment) -> Iterator[None]:
         """Hold the devices that a study on a cluster was not allotted, so that Ray starts no further trial there."""
-        fitting = devices.trials_at_once(allotment.ranks_per_trial, allotment.on_one_node)
-        spare = fitting - allotment.concurrency
+        spare = allotment.trials_on(devices) - allotment.concurrency
         with _reserved(allotment, spare if devices.cpus_per_device else 0):
             yield
 
@@ -123,7 +122,7 @@ class Cluster:
         pool = self.pool_for(benchmark)
         if pool is None:
             return []
-        allotment = allot(devices, benchmark.ranks_per_trial)
+        allotment = allot(devices, benchmark.ranks_per_trial, trials_per_gpu=benchmark.trials_per_gpu)
         start = ray.remote(num_cpus=0)(_start_and_give_back)
         with _reserved(allotment, allotment.concurrency) as groups:
             found: list[list[TokenStatistics]] = ray.get(
@@ -150,7 +149,7 @@ def _reserved(allotment: Allotment, trials: int) -> Iterator[list[PlacementGroup
 
 
 def _start_and_give_back(
-    benchmark: Benchmark, cpus_per_rank: float, gpus_per_rank: int, pool: ActorHandle | None
+    benchmark: Benchmark, cpus_per_rank: float, gpus_per_rank: float, pool: ActorHandle | None
 ) -> list[TokenStatistics]:
     """Begin a trial and leave it."""
     process = open_ranks(benchmark, cpus_per_rank, gpus_per_rank, pool)
@@ -341,6 +340,7 @@ def cluster_devices() -> Devices:
         tuple(shares),
         are_slices=any(gpu.is_slice for gpu in found),
         fault=next(filter(None, map(fault_of_node, names, shares, seen)), ""),
+        memory_bytes=min((gpu.memory_bytes for gpu in found), default=0),
     )
 
 
@@ -378,6 +378,6 @@ def resources(allotment: Allotment) -> tune.PlacementGroupFactory:
     """
     rank = {"CPU": allotment.cpus_per_rank}
     if allotment.gpus_per_rank:
-        rank["GPU"] = float(allotment.gpus_per_rank)
+        rank["GPU"] = allotment.gpus_per_rank
     strategy = "STRICT_PACK" if allotment.on_one_node else "PACK"
     return tune.PlacementGroupFactory([{}, *([rank] * allotment.ranks_per_trial)], strategy=strategy)

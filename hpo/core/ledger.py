@@ -43,11 +43,11 @@ class Ledger:
     """Books device-seconds while a study runs; times are seconds since the study began.
 
     Args:
-        devices: devices the study has reserved.
+        devices: devices the study has reserved; shares count as such.
         devices_per_trial: devices one trial occupies.
     """
 
-    def __init__(self, devices: int, devices_per_trial: int) -> None:
+    def __init__(self, devices: float, devices_per_trial: float) -> None:
         self._devices, self._devices_per_trial = devices, devices_per_trial
         self._reserved, self._resized = 0.0, 0.0
         self._booked = dict.fromkeys(PARTS, 0.0)
@@ -83,7 +83,7 @@ class Ledger:
         """Trials that hold their devices."""
         return list(self._last_seen)
 
-    def resize(self, devices: int, now: float) -> None:
+    def resize(self, devices: float, now: float) -> None:
         """Change the number of the study's devices: workers of a cluster join late, and die."""
         if devices != self._devices:
             self._reserved += self._devices * (now - self._resized)

@@ -211,12 +211,13 @@ class StudyLog(tune.Callback):
 
     def _count_devices(self) -> None:
         """Book the cluster's present devices; trials follow them by themselves, unless a number of trials was asked."""
-        now, ranks, on_one_node = self._now(), self._allotment.ranks_per_trial, self._allotment.on_one_node
-        was_asked = self._allotment.concurrency < self._devices.trials_at_once(ranks, on_one_node)
+        now, allotment = self._now(), self._allotment
+        was_asked = allotment.concurrency < allotment.trials_on(self._devices)
         if was_asked or now < self._counted + SECONDS_PER_COUNT:
             return
         self._counted = now
-        self.ledger.resize(present_devices(self._devices).trials_at_once(ranks, on_one_node) * ranks, now)
+        present = allotment.trials_on(present_devices(self._devices)) * allotment.devices_per_trial
+        self.ledger.resize(present, now)
 
     def close(self) -> tuple[Shares, float]:
         """Close the open rows; return the ledger and the duration of the study in seconds."""

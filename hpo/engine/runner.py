@@ -17,6 +17,7 @@ from ray.tune.error import TuneError
 from rich.console import Console
 
 from benchmarks.check.room import require_room
+from benchmarks.check.share import require_share
 from benchmarks.check.start import check_start
 from benchmarks.identity import digest
 from benchmarks.spec import BenchmarkError, first_line
@@ -211,6 +212,7 @@ def execute(
     devices, allotment = placement.devices, placement.allotment
     for warning in check_start(study.benchmark):
         errors.warn(warning)
+    require_share(placement.benchmark, devices.accelerator, devices.memory_bytes)
     if run_id is None and plan.paused:
         require_room(study.benchmark, plan.paused + allotment.concurrency, study.method, devices.compute_capability)
     with _opened(study, command, devices, run_id, open_tracker) as (tracker, unfinished):

@@ -61,7 +61,7 @@ class State:
             population.on_exploit = results.exploit
         budget = Budget(study.budget_units, _deadline_seconds(study, allotment))
         scheduler = budgeted(plan, budget, study.max_units)
-        ledger = Ledger(allotment.devices, allotment.ranks_per_trial)
+        ledger = Ledger(allotment.devices, allotment.devices_per_trial)
         search = BudgetedSearch(search_algorithm(plan), scheduler)
         return cls(results, ledger, budget, scheduler, search, Pace(study.benchmark.resource.checkpoint_seconds))
 

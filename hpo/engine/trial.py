@@ -45,7 +45,7 @@ class TrialActor(tune.Trainable):
         config: Config,
         study: Study,
         cpus_per_rank: float,
-        gpus_per_rank: int,
+        gpus_per_rank: float,
         pool: ActorHandle | None,
         reported: Mapping[str, int],
         home: Path,

@@ -131,7 +131,7 @@ def train(
     """
     best = read_config(config)
     steps = check_schedule(best, benchmark)
-    placement = place(benchmark, detect(), concurrency=1)
+    placement = place(benchmark.on_whole_gpus(), detect(), concurrency=1)
     for warning in (*check(benchmark), *check_start(benchmark)):
         errors.warn(warning)
     _claim(folder)
@@ -280,7 +280,7 @@ def _ranks(placement: Placement) -> Iterator[Any]:
     from hpo.cluster.ray import ray_cluster
 
     allotment = placement.allotment
-    bundle = {"CPU": allotment.cpus_per_rank, **({"GPU": 1.0} if allotment.gpus_per_rank else {})}
+    bundle = {"CPU": allotment.cpus_per_rank, **({"GPU": allotment.gpus_per_rank} if allotment.gpus_per_rank else {})}
     with ray_cluster(placement.devices):
         group = placement_group([bundle] * allotment.ranks_per_trial)
         ray.get(group.ready())

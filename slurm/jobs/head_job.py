@@ -25,6 +25,7 @@ from hpo.engine.study_folder import Unfinished
 from hpo.store import client
 from hpo.terminal.next_steps import CLUSTER_PROFILE, SHARED_STORE
 from slurm import scheduler, stores, submit
+from slurm.capacity import Capacity
 from slurm.jobs import network, results
 from slurm.jobs.connection import Connection
 from slurm.jobs.worker import WORKER, ray_start
@@ -47,7 +48,7 @@ class HeadJob:
         name: of the job.
         command: arguments of `python -m hpo`.
         work: the folder that relative paths in the command are relative to.
-        ranks_per_trial: ranks of a trial.
+        fits: the room of the cluster for the study's trials.
     """
 
     profile: Profile
@@ -55,7 +56,7 @@ class HeadJob:
     name: str
     command: tuple[str, ...]
     work: Path
-    ranks_per_trial: int
+    fits: Capacity
 
     @property
     def again(self) -> str:
@@ -103,7 +104,7 @@ def _run_study(job: HeadJob, token: str, signals: Signals) -> int:
 
 def _workers(job: HeadJob, joined: Connection, signals: Signals) -> WorkerGroup:
     """Return the workers that the profile's layout asks for, not yet started."""
-    given = (job.profile, job.name, job.work, job.ranks_per_trial, joined)
+    given = (job.profile, job.name, job.work, job.fits, joined)
     return WorkerSteps(*given, signals) if job.profile.layout == "one_job" else WorkerJobs(*given)
 
 

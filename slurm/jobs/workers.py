@@ -10,11 +10,13 @@ import signal
 import sys
 import time
 from abc import ABC, abstractmethod
+from dataclasses import replace
 from pathlib import Path
 from typing import Self
 
 from benchmarks.spec import BenchmarkError
 from slurm import capacity, scheduler, scripts, submit
+from slurm.capacity import Capacity
 from slurm.jobs import connection
 from slurm.jobs.connection import Connection
 from slurm.jobs.network import HOW_TO_MEND
@@ -38,14 +40,14 @@ class WorkerGroup(ABC):
         profile: the cluster.
         name: of the head job.
         work: the folder that relative paths in commands are relative to.
-        ranks_per_trial: ranks of a trial.
+        fits: the room of the cluster for the study's trials.
         joined: the head's Ray.
     """
 
     noun = "job"
 
-    def __init__(self, profile: Profile, name: str, work: Path, ranks_per_trial: int, joined: Connection) -> None:
-        self.profile, self._ranks_per_trial = profile, ranks_per_trial
+    def __init__(self, profile: Profile, name: str, work: Path, fits: Capacity, joined: Connection) -> None:
+        self.profile, self._fits = profile, fits
         self._joined, self._file = joined, submit.connection_file(profile, name, joined.job)
         connection.write(joined, self._file)
         self._name = name
@@ -128,9 +130,8 @@ class WorkerGroup(ABC):
         running = len(jobs) - len(waiting)
         if running >= self.profile.workers.count:
             return ""
-        now = self.profile.with_workers(running)
         why = f"; {self.describe(waiting)}" if waiting else ""
-        fits = capacity.at_once(capacity.of(now, self._ranks_per_trial))
+        fits = capacity.at_once(replace(self._fits, nodes=running))
         return f"{running} of {self.profile.workers.count} worker {self.noun}s run{why}; trials at once: {fits}"
 
     def late(self, joined: set[str]) -> str:
@@ -156,8 +157,8 @@ class WorkerGroup(ABC):
 class WorkerJobs(WorkerGroup):
     """Workers that are jobs of their own."""
 
-    def __init__(self, profile: Profile, name: str, work: Path, ranks_per_trial: int, joined: Connection) -> None:
-        super().__init__(profile, name, work, ranks_per_trial, joined)
+    def __init__(self, profile: Profile, name: str, work: Path, fits: Capacity, joined: Connection) -> None:
+        super().__init__(profile, name, work, fits, joined)
         self._script = self._file.with_name("worker.sbatch")
         self._script.write_text(submit.worker_script(profile, name, self._file, work))
         self._watch = scheduler.QueueWatch()
@@ -182,7 +183,7 @@ class WorkerSteps(WorkerGroup):
         profile: the cluster.
         name: of the head job.
         work: the folder that relative paths in commands are relative to.
-        ranks_per_trial: ranks of a trial.
+        fits: the room of the cluster for the study's trials.
         joined: the head's Ray.
         signals: those of the head job; SLURM ends its steps with it, and none is replaced then.
     """
@@ -190,10 +191,10 @@ class WorkerSteps(WorkerGroup):
     noun = "step"
 
     def __init__(
-        self, profile: Profile, name: str, work: Path, ranks_per_trial: int, joined: Connection, signals: Signals
+        self, profile: Profile, name: str, work: Path, fits: Capacity, joined: Connection, signals: Signals
     ) -> None:
         require_nodes(profile.workers.count)
-        super().__init__(profile, name, work, ranks_per_trial, joined)
+        super().__init__(profile, name, work, fits, joined)
         self._signals = signals
         self._free_nodes = list(range(profile.workers.count))
         self._nodes, self._steps = dict[str, int](), dict[str, Child]()

@@ -63,7 +63,7 @@ def test_key_given_twice_is_refused(tmp_path: Path) -> None:
         ("default.", HYPERPARAMETERS),
         (
             "finetune.",
-            "model, data, task, max_length, max_answer_tokens, ranks_per_trial, precision, eval_batch_size, ",
+            "model, data, task, max_length, max_answer_tokens, ranks_per_trial, trials_per_gpu, precision, ",
         ),
         ("finetune.data.", "train, validation, test"),
         ("finetune.data.train.", "file, dataset, config, split, limit, articles, held_out_share"),

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.hyperparameters import Hyperparameters
+from benchmarks.training import memory
 from benchmarks.training.deepspeed import Precision
 from benchmarks.training.model import lora
 
@@ -112,16 +113,14 @@ def is_kept_on_gpu(base_bytes: int, gpu_bytes: int) -> bool:
 
     Args:
         base_bytes: of the base in the trials' precision.
-        gpu_bytes: of the GPU's whole memory.
+        gpu_bytes: of the GPU's memory, or of this process's share of it.
     """
     return base_bytes <= MAX_BASE_SHARE * gpu_bytes
 
 
 def _place(module: Any, device: torch.device) -> None:
-    import torch
-
     size = sum(tensor.nbytes for tensor in (*module.parameters(), *module.buffers()))
-    if is_kept_on_gpu(size, torch.cuda.get_device_properties(device).total_memory):
+    if is_kept_on_gpu(size, memory.gpu_bytes(device) or 0):
         module.to(device)
         return
     for tensor in (*module.parameters(), *module.buffers()):

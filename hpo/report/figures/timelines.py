@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 import plotly.graph_objects as go
 
+from benchmarks.spec import Benchmark
 from hpo.analysis import curves
 from hpo.analysis.compare import Result
 from hpo.analysis.contestants import Contestant
@@ -22,6 +23,7 @@ from hpo.report.figures.plots import (
     in_order,
 )
 
+SHARE = "a share of a device, on which several trials train at once"
 MOST_STUDIES = 12
 """Studies whose timelines are all drawn; of more, the first seed of each method: the page stays small."""
 MOST_ROW_NAMES = 16
@@ -38,10 +40,12 @@ def timelines(result: Result) -> Figure | LeftOut:
     if len(kept) > MOST_STUDIES:
         first = {_study_name(c, study) for c in result.contestants for study in in_order(c)[:1]}
         drawn = {label: study for label, study in kept.items() if label in first}
-    ranks = result.benchmark.ranks_per_trial
-    parts = {label: unit_parts(study, ranks) for label, study in drawn.items()}
-    views = {f"{label} ({_useful(study)} useful)": _gantt(parts[label], study, ranks) for label, study in drawn.items()}
-    row = "a device" if ranks == 1 else f"{ranks} devices that train a trial together"
+    benchmark, each = result.benchmark, result.benchmark.devices_per_trial
+    parts = {label: unit_parts(study, each) for label, study in drawn.items()}
+    views = {
+        f"{label} ({_useful(study)} useful)": _gantt(parts[label], study, benchmark) for label, study in drawn.items()
+    }
+    row = "a device" if each == 1 else f"{each:g} devices that train a trial together" if each > 1 else SHARE
     read = (
         f"Above, a row is {row}, and a block a part of a trial's time there; a tick marks where a trial begins or "
         "resumes. Empty is time in which no trial held the row, or that a failed attempt lost. Below, the share of all "
@@ -66,8 +70,8 @@ def _useful(study: StudyRecord) -> str:
     return f"{study.metrics.get('utilization', 0.0):.0%}"
 
 
-def _gantt(parts: pd.DataFrame, study: StudyRecord, ranks_per_trial: int) -> go.Figure:
-    rows = max(round(curves.devices(study) / ranks_per_trial), int(parts["row"].max()) + 1)
+def _gantt(parts: pd.DataFrame, study: StudyRecord, benchmark: Benchmark) -> go.Figure:
+    rows = max(round(curves.devices(study) / benchmark.devices_per_trial), int(parts["row"].max()) + 1)
     until = max(study.metrics.get("wall_seconds", 0.0), float(parts["ended_seconds"].max()))
     row_height = max(8, min(34, 400 // rows))
     figure = canvas(230 + row_height * rows, legend=True)
@@ -78,7 +82,7 @@ def _gantt(parts: pd.DataFrame, study: StudyRecord, ranks_per_trial: int) -> go.
     figure.add_scatter(**_begins(parts[parts["begins"]], 0.7 * row_height))
     figure.add_scatter(**_use(in_use(parts, rows, until), until))
     named = list(range(0, rows, math.ceil(rows / MOST_ROW_NAMES)))
-    names = [_row_name(row, ranks_per_trial) for row in named]
+    names = [_row_name(row, benchmark) for row in named]
     above = {"domain": [0.38, 1], "range": [rows - 0.5, -0.5], "showgrid": False, "zeroline": False}
     below = {"domain": [0, 0.27], "range": [0, 1.05], "tickformat": ".0%", "nticks": 3, "title": "in use"}
     figure.update_layout(
@@ -115,9 +119,12 @@ def _use(share: pd.DataFrame, until_seconds: float) -> dict[str, Any]:
     }
 
 
-def _row_name(row: int, ranks_per_trial: int) -> str:
-    first = row * ranks_per_trial + 1
-    return f"device {first}" if ranks_per_trial == 1 else f"devices {first} to {first + ranks_per_trial - 1}"
+def _row_name(row: int, benchmark: Benchmark) -> str:
+    ranks, sharing = benchmark.ranks_per_trial, benchmark.trials_per_gpu
+    if sharing > 1:
+        return f"device {row // sharing + 1}, share {row % sharing + 1}"
+    first = row * ranks + 1
+    return f"device {first}" if ranks == 1 else f"devices {first} to {first + ranks - 1}"
 
 
 def _blocks(parts: pd.DataFrame, part: str) -> dict[str, Any]:

@@ -19,6 +19,8 @@ if reason := lacks():
     pytestmark.append(pytest.mark.skip(reason=f"no mount namespace can be made here: {reason}"))
 SHORT = {"unit_samples": 32, "max_units": 3}
 LONG = {"unit_samples": 16, "max_units": 9}
+WIDE = {"unit_samples": 32, "max_units": 9}
+"""Units that the largest batch of two ranks has a step in."""
 ACROSS: dict[str, Any] = {"finetune": {"ranks_per_trial": 2}}
 
 
@@ -44,8 +46,8 @@ def study_of(folder: Path, environment: dict[str, str], *words: object) -> subpr
     ("method", "arguments", "resource"),
     [
         ("pbt", ["--interval-units", 1], SHORT),
-        ("hyperband", [], LONG),
-        ("bohb", [], LONG),
+        ("hyperband", [], WIDE),
+        ("bohb", [], WIDE),
     ],
 )
 def test_a_trial_across_both_nodes_continues_from_its_checkpoint(

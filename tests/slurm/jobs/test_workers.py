@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from slurm import profile, scheduler
+from slurm import capacity, profile, scheduler
 from slurm.jobs.connection import Connection
 from slurm.jobs.workers import WorkerJobs
 from tests.slurm.testbed.drills import SECONDS, wait_until, write_profile
@@ -21,7 +21,7 @@ def started(work: Path) -> WorkerJobs:
     write_profile(work, workers=1, node={"cpus": 4}, environment={"lines": ["exec sleep 300"]})
     cluster = profile.load(work / "cluster.yaml")
     (work / "logs" / "hpo-asha-1").mkdir(parents=True)
-    return WorkerJobs(cluster, "hpo-asha", work, 1, Connection("10.0.0.1:6379", "token", "1"))
+    return WorkerJobs(cluster, "hpo-asha", work, capacity.of(cluster, 1), Connection("10.0.0.1:6379", "token", "1"))
 
 
 @pytest.mark.thorough  # SLURM's own clock decides

@@ -77,4 +77,5 @@ def nvmlDeviceGetMigDeviceHandleByIndex(handle: Any, number: int) -> Any:
 
 
 def nvmlDeviceGetMemoryInfo(handle: Any) -> Any:
-    return SimpleNamespace(used=1 << 30, free=79 << 30, total=80 << 30)
+    total = handle.get("memory", 80 << 30)
+    return SimpleNamespace(used=1 << 30, free=total - (1 << 30), total=total)
