@@ -27,7 +27,7 @@ import psutil
 from benchmarks.files import write_whole
 from benchmarks.spec import BenchmarkError
 from hpo.cluster.devices import look_at_node
-from hpo.workflows.doctor import pins
+from hpo.workflows.doctor import fault_of_torch, pins
 from slurm import scheduler, scripts
 from slurm.jobs import network
 from slurm.processes import OnChange
@@ -68,12 +68,13 @@ class ComparedFact:
     there: str
 
 
-def facts(work: Path, mark: Path) -> dict[str, str]:
+def facts(work: Path, mark: Path, trains: bool = False) -> dict[str, str]:
     """Return the facts of this machine, by name.
 
     Args:
         work: the folder that studies are submitted from.
         mark: a file that the login node has just made in the logs' folder; it names the cluster's network.
+        trains: whether this machine is to train, so that torch is imported and tried on its GPUs.
     """
     memory = psutil.virtual_memory().total / 2**30
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
@@ -89,7 +90,7 @@ def facts(work: Path, mark: Path) -> dict[str, str]:
         "srun": shutil.which("srun") or "none",
         "cores": str(cores),
         "memory": f"{memory:.0f} GiB",
-        **_gpus(),
+        **_gpus(trains),
         "compiler": shutil.which("g++") or "none",
         **{folder: f"{shutil.disk_usage(folder).free / 2**30:.0f} GiB free" for folder in RAY_FOLDERS},
         "open files": str(resource.getrlimit(resource.RLIMIT_NOFILE)[0]),
@@ -98,11 +99,12 @@ def facts(work: Path, mark: Path) -> dict[str, str]:
     return found | {f"package {name}": _version(name) for name in pins()}
 
 
-def _gpus() -> dict[str, str]:
-    """Return the visible GPUs, and whether torch can train on them."""
+def _gpus(trains: bool) -> dict[str, str]:
+    """Return the visible GPUs, and whether torch can train on them; where it is to train, it tries."""
     seen = look_at_node()
     names = ", ".join(gpu.name for gpu in seen.gpus) or "none"
-    return {"GPUs": names, USE: f"{UNFIT}: {seen.fault}" if seen.fault else "works" if seen.gpus else "no GPU"}
+    fault = seen.fault or (fault_of_torch() if seen.gpus and trains else "")
+    return {"GPUs": names, USE: f"{UNFIT}: {fault}" if fault else "works" if seen.gpus else "no GPU"}
 
 
 def _address(mark: Path) -> str:
@@ -233,4 +235,4 @@ def _wait(job: str, answer: Path) -> None:
 
 def answer(mark: Path) -> None:
     """Write this node's facts beside the mark, whole or not at all."""
-    write_whole(mark.with_name("answer.json"), json.dumps(facts(Path.cwd(), mark)))
+    write_whole(mark.with_name("answer.json"), json.dumps(facts(Path.cwd(), mark, trains=True)))

@@ -16,6 +16,8 @@ from benchmarks.files import BenchmarkError
 VISIBLE = "CUDA_VISIBLE_DEVICES"
 ORDER = "CUDA_DEVICE_ORDER"
 BY_BUS = "PCI_BUS_ID"
+MAX_SHOWN = 120
+"""Characters of a value that a message shows."""
 ENDS = ("", "-1", "NoDevFiles")
 """Entries by which users and SLURM end the list: no GPU from here on."""
 
@@ -64,16 +66,16 @@ def _entries(visible: str) -> list[str]:
 def _named(entry: str, gpus: Sequence[Gpu], visible: str) -> Gpu:
     """Find the device of one entry."""
     whole = [gpu for gpu in gpus if not gpu.is_slice]
-    if entry.isdecimal():
-        found = [gpu for gpu in whole if gpu.index == int(entry)]
+    if entry.isdecimal():  # compared as text: there may be thousands of digits
+        found = [gpu for gpu in whole if str(gpu.index) == (entry.lstrip("0") or "0")]
     else:
         found = [gpu for gpu in gpus if entry.startswith(("GPU-", "MIG-")) and gpu.uuid.startswith(entry)]
     if len(found) == 1:
         return found[0]
-    fault = f"{entry!r} begins {len(found)} of them" if found else f"{entry!r} is none of them"
+    fault = f"{_short(entry)} begins {len(found)} of them" if found else f"{_short(entry)} is none of them"
     raise BenchmarkError(
-        f"{VISIBLE} is {visible!r}, but must name devices of this machine by number, UUID or the beginning of one, and "
-        f"{fault}: {'; '.join(_described(gpu) for gpu in gpus)}"
+        f"{VISIBLE} is {_short(visible)}, but must name devices of this machine by number, UUID or its beginning, "
+        f"and {fault}: {'; '.join(_described(gpu) for gpu in gpus)}"
     )
 
 
@@ -110,12 +112,16 @@ def require_one_kind(found: Sequence[Gpu]) -> None:
 
 
 def _require_one_order(gpus: Sequence[Gpu], environment: Mapping[str, str]) -> None:
-    order = environment.get(ORDER, BY_BUS)
+    order = environment.get(ORDER) or BY_BUS
     if order != BY_BUS and len({gpu.index for gpu in gpus}) > 1:
         raise BenchmarkError(
             f"{ORDER} is {order}, but the driver and Ray count GPUs in the order of the bus, so that a number would "
             f"mean two GPUs; unset it, or set {BY_BUS}"
         )
+
+
+def _short(value: str) -> str:
+    return repr(value if len(value) <= MAX_SHOWN else f"{value[:MAX_SHOWN]}...")
 
 
 def _described(gpu: Gpu) -> str:

@@ -92,11 +92,11 @@ def _device_rows() -> list[tuple[str, str, str]]:
     from deepspeed.accelerator import get_accelerator
 
     found = f"{devices.count} x {devices.gpu_name or 'CPU worker process'}, {devices.cpus} cores"
-    fault = devices.fault or (_fault_of_torch() if devices.visible else "")
+    fault = devices.fault or (fault_of_torch() if devices.visible else "")
     return [("devices", found, fault), ("deepspeed accelerator", get_accelerator().device_name(), "")]
 
 
-def _fault_of_torch() -> str:
+def fault_of_torch() -> str:
     """Return a sentence if torch does not compute on this machine's GPU; it tries."""
     try:
         require_gpu(0)

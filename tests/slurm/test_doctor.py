@@ -60,6 +60,16 @@ def test_a_node_whose_torch_cannot_use_its_gpus_is_lacking(monkeypatch: pytest.M
     assert "cannot use NVIDIA H100" in doctor.facts(tmp_path, tmp_path / "mark")[doctor.USE]
 
 
+@pytest.mark.slow  # imports torch
+def test_a_node_that_is_to_train_tries(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    put_in(monkeypatch, machine(gpu(0)))
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    (tmp_path / "mark").touch()
+    monkeypatch.chdir(tmp_path)
+    doctor.answer(tmp_path / "mark")
+    assert json.loads((tmp_path / "answer.json").read_text())[doctor.USE].startswith("fails: torch ")
+
+
 def test_a_folder_of_the_same_name_that_is_not_shared_is_told_apart(tmp_path: Path) -> None:
     assert doctor._shared(tmp_path / "mark") == f"{tmp_path} is not the login node's"
 
