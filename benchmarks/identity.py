@@ -15,7 +15,7 @@ from benchmarks import tasks
 from benchmarks.files import BenchmarkError, files_below, is_folder, read_bytes
 from benchmarks.spec import Benchmark, FineTune, Split
 
-NOT_TRAINED: dict[str, Any] = {"description": True, "space": True, "grid": True}
+NOT_TRAINED: dict[str, Any] = {"description": True, "space": True, "grid": True, "rescue": True}
 NOT_TRAINED |= {"resource": {"checkpoint_seconds"}, "finetune": {"timeout_seconds", "trials_per_gpu"}}
 """Settings that no result depends on."""
 DIGEST_LENGTH = 16
@@ -58,6 +58,8 @@ def digest(benchmark: Benchmark) -> str:
         if finetune.task == tasks.DEFAULT:  # so did this one
             del content["finetune"]["task"]
         content["finetune"] |= {"model": _model(finetune), "data": _data(finetune)}
+    elif content["synthetic"]["memory_limit"] is None:  # likewise
+        del content["synthetic"]["memory_limit"]
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:DIGEST_LENGTH]
 
 

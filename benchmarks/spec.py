@@ -88,6 +88,8 @@ class Benchmark(Strict):
         grid: the values of the manual grid.
         finetune: the trial, if it is a real one.
         synthetic: the trial, if it is a closed-form curve.
+        rescue: train a configuration that runs out of memory with smaller micro-batches and more accumulation, as far
+            as it takes to fit; the effective batch stays the same.
     """
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,99}$")]
@@ -101,6 +103,7 @@ class Benchmark(Strict):
     grid: dict[str, tuple[Scalar, ...]] = Field(default_factory=dict)
     finetune: FineTune | None = None
     synthetic: Synthetic | None = None
+    rescue: bool = True
 
     @model_validator(mode="after")
     def _check(self) -> Benchmark:

@@ -5,6 +5,8 @@ Two measures, because neither tells all:
 - `reset_peak` and `peak_mb`: the peak as the kernel or the CUDA allocator counted it; exact, of this process alone.
 - `Sampler`: memory over time, ten times a second or more, as NVML and the kernel see it, other processes on the GPU
   included: this number tells whether a training fits.
+
+`kills` counts the processes that the kernel has killed for want of memory: nothing else tells why one was killed.
 """
 
 from __future__ import annotations
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
     import torch
 
 MIB = 2**20
+CGROUPS = Path("/sys/fs/cgroup")
 CONTEXT_BYTES = 768 * MIB
 """Memory of a GPU that a process takes beside its tensors: context, kernels, handles of libraries."""
 INTERVAL = 0.05
@@ -88,6 +91,46 @@ def host_peak_mb() -> float:
     status = Path("/proc/self/status").read_text()
     kilobytes = next(line.split()[1] for line in status.splitlines() if line.startswith("VmHWM"))
     return int(kilobytes) / 2**10
+
+
+def kills(root: Path = CGROUPS, process: Path = Path("/proc/self/cgroup"), machine: Path = Path("/proc/vmstat")) -> int:
+    """Count the processes that the kernel has killed for want of memory, ever.
+
+    Args:
+        root: the tree of control groups.
+        process: the file that names this process's groups. Its own group counts, so that other jobs' and containers'
+            kills do not; one that cannot be read leaves the machine's count.
+        machine: the file with the machine's count.
+    """
+    for group in _memory_groups(root, process):
+        for name in ("memory.events", "memory.oom_control"):
+            if (count := _number_after("oom_kill", group / name)) is not None:
+                return count
+    return _number_after("oom_kill", machine) or 0
+
+
+def _memory_groups(root: Path, process: Path) -> Iterator[Path]:
+    """Yield the folders that this process's control group may have, of either version, also from within a container."""
+    try:
+        lines = process.read_text().splitlines()
+    except OSError:
+        return
+    for line in lines:
+        _, _, rest = line.partition(":")
+        controllers, _, path = rest.partition(":")
+        if not controllers:
+            yield from (root / path.lstrip("/"), root)
+        elif "memory" in controllers.split(","):
+            yield from (root / "memory" / path.lstrip("/"), root / "memory")
+
+
+def _number_after(word: str, path: Path) -> int | None:
+    """Return the number in the line of a file that begins with a word; None if there is none, or no file."""
+    try:
+        lines = path.read_text().splitlines()
+    except OSError:
+        return None
+    return next((int(line.split()[1]) for line in lines if line.startswith(f"{word} ")), None)
 
 
 @dataclass(frozen=True)

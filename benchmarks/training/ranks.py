@@ -18,14 +18,16 @@ from typing import Any
 
 import ray
 from ray.actor import ActorHandle
-from ray.exceptions import GetTimeoutError
+from ray.exceptions import GetTimeoutError, RayActorError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from benchmarks.devices.places import Place, devices_by_node, find_places
 from benchmarks.devices.visible import BY_BUS, ORDER, VISIBLE
+from benchmarks.out_of_memory import sign_of
 from benchmarks.space import Config
 from benchmarks.spec import Benchmark
 from benchmarks.tasks.task import TokenStatistics
+from benchmarks.training import memory
 from benchmarks.training.checkpoint.files import write_list
 from benchmarks.training.checkpoint.keeper import Keepers, Kept, wait_for
 from benchmarks.trials.trial import TrialProcess
@@ -154,7 +156,9 @@ class Ranks:
 
         Raises:
             TimeoutError: the ranks that hang.
+            MemoryError: the kernel has killed a rank for want of memory, on this node.
         """
+        kills = memory.kills()
         try:
             return list(ray.get(calls, timeout=self._timeout_seconds))
         except GetTimeoutError:
@@ -165,8 +169,14 @@ class Ranks:
             raise TimeoutError(
                 f"rank {which} did not answer for {self._timeout_seconds:g} s (timeout_seconds of the benchmark)"
             ) from None
-        except Exception:
-            self._is_sound = False  # the others may be waiting for a rank that has failed
+        except RayActorError as error:
+            self._is_sound = False
+            if memory.kills() > kills:
+                raise MemoryError("the kernel killed a rank, since memory was used up") from error
+            raise
+        except Exception as error:
+            # The others may be waiting for a rank that has failed; one that is alone can begin its next trial.
+            self._is_sound = len(self._actors) == 1 and bool(sign_of(error))
             raise
 
 

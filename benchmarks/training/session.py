@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 from benchmarks import steps
 from benchmarks.hyperparameters import Hyperparameters
+from benchmarks.out_of_memory import IN_EVALUATION, sign_of
 from benchmarks.space import Config
 from benchmarks.spec import Benchmark
 from benchmarks.tasks.task import Example, TokenStatistics
@@ -203,8 +204,17 @@ class Session:
 
         Returns:
             `eval_loss`, `perplexity` and the task's metrics, see `Evaluation.scores`.
+
+        Raises:
+            MemoryError: it ran out of memory, which no smaller batch in training would cure.
         """
-        return self._evaluation.scores(self._engine, self.examples(split))
+        try:
+            return self._evaluation.scores(self._engine, self.examples(split))
+        except Exception as error:
+            if not (sign := sign_of(error)):
+                raise
+            size = self._settings.eval_batch_size
+            raise MemoryError(f"{IN_EVALUATION}, with eval_batch_size {size}, lower it: {sign}") from None
 
     def predict(self, examples: Sequence[Example]) -> list[str]:
         """Generate greedy answers, one per example."""

@@ -1,6 +1,7 @@
 """A closed-form stand-in for training, for tests of methods and of the path from command line to MLflow.
 
-The loss after unit t of T, for learning rate r, batch size b and weight decay w (all logarithms base 10)::
+The loss after unit t of T, for learning rate r, effective batch size per device b and weight decay w (all logarithms
+base 10)::
 
     distance   d = |log(r) - log(r*)|, with log(r*) = -3 + 0.3 log2(b / 8)
     asymptote  a = 0.5 + 0.35 d^2 + 0.05 [w = 0]
@@ -10,7 +11,8 @@ The loss after unit t of T, for learning rate r, batch size b and weight decay w
 
 Slow starters with a low asymptote cross fast ones, so that early stopping can err. The noise is a function of
 (seed, configuration, t): a trial gives the same curve wherever and whenever it runs. The task's metrics are
-decreasing functions of the loss. Above `diverge_above` the loss is NaN from the second unit on.
+decreasing functions of the loss. Above `diverge_above` the loss is NaN from the second unit on. Above `memory_limit`,
+units raise MemoryError; see `Synthetic`.
 """
 
 from __future__ import annotations
@@ -48,11 +50,14 @@ class Synthetic(Strict):
         seconds_per_unit: time of a unit at batch size 8, at most a day; it is slept, so that schedulers meet real
             time.
         diverge_above: learning rates above this give NaN from the second unit on; none do if it is unset.
+        memory_limit: a training that takes more than this runs out of memory in its first unit: a forward pass takes 1
+            per sample, half of it with gradient checkpointing, and LoRA 1 per rank; none does if it is unset.
     """
 
     noise: Annotated[float, Field(ge=0)] = 0.01
     seconds_per_unit: Annotated[float, Field(ge=0, le=86_400)] = 0.01
     diverge_above: PositiveFloat | None = None
+    memory_limit: PositiveFloat | None = None
 
     task: ClassVar[str] = tasks.DEFAULT
     ranks_per_trial: ClassVar[int] = 1
@@ -85,9 +90,17 @@ class SyntheticTrial:
     def start(self, config: Config, seed: int) -> None:
         """Begin a trial at unit 0."""
         self._seed, self._units, self._config = seed, 0, self._benchmark.hyperparameters(config)
+        self._memory, self._config = _memory(self._config), _unaccumulated(self._config)
 
     def run_unit(self) -> dict[str, float]:
-        """Compute one unit; the keys are those of `session.Session.run_unit`."""
+        """Compute one unit; the keys are those of `session.Session.run_unit`.
+
+        Raises:
+            MemoryError: the configuration takes more than the simulated memory.
+        """
+        limit = self._settings.memory_limit
+        if limit is not None and self._memory > limit:
+            raise MemoryError(f"tried to allocate {self._memory:g} of {limit:g} (simulated)")
         seconds = self._settings.seconds_per_unit * (0.5 + 4.0 / self._config.batch_size_per_device)
         time.sleep(seconds)
         self._units += 1
@@ -133,6 +146,17 @@ class SyntheticTrial:
         key = f"{self._seed} {self._config.model_dump_json()} {self._units} {split}".strip().encode()
         noise = random.Random(hashlib.sha256(key).digest()).gauss(0.0, self._settings.noise)
         return expected_loss(self._config, progress) + noise
+
+
+def _memory(config: Hyperparameters) -> float:
+    """Compute the memory of a training, in samples of a forward pass."""
+    return config.batch_size_per_device * (0.5 if config.gradient_checkpointing else 1.0) + config.lora_rank
+
+
+def _unaccumulated(config: Hyperparameters) -> Hyperparameters:
+    """Return the hyperparameters of the same effective batch without accumulation: curves depend on that alone."""
+    size = config.batch_size_per_device * config.gradient_accumulation_steps
+    return config.model_copy(update={"batch_size_per_device": size, "gradient_accumulation_steps": 1})
 
 
 def expected_loss(config: Hyperparameters, progress: float) -> float:

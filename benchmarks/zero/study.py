@@ -21,17 +21,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from benchmarks.out_of_memory import OUT_OF_MEMORY, sign_in
 from benchmarks.parent import end_with_parent
 from benchmarks.ports import ALL_INTERFACES, free_port
 from benchmarks.spec import BenchmarkError, load_json
+from benchmarks.training import memory
 from benchmarks.zero.settings import Configuration, Launcher, Machine, Scale, Training
 
 PROJECT = Path(__file__).parents[2]
 CONFIGURATIONS = Path(__file__).parent
-OUT_OF_MEMORY = re.compile(
-    r"OutOfMemoryError|CUDA out of memory|DefaultCPUAllocator|Cannot allocate memory|^MemoryError|oom.kill event"
-)
-"""Pattern of a log; the last part is SLURM's, of a job's node that may be another than this."""
 KILLED = re.compile(r"SIGKILL|exitcode\s*:\s*-9\b|return code = -9\b")
 ERROR = re.compile(r"^(\[rank\d+\]: )?[\w.]*(Error|Exception)\b(:|$)")
 OF_THE_LAUNCHER = "ChildFailedError"
@@ -140,7 +138,7 @@ def _train(
     environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "PYTHONPATH": _with_project()}
     if not machine.gpus:
         environment |= {"DS_ACCELERATOR": "cpu", "CUDA_VISIBLE_DEVICES": ""}
-    log, began, killed_before = folder / "log.txt", time.monotonic(), _killed_for_memory()
+    log, began, killed_before = folder / "log.txt", time.monotonic(), memory.kills()
     status = _wait(words, environment, log)
     wall_seconds = time.monotonic() - began
     ranks = [load_json(path) for path in sorted(folder.glob("rank-*.json"))]
@@ -149,7 +147,7 @@ def _train(
     if status == 0:
         reason = f"{len(ranks)} of {scale.ranks} ranks left a result; do all nodes share {folder}?"
         return Row(configuration, scale, "failed", reason, wall_seconds)
-    for_memory = _killed_for_memory() > killed_before
+    for_memory = memory.kills() > killed_before
     outcome, reason = what_went_wrong(status, log.read_text(errors="replace"), for_memory)
     return Row(configuration, scale, outcome, f"{reason}; its log: {log}", wall_seconds)
 
@@ -274,13 +272,6 @@ def _wait(words: Sequence[str], environment: dict[str, str], log: Path) -> int:
             raise
 
 
-def _killed_for_memory() -> int:
-    """Count processes that this machine's kernel has killed for want of memory, ever."""
-    counts = Path("/proc/vmstat")
-    lines = counts.read_text().splitlines() if counts.exists() else []
-    return next((int(line.split()[1]) for line in lines if line.startswith("oom_kill ")), 0)
-
-
 def what_went_wrong(status: int, log: str, killed_for_memory: bool = False) -> tuple[str, str]:
     """Return outcome and reason of a training that failed.
 
@@ -290,11 +281,11 @@ def what_went_wrong(status: int, log: str, killed_for_memory: bool = False) -> t
         killed_for_memory: the kernel has killed a process for want of memory meanwhile.
     """
     lines = [line.strip()[:300] for line in log.splitlines()]
-    if out_of_memory := [line for line in lines if OUT_OF_MEMORY.search(line)]:
-        return "out of memory", out_of_memory[0]
+    if sign := sign_in(log):
+        return OUT_OF_MEMORY, sign
     if KILLED.search(log):
         if killed_for_memory:
-            return "out of memory", "the kernel killed a rank, since the host's memory was used up"
+            return OUT_OF_MEMORY, "the kernel killed a rank, since the host's memory was used up"
         return "failed", "a rank was killed (signal 9)"
     errors = [line for line in lines if ERROR.search(line) and OF_THE_LAUNCHER not in line]
     return "failed", errors[0] if errors else f"exit status {status}"

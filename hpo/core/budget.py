@@ -123,6 +123,9 @@ class Admission(Protocol):
     def on_trial_retry(self, trial: Trial) -> None:
         """Take note that a failed trial is tried again, from its checkpoint or from the beginning."""
 
+    def on_trial_drop(self, trial: Trial) -> None:
+        """Take note that a trial ends before it has begun, and that another may take its place."""
+
 
 @dataclass(frozen=True)
 class PerTrial:
@@ -149,4 +152,7 @@ class PerTrial:
         return True
 
     def on_trial_retry(self, trial: Trial) -> None:
+        """See `Admission`."""
+
+    def on_trial_drop(self, trial: Trial) -> None:
         """See `Admission`."""

@@ -12,7 +12,9 @@ from dataclasses import dataclass
 
 MEASURED = ("startup", "train", "evaluate", "checkpoint", "idle")
 """Parts that a trial measures itself and reports as `<part>_seconds`."""
-PARTS = (*MEASURED, "failed")
+FAILED = "failed"
+"""Part that the study books for a failed attempt; a trial that rescues itself reports its own."""
+PARTS = (*MEASURED, FAILED)
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from benchmarks.out_of_memory import OUT_OF_MEMORY
 from benchmarks.space import Config
 from benchmarks.tasks.task import LOSS, TRAIN_LOSS, TokenStatistics
 from hpo.core import metrics
@@ -18,6 +19,8 @@ TOKENS = "tokens"
 """Key of a trial's first result that holds the statistics of each split, if there are data."""
 PRECISION = "precision"
 """The arithmetic of a trial in each of its results: fp32, bf16 or fp16; empty where nothing was trained."""
+MICRO_BATCH = "micro_batch"
+"""The micro-batch in each result of a trial that was rescued: one with its own batch size ran out of memory."""
 MIXED = " and "
 """Separator of the arithmetics of a study whose trials differ."""
 
@@ -44,6 +47,7 @@ class TrialRow:
         reason: cause of the end, in a sentence.
         failures: reasons of failed attempts after which it was tried again.
         raised: the error of each failed attempt, traceback included.
+        micro_batch: samples of a forward pass of its last unit, if it was rescued; None if its batch size fitted.
         reported_seconds: when its last unit arrived.
         ended_seconds: when it ended.
     """
@@ -64,6 +68,7 @@ class TrialRow:
     reason: str = ""
     failures: list[str] = field(default_factory=list)
     raised: list[str] = field(default_factory=list)
+    micro_batch: int | None = None
     reported_seconds: float = 0.0
     ended_seconds: float | None = None
 
@@ -106,6 +111,7 @@ class Results:
         units: all resource units, in order of arrival.
         tokens: statistics of the data; empty before the first result, and without data.
         precision: the arithmetic that trials reported; empty before the first result, and where nothing is trained.
+        skipped: proposals that were not trained, since they ask for as much memory as a trial that ran out of it.
     """
 
     def __init__(self, study: Study, varies: bool = False) -> None:
@@ -115,6 +121,7 @@ class Results:
         self.units: list[UnitRow] = []
         self.tokens: Sequence[TokenStatistics] = ()
         self.precision = ""
+        self.skipped = 0
 
     @property
     def rows(self) -> list[TrialRow]:
@@ -148,7 +155,7 @@ class Results:
         row.trained_units += 1
         row.metrics = {key: float(result[key]) for key in self._stored if key in result}
         row.device_seconds += device_seconds
-        row.reported_seconds = now
+        row.reported_seconds, row.micro_batch = now, result.get(MICRO_BATCH)
         if result["diverged"]:
             row.outcome, row.reason = "diverged", divergence(row.units, row.metrics)
         else:  # also one that had diverged and has taken over another
@@ -189,7 +196,8 @@ class Results:
     def common_failure(self, at_least: int) -> str:
         """Return the reason for which every trial fails, if every one does.
 
-        Trials that run count as failing until they get further than those that have failed.
+        Trials that run count as failing until they get further than those that have failed. Those that ran out of
+        memory tell nothing of others, which may ask for less.
 
         Args:
             at_least: number of failed trials below which there is no verdict.
@@ -197,9 +205,10 @@ class Results:
         Returns:
             The reason of the first one; empty if a trial has got further, or reasons differ.
         """
-        failed = [row for row in self._rows.values() if row.outcome == "failed"]
+        rows = [row for row in self._rows.values() if not row.reason.startswith(OUT_OF_MEMORY)]
+        failed = [row for row in rows if row.outcome == "failed"]
         reach = max((row.units for row in failed), default=0)
-        others = [row for row in self._rows.values() if row.outcome != "failed"]
+        others = [row for row in rows if row.outcome != "failed"]
         is_sound = any(row.outcome != "running" or row.units > reach for row in others)
         if is_sound or len(failed) < max(1, at_least) or len({_kind(row.reason) for row in failed}) > 1:
             return ""

@@ -1,18 +1,29 @@
-"""The two places where Ray Tune is held to a study's budget: its scheduler and its search."""
+"""The two places where Ray Tune is held to a study's budget and to its memory: its scheduler and its search."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
+import ray
 from ray.tune import Stopper
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import SearchAlgorithm, SearchGenerator
 
+from benchmarks.out_of_memory import sign_of
 from benchmarks.spec import first_line
 from hpo.core.budget import Admission, Budget, PerTrial
+from hpo.core.memory.feasibility import Feasibility
 from hpo.search.plan import Plan
+
+MAX_SKIPPED = 300
+"""Proposals in a row that are not trained, after which a study takes no more."""
+BOLD_AFTER = 100
+"""Proposals in a row that are not trained, after which those are that may not fit into memory."""
+SPARE_SAMPLES = 100_000
+"""Proposals beyond the number of trials, in place of those that are not trained."""
 
 
 class BudgetedScheduler(TrialScheduler):
@@ -23,12 +34,21 @@ class BudgetedScheduler(TrialScheduler):
         admission: the reservation of a new trial; brackets are their own admission.
         budget: the units that may be spent.
         max_units: the full resource.
+        feasibility: is told which trials fit into memory; None for a study without such limits.
     """
 
     _supports_buffered_results = False  # every unit is decided on
 
-    def __init__(self, inner: TrialScheduler, admission: Admission, budget: Budget, max_units: int) -> None:
+    def __init__(
+        self,
+        inner: TrialScheduler,
+        admission: Admission,
+        budget: Budget,
+        max_units: int,
+        feasibility: Feasibility | None = None,
+    ) -> None:
         self._inner, self._admission, self._budget, self._max_units = inner, admission, budget, max_units
+        self._feasibility = feasibility
         self._accounts: dict[str, str] = {}
         self._cost: int | None = None
         self._returning: list[Trial] = []
@@ -60,6 +80,8 @@ class BudgetedScheduler(TrialScheduler):
     def end_trial(self, trial_id: str) -> None:
         """Release the units of a trial that ended, in any way."""
         self._budget.withdraw(trial_id)
+        if self._feasibility:
+            self._feasibility.end(trial_id)
         account = self._accounts.pop(trial_id, None)
         if account is not None and account not in self._accounts.values() and self._admission.is_over(account):
             self._budget.release(account)
@@ -84,6 +106,8 @@ class BudgetedScheduler(TrialScheduler):
             self._budget.reserve(self._accounts[trial.trial_id], max(0, lost_again))
             self._admission.on_trial_retry(trial)
             return
+        if self._feasibility:
+            self._feasibility.begin(trial.trial_id, trial.config)
         self._inner.on_trial_add(tune_controller, trial)
         account = self._accounts[trial.trial_id] = self._admission.account_of(trial)
         self._budget.reserve(account, self._cost or 0)
@@ -92,6 +116,8 @@ class BudgetedScheduler(TrialScheduler):
         """Decide on a trial; called once for every unit."""
         account = self._accounts[trial.trial_id]
         self._budget.spend(account, trial.trial_id)
+        if self._feasibility:
+            self._feasibility.prove(trial.trial_id, trial.config)
         try:
             decision = str(self._inner.on_trial_result(tune_controller, trial, result))
         except Exception as error:  # Tune would drop this result on the way out
@@ -129,8 +155,20 @@ class BudgetedScheduler(TrialScheduler):
     def on_trial_error(self, tune_controller: Any, trial: Trial) -> None:
         """End a trial that failed for good; Ray's schedulers would forget one that is to be tried again."""
         is_tried_again = trial.status == Trial.ERROR  # Tune marks those first, the others afterwards
-        if not is_tried_again:
-            self._inner.on_trial_error(tune_controller, trial)
+        if is_tried_again:
+            return
+        if self._feasibility and sign_of(raised(trial)):
+            self._feasibility.lose(trial.trial_id, trial.config)
+            self._drop_those_like(self._feasibility, tune_controller)
+        self._inner.on_trial_error(tune_controller, trial)
+
+    def _drop_those_like(self, feasibility: Feasibility, tune_controller: Any) -> None:
+        """End trials that wait for their first actor, if they would be lost too: Tune takes one more than can run."""
+        for trial in sorted(tune_controller.get_live_trials(), key=lambda trial: str(trial.trial_id)):
+            is_new = trial.status == Trial.PENDING and not trial.num_failures and "units" not in trial.last_result
+            if is_new and feasibility.drops(trial.trial_id, trial.config):
+                self._admission.on_trial_drop(trial)
+                tune_controller.stop_trial(trial)
 
     def on_trial_complete(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> None:
         """See `TrialScheduler`."""
@@ -152,10 +190,30 @@ def _units_lost(trial: Trial) -> int:
     return int(trial.last_result.get("units", 0)) - int(kept)
 
 
-def budgeted(plan: Plan, budget: Budget, max_units: int) -> BudgetedScheduler:
+def budgeted(plan: Plan, budget: Budget, max_units: int, feasibility: Feasibility | None = None) -> BudgetedScheduler:
     """Hold a plan's scheduler to a budget, or one that lets every trial run on where the plan has none."""
     admission = plan.admission or PerTrial(1 if plan.scheduler else max_units)
-    return BudgetedScheduler(plan.scheduler or FIFOScheduler(), admission, budget, max_units)
+    return BudgetedScheduler(plan.scheduler or FIFOScheduler(), admission, budget, max_units, feasibility)
+
+
+def samples(plan: Plan) -> int:
+    """Return the proposals that Tune may ask for: a plan's trials, and more in place of those that are not trained."""
+    return plan.num_samples + SPARE_SAMPLES if plan.num_samples > 1 else plan.num_samples
+
+
+def raised(trial: Trial) -> Any:
+    """Read a trial's error from the driver's own folder: Tune's getters read the storage, where it arrives later."""
+    if trial.pickled_error_file and Path(trial.pickled_error_file).is_file():
+        return ray.cloudpickle.loads(Path(trial.pickled_error_file).read_bytes())
+    return trial.get_error()
+
+
+class CautiousTrial(Trial):
+    """A trial that is not tried again if it ran out of memory: unchanged, it would again."""
+
+    def should_recover(self) -> bool:
+        """Tell whether to try a failed trial again; see `Trial`."""
+        return bool(super().should_recover()) and not sign_of(raised(self))
 
 
 class Interruption(Stopper):
@@ -174,18 +232,32 @@ class Interruption(Stopper):
 
 
 class BudgetedSearch(SearchAlgorithm):
-    """Search algorithm that passes another's trials on while the budget has room for them.
+    """Search algorithm that passes another's trials on while the budget has room for them, and the memory.
 
     Args:
         inner: proposes configurations.
         scheduler: knows the reservation of a trial.
+        feasibility: knows which proposals are worth training; None for all of them.
+        max_trials: trials at most; None for as many as are proposed, of which each stands for itself.
+
+    Attributes:
+        created: trials that were passed on.
+        drawn: proposals, those that were not trained included.
     """
 
-    def __init__(self, inner: SearchAlgorithm, scheduler: BudgetedScheduler) -> None:
+    def __init__(
+        self,
+        inner: SearchAlgorithm,
+        scheduler: BudgetedScheduler,
+        feasibility: Feasibility | None = None,
+        max_trials: int | None = None,
+    ) -> None:
         self._inner, self._scheduler = inner, scheduler
+        self._feasibility, self._max_trials = feasibility, max_trials
         self._live: set[str] = set()
-        self.created = 0
-        self._is_behind = False
+        self.created, self.drawn = 0, 0
+        self._waiting: Trial | None = None
+        self._is_behind, self._is_exhausted = False, False
 
     def __getstate__(self) -> dict[str, Any]:
         """Keep of the inner algorithm only its searcher, which learns from results and cannot be made again."""
@@ -224,27 +296,72 @@ class BudgetedSearch(SearchAlgorithm):
         """See `SearchAlgorithm`."""
         self._inner.add_configurations(experiments)
         if self._is_behind and isinstance(self._inner, SearchGenerator):
-            counted = {"counter": self.created, "finished": self._had_finished}
+            counted = {"counter": self.drawn, "finished": self._had_finished}
             self._inner.set_state({**self._inner.get_state(), **counted})
         elif self._is_behind:
-            for _ in range(self.created):
+            for _ in range(self.drawn):
                 self._inner.next_trial()
 
     def next_trial(self) -> Trial | None:
         """Return the next trial, or None while there is no room for one."""
         if returning := self._scheduler.next_returning():
             return returning
-        if not self._scheduler.admits_trial():
+        if self._is_full or not self._scheduler.admits_trial():
             return None
         try:
-            trial = self._inner.next_trial()
+            trial = self._next_feasible()
         except Exception as error:
             self._scheduler.fail(error)
             return None
         if trial is not None:
+            trial.__class__ = CautiousTrial  # Tune asks the trial itself, and makes it by itself
             self._live.add(trial.trial_id)
             self.created += 1
         return trial
+
+    @property
+    def _is_full(self) -> bool:
+        """Tell whether there are as many trials as the plan has, without those that are lost for want of memory."""
+        lost = len(self._feasibility.lost | self._feasibility.dropped) if self._feasibility else 0
+        return self._is_exhausted or (self._max_trials is not None and self.created - lost >= self._max_trials)
+
+    def _next_feasible(self) -> Trial | None:
+        """Return the next proposal that is worth training; the others are told to the searcher."""
+        for skipped in range(MAX_SKIPPED):
+            trial = self._propose()
+            is_bold = self._max_trials is None or skipped >= BOLD_AFTER
+            if trial is None or self._feasibility is None or self._feasibility.admits(trial.config, is_bold):
+                return trial
+            is_infeasible = self._feasibility.is_infeasible(trial.config)
+            if not is_infeasible and self._feasibility.is_about_to_know:
+                self._waiting = trial
+                return None
+            self._feasibility.skipped += 1
+            self._reject(trial.trial_id, is_infeasible)
+        self._is_exhausted = True
+        return None
+
+    def _propose(self) -> Trial | None:
+        """Return the proposal that waits, or the inner algorithm's next."""
+        waiting, self._waiting = self._waiting, None
+        if waiting is not None:
+            return waiting
+        trial = self._inner.next_trial()
+        self.drawn += trial is not None
+        return trial
+
+    def _reject(self, trial_id: str, is_infeasible: bool, was_trained: bool = False) -> None:
+        """Tell the searcher that a proposal is not trained.
+
+        Args:
+            trial_id: Tune's id of it.
+            is_infeasible: whether it does not fit into memory; otherwise it may.
+            was_trained: whether it was found out by training it.
+        """
+        if is_infeasible and hasattr(self.searcher, "tell_infeasible"):
+            self.searcher.tell_infeasible(trial_id, was_trained)
+        else:
+            self._inner.on_trial_complete(trial_id, error=True)
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         """See `SearchAlgorithm`."""
@@ -258,7 +375,12 @@ class BudgetedSearch(SearchAlgorithm):
         self._live.discard(trial_id)
         self._scheduler.end_trial(trial_id)
         try:
-            self._inner.on_trial_complete(trial_id, result=result, error=error)
+            if self._feasibility and trial_id in self._feasibility.lost:
+                self._reject(trial_id, is_infeasible=True, was_trained=True)
+            elif self._feasibility and trial_id in self._feasibility.dropped:
+                self._reject(trial_id, is_infeasible=False)
+            else:
+                self._inner.on_trial_complete(trial_id, result=result, error=error)
         except Exception as fault:
             self._scheduler.fail(fault)
 
@@ -269,4 +391,5 @@ class BudgetedSearch(SearchAlgorithm):
         """
         if self._finished:  # set by Tune when the study is to end at once
             return True
-        return not self._live and (bool(self._inner.is_finished()) or not self._scheduler.admits_trial())
+        has_more = not self._is_full and not self._inner.is_finished()
+        return not self._live and not (has_more and self._scheduler.admits_trial())

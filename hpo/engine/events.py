@@ -7,18 +7,19 @@ import time
 from pathlib import Path
 from typing import Any
 
-import ray
 from ray import tune
 from ray.tune.experiment import Trial
 from ray.tune.result import DONE, SHOULD_CHECKPOINT
 from rich.console import Console
 
+from benchmarks.out_of_memory import failure_reason, innermost
 from hpo.cluster.devices import Allotment, Devices
 from hpo.cluster.ray import Cluster, present_devices
 from hpo.core.budget import EVERY_TRIAL_FAILS, INTERRUPTED, is_interruption
-from hpo.core.ledger import MEASURED, Shares
-from hpo.core.study import Study
+from hpo.core.ledger import PARTS, Shares
+from hpo.core.study import Study, training_of
 from hpo.core.wording import counted
+from hpo.engine.budgeted import raised
 from hpo.engine.progress import Progress, SuitePosition
 from hpo.engine.signals import GracefulSignals
 from hpo.engine.snapshot import State
@@ -52,7 +53,7 @@ class StudyLog(tune.Callback):
         cluster: Cluster,
     ) -> None:
         self._cluster = cluster
-        self._tracker, self._max_units, self._console = tracker, study.max_units, console
+        self._study, self._tracker, self._max_units, self._console = study, tracker, study.max_units, console
         self._devices, self._allotment, self._counted = devices, allotment, state.seconds
         self.state, self.unfinished = state, unfinished
         self.results, self.ledger, self.budget = state.results, state.ledger, state.budget
@@ -89,7 +90,7 @@ class StudyLog(tune.Callback):
         self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **info: Any
     ) -> None:
         """Record a finished unit."""
-        seconds = {part: float(result[f"{part}_seconds"]) for part in MEASURED}
+        seconds = {part: float(result[f"{part}_seconds"]) for part in PARTS}
         now = self._now()
         device_seconds = self.ledger.report(trial.trial_id, seconds, now)
         self._tracker.report_trial(self.results.report(trial.trial_id, result, device_seconds, now))
@@ -122,11 +123,11 @@ class StudyLog(tune.Callback):
         self.pace.fail(trial.trial_id)
         lost = self.ledger.fail(trial.trial_id, self._now())
         if trial.trial_id in self.results:  # not if its actor died before it began
-            row, raised = self.results[trial.trial_id], _raised(trial)
-            reason = _in_a_line(raised)
+            row, error = self.results[trial.trial_id], raised(trial)
+            reason = _in_a_line(error)
             row.device_seconds += lost
             row.failures.append(reason)
-            row.raised.append(str(raised))
+            row.raised.append(str(error))
             print_line(self._console, f"trial {row.number} failed and is tried again: {reason}")
 
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
@@ -135,13 +136,15 @@ class StudyLog(tune.Callback):
         _forget_averages(trial)
         self._open_row(trial)  # its actor may have died before it began
         lost = self.ledger.fail(trial.trial_id, self._now())
-        raised = _raised(trial)
-        row = self.results.fail(trial.trial_id, self._now(), _in_a_line(raised))
+        error = raised(trial)
+        asked = training_of(self._study, trial.config).config
+        why = failure_reason(self._study.benchmark, asked, error) or _in_a_line(error)
+        row = self.results.fail(trial.trial_id, self._now(), why)
         row.device_seconds += lost
-        row.raised.append(str(raised))
+        row.raised.append(str(error))
         self._tracker.end_trial(row)
-        if reason := self.results.common_failure(max(FAILURES_TO_GIVE_UP, self._allotment.concurrency)):
-            self.budget.revoke(f"{EVERY_TRIAL_FAILS}: {reason}")
+        if common := self.results.common_failure(max(FAILURES_TO_GIVE_UP, self._allotment.concurrency)):
+            self.budget.revoke(f"{EVERY_TRIAL_FAILS}: {common}")
 
     def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:
         """Keep the state and redraw the view, once per round of Tune's loop."""
@@ -222,6 +225,7 @@ class StudyLog(tune.Callback):
     def close(self) -> tuple[Shares, float]:
         """Close the open rows; return the ledger and the duration of the study in seconds."""
         wall_seconds = self._now()
+        self.results.skipped = self.state.feasibility.skipped
         for row in self.results.interrupt_running(wall_seconds, self.budget.revoked_because):
             self._tracker.end_trial(row)
         return self.ledger.shares(wall_seconds), wall_seconds
@@ -245,17 +249,9 @@ def _forget_averages(trial: Trial) -> None:
     trial.run_metadata.metric_n_steps.clear()
 
 
-def _in_a_line(cause: Any) -> str:
+def _in_a_line(error: Any) -> str:
     """Return the reason of a trial's failure: the innermost error, without Ray's wrapping."""
-    while getattr(cause, "cause", None) is not None:
-        cause = cause.cause
+    cause = innermost(error)
     lines = [line.strip() for line in str(cause).splitlines() if line.strip()]
     last = lines[-1].partition(RAY_GUESSES)[0] if lines else "no message"
     return f"{type(cause).__name__}: {last}"
-
-
-def _raised(trial: Trial) -> Any:
-    """Read a trial's error from the driver's own folder: Tune's getters read the storage, where it arrives later."""
-    if trial.pickled_error_file and Path(trial.pickled_error_file).is_file():
-        return ray.cloudpickle.loads(Path(trial.pickled_error_file).read_bytes())
-    return trial.get_error()

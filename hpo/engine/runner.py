@@ -28,7 +28,7 @@ from hpo.core.budget import EVERY_TRIAL_FAILS, INTERRUPTED, is_interruption
 from hpo.core.ledger import Shares
 from hpo.core.results import Results
 from hpo.core.study import Study
-from hpo.engine.budgeted import Interruption
+from hpo.engine.budgeted import Interruption, samples
 from hpo.engine.events import StudyLog
 from hpo.engine.progress import SuitePosition
 from hpo.engine.snapshot import State
@@ -337,7 +337,7 @@ def _fit(
             config=plan.space,
             search_alg=log.state.search,
             scheduler=log.state.scheduler,
-            num_samples=plan.num_samples,
+            num_samples=samples(plan),
             storage_path=str(log.unfinished.tune_folder),
             name="study",
             stop=Interruption(log.budget),

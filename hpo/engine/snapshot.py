@@ -14,6 +14,7 @@ from ray.tune.search import SearchAlgorithm, SearchGenerator
 from hpo.cluster.devices import Allotment
 from hpo.core.budget import Budget
 from hpo.core.ledger import Ledger
+from hpo.core.memory.feasibility import Feasibility
 from hpo.core.results import Results
 from hpo.core.study import Study
 from hpo.engine.budgeted import BudgetedScheduler, BudgetedSearch, budgeted
@@ -32,6 +33,7 @@ class State:
         budget: the units that it may spend.
         scheduler: stops and pauses trials, within the budget.
         search: proposes trials, within the budget.
+        feasibility: which configurations fit into memory.
         pace: times of the checkpoints that no scheduler asks for.
         checkpoints: those on disk.
         trials: Tune's trials that have not ended.
@@ -45,6 +47,7 @@ class State:
     budget: Budget
     scheduler: BudgetedScheduler
     search: BudgetedSearch
+    feasibility: Feasibility
     pace: Pace
     checkpoints: Checkpoints = field(default_factory=Checkpoints)
     trials: list[Trial] = field(default_factory=list)
@@ -56,14 +59,16 @@ class State:
     def begin(cls, study: Study, plan: Plan, allotment: Allotment) -> State:
         """Make the state before the first event."""
         population = plan.scheduler if isinstance(plan.scheduler, PopulationScheduler) else None
-        results = Results(study, varies=population is not None)
+        results, feasibility = Results(study, varies=population is not None), Feasibility(study)
         if population is not None:
-            population.on_exploit = results.exploit
+            population.on_exploit, population.feasibility = results.exploit, feasibility
         budget = Budget(study.budget_units, _deadline_seconds(study, allotment))
-        scheduler = budgeted(plan, budget, study.max_units)
+        scheduler = budgeted(plan, budget, study.max_units, feasibility)
         ledger = Ledger(allotment.devices, allotment.devices_per_trial)
-        search = BudgetedSearch(search_algorithm(plan), scheduler)
-        return cls(results, ledger, budget, scheduler, search, Pace(study.benchmark.resource.checkpoint_seconds))
+        max_trials = plan.num_samples if plan.num_samples > 1 else None
+        search = BudgetedSearch(search_algorithm(plan), scheduler, feasibility, max_trials)
+        pace = Pace(study.benchmark.resource.checkpoint_seconds)
+        return cls(results, ledger, budget, scheduler, search, feasibility, pace)
 
     def stop(self, seconds: float) -> None:
         """Book the interruption of the study after so many seconds: work since the checkpoints of live trials is lost.
@@ -102,7 +107,7 @@ class State:
         """Return a value that differs from an earlier one after any event."""
         exploits = sum(row.exploits for row in self.results.rows)
         standing = [(trial.trial_id, trial.status) for trial in self.trials]
-        return self.search.created, self.budget.spent, exploits, standing, self.has_ended
+        return self.search.drawn, self.budget.spent, exploits, standing, self.has_ended
 
 
 def search_algorithm(plan: Plan) -> SearchAlgorithm:

@@ -4,6 +4,10 @@ With `reuse_actors=True` Tune calls `reset_config` instead of making a new actor
 with imports, data and base weights in place. Each result carries the seconds since the last one by part, the
 waiting for Tune's next call included, so that the parts of an actor's life add up to its length. An actor's first
 result also has statistics of the data, which only the ranks know: they read and tokenise them.
+
+A unit that runs out of memory is trained again from where the trial began, with smaller micro-batches and the same
+effective batch, unless the benchmark says otherwise. The lost time is booked as failed. Later trials of the actor begin
+with micro-batches that are not known to run out.
 """
 
 from __future__ import annotations
@@ -11,25 +15,30 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from ray import tune
 from ray.actor import ActorHandle
 
+from benchmarks.hyperparameters import Hyperparameters
+from benchmarks.out_of_memory import IN_EVALUATION, Demand, demand_of, rescued, sign_of, with_micro_batch
 from benchmarks.space import Config
 from benchmarks.spec import Benchmark
 from benchmarks.tasks.task import TokenStatistics
 from benchmarks.training.ranks import open_ranks
 from benchmarks.trials.trial import TrialProcess
 from hpo.core import ownership
-from hpo.core.ledger import MEASURED
-from hpo.core.results import PRECISION, TOKENS
+from hpo.core.ledger import FAILED, PARTS
+from hpo.core.results import MICRO_BATCH, PRECISION, TOKENS
 from hpo.core.study import Study, is_diverged, objective, training_of
 from hpo.engine import checkpoints
 
 UNITS = "units"
 """File of a checkpoint with the units that its trial had trained."""
+FITTING = "micro_batch"
+"""File of a checkpoint with the micro-batch that its trial was rescued with; absent if it needed no rescue."""
 
 
 class TrialActor(tune.Trainable):
@@ -39,6 +48,8 @@ class TrialActor(tune.Trainable):
     _tokens: Sequence[TokenStatistics] = ()
     _precision = ""
     _started = False
+    _units = 0
+    _origin: Path | None = None
 
     def setup(
         self,
@@ -53,21 +64,19 @@ class TrialActor(tune.Trainable):
         """Note the arguments; the ranks start with the first step, since Tune waits for this before its next actor."""
         self._study, self._config, self._reported, self._home = study, config, reported, home
         self._share = (cpus_per_rank, gpus_per_rank, pool)
-        self._seconds = dict.fromkeys(MEASURED, 0.0)
+        self._too_large: list[Demand] = []
+        self._seconds = dict.fromkeys(PARTS, 0.0)
         self._last_mark = time.monotonic()
 
     def reset_config(self, new_config: Config) -> bool:
         """Prepare the next trial on the same ranks."""
-        self._config, self._started = new_config, False
+        self._config, self._started, self._units, self._origin = new_config, False, 0, None
         return True
 
     def step(self) -> dict[str, Any]:
         """Train and evaluate one unit."""
         self._mark("idle")
-        process = self._ready()
-        self._catch_up(process)
-        self._follow_schedule(process)
-        metrics = process.run_unit()
+        process, metrics = self._run_unit()
         evaluate_seconds = metrics.pop("evaluate_seconds")
         del metrics["train_seconds"]  # the rest of the call is training, the mailbox to the ranks included
         self._mark("train")
@@ -84,9 +93,10 @@ class TrialActor(tune.Trainable):
             "diverged": diverged,
             TOKENS: self._tokens,
             PRECISION: self._precision,
+            **({MICRO_BATCH: self._used.batch_size_per_device} if self._is_rescued else {}),
             **{f"{part}_seconds": seconds for part, seconds in self._seconds.items()},
         }
-        self._seconds, self._tokens = dict.fromkeys(MEASURED, 0.0), ()
+        self._seconds, self._tokens = dict.fromkeys(PARTS, 0.0), ()
         return result
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
@@ -95,6 +105,8 @@ class TrialActor(tune.Trainable):
         process, folder = self._ready(), checkpoints.new_folder(self._home, self.trial_id)
         process.save(folder)
         (folder / UNITS).write_text(str(self._units))
+        if self._is_rescued:
+            (folder / FITTING).write_text(str(self._used.batch_size_per_device))
         checkpoints.point_to(folder, Path(checkpoint_dir))
         for written in (folder, Path(checkpoint_dir)):
             ownership.mark(written, self._home)
@@ -110,8 +122,10 @@ class TrialActor(tune.Trainable):
         self._mark("idle")
         folder = checkpoints.folder_of(Path(checkpoint), self._home)
         ownership.require_mark(folder, self._home)
-        self._ready().load(folder)
-        self._units = int((folder / UNITS).read_text())
+        self._learn_from(folder)
+        self._ready()
+        self._load(folder)
+        self._origin = folder
         self._mark("checkpoint")
 
     def cleanup(self) -> None:
@@ -123,6 +137,8 @@ class TrialActor(tune.Trainable):
         """Start the ranks of a benchmark whose trials need them, in this actor's placement group."""
         return open_ranks(benchmark, *self._share)
 
+    # ---- the trial's process
+
     def _ready(self) -> TrialProcess:
         """Return the ranks, with the current trial begun."""
         if self._process is None:
@@ -130,14 +146,25 @@ class TrialActor(tune.Trainable):
             self._tokens, self._precision = self._process.token_statistics(), self._process.precision()
         if not self._started:
             self._training, self._units = training_of(self._study, self._config), 0
-            self._process.start(self._training.config, self._training.seed)
+            self._start(self._process, self._training.config)
             self._started = True
             self._mark("startup")
         return self._process
 
-    def _catch_up(self, process: TrialProcess) -> None:
-        """Train again the units that were reported before the interruption and that no checkpoint has kept."""
-        while self._units < self._reported.get(self.trial_id, 0):
+    def _start(self, process: TrialProcess, config: Config) -> None:
+        """Begin with a configuration, or continue with it, with a micro-batch that is not known to run out."""
+        self._given = self._study.benchmark.hyperparameters(config)
+        self._used = self._fitting(self._given)
+        process.start(with_micro_batch(config, self._used) if self._is_rescued else config, self._training.seed)
+
+    def _load(self, folder: Path) -> None:
+        assert self._process is not None
+        self._process.load(folder)
+        self._units = int((folder / UNITS).read_text())
+
+    def _catch_up(self, process: TrialProcess, units: int) -> None:
+        """Train again the units that were reported and that no checkpoint has kept."""
+        while self._units < units:
             self._follow_schedule(process)
             self._units = int(process.run_unit()["units"])
 
@@ -148,10 +175,68 @@ class TrialActor(tune.Trainable):
             return
         folder = checkpoints.new_folder(self._home, self.trial_id)
         process.save(folder, to_disk=False)
-        process.start(due, self._training.seed)
+        self._start(process, due)
         process.load(folder)
         shutil.rmtree(folder)
         self._mark("checkpoint")
+
+    # ---- rescue
+
+    @property
+    def _is_rescued(self) -> bool:
+        return self._used != self._given
+
+    def _run_unit(self) -> tuple[TrialProcess, dict[str, float]]:
+        """Train the next unit, with ever smaller micro-batches if it runs out of memory; return the ranks too."""
+        reported = max(self._units, self._reported.get(self.trial_id, 0))
+        has_failed = False
+        while True:
+            process = self._ready()
+            try:
+                self._catch_up(process, reported)
+                if has_failed:
+                    self._mark(FAILED)
+                self._follow_schedule(process)
+                return process, process.run_unit()
+            except Exception as error:
+                if not self._can_be_rescued(error):
+                    raise
+            has_failed = True
+            self._mark(FAILED)
+            self._begin_again(process)
+
+    def _can_be_rescued(self, error: Exception) -> bool:
+        """Tell whether a smaller micro-batch may help."""
+        sign = sign_of(error)
+        is_there = self._origin is None or self._origin.exists()
+        is_possible = self._study.benchmark.rescue and is_there and rescued(self._used) is not None
+        return bool(sign) and IN_EVALUATION not in sign and is_possible
+
+    def _begin_again(self, process: TrialProcess) -> None:
+        """Go back to where the trial began or was loaded, on ranks that are sound."""
+        self._too_large.append(demand_of(self._used))
+        process.close()  # ranks that have died are replaced by the next ones, the others come back
+        self._process, self._started = None, False
+        self._ready()
+        if self._origin is not None:
+            self._load(self._origin)
+        self._mark(FAILED)
+
+    def _fitting(self, hp: Hyperparameters) -> Hyperparameters:
+        """Make the micro-batch smaller until it is not known to run out."""
+        while any(demand_of(hp).covers(known) for known in self._too_large):
+            less = rescued(hp)
+            if less is None:
+                break
+            hp = less
+        return hp
+
+    def _learn_from(self, folder: Path) -> None:
+        """Take over from a checkpoint that a trial was rescued: larger micro-batches than its own run out."""
+        if (folder / FITTING).exists():
+            config = training_of(self._study, self._config).config
+            known = demand_of(self._study.benchmark.hyperparameters(config))
+            self._too_large.append(replace(known, micro_batch=int((folder / FITTING).read_text()) + 1))
 
     def _mark(self, part: str) -> None:
         """Book the time since the last mark."""

@@ -60,7 +60,7 @@ def plan(study: Study, arguments: Arguments) -> Plan:
         "bandwidth_factor": arguments.bandwidth_factor,
     }
     return Plan(
-        searcher=BohbSearch(study, settings),
+        searcher=BohbSearch(study, settings, brackets.rungs(brackets.halvings)[0]),
         space={},
         num_samples=study.budget_units,
         scheduler=scheduler,

@@ -15,7 +15,7 @@ from ray.tune.schedulers.pb2 import PB2
 from benchmarks.space import Config, Integer, LogUniform, Uniform
 from hpo.core.study import Study
 from hpo.search.plan import TIME_ATTRIBUTE
-from hpo.search.population import PopulationScheduler, clip
+from hpo.search.population import PopulationScheduler, clip, within_memory
 from hpo.search.space import to_tune
 
 DIGITS = 6
@@ -48,15 +48,18 @@ class Pb2Scheduler(PopulationScheduler, PB2):
         known = len(self.data)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # a kernel's parameter at its bound; options that SciPy renames
-            proposed, operations = super()._get_new_config(self._seen(trial), self._seen(trial_to_clone))
+            seen, donor = self._seen(trial), self._seen(trial_to_clone)
+            proposed, operations = PB2._get_new_config(self, seen, donor)
         if len(self.data) == known:  # the model has no data yet
             values = {name: sampler.sample() for name, sampler in to_tune(dict(self._ranges)).items()}
         else:
             values = from_unit_cube(self._ranges, proposed)
             self.data = self.data.iloc[:-1]  # Ray's entry has the proposal as it was before rounding
         self._takeovers[trial.trial_id] += 1
-        self._note_start(trial, values, self._trial_state[trial_to_clone].last_score)
-        return {**trial_to_clone.config, **values}, operations
+        donated: Config = dict(trial_to_clone.config)
+        config = within_memory(self.feasibility, donated, {**donated, **values})
+        self._note_start(trial, config, self._trial_state[trial_to_clone].last_score)
+        return config, operations
 
     def _note_start(self, trial: Trial, values: Config, score: float) -> None:
         """Note the first value of a replaced member, so that its next result is an improvement over something."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,6 +12,7 @@ from typing import Any
 from ray.tune.experiment import Trial
 from ray.tune.schedulers.hb_bohb import HyperBandForBOHB
 from ray.tune.search.bohb import TuneBOHB
+from ray.tune.search.bohb.bohb_search import _BOHBJobWrapper
 
 from benchmarks.space import Choice, Config, Domain, Integer, LogUniform, Scalar, Space
 from hpo.core.study import Study
@@ -42,12 +44,15 @@ class BohbSearch(TuneBOHB):
     Args:
         study: whose space is searched.
         settings: arguments of HpBandSter's density model.
+        first_rung: units of the first rung of all.
     """
 
-    def __init__(self, study: Study, settings: dict[str, Any]) -> None:
+    def __init__(self, study: Study, settings: dict[str, Any], first_rung: int) -> None:
         self._domains = study.benchmark.space
         self._randomness = OwnRandomness(study.seed)
         self._counted: set[tuple[str, int]] = set()
+        self._untold: list[Config] = []
+        self._first_rung = first_rung
         logging.getLogger("hpbandster").setLevel(logging.ERROR)
         space = to_configspace(study.benchmark.space)
         with _quiet():
@@ -67,6 +72,32 @@ class BohbSearch(TuneBOHB):
         self._counted.add((trial_id, rung))
         with self._randomness.borrowed(), _quiet():
             super().on_trial_result(trial_id, result)
+            self._tell_more()
+
+    def tell_infeasible(self, trial_id: str, was_trained: bool) -> None:
+        """Tell that a proposal does not fit into memory, as HpBandSter tells of a crash: by an infinite loss.
+
+        Args:
+            trial_id: Tune's id of it.
+            was_trained: whether it was found out by training it.
+        """
+        if was_trained or not self._untold:
+            self._untold.append(self.trial_to_params[trial_id])
+        super().on_trial_complete(trial_id, error=True)
+        with self._randomness.borrowed(), _quiet():
+            self._tell_more()
+
+    def _tell_more(self) -> None:
+        """Tell of infeasible proposals, as many as there are results: the good ones must be results.
+
+        They count for the rung whose model proposes, since HpBandSter takes no more results of rungs below.
+        """
+        rung = max(self.bohber.kde_models, default=self._first_rung)
+        losses = self.bohber.losses.get(rung, [])
+        results = sum(map(math.isfinite, losses))
+        for config in self._untold[: max(0, 2 * results - len(losses))]:
+            self.bohber.new_result(_BOHBJobWrapper(math.inf, rung, config))
+            self._untold.remove(config)
 
 
 def to_configspace(space: Space) -> Any:

@@ -145,6 +145,11 @@ class BracketScheduler(HyperBandScheduler):
         """Let the bracket wait for the trial again."""
         self._trial_info[trial][0].forget_result(trial)
 
+    def on_trial_drop(self, trial: Trial) -> None:
+        """Let another trial take the place, if the bracket is still being filled."""
+        if self._filling is not None and self._filling is self._trial_info[trial][0]:
+            self._filling.reopen_place(trial)
+
     # ---- calls by Tune
 
     def on_trial_add(self, tune_controller: Any, trial: Trial) -> None:
@@ -224,6 +229,10 @@ class CountingBracket(_Bracket):
     def forget_result(self, trial: Trial) -> None:
         """Forget the result of a trial that is tried again and has yet to reach the rung."""
         self._live_trials[trial] = None
+
+    def reopen_place(self, trial: Trial) -> None:
+        """Count a trial that has not begun no more."""
+        self._all_trials.remove(trial)
 
     def waits(self) -> bool:
         """Tell whether all its live trials are paused at the rung and none has been promoted yet."""

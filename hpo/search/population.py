@@ -9,6 +9,7 @@ decisions on any number of devices, and a member never falls behind the units it
 * The exchange happens when every live member is paused with its checkpoint written: no member waits for one that
   has failed, and none is copied before it has arrived.
 * A diverged member waits for the next exchange and then takes over a good member, however many have diverged.
+* Exploration keeps the donor's batch size where another one is known not to fit into memory, or may not.
 * Every exchange is told to a listener, so that schedules and their lineage can be stored.
 """
 
@@ -21,8 +22,10 @@ from ray.tune.experiment import Trial
 from ray.tune.schedulers import PopulationBasedTraining, TrialScheduler
 
 from benchmarks.hyperparameters import FIXED_IN_A_TRIAL
+from benchmarks.out_of_memory import MEMORY_DRIVERS
 from benchmarks.space import Choice, Config, Domain, Integer, Scalar, Space
 from benchmarks.spec import BenchmarkError
+from hpo.core.memory.feasibility import Feasibility
 from hpo.core.study import Study
 from hpo.search.plan import OBJECTIVE, TIME_ATTRIBUTE
 from hpo.search.randomness import OwnRandomness
@@ -90,6 +93,7 @@ class PopulationScheduler(PopulationBasedTraining):
         self._randomness = OwnRandomness(study.seed)
         self._diverged: set[Trial] = set()
         self.on_exploit: ExploitListener = _nobody_listens
+        self.feasibility: Feasibility | None = None
         super().__init__(
             time_attr=TIME_ATTRIBUTE,
             metric=OBJECTIVE,
@@ -152,13 +156,29 @@ class PopulationScheduler(PopulationBasedTraining):
     def _get_new_config(self, trial: Trial, trial_to_clone: Trial) -> tuple[Config, dict[str, Any]]:
         """Explore as Ray does; a whole number that its rounding has brought back moves by one."""
         config, operations = super()._get_new_config(trial, trial_to_clone)
-        return move_integers(self._space, trial_to_clone.config, config, operations), operations
+        moved = move_integers(self._space, trial_to_clone.config, config, operations)
+        return within_memory(self.feasibility, trial_to_clone.config, moved), operations
 
     def _exploit(self, tune_controller: Any, trial: Trial, trial_to_clone: Trial) -> None:
         """Exploit as Ray does, and tell the listener."""
         super()._exploit(tune_controller, trial, trial_to_clone)
+        if self.feasibility:
+            self.feasibility.begin(trial.trial_id, trial.config)
         self._diverged.discard(trial)
         self.on_exploit(trial.trial_id, trial_to_clone.trial_id, self._next_perturbation_sync, dict(trial.config))
+
+
+def within_memory(feasibility: Feasibility | None, before: Config, after: Config) -> Config:
+    """Return an explored configuration, with its donor's demand for memory if its own may not fit.
+
+    Args:
+        feasibility: the study's; None if nothing is known.
+        before: the donor's configuration.
+        after: the explored one.
+    """
+    if feasibility is None or feasibility.admits(after):
+        return after
+    return {**after, **{name: before[name] for name in MEMORY_DRIVERS if name in before}}
 
 
 def into_space(space: Space, config: Config) -> Config:

@@ -21,6 +21,18 @@ def schedule_of(row: TrialRow) -> list[dict[str, Any]]:
     return [{"units": units, "config": config} for units, config in trained]
 
 
+def beyond_config(row: TrialRow) -> dict[str, Any]:
+    """Return the parts of `best_config.json` that few trials have: a schedule, and the micro-batch of a rescued one."""
+    schedule = schedule_of(row)
+    rescued = {} if row.micro_batch is None else {"micro_batch": row.micro_batch}
+    return {**({"schedule": schedule} if len(schedule) > 1 else {}), **rescued}
+
+
+def rescue_tag(row: TrialRow) -> dict[str, str]:
+    """Return the tag of a trial that was rescued, with its micro-batch."""
+    return {} if row.micro_batch is None else {"hpo.micro_batch": str(row.micro_batch)}
+
+
 def trials_csv(benchmark: Benchmark, rows: Sequence[TrialRow]) -> str:
     """Write one line per trial: number, outcome, units, seed, first hyperparameters, last metrics, times, reason."""
     names = list(dict.fromkeys(key for row in rows for key in row.config))

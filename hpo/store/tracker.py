@@ -29,8 +29,7 @@ from hpo.core.ledger import Shares
 from hpo.core.results import Results, TrialRow, UnitRow
 from hpo.core.study import PROTOCOL, Study
 from hpo.store import client as store
-from hpo.store import ui_views
-from hpo.store.files import ledger_csv, schedule_of, token_files, token_metrics, trials_csv, units_csv
+from hpo.store import files, ui_views
 from hpo.store.queries import runs_of
 from hpo.store.runs import git_commit, job_tag, link, log_files, open_run, origin_tags, versions
 from hpo.store.write_queue import Spool
@@ -219,8 +218,9 @@ class Tracker:
             "num_trials": len(results.rows),
             "units": units,
             "utilization": shares.utilization,
+            "skipped_proposals": results.skipped,
             **{f"device_hours_{part}": seconds / 3600 for part, seconds in shares.seconds.items()},
-            **token_metrics(results.tokens),
+            **files.token_metrics(results.tokens),
         }
         if incumbent is not None:
             scores = [one.name for one in self._study.benchmark.metrics if one.name in incumbent.metrics]
@@ -228,18 +228,18 @@ class Tracker:
         points = [Metric(key, value, ended_at, 0) for key, value in _loggable(totals).items()]
         tags = [RunTag("hpo.precision", results.precision)] if results.precision else []
         self._client.log_batch(self.run_id, metrics=points, tags=tags)
-        files = {
-            "trials.csv": trials_csv(self._study.benchmark, results.rows),
-            "units.csv": units_csv(self._study.benchmark, results.units),
-            "ledger.csv": ledger_csv(shares),
-            **token_files(results.tokens),
+        texts = {
+            "trials.csv": files.trials_csv(self._study.benchmark, results.rows),
+            "units.csv": files.units_csv(self._study.benchmark, results.units),
+            "ledger.csv": files.ledger_csv(shares),
+            **files.token_files(results.tokens),
         }
         if incumbent is not None:
-            files["best_config.json"] = json.dumps(self.best_config(incumbent), indent=2) + "\n"
-        log_files(self._client, self.run_id, files)
+            texts["best_config.json"] = json.dumps(self.best_config(incumbent), indent=2) + "\n"
+        log_files(self._client, self.run_id, texts)
 
     def best_config(self, row: TrialRow) -> dict[str, Any]:
-        """Return the incumbent as `best_config.json` has it, with its schedule if several configurations trained it."""
+        """Return the incumbent as `best_config.json` has it."""
         return {
             "benchmark": self._study.benchmark.name,
             "method": self._study.method,
@@ -248,7 +248,7 @@ class Tracker:
             "config": row.last_config,
             "metrics": row.metrics,
             "run_id": self._children.get(row.number, ""),
-            **({"schedule": schedule_of(row)} if len(schedule_of(row)) > 1 else {}),
+            **files.beyond_config(row),
         }
 
     # ---- its trials
@@ -354,14 +354,14 @@ class Tracker:
 
     def _end_trial(self, row: TrialRow) -> None:
         run_id = self._children[row.number]
-        tags = {"hpo.outcome": row.outcome, "hpo.reason": row.reason}
+        tags = {"hpo.outcome": row.outcome, "hpo.reason": row.reason, **files.rescue_tag(row)}
         if row.failures:
             tags["hpo.failures"] = "\n".join(row.failures)
         if row.raised:
             log_files(self._client, run_id, {"error.txt": "\n\n".join(row.raised) + "\n"})
         if row.varies:
             tags["hpo.exploits"] = str(row.exploits)
-            log_files(self._client, run_id, {"schedule.json": json.dumps(schedule_of(row), indent=2) + "\n"})
+            log_files(self._client, run_id, {"schedule.json": json.dumps(files.schedule_of(row), indent=2) + "\n"})
         ended_at = None if row.ended_seconds is None else self._milliseconds(row.ended_seconds)
         # Numbers come after the scores: MLflow's comparisons plot the metrics that came first.
         numbers = {} if row.varies else _numbers(row.config)

@@ -14,6 +14,7 @@ from benchmarks.tasks.task import TokenStatistics
 from hpo.core.ledger import Shares
 from hpo.core.results import Results, TrialRow
 from hpo.core.study import Study
+from hpo.core.wording import counted
 from hpo.terminal.console import print_line
 
 if TYPE_CHECKING:  # it imports Ray, which tables of stored studies do without
@@ -94,11 +95,25 @@ def print_report(
     for row in results.rows:
         if row.outcome in ("failed", "diverged"):
             print_line(console, f"trial {row.number} {row.outcome}: {row.reason}")
+        if row.micro_batch is not None:
+            print_line(console, f"trial {row.number} was rescued from running out of memory: {batches(study, row)}")
+    if results.skipped:
+        proposals = counted(results.skipped, "proposal was", "proposals were")
+        print_line(console, f"{proposals} not trained: they ask for the memory of one that ran out of it, or may")
     console.print(cost_table(shares, accelerator))
     console.print(f"train + evaluate: {shares.utilization:.1%} of the reserved device time", highlight=False)
     if best is not None:
         console.print("best trial:", highlight=False)
         print_line(console, json.dumps(best, indent=2))
+
+
+def batches(study: Study, row: TrialRow) -> str:
+    """Describe the micro-batches of a trial that was rescued, of the same effective batch as its configuration's."""
+    hp = study.benchmark.hyperparameters(row.last_config)
+    assert row.micro_batch is not None
+    steps = hp.gradient_accumulation_steps * hp.batch_size_per_device // row.micro_batch
+    before = f"{hp.batch_size_per_device} x {hp.gradient_accumulation_steps}"
+    return f"micro-batch {row.micro_batch} x {steps} accumulation steps in place of {before}"
 
 
 def _short(value: Any) -> str:

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from benchmarks.out_of_memory import in_micro_batches
 from benchmarks.space import Config
 from benchmarks.spec import Benchmark, FineTune
 from benchmarks.steps import total_steps, warmup_steps
@@ -100,7 +101,8 @@ def render(stored: Records, choice: ExportChoice) -> dict[str, str]:
     if benchmark.trial.trains_model:
         accelerator = choice.study.tags.get("hpo.accelerator", "")
         precision = choice.precision(benchmark)
-        contents[ARGUMENTS_FILE] = training_arguments(benchmark, best["config"], best["seed"], accelerator, precision)
+        config = in_micro_batches(benchmark, best["config"], best.get("micro_batch"))
+        contents[ARGUMENTS_FILE] = training_arguments(benchmark, config, best["seed"], accelerator, precision)
         contents[DEEPSPEED_FILE] = deepspeed_config(benchmark.training_settings())
         if (hp := benchmark.hyperparameters(best["config"])).lora_rank:
             contents[LORA_FILE] = lora.settings(hp)

@@ -30,6 +30,7 @@ from benchmarks.check.start import check_start
 from benchmarks.files import is_file, is_folder, load_json, replacing_folder
 from benchmarks.hyperparameters import require_same_model
 from benchmarks.identity import digest
+from benchmarks.out_of_memory import in_micro_batches
 from benchmarks.space import Config, Scalar, Strict
 from benchmarks.spec import SPLITS, Benchmark, BenchmarkError, Split, first_line
 from benchmarks.steps import require_a_step
@@ -75,6 +76,7 @@ class BestConfig(_Stored):
         metrics: its validation metrics.
         run_id: its trial's run.
         schedule: the configurations that trained it, where they changed on the way.
+        micro_batch: samples of a forward pass that fitted, where its batch size did not.
     """
 
     benchmark: str = ""
@@ -85,6 +87,7 @@ class BestConfig(_Stored):
     metrics: dict[str, float] = Field(default_factory=dict)
     run_id: str = ""
     schedule: tuple[Step, ...] = ()
+    micro_batch: PositiveInt | None = None
 
     @property
     def steps(self) -> list[tuple[int, Config]]:
@@ -214,7 +217,7 @@ def check_schedule(best: BestConfig, benchmark: Benchmark) -> list[tuple[int, Co
             require_same_model(benchmark.hyperparameters(steps[0][1]), hp)
         except BenchmarkError as error:
             raise BenchmarkError(f"{error}; correct it in {CONFIG_FILE}, or export it again") from None
-    return steps
+    return [(units, in_micro_batches(benchmark, config, best.micro_batch)) for units, config in steps]
 
 
 def _claim(folder: Path) -> None:

@@ -106,3 +106,38 @@ with Sampler(Path({str(path)!r}), interval=0.01):
         written = path.stat().st_size
         time.sleep(0.2)
         assert path.stat().st_size == written
+
+
+class TestKills:
+    """Counts of the kernel, in trees of control groups as it shows them."""
+
+    EVENTS = "low 0\nhigh 0\nmax 14\noom 3\noom_kill {}\noom_group_kill 0\n"
+
+    def count(self, folder: Path, groups: str) -> int:
+        (folder / "cgroup").write_text(groups)
+        (folder / "vmstat").write_text("pgfault 17\noom_kill 40\n")
+        return memory.kills(folder / "tree", folder / "cgroup", folder / "vmstat")
+
+    def write(self, path: Path, text: str) -> None:
+        path.parent.mkdir(parents=True)
+        path.write_text(text)
+
+    def test_of_this_process_s_group(self, tmp_path: Path) -> None:
+        self.write(tmp_path / "tree/slurm/job_7/memory.events", self.EVENTS.format(2))
+        assert self.count(tmp_path, "0::/slurm/job_7\n") == 2
+
+    def test_of_the_root_of_a_container(self, tmp_path: Path) -> None:
+        self.write(tmp_path / "tree/memory.events", self.EVENTS.format(5))
+        assert self.count(tmp_path, "0::/../outside\n") == 5
+
+    def test_of_the_first_version_of_control_groups(self, tmp_path: Path) -> None:
+        control = "oom_kill_disable 0\nunder_oom 0\noom_kill 3\n"
+        self.write(tmp_path / "tree/memory/slurm/job_7/memory.oom_control", control)
+        assert self.count(tmp_path, "5:cpu,cpuacct:/\n4:memory:/slurm/job_7\n0::/\n") == 3
+
+    def test_of_the_machine_where_no_group_can_be_read(self, tmp_path: Path) -> None:
+        assert self.count(tmp_path, "0::/slurm/job_7\n") == 40
+
+    def test_none_where_the_kernel_tells_nothing(self, tmp_path: Path) -> None:
+        assert memory.kills(tmp_path, tmp_path / "no", tmp_path / "none") == 0
+        assert memory.kills() >= 0

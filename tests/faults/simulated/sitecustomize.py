@@ -1,6 +1,7 @@
 """Python imports this first where its folder is on the path. It makes faults that no test can make for real.
 
 * FAIL_AT_LEARNING_RATE: trainings with this learning rate run out of a GPU's memory.
+* FAIL_ABOVE_MICRO_BATCH: so do forward passes of more samples than this.
 * CLOCK_SET_BY: a file with the seconds by which the clock has been set.
 """
 
@@ -22,7 +23,9 @@ class _Patched(importlib.machinery.SourceFileLoader):
         train_step = module.Session.train_step
 
         def fail(session: Any) -> Any:
-            if session.hyperparameters.learning_rate == float(os.environ["FAIL_AT_LEARNING_RATE"]):
+            hp = session.hyperparameters
+            is_rate = hp.learning_rate == float(os.environ.get("FAIL_AT_LEARNING_RATE", "nan"))
+            if is_rate or hp.batch_size_per_device > float(os.environ.get("FAIL_ABOVE_MICRO_BATCH", "inf")):
                 import torch
 
                 raise torch.OutOfMemoryError("CUDA out of memory. (simulated)")
@@ -49,5 +52,5 @@ def _set_clock(by: Path) -> None:
 
 if "CLOCK_SET_BY" in os.environ:
     _set_clock(Path(os.environ["CLOCK_SET_BY"]))
-if "FAIL_AT_LEARNING_RATE" in os.environ:
+if {"FAIL_AT_LEARNING_RATE", "FAIL_ABOVE_MICRO_BATCH"} & set(os.environ):
     sys.meta_path.insert(0, _Finder())

@@ -53,6 +53,9 @@ class Shared:
     def on_trial_retry(self, trial: Trial) -> None:
         self.retried.append(trial)
 
+    def on_trial_drop(self, trial: Trial) -> None:
+        """Keep the place."""
+
 
 @dataclass
 class Parts:

@@ -8,8 +8,11 @@ from typing import Any
 import pytest
 from ray.tune.experiment import Trial
 
+from benchmarks import spec
 from benchmarks.space import Config, Integer
-from hpo.search.population import clip
+from hpo.core.memory.feasibility import Feasibility
+from hpo.core.study import Study
+from hpo.search.population import clip, within_memory
 from tests.hpo.search.population.members import BOUNDED, Population, shrinkage, train_ours, train_rays_own
 from tests.hpo.search.population.studies import BUDGET, EXCHANGES, INTERVAL, MAX_UNITS
 from tests.rays import ray_of
@@ -111,3 +114,15 @@ class TestMembers:
 
     def test_a_member_that_diverges_after_the_last_exchange_ends_there(self, troubled: Population) -> None:
         assert troubled.units[DIVERGING_LATE] == list(range(1, 9))
+
+
+def test_a_batch_that_ran_out_is_not_explored() -> None:
+    benchmark = spec.load("synthetic").model_copy(update={"rescue": False})
+    known = Feasibility(Study("pbt", benchmark))
+    donor: Config = {"learning_rate": 0.5, "batch_size_per_device": 20}
+    known.prove("donor", donor)
+    known.lose("other", {**donor, "batch_size_per_device": 24})
+    explored: Config = {"learning_rate": 0.6, "batch_size_per_device": 24}
+    assert within_memory(known, donor, explored) == {**explored, "batch_size_per_device": 20}
+    assert within_memory(known, donor, smaller := {**explored, "batch_size_per_device": 16}) == smaller
+    assert within_memory(None, donor, explored) == explored
