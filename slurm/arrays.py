@@ -71,7 +71,7 @@ def prepare(study: Study, evaluation: Evaluation, profile: Profile, at_once: int
         variant=f"{study.variant} evaluation={evaluation}".strip(),
     )
     given = (profile.cpus_per_rank, profile.node.gpus > 0, at_once, command)
-    if study.method == "optuna":
+    if registry.traits_of(study.method).shares_proposals_by_journal:
         assert isinstance(arguments, plan.TPEArguments)
         return SubmittedStudy(marked, (), searchers.initial_points(study, arguments), *given)
     return SubmittedStudy(marked, tuple(searchers.proposals(study)), 0, *given)

@@ -14,7 +14,7 @@ from hpo.analysis.contestants import Contestant, Shrinkage, Standing, contestant
 from hpo.analysis.records import Records
 from hpo.analysis.studies import StudyRecord
 from hpo.analysis.verdicts import Comparison, compare_pairs
-from hpo.core.baselines import DEFAULT, RANDOM, belongs_beside, large_random_budget
+from hpo.core.traits import large_reference_budget
 
 EVERY_PAIR = "all"
 
@@ -62,7 +62,7 @@ def compare(
 
     Args:
         records: all stored records of a benchmark.
-        budget: compare studies of this budget only, and the contestants that belong beside it (`hpo.core.baselines`).
+        budget: compare studies of this budget only, and the contestants that belong beside it (`hpo.core.traits`).
         mixed_budgets: compare studies of all budgets, and mark the result.
         reference: "all" for every pair, or a contestant: fewer comparisons need fewer blocks.
 
@@ -103,10 +103,10 @@ def _of_equal_budget(
     Returns:
         The studies, notes about the others, and whether budgets are mixed.
     """
-    searched = [study for study in studies if study.method != DEFAULT]
+    searched = [study for study in studies if not study.traits.is_single_config]
     allowances = {study.allowance for study in searched}
-    larger = {(large_random_budget(number), cap) for number, cap in allowances}
-    others = {s.allowance for s in searched if s.method != RANDOM or s.allowance not in larger}
+    larger = {(large_reference_budget(number), cap) for number, cap in allowances}
+    others = {s.allowance for s in searched if not s.traits.is_reference or s.allowance not in larger}
     if budget is not None:
         others = {allowance for allowance in others if allowance[0] == budget}
         if not others:
@@ -127,8 +127,8 @@ def _of_equal_budget(
 
 def _is_allowed(study: StudyRecord, allowed: tuple[int, str]) -> bool:
     (own_budget, own_cap), (budget, cap) = study.allowance, allowed
-    is_same_cap = own_cap == cap or study.method == DEFAULT
-    return is_same_cap and (own_budget == budget or belongs_beside(study.method, own_budget, budget))
+    is_same_cap = own_cap == cap or study.traits.is_single_config
+    return is_same_cap and (own_budget == budget or study.traits.belongs_beside(own_budget, budget))
 
 
 def _allowance(allowance: tuple[int, str]) -> str:

@@ -18,9 +18,10 @@ from hpo.analysis import curves
 from hpo.analysis.estimates import Estimate, bootstrap_interval, interquartile_mean, probability_of_improvement
 from hpo.analysis.records import Records
 from hpo.analysis.studies import Confirmation, StudyRecord
-from hpo.core.baselines import DEFAULT, MANUAL, RANDOM
 from hpo.core.ledger import PARTS
 from hpo.core.study import default_schedule
+from hpo.core.traits import Traits
+from hpo.search import registry
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,11 @@ class Contestant:
     studies: Mapping[int, StudyRecord]
     confirmations: Mapping[int, Sequence[Confirmation]]
 
+    @property
+    def traits(self) -> Traits:
+        """Traits of its method."""
+        return registry.traits_of(self.method)
+
     def scores(self, metric: Metric) -> dict[int, float]:
         """Return the mean confirmed score on test of each block that has one, in the metric's unit.
 
@@ -55,7 +61,7 @@ class Contestant:
 
 def contestants(records: Records, studies: Sequence[StudyRecord]) -> list[Contestant]:
     """Group studies by contestant: the newest one of each seed, and the default configuration if it was confirmed."""
-    usual = Counter(study.budget for study in studies if study.method != DEFAULT).most_common(1)
+    usual = Counter(study.budget for study in studies if not study.traits.is_single_config).most_common(1)
     groups: dict[tuple[str, int], dict[int, StudyRecord]] = {}
     for study in studies:
         by_seed = groups.setdefault((study.label, study.budget), {})
@@ -63,14 +69,14 @@ def contestants(records: Records, studies: Sequence[StudyRecord]) -> list[Contes
             by_seed[study.seed] = study
     found = [
         Contestant(
-            label if not usual or budget == usual[0][0] or label == DEFAULT else f"{label} budget={budget}",
+            _name(label, budget, next(iter(by_seed.values())), usual[0][0] if usual else budget),
             next(iter(by_seed.values())).method,
             by_seed,
             {seed: records.confirmations_of(study) for seed, study in by_seed.items()},
         )
         for (label, budget), by_seed in groups.items()
     ]
-    if not any(contestant.method == DEFAULT for contestant in found):
+    if not any(contestant.traits.is_single_config for contestant in found):
         found += _confirmed_default(records, sorted({study.seed for study in studies}))
     return found
 
@@ -79,7 +85,14 @@ def _confirmed_default(records: Records, blocks: Sequence[int]) -> list[Contesta
     """Return the default configuration as a contestant without studies; nothing if it was not confirmed."""
     schedule = default_schedule(records.benchmark)
     confirmations = {block: records.confirmations_with(schedule, block) for block in blocks}
-    return [Contestant(DEFAULT, DEFAULT, {}, confirmations)] * any(confirmations.values())
+    names = registry.with_trait(lambda traits: traits.is_single_config)
+    return [Contestant(name, name, {}, confirmations) for name in names if any(confirmations.values())]
+
+
+def _name(label: str, budget: int, study: StudyRecord, usual_budget: int) -> str:
+    """Name a contestant, with its budget where that is its own."""
+    is_plain = budget == usual_budget or (study.traits.is_single_config and not study.variant)
+    return label if is_plain else f"{label} budget={budget}"
 
 
 def score(confirmation: Confirmation, metric: Metric, key: str) -> float:
@@ -273,7 +286,7 @@ def _costs(studies: Sequence[StudyRecord]) -> Costs:
 
 
 def _grid_race(contestant: Contestant, everyone: Sequence[Contestant], benchmark: Benchmark) -> GridRace:
-    grid = next((one for one in everyone if one.method == MANUAL), None)
+    grid = next((one for one in everyone if one.traits.is_grid), None)
     if grid is None:
         return GridRace(None, 0, 0, None)
     own = _mean(list(contestant.studies.values()), "device_hours")
@@ -296,7 +309,7 @@ def _hours_to_grid(contestant: Contestant, grid: Contestant, benchmark: Benchmar
 
 
 def _over_random(contestant: Contestant, everyone: Sequence[Contestant], benchmark: Benchmark) -> Estimate | None:
-    baseline = next((one for one in everyone if one.name == RANDOM), None)
+    baseline = next((one for one in everyone if one.traits.is_reference and one.name == one.method), None)
     if baseline is None or baseline is contestant:
         return None
     metric = benchmark.verdict_metric

@@ -13,6 +13,8 @@ from typing import Any
 import pandas as pd
 
 from benchmarks.space import Config
+from hpo.core.traits import Traits
+from hpo.search import registry
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,11 @@ class StudyRecord:
     def label(self) -> str:
         """The method with its arguments other than the defaults."""
         return " ".join(filter(None, [self.method, self.variant]))
+
+    @property
+    def traits(self) -> Traits:
+        """Traits of its method."""
+        return registry.traits_of(self.method)
 
     @property
     def fingerprint(self) -> str:

@@ -20,7 +20,10 @@ from __future__ import annotations
 from pydantic import Field
 
 from hpo.core.study import TRAINING_SEED, Study, training_seeds
+from hpo.core.traits import Traits
 from hpo.search.plan import MethodArguments, Plan
+
+TRAITS = Traits(is_single_config=True)
 
 
 class Arguments(MethodArguments):

@@ -22,7 +22,10 @@ from pydantic import Field
 
 from benchmarks.spec import BenchmarkError
 from hpo.core.study import Study
+from hpo.core.traits import Traits
 from hpo.search.plan import MethodArguments, Plan
+
+TRAITS = Traits(is_grid=True)
 
 
 class Arguments(MethodArguments):

@@ -34,7 +34,10 @@ a proposal lacks the results of the d - 1 trials that run.
 from __future__ import annotations
 
 from hpo.core.study import Study
+from hpo.core.traits import Traits
 from hpo.search.plan import Plan, TPEArguments
+
+TRAITS = Traits(shares_proposals_by_journal=True)
 
 
 class Arguments(TPEArguments):

@@ -18,7 +18,10 @@ Cost: one full training per trial; as many trials as the budget, more where some
 from __future__ import annotations
 
 from hpo.core.study import Study
+from hpo.core.traits import Traits
 from hpo.search.plan import MethodArguments, Plan
+
+TRAITS = Traits(is_reference=True)
 
 
 class Arguments(MethodArguments):

@@ -18,9 +18,9 @@ from benchmarks.tasks.task import LOSS
 from hpo.analysis.choice import ExportChoice, confirmed_score, is_confirmed
 from hpo.analysis.contestants import Contestant, contestants
 from hpo.analysis.records import Records
-from hpo.core.baselines import DEFAULT, RANDOM
 from hpo.core.text_tables import markdown_table
 from hpo.core.wording import counted
+from hpo.search import registry
 
 CONFIG_FILE = "best_config.json"
 ARGUMENTS_FILE = "training_arguments.json"
@@ -83,14 +83,12 @@ def _confirmed(stored: Records, choice: ExportChoice) -> str:
     scores = winner.scores(benchmark.verdict_metric)
     metric, *others = [one for one in benchmark.test_metrics if one.name != LOSS.name]
     shown = [(escape(one.title), confirmed_score(winner, one)) for one in (metric, *others)]
-    title = shown[0][0]
+    title, baselines = shown[0][0], registry.with_trait(lambda traits: traits.is_single_config)
+    baselines += registry.with_trait(lambda traits: traits.is_reference)
     rows = [
         *([f"confirmed test {name} of the method", f"{score:.4f}"] for name, score in shown),
         [f"confirmed test {title} of this configuration", f"{scores[choice.study.seed]:.4f}"],
-        *(
-            [f"test {escape(metric.title)} minus {name}'s", _difference(stored, winner, name)]
-            for name in (DEFAULT, RANDOM)
-        ),
+        *([f"test {title} minus {name}'s", _difference(stored, winner, name)] for name in baselines),
     ]
     trainings = [training for of_block in winner.confirmations.values() for training in of_block]
     diverged = sum(training.diverged for training in trainings)

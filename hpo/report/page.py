@@ -25,7 +25,6 @@ from plotly.offline import get_plotlyjs
 from hpo.analysis.compare import Result
 from hpo.analysis.paired_tests import ALPHA, blocks_needed
 from hpo.analysis.verdicts import Comparison
-from hpo.core.baselines import DEFAULT
 from hpo.core.wording import counted
 from hpo.report import tables
 from hpo.report.columns import HOW_TO_READ, Cell, colored, columns, digits_of, estimate_cell, number_cell
@@ -157,7 +156,7 @@ def facts(result: Result) -> dict[str, str]:
     studies = [study for contestant in result.contestants for study in contestant.studies.values()]
     seeds = sorted({study.seed for study in studies})
     caps = sorted({study.allowance[1] for study in studies if study.allowance[1]})
-    budgets = sorted({study.budget for study in studies if study.method != DEFAULT}) or [0]
+    budgets = sorted({study.budget for study in studies if not study.traits.is_single_config}) or [0]
     shown = " or ".join(map(str, budgets)) if result.is_marked else str(budgets[0])
     doubled = ", and random search also with twice that" if not result.is_marked and len(budgets) > 1 else ""
     cap = f", within {' or '.join(caps)} device-hours" if caps else ""

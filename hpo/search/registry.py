@@ -6,6 +6,7 @@ import importlib
 import pkgutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,12 +14,15 @@ from pydantic import ValidationError
 
 from benchmarks.spec import Benchmark, BenchmarkError
 from hpo.core.study import Study
+from hpo.core.traits import Traits
 
 if TYPE_CHECKING:  # it imports Ray, which a list of the methods does without
     from hpo.search.plan import MethodArguments, Plan
 
 FOLDER, PACKAGE = Path(__file__).parents[1] / "methods", "hpo.methods"
 """Folder whose files are read, not imported: the methods stand on this module."""
+NO_TRAITS = Traits()
+"""Traits of a method whose module has no `TRAITS`."""
 
 
 @dataclass(frozen=True)
@@ -30,12 +34,14 @@ class Method:
         page: the module's docstring.
         arguments: the model of its arguments.
         plan: makes a `Plan`.
+        traits: the module's `TRAITS`; none without it.
     """
 
     name: str
     page: str
     arguments: type[MethodArguments]
     plan: Callable[[Study, Any], Plan]
+    traits: Traits = NO_TRAITS
 
     @property
     def summary(self) -> str:
@@ -101,4 +107,16 @@ def get(name: str) -> Method:
     if name not in names():
         raise BenchmarkError(f"no method named {name!r}; choose one of {', '.join(names())}")
     module = importlib.import_module(f"{PACKAGE}.{name}")
-    return Method(name, (module.__doc__ or "").strip(), module.Arguments, module.plan)
+    traits = getattr(module, "TRAITS", NO_TRAITS)
+    return Method(name, (module.__doc__ or "").strip(), module.Arguments, module.plan, traits)
+
+
+@cache
+def traits_of(name: str) -> Traits:
+    """Return the traits of a method; none of a label of studies that another program ran."""
+    return get(name).traits if name in names() else NO_TRAITS
+
+
+def with_trait(has: Callable[[Traits], bool]) -> list[str]:
+    """List the methods that have a trait, by name."""
+    return [name for name in names() if has(get(name).traits)]

@@ -24,9 +24,9 @@ from hpo.analysis.records import finished
 from hpo.analysis.studies import StudyRecord
 from hpo.cluster.devices import Devices, place
 from hpo.cluster.ray import Cluster, detect
-from hpo.core.baselines import RANDOM, large_random_budget
 from hpo.core.budget import is_interruption
 from hpo.core.study import Study
+from hpo.core.traits import large_reference_budget
 from hpo.engine.progress import SuitePosition
 from hpo.engine.runner import Executor, Finished, OnRay, execute
 from hpo.engine.study_folder import Unfinished, found, like
@@ -101,14 +101,15 @@ class Outcome:
 def parse_methods(text: str, budget: int) -> list[SuiteMethod]:
     """Read methods from a list such as "random,asha:searcher=optuna,random:budget=24".
 
-    "all" stands for every method, and for the larger random search (`hpo.core.baselines`).
+    "all" stands for every method, and for the larger random search (`hpo.core.traits`).
 
     Raises:
         BenchmarkError: no such method, or an argument it does not have.
     """
     words = [word.strip() for word in text.split(",") if word.strip()]
     if words == [ALL]:
-        words = [*registry.names(), f"{RANDOM}:{BUDGET}={large_random_budget(budget)}"]
+        references = registry.with_trait(lambda traits: traits.is_reference)
+        words = [*registry.names(), *(f"{name}:{BUDGET}={large_reference_budget(budget)}" for name in references)]
     if not words:
         raise BenchmarkError(f"methods is {text!r}, but must name at least one; {ALL!r} stands for every method")
     return [_parse_method(word, budget) for word in dict.fromkeys(words)]

@@ -20,7 +20,6 @@ import plotly.graph_objects as go
 from hpo.analysis.compare import Result
 from hpo.analysis.contestants import Contestant
 from hpo.analysis.studies import StudyRecord
-from hpo.core.baselines import DEFAULT
 
 GREY = "#80868b"
 """Reads on light and dark alike, as all colours here do."""
@@ -102,7 +101,7 @@ def styles(result: Result) -> dict[str, Style]:
     symbols = cycle(SYMBOLS)
     for contestant in result.contestants:
         number = sum(look.color != GREY for look in looks.values())
-        is_default = contestant.method == DEFAULT
+        is_default = contestant.traits.is_single_config
         color = GREY if is_default else METHOD_COLORS[number % len(METHOD_COLORS)]
         dash = "dash" if is_default else DASHES[number // len(METHOD_COLORS) % len(DASHES)]
         looks[contestant.name] = Style(color, next(symbols), dash)

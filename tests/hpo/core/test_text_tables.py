@@ -7,9 +7,10 @@ import io
 
 import pytest
 
-from hpo.core.baselines import belongs_beside, large_random_budget
 from hpo.core.text_tables import csv_of, csv_text, markdown_cell, markdown_table
+from hpo.core.traits import large_reference_budget
 from hpo.core.wording import counted
+from hpo.search import registry
 
 HOSTILE = ["plain", 'a "quoted" one', "a, comma", "two\nlines", "=cmd|' /C calc'!A0", "", "|pipe|"]
 
@@ -58,5 +59,5 @@ def test_a_noun_follows_its_number(number: int, words: tuple[str, ...], expected
 def test_the_default_and_the_larger_random_search_belong_beside_a_budget(
     method: str, own_budget: int, expected: bool
 ) -> None:
-    assert large_random_budget(12) == 24
-    assert belongs_beside(method, own_budget, 12) is expected
+    assert large_reference_budget(12) == 24
+    assert registry.traits_of(method).belongs_beside(own_budget, 12) is expected
