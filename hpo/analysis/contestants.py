@@ -15,7 +15,7 @@ from statistics import fmean, median
 from benchmarks.spec import Benchmark
 from benchmarks.tasks.task import Metric
 from hpo.analysis import curves
-from hpo.analysis.estimates import Estimate, bootstrap_interval, interquartile_mean, probability_of_improvement
+from hpo.analysis.estimates import Estimate, mean_of, probability_of_improvement
 from hpo.analysis.records import Records
 from hpo.analysis.studies import Confirmation, StudyRecord
 from hpo.core.ledger import PARTS
@@ -57,6 +57,13 @@ class Contestant:
         }
         lost = {block: metric.worst for block, study in self.studies.items() if study.best is None}
         return {**found, **lost}
+
+    @property
+    def failed_blocks(self) -> set[int]:
+        """Blocks whose study found nothing, or in which a fresh training of its incumbent diverged."""
+        lost = {block for block, study in self.studies.items() if study.best is None}
+        diverged = {block for block, them in self.confirmations.items() if any(one.diverged for one in them)}
+        return lost | diverged
 
 
 def contestants(records: Records, studies: Sequence[StudyRecord]) -> list[Contestant]:
@@ -116,16 +123,20 @@ class ConfirmedScores:
     """Scores of a contestant's incumbents, trained again with fresh seeds.
 
     Attributes:
-        verdict: interquartile mean over blocks of the metric of verdicts; None without confirmed blocks.
+        verdict: mean over blocks of the metric of verdicts; None without confirmed blocks.
         test: the same of each metric, by its name on test.
         trainings: number of fresh trainings.
         diverged: number of them that diverged.
+        blocks: number of blocks with a score.
+        failed: number of them whose study found nothing, or in which a fresh training diverged.
     """
 
     verdict: Estimate | None
     test: Mapping[str, Estimate | None]
     trainings: int
     diverged: int
+    blocks: int
+    failed: int
 
 
 @dataclass(frozen=True)
@@ -181,7 +192,7 @@ class Standing:
         seeds: of its studies.
         budget: full trainings of each study; 0 for a contestant without studies.
         outcomes: number of trials of all studies by outcome.
-        validation: the benchmark's metric of the incumbents, which chose them; interquartile mean over seeds.
+        validation: the benchmark's metric of the incumbents, which chose them; mean over seeds.
         confirmed: scores on test.
         costs: means of a study.
         grid: the contestant beside the manual grid.
@@ -271,6 +282,8 @@ def _confirmed(contestant: Contestant, benchmark: Benchmark) -> ConfirmedScores:
         {one.on_test: found for one, found in zip(benchmark.test_metrics, (verdict, *others), strict=True)},
         trainings=len(confirmations),
         diverged=sum(confirmation.diverged for confirmation in confirmations),
+        blocks=len(contestant.scores(benchmark.verdict_metric)),
+        failed=len(contestant.failed_blocks),
     )
 
 
@@ -320,8 +333,8 @@ def _over_random(contestant: Contestant, everyone: Sequence[Contestant], benchma
 
 
 def _estimate(values: Sequence[float]) -> Estimate | None:
-    """Return the interquartile mean with its interval."""
-    return Estimate(interquartile_mean(values), bootstrap_interval(values)) if values else None
+    """Return the mean with its interval."""
+    return mean_of(values) if values else None
 
 
 def _mean(studies: Sequence[StudyRecord], metric: str) -> float | None:

@@ -10,7 +10,7 @@ import pandas as pd
 
 from benchmarks.spec import Benchmark
 from benchmarks.tasks.task import LOSS
-from hpo.analysis.estimates import bootstrap_interval, interquartile_mean
+from hpo.analysis.estimates import mean_of
 from hpo.analysis.studies import StudyRecord
 
 POINTS = 100
@@ -57,8 +57,9 @@ def band(studies: Sequence[StudyRecord], benchmark: Benchmark) -> pd.DataFrame:
     """Join the curves of one method's studies.
 
     Returns:
-        `device_hours` (in even steps of the logarithm), `value` (interquartile mean over seeds), `low` and `high` (95 %
-        bootstrap interval, empty for one seed), from where every study has an incumbent to where the first one ends.
+        `device_hours` (in even steps of the logarithm), `value` (mean over seeds), `low` and `high` (95 % interval of
+        Student's t, empty for fewer than `estimates.MIN_BLOCKS` seeds), from where every study has an incumbent to
+        where the first one ends.
     """
     curves = [curve for study in studies if not (curve := anytime(study, benchmark)).empty]
     columns = ["device_hours", "value", "low", "high"]
@@ -78,7 +79,7 @@ def band(studies: Sequence[StudyRecord], benchmark: Benchmark) -> pd.DataFrame:
 
 @cache
 def _estimate(values: tuple[float, ...]) -> tuple[float, float, float]:
-    """Return the interquartile mean and the ends of its interval; most points repeat the last, so they are kept."""
-    interval = bootstrap_interval(values, resamples=1000)
-    ends = (interval.low, interval.high) if interval else (np.nan, np.nan)
-    return interquartile_mean(values), *ends
+    """Return the mean and the ends of its interval; most points repeat the last, so they are kept."""
+    found = mean_of(values)
+    ends = (found.interval.low, found.interval.high) if found.interval else (np.nan, np.nan)
+    return found.value, *ends

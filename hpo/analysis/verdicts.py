@@ -3,11 +3,11 @@
 A block is one seed, with which all methods were run: scores are compared block by block. The rules are those of
 docs/protocol.md:
 
-- estimates: interquartile mean and probability of improvement, with percentile bootstrap intervals
-  (Agarwal et al. 2021, https://arxiv.org/abs/2108.13264);
+- estimates: mean difference with the interval of Student's t, and probability of improvement (Agarwal et al. 2021,
+  https://arxiv.org/abs/2108.13264);
 - tests: exact Wilcoxon signed-rank by block, Holm-corrected over all comparisons that were asked for;
-- equivalence: two one-sided tests against a margin fixed beforehand (Schuirmann 1987,
-  https://doi.org/10.1007/BF01068419).
+- equivalence: an exact test that most blocks differ by less than a margin fixed beforehand, Holm-corrected over the
+  same comparisons.
 
 It does not rank methods, fill in missing blocks, or treat seeds as if they were benchmarks. Pure functions;
 nothing here reads a file or draws from global randomness.
@@ -30,8 +30,8 @@ from hpo.analysis.estimates import (
     RESAMPLES,
     Estimate,
     Interval,
-    bootstrap_interval,
     check_finite,
+    mean_of,
     probability_of_improvement,
 )
 from hpo.analysis.paired_tests import (
@@ -87,10 +87,12 @@ class Comparison:
         b: name of the method it is compared with.
         num_blocks: blocks that both have.
         mean_difference: mean of a - b in the metric's unit, not turned where lower is better; None without blocks.
-        interval: of the mean difference, at `CONFIDENCE`; None for fewer than two blocks.
+        interval: of the mean difference, at `CONFIDENCE`; None for fewer than `estimates.MIN_BLOCKS` blocks.
         probability_of_improvement: of `a` over `b`, in [0, 1]; None without blocks.
         p_value: of the exact two-sided signed-rank test.
         p_holm: the same, corrected for all comparisons made together.
+        equivalence: the test of a typical difference below the margin.
+        p_equivalence_holm: its p, corrected for all comparisons made together.
         verdict: of `a` against `b`; see `verdict`.
         reason: the evidence of the verdict, for people.
     """
@@ -103,6 +105,8 @@ class Comparison:
     probability_of_improvement: Estimate | None
     p_value: float
     p_holm: float
+    equivalence: Equivalence
+    p_equivalence_holm: float
     verdict: Verdict
     reason: str
 
@@ -126,8 +130,8 @@ def compare_pairs(
         higher_is_better: the metric's mode is "max".
         margin: of equivalence, in the metric's unit, above 0; to be fixed before the scores are seen.
         reference: compare the others with this method only: fewer comparisons need fewer blocks.
-        resamples: of each bootstrap, at least 1.
-        seed: of the bootstraps; the same seed gives the same intervals.
+        resamples: of the bootstrap of the probability of improvement, at least 1.
+        seed: of the bootstrap; the same seed gives the same intervals.
 
     Returns:
         One comparison per pair, in the order of `scores`, corrected together. A reference is `b` in all of them.
@@ -137,27 +141,27 @@ def compare_pairs(
     """
     pairs = _pairs(scores, reference)
     p_values = [signed_rank_p(pair.a_scores, pair.b_scores) for pair in pairs]
-    rules = _Rules(len(pairs), higher_is_better, margin, resamples, seed)
-    return [
-        _compare(pair, p_value, p_holm, rules)
-        for pair, p_value, p_holm in zip(pairs, p_values, holm(p_values), strict=True)
-    ]
+    equal = [equivalence(pair.a_scores, pair.b_scores, margin) for pair in pairs]
+    corrected = holm(p_values), holm([one.p_value for one in equal])
+    rules = _Rules(len(pairs), higher_is_better, resamples, seed)
+    evidence = map(_Evidence, p_values, corrected[0], equal, corrected[1])
+    return [_compare(pair, shown, rules) for pair, shown in zip(pairs, evidence, strict=True)]
 
 
-def verdict(pair: Pair, p_holm: float, equivalence: Equivalence, *, higher_is_better: bool) -> Verdict:
+def verdict(pair: Pair, p_holm: float, p_equivalence_holm: float, *, higher_is_better: bool) -> Verdict:
     """Reach a verdict on `pair.a` against `pair.b`.
 
-    "equivalent" if the difference is shown to be within the margin, also if it is shown not to be zero: the margin
-    says that it does not matter. "better" or "worse" if the corrected p is below `ALPHA` and mean and ranks point
-    the same way. Everything else is "not resolved", which is no evidence of equality.
+    "equivalent" if the typical difference is shown to be below the margin, also if it is shown not to be zero: the
+    margin says that it does not matter. "better" or "worse" if the corrected p is below `ALPHA` and mean and ranks
+    point the same way. Everything else is "not resolved", which is no evidence of equality.
 
     Args:
         pair: the scores.
         p_holm: corrected p of the two-sided test, in [0, 1].
-        equivalence: see `equivalence`.
+        p_equivalence_holm: corrected p of equivalence, in [0, 1].
         higher_is_better: the metric's mode is "max".
     """
-    if equivalence.holds:
+    if p_equivalence_holm < ALPHA:
         return "equivalent"
     direction = _direction(pair)
     if p_holm >= ALPHA or direction == 0:
@@ -197,37 +201,57 @@ class _Rules:
 
     num_comparisons: int
     higher_is_better: bool
-    margin: float
     resamples: int
     seed: int
 
 
-def _compare(pair: Pair, p_value: float, p_holm: float, rules: _Rules) -> Comparison:
+@dataclass(frozen=True)
+class _Evidence:
+    """Results of the tests of a pair; see `Comparison`."""
+
+    p_value: float
+    p_holm: float
+    equivalence: Equivalence
+    p_equivalence_holm: float
+
+    @property
+    def is_equivalent(self) -> bool:
+        return self.p_equivalence_holm < ALPHA
+
+
+def _compare(pair: Pair, shown: _Evidence, rules: _Rules) -> Comparison:
     a, b, differences = pair.a_scores, pair.b_scores, pair.differences
+    said = verdict(pair, shown.p_holm, shown.p_equivalence_holm, higher_is_better=rules.higher_is_better)
+    mean = mean_of(differences) if differences else None
     draws = {"resamples": rules.resamples, "seed": rules.seed}
-    equal = equivalence(a, b, rules.margin, **draws)
-    said = verdict(pair, p_holm, equal, higher_is_better=rules.higher_is_better)
     return Comparison(
         a=pair.a,
         b=pair.b,
         num_blocks=pair.num_blocks,
-        mean_difference=float(np.mean(differences)) if differences else None,
-        interval=bootstrap_interval(differences, np.mean, **draws),
+        mean_difference=mean.value if mean else None,
+        interval=mean.interval if mean else None,
         probability_of_improvement=(
             probability_of_improvement(a, b, rules.higher_is_better, **draws) if differences else None
         ),
-        p_value=p_value,
-        p_holm=p_holm,
+        p_value=shown.p_value,
+        p_holm=shown.p_holm,
+        equivalence=shown.equivalence,
+        p_equivalence_holm=shown.p_equivalence_holm,
         verdict=said,
-        reason=_reason(pair, said, p_holm, equal, rules.num_comparisons),
+        reason=_reason(pair, said, shown, rules.num_comparisons),
     )
 
 
-def _reason(pair: Pair, said: Verdict, p_holm: float, equal: Equivalence, num_comparisons: int) -> str:
+def _reason(pair: Pair, said: Verdict, shown: _Evidence, num_comparisons: int) -> str:
+    p_holm, equal = shown.p_holm, shown.equivalence
     missing = f"; {counted(pair.num_missing, 'block')} left out, which only one of them has" if pair.num_missing else ""
     if said == "equivalent":
         real = f"; a difference is shown (Holm-corrected p {p_holm:.3g}), but it is that small" * (p_holm < ALPHA)
-        return f"{equal.interval} of the difference lies within +-{equal.margin:g}{real}{missing}"
+        return (
+            f"the difference is below {equal.margin:g} in {equal.within} of {counted(equal.num_blocks, 'block')} "
+            f"(Holm-corrected p {shown.p_equivalence_holm:.3g}); it may lie beyond in up to {equal.beyond_at_most:.0%} "
+            f"of all{real}{missing}"
+        )
     if said != "not resolved":
         return f"Holm-corrected p {p_holm:.3g} < {ALPHA:g} over {pair.num_blocks} blocks{missing}"
     return f"{_why_not_resolved(pair, p_holm, equal, num_comparisons)}{missing}"
@@ -246,7 +270,7 @@ def _why_not_resolved(pair: Pair, p_holm: float, equal: Equivalence, num_compari
         )
     else:
         why = f"Holm-corrected p {p_holm:.3g} >= {ALPHA:g} over {pair.num_blocks} blocks"
-    return f"{why}; not shown to be within +-{equal.margin:g} either"
+    return f"{why}; nor is it shown to be below {equal.margin:g} as a rule ({equal.within} of {equal.num_blocks} are)"
 
 
 def _direction(pair: Pair) -> int:

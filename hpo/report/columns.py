@@ -12,7 +12,8 @@ from hpo.analysis.estimates import Estimate
 from hpo.terminal.tables import clock
 
 HOW_TO_READ = (
-    "Scores are interquartile means over seeds with 95 % bootstrap intervals, which are too narrow for few seeds. "
+    "Scores are means over seeds with 95 % intervals of Student's t, from 5 seeds on. Failed: seeds whose study found "
+    "nothing, or whose incumbent diverged when it was trained again; they count as the worst score there is. "
     "Validation chose the trials; only test scores compare methods. > random: probability that a study beats one of "
     "random search."
 )
@@ -64,6 +65,7 @@ def columns(benchmark: Benchmark) -> list[Column]:
         Column("trials", _trials, is_text=True, printed=lambda cell: cell.small or "-"),
         Column(validation, lambda one: estimate_cell(one.validation, digits_of(ranking))),
         *(_test_column(metric) for metric in benchmark.test_metrics),
+        Column("failed", _failed),
         Column("device-hours", lambda one: number_cell(one.costs.device_hours, ".4g"), printed=_with_four_decimals),
         Column("useful", lambda one: number_cell(one.costs.useful_share, ".0%")),
         Column("wall", _wall),
@@ -101,6 +103,13 @@ def _trials(standing: Standing) -> Cell:
     number = sum(standing.outcomes.values())
     outcomes = ", ".join(f"{count} {name}" for name, count in sorted(standing.outcomes.items()))
     return Cell(str(number or "-"), number or None, outcomes)
+
+
+def _failed(standing: Standing) -> Cell:
+    confirmed = standing.confirmed
+    if not confirmed.blocks:
+        return Cell("-", None)
+    return Cell(f"{confirmed.failed} of {confirmed.blocks}", confirmed.failed / confirmed.blocks)
 
 
 def digits_of(metric: Metric) -> int:

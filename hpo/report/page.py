@@ -205,8 +205,9 @@ def pairs_table(result: Result) -> Table:
     return Table(
         "pairs",
         f"{score[0].upper()}{score[1:]} of a less that of b on the blocks (seeds) that both have. p: exact Wilcoxon "
-        "signed-rank test, "
-        "Holm-corrected for all pairs of this table. A pair that is not resolved is not shown to be equal either."
+        "signed-rank test, Holm-corrected for all pairs of this table. Equivalent: an exact test, corrected alike, "
+        f"shows that most blocks differ by less than {result.benchmark.verdict_metric.margin:g}; it says nothing of "
+        "rare blocks. A pair that is not resolved is not shown to be equal either."
         f"{shared}",
         headings,
         [_pair_row(pair)[: len(headings)] for pair in pairs],

@@ -131,7 +131,9 @@ def sentence(pair: Comparison) -> str:
     """Write a verdict in words."""
     if pair.verdict == "not resolved":
         return f"{pair.a} and {pair.b}: not resolved"
-    return f"{pair.a} is {pair.verdict} {'to' if pair.verdict == 'equivalent' else 'than'} {pair.b}"
+    if pair.verdict == "equivalent":
+        return f"{pair.a} and {pair.b} typically differ by less than {pair.equivalence.margin:g}"
+    return f"{pair.a} is {pair.verdict} than {pair.b}"
 
 
 def files(result: Result) -> dict[str, str]:
@@ -178,6 +180,8 @@ def _standing_row(standing: Standing, benchmark: Benchmark) -> dict[str, Any]:
         **{key: value for name, found in confirmed.test.items() for key, value in _ends(name, found).items()},
         "trainings": confirmed.trainings,
         "diverged_trainings": confirmed.diverged,
+        "blocks": confirmed.blocks,
+        "failed_blocks": confirmed.failed,
         "device_hours": costs.device_hours,
         "gpu_hours": costs.gpu_hours,
         **{f"device_hours_{part}": costs.parts.get(part) for part in PARTS},
@@ -204,6 +208,9 @@ def pair_rows(pairs: Sequence[Comparison]) -> Rows:
             **_ends("a_over_b", pair.probability_of_improvement),
             "p": pair.p_value,
             "p_holm": pair.p_holm,
+            "within_margin": pair.equivalence.within,
+            "beyond_margin_at_most": pair.equivalence.beyond_at_most,
+            "p_equivalence_holm": pair.p_equivalence_holm,
             "verdict": pair.verdict,
             "reason": pair.reason,
         }

@@ -10,6 +10,7 @@ import plotly.graph_objects as go
 from benchmarks.spec import Benchmark
 from hpo.analysis import curves
 from hpo.analysis.compare import Result
+from hpo.analysis.estimates import MIN_BLOCKS
 from hpo.report.figures.plots import (
     Figure,
     LeftOut,
@@ -32,12 +33,13 @@ def anytime_curves(result: Result, looks: Mapping[str, Style]) -> Figure | LeftO
     missing = [method for method in bands if method not in drawn]
     notes = [f"No curve: {', '.join(missing)}; a study of it has no trial at the full resource, or kept no units."]
     single = [method for method, band in drawn.items() if band["low"].isna().all()]
-    notes_of_single = [f"Without a band, since one study has no spread: {', '.join(single)}."]
+    notes_of_single = [f"Without a band, which takes {MIN_BLOCKS} seeds: {', '.join(single)}."]
     read = (
         f"The validation {words(benchmark.metric)} ({benchmark.ranking_metric.direction}) of the best trial at the "
-        "full resource once so many device-hours were reserved: the interquartile mean over seeds, with its 95 % "
-        "bootstrap interval. A curve begins where every study of the method has such a trial, and ends where the first "
-        "study ends. These scores chose the trials, so they flatter; only confirmed scores compare methods."
+        "full resource once so many device-hours were reserved: the mean over seeds, with its 95 % "
+        "interval (Student's t, from 5 seeds on). A curve begins where every study of the method has such a trial, "
+        "and ends where the first study ends. These scores chose the trials, so they flatter; only confirmed scores "
+        "compare methods."
     )
     data = pd.concat([band.assign(method=method) for method, band in drawn.items()])
     data = data[["method", "device_hours", "value", "low", "high"]].reset_index(drop=True)

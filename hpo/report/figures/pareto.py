@@ -60,7 +60,7 @@ def quality_against_cost(
     )
     better, beside = ("Up", "below") if metric.higher_is_better else ("Down", "above")
     read = (
-        f"Confirmed test {metric.title} (interquartile mean, 95 % interval) against the mean device-hours of a study, "
+        f"Confirmed test {metric.title} (mean, 95 % interval) against the mean device-hours of a study, "
         f"confirmation apart. {better} and left is better. The step line is the Pareto front: scores that no other "
         f"method reaches at the same or a lower cost. It joins estimates, so a method just {beside} it is not shown to "
         "be worse."

@@ -1,4 +1,4 @@
-"""Confirmed scores: the blocks of each contestant, their interquartile mean and its interval. Pure."""
+"""Confirmed scores: the blocks of each contestant, their mean and its interval. Pure."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from hpo.report.figures.plots import (
 
 
 def confirmed_scores(result: Result, looks: Mapping[str, Style]) -> Figure | LeftOut:
-    """Draw the confirmed score of every block of each contestant, their interquartile mean and its interval."""
+    """Draw the confirmed score of every block of each contestant, their mean and its interval."""
     name, title = "confirmed_scores", "Confirmed scores"
     metrics = result.benchmark.test_metrics
     rows = [row for metric in metrics for row in _score_rows(result, metric)]
@@ -32,9 +32,9 @@ def confirmed_scores(result: Result, looks: Mapping[str, Style]) -> Figure | Lef
     views = {one.words_on_test: _scores(data[data["metric"] == one.on_test], one, looks) for one in metrics}
     read = (
         "A small dot is one block (seed): the mean test score of its incumbent, trained again with fresh seeds. The "
-        "large mark is the interquartile mean over blocks, the bar its 95 % bootstrap interval, which is too narrow "
-        "for few blocks. A study that found nothing, and a training that diverged, count as the worst there is. "
-        "Intervals that overlap show no difference; the verdict is in the table of pairs."
+        "large mark is the mean over blocks, the bar its 95 % interval (Student's t, from 5 blocks on). A study that "
+        "found nothing, and a training that diverged, count as the worst there is. Intervals that overlap show no "
+        "difference; the verdict is in the table of pairs."
     )
     return Figure(name, title, read, data, views, _unconfirmed(result))
 
@@ -47,7 +47,7 @@ def _score_rows(result: Result, metric: Metric) -> list[dict[str, Any]]:
             "metric": metric.on_test,
             "seed": seed,
             "score": score,
-            "interquartile_mean": estimate.value,
+            "mean": estimate.value,
             "low": estimate.interval.low if estimate.interval else None,
             "high": estimate.interval.high if estimate.interval else None,
         }
@@ -67,7 +67,7 @@ def _scores(data: pd.DataFrame, metric: Metric, looks: Mapping[str, Style]) -> g
     figure = by_method(methods, f"{metric.words_on_test} ({metric.direction})")
     for place, method in enumerate(methods):
         blocks, look = data[data["method"] == method], looks[method]
-        value, low, high = blocks.iloc[0][["interquartile_mean", "low", "high"]]
+        value, low, high = blocks.iloc[0][["mean", "low", "high"]]
         figure.add_scatter(
             x=blocks["score"].tolist(),
             y=[place + 0.22] * len(blocks),
@@ -82,6 +82,6 @@ def _scores(data: pd.DataFrame, metric: Metric, looks: Mapping[str, Style]) -> g
             mode="markers",
             marker={"color": look.color, "size": 12, "symbol": look.symbol},
             error_x=error_bar(value, low, high, look.color),
-            hovertemplate=f"interquartile mean {rounded(value)}{interval_text(low, high)}<extra></extra>",
+            hovertemplate=f"mean {rounded(value)}{interval_text(low, high)}<extra></extra>",
         )
     return figure

@@ -14,9 +14,10 @@ from benchmarks import spec
 from benchmarks.space import Config
 from benchmarks.spec import BenchmarkError
 from hpo.analysis import compare, curves
+from hpo.analysis.choice import choose
 from hpo.analysis.compare import Result
 from hpo.analysis.contestants import Standing
-from hpo.analysis.estimates import bootstrap_interval
+from hpo.analysis.estimates import mean_of
 from hpo.analysis.records import Records
 from hpo.analysis.studies import Confirmation, StudyRecord
 from hpo.core.study import default_schedule, fresh_seeds, schedule_digest
@@ -119,16 +120,29 @@ class TestScores:
 
 
 class TestStandings:
-    def test_figures_are_interquartile_means_over_seeds_with_bootstrap_intervals(self) -> None:
-        studies = [study("asha", seed, loss=1.0 + seed) for seed in range(4)]
-        trainings = [t for s, score in zip(studies, (0.1, 0.5, 0.6, 0.9), strict=True) for t in confirmed(s, score)]
+    def test_figures_are_means_over_seeds_with_intervals(self) -> None:
+        found_scores = [0.1, 0.5, 0.6, 0.9, 0.9]
+        studies = [study("asha", seed, loss=1.0 + seed) for seed in range(5)]
+        trainings = [t for s, score in zip(studies, found_scores, strict=True) for t in confirmed(s, score)]
         found = standing(compare.compare(records(studies, trainings)), "asha")
         test = found.confirmed.test["test_f1"]
         assert test is not None
-        assert test.value == pytest.approx(0.55)  # the middle half of four
-        assert test.interval == bootstrap_interval([0.1, 0.5, 0.6, 0.9])
+        assert test.value == pytest.approx(0.6)
+        assert test == mean_of(found_scores)
         assert found.validation is not None
-        assert found.validation.value == pytest.approx(2.5)
+        assert found.validation.value == pytest.approx(3.0)
+
+    def test_blocks_that_failed_count_and_are_counted(self) -> None:
+        """Two of eight diverge: a trimmed mean would put the method first."""
+        risky, safe = ([study(method, seed) for seed in range(8)] for method in ("asha", "random"))
+        trainings = [t for s in safe for t in confirmed(s, 0.6)]
+        trainings += [t for s in risky for t in confirmed(s, 0.7 if s.seed < 6 else None)]
+        result = compare.compare(records([*risky, *safe], trainings))
+        assert [one.name for one in result.standings] == ["random", "asha"]
+        last = result.standings[1].confirmed
+        assert (last.failed, last.blocks) == (2, 8)
+        assert last.test["test_f1"] == mean_of([0.7] * 6 + [0.0] * 2)
+        assert choose(records([*risky, *safe], trainings), "best").contestant.name == "random"  # as the table has it
 
     def test_costs_are_means_of_a_study(self) -> None:
         found = standing(
@@ -305,4 +319,12 @@ class TestCurves:
         hours = list(band["device_hours"])
         assert (hours[0], hours[-1]) == (pytest.approx(2 * 1200 / 3600), pytest.approx(2.0))
         assert (band["value"].iloc[0], band["value"].iloc[-1]) == (1.5, 1.0)
-        assert (band["low"].iloc[-1], band["high"].iloc[-1]) == (0.5, 1.5)
+        assert band["low"].isna().all()  # of two seeds
+
+    def test_a_band_of_five_seeds_is_the_interval_of_their_mean(self) -> None:
+        losses = [0.5, 1.5, 1.0, 0.8, 1.2]
+        studies = [study("asha", i, files=self.units((0, 9, 900, loss))) for i, loss in enumerate(losses)]
+        last = curves.band(studies, BENCHMARK).iloc[-1]
+        interval = mean_of(losses).interval
+        assert interval is not None
+        assert (last["value"], last["low"], last["high"]) == pytest.approx((1.0, interval.low, interval.high))

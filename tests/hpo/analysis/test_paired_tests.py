@@ -9,13 +9,10 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 from scipy import stats as scipy_stats
+from statsmodels.stats.multitest import multipletests
 
 from benchmarks.spec import BenchmarkError
-from hpo.analysis.estimates import Interval
 from hpo.analysis.paired_tests import blocks_needed, equivalence, holm, signed_rank_p, smallest_p
-
-FEW = 300
-"""Resamples where the interval's exact ends do not matter."""
 
 
 def spread(number: int, start: float = 0.0) -> list[float]:
@@ -119,6 +116,11 @@ def test_holm_steps_down_and_keeps_the_order() -> None:
     assert holm([0.04, 0.01, 0.03]) == pytest.approx([0.06, 0.03, 0.06])
 
 
+def test_holm_agrees_with_statsmodels() -> None:
+    p_values = np.random.default_rng(5).random(30).round(2).tolist()  # with ties
+    assert holm(p_values) == pytest.approx(multipletests(p_values, method="holm")[1].tolist())
+
+
 def test_holm_never_exceeds_one() -> None:
     assert holm([0.5, 0.9]) == [1.0, 1.0]
 
@@ -140,50 +142,38 @@ def test_holm_refuses_what_is_no_probability(p_value: float) -> None:
 # equivalence
 
 
-def test_differences_well_within_the_margin_are_equivalent() -> None:
+def test_blocks_within_the_margin_are_counted() -> None:
     a = [0.701, 0.712, 0.689, 0.700, 0.721, 0.733]
-    b = [0.700, 0.713, 0.690, 0.702, 0.720, 0.732]
-    result = equivalence(a, b, 0.005, resamples=FEW)
-    assert result.p_value == 1 / 2**6  # every block within the margin
-    assert result.holds
-
-
-def test_a_difference_beyond_the_margin_is_not_equivalent() -> None:
-    a = [0.706, 0.717, 0.698, 0.709, 0.727, 0.739]
-    b = [0.700, 0.710, 0.690, 0.700, 0.720, 0.730]
-    assert not equivalence(a, b, 0.005, resamples=FEW).holds
+    b = [0.700, 0.713, 0.690, 0.702, 0.720, 0.742]
+    result = equivalence(a, b, 0.005)
+    assert (result.within, result.num_blocks) == (5, 6)
+    assert result.p_value == (6 + 1) / 2**6  # 5 or 6 of 6 fair coins
 
 
 @pytest.mark.parametrize("sign", [-1, 1])
-def test_a_difference_of_exactly_the_margin_is_not_equivalent(sign: int) -> None:
-    assert not equivalence([0.7 + sign * 0.005] * 8, [0.7] * 8, 0.005, resamples=FEW).holds
+@pytest.mark.parametrize("score", [0.3, 0.7, 1.0])
+def test_a_difference_of_exactly_the_margin_is_not_within_it(sign: int, score: float) -> None:
+    assert equivalence([score + sign * 0.005] * 8, [score] * 8, 0.005).within == 0
 
 
-@pytest.mark.parametrize(
-    ("low", "high", "within"),
-    [(-0.9, 0.9, True), (-1.1, 0.0, False), (0.0, 1.1, False), (-1.0, 0.0, False), (0.0, 1.0, False)],
-)
-def test_an_interval_is_within_a_margin_by_both_ends(low: float, high: float, within: bool) -> None:
-    assert Interval(low, high).within(1.0) is within
+@pytest.mark.parametrize(("number", "p_value"), [(0, 1.0), (1, 0.5), (4, 1 / 16), (5, 1 / 32)])
+def test_equivalence_takes_five_blocks_even_if_nothing_differs(number: int, p_value: float) -> None:
+    assert equivalence([0.7] * number, [0.7] * number).p_value == pytest.approx(p_value)
 
 
-@pytest.mark.parametrize(("number", "holds"), [(0, False), (1, False), (2, False), (4, False), (5, True)])
-def test_equivalence_takes_five_blocks_even_if_nothing_differs(number: int, holds: bool) -> None:
-    assert equivalence([0.7] * number, [0.7] * number, resamples=FEW).holds is holds
+def test_twelve_blocks_within_leave_room_for_a_fifth_beyond() -> None:
+    assert equivalence([0.7] * 12, [0.7] * 12).beyond_at_most == pytest.approx(1 - 0.05 ** (1 / 12))  # 22 %
 
 
-def test_equivalence_needs_the_interval_too() -> None:
-    outlier = [0.0] * 11 + [0.5]  # the ranks see one block in twelve, the mean is 0.04
-    result = equivalence(outlier, [0.0] * 12, 0.005, resamples=FEW)
-    assert result.p_value < 0.05
-    assert not result.holds
+def test_the_share_beyond_is_bounded_by_clopper_and_pearson() -> None:
+    result = equivalence([0.0] * 10 + [0.5, 0.5], [0.0] * 12)
+    assert result.beyond_at_most == pytest.approx(scipy_stats.beta.ppf(0.95, 3, 10))
 
 
-def test_a_true_difference_of_the_margin_is_called_equivalent_at_most_one_time_in_twenty() -> None:
-    samples = np.random.default_rng(0).normal(1.0, 0.4, size=(200, 5))
-    results = [equivalence(sample.tolist(), [0.0] * 5, margin=1.0, resamples=200) for sample in samples]
-    within = np.mean([result.interval is not None and result.interval.within(1.0) for result in results])
-    assert np.mean([result.holds for result in results]) <= 0.05 < 0.08 < within  # the interval alone is not enough
+def test_where_half_of_all_blocks_lie_beyond_equivalence_is_claimed_at_most_one_time_in_twenty() -> None:
+    beyond = np.random.default_rng(0).random((400, 12)) < 0.5
+    p_values = [equivalence(np.where(row, 0.3, 0.0).tolist(), [0.0] * 12).p_value for row in beyond]
+    assert np.mean(np.array(p_values) < 0.05) <= 0.05
 
 
 @pytest.mark.parametrize("margin", [0.0, -0.005, math.nan, math.inf])

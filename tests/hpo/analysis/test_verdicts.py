@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Sequence
 
 import pytest
 
 from benchmarks.spec import BenchmarkError
-from hpo.analysis.estimates import Interval
-from hpo.analysis.paired_tests import Equivalence, blocks_needed, holm
+from hpo.analysis.paired_tests import blocks_needed, holm
 from hpo.analysis.verdicts import Comparison, Pair, compare_pairs, verdict
 
 FEW = 300
 """Resamples where the interval's exact ends do not matter."""
-NOT_EQUIVALENT = Equivalence(margin=0.005, interval=Interval(-1.0, 1.0, 0.9), p_value=1.0)
-EQUIVALENT = Equivalence(margin=0.005, interval=Interval(-0.001, 0.001, 0.9), p_value=0.01)
+NOT_EQUIVALENT, EQUIVALENT = 1.0, 0.01
+"""Corrected p of equivalence."""
 
 
 def blocks(*values: float) -> dict[int, float]:
@@ -78,8 +78,15 @@ def test_a_comparison_holds_what_was_computed_by_hand() -> None:
     assert comparison.p_value == comparison.p_holm == 0.25  # rank 1 of 4 is negative: 2 x 2 of 16
     assert comparison.probability_of_improvement is not None
     assert comparison.probability_of_improvement.value == 14 / 16  # 3.5 + 4 + 4 + 2.5 of the pairs
-    assert comparison.interval is not None
-    assert comparison.interval.low < 0.0325 < comparison.interval.high
+    assert comparison.interval is None  # of four blocks
+
+
+def test_the_interval_is_student_s_t_of_the_differences() -> None:
+    differences = [0.02, 0.04, 0.08, -0.01, 0.03]
+    interval = compare_two(differences, [0.0] * 5).interval
+    assert interval is not None
+    half = 2.776445 * statistics.stdev(differences) / math.sqrt(5)  # t at 0.975 with 4 degrees of freedom
+    assert [interval.low, interval.high] == pytest.approx([0.032 - half, 0.032 + half])
 
 
 def test_five_blocks_are_never_resolved_however_large_the_difference() -> None:
@@ -87,7 +94,7 @@ def test_five_blocks_are_never_resolved_however_large_the_difference() -> None:
     assert (comparison.p_value, comparison.verdict) == (0.0625, "not resolved")
     assert comparison.reason == (
         "p never gets below 0.0625 with 5 blocks; it takes at least 6 for 1 comparison at 0.05; "
-        "not shown to be within +-0.005 either"
+        "nor is it shown to be below 0.005 as a rule (0 of 5 are)"
     )
 
 
@@ -101,13 +108,18 @@ def test_ten_blocks_that_agree_are_resolved_by_the_metrics_mode(higher_is_better
 
 def test_enough_blocks_that_do_not_agree_give_their_p_as_the_reason() -> None:
     comparison = compare_two([0.1, -0.2, 0.3, -0.4, 0.5, -0.6], [0.0] * 6)
-    assert comparison.reason == "Holm-corrected p 0.844 >= 0.05 over 6 blocks; not shown to be within +-0.005 either"
+    assert comparison.reason == (
+        "Holm-corrected p 0.844 >= 0.05 over 6 blocks; nor is it shown to be below 0.005 as a rule (0 of 6 are)"
+    )
 
 
 def test_equal_scores_are_equivalent_and_no_more() -> None:
     comparison = compare_two([0.7] * 6, [0.7] * 6)
     assert (comparison.p_value, comparison.mean_difference, comparison.verdict) == (1.0, 0.0, "equivalent")
-    assert comparison.reason == "90 % interval [0, 0] of the difference lies within +-0.005"
+    assert comparison.reason == (
+        "the difference is below 0.005 in 6 of 6 blocks (Holm-corrected p 0.0156); it may lie beyond in up to 39% of "
+        "all"
+    )
 
 
 def test_a_small_difference_that_is_shown_says_so() -> None:
@@ -139,7 +151,7 @@ def test_only_blocks_that_both_have_are_compared() -> None:
 
 
 def test_blocks_are_paired_by_seed_whatever_their_order() -> None:
-    scores = {"a": {2: 0.3, 0: 0.1, 1: 0.2}, "b": {0: 0.0, 1: 0.1, 2: 0.2}}
+    scores = {"a": {2: 0.3, 0: 0.1, 1: 0.2, 4: 0.5, 3: 0.4}, "b": {0: 0.0, 1: 0.1, 2: 0.2, 3: 0.3, 4: 0.4}}
     (comparison,) = compare_pairs(scores, higher_is_better=True, resamples=FEW)
     assert comparison.interval is not None
     assert [comparison.interval.low, comparison.interval.high] == pytest.approx([0.1, 0.1])
@@ -163,6 +175,21 @@ def test_a_reference_is_what_all_others_are_compared_with() -> None:
     scores = {name: blocks(0.1, 0.2) for name in ("pbt", "random", "asha")}
     compared = compare_pairs(scores, higher_is_better=True, reference="random", resamples=FEW)
     assert [(c.a, c.b) for c in compared] == [("pbt", "random"), ("asha", "random")]
+
+
+def test_equivalence_is_corrected_for_all_comparisons_made_together() -> None:
+    scores = {name: blocks(*[0.7] * 5) for name in ("a", "b", "c")}
+    compared = compare_pairs(scores, higher_is_better=True, resamples=FEW)
+    assert [comparison.p_equivalence_holm for comparison in compared] == pytest.approx([3 / 32] * 3)
+    assert {comparison.verdict for comparison in compared} == {"not resolved"}  # each on its own is equivalent
+
+
+def test_a_rare_large_difference_is_told_by_its_bound_and_not_denied() -> None:
+    comparison = compare_two([0.7] * 11 + [0.0], [0.7] * 12)
+    assert comparison.verdict == "equivalent"
+    assert comparison.mean_difference == pytest.approx(-0.7 / 12)
+    assert "in 11 of 12 blocks" in comparison.reason
+    assert "beyond in up to 34% of all" in comparison.reason
 
 
 def test_p_is_corrected_for_all_comparisons_made_together() -> None:

@@ -37,9 +37,14 @@ class TestFigures:
         data = drawn(confirmed_scores(result, plots.styles(result))).data
         of_asha = data[(data["method"] == "asha") & (data["metric"] == "test_f1")]
         assert of_asha["score"].tolist() == pytest.approx([0.60, 0.61, 0.62])
-        assert of_asha["interquartile_mean"].unique() == pytest.approx([0.61])
-        assert of_asha["low"].iloc[0] >= 0.6
-        assert of_asha["high"].iloc[0] <= 0.62
+        assert of_asha["mean"].unique() == pytest.approx([0.61])
+        assert of_asha["low"].isna().all()  # of three blocks
+
+    def test_five_blocks_have_an_interval_around_their_mean(self, benchmark: Benchmark) -> None:
+        five = make_result(benchmark, seeds=[0, 1, 2, 3, 4])
+        data = drawn(confirmed_scores(five, plots.styles(five))).data
+        one = data[(data["method"] == "asha") & (data["metric"] == "test_f1")].iloc[0]
+        assert one["low"] < one["mean"] < one["high"]
 
     def test_curves_begin_with_the_last_study_s_first_incumbent(self, result: Result) -> None:
         data = drawn(anytime_curves(result, plots.styles(result))).data
@@ -52,7 +57,7 @@ class TestFigures:
     def test_one_seed_has_no_band_and_a_note_says_so(self, benchmark: Benchmark) -> None:
         one = make_result(benchmark, seeds=[0])
         figure = drawn(anytime_curves(one, plots.styles(one)))
-        assert figure.notes == ("Without a band, since one study has no spread: asha, random, pbt.",)
+        assert figure.notes == ("Without a band, which takes 5 seeds: asha, random, pbt.",)
         assert all(trace.fill is None for trace in figure.views[""].data)
         for trace in figure.views[""].data:  # a point where it steps, and the first and the last
             assert 2 <= len(trace.y) <= len(set(trace.y)) + 1

@@ -1,0 +1,85 @@
+"""Measure how often the rules of verdicts err, and what they can find: `python -m benchmarks.measure.verdicts`.
+
+Simulates families of comparisons with the scores of real studies, and prints family-wise errors, wrong equivalences,
+coverage of intervals, and the blocks that a difference takes. Seeds are fixed; two minutes on one core.
+
+The scores that come with it are the confirmed test F1 of 12 contestants with 40 seeds on `synthetic`::
+
+    python -m hpo suite --benchmark synthetic --seeds $(seq -s, 0 39)
+    python -m hpo confirm --benchmark synthetic --repeats 3
+    python -m hpo compare --benchmark synthetic --output out    # out/figure_confirmed_scores.csv
+
+`--scores` takes the same file of another comparison, such as a pilot on a model of your own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+SCORES = Path(__file__).parent / "synthetic_scores.csv"
+RATES = {
+    "blocks": "blocks",
+    "family_wise_error": "false better or worse, % of families",
+    "wrong_equivalence": "false equivalent, % of families",
+    "equivalences": "equivalent pairs in a family",
+    "coverage": "coverage of 95 % intervals, Student's t, %",
+    "coverage_of_bootstrap": "the same, percentile bootstrap, %",
+}
+
+
+def main() -> int:
+    """Simulate, print, judge: exit status 1 if more than 5 % of families err beyond the simulation's noise."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.measure.verdicts", description=__doc__.split("\n")[0])
+    parser.add_argument("--scores", type=Path, default=SCORES, help="figure_confirmed_scores.csv of a comparison")
+    parser.add_argument("--families", type=int, default=400, help="families drawn for each rate (default: 400)")
+    parser.add_argument("--output", type=Path, help="write the figures as JSON too")
+    arguments = parser.parse_args()
+    command = [sys.executable, "-m", "hpo.planning.verdict_rates", str(arguments.scores), str(arguments.families)]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
+    if done.returncode:
+        return done.returncode
+    found = json.loads(done.stdout)
+    if arguments.output:
+        arguments.output.write_text(json.dumps(found, indent=1) + "\n")
+    print(text_of(found))
+    return 0 if holds(found, arguments.families) else 1
+
+
+def text_of(found: Mapping[str, Any]) -> str:
+    """Write the figures for people."""
+    low, middle, high = (f"{share:.0%}" for share in found["ties"])
+    lines = [
+        f"{found['methods']} methods with {found['rows']} blocks; pairs are within the margin in {low} to {high} of "
+        f"blocks (median {middle}); median skewness of differences {found['skewness']:.1f}",
+    ]
+    for row in found["rates"]:
+        lines.append("")
+        lines += [f"{title:45} {_shown(name, row[name]):>7}" for name, title in RATES.items()]
+    lines += ["", "blocks for a power of 80 %, one comparison (standard deviation, true difference, in points):"]
+    lines += [
+        f"  {100 * one['spread']:.1f}  {100 * one['difference']:.1f}  {one['blocks'] or 'more than 120'}"
+        for one in found["needed"]
+    ]
+    return "\n".join(lines)
+
+
+def holds(found: Mapping[str, Any], families: int) -> bool:
+    """Tell whether errors stay at 5 % of families, or above by no more than two standard errors of the simulation."""
+    most = 0.05 + 2 * (0.05 * 0.95 / families) ** 0.5
+    return all(row[name] <= most for row in found["rates"] for name in ("family_wise_error", "wrong_equivalence"))
+
+
+def _shown(name: str, value: float) -> str:
+    if name == "blocks":
+        return str(value)
+    return f"{value:.2f}" if name == "equivalences" else f"{100 * value:.1f}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""Planning: what to run and what it will cost, before anything is spent."""

@@ -1,0 +1,213 @@
+"""Rates at which the rules of verdicts err and find, by simulation: `python -m hpo.planning.verdict_rates SCORES.csv`.
+
+The scores are those of real studies, as `compare` writes them into `figure_confirmed_scores.csv`. Blocks are drawn from
+them with replacement, so that the truth is known: it is what holds over all of them.
+
+- **Family-wise error**: the methods' scores change places at random within each block, so that no method is better than
+  another. A family (all pairs) errs if it calls one better or worse.
+- **Wrong equivalences**: a family errs if it calls a pair equivalent that differs by the margin or more in half of all
+  rows or more.
+- **Coverage**: how often the interval of a mean difference holds the mean over all rows, for Student's t and for the
+  percentile bootstrap.
+- **Power**: the fewest blocks that resolve a normal difference in 80 of 100 cases.
+
+It prints one JSON object. The same seed gives the same figures.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from benchmarks.spec import BenchmarkError, first_line
+from hpo.analysis.estimates import CONFIDENCE, MIN_BLOCKS, Floats, mean_of
+from hpo.analysis.paired_tests import ALPHA, MARGIN, equivalence, holm, signed_rank_p
+
+BLOCKS = (5, 8, 12, 20)
+"""Numbers of blocks for which rates are given."""
+FAMILIES = 400
+"""Families drawn for each rate: one of 5 % is then known to 1.1 points (one standard error)."""
+SPREADS, DIFFERENCES = (0.006, 0.012, 0.025), (0.005, 0.01, 0.02)
+"""Standard deviations of paired differences, and true differences, on a scale from 0 to 1."""
+POWER, MOST_BLOCKS, POWER_DRAWS = 0.8, 120, 400
+RESAMPLES = 1000
+
+
+@dataclass(frozen=True)
+class Rates:
+    """The rates of families of one size.
+
+    Attributes:
+        blocks: number of blocks.
+        family_wise_error: share of families with a false "better" or "worse", in [0, 1].
+        wrong_equivalence: share of families with a false "equivalent".
+        equivalences: mean number of pairs that a family calls equivalent.
+        coverage: share of intervals of Student's t that hold the mean; NaN where there is no interval.
+        coverage_of_bootstrap: the same of percentile bootstraps.
+    """
+
+    blocks: int
+    family_wise_error: float
+    wrong_equivalence: float
+    equivalences: float
+    coverage: float
+    coverage_of_bootstrap: float
+
+
+@dataclass(frozen=True)
+class Needed:
+    """The blocks that one comparison takes.
+
+    Attributes:
+        spread: standard deviation of the paired difference.
+        difference: true difference.
+        blocks: fewest blocks with a power of `POWER`; None if `MOST_BLOCKS` have less.
+    """
+
+    spread: float
+    difference: float
+    blocks: int | None
+
+
+def rates(scores: Floats, blocks: int, families: int = FAMILIES, margin: float = MARGIN, seed: int = 0) -> Rates:
+    """Simulate families of all pairs.
+
+    Args:
+        scores: `(rows, methods)`, one score of each method in each block.
+        blocks: of a family.
+        families: number of families.
+        margin: of equivalence.
+        seed: of the draws.
+    """
+    rng = np.random.default_rng([seed, blocks])
+    drawn = [scores[rng.integers(len(scores), size=blocks)] for _ in range(families)]
+    wrong = _differ(scores, margin)
+    claims = [_equivalent(family, margin) for family in drawn]
+    pairs = list(combinations(range(scores.shape[1]), 2))
+    covered = [_covers(family, scores, pairs[rng.integers(len(pairs))], seed) for family in drawn]
+    return Rates(
+        blocks=blocks,
+        family_wise_error=float(np.mean([_any_resolved(rng.permuted(family, axis=1)) for family in drawn])),
+        wrong_equivalence=float(np.mean([bool(claimed & wrong) for claimed in claims])),
+        equivalences=float(np.mean([len(claimed) for claimed in claims])),
+        coverage=float(np.mean([by_t for by_t, _ in covered])),
+        coverage_of_bootstrap=float(np.mean([by_bootstrap for _, by_bootstrap in covered])),
+    )
+
+
+def blocks_for(spread: float, difference: float, draws: int = POWER_DRAWS, seed: int = 0) -> Needed:
+    """Count the blocks that resolve a normal difference with a power of `POWER`, by bisection.
+
+    Args:
+        spread: standard deviation of the paired difference, above 0.
+        difference: the true one.
+        draws: number of simulated comparisons.
+        seed: of the draws.
+    """
+    samples = np.random.default_rng(seed).normal(difference, spread, size=(draws, MOST_BLOCKS))
+
+    def power(blocks: int) -> float:
+        none = [0.0] * blocks
+        return float(np.mean([signed_rank_p(sample[:blocks].tolist(), none) < ALPHA for sample in samples]))
+
+    low, high = 1, MOST_BLOCKS
+    if power(high) < POWER:
+        return Needed(spread, difference, None)
+    while low < high:
+        middle = (low + high) // 2
+        low, high = (low, middle) if power(middle) >= POWER else (middle + 1, high)
+    return Needed(spread, difference, high)
+
+
+def _pairs(scores: Floats) -> Iterator[tuple[list[float], list[float]]]:
+    columns = scores.T.tolist()
+    return iter(combinations(columns, 2))
+
+
+def _any_resolved(family: Floats) -> bool:
+    return min(holm([signed_rank_p(a, b) for a, b in _pairs(family)])) < ALPHA
+
+
+def _equivalent(family: Floats, margin: float) -> set[int]:
+    """Return the pairs, by number, that the rules call equivalent."""
+    corrected = holm([equivalence(a, b, margin).p_value for a, b in _pairs(family)])
+    return {number for number, p_value in enumerate(corrected) if p_value < ALPHA}
+
+
+def _differ(scores: Floats, margin: float) -> set[int]:
+    """Return the pairs that are within the margin in half of all rows at most."""
+    found = (equivalence(a, b, margin) for a, b in _pairs(scores))
+    return {number for number, one in enumerate(found) if 2 * one.within <= one.num_blocks}
+
+
+def _covers(family: Floats, scores: Floats, pair: tuple[int, int], seed: int) -> tuple[float, float]:
+    """Tell whether the intervals of a pair's mean difference hold it, by Student's t and by bootstrap; NaN without."""
+    a, b = pair
+    differences, truth = family[:, a] - family[:, b], float(np.mean(scores[:, a] - scores[:, b]))
+    interval = mean_of(differences.tolist()).interval
+    by_t = float(interval.low <= truth <= interval.high) if interval else float("nan")
+    means = np.random.default_rng(seed).choice(differences, size=(RESAMPLES, len(differences))).mean(axis=1)
+    low, high = np.quantile(means, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
+    return by_t, float(low <= truth <= high)
+
+
+def simulate(scores: Floats, families: int = FAMILIES) -> dict[str, object]:
+    """Return all rates of a table of scores, as they are printed."""
+    differences = np.array([np.subtract(*pair) for pair in _pairs(scores)])
+    ties = np.mean(np.abs(differences) < MARGIN, axis=1)
+    return {
+        "methods": scores.shape[1],
+        "rows": scores.shape[0],
+        "ties": [float(ties.min()), float(np.median(ties)), float(ties.max())],
+        "skewness": float(np.median(np.abs(stats.skew(differences, axis=1)))),
+        "rates": [asdict(rates(scores, blocks, families)) for blocks in BLOCKS],
+        "needed": [asdict(blocks_for(spread, difference)) for spread in SPREADS for difference in DIFFERENCES],
+    }
+
+
+def read_scores(path: Path) -> Floats:
+    """Read confirmed scores: `(blocks, methods)` of the first metric, for blocks that all methods have.
+
+    Args:
+        path: a CSV file with the columns `method`, `seed`, `score` and, if there are several, `metric`.
+
+    Raises:
+        BenchmarkError: it cannot be read, or has fewer than two methods or `MIN_BLOCKS` blocks in common.
+    """
+    try:
+        rows = pd.read_csv(path)
+        metric = rows["metric"].iloc[0] if "metric" in rows else None
+        chosen = rows if metric is None else rows[rows["metric"] == metric]
+        table = chosen.pivot(index="seed", columns="method", values="score").dropna()
+    except (OSError, ValueError, KeyError, IndexError) as error:
+        raise BenchmarkError(
+            f"{path}: holds no confirmed scores ({first_line(error)}); give `compare`'s figure_confirmed_scores.csv"
+        ) from None
+    if table.shape[0] < MIN_BLOCKS or table.shape[1] < 2:
+        raise BenchmarkError(
+            f"{path}: has {table.shape[1]} methods with {table.shape[0]} blocks in common, but it takes 2 with "
+            f"{MIN_BLOCKS}; run more seeds of the same methods"
+        )
+    scores: Floats = table.to_numpy(dtype=np.float64)
+    return scores
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Simulate with the scores of a file and print the rates."""
+    file, *number = arguments
+    print(json.dumps(simulate(read_scores(Path(file)), *map(int, number))))
+
+
+if __name__ == "__main__":
+    try:
+        main(sys.argv[1:])
+    except BenchmarkError as error:
+        sys.exit(f"error: {error}")
