@@ -173,6 +173,7 @@ class Books:
             case Unit():
                 self._report(event)
             case Checkpoint():
+                self._wait_for_checkpoint(event)
                 self._keep(event.trial, event.at if event.continues else None)
             case Failed():
                 self._fail(event)
@@ -240,6 +241,12 @@ class Books:
         self.tokens = self.tokens or event.tokens
         used_precisions = {*self.precision.split(MIXED), event.precision} - {""}
         self.precision = MIXED.join(sorted(used_precisions))  # results of two are comparable with neither
+
+    def _wait_for_checkpoint(self, event: Checkpoint) -> None:
+        attempt, row = self._attempts[event.trial], self._rows[event.trial]
+        used = event.seconds * attempt.devices
+        attempt.seconds["checkpoint"] += used
+        self._change(event.trial, device_seconds=row.device_seconds + used)
 
     def _fail(self, event: Failed) -> None:
         attempt = self._attempts.get(event.trial)  # none if its actor died before it had its devices

@@ -168,9 +168,11 @@ class Checkpoint(_OfTrial):
 
     Attributes:
         continues: whether the trial keeps its devices; if not, it is paused.
+        seconds: time that the trial waited for it, which no unit reports.
     """
 
     continues: bool
+    seconds: float = 0.0
 
 
 @dataclass(frozen=True)

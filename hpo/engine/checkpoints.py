@@ -31,6 +31,8 @@ FOLDER = "checkpoints"
 """Folder of a study's folder in which they lie."""
 POINTER = "checkpoint"
 """File of Tune's checkpoint with the name of the folder that holds the trial's."""
+SECONDS = "seconds"
+"""File of Tune's checkpoint with the time that its trial waited for it."""
 NAME = re.compile(r"\w[\w.-]*")
 MOST_OF_THE_TIME = 0.05
 """Share of a training's time that may go into checkpoints that no scheduler asked for."""
@@ -66,6 +68,19 @@ def folder_of(checkpoint: Path, home: Path) -> Path:
     return home / FOLDER / name
 
 
+def write_seconds(checkpoint: Path, seconds: float) -> None:
+    """Write the time that a trial waited for a checkpoint into Tune's: no later result may tell it."""
+    (checkpoint / SECONDS).write_text(repr(seconds))
+
+
+def seconds_of(checkpoint: Path) -> float:
+    """Read the time that a trial waited for a checkpoint; 0 if it is not known."""
+    try:
+        return float((checkpoint / SECONDS).read_text())
+    except (OSError, ValueError):
+        return 0.0
+
+
 class Pace:
     """Times at which a running training gets a checkpoint, so that a failure or an interruption costs little of it.
 
@@ -84,15 +99,19 @@ class Pace:
         self._since[trial_id] = now
         self._asked.discard(trial_id)
 
+    def see(self, checkpoint_seconds: float) -> None:
+        """Note the time that a trial has waited for a checkpoint."""
+        self._longest = max(self._longest, checkpoint_seconds)
+
     def is_due(self, trial_id: str, checkpoint_seconds: float, now: float) -> bool:
         """Tell whether a trial has to write a checkpoint after this unit.
 
         Args:
             trial_id: the trial.
-            checkpoint_seconds: its time for checkpoints since the unit before.
+            checkpoint_seconds: its time for reading checkpoints since the unit before.
             now: seconds since the study began.
         """
-        self._longest = max(self._longest, checkpoint_seconds)
+        self.see(checkpoint_seconds)
         if now - self._since.get(trial_id, now) < max(self._every_seconds, self._longest / MOST_OF_THE_TIME):
             return False
         self._asked.add(trial_id)

@@ -20,6 +20,7 @@ from hpo.core.ledger import PARTS, Shares
 from hpo.core.study import Study, training_of
 from hpo.core.wording import counted
 from hpo.engine.budgeted import raised
+from hpo.engine.checkpoints import seconds_of
 from hpo.engine.progress import Progress, SuitePosition
 from hpo.engine.signals import GracefulSignals
 from hpo.engine.snapshot import State
@@ -99,7 +100,12 @@ class StudyLog(tune.Callback):
             result[SHOULD_CHECKPOINT] = True  # Tune does not look at it where the scheduler pauses the trial
 
     def on_checkpoint(self, iteration: int, trials: list[Trial], trial: Trial, checkpoint: Any, **info: Any) -> None:
-        """Record a checkpoint: a later failure does not lose the work before it."""
+        """Record a checkpoint and its time: a later failure does not lose the work before it."""
+        seconds = seconds_of(Path(checkpoint.path))
+        self.pace.see(seconds)
+        if trial.trial_id in self.results:
+            used = self.ledger.report(trial.trial_id, {"checkpoint": seconds}, self._now())
+            self.results[trial.trial_id].device_seconds += used
         self.ledger.end(trial.trial_id)
         self.checkpoints.add(checkpoint)
         if trial.status == Trial.RUNNING:

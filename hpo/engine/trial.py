@@ -2,7 +2,8 @@
 
 With `reuse_actors=True` Tune calls `reset_config` instead of making a new actor, and the ranks inside go on
 with imports, data and base weights in place. Each result carries the seconds since the last one by part, the
-waiting for Tune's next call included, so that the parts of an actor's life add up to its length. An actor's first
+waiting for Tune's next call included, and each checkpoint those of its writing, so that the parts of an actor's life
+add up to its length; an actor may end after a checkpoint, without another result. An actor's first
 result also has statistics of the data, which only the ranks know: they read and tokenise them.
 
 A unit that runs out of memory is trained again from where the trial began, with smaller micro-batches and the same
@@ -110,7 +111,7 @@ class TrialActor(tune.Trainable):
         checkpoints.point_to(folder, Path(checkpoint_dir))
         for written in (folder, Path(checkpoint_dir)):
             ownership.mark(written, self._home)
-        self._mark("checkpoint")
+        checkpoints.write_seconds(Path(checkpoint_dir), self._since_last_mark())
 
     def restore(self, checkpoint_path: Any) -> None:
         """Check a checkpoint before a paused or cloned trial continues: Tune unpickles some of its files itself."""
@@ -240,6 +241,9 @@ class TrialActor(tune.Trainable):
 
     def _mark(self, part: str) -> None:
         """Book the time since the last mark."""
-        now = time.monotonic()
-        self._seconds[part] += now - self._last_mark
-        self._last_mark = now
+        self._seconds[part] += self._since_last_mark()
+
+    def _since_last_mark(self) -> float:
+        """Return the seconds since the last mark, and mark."""
+        before, self._last_mark = self._last_mark, time.monotonic()
+        return self._last_mark - before
