@@ -204,7 +204,7 @@ def gather_into_store(folder: Path, profile: Profile, file: Path, incomplete: bo
     table.write_text(trials_csv(submitted.study.benchmark, found.results.rows))
     console = open_console()
     if found.results.tokens:
-        console.print(tokens_table(found.results.tokens))
+        console.print(tokens_table(found.results.tokens, submitted.study.benchmark.task))
     print_report(console, submitted.study, found.results, found.shares, found.accelerator, found.best)
     say(f"{len(found.results.rows)} trials in {table}")
 

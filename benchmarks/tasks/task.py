@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import hashlib
 import math
-import statistics
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
+from string import Formatter
 from typing import Any, Generic, Literal, TypeVar
 
 from benchmarks.files import BenchmarkError
@@ -187,6 +187,11 @@ class Task(ABC, Generic[Record]):
     prompt: str
     example: Mapping[str, str]
 
+    @property
+    def cut_field(self) -> str:
+        """The prompt's last field, which is cut to fit."""
+        return [name for _, name, _, _ in Formatter().parse(self.prompt) if name][-1]
+
     # ---- records
 
     @abstractmethod
@@ -304,6 +309,8 @@ def token_statistics(split: str, examples: Sequence[Example], max_length: int) -
         examples: at least one.
         max_length: the limit that they were cut to.
     """
+    import statistics  # it takes as long to import as the rest of this module
+
     lengths, number = sorted(e.length for e in examples), len(examples)
     return TokenStatistics(
         split=split,

@@ -120,7 +120,7 @@ class Progress:
         """Print the tokens once they are known, except in a suite, which has shown them before its studies."""
         if self._results.tokens and not self._has_shown_tokens and self._place is None:
             self._has_shown_tokens = True
-            self._console.print(tokens_table(self._results.tokens))
+            self._console.print(tokens_table(self._results.tokens, self._study.benchmark.task))
 
     def _facts(self, now: float) -> list[str]:
         outcomes = counts(self._results.rows)

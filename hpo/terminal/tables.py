@@ -10,7 +10,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console, JustifyMethod
 from rich.table import Table
 
-from benchmarks.tasks.task import TokenStatistics
+from benchmarks.tasks.task import Task, TokenStatistics
 from hpo.core.ledger import Shares
 from hpo.core.results import Results, TrialRow
 from hpo.core.study import Study
@@ -19,6 +19,10 @@ from hpo.terminal.console import print_line
 
 if TYPE_CHECKING:  # it imports Ray, which tables of stored studies do without
     pass
+
+
+LENGTHS = ("mean", "median", "95 %", "longest")
+"""Columns of the table of lengths that are lengths."""
 
 
 def describe_incumbent(study: Study, results: Results) -> str:
@@ -39,11 +43,11 @@ def clock(seconds: float) -> str:
     return f"{int(seconds) // 60}:{int(seconds) % 60:02d}"
 
 
-def tokens_table(tokens: Sequence[TokenStatistics]) -> Table:
+def tokens_table(tokens: Sequence[TokenStatistics], task: Task[Any]) -> Table:
     """Make the table of the splits' lengths, in tokens of prompt and answer."""
     title = f"tokens of prompt and answer, at most {tokens[0].max_length}"
     table = Table(title=title, header_style="bold", box=SIMPLE_HEAD, title_justify="left", min_width=len(title))
-    for heading in ("split", "questions", "mean", "median", "95 %", "longest", "contexts\ncut", "answers\ncut"):
+    for heading in ("split", f"{task.noun}s", *LENGTHS, f"{task.cut_field}s\ncut", "answers\ncut"):
         table.add_column(heading, justify="left" if heading == "split" else "right")
     for split in tokens:
         counted = (split.questions, f"{split.mean:.1f}", f"{split.median:g}", split.p95, split.longest)

@@ -227,7 +227,7 @@ def _warm_up(cluster: Cluster, benchmark: Benchmark, devices: Devices, console: 
         return
     seconds = time.monotonic() - began
     console.print(f"ranks warm after {seconds:.0f} s, which count to no study", highlight=False)
-    console.print(tokens_table(tokens))
+    console.print(tokens_table(tokens, benchmark.task))
 
 
 def _run_one(

@@ -257,7 +257,7 @@ def _train(
             tokens = ranks.token_statistics()
             run.log(files.token_metrics(tokens))
             run.log_files(files.token_files(tokens))
-            console.print(tokens_table(tokens))
+            console.print(tokens_table(tokens, benchmark.task))
             for metrics in _units(ranks, steps, seed, benchmark.resource.max_units):
                 units.append(metrics)
                 run.log({name: metrics[name] for name in names if name in metrics}, int(metrics["units"]))

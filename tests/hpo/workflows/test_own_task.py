@@ -9,22 +9,29 @@ import json
 import re
 import zlib
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import yaml
 from mlflow import MlflowClient
 from rich.console import Console
 
+from benchmarks import tasks
 from benchmarks.spec import BenchmarkError
+from benchmarks.training.model.models import load_tokenizer
 from hpo.analysis import compare, records
 from hpo.analysis.compare import Result
 from hpo.engine.in_process import InProcess
 from hpo.report import page, tables
 from hpo.store import ui_views
+from hpo.store.prompted_model import Answerer
 from hpo.store.queries import stored_runs
+from hpo.store.served_model import Serving
 from hpo.workflows import confirm, export, importing, suite
 from tests.benchmarks.tasks import own_task
+from tests.benchmarks.tasks.yes_or_no import Labelled
 from tests.stores import fresh_store, working_in
 from tests.studies import finish, read, start
 
@@ -62,8 +69,8 @@ class Compared:
 
 @pytest.fixture(scope="module")
 def compared(tmp_path_factory: pytest.TempPathFactory, process_group: None) -> Iterator[Compared]:
-    folder, tasks = tmp_path_factory.mktemp("own"), tmp_path_factory.mktemp("tasks")
-    with working_in(folder), own_task.added(tasks):
+    folder, added = tmp_path_factory.mktemp("own"), tmp_path_factory.mktemp("tasks")
+    with working_in(folder), own_task.added(added):
         yield Compared(folder)
 
 
@@ -90,6 +97,7 @@ class TestFromRunToExport:
         shown = compared.screen.getvalue()
         assert "accuracy" in shown
         assert "test ECE" in shown
+        assert re.search(r"split +texts +mean", shown)
         assert "calibration error of each incumbent" in shown
         assert foreign(shown) == []
 
@@ -126,6 +134,18 @@ class TestFromRunToExport:
         assert {"metrics.`accuracy`", "metrics.`ece`"} <= set(trials)
         assert foreign(*studies, *trials) == []
 
+    def test_a_served_model_gets_the_prompt_of_the_evaluation(self, compared: Compared) -> None:
+        settings, task = compared.benchmark.training_settings(), compared.benchmark.task
+        tokenizer = load_tokenizer(settings.model)
+        records = [*task.read(settings.data.test)[:4], Labelled("rain in Delft " * 40, "yes")]
+        limits = (settings.max_length, settings.max_answer_tokens)
+        examples = task.tokenize(records, tokenizer, *limits, training=False)
+        serving = Serving(task.prompt, *limits)
+        assert serving.signature.inputs.input_names() == ["text"]
+        model = SimpleNamespace(generation_config=None)  # it writes no token here
+        answerer = Answerer(model, tokenizer, asdict(serving))
+        assert [answerer.prompt_ids({"text": record.text}) for record in records] == [e.prompt for e in examples]
+
     def test_an_import_takes_their_columns(self, compared: Compared, tmp_path: Path) -> None:
         file = tmp_path / "own.csv"
         lines = "trial,unit,eval_loss,seconds,devices,learning_rate,accuracy,ece\na,1,0.5,1,1,0.001,0.75,{}\n"
@@ -135,6 +155,13 @@ class TestFromRunToExport:
         file.write_text(lines.format("1.25"))
         with pytest.raises(BenchmarkError, match=r"column ece: is 1\.25, but must be from 0 to 1"):
             importing.read(file, compared.benchmark)
+
+    def test_studies_whose_task_is_gone_are_refused_in_a_sentence(self, compared: Compared) -> None:
+        with pytest.MonkeyPatch.context() as monkeypatch:
+            monkeypatch.setattr(tasks, "__path__", tasks.__path__[:1])
+            tasks.get.cache_clear()
+            with pytest.raises(BenchmarkError, match=r"benchmark\.json cannot be used \(finetune\.task: no task n"):
+                records.read("own")
 
 
 class Suite:
