@@ -148,23 +148,27 @@ def compare_pairs(
     return [_compare(pair, shown, rules) for pair, shown in zip(pairs, evidence, strict=True)]
 
 
-def verdict(pair: Pair, p_holm: float, p_equivalence_holm: float, *, higher_is_better: bool) -> Verdict:
+def verdict(
+    pair: Pair, p_holm: float, p_equivalence_holm: float, *, higher_is_better: bool, margin: float = MARGIN
+) -> Verdict:
     """Reach a verdict on `pair.a` against `pair.b`.
 
-    "equivalent" if the typical difference is shown to be below the margin, also if it is shown not to be zero: the
-    margin says that it does not matter. "better" or "worse" if the corrected p is below `ALPHA` and mean and ranks
-    point the same way. Everything else is "not resolved", which is no evidence of equality.
+    "better" or "worse" if the corrected p is below `ALPHA` and mean and ranks point the same way. "equivalent" if the
+    typical difference is shown to be below the margin; also if a difference is shown whose mean is below it, since the
+    margin says that it does not matter. Everything else is "not resolved", which is no evidence of equality.
 
     Args:
         pair: the scores.
         p_holm: corrected p of the two-sided test, in [0, 1].
         p_equivalence_holm: corrected p of equivalence, in [0, 1].
         higher_is_better: the metric's mode is "max".
+        margin: of equivalence, in the metric's unit.
     """
-    if p_equivalence_holm < ALPHA:
-        return "equivalent"
     direction = _direction(pair)
-    if p_holm >= ALPHA or direction == 0:
+    is_shown = p_holm < ALPHA and direction != 0
+    if p_equivalence_holm < ALPHA and not (is_shown and abs(math.fsum(pair.differences)) >= margin * pair.num_blocks):
+        return "equivalent"
+    if not is_shown:
         return "not resolved"
     return "better" if (direction > 0) == higher_is_better else "worse"
 
@@ -221,7 +225,13 @@ class _Evidence:
 
 def _compare(pair: Pair, shown: _Evidence, rules: _Rules) -> Comparison:
     a, b, differences = pair.a_scores, pair.b_scores, pair.differences
-    said = verdict(pair, shown.p_holm, shown.p_equivalence_holm, higher_is_better=rules.higher_is_better)
+    said = verdict(
+        pair,
+        shown.p_holm,
+        shown.p_equivalence_holm,
+        higher_is_better=rules.higher_is_better,
+        margin=shown.equivalence.margin,
+    )
     mean = mean_of(differences) if differences else None
     draws = {"resamples": rules.resamples, "seed": rules.seed}
     return Comparison(
@@ -253,7 +263,8 @@ def _reason(pair: Pair, said: Verdict, shown: _Evidence, num_comparisons: int) -
             f"of all{real}{missing}"
         )
     if said != "not resolved":
-        return f"Holm-corrected p {p_holm:.3g} < {ALPHA:g} over {pair.num_blocks} blocks{missing}"
+        rare = f"; by less than {equal.margin:g} in {equal.within} of them, so by much in a few" * shown.is_equivalent
+        return f"Holm-corrected p {p_holm:.3g} < {ALPHA:g} over {pair.num_blocks} blocks{rare}{missing}"
     return f"{_why_not_resolved(pair, p_holm, equal, num_comparisons)}{missing}"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import time
 import weakref
 from collections.abc import Callable
 
@@ -15,6 +16,7 @@ from benchmarks.training.session import Session
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("process_group")]
 Maker = Callable[..., Benchmark]
+SECONDS = 5.0
 CONFIG = {"learning_rate": 1e-3, "batch_size_per_device": 16}
 
 
@@ -42,6 +44,9 @@ def test_a_trial_leaves_neither_its_modules_nor_its_tensors(stage: int, precisio
         session.close()
         assert sum(part() is not None for part in alive) == 0
         left.append(tensor_bytes())
+    until = time.monotonic() + SECONDS
+    while left[2] > left[0] and time.monotonic() < until:  # a thread of gloo's lets go of the last sum a moment later
+        left[2] = tensor_bytes()
     assert left[2] <= left[0]  # what earlier tests left may go meanwhile
 
 

@@ -184,6 +184,15 @@ def test_equivalence_is_corrected_for_all_comparisons_made_together() -> None:
     assert {comparison.verdict for comparison in compared} == {"not resolved"}  # each on its own is equivalent
 
 
+def test_a_difference_that_is_large_in_some_blocks_and_shown_is_no_equivalence() -> None:
+    comparison = compare_two([0.7 + 0.0001 * block for block in range(14)] + [0.9] * 6, [0.69999] * 20)
+    assert comparison.p_equivalence_holm > 0.05  # 14 of 20
+    more = compare_two([0.7 + 0.0001 * block for block in range(16)] + [0.9] * 4, [0.69999] * 20)
+    assert more.p_equivalence_holm < 0.05
+    assert (more.verdict, more.mean_difference) == ("better", pytest.approx(0.0406, abs=1e-3))
+    assert more.reason.endswith("over 20 blocks; by less than 0.005 in 16 of them, so by much in a few")
+
+
 def test_a_rare_large_difference_is_told_by_its_bound_and_not_denied() -> None:
     comparison = compare_two([0.7] * 11 + [0.0], [0.7] * 12)
     assert comparison.verdict == "equivalent"

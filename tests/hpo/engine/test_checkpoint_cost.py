@@ -128,7 +128,7 @@ def test_no_state_relies_on_a_checkpoint_that_is_in_memory_alone(method: str, la
     """Resume reads the disk."""
     finished = run(study(method), InProcess(2), tmp_path)
     assert finished.reached_end, finished.reason
-    assert late.states > 3
+    assert late.states > 1
     assert late.lacking == []
 
 

@@ -116,7 +116,7 @@ def finish(study: Study, results: Results, tracker: Tracker, loss: float = 0.5) 
 def test_a_study_keeps_the_rest_and_ends(limited: MlflowClient, monkeypatch: pytest.MonkeyPatch) -> None:
     study = Study("random", spec.load("synthetic").model_copy(update={"name": "study"}))
     results, tracker = Results(study), Tracker(study, "cpu", "python -m hpo run random")
-    monkeypatch.setattr("hpo.store.tracker.units_csv", lambda benchmark, units: "x" * 2 * MEGABYTE)
+    monkeypatch.setattr("hpo.store.files.units_csv", lambda benchmark, units: "x" * 2 * MEGABYTE)
     finish(study, results, tracker)
     run = limited.get_run(tracker.run_id)
     assert run.info.status == "FINISHED"

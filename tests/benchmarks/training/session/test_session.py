@@ -271,6 +271,7 @@ def test_the_originals_benchmark_runs_on_local_folders(tmp_path: Path) -> None:
         "model": str(tmp_path / "model"),
         "data": nano.finetune.data.model_copy(update=local),
         "ranks_per_trial": 1,
+        "precision": "fp32",
     }
     resource = spec.Resource(unit_samples=8, max_units=2)
     benchmark = big.model_copy(update={"finetune": big.finetune.model_copy(update=settings), "resource": resource})
