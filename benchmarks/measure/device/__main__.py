@@ -18,7 +18,9 @@ import traceback
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks.files import first_line
+from benchmarks.devices.torch_build import fault_of, installed
+from benchmarks.devices.visible import look_at_visible
+from benchmarks.files import BenchmarkError, first_line
 from benchmarks.measure.device.checks import CHECKS
 from benchmarks.measure.device.table import Line, render
 from benchmarks.measure.device.trials import CheckedNode
@@ -35,10 +37,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     if options.one:
         return _check_here(options.one, CheckedNode(options.folder, not options.cpu))
+    if not options.cpu and (fault := _fault()):
+        print(f"error: {fault}", file=sys.stderr)
+        return 2
     with tempfile.TemporaryDirectory(prefix="device-") as folder:
         lines = check(options.only.split(",") if options.only else list(CHECKS), options, Path(folder))
     print(render(lines))
     return int(any(line.outcome == "failed" for line in lines))
+
+
+def _fault() -> str:
+    """Return a sentence if there is no GPU here that torch can use; else an empty text."""
+    try:
+        gpus, inventory = look_at_visible()
+    except BenchmarkError as error:
+        return str(error)
+    return (
+        fault_of(installed(), gpus, inventory) if gpus else "there is no GPU here; --cpu tries the checks without one"
+    )
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from benchmarks.devices.torch_build import has_kernels
 from benchmarks.measure.device import trials
 from benchmarks.measure.device.trials import CheckedNode
 
@@ -36,11 +37,11 @@ def environment(node: CheckedNode) -> Found:
     if not torch.cuda.is_available():
         return None, {**found, "gpu": "none"}
     major, minor = torch.cuda.get_device_capability()
-    kernels = [name for name in torch.cuda.get_arch_list() if name.startswith("sm_")]
+    kernels = torch.cuda.get_arch_list()
     found |= {"gpu": torch.cuda.get_device_name(), "capability": f"{major}.{minor}", "kernels": " ".join(kernels)}
     nccl: Any = torch.cuda.nccl
     found |= {"nccl": ".".join(map(str, nccl.version()))}
-    return any(int(name[3:].rstrip("af")) // 10 == major for name in kernels), found
+    return has_kernels(kernels, (major, minor)), found
 
 
 def start(node: CheckedNode) -> Found:

@@ -9,11 +9,13 @@ from types import SimpleNamespace
 import pytest
 
 from benchmarks.devices import torch_device
-from benchmarks.devices.torch_build import ARCHITECTURES, TorchBuild, fault_of, has_kernels, installed
+from benchmarks.devices.torch_build import ARCHITECTURES, CUDA_12_INDEX, TorchBuild, fault_of, has_kernels, installed
 from benchmarks.devices.visible import look_at_visible
 from benchmarks.files import BenchmarkError
+from hpo.workflows.doctor import pins
 from tests.benchmarks.devices.machines import CPU_BUILD, CUDA_12, CUDA_13, R470, R535, R580, gpu, machine, put_in
 
+REPOSITORY = Path(__file__).parents[3]
 V100, P100, K80 = ("Tesla V100", (7, 0)), ("Tesla P100", (6, 0)), ("Tesla K80", (3, 7))
 T4, H100, B200 = ("Tesla T4", (7, 5)), ("NVIDIA H100", (9, 0)), ("NVIDIA B200", (10, 0))
 FROM_CUDA_12 = "pip uninstall -y torch && pip install torch==2.13.0 --index-url https://download.pytorch.org/whl/cu126"
@@ -119,6 +121,12 @@ def test_the_build_is_read_from_its_files(
     found = SimpleNamespace(origin=str(tmp_path / "__init__.py"))
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: found)
     assert installed() == TorchBuild(version, cuda, architectures)
+
+
+@pytest.mark.parametrize("page", ["README.md", "slurm/README.md", "slurm/profiles/v100_node.yaml", "docs/gpu.md"])
+def test_pages_name_the_line_for_older_cards_and_drivers(page: str) -> None:
+    line = f"pip install torch=={pins()['torch']} --index-url {CUDA_12_INDEX}"
+    assert line in (REPOSITORY / page).read_text()
 
 
 def test_the_files_say_what_torch_says() -> None:

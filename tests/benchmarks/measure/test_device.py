@@ -10,9 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.devices.torch_build import TorchBuild
 from benchmarks.measure.device.__main__ import BUDGET_SECONDS, main
 from benchmarks.measure.device.checks import CHECKS
 from benchmarks.measure.device.table import Line, render
+from tests.benchmarks.devices.machines import CPU_BUILD, CUDA_13, broken, gpu, machine, put_in
 
 REPOSITORY = Path(__file__).parents[3]
 EIGHT_MINUTES = 480
@@ -24,6 +26,28 @@ def run(folder: Path, *words: str, timeout_seconds: float) -> tuple[int, str, li
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
     done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=folder, timeout=timeout_seconds)
     return done.returncode, done.stdout, [json.loads(line) for line in (folder / "lines").read_text().splitlines()]
+
+
+@pytest.mark.parametrize(
+    ("described", "build", "message"),
+    [
+        (broken(12), CUDA_13, "error: there is no GPU here; --cpu tries the checks without one\n"),
+        (broken(18), CUDA_13, "error: the GPU driver says: Driver/library version mismatch; "),
+        (machine(gpu(0)), CPU_BUILD, "error: torch 2.13.0+cpu, which is built without CUDA, cannot use NVIDIA H100 "),
+        (machine(gpu(0), gpu(1, "NVIDIA T400")), CUDA_13, "error: this machine has GPUs of 2 kinds"),
+    ],
+)
+def test_no_device_time_is_spent_where_torch_cannot_use_the_gpu(
+    described: str,
+    build: TorchBuild,
+    message: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    put_in(monkeypatch, described, build=build)
+    monkeypatch.setattr("benchmarks.measure.device.__main__.installed", lambda: build)
+    assert main([]) == 2
+    assert capsys.readouterr().err.startswith(message)
 
 
 @pytest.mark.slow
