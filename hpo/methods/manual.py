@@ -1,11 +1,13 @@
 """Manual grid: every combination of the values a person would try.
 
-Behaviour: it runs the benchmark's `grid`, each point at the full resource, in the order of the YAML file.
-Limits: it does not learn from results, stop bad trials, look between its values, or depend on the seed except
-through training. A budget below the size of the grid leaves the last points out.
+Behaviour: it runs the benchmark's `grid`, each point at the full resource, in the order of the YAML file. Each seed
+moves the grid by a random offset, around the ends of the search space (Cranley and Patterson 1976,
+https://doi.org/10.1137/0713071): its author knows where the optimum lies, and a search does not.
+Limits: it does not learn from results, stop bad trials or look between its values. A budget below the size of the
+grid leaves the last points out.
 
-Arguments and the paper's symbols: none but `concurrency`, which stands for how people run grids: 1 is one after
-the other.
+Arguments and the paper's symbols: `shift` moves the grid; false runs it as it is written. `concurrency` stands for
+how people run grids: 1 is one after the other.
 
 When to use it: as the baseline that people know. Random search covers each axis better at the same cost
 wherever some hyperparameters matter more than others (Bergstra and Bengio 2012,
@@ -31,6 +33,7 @@ TRAITS = Traits(is_grid=True)
 class Arguments(MethodArguments):
     """Arguments of the manual grid."""
 
+    shift: bool = Field(True, description="move the grid by a random offset of the seed; false runs it as written")
     concurrency: int = Field(0, ge=0, description="trials at once; 1 is serial, 0 as many as devices allow")
 
 
@@ -43,11 +46,15 @@ def plan(study: Study, arguments: Arguments) -> Plan:
     from ray import tune
     from ray.tune.search import BasicVariantGenerator
 
+    from hpo.search.space import rotated
+
     if not study.benchmark.grid:
         raise BenchmarkError(f"benchmark {study.benchmark.name} has no `grid`; add one to run the manual grid")
+    grid, space = study.benchmark.grid, study.benchmark.space
+    values = rotated(grid, space, study.seed) if arguments.shift else grid
     return Plan(
         searcher=BasicVariantGenerator(),
-        space={name: tune.grid_search(list(values)) for name, values in study.benchmark.grid.items()},
+        space={name: tune.grid_search(list(axis)) for name, axis in values.items()},
         num_samples=1,
         concurrency=arguments.concurrency or None,
     )

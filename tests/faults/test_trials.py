@@ -43,7 +43,7 @@ def test_each_of_a_trial_s_processes_may_fail(tmp_path: Path, store: str, record
     benchmark = write_benchmark(tmp_path, finetune={"timeout_seconds": TIMEOUT_SECONDS}, resource=long)
     out_of_cuda = 3e-5
     grid = write_grid(tmp_path, [1e-3, 3e-4, 1e-4, out_of_cuda])  # once another has shown that its like fits
-    words = ("manual", "--benchmark", benchmark, "--budget", 4, "--concurrency", 1, "--space", grid)
+    words = ("manual", "--benchmark", benchmark, "--budget", 4, "--concurrency", 1, "--space", grid, "--shift", "false")
     driver = start(store, *words, python_path=SIMULATED, FAIL_AT_LEARNING_RATE=str(out_of_cuda))
     seen: set[int] = set()
     wait_for_training(driver.pid, seen).kill()
@@ -95,7 +95,8 @@ def test_each_of_a_trial_s_processes_may_fail(tmp_path: Path, store: str, record
 @pytest.mark.timeout(600)
 def test_trials_that_do_not_fit_train_in_smaller_micro_batches(tmp_path: Path, store: str) -> None:
     benchmark = write_benchmark(tmp_path, resource={"unit_samples": 64, "max_units": 2})
-    words = ("manual", "--benchmark", benchmark, "--budget", 2, "--space", write_grid(tmp_path, [1e-3, 3e-4]))
+    grid = write_grid(tmp_path, [1e-3, 3e-4])
+    words = ("manual", "--benchmark", benchmark, "--budget", 2, "--space", grid, "--shift", "false")
     driver = start(store, *words, python_path=SIMULATED, FAIL_ABOVE_MICRO_BATCH="4")
     status, out, err = finish(driver)
     assert status == 0, err
@@ -124,7 +125,7 @@ def test_a_trial_whose_loss_explodes_is_a_row_and_never_the_best(tmp_path: Path,
     defaults = {**spec.load("nano").default.model_dump(), "max_grad_norm": 0.0}
     benchmark = write_benchmark(tmp_path, default=defaults)
     grid = write_grid(tmp_path, [1e30, 0.5, 1e-3])
-    status, _, err = finish(start(store, "manual", "--benchmark", benchmark, "--space", grid))
+    status, _, err = finish(start(store, "manual", "--benchmark", benchmark, "--space", grid, "--shift", "false"))
     assert status == 0, err
     study, trials = read(store)
     outcomes = [trial.data.tags["hpo.outcome"] for trial in trials]

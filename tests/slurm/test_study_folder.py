@@ -235,9 +235,14 @@ class TestProposals:
 
     def test_of_a_grid_are_its_points(self) -> None:
         benchmark = spec.load("synthetic")
-        found = proposals(registry.get("manual").study(benchmark, 0, 12, None, {}))
+        found = proposals(registry.get("manual").study(benchmark, 0, 12, None, {"shift": "false"}))
         assert sorted(map(str, found)) == sorted(map(str, points_of(benchmark)))
-        assert proposals(registry.get("manual").study(benchmark, 0, 5, None, {})) == found[:5]
+        assert proposals(registry.get("manual").study(benchmark, 0, 5, None, {"shift": "false"})) == found[:5]
+
+    def test_of_a_moved_grid_are_those_of_its_seed(self) -> None:
+        first, again, other = (proposals(registry.get("manual").study(spec.load("synthetic"), seed, 12, None, {}))
+                               for seed in (0, 0, 1))  # fmt: skip
+        assert first == again != other
 
     @pytest.mark.parametrize("method", ["asha", "pbt", "hyperopt", "bohb"])
     def test_methods_that_learn_from_results_need_ray(self, method: str) -> None:
