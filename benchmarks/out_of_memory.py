@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -186,3 +186,20 @@ def in_micro_batches(benchmark: Benchmark, config: Config, micro_batch: int | No
     while hp.batch_size_per_device > micro_batch and (less := rescued(hp)):
         hp = less
     return with_micro_batch(config, hp)
+
+
+def rescued_schedule(
+    benchmark: Benchmark, schedule: Sequence[tuple[int, Config]], reason: str
+) -> list[tuple[int, Config]]:
+    """Return the next configurations that a rescue tries in place of a schedule's; none if no rescue is possible.
+
+    Args:
+        benchmark: the training's.
+        schedule: configurations, each with the units trained before it takes effect, the first with 0.
+        reason: the error of the training.
+    """
+    if not benchmark.rescue or not sign_in(reason) or IN_EVALUATION in reason:
+        return []
+    less = rescued(benchmark.hyperparameters(schedule[0][1]))
+    size = less.batch_size_per_device if less else 0
+    return [(begin, in_micro_batches(benchmark, config, size)) for begin, config in schedule] if less else []

@@ -147,6 +147,9 @@ class _Replay:
         self._tracker.report_trial(self.results.report(name, {**metrics, **told}, used, now))
         self.units += 1
 
+    def _on_skipped(self, event: Event, now: float) -> None:
+        self.results.skipped += 1
+
     def _on_ended(self, event: Event, now: float) -> None:
         name, outcome, reason = str(event.trial), event.content["outcome"], event.content["reason"]
         if outcome == "failed":

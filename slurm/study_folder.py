@@ -21,8 +21,10 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from benchmarks.out_of_memory import OUT_OF_MEMORY
 from benchmarks.space import Config
 from benchmarks.spec import BenchmarkError, first_line
+from hpo.core.memory.feasibility import Feasibility
 from hpo.core.study import Study
 from hpo.engine import one_trial
 
@@ -110,7 +112,8 @@ class Event:
 
     Attributes:
         at: when, in seconds since the epoch.
-        kind: `reserved` and `released` of the job's devices; `began`, `unit` and `ended` of a trial.
+        kind: `reserved` and `released` of the job's devices; `began`, `unit` and `ended` of a trial; `skipped` of one
+            that is not trained.
         job: the job.
         trial: the trial; -1 of events of the job's devices.
         content: the rest of the event.
@@ -140,9 +143,9 @@ def _of_job(path: Path) -> Iterator[Event]:
         if kind == "reserved" and holds:  # the job was queued again
             yield Event(last, "released", job)
         holds = kind == "reserved" or (holds and kind != "released")
-        trial = content.pop("trial") if kind == "began" else trial
+        trial = content.pop("trial") if kind in ("began", "skipped") else trial
         yield Event(at, kind, job, trial, content)
-        trial, last = -1 if kind == "ended" else trial, at
+        trial, last = -1 if kind in ("ended", "skipped") else trial, at
     if trial >= 0:
         yield Event(last, "ended", job, trial, {"outcome": "interrupted", "reason": WITHOUT_A_WORD})
     if holds:
@@ -161,7 +164,24 @@ def _lines(path: Path) -> Iterator[dict[str, Any]]:
 
 def finished(folder: Path) -> set[int]:
     """Return the trials that need no further attempt."""
-    return {event.trial for event in events(folder) if event.kind == "ended" and event.content["outcome"] in FINAL}
+    return {event.trial for event in events(folder) if event.kind == "skipped" or _is_final(event)}
+
+
+def _is_final(event: Event) -> bool:
+    return event.kind == "ended" and event.content["outcome"] in FINAL
+
+
+def feasibility(folder: Path, study: Study) -> Feasibility:
+    """Return the knowledge of a study's jobs so far about the configurations that fit into memory."""
+    known, configs = Feasibility(study), dict[int, Config]()
+    for event in events(folder):
+        if event.kind == "began":
+            configs[event.trial] = event.content["config"]
+        elif event.kind == "unit":
+            known.prove(str(event.trial), configs[event.trial])
+        elif _is_final(event) and event.content["reason"].startswith(OUT_OF_MEMORY):
+            known.lose(str(event.trial), configs[event.trial])
+    return known
 
 
 def last_unit(folder: Path, trial: int) -> dict[str, Any] | None:

@@ -26,7 +26,7 @@ from benchmarks.spec import Benchmark
 from benchmarks.training.own_rank import open_rank
 from benchmarks.trials.trial import TrialThatEnds
 from hpo.core.ledger import MEASURED
-from hpo.core.results import PRECISION, TOKENS
+from hpo.core.results import MICRO_BATCH, PRECISION, TOKENS
 from hpo.core.study import is_diverged
 
 
@@ -41,6 +41,7 @@ class Order:
         threads: CPU threads of each rank.
         began: when its processes were started, in seconds since the epoch.
         on_gpu: whether each rank was given a GPU, without which it does not train.
+        micro_batch: samples of a forward pass, if `config` is that of a rescue from running out of memory.
     """
 
     benchmark: Benchmark
@@ -49,6 +50,7 @@ class Order:
     threads: int
     began: float
     on_gpu: bool = False
+    micro_batch: int | None = None
 
     def write(self, path: Path) -> None:
         """Write it as `read` reads it."""
@@ -84,7 +86,8 @@ def units(order: Order, process: TrialThatEnds) -> Iterator[dict[str, Any]]:
         parts = {**dict.fromkeys(MEASURED, 0.0), "startup": startup_seconds, "evaluate": evaluate_seconds}
         parts["train"] = now - mark - evaluate_seconds
         seconds = {f"{part}_seconds": seconds for part, seconds in parts.items()}
-        yield {"at": now, **metrics, **seconds, PRECISION: precision, **tokens}
+        rescued = {} if order.micro_batch is None else {MICRO_BATCH: order.micro_batch}
+        yield {"at": now, **metrics, **seconds, PRECISION: precision, **tokens, **rescued}
         if is_diverged(order.benchmark, metrics):
             return
         mark, startup_seconds, tokens = now, 0.0, {}

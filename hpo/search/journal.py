@@ -43,7 +43,7 @@ def begin(path: Path, study: Study, arguments: TPEArguments) -> None:
         journal.add_trial(create_trial(params=dict(past.config), distributions=space, value=past.objective))
 
 
-def ask(path: Path, study: Study, initial_points: int, trial: int) -> tuple[Config, int]:
+def ask(path: Path, study: Study, initial_points: int, trial: int, rejected: int = 0) -> tuple[Config, int]:
     """Return a proposal, and the number by which to `tell` of it.
 
     Args:
@@ -51,20 +51,27 @@ def ask(path: Path, study: Study, initial_points: int, trial: int) -> tuple[Conf
         study: the study that searches.
         initial_points: random trials that end before the model proposes.
         trial: its number in the study, which seeds its proposal.
+        rejected: proposals for the trial that did not fit into memory; the next one differs.
     """
     from optuna.samplers import TPESampler
+    from optuna.trial import TrialState
 
-    seed = int(np.random.SeedSequence([study.seed, trial]).generate_state(1)[0])
-    sampler = TPESampler(seed=seed, n_startup_trials=initial_points)
+    seed = int(np.random.SeedSequence([study.seed, trial, *([rejected] if rejected else [])]).generate_state(1)[0])
+    infeasible = len(_open(path, study.benchmark).get_trials(deepcopy=False, states=[TrialState.PRUNED]))
+    sampler = TPESampler(seed=seed, n_startup_trials=initial_points + infeasible)
     asked = _open(path, study.benchmark, sampler).ask(distributions(study.benchmark))
     return dict(asked.params), asked.number
 
 
-def tell(path: Path, benchmark: Benchmark, number: int, objective: float | None) -> None:
-    """Tell of a trial's end; without an objective, that it failed."""
+def tell(path: Path, benchmark: Benchmark, number: int, objective: float | None, is_infeasible: bool = False) -> None:
+    """Tell of a trial's end; without an objective, that it failed, or that it does not fit into memory.
+
+    Optuna ranks a trial that was pruned before any unit behind all others, and passes over those that failed.
+    """
     from optuna.trial import TrialState
 
-    state = TrialState.COMPLETE if objective is not None else TrialState.FAIL
+    without = TrialState.PRUNED if is_infeasible else TrialState.FAIL
+    state = TrialState.COMPLETE if objective is not None else without
     _open(path, benchmark).tell(number, objective, state, skip_if_finished=True)
 
 

@@ -30,7 +30,7 @@ from benchmarks.check.start import check_start
 from benchmarks.files import is_file, is_folder, load_json, replacing_folder
 from benchmarks.hyperparameters import require_same_model
 from benchmarks.identity import digest
-from benchmarks.out_of_memory import in_micro_batches
+from benchmarks.out_of_memory import in_micro_batches, innermost, rescued_schedule
 from benchmarks.space import Config, Scalar, Strict
 from benchmarks.spec import SPLITS, Benchmark, BenchmarkError, Split, first_line
 from benchmarks.steps import require_a_step
@@ -246,7 +246,10 @@ def _train(
     folder: Path,
     console: Console,
 ) -> tuple[list[dict[str, float]], dict[str, float], str]:
-    """Train; returns the metrics of every unit, the scores on test, and the reason if it did not reach its end."""
+    """Train; returns the metrics of every unit, the scores on test, and the reason if it did not reach its end.
+
+    A training that runs out of memory in its first unit begins again in smaller micro-batches.
+    """
     from ray.exceptions import RayError
 
     units: list[dict[str, float]] = []
@@ -268,8 +271,13 @@ def _train(
             test = ranks.evaluate("test")
             _save(ranks, folder / MODEL_FOLDER)
             return units, test, ""
-    except (RayError, OSError) as error:
-        return units, {}, _innermost(error)
+    except (RayError, OSError, MemoryError) as error:
+        reason = _innermost(error)
+    if not units and (smaller := rescued_schedule(benchmark, steps, reason)):
+        size = smaller[0][1]["batch_size_per_device"]
+        print_line(console, f"{reason}; the training begins again in micro-batches of {size}")
+        return _train(benchmark, smaller, seed, run, placement, folder, console)
+    return units, {}, reason
 
 
 @contextmanager
@@ -317,8 +325,7 @@ def _save(ranks: Any, folder: Path) -> None:
 
 def _innermost(error: BaseException) -> str:
     """Name the error that a rank raised, without Ray's wrapping."""
-    while (cause := getattr(error, "cause", None)) is not None:
-        error = cause
+    error = innermost(error)
     return f"{type(error).__name__}: {first_line(error)}" if isinstance(error, Exception) else str(error)
 
 

@@ -15,8 +15,11 @@ from pathlib import Path
 import psutil
 
 from benchmarks.files import whole_number
+from benchmarks.hyperparameters import Hyperparameters
+from benchmarks.out_of_memory import IN_EVALUATION, OUT_OF_MEMORY, failure_reason, rescued, with_micro_batch
 from benchmarks.space import Config
 from benchmarks.spec import Benchmark, BenchmarkError
+from benchmarks.training import memory
 from hpo.cluster.devices import Devices, detect_here, place
 from hpo.core.study import is_diverged, objective, training_of
 from hpo.engine import one_trial
@@ -29,6 +32,9 @@ from slurm.study_folder import JobLog, SubmittedStudy
 
 ATTEMPTS = 2
 """Attempts at a trial; under Ray too, one that fails is tried once more."""
+MAX_REJECTED = 100
+"""Proposals of Optuna for a trial that do not fit into memory, after which the trial is left out."""
+KILLED = "MemoryError: the kernel killed a process of the trial, since memory was used up"
 POLL_SECONDS = 0.1
 _RAISED = re.compile(r"(?m)^(?:\[rank\d+\]: ?)?((?:\w+\.)*\w*(?:Error|Exception)\b.*)$")
 _BY_TORCHRUN = "ChildFailedError"  # names the rank that has raised, not the exception
@@ -87,7 +93,7 @@ def _requeue(folder: Path) -> bool:
 
 
 def _status(outcomes: Sequence[str]) -> int:
-    return 0 if set(outcomes) <= {"completed", "diverged"} else 1
+    return 0 if set(outcomes) <= {"completed", "diverged", "skipped"} else 1
 
 
 def train(folder: Path, trials: Sequence[int], signals: Signals) -> list[str]:
@@ -136,36 +142,78 @@ class _Job:
         """Let a trial run to its end; return its outcome."""
         if self._signals.received:
             return "interrupted"
-        config, number = self._propose(trial)
+        proposed = self._propose(trial)
+        if proposed is None:
+            self._log.add("skipped", trial=trial)
+            say(f"SKIP trial {trial}: it asks for the memory of one that ran out of it")
+            return "skipped"
+        config, number = proposed
         say(f"START trial {trial}: {' '.join(f'{name}={value}' for name, value in config.items())}")
-        for attempt in range(1, ATTEMPTS + 1):
-            outcome, reason = self._attempt(trial, config, number)
-            if outcome != "failed" or attempt == ATTEMPTS:
-                break
-            say(f"trial {trial} failed ({reason}) and is tried again")
-            self._log.add("ended", outcome="interrupted", reason=reason)
+        outcome, reason = self._attempts(trial, config, number)
         self._log.add("ended", outcome=outcome, reason=reason)
         last = study_folder.last_unit(self._folder, trial) if outcome in ("completed", "diverged") else None
         if number is not None and outcome != "interrupted":
             value = objective(self._benchmark, last) if last else None
-            journal.tell(self._folder / study_folder.JOURNAL, self._benchmark, number, value)
+            self._tell(number, value, is_infeasible=reason.startswith(OUT_OF_MEMORY))
         found = f", {self._benchmark.metric} {last[self._benchmark.metric]:.4f}" if last else ""
         say(f"FINISH trial {trial}: {outcome}{found}{f' ({reason})' if reason else ''}")
         return outcome
 
-    def _propose(self, trial: int) -> tuple[Config, int | None]:
-        """Return the trial's proposal, and its number where Optuna made it; the same again if it was begun before."""
-        if self._submitted.proposals:
-            return self._submitted.proposals[trial], None
+    def _propose(self, trial: int) -> tuple[Config, int | None] | None:
+        """Return the trial's proposal, and its number where Optuna made it; the same again if it was begun before.
+
+        None if it asks for at least the memory of one that ran out of it. Optuna is told, and proposes another.
+        """
         if begun := study_folder.proposal_of(self._folder, trial):
             return begun
-        return journal.ask(
-            self._folder / study_folder.JOURNAL, self._submitted.study, self._submitted.initial_points, trial
-        )
+        known = study_folder.feasibility(self._folder, self._submitted.study)
+        if self._submitted.proposals:
+            proposal = self._submitted.proposals[trial]
+            return None if known.is_infeasible(proposal) else (proposal, None)
+        path, study, initial_points = self._journal, self._submitted.study, self._submitted.initial_points
+        for rejected in range(MAX_REJECTED):
+            config, number = journal.ask(path, study, initial_points, trial, rejected)
+            if not known.is_infeasible(config):
+                return config, number
+            self._tell(number, None, is_infeasible=True)
+        return None
 
-    def _attempt(self, trial: int, config: Config, number: int | None) -> tuple[str, str]:
-        """Train it once; return its outcome, and the reason of a failure."""
+    def _tell(self, number: int, value: float | None, is_infeasible: bool) -> None:
+        journal.tell(self._journal, self._benchmark, number, value, is_infeasible)
+
+    @property
+    def _journal(self) -> Path:
+        return self._folder / study_folder.JOURNAL
+
+    def _attempts(self, trial: int, config: Config, number: int | None) -> tuple[str, str]:
+        """Train it, again if it fails and in smaller micro-batches if memory runs out; return outcome and reason."""
+        failures, used = 0, None
+        while True:
+            outcome, reason = self._attempt(trial, config, number, used)
+            if outcome != "failed":
+                return outcome, reason
+            if reason.startswith(OUT_OF_MEMORY):
+                used = self._smaller(config, used) if IN_EVALUATION not in reason else None
+                if used is None:
+                    return outcome, reason
+                say(f"trial {trial} goes on in micro-batches of {used.batch_size_per_device} ({reason})")
+            else:
+                failures += 1
+                if failures == ATTEMPTS:
+                    return outcome, reason
+                say(f"trial {trial} failed ({reason}) and is tried again")
+            self._log.add("ended", outcome="interrupted", reason=reason)
+
+    def _smaller(self, config: Config, used: Hyperparameters | None) -> Hyperparameters | None:
+        """Return the hyperparameters of the next rescue; None if there is none."""
+        asked = training_of(self._submitted.study, config).config
+        return rescued(used or self._benchmark.hyperparameters(asked)) if self._benchmark.rescue else None
+
+    def _attempt(self, trial: int, config: Config, number: int | None, used: Hyperparameters | None) -> tuple[str, str]:
+        """Train it once, in other micro-batches if these are given; return its outcome, and the reason of a failure."""
         training, ranks = training_of(self._submitted.study, config), self._benchmark.ranks_per_trial
+        taken = with_micro_batch(training.config, used) if used else training.config
+        micro_batch, kills = used.batch_size_per_device if used else None, memory.kills()
         log = self._folder / f"trial-{trial}.log"
         said_before = log.stat().st_size if log.exists() else 0
         self._log.add("began", trial=trial, config=config, number=number)
@@ -173,7 +221,7 @@ class _Job:
             order = Path(temporary) / "order.json"
             began, threads = time.time(), self._submitted.threads
             on_gpu = self._devices.gpu_name is not None
-            one_trial.Order(self._placed, training.config, training.seed, threads, began, on_gpu).write(order)
+            one_trial.Order(self._placed, taken, training.seed, threads, began, on_gpu, micro_batch).write(order)
             variables = self._devices.variables
             with Child(one_trial.command(order, self._log.path, ranks), variables, log, shielded=True) as child:
                 while child.status is None and not self._signals.received:
@@ -182,7 +230,10 @@ class _Job:
         if self._signals.received and status != 0:
             return "interrupted", self._signals.reason
         if status:
-            return "failed", _why(status, log.read_bytes()[said_before:].decode(errors="replace"))
+            said = log.read_bytes()[said_before:].decode(errors="replace")
+            if memory.kills() > kills:
+                said += f"\n{KILLED}"
+            return "failed", failure_reason(self._benchmark, taken, said) or _why(status, said)
         last = study_folder.last_unit(self._folder, trial)
         return ("diverged" if last and is_diverged(self._benchmark, last) else "completed"), ""
 

@@ -12,6 +12,7 @@ from ray.exceptions import ActorDiedError, OutOfMemoryError, RayTaskError
 from benchmarks import spec
 from benchmarks.hyperparameters import Hyperparameters
 from benchmarks.out_of_memory import (
+    IN_EVALUATION,
     Demand,
     asked,
     demand_of,
@@ -19,6 +20,7 @@ from benchmarks.out_of_memory import (
     in_micro_batches,
     least_demand,
     rescued,
+    rescued_schedule,
     sign_in,
     sign_of,
 )
@@ -181,3 +183,17 @@ class TestRescue:
         expected = {**config, "batch_size_per_device": 8, "gradient_accumulation_steps": 4}
         assert in_micro_batches(benchmark, config, 8) == expected
         assert in_micro_batches(benchmark, {"batch_size_per_device": 8}, 8) == {"batch_size_per_device": 8}
+
+    def test_a_schedule_is_rescued_as_a_whole(self) -> None:
+        benchmark, out = spec.load("nano"), "OutOfMemoryError: CUDA out of memory."
+        schedule = [(0, {"batch_size_per_device": 32}), (3, {"batch_size_per_device": 16}), (6, {})]
+        once = rescued_schedule(benchmark, schedule, out)
+        sizes = [(begin, config["batch_size_per_device"]) for begin, config in once if config]
+        assert sizes == [(0, 16), (3, 16)]
+        twice = rescued_schedule(benchmark, once, out)
+        assert twice[1] == (3, {"batch_size_per_device": 8, "gradient_accumulation_steps": 2})
+        assert twice[2] == (6, {"batch_size_per_device": 8, "gradient_accumulation_steps": 2})  # the default's 16
+        assert rescued_schedule(benchmark, [(0, {"batch_size_per_device": 1})], out) == []
+        assert rescued_schedule(benchmark, schedule, "ValueError: other") == []
+        assert rescued_schedule(benchmark, schedule, f"MemoryError: {IN_EVALUATION}, {out}") == []
+        assert rescued_schedule(benchmark.model_copy(update={"rescue": False}), schedule, out) == []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -11,7 +12,9 @@ import pytest
 import ray
 
 from benchmarks.devices.places import find_places
+from benchmarks.out_of_memory import sign_of
 from benchmarks.spec import Benchmark
+from benchmarks.training import memory
 from benchmarks.training.ranks import Ranks
 from benchmarks.training.session import Session
 from tests.studies import processes_of
@@ -68,7 +71,9 @@ def test_the_same_ranks_take_the_next_trial(small_nano: Maker, closing: list[Ran
     assert rank_processes() - before == processes
 
 
-def test_a_killed_rank_raises_in_its_owner(small_nano: Maker, closing: list[Ranks]) -> None:
+def test_a_killed_rank_raises_in_its_owner(
+    small_nano: Maker, closing: list[Ranks], monkeypatch: pytest.MonkeyPatch
+) -> None:
     before = rank_processes()
     ranks = Ranks(small_nano(), find_places(1))
     closing.append(ranks)
@@ -77,6 +82,28 @@ def test_a_killed_rank_raises_in_its_owner(small_nano: Maker, closing: list[Rank
     process.kill()
     with pytest.raises(ray.exceptions.ActorDiedError):
         ranks.run_unit()
+    counts = iter((3, 4))  # of the kernel, which kills for want of memory
+    monkeypatch.setattr(memory, "kills", lambda: next(counts))
+    with pytest.raises(MemoryError, match="the kernel killed a rank"):
+        ranks.run_unit()
+
+
+def test_a_rank_without_memory_goes_on_with_smaller_micro_batches(small_nano: Maker, closing: list[Ranks]) -> None:
+    """The limit is real: the process gets little more than it has when its trial has begun."""
+    before = rank_processes()
+    ranks = Ranks(small_nano(unit_samples=256, eval_batch_size=2), find_places(1))
+    closing.append(ranks)
+    config = {"learning_rate": 1e-3, "batch_size_per_device": 256}
+    ranks.start(config, 0)
+    [process] = rank_processes() - before
+    held = process.memory_info().data
+    process.rlimit(psutil.RLIMIT_DATA, (held + 80 * memory.MIB, resource.RLIM_INFINITY))
+    with pytest.raises(ray.exceptions.RayTaskError) as failure:
+        ranks.run_unit()
+    assert "DefaultCPUAllocator" in sign_of(failure.value)
+    ranks.start({**config, "batch_size_per_device": 4, "gradient_accumulation_steps": 64}, 0)
+    assert ranks.run_unit()["units"] == 1
+    assert rank_processes() - before == {process}
 
 
 def test_two_ranks_that_pause_equal_two_that_do_not(small_nano: Maker, pair: Ranks, tmp_path: Path) -> None:
