@@ -134,7 +134,7 @@ def test_ray_puts_them_on_one_gpu_and_no_further_one() -> None:
     try:
         allotment = allot(replace(H200, cpus=4), 1, trials_per_gpu=2)
         with reserved(allotment, 5) as groups:
-            ready, _ = ray.wait([group.ready() for group in groups], num_returns=4, timeout=30)
+            ready, _ = ray.wait([group.ready() for group in groups], num_returns=4, timeout=120)
             assert len(ready) == 4
             assert not ray.wait([groups[4].ready()], timeout=0.5)[0]
             places = [find_places(1, allotment.gpus_per_rank, group)[0].devices for group in groups[:4]]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -36,8 +37,17 @@ def keeper(pool: Any) -> Any:
 
 
 @pytest.fixture(scope="module")
-def ranks(pool: Any, keeper: Any, small_nano: Callable[..., Benchmark]) -> Iterator[Ranks]:
+def ranks(
+    pool: Any, keeper: Any, small_nano: Callable[..., Benchmark], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Ranks]:
+    """A rank that has its keeper's first answer, for which it waits a moment only."""
     ranks = Ranks(small_nano(unit_samples=16, stage=1), find_places(1), pool=pool)
+    ranks.start(CONFIG, 0)
+    folder = folder_in(tmp_path_factory.mktemp("first"))
+    ranks.save(folder)
+    while not ray.get(keeper.paths.remote(folder)):
+        folder = folder_in(tmp_path_factory.mktemp("first"))
+        ranks.save(folder)
     yield ranks
     ranks.close()
 
@@ -54,7 +64,7 @@ def files(folder: Path) -> list[Path]:
 
 def wait_until_written(folder: Path) -> None:
     while not is_whole(folder):
-        pass
+        time.sleep(0.01)
 
 
 def test_a_trial_continues_from_memory_and_its_donor_s_bytes_are_no_second_copy(
