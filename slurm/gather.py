@@ -1,4 +1,4 @@
-"""A study's folder brought into MLflow, in the layout of a study that Ray ran: by the same tracker, results and ledger.
+"""A study's folder brought into MLflow, in the layout of a study that Ray ran: by the same events, books and tracker.
 
 Reserved is the time for which the jobs held devices, from the start of each one's script to its last trial's end. A
 job's time outside of its trials is idle, the start of its own Python included; an attempt that was trained again is
@@ -10,16 +10,18 @@ from __future__ import annotations
 import json
 import os
 import shlex
-from collections.abc import Callable
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from benchmarks.spec import BenchmarkError
 from benchmarks.tasks.task import TokenStatistics
 from hpo.cluster.devices import CPU
-from hpo.core.ledger import MEASURED, Ledger, Shares
-from hpo.core.results import TOKENS, Results
+from hpo.core import event_log
+from hpo.core import events as core
+from hpo.core.books import Books, outcome_of
+from hpo.core.ledger import Shares
+from hpo.core.results import TOKENS
 from hpo.core.study import is_diverged, objective
 from hpo.store import runs
 from hpo.store.files import trials_csv
@@ -42,7 +44,7 @@ class Gathered:
 
     Attributes:
         run_id: its run.
-        results: its trials.
+        results: its trials and device time.
         shares: its ledger.
         accelerator: the kind of device that its device-hours are hours of.
         missing: trials that have no result.
@@ -50,7 +52,7 @@ class Gathered:
     """
 
     run_id: str
-    results: Results
+    results: Books
     shares: Shares
     accelerator: str
     missing: int
@@ -79,16 +81,19 @@ def gather(folder: Path, incomplete: bool = False) -> Gathered:
     tracker = Tracker(submitted.study, accelerator, submitted.command, origin)
     tracker.began_at = events[0].at
     try:
-        replay = _Replay(submitted, tracker, events)
-        status = "KILLED" if missing else "FINISHED"
-        tracker.finish(replay.results, replay.shares, replay.units, replay.wall_seconds, accelerator != CPU, status)
+        books, told = Books(submitted.study.benchmark), []
+        for event in _told(submitted, events, books):
+            books.apply(event)
+            tracker.tell(event, books)
+            told.append(event)
+        tracker.finish(books, event_log.text_of(told), accelerator != CPU, "KILLED" if missing else "FINISHED")
     except BaseException:
         tracker.abandon()
         raise
     (folder / study_folder.GATHERED).write_text(json.dumps({"run_id": tracker.run_id}) + "\n")
-    incumbent = replay.results.incumbent()
+    incumbent = books.incumbent()
     best = tracker.best_config(incumbent) if incumbent else None
-    return Gathered(tracker.run_id, replay.results, replay.shares, accelerator, missing, best)
+    return Gathered(tracker.run_id, books, books.shares(), accelerator, missing, best)
 
 
 def is_gathered(folder: Path) -> bool:
@@ -100,73 +105,54 @@ def is_gathered(folder: Path) -> bool:
     return any(run.info.status in ("FINISHED", "KILLED") for run in found)
 
 
-class _Replay:
-    """Lets everything that the jobs did happen again, to the books of a study.
+def _told(submitted: SubmittedStudy, happened: Sequence[Event], books: Books) -> Iterator[core.Event]:
+    """Yield the events of a study from those of its jobs.
 
-    Attributes:
-        results: the trials.
-        shares: the closed ledger.
-        units: resource units spent, those of failed attempts included.
-        wall_seconds: from the first device that a job held to the last.
+    Args:
+        submitted: the study.
+        happened: its jobs' events, in order of time.
+        books: the study's, which each yielded event enters before the next one is asked for.
     """
-
-    def __init__(self, submitted: SubmittedStudy, tracker: Tracker, events: list[Event]) -> None:
-        self._submitted, self._tracker = submitted, tracker
-        self.results, self.units = Results(submitted.study), 0
-        self._ledger = Ledger(0, submitted.study.benchmark.ranks_per_trial)
-        self._held: dict[str, int] = {}
-        self._attempts = {event.trial: event for event in events if event.kind == "began"}  # the last of each
-        for event in events:
-            happen: Callable[[Event, float], None] = getattr(self, f"_on_{event.kind}")
-            happen(event, event.at - events[0].at)
-        self.wall_seconds = events[-1].at - events[0].at
-        self.shares = self._ledger.shares(self.wall_seconds)
-
-    def _on_reserved(self, event: Event, now: float) -> None:
-        self._held[event.job] = event.content["devices"]
-        self._ledger.resize(sum(self._held.values()), now)
-
-    def _on_released(self, event: Event, now: float) -> None:
-        self._held.pop(event.job, None)
-        self._ledger.resize(sum(self._held.values()), now)
-
-    def _on_began(self, event: Event, now: float) -> None:
-        name = str(event.trial)
-        if name not in self.results:
-            row = self.results.add(name, event.content["config"], now)
-            row.number = event.trial  # whichever began first
-            self._tracker.start_trial(row)
-        self._ledger.start(name, now)
-
-    def _on_unit(self, event: Event, now: float) -> None:
-        name, metrics, benchmark = str(event.trial), event.content, self._submitted.study.benchmark
-        seconds = {part: float(metrics[f"{part}_seconds"]) for part in MEASURED}
-        used = self._ledger.report(name, seconds, now)
-        told: dict[str, Any] = {"objective": objective(benchmark, metrics), "diverged": is_diverged(benchmark, metrics)}
-        told[TOKENS] = [TokenStatistics(**split) for split in metrics.get(TOKENS, [])]
-        self._tracker.report_trial(self.results.report(name, {**metrics, **told}, used, now))
-        self.units += 1
-
-    def _on_skipped(self, event: Event, now: float) -> None:
-        self.results.skipped += 1
-
-    def _on_ended(self, event: Event, now: float) -> None:
-        name, outcome, reason = str(event.trial), event.content["outcome"], event.content["reason"]
-        if outcome == "failed":
-            lost = self._ledger.fail(name, now)
-            row = self.results.fail(name, now, reason)
-        elif outcome == "interrupted" and event.at < self._attempts[event.trial].at:  # it was trained again
-            self.results[name].device_seconds += self._ledger.fail(name, now)
-            return
-        elif outcome == "interrupted":
-            self._ledger.end(name)
-            row, lost = self.results[name], 0.0
-            row.outcome, row.ended_seconds, row.reason = "interrupted", now, reason
+    last_attempts = {event.trial: event.at for event in happened if event.kind == "began"}
+    for event in happened:
+        now, trial = event.at - happened[0].at, str(event.trial)
+        if event.kind == "reserved":
+            yield core.Reserved(now, event.content["devices"], event.job)
+        elif event.kind == "released":
+            yield core.Released(now, event.job)
+        elif event.kind == "began":
+            if trial not in books:
+                yield core.proposed(submitted.study, trial, event.trial, event.content["config"], now)
+            yield core.Began(now, trial, submitted.study.benchmark.ranks_per_trial)
+        elif event.kind == "unit":
+            yield core.unit(submitted.study, trial, _result(submitted, event), now)
+        elif event.kind == "skipped":
+            yield core.Skipped(now, books.skipped + 1)
         else:
-            self._ledger.end(name)
-            row, lost = self.results.end(name, now, budget_spent=False), 0.0
-        row.device_seconds += lost
-        self._tracker.end_trial(row)
+            is_tried_again = event.at < last_attempts[event.trial]
+            yield from _end(submitted, event, now, books, is_tried_again)
+
+
+def _result(submitted: SubmittedStudy, event: Event) -> dict[str, object]:
+    """Return a unit's result as a trial under Ray reports it."""
+    metrics, benchmark = event.content, submitted.study.benchmark
+    tokens = [TokenStatistics(**split) for split in metrics.get(TOKENS, [])]
+    judged = {"objective": objective(benchmark, metrics), "diverged": is_diverged(benchmark, metrics)}
+    return {**metrics, **judged, TOKENS: tokens}
+
+
+def _end(
+    submitted: SubmittedStudy, event: Event, now: float, books: Books, is_tried_again: bool
+) -> Iterator[core.Event]:
+    """Yield the events of the end of an attempt."""
+    trial, outcome, reason = str(event.trial), event.content["outcome"], event.content["reason"]
+    if outcome == "failed" or (outcome == "interrupted" and is_tried_again):
+        yield core.Failed(now, trial, reason)
+    if outcome == "interrupted" and is_tried_again:
+        return
+    if outcome in ("completed", "diverged"):
+        outcome, reason = outcome_of(submitted.study, books[trial], budget_spent=False)
+    yield core.Ended(now, trial, outcome, reason)
 
 
 # ---- as a job

@@ -22,6 +22,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, assert_never
 
 from benchmarks.files import BenchmarkError
+from benchmarks.out_of_memory import OUT_OF_MEMORY
 from benchmarks.spec import Benchmark
 from benchmarks.tasks.task import TokenStatistics
 from hpo.core.events import (
@@ -37,6 +38,7 @@ from hpo.core.events import (
     Reserved,
     Resized,
     Retried,
+    Skipped,
     Unit,
 )
 from hpo.core.ledger import PARTS, Shares
@@ -68,6 +70,7 @@ class Books:
     Attributes:
         units: all resource units, in order of arrival.
         tokens: statistics of the data; empty before the first result, and without data.
+        skipped: proposals that were not trained, since they ask for as much memory as a trial that ran out of it.
         precision: the arithmetic that trials reported; empty before the first result, and where nothing is trained.
         seconds: time of the latest event.
     """
@@ -77,7 +80,7 @@ class Books:
         self._rows: dict[str, TrialRow] = {}
         self.units: list[UnitRow] = []
         self.tokens: Sequence[TokenStatistics] = ()
-        self.precision, self.seconds = "", 0.0
+        self.precision, self.skipped, self.seconds = "", 0, 0.0
         self._devices: dict[str, float] = {}
         self._reserved, self._reserved_until = 0.0, 0.0
         self._booked = dict.fromkeys(PARTS, 0.0)
@@ -95,6 +98,11 @@ class Books:
 
     def __contains__(self, trial: str) -> bool:
         return trial in self._rows
+
+    @property
+    def devices(self) -> float:
+        """Devices that are reserved now."""
+        return sum(self._devices.values())
 
     @property
     def open_trials(self) -> list[str]:
@@ -131,7 +139,8 @@ class Books:
     def common_failure(self, at_least: int) -> str:
         """Return the reason for which every trial fails, if every one does.
 
-        Trials that run count as failing until they get further than those that have failed.
+        Trials that run count as failing until they get further than those that have failed. Those that ran out of
+        memory tell nothing of others, which may ask for less.
 
         Args:
             at_least: number of failed trials below which there is no verdict.
@@ -139,9 +148,10 @@ class Books:
         Returns:
             The reason of the first one; empty if a trial has got further, or reasons differ.
         """
-        failed = [row for row in self._rows.values() if row.outcome == "failed"]
+        rows = [row for row in self._rows.values() if not row.reason.startswith(OUT_OF_MEMORY)]
+        failed = [row for row in rows if row.outcome == "failed"]
         reach = max((row.units for row in failed), default=0)
-        others = [row for row in self._rows.values() if row.outcome != "failed"]
+        others = [row for row in rows if row.outcome != "failed"]
         is_sound = any(row.outcome != "running" or row.units > reach for row in others)
         if is_sound or len(failed) < max(1, at_least) or len({_kind(row.reason) for row in failed}) > 1:
             return ""
@@ -178,10 +188,12 @@ class Books:
             case Failed():
                 self._fail(event)
             case Retried():
-                self._change(event.trial, failures=[*self._rows[event.trial].failures, event.reason])
+                self._change(event.trial, failures=(*self._rows[event.trial].failures, event.reason))
             case Ended():
                 self._keep(event.trial)
                 self._change(event.trial, outcome=event.outcome, reason=event.reason, ended_seconds=event.at)
+            case Skipped():
+                self.skipped = event.proposals
             case Interrupted():
                 for trial in list(self._attempts):
                     self._lose(trial, event.at - self._attempts[trial].seen)
@@ -203,15 +215,15 @@ class Books:
                 raise _impossible(event, f"trial {name} is not there")
         if self._rows[trial].ended_seconds is not None:
             raise _impossible(event, f"trial {trial} has ended")
-        if isinstance(event, (Unit, Checkpoint)) and trial not in self._attempts:
+        if isinstance(event, Unit) and trial not in self._attempts:
             raise _impossible(event, f"trial {trial} holds no devices")
 
     def _open(self, event: Proposed) -> None:
-        row = TrialRow(event.number, event.schedule[0][1], event.at, event.seed, list(event.schedule), event.varies)
+        row = TrialRow(event.number, event.schedule[0][1], event.at, event.seed, event.schedule, event.varies)
         self._rows[event.trial] = replace(row, exploits=event.exploits)
 
     def _exploit(self, event: Exploited) -> None:
-        schedule = [*self._rows[event.donor].schedule, (event.units, event.config)]
+        schedule = (*self._rows[event.donor].schedule, (event.units, event.config))
         self._change(event.trial, schedule=schedule, exploits=self._rows[event.trial].exploits + 1)
 
     def _begin(self, event: Began) -> None:
@@ -235,6 +247,7 @@ class Books:
             device_seconds=used,
             outcome=outcome,
             reason=divergence(event.units, event.metrics) if event.diverged else "",
+            micro_batch=event.micro_batch,
             reported_seconds=event.at,
         )
         self.units.append(UnitRow(row.number, event.units, event.at, event.seconds, event.metrics, used))
@@ -243,7 +256,9 @@ class Books:
         self.precision = MIXED.join(sorted(used_precisions))  # results of two are comparable with neither
 
     def _wait_for_checkpoint(self, event: Checkpoint) -> None:
-        attempt, row = self._attempts[event.trial], self._rows[event.trial]
+        attempt, row = self._attempts.get(event.trial), self._rows[event.trial]
+        if attempt is None:  # it has given up its devices already
+            return
         used = event.seconds * attempt.devices
         attempt.seconds["checkpoint"] += used
         self._change(event.trial, device_seconds=row.device_seconds + used)
@@ -253,7 +268,7 @@ class Books:
         since = event.at - attempt.seen if attempt else 0.0
         self._lose(event.trial, since if event.lost_seconds is None else event.lost_seconds)
         if event.raised:
-            self._change(event.trial, raised=[*self._rows[event.trial].raised, event.raised])
+            self._change(event.trial, raised=(*self._rows[event.trial].raised, event.raised))
 
     def _lose(self, trial: str, seconds: float) -> None:
         """Book an open attempt as failed, with the seconds since its last event, which nothing has reported."""
@@ -282,7 +297,7 @@ class Books:
         self._devices = devices
 
     def _reserved_at(self, now: float) -> float:
-        return self._reserved + sum(self._devices.values()) * (now - self._reserved_until)
+        return self._reserved + self.devices * (now - self._reserved_until)
 
 
 def outcome_of(study: Study, row: TrialRow, budget_spent: bool) -> tuple[Outcome, str]:

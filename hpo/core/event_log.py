@@ -130,13 +130,10 @@ class EventLog:
 
     Args:
         path: the file; a torn last line is cut off.
-
-    Attributes:
-        fault: reason for which the disk did not take the latest events; empty if it did.
     """
 
     def __init__(self, path: Path) -> None:
-        self._path, self._waiting, self.fault = path, b"", ""
+        self._path, self._waiting = path, b""
         self._length = _whole_bytes(path)
 
     @property
@@ -149,22 +146,21 @@ class EventLog:
         self._waiting += f"{line_of(event)}\n".encode()
 
     def sync(self) -> None:
-        """Bring all events to the disk: they survive this process, and the machine."""
+        """Bring all events to the disk: they survive this process, and the machine.
+
+        Raises:
+            OSError: the disk does not take them.
+        """
+        descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT, MODE)
         try:
-            descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT, MODE)
-            try:
-                os.ftruncate(descriptor, self._length)  # off a torn line
-                os.lseek(descriptor, self._length, os.SEEK_SET)
-                while self._waiting:
-                    written = os.write(descriptor, self._waiting)
-                    self._length, self._waiting = self._length + written, self._waiting[written:]
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
-        except OSError as error:
-            self.fault = f"{self._path}: {error.strerror}"
-        else:
-            self.fault = ""
+            os.ftruncate(descriptor, self._length)  # off a torn line
+            os.lseek(descriptor, self._length, os.SEEK_SET)
+            while self._waiting:
+                written = os.write(descriptor, self._waiting)
+                self._length, self._waiting = self._length + written, self._waiting[written:]
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
     def cut(self, length: int) -> None:
         """Drop the events after the first `length` bytes: a study resumes from an earlier snapshot.

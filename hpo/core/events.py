@@ -20,8 +20,8 @@ from pydantic import ConfigDict
 from benchmarks.space import Config
 from benchmarks.tasks.task import TokenStatistics
 from hpo.core import metrics as stored
-from hpo.core.ledger import MEASURED
-from hpo.core.results import PRECISION, TOKENS, Outcome
+from hpo.core.ledger import PARTS
+from hpo.core.results import MICRO_BATCH, PRECISION, TOKENS, Outcome
 from hpo.core.study import Study, training_of
 
 
@@ -146,10 +146,11 @@ class Unit(_OfTrial):
         objective: the result in the searcher's terms.
         diverged: whether the loss is lost.
         metrics: all metrics.
-        seconds: seconds since the trial's last event, by part of the ledger, see `hpo.core.ledger.MEASURED`.
+        seconds: seconds since the trial's last event, by part, see `hpo.core.ledger.PARTS`.
         trained: resource units that the result stands for; more than 1 only in studies that ran elsewhere.
         tokens: statistics of the data, in an actor's first result.
         precision: the arithmetic: fp32, bf16 or fp16; empty where nothing is trained.
+        micro_batch: samples of a forward pass, if the trial was rescued: with its own batch size it ran out of memory.
     """
 
     units: int
@@ -160,6 +161,7 @@ class Unit(_OfTrial):
     trained: int = 1
     tokens: tuple[TokenStatistics, ...] = ()
     precision: str = ""
+    micro_batch: int | None = None
 
 
 @dataclass(frozen=True)
@@ -219,6 +221,17 @@ class Ended(_OfTrial):
 
 
 @dataclass(frozen=True)
+class Skipped(_Timed):
+    """Proposals were not trained, since they ask for as much memory as a trial that ran out of it.
+
+    Attributes:
+        proposals: how many so far.
+    """
+
+    proposals: int
+
+
+@dataclass(frozen=True)
 class Interrupted(_Timed):
     """The study's driver stopped while trials held devices: their work since their last checkpoints is lost."""
 
@@ -235,6 +248,7 @@ Event = (
     | Failed
     | Retried
     | Ended
+    | Skipped
     | Interrupted
 )
 KINDS: dict[str, type[Event]] = {kind.__name__.lower(): kind for kind in Event.__args__}
@@ -278,7 +292,8 @@ def unit(study: Study, trial: str, result: Mapping[str, Any], at: float) -> Unit
         objective=float(result["objective"]),
         diverged=bool(result["diverged"]),
         metrics={key: float(result[key]) for key in names if key in result},
-        seconds={part: float(result[f"{part}_seconds"]) for part in MEASURED if f"{part}_seconds" in result},
+        seconds={part: float(result[f"{part}_seconds"]) for part in PARTS if f"{part}_seconds" in result},
         tokens=tuple(result.get(TOKENS, ())),
         precision=str(result.get(PRECISION, "")),
+        micro_batch=result.get(MICRO_BATCH),
     )

@@ -1,4 +1,4 @@
-"""Translate Ray Tune's events into results, ledger, MLflow and the live view."""
+"""Translate Ray Tune's events into those of the study, for its books, MLflow and the live view."""
 
 from __future__ import annotations
 
@@ -13,10 +13,12 @@ from ray.tune.result import DONE, SHOULD_CHECKPOINT
 from rich.console import Console
 
 from benchmarks.out_of_memory import failure_reason, innermost
+from benchmarks.space import Config
 from hpo.cluster.devices import Allotment, Devices
 from hpo.cluster.ray import Cluster, present_devices
+from hpo.core.books import outcome_of
 from hpo.core.budget import EVERY_TRIAL_FAILS, INTERRUPTED, is_interruption
-from hpo.core.ledger import PARTS, Shares
+from hpo.core.events import Began, Checkpoint, Ended, Event, Exploited, Failed, Resized, Retried, proposed, unit
 from hpo.core.study import Study, training_of
 from hpo.core.wording import counted
 from hpo.engine.budgeted import raised
@@ -39,7 +41,7 @@ FAILURES_TO_GIVE_UP = 3
 
 
 class StudyLog(tune.Callback):
-    """Callback that receives Tune's events and keeps results, ledger, MLflow and the live view in step."""
+    """Callback that receives Tune's events and tells them to the study's books, MLflow and the live view."""
 
     def __init__(
         self,
@@ -54,13 +56,14 @@ class StudyLog(tune.Callback):
         cluster: Cluster,
     ) -> None:
         self._cluster = cluster
-        self._study, self._tracker, self._max_units, self._console = study, tracker, study.max_units, console
+        self._tracker, self._study, self._console = tracker, study, console
         self._devices, self._allotment, self._counted = devices, allotment, state.seconds
         self.state, self.unfinished = state, unfinished
-        self.results, self.ledger, self.budget = state.results, state.ledger, state.budget
+        self.books, self.budget = state.books, state.budget
+        state.listen(self._exploit)
         self.scheduler, self.checkpoints, self.pace = state.scheduler, state.checkpoints, state.pace
         self.signals = GracefulSignals(self.budget)
-        self.progress = Progress(study, self.results, self.budget, self.ledger, console, place)
+        self.progress = Progress(study, self.books, self.budget, console, place)
         self._unwritten_since = math.inf
         self._began, self._signature = time.monotonic() - state.seconds, state.signature
         state.began_at = tracker.began_at = time.time() - state.seconds
@@ -72,85 +75,88 @@ class StudyLog(tune.Callback):
         """Take SIGUSR1 back from Tune, which has just taken it and would stop without saying so."""
         self.signals.install()
 
-    def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
-        """Record that a trial, its retry, or a paused trial got an actor."""
-        self._begin_attempt(trial)
-        self._open_row(trial)
+    def _tell(self, event: Event) -> None:
+        self.state.tell(event)
+        self._tracker.tell(event, self.books)
 
-    def _begin_attempt(self, trial: Trial) -> None:
+    def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        """Tell that a trial, its retry, or a paused trial got an actor."""
         now = self._now()
-        self.ledger.start(trial.trial_id, now)
+        self._propose(trial, now)
+        self._tell(Began(now, trial.trial_id, self._allotment.devices_per_trial))
         self.pace.begin(trial.trial_id, now)
 
-    def _open_row(self, trial: Trial) -> None:
-        """Give a trial its row and its run, once."""
-        if trial.trial_id not in self.results:
-            self._tracker.start_trial(self.results.add(trial.trial_id, trial.config, self._now()))
+    def _propose(self, trial: Trial, now: float) -> None:
+        """Tell of a trial, once."""
+        if trial.trial_id not in self.books:
+            varies = self.state.population is not None
+            self._tell(proposed(self._study, trial.trial_id, len(self.books.rows), trial.config, now, varies))
+
+    def _exploit(self, trial_id: str, donor_id: str, units: int, config: Config) -> None:
+        """Tell that a trial takes over another's weights after `units`, and continues with other hyperparameters."""
+        self._tell(Exploited(self._now(), trial_id, donor_id, units, self._study.full_config(config)))
 
     def on_trial_result(
         self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **info: Any
     ) -> None:
-        """Record a finished unit."""
-        seconds = {part: float(result[f"{part}_seconds"]) for part in PARTS}
-        now = self._now()
-        device_seconds = self.ledger.report(trial.trial_id, seconds, now)
-        self._tracker.report_trial(self.results.report(trial.trial_id, result, device_seconds, now))
-        is_due = self.pace.is_due(trial.trial_id, seconds["checkpoint"], now)
+        """Tell of a finished unit."""
+        event = unit(self._study, trial.trial_id, result, self._now())
+        self._tell(event)
+        is_due = self.pace.is_due(trial.trial_id, event.seconds["checkpoint"], event.at)
         if not result.get(DONE) and is_due and not self.checkpoints.unwritten([trial], self.unfinished.folder):
             result[SHOULD_CHECKPOINT] = True  # Tune does not look at it where the scheduler pauses the trial
 
     def on_checkpoint(self, iteration: int, trials: list[Trial], trial: Trial, checkpoint: Any, **info: Any) -> None:
-        """Record a checkpoint and its time: a later failure does not lose the work before it."""
-        seconds = seconds_of(Path(checkpoint.path))
+        """Tell of a checkpoint and its time: a later failure does not lose the work before it."""
+        now, continues, seconds = self._now(), trial.status == Trial.RUNNING, seconds_of(Path(checkpoint.path))
         self.pace.see(seconds)
-        if trial.trial_id in self.results:
-            used = self.ledger.report(trial.trial_id, {"checkpoint": seconds}, self._now())
-            self.results[trial.trial_id].device_seconds += used
-        self.ledger.end(trial.trial_id)
         self.checkpoints.add(checkpoint)
-        if trial.status == Trial.RUNNING:
-            self._begin_attempt(trial)
+        if self._is_open(trial):
+            self._tell(Checkpoint(now, trial.trial_id, continues, seconds))
+        if continues:
+            self.pace.begin(trial.trial_id, now)
 
     def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
-        """Record the end of a trial without an error."""
+        """Tell of the end of a trial without an error; one that the end of the study cuts short ends with it."""
         self.pace.end(trial.trial_id)
         _forget_averages(trial)
-        if trial.trial_id not in self.results:  # ended before it began
+        if not self._is_open(trial):  # ended before it began
             return
-        self.ledger.end(trial.trial_id)
-        row = self.results[trial.trial_id]
-        is_whole = row.outcome != "running" or row.units >= self._max_units
+        row = self.books[trial.trial_id]
+        is_whole = row.outcome != "running" or row.units >= self._study.max_units
         if is_whole or not self.budget.revoked:
             by_budget = trial.trial_id in self.scheduler.ended_by_budget
-            self._tracker.end_trial(self.results.end(trial.trial_id, self._now(), by_budget))
+            self._tell(Ended(self._now(), trial.trial_id, *outcome_of(self._study, row, by_budget)))
 
     def on_trial_recover(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
-        """Record a failed attempt whose trial is tried again."""
+        """Tell of a failed attempt whose trial is tried again."""
         self.pace.fail(trial.trial_id)
-        lost = self.ledger.fail(trial.trial_id, self._now())
-        if trial.trial_id in self.results:  # not if its actor died before it began
-            row, error = self.results[trial.trial_id], raised(trial)
-            reason = _in_a_line(error)
-            row.device_seconds += lost
-            row.failures.append(reason)
-            row.raised.append(str(error))
-            print_line(self._console, f"trial {row.number} failed and is tried again: {reason}")
+        if self._is_open(trial):  # not if its actor died before it began
+            error = raised(trial)
+            reason = self._fail(trial, error, _in_a_line(error))
+            self._tell(Retried(self._now(), trial.trial_id, reason))
+            number = self.books[trial.trial_id].number
+            print_line(self._console, f"trial {number} failed and is tried again: {reason}")
 
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
-        """Record a trial that failed for good."""
+        """Tell of a trial that failed for good."""
         self.pace.fail(trial.trial_id)
         _forget_averages(trial)
-        self._open_row(trial)  # its actor may have died before it began
-        lost = self.ledger.fail(trial.trial_id, self._now())
-        error = raised(trial)
-        asked = training_of(self._study, trial.config).config
-        why = failure_reason(self._study.benchmark, asked, error) or _in_a_line(error)
-        row = self.results.fail(trial.trial_id, self._now(), why)
-        row.device_seconds += lost
-        row.raised.append(str(error))
-        self._tracker.end_trial(row)
-        if common := self.results.common_failure(max(FAILURES_TO_GIVE_UP, self._allotment.concurrency)):
+        self._propose(trial, self._now())  # its actor may have died before it began
+        error, asked = raised(trial), training_of(self._study, trial.config).config
+        reason = failure_reason(self._study.benchmark, asked, error) or _in_a_line(error)
+        self._fail(trial, error, reason)
+        self._tell(Ended(self._now(), trial.trial_id, "failed", reason))
+        if common := self.books.common_failure(max(FAILURES_TO_GIVE_UP, self._allotment.concurrency)):
             self.budget.revoke(f"{EVERY_TRIAL_FAILS}: {common}")
+
+    def _fail(self, trial: Trial, error: Any, reason: str) -> str:
+        """Tell of a failed attempt; returns the reason."""
+        self._tell(Failed(self._now(), trial.trial_id, reason, str(error)))
+        return reason
+
+    def _is_open(self, trial: Trial) -> bool:
+        return trial.trial_id in self.books and self.books[trial.trial_id].ended_seconds is None
 
     def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:
         """Keep the state and redraw the view, once per round of Tune's loop."""
@@ -181,7 +187,7 @@ class StudyLog(tune.Callback):
         if not (is_new and self._has_written_checkpoints()):
             self.unfinished.touch(self._now())
             return
-        self.state.seconds = self._now()
+        self.state.mark(self._now())
         self.unfinished.write(self.state)
         self._tracker.deliver()
         if not self.unfinished.fault:  # else the state before is the one to go on with, and needs its checkpoints
@@ -226,17 +232,16 @@ class StudyLog(tune.Callback):
             return
         self._counted = now
         present = allotment.trials_on(present_devices(self._devices)) * allotment.devices_per_trial
-        self.ledger.resize(present, now)
+        if present != self.books.devices:
+            self._tell(Resized(now, present))
 
-    def close(self) -> tuple[Shares, float]:
-        """Close the open rows; return the ledger and the duration of the study in seconds."""
-        wall_seconds = self._now()
-        self.results.skipped = self.state.feasibility.skipped
-        for row in self.results.interrupt_running(wall_seconds, self.budget.revoked_because):
-            self._tracker.end_trial(row)
-        return self.ledger.shares(wall_seconds), wall_seconds
+    def close(self) -> None:
+        """Tell of the end of the study: of its open trials first, then of its devices."""
+        self.state.mark(self._now())
+        for event in self.state.close(self.budget.revoked_because):
+            self._tracker.tell(event, self.books)
 
-    def store(self, shares: Shares, wall_seconds: float, on_gpu: bool, reason: str) -> None:
+    def store(self, on_gpu: bool, reason: str) -> None:
         """Store the totals.
 
         Raises:
@@ -245,7 +250,7 @@ class StudyLog(tune.Callback):
         status = "FINISHED" if not reason else "KILLED" if is_interruption(reason) else "FAILED"
         if fault := self._tracker.fault:
             print_line(self._console, f"waits for its store for a minute at most (Ctrl-C ends that): {fault}")
-        self._tracker.finish(self.results, shares, self.budget.spent, wall_seconds, on_gpu, status)
+        self._tracker.finish(self.books, self.state.log.text(), on_gpu, status)
         self.progress.warn("store", "")
 
 

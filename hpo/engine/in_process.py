@@ -16,7 +16,7 @@ import logging
 import os
 import random
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
@@ -35,8 +35,8 @@ from benchmarks.training.own_rank import OwnRank
 from benchmarks.trials.trial import TrialProcess
 from hpo.cluster.devices import Allotment, Devices
 from hpo.cluster.ray import Cluster
-from hpo.core.ledger import Shares
-from hpo.core.results import Results, TrialRow
+from hpo.core.books import Books
+from hpo.core.events import Event
 from hpo.core.study import Study
 from hpo.engine.local_actors import ActorClass, Actors, Death, Slots, nobody_dies
 from hpo.store.tracker import Tracker
@@ -268,22 +268,14 @@ class Unstored(Tracker):
     def abandon(self) -> None:
         """Store nothing."""
 
-    def take_up(self, results: Results) -> None:
+    def resume(self, events: Sequence[Event]) -> None:
         """Store nothing."""
 
-    def start_trial(self, row: TrialRow) -> None:
-        """Store nothing."""
-
-    def report_trial(self, row: TrialRow) -> None:
-        """Store nothing."""
-
-    def end_trial(self, row: TrialRow) -> None:
+    def tell(self, event: Event, books: Books) -> None:
         """Store nothing."""
 
     def deliver(self) -> None:
         """Store nothing."""
 
-    def finish(
-        self, results: Results, shares: Shares, units: int, wall_seconds: float, on_gpu: bool, status: str
-    ) -> None:
+    def finish(self, books: Books, log: str, on_gpu: bool, status: str) -> None:
         """Store nothing."""

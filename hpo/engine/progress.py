@@ -16,8 +16,8 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from hpo.core.ledger import Ledger
-from hpo.core.results import Results, counts
+from hpo.core.books import Books
+from hpo.core.results import counts
 from hpo.core.study import Study
 from hpo.terminal.console import print_line
 from hpo.terminal.tables import clock, describe_incumbent, tokens_table
@@ -49,9 +49,8 @@ class Progress:
 
     Args:
         study: the study that runs.
-        results: its trials, as they come.
+        books: its trials and device time, as they come.
         budget: units spent.
-        ledger: device time.
         console: where to print.
         place: the place of the study in a suite.
     """
@@ -59,14 +58,13 @@ class Progress:
     def __init__(
         self,
         study: Study,
-        results: Results,
+        books: Books,
         budget: Budget,
-        ledger: Ledger,
         console: Console,
         place: SuitePosition | None = None,
     ) -> None:
         self._place = place
-        self._study, self._results, self._budget, self._ledger, self._console = study, results, budget, ledger, console
+        self._study, self._books, self._budget, self._console = study, books, budget, console
         self._live = Live(console=console, auto_refresh=False, transient=True) if console.is_terminal else None
         self._last_shown, self._ended, self._paused = time.monotonic(), 0, 0
         self._has_shown_tokens = False
@@ -91,7 +89,7 @@ class Progress:
         self._paused = paused
         self._show_tokens()
         quiet = time.monotonic() - self._last_shown
-        ended = sum(row.outcome != "running" for row in self._results.rows)
+        ended = sum(row.outcome != "running" for row in self._books.rows)
         if self._live and quiet >= REDRAW_SECONDS:
             panel = Table.grid()
             panel.add_row(ProgressBar(total=self._budget.units, completed=self._budget.spent, width=60))
@@ -118,12 +116,12 @@ class Progress:
 
     def _show_tokens(self) -> None:
         """Print the tokens once they are known, except in a suite, which has shown them before its studies."""
-        if self._results.tokens and not self._has_shown_tokens and self._place is None:
+        if self._books.tokens and not self._has_shown_tokens and self._place is None:
             self._has_shown_tokens = True
-            self._console.print(tokens_table(self._results.tokens, self._study.benchmark.task))
+            self._console.print(tokens_table(self._books.tokens, self._study.benchmark.task))
 
     def _facts(self, now: float) -> list[str]:
-        outcomes = counts(self._results.rows)
+        outcomes = counts(self._books.rows)
         live = outcomes.pop("running", 0)
         paused = min(self._paused, live)
         shown = {"running": live - paused, "paused": paused, **outcomes}
@@ -132,9 +130,9 @@ class Progress:
             *([f"study {self._place.number} of {self._place.studies}"] if self._place else []),
             f"[{clock(now)}] {self._study.name}: {self._budget.spent}/{self._budget.units} units",
             f"left {self._time_left(now)}",
-            f"best {describe_incumbent(self._study, self._results)}",
+            f"best {describe_incumbent(self._study, self._books)}",
             f"trials: {states}",
-            f"useful {self._ledger.shares(now).utilization:.0%} of device time",
+            f"useful {self._books.shares(now).utilization:.0%} of device time",
         ]
 
     def _time_left(self, now: float) -> str:

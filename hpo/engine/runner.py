@@ -1,7 +1,7 @@
 """The only driver of Ray Tune: runs a study to its end and keeps every result on the way.
 
-Tune proposes, schedules and retries; this file hands each of its events to the ledger, to MLflow and to the
-live view, and holds the study to its budget.
+Tune proposes, schedules and retries; `hpo.engine.events` tells each of its events to books, MLflow and the live view,
+and `hpo.engine.budgeted` holds the study to its budget.
 """
 
 from __future__ import annotations
@@ -24,10 +24,11 @@ from benchmarks.spec import BenchmarkError, first_line
 from hpo.cluster.actors import ending_at_once
 from hpo.cluster.devices import Allotment, Devices, Placement, place
 from hpo.cluster.ray import Cluster, detect, ray_cluster, resources, set_defaults
+from hpo.core.books import Books
 from hpo.core.budget import EVERY_TRIAL_FAILS, INTERRUPTED, is_interruption
 from hpo.core.ledger import Shares
-from hpo.core.results import Results
 from hpo.core.study import Study
+from hpo.engine import snapshot
 from hpo.engine.budgeted import Interruption, samples
 from hpo.engine.events import StudyLog
 from hpo.engine.progress import SuitePosition
@@ -110,7 +111,7 @@ class Finished:
 
     Attributes:
         run_id: its run in MLflow.
-        results: its trials.
+        results: its trials and device time.
         shares: its ledger.
         accelerator: the device whose hours the ledger counts.
         best: the content of `best_config.json`; None without a sound trial.
@@ -121,7 +122,7 @@ class Finished:
     """
 
     run_id: str
-    results: Results
+    results: Books
     shares: Shares
     accelerator: str
     best: dict[str, Any] | None
@@ -221,27 +222,35 @@ def execute(
             state, reported = _take_up(unfinished, study, plan, allotment)
             if run_id is not None:
                 tracker.reopen()
-                tracker.take_up(state.results)
+                tracker.resume(state.log.events())
             log = StudyLog(study, state, tracker, devices, allotment, console, position, unfinished, where)
             with where.holding(devices, allotment), log.signals, log.progress:
                 given = _given(replace(study, benchmark=placement.benchmark), allotment, where, unfinished, reported)
                 reason = _fit(executor, study, plan, given, resources(allotment), log)
-            shares, wall_seconds = log.close()
+            log.close()
             where.reclaim()
         is_kept = is_interruption(reason) and study.kind == "study"  # `confirm` trains the missing ones
         is_delivered = True
         try:
-            log.store(shares, wall_seconds, devices.gpu_name is not None, reason)
+            log.store(devices.gpu_name is not None, reason)
         except BenchmarkError as error:  # the results are shown all the same
             if unfinished.fault:  # there may be room by now
                 unfinished.write(state)
             reason, is_delivered = "; ".join(filter(None, (reason, str(error), unfinished.fault))), False
         if is_delivered and not is_kept:
             unfinished.remove()
-    incumbent = None if reason.startswith(EVERY_TRIAL_FAILS) else log.results.incumbent()
+    incumbent = None if reason.startswith(EVERY_TRIAL_FAILS) else log.books.incumbent()
     best = tracker.best_config(incumbent) if incumbent else None
     return Finished(
-        tracker.run_id, log.results, shares, devices.accelerator, best, not reason, reason, is_kept, is_delivered
+        tracker.run_id,
+        log.books,
+        log.books.shares(),
+        devices.accelerator,
+        best,
+        not reason,
+        reason,
+        is_kept,
+        is_delivered,
     )
 
 
@@ -297,9 +306,9 @@ def _abandoning(tracker: Tracker, unfinished: Unfinished) -> Iterator[None]:
 
 def _take_up(unfinished: Unfinished, study: Study, plan: Plan, allotment: Allotment) -> tuple[State, dict[str, int]]:
     """Return the state of the study, and the units that each of its live trials has reported, by Tune's trial id."""
-    state = unfinished.read()
+    state = snapshot.read(unfinished)
     if state is None:
-        return State.begin(study, plan, allotment), {}
+        return State.begin(study, plan, allotment, unfinished.log), {}
     state.checkpoints.sweep(unfinished.folder)
     return state, state.go_on(study, plan, allotment, unfinished.seconds)
 
@@ -353,14 +362,14 @@ def _fit(
 
 def _why_it_ended(study: Study, log: StudyLog) -> str:
     """Return the reason if a study whose search went well did not reach its end; else an empty text."""
-    because, rows = log.budget.revoked_because, log.results.rows
+    because, rows = log.budget.revoked_because, log.books.rows
     if is_interruption(because) or because.startswith(EVERY_TRIAL_FAILS):
         return because
     if because:
         return f"{study.method} raised {because}"
     if rows and all(row.outcome == "failed" for row in rows):
         return f"{EVERY_TRIAL_FAILS}: {rows[-1].reason}"
-    if not log.results.units and study.gpu_hours is not None:
+    if not log.books.units and study.gpu_hours is not None:
         return f"gpu_hours is {study.gpu_hours:g}, but no trial finished a unit in that time; raise --gpu-hours"
     return ""
 

@@ -3,7 +3,8 @@
 Each study has a folder, `unfinished/<run id>/` where it was started, which is deleted when it reaches its end:
 
 * `study.json`: the request;
-* `state`: everything as it stood after the latest event, searcher and scheduler included, as one pickle;
+* `events.jsonl`: its events, see `hpo.core.events`;
+* `state`: searcher, scheduler and budget as they stood after the latest event but for a few, as one pickle;
 * `seconds`: the duration so far, written every second;
 * `tune/`: Tune's folder, with the checkpoints of trials that wait.
 
@@ -21,6 +22,7 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, fields
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +31,8 @@ from pydantic import ValidationError
 
 from benchmarks.files import is_file, load_json, replacing, write_whole
 from benchmarks.spec import BenchmarkError
+from hpo.core import event_log
+from hpo.core.event_log import EventLog
 from hpo.core.ownership import require_own
 from hpo.core.study import Study
 
@@ -76,7 +80,7 @@ class Unfinished:
         self.folder = (FOLDER / run_id).absolute()
         self.fault = ""
         self._state, self._asked = self.folder / "state", self.folder / "study.json"
-        self._seconds = self.folder / "seconds"
+        self._seconds, self._events = self.folder / "seconds", self.folder / event_log.FILE
         self._lock = FileLock(self.folder / "lock", timeout=0)
         self._written, self._took, self._touched = -float("inf"), 0.0, 0.0
 
@@ -84,6 +88,11 @@ class Unfinished:
     def tune_folder(self) -> Path:
         """The folder in which Tune keeps checkpoints."""
         return self.folder / "tune"
+
+    @cached_property
+    def log(self) -> EventLog:
+        """The study's events."""
+        return EventLog(self._events)
 
     @property
     def _is_here(self) -> bool:
@@ -173,11 +182,12 @@ class Unfinished:
         return self._state.exists()
 
     def write(self, state: Any) -> None:
-        """Replace the stored state; a full disk costs the state, not the study."""
+        """Replace the stored state, after the events that it goes with; a full disk costs the state, not the study."""
         from ray import cloudpickle
 
         began = time.monotonic()
         try:
+            self.log.sync()
             with replacing(self._state, mode=0o600) as file:
                 cloudpickle.dump(state, file)
             self.fault = ""
@@ -206,7 +216,7 @@ class Unfinished:
             return 0.0
 
     def read(self) -> Any:
-        """Read the latest state; None if there was no event yet.
+        """Read the latest state, see `hpo.engine.snapshot.read`; None if there was no event yet.
 
         Raises:
             BenchmarkError: another user may have written it, or it cannot be read.
@@ -217,7 +227,7 @@ class Unfinished:
 
         if not self._state.exists():
             return None
-        require_own([self.folder, self._state])
+        require_own([path for path in (self.folder, self._state, self._events) if path.exists()])
         tune.register_trainable(TrialActor.__name__, TrialActor)  # Tune's trials refer to it by name
         try:
             with self._state.open("rb") as file:

@@ -103,6 +103,10 @@ class PopulationScheduler(PopulationBasedTraining):
             **settings,
         )
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave the listener out of a snapshot: it belongs to a driver."""
+        return {**self.__dict__, "on_exploit": _nobody_listens}
+
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
         """Record a unit; at the exchange, or if it has diverged before, a member waits for the others."""
         exchange_at = self._next_perturbation_sync

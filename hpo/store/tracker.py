@@ -3,8 +3,10 @@
 Layout (compare, export and people rely on it): experiment = benchmark; parent tags `hpo.kind=study`,
 `hpo.method`, ...; children tagged `hpo.kind=trial` with `mlflow.parentRunId`; metrics at step = resource unit.
 
-A study's writes go through a `Spool`: in order, and again where the store failed. So each has the effect of once,
-however often it runs: points carry the time at which they were measured, and a run that may be there is looked for.
+The tracker is told each event of a study, with the books that the event has just entered. Its writes go through a
+`Spool`: in order, and again where the store failed. So each has the effect of once, however often it runs: points
+carry the time at which they were measured, and a run that may be there is looked for. A log that is told again to a
+tracker of the same run writes nothing twice.
 """
 
 from __future__ import annotations
@@ -14,19 +16,20 @@ import json
 import math
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import replace
 from functools import cached_property, partial
 from typing import Any
 
-from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
+from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, Run, RunTag
 
 from benchmarks.identity import digest
 from benchmarks.space import Config
 from benchmarks.spec import BenchmarkError
-from hpo.core.ledger import Shares
-from hpo.core.results import Results, TrialRow, UnitRow
+from hpo.core import event_log
+from hpo.core.books import Books
+from hpo.core.events import Ended, Event, Proposed, Unit
+from hpo.core.results import TrialRow
 from hpo.core.study import PROTOCOL, Study
 from hpo.store import client as store
 from hpo.store import files, ui_views
@@ -75,6 +78,7 @@ class Tracker:
         self._origin = versions() if origin is None else origin
         self._children: dict[int, str] = {}
         self._written: dict[int, int] = {}
+        self._whole: set[int] = set()
         self._tried: set[int] = set()
         self._waiting: list[Callable[[], None]] = []
         self._spool = Spool()
@@ -182,16 +186,12 @@ class Tracker:
         if inputs:
             self._client.log_inputs(self.run_id, inputs)
 
-    def finish(
-        self, results: Results, shares: Shares, units: int, wall_seconds: float, on_gpu: bool, status: str
-    ) -> None:
+    def finish(self, books: Books, log: str, on_gpu: bool, status: str) -> None:
         """Close the study's run with its totals and files.
 
         Args:
-            results: all trials, none of them running.
-            shares: the closed ledger.
-            units: resource units spent, those of failed attempts included.
-            wall_seconds: from the first request for devices to their release.
+            books: the study's, after its last event.
+            log: the text of its events, see `hpo.core.event_log`.
             on_gpu: whether device-hours are GPU hours.
             status: MLflow's: FINISHED, FAILED or KILLED.
 
@@ -199,40 +199,39 @@ class Tracker:
             BenchmarkError: the store took nothing for so long that it was given up.
         """
         self.deliver()
-        ended_at = self._milliseconds(wall_seconds)
-        self._spool.add(lambda: self._write_totals(results, shares, units, wall_seconds, on_gpu, ended_at))
+        ended_at = self._milliseconds(books.seconds)
+        self._spool.add(lambda: self._write_totals(books, log, on_gpu, ended_at))
         self._spool.add(lambda: self._client.set_terminated(self.run_id, status, ended_at))
         launch_run = self._launch_run
         if status != "FINISHED" and launch_run and launch_run != self.run_id:  # `mlflow run` may have been killed
             self._spool.add(lambda: self._client.set_terminated(launch_run, status))
         self._spool.close(PATIENCE_SECONDS)
 
-    def _write_totals(
-        self, results: Results, shares: Shares, units: int, wall_seconds: float, on_gpu: bool, ended_at: int
-    ) -> None:
-        incumbent = results.incumbent() if self._study.kind == "study" else None
+    def _write_totals(self, books: Books, log: str, on_gpu: bool, ended_at: int) -> None:
+        incumbent, shares = books.incumbent() if self._study.kind == "study" else None, books.shares()
         totals = {
             "device_hours": shares.device_hours,
             "gpu_hours": shares.device_hours if on_gpu else 0.0,
-            "wall_seconds": wall_seconds,
-            "num_trials": len(results.rows),
-            "units": units,
+            "wall_seconds": books.seconds,
+            "num_trials": len(books.rows),
+            "units": books.trained_units,
             "utilization": shares.utilization,
-            "skipped_proposals": results.skipped,
+            "skipped_proposals": books.skipped,
             **{f"device_hours_{part}": seconds / 3600 for part, seconds in shares.seconds.items()},
-            **files.token_metrics(results.tokens),
+            **files.token_metrics(books.tokens),
         }
         if incumbent is not None:
             scores = [one.name for one in self._study.benchmark.metrics if one.name in incumbent.metrics]
             totals |= {f"best_{key}": incumbent.metrics[key] for key in scores}
         points = [Metric(key, value, ended_at, 0) for key, value in _loggable(totals).items()]
-        tags = [RunTag("hpo.precision", results.precision)] if results.precision else []
+        tags = [RunTag("hpo.precision", books.precision)] if books.precision else []
         self._client.log_batch(self.run_id, metrics=points, tags=tags)
         texts = {
-            "trials.csv": files.trials_csv(self._study.benchmark, results.rows),
-            "units.csv": files.units_csv(self._study.benchmark, results.units),
+            "trials.csv": files.trials_csv(self._study.benchmark, books.rows),
+            "units.csv": files.units_csv(self._study.benchmark, books.units),
             "ledger.csv": files.ledger_csv(shares),
-            **files.token_files(results.tokens),
+            event_log.FILE: log,
+            **files.token_files(books.tokens),
         }
         if incumbent is not None:
             texts["best_config.json"] = json.dumps(self.best_config(incumbent), indent=2) + "\n"
@@ -253,21 +252,12 @@ class Tracker:
 
     # ---- its trials
 
-    def start_trial(self, row: TrialRow) -> None:
-        """Open a child run with the trial's hyperparameters."""
-        self._later(self._start_trial, row)
-
-    def report_trial(self, row: TrialRow) -> None:
-        """Write a unit's metrics."""
-        self._later(self._report_trial, row)
-
-    def end_trial(self, row: TrialRow) -> None:
-        """Close the child run with outcome and reason."""
-        self._later(self._end_trial, row)
-
-    def _later(self, write: Callable[[TrialRow], None], row: TrialRow) -> None:
-        """Queue a write of the row as it is now, until its state is kept."""
-        self._waiting.append(partial(write, replace(row)))
+    def tell(self, event: Event, books: Books) -> None:
+        """Queue the writes of an event that these books have just entered, until the state of the study is kept."""
+        if not isinstance(event, Proposed | Unit | Ended):
+            return
+        write = {Proposed: self._start_trial, Unit: self._report_trial, Ended: self._end_trial}[type(event)]
+        self._waiting.append(partial(write, books[event.trial]))
 
     def deliver(self) -> None:
         """Hand the queued writes to the store."""
@@ -281,44 +271,49 @@ class Tracker:
         fault, waiting = self._spool.fault, self._spool.waiting
         return fault and f"{fault}; {waiting} writes wait, and none is lost"
 
-    def take_up(self, results: Results) -> None:
-        """Write those of these results that the interrupted driver has not written, and no unit twice.
+    def resume(self, events: Sequence[Event]) -> None:
+        """Write the part of a log that the interrupted driver has not written.
 
-        Events after the request to end are in the store, but not in the results: trials of that time are deleted, and
+        Events after the request to end are in the store, but not in the log: trials of that time are deleted, and
         trials that had ended in it continue.
+
+        Args:
+            events: the log up to now.
 
         Raises:
             BenchmarkError: the store cannot be used.
         """
-        mine = runs_of(self._experiment_id, f"tags.mlflow.parentRunId = '{self.run_id}'")
-        known = {row.number: row for row in results.rows}
-        ended = {number for number, row in known.items() if row.ended_seconds is not None}
-        rows = dict(known)
+        numbers = {event.trial: event.number for event in events if isinstance(event, Proposed)}
+        ended = {numbers[event.trial] for event in events if isinstance(event, Ended)}
         with store.readable_errors():
-            for run in mine:
-                number = int(run.data.tags["hpo.trial"])
-                if number not in known:
-                    self._client.delete_run(run.info.run_id)
-                    continue
-                self._children[number] = run.info.run_id
-                if number in ended and run.info.status in ("FINISHED", "FAILED"):
-                    del rows[number]
-                else:
-                    self._written[number] = self._last_step(run.info.run_id)
-        for number, row in rows.items():
-            self._later(self._reopen_trial if number in self._children else self._start_trial, row)
-        for unit in results.units:
-            if unit.trial in rows:
-                row = rows[unit.trial]
-                self._later(self._report_trial, _as_of(unit, row))
-        for row in rows.values():
-            if row.ended_seconds is not None:
-                self.end_trial(row)
+            for run in runs_of(self._experiment_id, f"tags.mlflow.parentRunId = '{self.run_id}'"):
+                self._look_at(run, set(numbers.values()), ended)
+        books = Books(self._study.benchmark)
+        for event in events:
+            books.apply(event)
+            self.tell(event, books)
+
+    def _look_at(self, run: Run, known: set[int], ended: set[int]) -> None:
+        """Note what a trial's run lacks, or delete the run of a trial that the log does not know."""
+        number = int(run.data.tags["hpo.trial"])
+        if number not in known:
+            self._client.delete_run(run.info.run_id)
+            return
+        self._children[number] = run.info.run_id
+        if number in ended and run.info.status in ("FINISHED", "FAILED"):
+            self._whole.add(number)
+        else:
+            self._written[number] = self._last_step(run.info.run_id)
 
     def _last_step(self, run_id: str) -> int:
         return max((metric.step for metric in self._client.get_metric_history(run_id, "device_seconds")), default=0)
 
     def _start_trial(self, row: TrialRow) -> None:
+        if row.number in self._whole:
+            return
+        if row.number in self._written:  # its run was there before this driver
+            self._client.update_run(self._children[row.number], status="RUNNING")
+            return
         if row.number not in self._children:
             self._children[row.number] = self._made_before(row) or self._make_child(row)
         params = [Param(key, str(value)) for key, value in row.config.items()]
@@ -341,11 +336,8 @@ class Tracker:
         name, began_at = f"trial {row.number} of {self._study.name}", self._milliseconds(row.began_seconds)
         return str(self._client.create_run(self._experiment_id, began_at, tags, name).info.run_id)
 
-    def _reopen_trial(self, row: TrialRow) -> None:
-        self._client.update_run(self._children[row.number], status="RUNNING")
-
     def _report_trial(self, row: TrialRow) -> None:
-        if row.units <= self._written.get(row.number, 0):
+        if row.number in self._whole or row.units <= self._written.get(row.number, 0):
             return
         metrics = _loggable({**row.metrics, **_varying(row), "device_seconds": row.device_seconds, "units": row.units})
         reported_at = self._milliseconds(row.reported_seconds)
@@ -353,6 +345,8 @@ class Tracker:
         self._client.log_batch(self._children[row.number], metrics=batch)
 
     def _end_trial(self, row: TrialRow) -> None:
+        if row.number in self._whole:
+            return
         run_id = self._children[row.number]
         tags = {"hpo.outcome": row.outcome, "hpo.reason": row.reason, **files.rescue_tag(row)}
         if row.failures:
@@ -372,12 +366,6 @@ class Tracker:
     def _milliseconds(self, seconds: float) -> int:
         """Return a time of the study as the store has it."""
         return int((self.began_at + seconds) * 1000)
-
-
-def _as_of(unit: UnitRow, row: TrialRow) -> TrialRow:
-    """Return a trial's row as it was when this unit had arrived."""
-    arrived, used = unit.ended_seconds, unit.device_seconds
-    return replace(row, units=unit.units, metrics=unit.metrics, device_seconds=used, reported_seconds=arrived)
 
 
 def _varying(row: TrialRow) -> dict[str, float]:

@@ -11,8 +11,9 @@ from rich.console import Console, JustifyMethod
 from rich.table import Table
 
 from benchmarks.tasks.task import Task, TokenStatistics
+from hpo.core.books import Books
 from hpo.core.ledger import Shares
-from hpo.core.results import Results, TrialRow
+from hpo.core.results import TrialRow
 from hpo.core.study import Study
 from hpo.core.wording import counted
 from hpo.terminal.console import print_line
@@ -25,12 +26,12 @@ LENGTHS = ("mean", "median", "95 %", "longest")
 """Columns of the table of lengths that are lengths."""
 
 
-def describe_incumbent(study: Study, results: Results) -> str:
+def describe_incumbent(study: Study, books: Books) -> str:
     """Describe the incumbent, e.g. "eval_loss 0.3481 EM 0.713 (trial 7)"; says so if it is not at the full resource.
 
     It shows the loss and the task's first metric.
     """
-    row = results.incumbent()
+    row = books.incumbent()
     if row is None:
         return "none yet"
     where = f"trial {row.number}" + ("" if row.units >= study.max_units else f", unit {row.units} of {study.max_units}")
@@ -92,17 +93,17 @@ def cost_table(shares: Shares, accelerator: str) -> Table:
 
 
 def print_report(
-    console: Console, study: Study, results: Results, shares: Shares, accelerator: str, best: dict[str, Any] | None
+    console: Console, study: Study, books: Books, shares: Shares, accelerator: str, best: dict[str, Any] | None
 ) -> None:
     """Print the end of a study: results, cost, best trial as JSON, next commands."""
-    console.print(results_table(study, results.rows))
-    for row in results.rows:
+    console.print(results_table(study, books.rows))
+    for row in books.rows:
         if row.outcome in ("failed", "diverged"):
             print_line(console, f"trial {row.number} {row.outcome}: {row.reason}")
         if row.micro_batch is not None:
             print_line(console, f"trial {row.number} was rescued from running out of memory: {batches(study, row)}")
-    if results.skipped:
-        proposals = counted(results.skipped, "proposal was", "proposals were")
+    if books.skipped:
+        proposals = counted(books.skipped, "proposal was", "proposals were")
         print_line(console, f"{proposals} not trained: they ask for the memory of one that ran out of it, or may")
     console.print(cost_table(shares, accelerator))
     console.print(f"train + evaluate: {shares.utilization:.1%} of the reserved device time", highlight=False)

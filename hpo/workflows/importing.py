@@ -17,92 +17,27 @@ import pkgutil
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 from benchmarks.hyperparameters import require_same_model
-from benchmarks.space import Config
 from benchmarks.spec import Benchmark, BenchmarkError
 from benchmarks.tasks.task import LOSS
 from benchmarks.training.deepspeed import PRECISIONS
 from hpo.cluster.devices import CPU
-from hpo.core.ledger import PARTS, Shares
-from hpo.core.results import Results, TrialRow, counts
-from hpo.core.study import SCHEDULE, Study, objective
+from hpo.core import event_log
+from hpo.core.books import Books
+from hpo.core.results import counts
+from hpo.core.study import Study
 from hpo.store.queries import stored_runs
 from hpo.store.tracker import Tracker
-from hpo.workflows.import_rows import CsvRow, has_diverged, read_rows, with_train_loss
+from hpo.workflows.import_events import External, ExternalTrial, told
+from hpo.workflows.import_rows import CsvRow, has_diverged, read_rows
 
 LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
 MAX_ACCELERATOR_CHARACTERS = 200
 ROUNDING_SHARE = 1e-6
 """Share by which times may contradict each other: files hold rounded ones."""
-
-
-@dataclass(frozen=True)
-class ExternalTrial:
-    """A trial as a file tells it.
-
-    Attributes:
-        rows: its rows in order of units, at least one.
-        outcome: one of `OUTCOMES`.
-        reason: as the file gives it; empty if the file does not say.
-    """
-
-    rows: tuple[CsvRow, ...]
-    outcome: str
-    reason: str
-
-    @property
-    def schedule(self) -> list[tuple[int, Config]]:
-        """Its configurations, each with the units trained before it took effect; several where they change."""
-        steps = [(0, self.rows[0].config)]
-        for before, row in pairwise(self.rows):
-            if row.config != steps[-1][1]:
-                steps.append((before.unit, row.config))
-        return steps
-
-    @property
-    def units(self) -> int:
-        """Resource units that it came to the end of."""
-        return max((row.unit for row in self.rows if self.reports(row)), default=0)
-
-    def reports(self, row: CsvRow) -> bool:
-        """Tell whether a row is the result of a unit: it is not if the trial failed before it had one."""
-        return row.eval_loss is not None or self.outcome == "diverged"
-
-    @property
-    def seconds(self) -> float:
-        """Wall seconds of all its rows."""
-        return sum(row.seconds for row in self.rows)
-
-
-@dataclass(frozen=True)
-class External:
-    """The content of a file, checked.
-
-    Attributes:
-        name: of the file, without its folder.
-        checksum: SHA-256 of the file.
-        rows: all rows, in the file's order.
-        trials: by name, in order of appearance.
-    """
-
-    name: str
-    checksum: str
-    rows: tuple[CsvRow, ...]
-    trials: Mapping[str, ExternalTrial]
-
-    @property
-    def device_seconds(self) -> float:
-        """Device time of all trials."""
-        return sum(row.device_seconds for row in self.rows)
-
-    @property
-    def units(self) -> int:
-        """Resource units of all trials."""
-        return sum(trial.units for trial in self.trials.values())
 
 
 @dataclass(frozen=True)
@@ -163,7 +98,7 @@ def import_csv(
     content = read(path, benchmark)
     _check_label(method)
     _check_accelerator(accelerator)
-    wall_seconds, shares = _account(content, wall_seconds, devices)
+    wall_seconds, reserved = _account(content, wall_seconds, devices)
     origin = {**_origin(content), **_precision(benchmark, precision)}
     study = _study(content, benchmark, method, seed)
     if not force:
@@ -171,19 +106,23 @@ def import_csv(
     tracker = Tracker(study, accelerator, command, origin)
     tracker.began_at -= wall_seconds  # when it really was is not known
     try:
-        results = _replay(content, study, tracker, wall_seconds)
-        tracker.finish(results, shares, content.units, wall_seconds, accelerator.lower() != CPU, "FINISHED")
+        books, events = Books(benchmark), []
+        for event in told(content, study, books, wall_seconds, reserved):
+            books.apply(event)
+            tracker.tell(event, books)
+            events.append(event)
+        tracker.finish(books, event_log.text_of(events), accelerator.lower() != CPU, "FINISHED")
     except BaseException:
         tracker.abandon()
         raise
-    incumbent = results.incumbent()
+    incumbent = books.incumbent()
     return Imported(
         tracker.run_id,
         study.name,
-        len(results.rows),
-        counts(results.rows),
-        content.units,
-        shares.device_hours,
+        len(books.rows),
+        counts(books.rows),
+        books.trained_units,
+        books.shares().device_hours,
         tracker.best_config(incumbent) if incumbent else None,
     )
 
@@ -304,8 +243,8 @@ def _precision(benchmark: Benchmark, given: str) -> dict[str, str]:
     return {"hpo.precision": known} if known else {}
 
 
-def _account(content: External, wall_seconds: float | None, devices: int | None) -> tuple[float, Shares]:
-    """Compute the study's wall seconds and its ledger, of which only the time that each trial took is known."""
+def _account(content: External, wall_seconds: float | None, devices: int | None) -> tuple[float, float]:
+    """Return the study's wall seconds, and the devices that it reserved meanwhile, which may be a mean."""
     used, longest = content.device_seconds, max(trial.seconds for trial in content.trials.values())
     if devices is not None and (wall_seconds is None or devices < 1):
         raise BenchmarkError(f"devices is {devices}, but must be >= 1, and needs wall_seconds: how long they were held")
@@ -318,10 +257,7 @@ def _account(content: External, wall_seconds: float | None, devices: int | None)
             f"devices is {devices} for {wall:g} seconds, but {content.name} has {used:g} device-seconds, "
             f"which is more than {devices} devices give"
         )
-    failed = [trial for trial in content.trials.values() if trial.outcome == "failed"]
-    lost = sum(row.device_seconds for trial in failed for row in trial.rows)
-    seconds = {**dict.fromkeys(PARTS, 0.0), "train": used - lost, "failed": lost, "idle": max(0.0, reserved - used)}
-    return wall, Shares(seconds, reserved)
+    return wall, reserved / wall
 
 
 def _study(content: External, benchmark: Benchmark, method: str, seed: int) -> Study:
@@ -347,53 +283,3 @@ def _origin(content: External) -> dict[str, str]:
     """Say in tags where the study comes from; the packages of this machine did not run it."""
     tags = {"source": "import", "source_file": content.name, "source_sha256": content.checksum, "ledger": "total"}
     return {f"hpo.{name}": value for name, value in tags.items()}
-
-
-def _replay(content: External, study: Study, tracker: Tracker, wall_seconds: float) -> Results:
-    """Let every trial begin, report and end as if it ran here, in the order of the rows.
-
-    The file does not tell the time of a row: the time of the study is shared out by device time, row after row, so that
-    device-hours grow evenly.
-    """
-    results, spent = Results(study), 0.0
-    seconds_per_device_second = wall_seconds / content.device_seconds
-    for csv_row in content.rows:
-        trial = content.trials[csv_row.trial]
-        if csv_row is trial.rows[0]:
-            tracker.start_trial(_begin(results, csv_row, trial, spent * seconds_per_device_second))
-        spent += csv_row.device_seconds
-        now = spent * seconds_per_device_second
-        if trial.reports(csv_row):
-            tracker.report_trial(_report(results, csv_row, study.benchmark, now))
-        else:
-            results[csv_row.trial].device_seconds += csv_row.device_seconds
-        if csv_row is trial.rows[-1]:
-            tracker.end_trial(_end(results, csv_row, trial, now))
-    return results
-
-
-def _begin(results: Results, csv_row: CsvRow, trial: ExternalTrial, now: float) -> TrialRow:
-    row = results.add(csv_row.trial, {SCHEDULE: trial.schedule}, now)  # type: ignore[dict-item]  # as confirmations do
-    row.exploits = len(trial.schedule) - 1  # its weights saw several configurations, wherever they came from
-    return row
-
-
-def _report(results: Results, csv_row: CsvRow, benchmark: Benchmark, now: float) -> TrialRow:
-    metrics = {LOSS.name: math.nan, **csv_row.metrics}
-    result = {"units": csv_row.unit, "objective": objective(benchmark, with_train_loss(metrics)), "diverged": False}
-    row = results.report(
-        csv_row.trial, {**metrics, **result, "train_seconds": csv_row.seconds}, csv_row.device_seconds, now
-    )
-    row.trained_units = csv_row.unit
-    return row
-
-
-def _end(results: Results, csv_row: CsvRow, trial: ExternalTrial, now: float) -> TrialRow:
-    if trial.outcome == "failed":
-        return results.fail(csv_row.trial, now, trial.reason or f"failed at unit {csv_row.unit}")
-    row = results[csv_row.trial]
-    if trial.outcome == "diverged":
-        row.outcome, row.reason = "diverged", f"diverged at unit {csv_row.unit}: eval loss {row.metrics[LOSS.name]:g}"
-    results.end(csv_row.trial, now, budget_spent=False)
-    row.reason = trial.reason or row.reason
-    return row

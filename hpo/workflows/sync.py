@@ -7,6 +7,7 @@ that the store lacks are written, in order and once. Nothing is trained, and Ray
 from __future__ import annotations
 
 from hpo.cluster.devices import CPU
+from hpo.engine import snapshot
 from hpo.engine.study_folder import Unfinished
 from hpo.store.tracker import Tracker
 
@@ -24,20 +25,19 @@ def deliver(one: Unfinished) -> str:
     """
     asked = one.asked()
     with one.held():
-        state = one.read()
+        state = snapshot.read(one)
         if state is None:
             return "has no results yet"
         tracker = Tracker(asked.study, asked.accelerator, asked.command, run_id=one.run_id)
         is_new = tracker.lacks_end(state.has_ended)
         if is_new:
             state.stop(one.seconds)
-            state.results.interrupt_running(state.seconds)
+            state.close()
             tracker.began_at = state.began_at
-            tracker.take_up(state.results)
-            shares, status = state.ledger.shares(state.seconds), "FINISHED" if state.has_ended else "KILLED"
-            on_gpu = asked.accelerator != CPU
-            tracker.finish(state.results, shares, state.budget.spent, state.seconds, on_gpu, status)
+            tracker.resume(state.log.events())
+            status = "FINISHED" if state.has_ended else "KILLED"
+            tracker.finish(state.books, state.log.text(), asked.accelerator != CPU, status)
         if state.has_ended or asked.study.kind != "study":  # `confirm` trains the missing ones
             one.remove()
-    trials = f"{len(state.results.rows)} trials, {state.budget.spent} units"
+    trials = f"{len(state.books.rows)} trials, {state.budget.spent} units"
     return f"{trials} delivered" if is_new else f"{trials}, all there already"

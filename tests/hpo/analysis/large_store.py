@@ -28,8 +28,9 @@ from benchmarks.space import Config
 from benchmarks.spec import Benchmark
 from benchmarks.trials.synthetic import expected_loss
 from hpo.analysis import compare, importance, records
+from hpo.core import events as core
+from hpo.core.books import Books
 from hpo.core.ledger import PARTS, Shares
-from hpo.core.results import Results
 from hpo.core.study import CONFIRMS, PROTOCOL, SCHEDULE, TRAINING_SEED, Study, fresh_seeds, objective
 from hpo.report import page as report
 from hpo.report import tables
@@ -116,28 +117,32 @@ def proposed(benchmark: Benchmark, chance: random.Random, number: int) -> Iterat
         }
 
 
-def search(study: Study, proposals: Iterator[Mapping[str, Any]]) -> Results:
+def search(study: Study, proposals: Iterator[Mapping[str, Any]]) -> Books:
     """Train every proposal to the end, two at a time as the clock has it."""
-    results, benchmark = Results(study), study.benchmark
+    events, benchmark, books = list[core.Event](), study.benchmark, Books(study.benchmark)
     for number, proposal in enumerate(proposals):
         name, began = str(number), number // DEVICES * study.max_units * UNIT_SECONDS
-        row = results.add(name, dict(proposal), began)
-        noise = random.Random(f"{row.seed} {row.config}")
-        for unit in range(1, study.max_units + 1):
-            loss = expected_loss(benchmark.hyperparameters(row.config), unit / study.max_units) + noise.gauss(0, 0.01)
+        start = core.proposed(study, name, number, proposal, began)
+        events += [start, core.Began(began, name, 1.0)]
+        config = start.schedule[0][1]
+        noise = random.Random(f"{start.seed} {config}")
+        for units in range(1, study.max_units + 1):
+            loss = expected_loss(benchmark.hyperparameters(config), units / study.max_units) + noise.gauss(0, 0.01)
             metrics = {"eval_loss": loss, "perplexity": 2.0, "exact_match": 1 / (1 + loss), "f1": 1.1 / (1 + loss)}
             metrics |= {"train_loss": loss, "samples_per_second": 100.0, "peak_memory_mb": 10.0}
-            if study.kind == "confirmation" and unit == study.max_units:
+            if study.kind == "confirmation" and units == study.max_units:
                 metrics |= {"test_eval_loss": loss, "test_exact_match": 1 / (1 + loss), "test_f1": 1.1 / (1 + loss)}
             score = objective(benchmark, metrics)
-            result = {**metrics, "units": unit, "objective": score, "diverged": False, "train_seconds": UNIT_SECONDS}
-            results.report(name, result, UNIT_SECONDS, now=began + unit * UNIT_SECONDS)
-        results.end(name, began + study.max_units * UNIT_SECONDS, budget_spent=False)
-    results.units.sort(key=lambda unit: unit.ended_seconds)
-    return results
+            result = {**metrics, "units": units, "objective": score, "diverged": False, "train_seconds": UNIT_SECONDS}
+            events.append(core.unit(study, name, result, began + units * UNIT_SECONDS))
+        ended = "completed", f"reached the full resource of {study.max_units} units"
+        events.append(core.Ended(began + study.max_units * UNIT_SECONDS, name, *ended))
+    for event in sorted(events, key=lambda event: event.at):
+        books.apply(event)
+    return books
 
 
-def write(rows: Tables, folder: Path, experiment_id: int, study: Study, results: Results) -> None:
+def write(rows: Tables, folder: Path, experiment_id: int, study: Study, results: Books) -> None:
     """A study's runs and files."""
     benchmark, best = study.benchmark, results.incumbent()
     digest = identity.digest(benchmark)
@@ -175,7 +180,7 @@ def best_config(study: Study, config: Config, metrics: Mapping[str, float], run_
 
 
 def write_trials(
-    rows: Tables, folder: Path, experiment_id: int, parent: str, study: Study, results: Results
+    rows: Tables, folder: Path, experiment_id: int, parent: str, study: Study, results: Books
 ) -> list[str]:
     """The children's runs, with each unit's metrics."""
     children = []

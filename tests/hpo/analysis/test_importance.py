@@ -21,9 +21,9 @@ from benchmarks.spec import Benchmark
 from hpo.analysis import importance
 from hpo.analysis.importance import Importances, decompose, importances, position
 from hpo.analysis.studies import StudyRecord
-from hpo.core.results import Results
 from hpo.core.study import Study
 from hpo.store.files import trials_csv, units_csv
+from tests.hpo.told import Told
 
 FEW = 3
 """Resamples, where the intervals are not what is tested."""
@@ -138,15 +138,14 @@ def study_of(
     benchmark: Benchmark, configs: list[Config], units: tuple[int, ...] = (9,), run_id: str = "run"
 ) -> StudyRecord:
     """A study whose trials all were scored at `units`, as records have it."""
-    results = Results(Study("random", benchmark))
+    told = Told(Study("random", benchmark))
     for number, config in enumerate(configs):
-        results.add(str(number), config, 0.0)
+        told.begin(str(number), config)
         for unit in units:
             metrics = {"eval_loss": loss_of(config) + 9 - unit, "train_loss": 1.0}
-            report = {"units": unit, "objective": metrics["eval_loss"], "diverged": False, **metrics}
-            results.report(str(number), report, 1.0, 1.0)
-        results.end(str(number), 1.0, budget_spent=False)
-    files = {"trials.csv": trials_csv(benchmark, results.rows), "units.csv": units_csv(benchmark, results.units)}
+            told.report(str(number), {"units": unit, "objective": metrics["eval_loss"], **metrics})
+        told.end(str(number))
+    files = {"trials.csv": trials_csv(benchmark, told.books.rows), "units.csv": units_csv(benchmark, told.books.units)}
     return StudyRecord(run_id, "random", "", 0, 12, {}, {}, 0, files)
 
 
@@ -248,17 +247,16 @@ class TestWhichTrialsCount:
         )
 
     def test_members_that_took_over_others_do_not(self, benchmark: Benchmark) -> None:
-        results = Results(Study("pbt", benchmark), varies=True)
+        told = Told(Study("pbt", benchmark), varies=True)
         configs = draw(benchmark, 24)
         for number, config in enumerate(configs):
-            results.add(str(number), config, 0.0)
+            told.begin(str(number), config)
         for number in range(4):
-            results.exploit(str(number), "23", 3, configs[number])
+            told.exploit(str(number), "23", 3, configs[number])
         for number, config in enumerate(configs):
-            report = {"units": 9, "objective": 1.0, "diverged": False, "eval_loss": loss_of(config)}
-            results.report(str(number), report, 1.0, 1.0)
-            results.end(str(number), 1.0, budget_spent=False)
-        study = StudyRecord("run", "pbt", "", 0, 24, {}, {}, 0, {"trials.csv": trials_csv(benchmark, results.rows)})
+            told.report(str(number), {"units": 9, "eval_loss": loss_of(config)})
+            told.end(str(number))
+        study = StudyRecord("run", "pbt", "", 0, 24, {}, {}, 0, {"trials.csv": trials_csv(benchmark, told.books.rows)})
         assert found([study], benchmark).num_trials == 20
 
     def test_diverged_trials_and_configurations_outside_do_not(self, benchmark: Benchmark) -> None:

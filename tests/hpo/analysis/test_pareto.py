@@ -14,9 +14,9 @@ from benchmarks.space import Config
 from benchmarks.spec import Benchmark, BenchmarkError
 from hpo.analysis.pareto import Mode, Point, StoredTrial, best_within, front, stored_trials
 from hpo.analysis.studies import StudyRecord
-from hpo.core.results import Results
 from hpo.core.study import Study
 from hpo.store.files import trials_csv
+from tests.hpo.told import Told
 
 CONFIG: Config = {"learning_rate": 0.0012345678901234567, "batch_size_per_device": 16, "weight_decay": 0.01}
 
@@ -74,27 +74,26 @@ class TestFront:
             assert all(a.cost <= b.cost for a, b in itertools.pairwise(found))
 
 
-def record(benchmark: Benchmark, results: Results, method: str = "asha") -> StudyRecord:
+def record(benchmark: Benchmark, told: Told, method: str = "asha") -> StudyRecord:
     """A study as records have it, from its results."""
-    files = {"trials.csv": trials_csv(benchmark, results.rows)}
+    files = {"trials.csv": trials_csv(benchmark, told.books.rows)}
     return StudyRecord("run", method, "", 4, 12, {}, {}, 0, files)
 
 
-def add(results: Results, benchmark: Benchmark, name: str, loss: float, units: int | None = None, **more: Any) -> None:
+def add(told: Told, benchmark: Benchmark, name: str, loss: float, units: int | None = None, **more: Any) -> None:
     """A trial that went as far as `units`; the full resource by default."""
     units = units or benchmark.resource.max_units
     metrics = {"eval_loss": loss, "train_loss": loss, **more}
-    results.add(name, CONFIG, now=0.0)
-    report = {"units": units, "objective": loss, "diverged": not math.isfinite(loss), **metrics}
-    results.report(name, report, device_seconds=36.0, now=1.0)
+    told.begin(name, CONFIG)
+    told.report(name, {"units": units, "objective": loss, "diverged": not math.isfinite(loss), **metrics}, 36.0)
 
 
 class TestStoredTrials:
     def test_a_trial_comes_back_as_it_was(self, benchmark: Benchmark) -> None:
-        results = Results(Study("asha", benchmark, 4))
-        add(results, benchmark, "a", 0.5, peak_memory_mb=700.0)
-        results.end("a", 1.0, budget_spent=False)
-        (trial,) = stored_trials([record(benchmark, results)], benchmark)
+        told = Told(Study("asha", benchmark, 4))
+        add(told, benchmark, "a", 0.5, peak_memory_mb=700.0)
+        told.end("a")
+        (trial,) = stored_trials([record(benchmark, told)], benchmark)
         assert trial.config == {**benchmark.default.model_dump(), **CONFIG}
         assert trial.is_single
         assert trial.metrics == {"eval_loss": 0.5, "train_loss": 0.5, "peak_memory_mb": 700.0}  # and no F1 of 0
@@ -102,14 +101,14 @@ class TestStoredTrials:
 
     def test_a_member_that_took_over_another_has_no_single_configuration(self, benchmark: Benchmark) -> None:
         """Both went the same way in units: only the checksum of the schedule tells them apart."""
-        results = Results(Study("pbt", benchmark, 4), varies=True)
+        told = Told(Study("pbt", benchmark, 4), varies=True)
         for name, rate in (("donor", 1e-3), ("other", 1e-4)):
-            results.add(name, {**CONFIG, "learning_rate": rate}, now=0.0)
-        results.exploit("other", "donor", 3, {**CONFIG, "learning_rate": 2e-3})
+            told.begin(name, {**CONFIG, "learning_rate": rate})
+        told.exploit("other", "donor", 3, {**CONFIG, "learning_rate": 2e-3})
         for name in ("donor", "other"):
-            results.report(name, {"units": 9, "objective": 1.0, "diverged": False, "eval_loss": 1.0}, 1.0, now=1.0)
-            results.end(name, 1.0, budget_spent=False)
-        trials = stored_trials([record(benchmark, results, "pbt")], benchmark)
+            told.report(name, {"units": 9, "eval_loss": 1.0})
+            told.end(name)
+        trials = stored_trials([record(benchmark, told, "pbt")], benchmark)
         assert [trial.is_single for trial in trials] == [True, False]
 
     def test_a_study_without_trials_has_none(self, benchmark: Benchmark) -> None:

@@ -18,7 +18,9 @@ from benchmarks.spec import Benchmark, BenchmarkError, FineTune
 from benchmarks.trials.synthetic import SyntheticTrial
 from hpo.cluster.devices import Allotment, Devices, allot, detect_here, place
 from hpo.cluster.ray import resources
-from hpo.core.ledger import PARTS, Ledger
+from hpo.core.books import Books
+from hpo.core.events import Began, Proposed, Reserved, Unit
+from hpo.core.ledger import PARTS
 from hpo.core.study import Study
 from hpo.engine import in_process
 from hpo.engine.in_process import InProcess
@@ -145,12 +147,14 @@ def test_ray_puts_them_on_one_gpu_and_no_further_one() -> None:
 
 def test_two_trials_on_a_gpu_for_an_hour_are_one_gpu_hour() -> None:
     allotment = allot(replace(H200, count=1), 1, trials_per_gpu=2)
-    ledger = Ledger(allotment.devices, allotment.devices_per_trial)
-    for name in ("a", "b"):
-        ledger.start(name, 0.0)
-        ledger.report(name, {"train": 3000.0, "evaluate": 500.0, "idle": 100.0}, 3600.0)
-        ledger.end(name)
-    shares = ledger.shares(3600.0)
+    books, parts = Books(spec.load("synthetic")), {"train": 3000.0, "evaluate": 500.0, "idle": 100.0}
+    books.apply(Reserved(0.0, allotment.devices))
+    for number, name in enumerate("ab"):
+        books.apply(Proposed(0.0, name, number, 0, ((0, {}),)))
+        books.apply(Began(0.0, name, allotment.devices_per_trial))
+    for name in "ab":
+        books.apply(Unit(3600.0, name, 1, 1.0, False, {}, parts))
+    shares = books.shares()
     assert shares.device_hours == pytest.approx(1.0)
     assert sum(shares.seconds.values()) == pytest.approx(shares.reserved_seconds)
     assert shares.seconds["train"] == pytest.approx(3000.0)

@@ -26,12 +26,13 @@ from hpo.core.events import (
     Reserved,
     Resized,
     Retried,
+    Skipped,
     Unit,
     proposed,
     unit,
 )
 from hpo.core.ledger import PARTS
-from hpo.core.results import PRECISION, TOKENS, counts
+from hpo.core.results import MICRO_BATCH, PRECISION, TOKENS, counts
 from hpo.core.study import Study
 from tests.hpo.core.told_studies import TOKENS as STATISTICS
 from tests.hpo.core.told_studies import logs, reserved_seconds
@@ -51,7 +52,7 @@ def books_of(*events: Event) -> Books:
 
 def content(books: Books) -> str:
     """Return everything that books tell, as text: there NaN equals NaN."""
-    told = (books.rows, books.units, books.shares(), books.tokens, books.precision, books.seconds)
+    told = (books.rows, books.units, books.shares(), books.tokens, books.precision, books.skipped, books.seconds)
     return repr((told, books.open_trials, books.incumbent(), books.common_failure(1), books.trained_units))
 
 
@@ -151,7 +152,7 @@ class TestDeviceTime:
         books = books_of(*start, Failed(6.0, "a", "RuntimeError: x", "Traceback"), Retried(6.0, "a", "RuntimeError: x"))
         assert books.shares(8.0).seconds == {**dict.fromkeys(PARTS, 0.0), "failed": 12.0, "idle": 4.0}
         assert books["a"].device_seconds == 12.0
-        assert (books["a"].failures, books["a"].raised) == (["RuntimeError: x"], ["Traceback"])
+        assert (books["a"].failures, books["a"].raised) == (("RuntimeError: x",), ("Traceback",))
         assert books["a"].outcome == "running"
 
     def test_a_failure_before_the_first_unit_loses_the_time_since_the_trial_began(self) -> None:
@@ -164,6 +165,15 @@ class TestDeviceTime:
         seconds = books.shares().seconds
         assert (seconds["train"], seconds["failed"], seconds["idle"]) == (3.0, 3.0, 1.0)
         assert books["a"].device_seconds == 6.0
+
+    def test_a_second_attempt_counts_by_its_own_end(self) -> None:
+        first = [Reserved(0.0, 1), *begun(), a_unit(2.0, train=2.0), Failed(3.0, "a", "x"), Retried(3.0, "a", "x")]
+        books = books_of(*first, Began(4.0, "a", 1.0), a_unit(9.0, train=5.0), Ended(9.0, "a", "stopped", ""))
+        assert books.shares(10.0).seconds == {**dict.fromkeys(PARTS, 0.0), "train": 5.0, "idle": 2.0, "failed": 3.0}
+
+    def test_an_open_trial_counts_as_it_stands(self) -> None:
+        books = books_of(Reserved(0.0, 1), *begun(), a_unit(3.0, train=3.0))
+        assert books.shares(4.0).seconds == {**dict.fromkeys(PARTS, 0.0), "train": 3.0, "idle": 1.0}
 
     def test_a_paused_trial_loses_nothing(self) -> None:
         start = [Reserved(0.0, 1), *begun(), a_unit(3.0, train=3.0), Checkpoint(4.0, "a", continues=False)]
@@ -233,6 +243,14 @@ class TestRows:
         books = books_of(*begun(), *events)
         assert list(books.tokens) == told
         assert (books["a"].metrics, books.units[0].seconds) == ({"eval_loss": 1.0}, {"train": 2.0})
+
+    def test_a_rescued_trial_has_its_micro_batch_and_its_lost_time(self) -> None:
+        result = {"units": 1, "objective": 1.0, "diverged": False, "train_seconds": 2.0, "failed_seconds": 1.0}
+        books = books_of(Reserved(0.0, 1), *begun(), unit(STUDY, "a", {**result, MICRO_BATCH: 4}, 4.0), Skipped(4.0, 7))
+        assert (books["a"].micro_batch, books["a"].device_seconds, books.skipped) == (4, 3.0, 7)
+        assert books.shares().seconds == {**dict.fromkeys(PARTS, 0.0), "train": 2.0, "failed": 1.0, "idle": 1.0}
+        books.apply(unit(STUDY, "a", {**result, "units": 2}, 8.0))
+        assert books["a"].micro_batch is None
 
     def test_two_arithmetics_are_told_apart(self) -> None:
         result = {"units": 1, "objective": 1.0, "diverged": False}
@@ -308,6 +326,10 @@ class TestCommonFailure:
 
     def test_all_fail_for_one_reason(self) -> None:
         assert self.failing("x: 17 MB", "x: 18 MB").common_failure(2) == "x: 17 MB"
+
+    def test_trials_that_ran_out_of_memory_tell_nothing_of_others(self) -> None:
+        assert self.failing(*["out of memory: 3 GiB"] * 3).common_failure(1) == ""
+        assert self.failing("out of memory: 3 GiB", "x", "x").common_failure(2) == "x"
 
     def test_there_is_no_verdict_on_few(self) -> None:
         assert self.failing("x", "x").common_failure(3) == ""

@@ -22,9 +22,10 @@ from hpo.core.events import (
     Reserved,
     Resized,
     Retried,
+    Skipped,
     Unit,
 )
-from hpo.core.ledger import MEASURED
+from hpo.core.ledger import PARTS
 
 MAX_STEPS, MAX_DEVICES = 30, 4
 TOKENS = TokenStatistics("train", 8, 60.5, 60.0, 70, 80, 160, 0.1, 0.0)
@@ -68,7 +69,7 @@ class _Making:
 
     def possible(self) -> list[str]:
         has_room = (len(self.running) + 1) * self.share <= self.devices
-        steps = ["resize", "interrupt", "propose_and_fail"]
+        steps = ["resize", "interrupt", "propose_and_fail", "skip"]
         steps += ["propose"] * has_room * 3 + ["begin"] * bool(has_room and self.waiting) * 3
         steps += ["unit", "unit", "unit", "keep", "pause", "retry", "fail"] * bool(self.running)
         steps += ["end", "exploit"] * bool(self.running or self.waiting)
@@ -101,25 +102,38 @@ class _Making:
 
     def unit(self) -> None:
         trial = self.one_of(self.running)
-        parts = [part for part in MEASURED if part != "idle" or self.reports_idle]
+        parts = [part for part in PARTS if part != "idle" or self.reports_idle]
         weights = self.draw(st.lists(st.integers(0, 9), min_size=len(parts), max_size=len(parts)))
         elapsed = (self.now - self.running[trial]) * self.draw(st.sampled_from([1.0, 0.5]))
         seconds = {part: elapsed * weight / (sum(weights) or 1) for part, weight in zip(parts, weights, strict=True)}
         told, precision = self.draw(st.sampled_from([(), (TOKENS,)])), self.draw(st.sampled_from(["", "fp32", "bf16"]))
         numbers = (self.draw(st.integers(1, 9)), self.draw(st.floats(allow_nan=False)), self.draw(st.booleans()))
-        self.add(Unit, trial, *numbers, self.draw(metrics), seconds, tokens=told, precision=precision)
+        self.add(
+            Unit,
+            trial,
+            *numbers,
+            self.draw(metrics),
+            seconds,
+            tokens=told,
+            precision=precision,
+            micro_batch=self.draw(st.none() | st.integers(1, 9)),
+        )
         self.running[trial] = self.now
 
     def keep(self) -> None:
         trial = self.one_of(self.running)
+        self.add(Checkpoint, trial, True, self.waited(trial))
         self.running[trial] = self.now
-        self.add(Checkpoint, trial, continues=True)
 
     def pause(self) -> None:
         trial = self.one_of(self.running)
+        self.add(Checkpoint, trial, False, self.waited(trial))
         del self.running[trial]
         self.waiting.append(trial)
-        self.add(Checkpoint, trial, continues=False)
+
+    def waited(self, trial: str) -> float:
+        """Draw the time that a trial waits for a checkpoint, within that since its last event."""
+        return (self.now - self.running[trial]) * self.draw(st.sampled_from([0.0, 0.5, 1.0]))
 
     def retry(self) -> None:
         trial = self.one_of(self.running)
@@ -149,6 +163,9 @@ class _Making:
         held = len(self.running) * self.share
         self.devices = self.draw(st.sampled_from([float(n) for n in range(MAX_DEVICES + 1) if n >= held]))
         self.add(Resized, self.devices)
+
+    def skip(self) -> None:
+        self.add(Skipped, self.draw(st.integers(0, 99)))
 
     def interrupt(self) -> None:
         self.add(Interrupted)

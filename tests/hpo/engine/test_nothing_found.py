@@ -8,13 +8,14 @@ import pytest
 from mlflow import MlflowClient
 
 from hpo.app import cli
-from hpo.core.results import Results
+from hpo.core.books import Books
 from hpo.core.study import Study
 from hpo.engine.in_process import InProcess
 from hpo.engine.local_actors import Call, Death
 from hpo.search import registry
 from hpo.workflows import suite
 from tests.hpo.engine.in_process import run, synthetic, units_of
+from tests.hpo.told import Told
 from tests.stores import fresh_store
 
 
@@ -63,15 +64,18 @@ class TestHowManyAreTried:
 
 
 class TestReasons:
-    def results(self, *reasons: str, units: int = 0, running: int | None = None) -> Results:
-        results = Results(study())
+    def results(self, *reasons: str, units: int = 0, running: int | None = None) -> Books:
+        told = Told(study())
         for number, reason in enumerate(reasons):
-            row = results.add(f"failed {number}", {}, 0.0)
-            row.units = units
-            results.fail(f"failed {number}", 1.0, reason)
+            told.begin(f"failed {number}", {})
+            if units:
+                told.report(f"failed {number}", {"units": units})
+            told.fail(f"failed {number}", reason)
         if running is not None:
-            results.add("running", {}, 0.0).units = running
-        return results
+            told.begin("running", {})
+            if running:
+                told.report("running", {"units": running})
+        return told.books
 
     def test_numbers_do_not_make_reasons_differ(self) -> None:
         reasons = [f"OutOfMemoryError: tried to allocate {n}.50 GiB at 0x{n}f" for n in range(3)]

@@ -42,7 +42,7 @@ def lost(finished: Finished) -> list[TrialRow]:
 def test_a_trial_that_runs_out_is_not_tried_again_and_says_what_it_asked_for() -> None:
     finished = study_of("manual", tight(rescue=False))
     first, *_ = lost(finished)
-    assert (first.outcome, first.units, first.failures, len(first.raised)) == ("failed", 0, [], 1)
+    assert (first.outcome, first.units, first.failures, len(first.raised)) == ("failed", 0, (), 1)
     assert first.reason == (
         "out of memory: MemoryError: tried to allocate 16 of 8 (simulated); asked for by batch_size_per_device 16, "
         "lora_rank 0, gradient_checkpointing False"
@@ -139,7 +139,7 @@ def test_what_is_known_survives_an_interruption(tmp_path: Path, monkeypatch: pyt
 
     def keep(self: Unfinished, state: Any) -> None:
         write(self, state)
-        if state.feasibility.lost and len(state.results.rows) > 2 and not kept:
+        if state.feasibility.lost and len(state.books.rows) > 2 and not kept:
             kept.append((self.folder / "state").read_bytes())
             raise KeyboardInterrupt
 

@@ -15,14 +15,14 @@ from ray.tune.search import Searcher
 from benchmarks import identity, spec
 from benchmarks.space import Choice, Config, Domain, Integer, LogUniform, Scalar, Uniform, value_in
 from benchmarks.spec import Benchmark, BenchmarkError
-from hpo.core.ledger import Ledger
-from hpo.core.results import Outcome, Results, TrialRow
+from hpo.core.results import Outcome
 from hpo.core.study import Study
 from hpo.search import registry
 from hpo.store import queries
 from hpo.store.past_trials import PastTrial, completed_trials
 from hpo.store.queries import stored_runs
 from hpo.store.tracker import Tracker
+from tests.hpo.told import Told
 from tests.stores import working_in
 
 REPOSITORY = Path(__file__).parents[3]
@@ -155,15 +155,12 @@ class TestWhatIsRead:
 
     def test_what_the_tracker_writes_is_read(self, benchmark: Benchmark) -> None:
         study = Study("random", benchmark)
-        tracker = Tracker(study, "cpu", "python -m hpo run random")
-        row = TrialRow(0, study.full_config(GOOD), 0.0)
-        tracker.start_trial(row)
-        for row.units, loss in enumerate((3.0, 1.25), start=1):
-            row.metrics = {"train_loss": loss, "eval_loss": loss}
-            tracker.report_trial(row)
-        row.outcome = "completed"
-        tracker.end_trial(row)
-        tracker.finish(Results(study), Ledger(1, 1).shares(1.0), 2, 1.0, on_gpu=False, status="FINISHED")
+        told = Told(study, Tracker(study, "cpu", "python -m hpo run random"))
+        told.begin("a", GOOD)
+        for units, loss in ((1, 3.0), (study.max_units, 1.25)):
+            told.report("a", {"units": units, "train_loss": loss, "eval_loss": loss})
+        told.end("a")
+        told.finish()
         assert completed_trials(benchmark) == [PastTrial(GOOD, 1.25)]
 
 

@@ -12,12 +12,11 @@ from mlflow.exceptions import MlflowException
 
 from benchmarks import spec
 from hpo.app import cli
-from hpo.core.ledger import Ledger
-from hpo.core.results import Results
 from hpo.core.study import Study
 from hpo.store import runs
 from hpo.store.tracker import Tracker
 from tests.hpo.store.refusing_proxy import refusing
+from tests.hpo.told import Told
 from tests.servers import serve
 from tests.stores import fresh_store, working_in
 
@@ -62,8 +61,7 @@ def test_compare_writes_its_folder_names_what_is_refused_and_ends_well(
     benchmark = spec.load("synthetic")
     for method, loss in (("asha", 0.5), ("random", 0.6)):
         study = Study(method, benchmark, budget=3)
-        results, tracker = Results(study), Tracker(study, "cpu", f"python -m hpo run {method}")
-        finish(study, results, tracker, loss)
+        finish(study, Tracker(study, "cpu", f"python -m hpo run {method}"), loss)
     assert cli.main(["compare", "--benchmark", "synthetic", "--output", "compared"]) == 0
     printed = "".join(capsys.readouterr().out.split())
     assert "note:MLflowlacksapartofit,thefolderhasall:" in printed
@@ -103,25 +101,28 @@ def test_the_smallest_report_that_is_taken_is_stored(limited: MlflowClient) -> N
     assert names(limited, run.info.run_id) == ["a.csv", "report.html"]
 
 
-def finish(study: Study, results: Results, tracker: Tracker, loss: float = 0.5) -> None:
+def finish(study: Study, tracker: Tracker, loss: float = 0.5) -> None:
     """Let one trial go all the way, and end the study."""
-    tracker.start_trial(results.add("0", {"learning_rate": 1e-3}, now=0.0))
+    told = Told(study, tracker)
+    told.begin("0", {"learning_rate": 1e-3})
     metrics = {"eval_loss": loss, "train_loss": loss, "exact_match": 0.4, "f1": 0.5}
-    result = {"units": study.max_units, "objective": loss, "diverged": False, "train_seconds": 1.0, **metrics}
-    tracker.report_trial(results.report("0", result, device_seconds=1.0, now=1.0))
-    tracker.end_trial(results.end("0", now=1.0, budget_spent=False))
-    tracker.finish(results, Ledger(1, 1).shares(1.0), study.max_units, 1.0, on_gpu=False, status="FINISHED")
+    told.report("0", {"units": study.max_units, "objective": loss, **metrics}, at=1.0)
+    told.end("0")
+    told.finish()
 
 
 def test_a_study_keeps_the_rest_and_ends(limited: MlflowClient, monkeypatch: pytest.MonkeyPatch) -> None:
     study = Study("random", spec.load("synthetic").model_copy(update={"name": "study"}))
-    results, tracker = Results(study), Tracker(study, "cpu", "python -m hpo run random")
+    tracker = Tracker(study, "cpu", "python -m hpo run random")
     monkeypatch.setattr("hpo.store.files.units_csv", lambda benchmark, units: "x" * 2 * MEGABYTE)
-    finish(study, results, tracker)
+    finish(study, tracker)
     run = limited.get_run(tracker.run_id)
     assert run.info.status == "FINISHED"
     assert run.data.tags["hpo.refused_files"].startswith("units.csv (413")
-    assert names(limited, tracker.run_id) == ["benchmark.json", "best_config.json", "ledger.csv", "trials.csv"]
+    assert names(limited, tracker.run_id) == [
+        *("benchmark.json", "best_config.json", "events.jsonl"),
+        *("ledger.csv", "trials.csv"),
+    ]
 
 
 def test_a_failure_that_is_no_refusal_is_raised_to_be_tried_again(

@@ -23,18 +23,17 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 
 from benchmarks import spec
-from hpo.core.ledger import Ledger
-from hpo.core.results import Results
 from hpo.core.study import Study
 from hpo.search import registry
 from hpo.store.tracker import Tracker
+from tests.hpo.told import Told
 
 REPOSITORY = Path(__file__).parents[3]
 LIMIT_SECONDS = 540
 SECONDS_TO_END = 60
 """After the drivers' end: Ray's agents look after half a minute."""
 BUDGET, MAX_UNITS = 2, 9
-FILES = {"trials.csv", "units.csv", "ledger.csv", "best_config.json", "benchmark.json"}
+FILES = {"trials.csv", "units.csv", "ledger.csv", "best_config.json", "benchmark.json", "events.jsonl"}
 WRITERS, TRIALS = 10, 4
 TEN = [name for name in registry.names() if name != "manual"]  # its grid is larger than the budget
 
@@ -214,15 +213,13 @@ def write_study(uri: str, seed: int, start: Any) -> None:
     benchmark = spec.load("synthetic").model_copy(update={"name": "shared"})
     study, metrics = Study("random", benchmark, seed=seed, budget=TRIALS), dict.fromkeys(("eval_loss", "f1"), 1.0)
     start.wait()
-    tracker, results = Tracker(study, "cpu", "python -m hpo"), Results(study)
+    told = Told(study, Tracker(study, "cpu", "python -m hpo"))
     for trial in map(str, range(TRIALS)):
-        tracker.start_trial(results.add(trial, dict(study.benchmark.default.model_dump()), 0.0))
+        told.begin(trial, study.benchmark.default.model_dump())
         for unit in range(1, MAX_UNITS + 1):
-            result = {**metrics, "units": unit, "objective": 1.0, "diverged": False, "tokens": ()}
-            tracker.report_trial(results.report(trial, result, 1.0, 0.0))
-        tracker.end_trial(results.end(trial, 1.0, False))
-    tracker.deliver()
-    tracker.finish(results, Ledger(1, 1).shares(1.0), TRIALS * MAX_UNITS, 1.0, False, "FINISHED")
+            told.report(trial, {**metrics, "units": unit})
+        told.end(trial)
+    told.finish()
 
 
 @pytest.mark.slow  # 400 units from ten processes: 20 s on two cores

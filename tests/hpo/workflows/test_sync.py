@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import os
 import subprocess
 import sys
@@ -17,14 +16,15 @@ from mlflow.exceptions import MlflowException
 from benchmarks import spec
 from benchmarks.spec import BenchmarkError
 from hpo.app.cli import main
-from hpo.core.ledger import MEASURED, Ledger
-from hpo.core.results import Results
+from hpo.core import event_log
 from hpo.core.study import Study
+from hpo.engine import snapshot
 from hpo.engine.in_process import InProcess, Unstored
 from hpo.engine.study_folder import Unfinished
 from hpo.store import client as store
 from hpo.store.tracker import Tracker
 from tests.hpo.engine.in_process import run
+from tests.hpo.told import Told
 from tests.stores import working_in
 from tests.studies import read, steps
 
@@ -44,48 +44,73 @@ def new_tracker(run_id: str | None = None) -> Tracker:
     return Tracker(STUDY, "cpu", "python -m hpo", run_id=run_id)
 
 
-def begin(tracker: Tracker, results: Results, name: str, config: dict[str, Any]) -> None:
-    tracker.start_trial(results.add(name, config, now=0.0))
-
-
-def report(tracker: Tracker, results: Results, name: str, units: int) -> None:
-    result = {"units": units, "objective": 1.0, "diverged": False, **{f"{part}_seconds": 0.1 for part in MEASURED}}
-    tracker.report_trial(results.report(name, {**result, "eval_loss": 1.0 / units}, 0.5, now=float(units)))
-
-
-def end(tracker: Tracker, results: Results, name: str) -> None:
-    tracker.end_trial(results.end(name, now=9.0, budget_spent=False))
-
-
-def finish(tracker: Tracker, results: Results, status: str) -> None:
-    tracker.finish(results, Ledger(1, 1).shares(10.0), len(results.units), 10.0, False, status)
+def report(told: Told, name: str, units: int) -> None:
+    told.report(name, {"units": units, "eval_loss": 1.0 / units}, at=float(units))
 
 
 def test_what_a_study_did_after_it_was_told_to_end_is_done_again_and_stored_once() -> None:
     """A trial that has ended since is on its way again, and the place of a trial that began since has another."""
-    tracker, results = new_tracker(), Results(STUDY)
-    begin(tracker, results, "a", FIRST)
-    report(tracker, results, "a", 1)
-    kept = copy.deepcopy(results)
-    report(tracker, results, "a", 2)
-    end(tracker, results, "a")
-    begin(tracker, results, "b", FIRST)
-    report(tracker, results, "b", 1)
-    finish(tracker, results, "KILLED")
+    told = Told(STUDY, tracker := new_tracker())
+    told.begin("a", FIRST)
+    report(told, "a", 1)
+    kept = list(told.events)
+    report(told, "a", 2)
+    told.end("a")
+    told.begin("b", FIRST)
+    report(told, "b", 1)
+    told.finish("KILLED")
     again = new_tracker(tracker.run_id)
     again.reopen()
-    again.take_up(kept)
-    report(again, kept, "a", 2)
-    begin(again, kept, "c", OTHER)
-    report(again, kept, "c", 1)
+    again.resume(kept)
+    resumed = Told(STUDY, again, events=kept)
+    report(resumed, "a", 2)
+    resumed.begin("c", OTHER)
+    report(resumed, "c", 1)
     for name in ("a", "c"):
-        end(again, kept, name)
-    finish(again, kept, "FINISHED")
+        resumed.end(name)
+    resumed.finish()
     uri = os.environ["MLFLOW_TRACKING_URI"]
     study, [first, second] = read(uri, "synthetic")
     assert {run.info.status for run in (study, first, second)} == {"FINISHED"}
     assert [steps(uri, run) for run in (first, second)] == [[1, 2], [1]]
     assert second.data.params["learning_rate"] == str(OTHER["learning_rate"])
+
+
+@pytest.mark.slow
+def test_a_log_that_is_sent_twice_is_stored_once() -> None:
+    """Whatever the first driver got to: the second reads the whole log again."""
+    told = Told(STUDY, tracker := new_tracker())
+    told.begin("a", FIRST)
+    for units in (1, 2):
+        report(told, "a", units)
+    told.end("a")
+    told.begin("b", OTHER)
+    report(told, "b", 1)
+    told.fail("b", "RuntimeError: x")
+    told.finish()
+    uri, before = os.environ["MLFLOW_TRACKING_URI"], _stored(tracker.run_id)
+    for _ in range(2):
+        again = new_tracker(tracker.run_id)
+        again.began_at = tracker.began_at
+        again.resume(told.events)
+        again.finish(told.books, event_log.text_of(told.events), on_gpu=False, status="FINISHED")
+        assert _stored(tracker.run_id) == before
+    _, trials = read(uri, "synthetic")
+    assert [steps(uri, run) for run in trials] == [[1, 2], [1]]
+    assert [run.info.status for run in trials] == ["FINISHED", "FAILED"]
+
+
+def _stored(run_id: str) -> list[object]:
+    """Read all that a study's runs hold, down to each point of each metric."""
+    client = MlflowClient()
+    experiment = client.get_run(run_id).info.experiment_id
+    runs = sorted(client.search_runs([experiment]), key=lambda run: str(run.info.run_id))
+    points = [
+        [sorted((p.key, p.step, p.timestamp, p.value) for p in client.get_metric_history(run.info.run_id, key))]
+        for run in runs
+        for key in sorted(run.data.metrics)
+    ]
+    return [[(run.info.run_id, run.info.status, run.data.params, run.data.tags) for run in runs], points]
 
 
 @pytest.mark.parametrize(
@@ -152,22 +177,23 @@ def test_a_state_that_had_no_room_is_kept_once_there_is_some(monkeypatch: pytest
     monkeypatch.setattr(Unfinished, "write", write_if_room)
     monkeypatch.setattr(Unstored, "finish", wait_in_vain)
     finished = run(STUDY, InProcess(devices=1), Path())
-    kept = Unfinished(Unstored.RUN_ID).read()
+    kept = snapshot.read(Unfinished(Unstored.RUN_ID))
+    assert kept is not None
     assert (finished.is_delivered, finished.reason) == (False, "tracking store: away")
     assert kept.has_ended
-    assert [row.outcome for row in kept.results.rows] == ["completed", "completed"]
+    assert [row.outcome for row in kept.books.rows] == ["completed", "completed"]
 
 
 @pytest.mark.slow
 def test_a_confirmation_whose_store_is_away_is_shown_and_not_trained_again(
     ray_of_two: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    tracker, results = new_tracker(), Results(STUDY)
-    begin(tracker, results, "a", FIRST)
+    told = Told(STUDY, new_tracker())
+    told.begin("a", FIRST)
     for units in range(1, STUDY.max_units + 1):
-        report(tracker, results, "a", units)
-    end(tracker, results, "a")
-    finish(tracker, results, "FINISHED")
+        report(told, "a", units)
+    told.end("a")
+    told.finish()
 
     def wait_in_vain(self: Tracker, *_: Any) -> None:
         raise BenchmarkError("tracking store: away")

@@ -75,7 +75,7 @@ def test_one_that_cannot_is_failed_once_and_larger_ones_are_left_out(tmp_path: P
     assert lost.reason.startswith(
         "out of memory: MemoryError: tried to allocate 32 of 8 (simulated); asked for by batch"
     )
-    assert lost.failures == []
+    assert lost.failures == ()
     assert MlflowClient().get_run(found.run_id).data.metrics["skipped_proposals"] == 1
 
 

@@ -17,8 +17,9 @@ from rich.console import Console
 from benchmarks import spec
 from benchmarks.space import Config
 from benchmarks.spec import Benchmark
-from hpo.core.ledger import Ledger
-from hpo.core.results import Results, TrialRow
+from hpo.core.books import Books
+from hpo.core.events import Event, Exploited, Unit
+from hpo.core.results import TrialRow
 from hpo.core.study import Study
 from hpo.engine.runner import Executor, Finished, execute
 
@@ -60,7 +61,7 @@ class Ran:
 
     @property
     def schedules(self) -> list[list[tuple[int, Config]]]:
-        return [row.schedule for row in self.rows]
+        return [list(row.schedule) for row in self.rows]
 
     @cached_property
     def children(self) -> list[Run]:
@@ -100,19 +101,18 @@ def run_study(
     study = Study("pbt", benchmark, seed, budget, arguments={"interval_units": INTERVAL, **arguments})
     exploits: list[Exploit] = []
     measured: list[float] = []
-    exploit, report = Results.exploit, Ledger.report
+    apply = Books.apply
 
-    def note(results: Results, trial_id: str, donor_id: str, units: int, config: Config) -> None:
-        exploits.append(Exploit(results[trial_id].number, results[donor_id].number, units, config))
-        exploit(results, trial_id, donor_id, units, config)
-
-    def note_report(ledger: Ledger, trial_id: str, seconds: dict[str, float], now: float) -> float:
-        measured.append(report(ledger, trial_id, seconds, now))
-        return measured[-1]
+    def note(books: Books, event: Event) -> None:
+        if isinstance(event, Exploited):
+            member, donor = books[event.trial].number, books[event.donor].number
+            exploits.append(Exploit(member, donor, event.units, event.config))
+        if isinstance(event, Unit):
+            measured.append(sum(event.seconds.values()))
+        apply(books, event)
 
     with pytest.MonkeyPatch.context() as monkeypatch:
-        monkeypatch.setattr(Results, "exploit", note)
-        monkeypatch.setattr(Ledger, "report", note_report)
+        monkeypatch.setattr(Books, "apply", note)
         finished = execute(study, "python -m hpo run pbt", Console(file=io.StringIO(), width=160), executor)
     assert finished.reason == ""
     return Ran(study, finished, exploits, sum(measured))

@@ -13,12 +13,12 @@ from mlflow.entities import Run
 
 from benchmarks.space import Config
 from benchmarks.spec import Benchmark
-from hpo.core.ledger import Ledger
-from hpo.core.results import PRECISION, Results
+from hpo.core.results import PRECISION
 from hpo.core.study import CONFIRMS, SCHEDULE, TRAINING_SEED, Schedule, Study, fresh_seeds
 from hpo.report.model_card import CARD_FILE
 from hpo.store.tracker import Tracker
 from hpo.workflows import export
+from tests.hpo.told import Told
 
 GOOD: Config = {"learning_rate": 0.0012345678901234567, "batch_size_per_device": 8, "weight_decay": 0.01}
 OTHER: Config = {"learning_rate": 2e-05, "batch_size_per_device": 16, "weight_decay": 0.0}
@@ -36,17 +36,16 @@ def store(
     precision: str = "",
 ) -> None:
     """Store a finished study as the driver does: trials by proposal and metrics, NaN losses for a diverged one."""
-    results, tracker = Results(study), Tracker(study, accelerator, "python -m hpo run")
+    told = Told(study, Tracker(study, accelerator, "python -m hpo run"))
     for number, (proposal, metrics) in enumerate(trials):
         name = str(number)
-        tracker.start_trial(results.add(name, proposal, now=0.0))
+        told.begin(name, proposal)
         diverged = not math.isfinite(metrics["eval_loss"])
         result = {"units": study.max_units, "objective": metrics["eval_loss"], "diverged": diverged, **metrics}
         result[PRECISION] = precision
-        tracker.report_trial(results.report(name, result, device_seconds=36.0, now=1.0))
-        tracker.end_trial(results.end(name, now=1.0, budget_spent=False))
-    shares = Ledger(1, 1).shares(3600.0)
-    tracker.finish(results, shares, study.max_units * len(trials), 3600.0, on_gpu=False, status="FINISHED")
+        told.report(name, result, device_seconds=36.0)
+        told.end(name)
+    told.finish(at=3600.0)
 
 
 def scores(eval_loss: float, f1: float = 0.5, **test: float) -> dict[str, float]:

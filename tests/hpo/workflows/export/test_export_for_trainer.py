@@ -17,9 +17,10 @@ from transformers import TrainingArguments
 from benchmarks.space import Config
 from benchmarks.spec import Benchmark
 from benchmarks.steps import total_steps
-from hpo.core.results import PRECISION, Results
+from hpo.core.results import PRECISION
 from hpo.core.study import Study
 from hpo.workflows import export
+from tests.hpo.told import Told
 from tests.hpo.workflows.export.exports import GOOD, card_of, named, read, scores, store_study
 from tests.stores import working_in
 
@@ -93,12 +94,11 @@ class TestTrainer:
         assert exported.is_complete == bool(known)
 
     def test_a_study_whose_trials_differ_in_precision_names_both(self, nano: Benchmark) -> None:
-        results = Results(Study("asha", nano, budget=3))
+        told = Told(Study("asha", nano, budget=3))
         for number, precision in enumerate(("fp16", "bf16", "fp16")):
-            results.add(str(number), dict(GOOD), 0.0)
-            told = {"units": 1, "objective": 0.5, "diverged": False, **scores(0.5), PRECISION: precision}
-            results.report(str(number), told, 1.0, 1.0)
-        assert results.precision == "bf16 and fp16"
+            told.begin(str(number), GOOD)
+            told.report(str(number), {"units": 1, **scores(0.5), PRECISION: precision})
+        assert told.books.precision == "bf16 and fp16"
 
     def test_batches_of_similar_lengths_are_asked_of_trainer_too(self, small_nano: Maker) -> None:
         grouped, plain = (
