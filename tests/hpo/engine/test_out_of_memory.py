@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from benchmarks.space import Choice
 from benchmarks.spec import Benchmark
 from hpo.core.results import TrialRow
+from hpo.core.study import Study
 from hpo.engine.in_process import InProcess
-from hpo.engine.runner import Finished
+from hpo.engine.runner import Finished, report
 from hpo.engine.study_folder import Unfinished
 from hpo.search import registry
 from tests.hpo.engine.in_process import run, synthetic
@@ -32,7 +35,13 @@ def tight(rescue: bool, limit: float | None = LIMIT, max_units: int = 3, **space
 
 
 def study_of(method: str, benchmark: Benchmark, devices: int = 1, seed: int = 0, budget: int = 12) -> Finished:
-    return run(registry.get(method).study(benchmark, seed, budget, None, {}), InProcess(devices))
+    return run(make(method, benchmark, seed, budget), InProcess(devices))
+
+
+def make(method: str, benchmark: Benchmark, seed: int = 0, budget: int = 12) -> Study:
+    """Make a study; a grid is trained as it is written."""
+    as_written = {"shift": False} if method == "manual" else {}
+    return registry.get(method).study(benchmark, seed, budget, None, as_written)
 
 
 def lost(finished: Finished) -> list[TrialRow]:
@@ -152,6 +161,22 @@ def test_what_is_known_survives_an_interruption(tmp_path: Path, monkeypatch: pyt
     assert [row.config for row in resumed.results.rows] == [row.config for row in uninterrupted.results.rows]
     assert resumed.results.skipped == uninterrupted.results.skipped
     assert len(lost(resumed)) == len(lost(uninterrupted))
+
+
+def printed(study: Study, finished: Finished) -> str:
+    out = io.StringIO()
+    report(Console(file=out, width=200), study, finished)
+    return out.getvalue()
+
+
+def test_the_end_of_a_study_says_what_was_rescued_and_what_was_not_trained() -> None:
+    rescued, skipping = (make("manual", tight(rescue=on)) for on in (True, False))
+    told = printed(rescued, run(rescued, InProcess(1)))
+    assert "was rescued from running out of memory: micro-batch 8 x 4 accumulation steps in place of 32 x 1" in told
+    assert "not trained" not in told
+    told = printed(skipping, run(skipping, InProcess(1)))
+    assert "5 proposals were not trained: they ask for the memory of one that ran out of it, or may" in told
+    assert "failed: out of memory: MemoryError: tried to allocate 16 of 8" in told
 
 
 class TestOfEveryMethod:

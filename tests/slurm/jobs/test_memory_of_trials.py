@@ -49,7 +49,8 @@ def tight(rescue: bool) -> Benchmark:
 def train(folder: Path, benchmark: Benchmark, method: str, budget: int = 4) -> tuple[Path, list[str]]:
     made = folder / "study"
     made.mkdir()
-    study = registry.get(method).study(benchmark, 0, budget, None, {})
+    as_written = {"shift": False} if method == "manual" else {}
+    study = registry.get(method).study(benchmark, 0, budget, None, as_written)
     cluster = Profile.model_validate({"node": {"cpus": 1}})
     arrays.write(made, arrays.prepare(study, "sequential", cluster, 0, ""))
     with Signals() as signals:
@@ -63,6 +64,13 @@ def test_a_trial_goes_on_in_smaller_micro_batches(tmp_path: Path) -> None:
     assert [row.micro_batch for row in found.results.rows] == [None, 8]
     assert [row.outcome for row in found.results.rows] == ["completed"] * 2
     assert found.shares.seconds["failed"] > 0
+    assert found.best is not None
+    assert found.best.get("micro_batch") == found.results.incumbent().micro_batch  # type: ignore[union-attr]
+    children = f"tags.mlflow.parentRunId = '{found.run_id}'"
+    client = MlflowClient()
+    runs = client.search_runs([client.get_run(found.run_id).info.experiment_id], children)
+    tags = {run.data.tags["hpo.trial"]: run.data.tags.get("hpo.micro_batch") for run in runs}
+    assert tags == {"0": None, "1": "8"}
 
 
 def test_one_that_cannot_is_failed_once_and_larger_ones_are_left_out(tmp_path: Path) -> None:
