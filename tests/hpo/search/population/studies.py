@@ -18,7 +18,7 @@ from benchmarks import spec
 from benchmarks.space import Config
 from benchmarks.spec import Benchmark
 from hpo.core.books import Books
-from hpo.core.events import Event, Exploited, Unit
+from hpo.core.events import Checkpoint, Event, Exploited, Unit
 from hpo.core.results import TrialRow
 from hpo.core.study import Study
 from hpo.engine.runner import Executor, Finished, execute
@@ -109,6 +109,8 @@ def run_study(
             exploits.append(Exploit(member, donor, event.units, event.config))
         if isinstance(event, Unit):
             measured.append(sum(event.seconds.values()))
+        if isinstance(event, Checkpoint):
+            measured.append(event.seconds)
         apply(books, event)
 
     with pytest.MonkeyPatch.context() as monkeypatch:
