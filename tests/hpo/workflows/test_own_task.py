@@ -183,6 +183,7 @@ class Suite:
 
 # thorough: six commands in processes of their own; all but `train` is held by TestFromRunToExport
 @pytest.mark.thorough
+@pytest.mark.timeout(1200)
 def test_a_file_is_all_that_a_task_takes(tmp_path: Path) -> None:
     suite = Suite(tmp_path)
     shown = suite.command("run", "random", "--budget", 2)
