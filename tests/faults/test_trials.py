@@ -48,12 +48,12 @@ def test_each_of_a_trial_s_processes_may_fail(tmp_path: Path, store: str, record
     seen: set[int] = set()
     wait_for_training(driver.pid, seen).kill()
     wait_for_training(driver.pid, seen).send_signal(signal.SIGSTOP)
-    starving = wait_for_training(driver.pid, seen)
-    half = starving.memory_info().rss // 2
-    starving.rlimit(psutil.RLIMIT_DATA, (half, resource.RLIM_INFINITY))
     wait_for_training(driver.pid, seen)
     [actor] = processes_of(driver.pid, "ray::ResourceTrainable")
     actor.kill()
+    starving = wait_for_training(driver.pid, seen)  # the last one: a rank that is alone goes on with the next trial
+    half = starving.memory_info().rss // 2
+    starving.rlimit(psutil.RLIMIT_DATA, (half, resource.RLIM_INFINITY))
     descendants = psutil.Process(driver.pid).children(recursive=True)
     status, out, err = finish(driver)
     assert status == 0, err
