@@ -14,6 +14,7 @@ from rich.console import Console
 
 from benchmarks.out_of_memory import failure_reason, innermost
 from benchmarks.space import Config
+from benchmarks.spec import BenchmarkError
 from hpo.cluster.devices import Allotment, Devices
 from hpo.cluster.ray import Cluster, present_devices
 from hpo.core.books import outcome_of
@@ -241,12 +242,17 @@ class StudyLog(tune.Callback):
         for event in self.state.close(self.budget.revoked_because):
             self._tracker.tell(event, self.books)
 
-    def store(self, on_gpu: bool, reason: str) -> None:
-        """Store the totals.
+    def deliver(self, on_gpu: bool, reason: str) -> str:
+        """Store the totals; return why the store lacks a part of the study, empty if it has all."""
+        try:
+            self._store(on_gpu, reason)
+        except BenchmarkError as error:  # the results are shown all the same
+            if self.unfinished.fault:  # there may be room by now
+                self.unfinished.write(self.state)
+            return "; ".join(filter(None, (str(error), self.unfinished.fault)))
+        return ""
 
-        Raises:
-            BenchmarkError: the store could not be written.
-        """
+    def _store(self, on_gpu: bool, reason: str) -> None:
         status = "FINISHED" if not reason else "KILLED" if is_interruption(reason) else "FAILED"
         if fault := self._tracker.fault:
             print_line(self._console, f"waits for its store for a minute at most (Ctrl-C ends that): {fault}")

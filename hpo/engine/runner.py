@@ -211,11 +211,7 @@ def execute(
     plan = plan or registry.get(study.method).make_plan(study)
     placement = placement or place(study.benchmark, executor.detect(), plan.concurrency)
     devices, allotment = placement.devices, placement.allotment
-    for warning in check_start(study.benchmark):
-        errors.warn(warning)
-    require_share(placement.benchmark, devices.accelerator, devices.memory_bytes)
-    if run_id is None and plan.paused:
-        require_room(study.benchmark, plan.paused + allotment.concurrency, study.method, devices.compute_capability)
+    _check(study, placement, paused=plan.paused if run_id is None else 0)
     with _opened(study, command, devices, run_id, open_tracker) as (tracker, unfinished):
         with executor.open(devices) as where:
             where.require_shared(unfinished.folder)
@@ -230,14 +226,9 @@ def execute(
             log.close()
             where.reclaim()
         is_kept = is_interruption(reason) and study.kind == "study"  # `confirm` trains the missing ones
-        is_delivered = True
-        try:
-            log.store(devices.gpu_name is not None, reason)
-        except BenchmarkError as error:  # the results are shown all the same
-            if unfinished.fault:  # there may be room by now
-                unfinished.write(state)
-            reason, is_delivered = "; ".join(filter(None, (reason, str(error), unfinished.fault))), False
-        if is_delivered and not is_kept:
+        fault = log.deliver(devices.gpu_name is not None, reason)
+        reason = "; ".join(filter(None, (reason, fault)))
+        if not fault and not is_kept:
             unfinished.remove()
     incumbent = None if reason.startswith(EVERY_TRIAL_FAILS) else log.books.incumbent()
     best = tracker.best_config(incumbent) if incumbent else None
@@ -250,8 +241,28 @@ def execute(
         not reason,
         reason,
         is_kept,
-        is_delivered,
+        is_delivered=not fault,
     )
+
+
+def _check(study: Study, placement: Placement, paused: int) -> None:
+    """Check what only the libraries and the devices know, before anything is spent, and print warnings.
+
+    Args:
+        study: the study to run.
+        placement: its devices.
+        paused: trials that may wait with a checkpoint each; 0 leaves the disk unchecked.
+
+    Raises:
+        BenchmarkError: model, data, memory or disk do not do.
+    """
+    devices = placement.devices
+    for warning in check_start(study.benchmark):
+        errors.warn(warning)
+    require_share(placement.benchmark, devices.accelerator, devices.memory_bytes)
+    if paused:
+        at_once = paused + placement.allotment.concurrency
+        require_room(study.benchmark, at_once, study.method, devices.compute_capability)
 
 
 @contextmanager
