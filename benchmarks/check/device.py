@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from benchmarks.check.deepspeed import check_deepspeed
+from benchmarks.devices.visible import look_at_visible
 from benchmarks.spec import Benchmark, BenchmarkError
 from benchmarks.training.deepspeed import precision_on
 
@@ -33,3 +34,16 @@ def settle_precision(
     if finetune.precision == "auto":
         check_deepspeed(benchmark, finetune, here)
     return benchmark.model_copy(update={"finetune": finetune.model_copy(update={"precision": here})})
+
+
+def settle_here(benchmark: Benchmark) -> Benchmark:
+    """Settle a benchmark's precision on the GPUs that this process may use, or on its CPU cores.
+
+    For commands that train in their own process; a study settles it on the devices of its trials.
+
+    Raises:
+        BenchmarkError: see `settle_precision`; or CUDA_VISIBLE_DEVICES cannot be followed.
+    """
+    gpus, _ = look_at_visible()
+    least = min((gpu.compute_capability for gpu in gpus), default=None)
+    return settle_precision(benchmark, gpus[0].name if gpus else None, least)

@@ -27,6 +27,7 @@ import numpy as np
 from scipy.stats import spearmanr
 
 from benchmarks import spec
+from benchmarks.check.device import settle_here
 from benchmarks.space import Choice, Config, LogUniform
 from benchmarks.spec import Benchmark, BenchmarkError
 from benchmarks.tasks.task import LOSS, Metric
@@ -45,7 +46,7 @@ def main() -> int:
     parser.add_argument("--benchmark", default="nano")
     parser.add_argument("--output", type=Path, default=Path("outputs/nano_landscape"))
     arguments = parser.parse_args()
-    benchmark = spec.load(arguments.benchmark)
+    benchmark = settle_here(spec.load(arguments.benchmark))
     prepare_process(threads=1)
     join_process_group()
     session = Session(benchmark)

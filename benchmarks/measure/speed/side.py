@@ -19,6 +19,7 @@ from typing import Any, Literal, TextIO
 from pydantic import BaseModel, ConfigDict
 
 from benchmarks import spec
+from benchmarks.check.device import settle_here
 from benchmarks.measure.speed import data
 from benchmarks.space import Config
 from benchmarks.spec import Benchmark
@@ -131,7 +132,7 @@ def _now() -> float:
 
 def _block(benchmark: Benchmark, side: Side) -> Block:
     """Make the function that does a block in our session."""
-    session = Session(benchmark)
+    session = Session(settle_here(benchmark))
     session.start(_config(side), SEED)
     work = {"train": _train, "evaluate": _evaluate, "generate": _generate}[side.work]
 

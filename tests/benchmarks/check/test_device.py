@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from benchmarks.check.device import settle_precision
+from benchmarks.check.device import settle_here, settle_precision
 from benchmarks.spec import BenchmarkError, load
 from hpo.cluster.devices import Devices, place
 from tests.benchmarks.check.models import nano_with
+from tests.benchmarks.devices.machines import gpu, machine, put_in
 
 V100 = Devices(4, "Tesla V100-SXM2-16GB", 16, compute_capability=(7, 0))
 T4 = Devices(1, "Tesla T4", 8, cpus_per_device=2.0, compute_capability=(7, 5))
@@ -75,3 +76,16 @@ def test_a_fixed_precision_that_auto_does_not_give_here_is_refused() -> None:
 def test_a_synthetic_benchmark_needs_no_device() -> None:
     synthetic = load("synthetic")
     assert settle_precision(synthetic, "Tesla V100", (7, 0)) is synthetic
+
+
+@pytest.mark.parametrize(
+    ("description", "precision"),
+    [(machine(), "fp32"), (machine(gpu(0), gpu(1)), "bf16"), (machine(gpu(0, "Tesla T4", (7, 5))), "fp16")],
+    ids=["cores", "H100", "T4"],
+)
+def test_commands_that_train_by_themselves_settle_it_on_this_machine(
+    description: str, precision: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put_in(monkeypatch, description)
+    settled = settle_here(nano_with(precision="auto", deepspeed=STAGE_1))
+    assert settled.training_settings().precision == precision

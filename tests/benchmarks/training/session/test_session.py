@@ -296,7 +296,7 @@ def test_a_layer_of_bloom_560m_trains_at_its_true_width_and_vocabulary(tmp_path:
     BloomForCausalLM(shape).save_pretrained(tmp_path)
     local = {name: split.model_copy(update={"limit": 2}) for name, split in nano.finetune.data}
     settings = {"model": str(tmp_path), "data": nano.finetune.data.model_copy(update=local), "ranks_per_trial": 1}
-    changed = big.finetune.model_copy(update={**settings, "max_answer_tokens": 4})
+    changed = big.finetune.model_copy(update={**settings, "max_answer_tokens": 4, "precision": "fp32"})
     resource = spec.Resource(unit_samples=2, max_units=2)
     session = Session(big.model_copy(update={"finetune": changed, "resource": resource}))
     session.start({"learning_rate": 1e-4, "batch_size_per_device": 2}, seed=0)
