@@ -26,14 +26,13 @@ SIZES = {
 """The size of each part of a small model, by the name under which configurations keep it."""
 
 
-def require_same_when_padded(model: str, content: Any, tokenizer: Any, finetune: FineTune) -> None:
+def require_same_when_padded(content: Any, tokenizer: Any, finetune: FineTune) -> None:
     """Refuse a model whose architecture gives other results where a sequence is padded.
 
     An architecture that cannot be built small is left to the ranks.
 
     Args:
-        model: the model's name in an error.
-        content: its configuration.
+        content: the model's configuration.
         tokenizer: its tokenizer.
         finetune: the settings of the training.
 
@@ -52,8 +51,8 @@ def require_same_when_padded(model: str, content: Any, tokenizer: Any, finetune:
             small = AutoModelForCausalLM.from_config(shrunk(content), trust_remote_code=False).float().eval()
             evaluation = evaluation_of(small, tokenizer, finetune, torch.device("cpu"), rank=0, world_size=1)
             require_same(small, evaluation)
-        except BenchmarkError as error:
-            raise BenchmarkError(str(error).replace(finetune.model, model)) from None
+        except BenchmarkError:
+            raise
         except Exception:  # sizes that do not go together are ours, and each architecture refuses them in its own way
             return
 

@@ -75,7 +75,7 @@ def check_model(finetune: FineTune) -> list[str]:
     tokenizer = _tokenizer(finetune.model)
     rows = model.get_input_embeddings().weight.shape[0]
     _require_tokens(name, tokenizer, rows)
-    small_model.require_same_when_padded(finetune.model, content, tokenizer, finetune)
+    small_model.require_same_when_padded(content, tokenizer, finetune)
     splits = {split: data.read(finetune, split) for split in SPLITS}
     _require_extremes(finetune, splits, tokenizer, rows)
     task = tasks.get(finetune.task)
