@@ -1,6 +1,6 @@
 """Comparison of methods by their confirmed scores, at equal budgets: a pure function of the stored records.
 
-The rules of evidence are those of `hpo.analysis.verdicts`. Without confirmed scores there is no verdict.
+The rules of evidence are those of `hpo.analysis.statistics.verdicts`. Without confirmed scores there is no verdict.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from benchmarks.spec import Benchmark, BenchmarkError
 from benchmarks.tasks.task import Metric
 from hpo.analysis.contestants import Contestant, Shrinkage, Standing, contestants, shrinkage, standings
 from hpo.analysis.records import Records
+from hpo.analysis.statistics.verdicts import Comparison, compare_pairs
 from hpo.analysis.studies import StudyRecord
-from hpo.analysis.verdicts import Comparison, compare_pairs
 from hpo.core.traits import large_reference_budget
 
 EVERY_PAIR = "all"

@@ -15,8 +15,8 @@ from statistics import fmean, median
 from benchmarks.spec import Benchmark
 from benchmarks.tasks.task import Metric
 from hpo.analysis import curves
-from hpo.analysis.estimates import Estimate, mean_of, probability_of_improvement
 from hpo.analysis.records import Records
+from hpo.analysis.statistics.estimates import Estimate, mean_of, probability_of_improvement
 from hpo.analysis.studies import Confirmation, StudyRecord
 from hpo.core.ledger import PARTS
 from hpo.core.study import default_schedule

@@ -10,7 +10,7 @@ import pandas as pd
 
 from benchmarks.spec import Benchmark
 from benchmarks.tasks.task import LOSS
-from hpo.analysis.estimates import mean_of
+from hpo.analysis.statistics.estimates import mean_of
 from hpo.analysis.studies import StudyRecord
 
 POINTS = 100

@@ -31,8 +31,8 @@ from sklearn.ensemble import RandomForestRegressor
 from benchmarks.space import Choice, Domain, Integer, LogUniform, Scalar, value_in
 from benchmarks.spec import Benchmark
 from benchmarks.tasks.task import LOSS
-from hpo.analysis.estimates import Estimate, Interval
 from hpo.analysis.pareto import StoredTrial, is_full, stored_trials
+from hpo.analysis.statistics.estimates import Estimate, Interval
 from hpo.analysis.studies import StudyRecord
 
 MIN_TRIALS = 20

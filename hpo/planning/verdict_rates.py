@@ -28,8 +28,8 @@ import pandas as pd
 from scipy import stats
 
 from benchmarks.spec import BenchmarkError, first_line
-from hpo.analysis.estimates import CONFIDENCE, MIN_BLOCKS, Floats, mean_of
-from hpo.analysis.paired_tests import ALPHA, MARGIN, equivalence, holm, signed_rank_p
+from hpo.analysis.statistics.estimates import CONFIDENCE, MIN_BLOCKS, Floats, mean_of
+from hpo.analysis.statistics.paired_tests import ALPHA, MARGIN, equivalence, holm, signed_rank_p
 
 BLOCKS = (5, 8, 12, 20)
 """Numbers of blocks for which rates are given."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from benchmarks.spec import Benchmark
 from benchmarks.tasks.task import Metric
 from hpo.analysis.contestants import Standing
-from hpo.analysis.estimates import Estimate
+from hpo.analysis.statistics.estimates import Estimate
 from hpo.terminal.tables import clock
 
 HOW_TO_READ = (

@@ -23,8 +23,8 @@ from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
 from hpo.analysis.compare import Result
-from hpo.analysis.paired_tests import ALPHA, blocks_needed
-from hpo.analysis.verdicts import Comparison
+from hpo.analysis.statistics.paired_tests import ALPHA, blocks_needed
+from hpo.analysis.statistics.verdicts import Comparison
 from hpo.core.wording import counted
 from hpo.report import tables
 from hpo.report.columns import HOW_TO_READ, Cell, colored, columns, digits_of, estimate_cell, number_cell

@@ -16,10 +16,10 @@ from benchmarks.spec import Benchmark
 from benchmarks.tasks.task import Metric
 from hpo.analysis.compare import Result
 from hpo.analysis.contestants import Shrinkage, Standing
-from hpo.analysis.estimates import Estimate
 from hpo.analysis.importance import Importances
 from hpo.analysis.pareto import StoredTrial
-from hpo.analysis.verdicts import Comparison
+from hpo.analysis.statistics.estimates import Estimate
+from hpo.analysis.statistics.verdicts import Comparison
 from hpo.core.ledger import PARTS
 from hpo.core.text_tables import csv_of, markdown_cell, markdown_table
 from hpo.report.columns import HOW_TO_READ, columns, digits_of

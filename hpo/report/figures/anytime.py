@@ -10,7 +10,7 @@ import plotly.graph_objects as go
 from benchmarks.spec import Benchmark
 from hpo.analysis import curves
 from hpo.analysis.compare import Result
-from hpo.analysis.estimates import MIN_BLOCKS
+from hpo.analysis.statistics.estimates import MIN_BLOCKS
 from hpo.report.figures.plots import (
     Figure,
     LeftOut,

@@ -9,8 +9,8 @@ import plotly.graph_objects as go
 
 from benchmarks.tasks.task import Metric
 from hpo.analysis.compare import Result
-from hpo.analysis.estimates import Interval
 from hpo.analysis.pareto import Point, front
+from hpo.analysis.statistics.estimates import Interval
 from hpo.report.figures.plots import (
     GREY,
     WIDE_RATIO,

@@ -17,8 +17,8 @@ from hpo.analysis import compare, curves
 from hpo.analysis.choice import choose
 from hpo.analysis.compare import Result
 from hpo.analysis.contestants import Standing
-from hpo.analysis.estimates import mean_of
 from hpo.analysis.records import Records
+from hpo.analysis.statistics.estimates import mean_of
 from hpo.analysis.studies import Confirmation, StudyRecord
 from hpo.core.study import default_schedule, fresh_seeds, schedule_digest
 

@@ -9,7 +9,7 @@ import pytest
 from scipy import stats as scipy_stats
 
 from benchmarks.spec import BenchmarkError
-from hpo.analysis.estimates import Interval, mean_of, probability_of_improvement
+from hpo.analysis.statistics.estimates import Interval, mean_of, probability_of_improvement
 
 FEW = 300
 """Resamples where the interval's exact ends do not matter."""

@@ -26,7 +26,7 @@ from typing import Literal
 import numpy as np
 
 from benchmarks.spec import BenchmarkError
-from hpo.analysis.estimates import (
+from hpo.analysis.statistics.estimates import (
     RESAMPLES,
     Estimate,
     Interval,
@@ -34,7 +34,7 @@ from hpo.analysis.estimates import (
     mean_of,
     probability_of_improvement,
 )
-from hpo.analysis.paired_tests import (
+from hpo.analysis.statistics.paired_tests import (
     ALPHA,
     MARGIN,
     Equivalence,

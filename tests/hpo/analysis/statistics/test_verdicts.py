@@ -9,8 +9,8 @@ from collections.abc import Sequence
 import pytest
 
 from benchmarks.spec import BenchmarkError
-from hpo.analysis.paired_tests import blocks_needed, holm
-from hpo.analysis.verdicts import Comparison, Pair, compare_pairs, verdict
+from hpo.analysis.statistics.paired_tests import blocks_needed, holm
+from hpo.analysis.statistics.verdicts import Comparison, Pair, compare_pairs, verdict
 
 FEW = 300
 """Resamples where the interval's exact ends do not matter."""

@@ -13,7 +13,7 @@ import numpy as np
 from scipy import stats
 
 from benchmarks.spec import BenchmarkError
-from hpo.analysis.estimates import Floats, finite
+from hpo.analysis.statistics.estimates import Floats, finite
 
 ALPHA = 0.05
 """Level of every test: a corrected p must be below it."""

@@ -12,7 +12,7 @@ from scipy import stats as scipy_stats
 from statsmodels.stats.multitest import multipletests
 
 from benchmarks.spec import BenchmarkError
-from hpo.analysis.paired_tests import blocks_needed, equivalence, holm, signed_rank_p, smallest_p
+from hpo.analysis.statistics.paired_tests import blocks_needed, equivalence, holm, signed_rank_p, smallest_p
 
 
 def spread(number: int, start: float = 0.0) -> list[float]:
