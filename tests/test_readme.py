@@ -95,7 +95,7 @@ def test_every_command_of_every_page_is_run_by_a_test() -> None:
 
 def test_commands_within_sentences_are_taken_by_the_parser() -> None:
     """Only `python -m hpo` itself: the text may name a command without its arguments."""
-    for path in [README, REPOSITORY / "CONTRIBUTING.md", *REPOSITORY.glob("docs/*.md")]:
+    for path in [README, REPOSITORY / "CONTRIBUTING.md", *REPOSITORY.glob("docs/**/*.md")]:
         for command in re.findall(r"`python -m hpo ([a-z][^`]*)`", path.read_text()):
             words = shlex.split(command.partition(" > ")[0].replace("NAME", "asha"))
             words += ["--cluster", "my.yaml"] * (words[0] == "slurm" and "--cluster" not in words)
@@ -223,6 +223,7 @@ def test_the_readme_is_one_screen_and_names_every_method_folder_and_page() -> No
 
 
 def test_links_lead_somewhere() -> None:
-    for path in [README, REPOSITORY / "CONTRIBUTING.md", REPOSITORY / "slurm/README.md", *REPOSITORY.glob("docs/*.md")]:
+    outside = [README, REPOSITORY / "CONTRIBUTING.md", REPOSITORY / "slurm/README.md"]
+    for path in [*outside, *REPOSITORY.glob("docs/**/*.md")]:
         for target in re.findall(r"\]\(([^)#]+)\)", path.read_text()):
             assert target.startswith("http") or (path.parent / target).exists(), f"{path.name}: {target}"

@@ -12,7 +12,7 @@ from tests.prose.vale_rules import Alert, alerts, load_rules
 
 REPOSITORY = Path(__file__).parents[2]
 RULES = load_rules(REPOSITORY / ".vale/House")
-DOCS = [f"docs/{path.name}" for path in sorted(REPOSITORY.glob("docs/*.md"))]
+DOCS = [str(path.relative_to(REPOSITORY)) for path in sorted(REPOSITORY.glob("docs/**/*.md"))]
 PAGES = ["README.md", "CONTRIBUTING.md", "slurm/README.md", *DOCS]
 MAX_LONG_SENTENCE_SHARE = 0.05
 """Share of sentences that may exceed the length; a list of names in one sentence is no fault."""
