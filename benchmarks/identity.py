@@ -6,12 +6,12 @@ import hashlib
 import json
 import os
 import re
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from benchmarks import tasks
+from benchmarks.clock import REAL
 from benchmarks.files import BenchmarkError, files_below, is_folder, read_bytes
 from benchmarks.spec import Benchmark, FineTune, Split
 
@@ -122,6 +122,6 @@ def _read_checksum(path: Path) -> str:
         if version in _checksums:
             return _checksums[version]
         found = hashlib.file_digest(file, "sha256").hexdigest()
-    if time.time() - max(status.st_mtime, status.st_ctime) > SETTLED_SECONDS:
+    if REAL.epoch() - max(status.st_mtime, status.st_ctime) > SETTLED_SECONDS:
         _checksums[version] = found
     return found

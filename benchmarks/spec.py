@@ -23,6 +23,7 @@ from pydantic import (
 )
 
 from benchmarks import tasks
+from benchmarks.clock import REAL, Clock
 from benchmarks.faults import explained
 from benchmarks.files import BenchmarkError as BenchmarkError
 from benchmarks.files import first_line as first_line
@@ -166,13 +167,14 @@ class Benchmark(Strict):
         """Devices that one trial occupies; a share of one where trials share GPUs."""
         return self.ranks_per_trial / self.trials_per_gpu
 
-    def trial_process(self, open_ranks: OpenRanks[Ranks]) -> Ranks | TrialProcess:
+    def trial_process(self, open_ranks: OpenRanks[Ranks], clock: Clock = REAL) -> Ranks | TrialProcess:
         """Return the process that runs this benchmark's trials.
 
         Args:
             open_ranks: starts the ranks, or finds warm ones; called only if the trials need them.
+            clock: the study's clock; trials without ranks wait by it.
         """
-        return self.trial.process(self, open_ranks)
+        return self.trial.process(self, open_ranks, clock)
 
     def on_whole_gpus(self) -> Benchmark:
         """Return this benchmark for a training that shares its GPU with no other."""

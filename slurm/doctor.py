@@ -16,7 +16,6 @@ import socket
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +23,7 @@ from typing import Literal
 
 import psutil
 
+from benchmarks.clock import REAL
 from benchmarks.files import write_whole
 from benchmarks.spec import BenchmarkError
 from hpo.cluster.devices import look_at_node
@@ -223,11 +223,11 @@ def _wait(job: str, answer: Path) -> None:
         while not answer.exists():
             state = watch.look([job])[job]
             if state.state in scheduler.ENDED:
-                ended = ended or time.monotonic()
-                if state.state != "COMPLETED" or time.monotonic() > ended + SETTLE_SECONDS:
+                ended = ended or REAL.now()
+                if state.state != "COMPLETED" or REAL.now() > ended + SETTLE_SECONDS:
                     return
             log.say(f"waits for job {job}: {state}")
-            time.sleep(POLL_SECONDS)
+            REAL.sleep(POLL_SECONDS)
     except BaseException:
         scheduler.cancel([job])
         raise

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from datetime import UTC, datetime
@@ -16,6 +15,7 @@ from typing import IO, Self
 
 import psutil
 
+from benchmarks.clock import REAL
 from benchmarks.parent import end_with_parent
 from benchmarks.spec import BenchmarkError
 
@@ -128,7 +128,7 @@ class Stamps:
         self.status = 1
 
     def __enter__(self) -> Self:
-        self._began = time.monotonic()
+        self._began = REAL.now()
         say(f"START {now()} {self._name} on {node_name()}")
         return self
 
@@ -138,7 +138,7 @@ class Stamps:
         is_said = isinstance(error, BenchmarkError)
         if is_said:
             say(f"error: {error}")
-        took = time.monotonic() - self._began
+        took = REAL.now() - self._began
         say(f"FINISH {now()} {self._name} after {took:.0f} s, exit status {self.status}")
         return is_said
 
@@ -216,7 +216,7 @@ class Signals:
         Raises:
             EndedBySignal: a signal has come.
         """
-        time.sleep(POLL_SECONDS)
+        REAL.sleep(POLL_SECONDS)
         if self.received:
             raise EndedBySignal
 
@@ -227,11 +227,11 @@ def wait_for_start(child: Child, what: str, log: Path, answer: Callable[[], str 
     Raises:
         BenchmarkError: it ended, or took too long; with the last line of its log.
     """
-    deadline = time.monotonic() + START_SECONDS
-    while time.monotonic() < deadline and child.status is None:
+    deadline = REAL.now() + START_SECONDS
+    while REAL.now() < deadline and child.status is None:
         if found := answer():
             return found
-        time.sleep(0.2)
+        REAL.sleep(0.2)
     raise BenchmarkError(f"{what} did not start; it says: {_last_line(log)} (all of it: {log})")
 
 

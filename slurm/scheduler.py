@@ -6,11 +6,11 @@ import os
 import re
 import shutil
 import subprocess
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks.clock import REAL, Clock
 from benchmarks.spec import BenchmarkError
 
 GONE = "GONE"
@@ -120,17 +120,19 @@ class QueueWatch:
     """The state of jobs, asked for as rarely as a wait allows.
 
     Args:
-        clock: seconds that never go back.
+        clock: tells how long ago squeue was asked.
     """
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, clock: Clock = REAL) -> None:
         self._clock, self._found = clock, dict[str, Job]()
-        self._asked, self._changed = -float("inf"), clock()
+        self._asked, self._changed = -float("inf"), clock.now()
 
     @property
     def seconds(self) -> float:
         """Seconds between two calls of squeue now; they grow as long as all jobs wait in the queue."""
-        waited = self._clock() - self._changed if {job.state for job in self._found.values()} == {"PENDING"} else 0.0
+        waited = (
+            self._clock.now() - self._changed if {job.state for job in self._found.values()} == {"PENDING"} else 0.0
+        )
         return min(MAX_SQUEUE_SECONDS, max(SQUEUE_SECONDS, WAITED_SHARE * waited))
 
     def look(self, ids: Sequence[str]) -> dict[str, Job]:
@@ -139,7 +141,7 @@ class QueueWatch:
         Raises:
             BenchmarkError: squeue refused.
         """
-        now = self._clock()
+        now = self._clock.now()
         if now - self._asked >= self.seconds:
             self._asked = now
             found = jobs(ids)

@@ -15,12 +15,12 @@ No job needs a server, so none can be lost with one. `slurm.gather` brings all o
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from benchmarks.clock import REAL
 from benchmarks.out_of_memory import OUT_OF_MEMORY
 from benchmarks.space import Config
 from benchmarks.spec import BenchmarkError, first_line
@@ -103,7 +103,7 @@ class JobLog:
 
     def add(self, event: str, **content: Any) -> None:
         """Add an event that has just happened, or did `at` another time."""
-        one_trial.add_line(self.path, {"event": event, "at": time.time(), **content})
+        one_trial.add_line(self.path, {"event": event, "at": REAL.epoch(), **content})
 
 
 @dataclass(frozen=True)

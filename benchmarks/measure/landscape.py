@@ -20,7 +20,6 @@ import csv
 import json
 import math
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +27,7 @@ from scipy.stats import spearmanr
 
 from benchmarks import spec
 from benchmarks.check.device import settle_here
+from benchmarks.clock import REAL
 from benchmarks.space import Choice, Config, LogUniform
 from benchmarks.spec import Benchmark, BenchmarkError
 from benchmarks.tasks.task import LOSS, Metric
@@ -103,9 +103,9 @@ def draw_config(benchmark: Benchmark, generator: np.random.Generator) -> Config:
 def train(session: Session, benchmark: Benchmark, purpose: str, config: Config, seed: int) -> TrainingRow:
     """Train once in full."""
     session.start(config, seed)
-    began = time.perf_counter()
+    began = REAL.now()
     units = [session.run_unit() for _ in range(session.max_units)]
-    seconds = time.perf_counter() - began
+    seconds = REAL.now() - began
     third, last, score = units[len(units) // 3 - 1], units[-1], score_of(benchmark)
     settings = session.hyperparameters
     row: TrainingRow = {

@@ -14,9 +14,10 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
+
+from benchmarks.clock import REAL
 
 PROJECT = Path(__file__).parents[2]
 IMPORT = [sys.executable, "-c", "import ray.tune, mlflow"]
@@ -27,9 +28,9 @@ STUDY = ["run", "asha", "--benchmark", "synthetic", "--budget", "2"]
 
 def seconds_of(command: list[str], folder: Path) -> float:
     """Run a command to its end; return its wall seconds."""
-    began = time.monotonic()
+    began = REAL.now()
     subprocess.run(command, cwd=folder, env=_environment(folder), check=True, stdout=subprocess.DEVNULL)
-    return time.monotonic() - began
+    return REAL.now() - began
 
 
 def _environment(folder: Path) -> dict[str, str]:
@@ -39,7 +40,7 @@ def _environment(folder: Path) -> dict[str, str]:
 
 def study_edges(folder: Path) -> tuple[float, float]:
     """Run a study; return the seconds before its first trial began, and after its last trial ended."""
-    began = time.time()
+    began = REAL.epoch()
     seconds = seconds_of([sys.executable, "-m", "hpo", *STUDY], folder)
     first, last = _trials(folder / "mlflow.db", began)
     return first - began, began + seconds - last

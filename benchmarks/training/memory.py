@@ -14,7 +14,6 @@ from __future__ import annotations
 import contextlib
 import csv
 import threading
-import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import astuple, dataclass, fields
@@ -24,6 +23,8 @@ from types import TracebackType
 from typing import TYPE_CHECKING
 
 import psutil
+
+from benchmarks.clock import REAL
 
 if TYPE_CHECKING:
     import torch
@@ -189,7 +190,7 @@ class Sampler:
         self._gpu_mb = self._open.enter_context(_gpu_reader(self._device))
         self._process = psutil.Process()
         self._begin_file()
-        self._began = time.perf_counter()
+        self._began = REAL.now()
         self._take()
         self._thread = threading.Thread(target=self._run, name="memory", daemon=True)
         self._thread.start()
@@ -207,7 +208,7 @@ class Sampler:
     @property
     def now(self) -> float:
         """Seconds since the start."""
-        return time.perf_counter() - self._began
+        return REAL.now() - self._began
 
     def summary(self, since: float = 0.0) -> Summary:
         """Compute the peaks of all samples, and mean and least of those since a moment, in seconds after the start."""

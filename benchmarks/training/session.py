@@ -15,13 +15,13 @@ from __future__ import annotations
 
 import gc
 import math
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmarks import steps
+from benchmarks.clock import REAL
 from benchmarks.hyperparameters import Hyperparameters
 from benchmarks.out_of_memory import IN_EVALUATION, sign_of
 from benchmarks.space import Config
@@ -181,11 +181,11 @@ class Session:
             and the task's metrics are the worst there are. A unit that a large batch of the one before has already
             reached trains nothing, and has no `train_loss`.
         """
-        began, samples_before = time.perf_counter(), self._samples
+        began, samples_before = REAL.now(), self._samples
         trained_unit = self._train_unit()
-        trained = time.perf_counter()
+        trained = REAL.now()
         scores = self._evaluation.no_scores() if trained_unit.has_diverged else self.evaluate()
-        ended = time.perf_counter()
+        ended = REAL.now()
         return {
             "units": self._units,
             **trained_unit.metrics(),

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 from pydantic import Field, field_validator, model_validator
 
 from benchmarks import tasks
+from benchmarks.clock import Clock
 from benchmarks.space import Count, Seconds, Strict
 from benchmarks.splits import SPLITS, Data, Split
 from benchmarks.trials.trial import OpenRanks, Ranks, TrialProcess
@@ -69,7 +70,7 @@ class FineTune(Strict):
         """The three splits by name."""
         return {name: getattr(self.data, name) for name in SPLITS}
 
-    def process(self, benchmark: Benchmark, open_ranks: OpenRanks[Ranks]) -> Ranks | TrialProcess:
+    def process(self, benchmark: Benchmark, open_ranks: OpenRanks[Ranks], clock: Clock) -> Ranks | TrialProcess:
         """Return ranks, which train."""
         return open_ranks(benchmark)
 

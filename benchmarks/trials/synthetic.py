@@ -21,7 +21,6 @@ import hashlib
 import json
 import math
 import random
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
@@ -29,6 +28,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 from pydantic import Field, PositiveFloat
 
 from benchmarks import tasks
+from benchmarks.clock import REAL, Clock
 from benchmarks.hyperparameters import Hyperparameters
 from benchmarks.space import Config, Strict
 from benchmarks.splits import Split
@@ -67,17 +67,17 @@ class Synthetic(Strict):
     precision: ClassVar[str] = ""
     splits: ClassVar[Mapping[str, Split]] = {}
 
-    def process(self, benchmark: Benchmark, open_ranks: OpenRanks[Ranks]) -> TrialProcess:
+    def process(self, benchmark: Benchmark, open_ranks: OpenRanks[Ranks], clock: Clock) -> TrialProcess:
         """Return a process that computes, without ranks."""
-        return SyntheticTrial(benchmark)
+        return SyntheticTrial(benchmark, clock)
 
 
 class SyntheticTrial:
     """A trial that computes its learning curve; the same interface as `ranks.Ranks`."""
 
-    def __init__(self, benchmark: Benchmark) -> None:
+    def __init__(self, benchmark: Benchmark, clock: Clock = REAL) -> None:
         assert benchmark.synthetic is not None
-        self._benchmark, self._settings = benchmark, benchmark.synthetic
+        self._benchmark, self._settings, self._clock = benchmark, benchmark.synthetic, clock
 
     def token_statistics(self) -> list[TokenStatistics]:
         """Return nothing: there are no data."""
@@ -102,7 +102,7 @@ class SyntheticTrial:
         if limit is not None and self._memory > limit:
             raise MemoryError(f"tried to allocate {self._memory:g} of {limit:g} (simulated)")
         seconds = self._settings.seconds_per_unit * (0.5 + 4.0 / self._config.batch_size_per_device)
-        time.sleep(seconds)
+        self._clock.sleep(seconds)
         self._units += 1
         loss = self._loss()
         return {

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
+from benchmarks.clock import Clock
 from benchmarks.space import Config
 from benchmarks.splits import Split
 from benchmarks.tasks.task import TokenStatistics
@@ -87,10 +88,11 @@ class TrialSettings(Protocol):
     def splits(self) -> Mapping[str, Split]:
         """Splits of the data by name; none where nothing is trained."""
 
-    def process(self, benchmark: Benchmark, open_ranks: OpenRanks[Ranks]) -> Ranks | TrialProcess:
+    def process(self, benchmark: Benchmark, open_ranks: OpenRanks[Ranks], clock: Clock) -> Ranks | TrialProcess:
         """Return the process for trials of the benchmark that has this block.
 
         Args:
             benchmark: the benchmark.
             open_ranks: starts ranks; called only if the trials need them.
+            clock: of the study; trials without ranks wait by it.
         """

@@ -15,12 +15,12 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from benchmarks.clock import REAL
 from benchmarks.out_of_memory import OUT_OF_MEMORY, sign_in
 from benchmarks.parent import end_with_parent
 from benchmarks.ports import ALL_INTERFACES, free_port
@@ -138,9 +138,9 @@ def _train(
     environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "PYTHONPATH": _with_project()}
     if not machine.gpus:
         environment |= {"DS_ACCELERATOR": "cpu", "CUDA_VISIBLE_DEVICES": ""}
-    log, began, killed_before = folder / "log.txt", time.monotonic(), memory.kills()
+    log, began, killed_before = folder / "log.txt", REAL.now(), memory.kills()
     status = _wait(words, environment, log)
-    wall_seconds = time.monotonic() - began
+    wall_seconds = REAL.now() - began
     ranks = [load_json(path) for path in sorted(folder.glob("rank-*.json"))]
     if status == 0 and len(ranks) == scale.ranks:
         return Row(configuration, scale, "completed", ranks[0]["fault"], wall_seconds, together(ranks))

@@ -11,12 +11,12 @@ from __future__ import annotations
 import json
 import os
 import sys
-import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmarks import spec
+from benchmarks.clock import REAL
 from benchmarks.devices.torch_device import require_gpu
 from benchmarks.devices.visible import VISIBLE
 from benchmarks.parent import end_with_parent
@@ -206,7 +206,7 @@ def _make_clock(sampler: memory.Sampler) -> Any:
     def now() -> float:
         if torch.cuda.is_available():
             torch.cuda.synchronize()
-        return time.perf_counter()
+        return REAL.now()
 
     class Clock(TrainerCallback):
         seconds = began = 0.0

@@ -11,13 +11,14 @@ import secrets
 import shutil
 import sys
 import tempfile
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
+
+from benchmarks.clock import REAL
 
 LOOPBACK = "127.0.0.1"
 PREFIX = "hpo-ray-"
@@ -112,7 +113,7 @@ def temporary_folder(where: str) -> Iterator[Path]:
 def _delete_if_left(folder: Path) -> None:
     with suppress(Timeout, OSError):  # it is in use, or gone by now
         status, is_ours = folder.stat(), (folder / "lock").is_file()
-        is_new = time.time() - status.st_mtime < NEW_SECONDS  # and may not be locked yet
+        is_new = REAL.epoch() - status.st_mtime < NEW_SECONDS  # and may not be locked yet
         if is_ours and status.st_uid == os.getuid() and not is_new:
             with FileLock(folder / "lock", timeout=0):
                 shutil.rmtree(folder, ignore_errors=True)

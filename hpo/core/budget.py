@@ -9,9 +9,10 @@ they were spent.
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
+
+from benchmarks.clock import REAL, Clock
 
 if TYPE_CHECKING:
     from ray.tune.experiment import Trial
@@ -29,14 +30,15 @@ class Budget:
 
     Args:
         units: units that may be spent.
-        deadline_seconds: wall-clock seconds after which no unit is granted any more; None for no cap.
+        deadline_seconds: seconds after which no unit is granted any more; None for no cap.
+        clock: the study's clock.
     """
 
-    def __init__(self, units: int, deadline_seconds: float | None = None) -> None:
+    def __init__(self, units: int, deadline_seconds: float | None = None, clock: Clock = REAL) -> None:
         self.units, self.spent, self.revoked_because = units, 0, ""
         self._reserved: dict[str, int] = {}
         self._granted: dict[str, str] = {}
-        self._began, self._deadline_seconds = time.monotonic(), deadline_seconds
+        self._clock, self._began, self._deadline_seconds = clock, clock.now(), deadline_seconds
 
     @property
     def free(self) -> int:
@@ -91,12 +93,13 @@ class Budget:
         """End the study: every trial ends now, within its unit. The first reason stands."""
         self.revoked_because = self.revoked_because or reason
 
-    def go_on(self, seconds: float, deadline_seconds: float | None) -> None:
-        """Continue the study in a new process, this many seconds after its beginning."""
-        self._began, self._deadline_seconds = time.monotonic() - seconds, deadline_seconds
+    def go_on(self, seconds: float, deadline_seconds: float | None, clock: Clock) -> None:
+        """Continue the study in a new process and by its clock, this many seconds after its beginning."""
+        self._clock = clock
+        self._began, self._deadline_seconds = clock.now() - seconds, deadline_seconds
 
     def _is_late(self) -> bool:
-        return self._deadline_seconds is not None and time.monotonic() - self._began >= self._deadline_seconds
+        return self._deadline_seconds is not None and self._clock.now() - self._began >= self._deadline_seconds
 
 
 def is_interruption(reason: str) -> bool:

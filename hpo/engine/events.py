@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ from ray.tune.experiment import Trial
 from ray.tune.result import DONE, SHOULD_CHECKPOINT
 from rich.console import Console
 
+from benchmarks.clock import REAL, Clock
 from benchmarks.out_of_memory import failure_reason, innermost
 from benchmarks.space import Config
 from benchmarks.spec import BenchmarkError
@@ -55,6 +55,7 @@ class StudyLog(tune.Callback):
         place: SuitePosition | None,
         unfinished: Unfinished,
         cluster: Cluster,
+        clock: Clock,
     ) -> None:
         self._cluster = cluster
         self._tracker, self._study, self._console = tracker, study, console
@@ -66,11 +67,11 @@ class StudyLog(tune.Callback):
         self.signals = GracefulSignals(self.budget)
         self.progress = Progress(study, self.books, self.budget, console, place)
         self._unwritten_since = math.inf
-        self._began, self._signature = time.monotonic() - state.seconds, state.signature
-        state.began_at = tracker.began_at = time.time() - state.seconds
+        self._clock, self._began, self._signature = clock, clock.now() - state.seconds, state.signature
+        state.began_at = tracker.began_at = clock.epoch() - state.seconds
 
     def _now(self) -> float:
-        return time.monotonic() - self._began
+        return self._clock.now() - self._began
 
     def setup(self, *arguments: Any, **info: Any) -> None:
         """Take SIGUSR1 back from Tune, which has just taken it and would stop without saying so."""
@@ -204,13 +205,13 @@ class StudyLog(tune.Callback):
             self._unwritten_since = math.inf
             self.progress.warn("disk of the checkpoints", "")
             return True
-        self._unwritten_since = min(self._unwritten_since, self._now())
-        waited = self._now() - self._unwritten_since
+        self._unwritten_since = min(self._unwritten_since, REAL.now())
+        waited = REAL.now() - self._unwritten_since
         while MAX_SECONDS_UNWRITTEN < waited < 2 * MAX_SECONDS_UNWRITTEN and not self.budget.revoked:
             if not self._unwritten():
                 return True
-            time.sleep(SECONDS_PER_LOOK)
-            waited = self._now() - self._unwritten_since
+            REAL.sleep(SECONDS_PER_LOOK)
+            waited = REAL.now() - self._unwritten_since
         if waited > MAX_SECONDS_UNWRITTEN:
             self._tracker.deliver()  # as where the state cannot be written
             self.progress.warn("disk of the checkpoints", self._explain_unwritten())

@@ -14,13 +14,13 @@ from __future__ import annotations
 import json
 import os
 import sys
-import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from benchmarks.clock import REAL, Clock
 from benchmarks.space import Config
 from benchmarks.spec import Benchmark
 from benchmarks.training.own_rank import open_rank
@@ -69,20 +69,21 @@ def command(order: Path, results: Path, ranks: int) -> list[str]:
     return [sys.executable, *launcher, "-m", "hpo.engine.one_trial", str(order), str(results)]
 
 
-def units(order: Order, process: TrialThatEnds) -> Iterator[dict[str, Any]]:
+def units(order: Order, process: TrialThatEnds, clock: Clock = REAL) -> Iterator[dict[str, Any]]:
     """Train to the full resource, or until the loss is lost; yield one result per unit.
 
     Args:
         order: the training.
         process: its process, not started.
+        clock: the clock by which the order began.
     """
     process.start(order.config, order.seed)
     precision, tokens = process.precision(), {TOKENS: [asdict(split) for split in process.token_statistics()]}
-    mark, startup_seconds = time.time(), time.time() - order.began
+    mark, startup_seconds = clock.epoch(), clock.epoch() - order.began
     for _ in range(order.benchmark.resource.max_units):
         metrics = _of_all_ranks(process.run_unit())
         evaluate_seconds, _ = metrics.pop("evaluate_seconds"), metrics.pop("train_seconds")
-        now = time.time()
+        now = clock.epoch()
         parts = {**dict.fromkeys(MEASURED, 0.0), "startup": startup_seconds, "evaluate": evaluate_seconds}
         parts["train"] = now - mark - evaluate_seconds
         seconds = {f"{part}_seconds": seconds for part, seconds in parts.items()}

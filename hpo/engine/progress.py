@@ -6,7 +6,6 @@ one line every five seconds), or when half a minute has passed.
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +15,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from benchmarks.clock import REAL
 from hpo.core.books import Books
 from hpo.core.results import counts
 from hpo.core.study import Study
@@ -66,7 +66,7 @@ class Progress:
         self._place = place
         self._study, self._books, self._budget, self._console = study, books, budget, console
         self._live = Live(console=console, auto_refresh=False, transient=True) if console.is_terminal else None
-        self._last_shown, self._ended, self._paused = time.monotonic(), 0, 0
+        self._last_shown, self._ended, self._paused = REAL.now(), 0, 0
         self._has_shown_tokens = False
         self._warned: set[str] = set()
 
@@ -88,7 +88,7 @@ class Progress:
         """
         self._paused = paused
         self._show_tokens()
-        quiet = time.monotonic() - self._last_shown
+        quiet = REAL.now() - self._last_shown
         ended = sum(row.outcome != "running" for row in self._books.rows)
         if self._live and quiet >= REDRAW_SECONDS:
             panel = Table.grid()
@@ -100,7 +100,7 @@ class Progress:
             print_line(self._console, " | ".join(self._facts(now)))
         else:
             return
-        self._last_shown, self._ended = time.monotonic(), ended
+        self._last_shown, self._ended = REAL.now(), ended
 
     def warn(self, of: str, fault: str) -> None:
         """Print once that a part does not work, and once that it works again; the study continues meanwhile.

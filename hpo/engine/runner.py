@@ -7,10 +7,10 @@ and `hpo.engine.budgeted` holds the study to its budget.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Any
 
 from ray import tune
 from ray.tune.error import TuneError
@@ -19,11 +19,11 @@ from rich.console import Console
 from benchmarks.check.room import require_room
 from benchmarks.check.share import require_share
 from benchmarks.check.start import check_start
+from benchmarks.clock import Clock
 from benchmarks.identity import digest
 from benchmarks.spec import BenchmarkError, first_line
-from hpo.cluster.actors import ending_at_once
 from hpo.cluster.devices import Allotment, Devices, Placement, place
-from hpo.cluster.ray import Cluster, detect, ray_cluster, resources, set_defaults
+from hpo.cluster.ray import Cluster, resources, set_defaults
 from hpo.core.books import Books
 from hpo.core.budget import EVERY_TRIAL_FAILS, INTERRUPTED, is_interruption
 from hpo.core.ledger import Shares
@@ -31,6 +31,8 @@ from hpo.core.study import Study
 from hpo.engine import snapshot
 from hpo.engine.budgeted import Interruption, samples
 from hpo.engine.events import StudyLog
+from hpo.engine.executor import Executor as Executor
+from hpo.engine.executor import OnRay as OnRay
 from hpo.engine.progress import SuitePosition
 from hpo.engine.snapshot import State
 from hpo.engine.study_folder import Asked, Unfinished
@@ -42,67 +44,6 @@ from hpo.terminal import errors
 from hpo.terminal.tables import print_report
 
 MAX_RETRIES = 1
-
-
-class Executor(Protocol):
-    """A place for a study's trials: Ray's actors (`OnRay`), or calls in this process (`hpo.engine.in_process`)."""
-
-    def detect(self) -> Devices:
-        """Find the devices that trials may use."""
-
-    def open(self, devices: Devices) -> AbstractContextManager[Cluster]:
-        """Start the place; it ends with the context."""
-
-    def on(self, cluster: Cluster) -> Executor:
-        """Return an executor for further studies in the place that is open."""
-
-    def fit(
-        self, actor: type[tune.Trainable], given: Mapping[str, Any], resources: tune.PlacementGroupFactory, **plan: Any
-    ) -> None:
-        """Let Tune run a study to its end.
-
-        Args:
-            actor: the class of a trial.
-            given: arguments of its `setup`, beside a configuration.
-            resources: the devices of a trial.
-            plan: further arguments of `ray.tune.run`.
-        """
-
-
-@dataclass(frozen=True)
-class OnRay:
-    """An executor whose trials are actors of Ray's.
-
-    Attributes:
-        cluster: a running Ray; by default the study starts one of its own.
-        early: a Ray of the study's own that is starting already.
-    """
-
-    cluster: Cluster | None = None
-    early: AbstractContextManager[Cluster] | None = None
-
-    def detect(self) -> Devices:
-        """Find the devices of this machine, or of the cluster that RAY_ADDRESS names."""
-        return detect()
-
-    def open(self, devices: Devices) -> AbstractContextManager[Cluster]:
-        """Return the running Ray, or start one."""
-        return nullcontext(self.cluster) if self.cluster else self.early or ray_cluster(devices)
-
-    def on(self, cluster: Cluster) -> Executor:
-        """Return an executor on this Ray."""
-        return OnRay(cluster)
-
-    def fit(
-        self, actor: type[tune.Trainable], given: Mapping[str, Any], resources: tune.PlacementGroupFactory, **plan: Any
-    ) -> None:
-        """Let Tune run a study to its end; see `Executor`.
-
-        `tune.run`, not a Tuner, which pickles callbacks and stopper: they hold the driver's live objects.
-        """
-        trainable = tune.with_resources(tune.with_parameters(actor, **given), resources)
-        with ending_at_once():
-            tune.run(trainable, reuse_actors=True, raise_on_failed_trial=False, verbose=0, **plan)
 
 
 @dataclass(frozen=True)
@@ -208,6 +149,7 @@ def execute(
     """
     set_defaults()
     executor = executor or OnRay()
+    clock = executor.clock
     plan = plan or registry.get(study.method).make_plan(study)
     placement = placement or place(study.benchmark, executor.detect(), plan.concurrency)
     devices, allotment = placement.devices, placement.allotment
@@ -215,13 +157,15 @@ def execute(
     with _opened(study, command, devices, run_id, open_tracker) as (tracker, unfinished):
         with executor.open(devices) as where:
             where.require_shared(unfinished.folder)
-            state, reported = _take_up(unfinished, study, plan, allotment)
+            state, reported = _take_up(unfinished, study, plan, allotment, clock)
             if run_id is not None:
                 tracker.reopen()
                 tracker.resume(state.log.events())
-            log = StudyLog(study, state, tracker, devices, allotment, console, position, unfinished, where)
+            log = StudyLog(study, state, tracker, devices, allotment, console, position, unfinished, where, clock)
             with where.holding(devices, allotment), log.signals, log.progress:
-                given = _given(replace(study, benchmark=placement.benchmark), allotment, where, unfinished, reported)
+                given = _given(
+                    replace(study, benchmark=placement.benchmark), allotment, where, unfinished, reported, clock
+                )
                 reason = _fit(executor, study, plan, given, resources(allotment), log)
             log.close()
             where.reclaim()
@@ -315,17 +259,19 @@ def _abandoning(tracker: Tracker, unfinished: Unfinished) -> Iterator[None]:
         raise
 
 
-def _take_up(unfinished: Unfinished, study: Study, plan: Plan, allotment: Allotment) -> tuple[State, dict[str, int]]:
+def _take_up(
+    unfinished: Unfinished, study: Study, plan: Plan, allotment: Allotment, clock: Clock
+) -> tuple[State, dict[str, int]]:
     """Return the state of the study, and the units that each of its live trials has reported, by Tune's trial id."""
     state = snapshot.read(unfinished)
     if state is None:
-        return State.begin(study, plan, allotment, unfinished.log), {}
+        return State.begin(study, plan, allotment, unfinished.log, clock), {}
     state.checkpoints.sweep(unfinished.folder)
-    return state, state.go_on(study, plan, allotment, unfinished.seconds)
+    return state, state.go_on(study, plan, allotment, unfinished.seconds, clock)
 
 
 def _given(
-    study: Study, allotment: Allotment, where: Cluster, unfinished: Unfinished, reported: dict[str, int]
+    study: Study, allotment: Allotment, where: Cluster, unfinished: Unfinished, reported: dict[str, int], clock: Clock
 ) -> dict[str, Any]:
     """Return arguments of `TrialActor.setup`, beside a configuration; see `_take_up` for the reported units."""
     return {
@@ -335,6 +281,7 @@ def _given(
         "pool": where.pool_for(study.benchmark),
         "reported": reported,
         "home": unfinished.folder,
+        "clock": clock,
     }
 
 

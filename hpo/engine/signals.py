@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import signal
-import time
 from typing import TYPE_CHECKING, Any
+
+from benchmarks.clock import REAL
 
 if TYPE_CHECKING:  # it imports Ray
     from hpo.core.budget import Budget
@@ -40,11 +41,11 @@ class GracefulSignals:
 
     def _receive(self, number: int, frame: Any) -> None:
         if self._asked is None:
-            self._asked = time.monotonic()
+            self._asked = REAL.now()
             self._budget.revoke()
         elif self._parent != os.getppid():  # it took its time to die of the first signal, and has this one sent
             self._parent = os.getppid()
-        elif time.monotonic() - self._asked > SAME_REQUEST_SECONDS:
+        elif REAL.now() - self._asked > SAME_REQUEST_SECONDS:
             self._restore()
             signal.raise_signal(number)
 

@@ -14,6 +14,7 @@ from typing import Any
 from ray.tune.experiment import Trial
 from ray.tune.search import SearchAlgorithm, SearchGenerator
 
+from benchmarks.clock import Clock
 from benchmarks.space import Config
 from benchmarks.spec import Benchmark
 from hpo.cluster.devices import Allotment
@@ -70,13 +71,13 @@ class State:
     has_ended: bool = False
 
     @classmethod
-    def begin(cls, study: Study, plan: Plan, allotment: Allotment, log: EventLog) -> State:
+    def begin(cls, study: Study, plan: Plan, allotment: Allotment, log: EventLog, clock: Clock) -> State:
         """Make the state before the first trial."""
         population = plan.scheduler if isinstance(plan.scheduler, PopulationScheduler) else None
         feasibility = Feasibility(study)
         if population is not None:
             population.feasibility = feasibility
-        budget = Budget(study.budget_units, _deadline_seconds(study, allotment))
+        budget = Budget(study.budget_units, _deadline_seconds(study, allotment), clock)
         scheduler = budgeted(plan, budget, study.max_units, feasibility)
         max_trials = plan.num_samples if plan.num_samples > 1 else None
         search = BudgetedSearch(search_algorithm(plan), scheduler, feasibility, max_trials)
@@ -133,7 +134,7 @@ class State:
             self.tell(event)
         return events
 
-    def go_on(self, study: Study, plan: Plan, allotment: Allotment, seconds: float) -> dict[str, int]:
+    def go_on(self, study: Study, plan: Plan, allotment: Allotment, seconds: float, clock: Clock) -> dict[str, int]:
         """Resume an unfinished study in a new process.
 
         Args:
@@ -141,6 +142,7 @@ class State:
             plan: as its method makes it anew.
             allotment: of the devices there are now.
             seconds: how long the study had run when it was interrupted, which may be after this state.
+            clock: of the new process.
 
         Returns:
             Units that each live trial has reported, by Tune's trial id.
@@ -148,7 +150,7 @@ class State:
         self.stop(seconds)
         if allotment.devices != self.books.devices:
             self.tell(Resized(self.seconds, allotment.devices))
-        self.budget.go_on(self.seconds, _deadline_seconds(study, allotment))
+        self.budget.go_on(self.seconds, _deadline_seconds(study, allotment), clock)
         self.scheduler.go_on(self.trials)
         self.search.go_on(search_algorithm(plan))
         known = [trial.trial_id for trial in self.trials if trial.trial_id in self.books]

@@ -18,7 +18,6 @@ import os
 import re
 import shutil
 import stat
-import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, fields
@@ -29,6 +28,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 from pydantic import ValidationError
 
+from benchmarks.clock import REAL
 from benchmarks.files import is_file, load_json, replacing, write_whole
 from benchmarks.spec import BenchmarkError
 from hpo.core import event_log
@@ -174,7 +174,7 @@ class Unfinished:
     @property
     def is_due(self) -> bool:
         """Tell whether a state may be written again without taking too much of the driver's time."""
-        return time.monotonic() - self._written >= self._took / MOST_OF_THE_TIME
+        return REAL.now() - self._written >= self._took / MOST_OF_THE_TIME
 
     @property
     def has_state(self) -> bool:
@@ -185,7 +185,7 @@ class Unfinished:
         """Replace the stored state, after the events that it goes with; a full disk costs the state, not the study."""
         from ray import cloudpickle
 
-        began = time.monotonic()
+        began = REAL.now()
         try:
             self.log.sync()
             with replacing(self._state, mode=0o600) as file:
@@ -193,7 +193,7 @@ class Unfinished:
             self.fault = ""
         except OSError as error:
             self.fault = f"{self.folder}: {error.strerror}"
-        self._written = self._touched = time.monotonic()
+        self._written = self._touched = REAL.now()
         self._took = self._written - began
 
     def touch(self, seconds: float) -> None:
@@ -202,10 +202,10 @@ class Unfinished:
         Args:
             seconds: since it began. No clock tells them later: it may have been set.
         """
-        if time.monotonic() >= self._touched + SECONDS_PER_TOUCH:
+        if REAL.now() >= self._touched + SECONDS_PER_TOUCH:
             with suppress(OSError):
                 write_whole(self._seconds, repr(seconds))
-            self._touched = time.monotonic()
+            self._touched = REAL.now()
 
     @property
     def seconds(self) -> float:

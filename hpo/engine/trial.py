@@ -14,7 +14,6 @@ with micro-batches that are not known to run out.
 from __future__ import annotations
 
 import shutil
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -23,6 +22,7 @@ from typing import Any
 from ray import tune
 from ray.actor import ActorHandle
 
+from benchmarks.clock import Clock
 from benchmarks.hyperparameters import Hyperparameters
 from benchmarks.out_of_memory import IN_EVALUATION, Demand, demand_of, rescued, sign_of, with_micro_batch
 from benchmarks.space import Config
@@ -61,13 +61,14 @@ class TrialActor(tune.Trainable):
         pool: ActorHandle | None,
         reported: Mapping[str, int],
         home: Path,
+        clock: Clock,
     ) -> None:
         """Note the arguments; the ranks start with the first step, since Tune waits for this before its next actor."""
         self._study, self._config, self._reported, self._home = study, config, reported, home
         self._share = (cpus_per_rank, gpus_per_rank, pool)
         self._too_large: list[Demand] = []
         self._seconds = dict.fromkeys(PARTS, 0.0)
-        self._last_mark = time.monotonic()
+        self._clock, self._last_mark = clock, clock.now()
 
     def reset_config(self, new_config: Config) -> bool:
         """Prepare the next trial on the same ranks."""
@@ -143,7 +144,7 @@ class TrialActor(tune.Trainable):
     def _ready(self) -> TrialProcess:
         """Return the ranks, with the current trial begun."""
         if self._process is None:
-            self._process = self._study.benchmark.trial_process(self.open_ranks)
+            self._process = self._study.benchmark.trial_process(self.open_ranks, self._clock)
             self._tokens, self._precision = self._process.token_statistics(), self._process.precision()
         if not self._started:
             self._training, self._units = training_of(self._study, self._config), 0
@@ -245,5 +246,5 @@ class TrialActor(tune.Trainable):
 
     def _since_last_mark(self) -> float:
         """Return the seconds since the last mark, and mark."""
-        before, self._last_mark = self._last_mark, time.monotonic()
+        before, self._last_mark = self._last_mark, self._clock.now()
         return self._last_mark - before

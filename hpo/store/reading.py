@@ -6,7 +6,6 @@ so they may be repeated.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +15,7 @@ import mlflow
 from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 
+from benchmarks.clock import REAL
 from benchmarks.spec import first_line
 from hpo.store import client as store
 
@@ -50,7 +50,7 @@ def retried(read: Callable[[], T]) -> T:
         except Exception as error:  # each artifact repository (HTTP, S3, ...) raises errors of its own
             if not may_pass(error):
                 raise
-            time.sleep(wait)
+            REAL.sleep(wait)
     return read()
 
 

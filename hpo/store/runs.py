@@ -7,7 +7,6 @@ import math
 import os
 import subprocess
 import tempfile
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
@@ -18,6 +17,7 @@ from mlflow.entities import Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
 from mlflow.tracking.context.registry import resolve_tags
 
+from benchmarks.clock import REAL
 from benchmarks.spec import BenchmarkError, first_line
 from hpo.store import client as store
 
@@ -112,7 +112,7 @@ class CommandRun:
 
     def log(self, metrics: Mapping[str, float], step: int = 0) -> None:
         """Write metrics; those that are not finite are left out."""
-        now = int(time.time() * 1000)
+        now = int(REAL.epoch() * 1000)
         points = [Metric(name, value, now, step) for name, value in metrics.items() if math.isfinite(value)]
         with self._noting_faults():
             self._client.log_batch(self.run_id, metrics=points)
@@ -249,7 +249,7 @@ def _log_file(client: MlflowClient, run_id: str, path: Path, attempts: int | Non
     fault = ""
     for attempt in range(attempts or 1):
         if attempt:
-            time.sleep(PAUSE_SECONDS)
+            REAL.sleep(PAUSE_SECONDS)
         try:
             client.log_artifact(run_id, str(path))
             return ""

@@ -15,7 +15,6 @@ import hashlib
 import json
 import math
 import os
-import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import cached_property, partial
@@ -23,6 +22,7 @@ from typing import Any
 
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, Run, RunTag
 
+from benchmarks.clock import REAL
 from benchmarks.identity import digest
 from benchmarks.space import Config
 from benchmarks.spec import BenchmarkError
@@ -82,7 +82,7 @@ class Tracker:
         self._tried: set[int] = set()
         self._waiting: list[Callable[[], None]] = []
         self._spool = Spool()
-        self.began_at = time.time()
+        self.began_at = REAL.epoch()
         self._launch_run = os.environ.pop("MLFLOW_RUN_ID", None)  # of `mlflow run`; Ray's workers must not inherit it
         views = ui_views.tags(study.benchmark)
         if run_id is not None:

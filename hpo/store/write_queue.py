@@ -8,10 +8,10 @@ be able to run twice with the effect of once.
 from __future__ import annotations
 
 import threading
-import time
 from collections import deque
 from collections.abc import Callable
 
+from benchmarks.clock import REAL
 from benchmarks.spec import BenchmarkError, first_line
 from hpo.store import client as store
 
@@ -29,13 +29,13 @@ class Spool:
         self._changed = threading.Condition()
         self._is_closing = self._is_given_up = False
         self._fault = ""
-        self._progressed = self._attempted = time.monotonic()
+        self._progressed = self._attempted = REAL.now()
         self._thread = threading.Thread(target=self._work, name="mlflow", daemon=True)
 
     @property
     def fault(self) -> str:
         """Why the store does not take the next write; empty as long as it does."""
-        seconds = time.monotonic() - self._attempted
+        seconds = REAL.now() - self._attempted
         if self._fault or not self._writes or seconds < SLOW_SECONDS:
             return self._fault
         return f"tracking store {store.shown_uri()}: no answer for {seconds:.0f} s"
@@ -51,7 +51,7 @@ class Spool:
             if not self._thread.is_alive():
                 self._thread.start()
             if not self._writes:
-                self._attempted = time.monotonic()
+                self._attempted = REAL.now()
             self._writes.append(write)
             self._changed.notify_all()
 
@@ -62,10 +62,10 @@ class Spool:
             BenchmarkError: given up; names the write that failed.
         """
         with self._changed:
-            self._is_closing, self._progressed = True, time.monotonic()
+            self._is_closing, self._progressed = True, REAL.now()
             self._changed.notify_all()
             try:
-                while self._writes and (left := self._progressed + patience_seconds - time.monotonic()) > 0:
+                while self._writes and (left := self._progressed + patience_seconds - REAL.now()) > 0:
                     self._changed.wait(left)
             except KeyboardInterrupt:  # the user has less patience
                 pass
@@ -78,7 +78,7 @@ class Spool:
 
     def _work(self) -> None:
         while (write := self._next()) is not None:
-            self._attempted = time.monotonic()
+            self._attempted = REAL.now()
             fault = _attempt(write)
             with self._changed:
                 self._fault = fault
@@ -86,7 +86,7 @@ class Spool:
                     self._changed.wait_for(lambda: self._is_given_up, PAUSE_SECONDS)
                     continue
                 self._writes.popleft()
-                self._progressed = time.monotonic()
+                self._progressed = REAL.now()
                 self._changed.notify_all()
 
     def _next(self) -> Callable[[], None] | None:

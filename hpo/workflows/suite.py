@@ -7,7 +7,6 @@ that fails is a line with its reason, and the others run.
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from statistics import fmean
@@ -17,6 +16,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.check.start import check_start
+from benchmarks.clock import REAL
 from benchmarks.files import whole_number
 from benchmarks.identity import digest
 from benchmarks.spec import Benchmark, BenchmarkError, first_line
@@ -221,11 +221,11 @@ def _run_due(
 
 def _warm_up(cluster: Cluster, benchmark: Benchmark, devices: Devices, console: Console) -> None:
     """Start the ranks, so that no study pays for it, and show their statistics of the data."""
-    began = time.monotonic()
+    began = REAL.now()
     tokens = cluster.warm_up(benchmark, devices)
     if not tokens:
         return
-    seconds = time.monotonic() - began
+    seconds = REAL.now() - began
     console.print(f"ranks warm after {seconds:.0f} s, which count to no study", highlight=False)
     console.print(tokens_table(tokens, benchmark.task))
 

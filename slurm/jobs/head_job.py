@@ -12,12 +12,12 @@ import re
 import shlex
 import signal
 import sys
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks.clock import REAL
 from benchmarks.spec import BenchmarkError, first_line
 from hpo.cluster import access
 from hpo.engine import study_folder
@@ -157,13 +157,13 @@ def _wait_for(workers: WorkerGroup, joined: Connection, signals: Signals) -> Non
     Raises:
         BenchmarkError: none is left to wait for, or one that runs does not join.
     """
-    wanted, began, log = workers.profile.workers.count, time.monotonic(), OnChange()
+    wanted, began, log = workers.profile.workers.count, REAL.now(), OnChange()
     os.environ.update(joined.environment)
     with _watching_ray() as joined_workers:
         signals.install()  # Ray has taken SIGTERM
         while len(there := joined_workers()) < wanted:
             jobs = workers.look()
-            if _has_waited_enough(workers, there, (time.monotonic() - began) / 60):
+            if _has_waited_enough(workers, there, (REAL.now() - began) / 60):
                 break
             log.say(f"waits for workers: {len(there)} of {wanted} joined; {workers.describe(jobs)}")
             signals.sleep()
@@ -220,7 +220,7 @@ def _drive(job: HeadJob, joined: Connection, tracking: str, workers: WorkerGroup
     with Child(command, environment, shielded=True, ignores=signal.SIGUSR1) as driver:
         is_told, log = False, OnChange()
         while driver.status is None:
-            time.sleep(POLL_SECONDS)
+            REAL.sleep(POLL_SECONDS)
             text = workers.explain(workers.look())
             if driver.status is None:
                 log.say(text)

@@ -8,12 +8,12 @@ from __future__ import annotations
 import re
 import signal
 import tempfile
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import psutil
 
+from benchmarks.clock import REAL
 from benchmarks.files import whole_number
 from benchmarks.hyperparameters import Hyperparameters
 from benchmarks.out_of_memory import IN_EVALUATION, OUT_OF_MEMORY, failure_reason, rescued, with_micro_batch
@@ -131,7 +131,7 @@ class _Job:
             )
         self._devices, self._placed = devices, place(self._benchmark, devices, concurrency=1).benchmark
         done = study_folder.finished(self._folder)
-        began = min(time.time(), psutil.Process().create_time())  # the job's script has become this process
+        began = min(REAL.epoch(), psutil.Process().create_time())  # the job's script has become this process
         self._log.add("reserved", at=began, devices=ranks, accelerator=devices.accelerator, node=node_name())
         try:
             return [self._train(trial) for trial in trials or range(self._submitted.trials) if trial not in done]
@@ -219,13 +219,13 @@ class _Job:
         self._log.add("began", trial=trial, config=config, number=number)
         with tempfile.TemporaryDirectory(prefix="hpo-trial-") as temporary:
             order = Path(temporary) / "order.json"
-            began, threads = time.time(), self._submitted.threads
+            began, threads = REAL.epoch(), self._submitted.threads
             on_gpu = self._devices.gpu_name is not None
             one_trial.Order(self._placed, taken, training.seed, threads, began, on_gpu, micro_batch).write(order)
             variables = self._devices.variables
             with Child(one_trial.command(order, self._log.path, ranks), variables, log, shielded=True) as child:
                 while child.status is None and not self._signals.received:
-                    time.sleep(POLL_SECONDS)
+                    REAL.sleep(POLL_SECONDS)
                 status = child.status
         if self._signals.received and status != 0:
             return "interrupted", self._signals.reason

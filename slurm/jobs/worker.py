@@ -6,9 +6,9 @@ import json
 import os
 import signal
 import sys
-import time
 from pathlib import Path
 
+from benchmarks.clock import REAL
 from hpo.cluster import access
 from hpo.cluster.devices import detect_here
 from slurm.jobs import connection, network
@@ -67,7 +67,7 @@ def _stay(joined: Connection, logs: Path, cpus: int, gpus: int, signals: Signals
         Child([*command, f"--temp-dir={folder}"], environment, log, shielded=bool(step), is_bound=True) as ray,
     ):
         while ray.status is None and not signals.received:
-            time.sleep(0.5)
+            REAL.sleep(0.5)
         if signals.received:
             say("ends: the head job has ended its study" if step else "ends: SLURM asked this job to")
             return 0

@@ -8,12 +8,12 @@ from __future__ import annotations
 import os
 import signal
 import sys
-import time
 from abc import ABC, abstractmethod
 from dataclasses import replace
 from pathlib import Path
 from typing import Self
 
+from benchmarks.clock import REAL
 from benchmarks.spec import BenchmarkError
 from slurm import capacity, scheduler, scripts, submit
 from slurm.capacity import Capacity
@@ -101,7 +101,7 @@ class WorkerGroup(ABC):
             return {number: scheduler.Job("UNKNOWN") for number in self.live}
         for number, job in found.items():
             if job.state == "RUNNING":
-                self._running_since.setdefault(number, time.monotonic())
+                self._running_since.setdefault(number, REAL.now())
             if job.state not in scheduler.ENDED:
                 continue
             self.live.remove(number)
@@ -142,7 +142,7 @@ class WorkerGroup(ABC):
         """
         minutes = self.profile.join_minutes or JOIN_MINUTES
         for number, since in self._running_since.items():
-            if number in self.live and number not in joined and time.monotonic() - since > 60 * minutes:
+            if number in self.live and number not in joined and REAL.now() - since > 60 * minutes:
                 return (
                     f"worker {self.noun} {number} runs, and has not joined in {minutes:g} minutes (`join_minutes`): "
                     f"its node may not reach {self._joined.address}; {HOW_TO_MEND}; its log: {self._log_of(number)}"
@@ -222,9 +222,9 @@ class WorkerSteps(WorkerGroup):
     def _end(self) -> None:
         for step in self._steps.values():
             step.signal(signal.SIGUSR1)  # which srun passes on, and a worker ends by
-        deadline = time.monotonic() + END_SECONDS
-        while time.monotonic() < deadline and any(step.status is None for step in self._steps.values()):
-            time.sleep(0.2)
+        deadline = REAL.now() + END_SECONDS
+        while REAL.now() < deadline and any(step.status is None for step in self._steps.values()):
+            REAL.sleep(0.2)
         for step in self._steps.values():
             step.end()
 

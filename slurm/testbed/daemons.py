@@ -12,12 +12,12 @@ import secrets
 import shutil
 import socket
 import subprocess
-import time
 from contextlib import suppress
 from pathlib import Path
 
 import psutil
 
+from benchmarks.clock import REAL
 from benchmarks.ports import free_ports
 
 DAEMONS = ("munged", "slurmctld", "slurmd")
@@ -59,12 +59,12 @@ def start(folder: Path, cpus: int = 4, memory_mb: int = 16000, max_array_size: i
     _run(folder, "slurmctld")
     for node in NODES:
         start_node(folder, node)
-    deadline = time.monotonic() + READY_SECONDS
+    deadline = REAL.now() + READY_SECONDS
     while not idle(folder):
-        if time.monotonic() > deadline:
+        if REAL.now() > deadline:
             stop(folder)
             raise RuntimeError(f"the nodes did not come up within {READY_SECONDS} s; see {folder / 'log'}")
-        time.sleep(0.2)
+        REAL.sleep(0.2)
     return configuration
 
 
@@ -100,9 +100,9 @@ def stop(folder: Path) -> None:
         jobs = _query(folder, "squeue", "--noheader", "--format=%A").split()
         if jobs:
             _query(folder, "scancel", *jobs)
-            deadline = time.monotonic() + READY_SECONDS
-            while _query(folder, "squeue", "--noheader", "--format=%A").strip() and time.monotonic() < deadline:
-                time.sleep(0.2)
+            deadline = REAL.now() + READY_SECONDS
+            while _query(folder, "squeue", "--noheader", "--format=%A").strip() and REAL.now() < deadline:
+                REAL.sleep(0.2)
     for name in ("slurmctld.pid", *(f"slurmd-{node}.pid" for node in NODES), "munged.pid"):
         _end(folder / name)
 
@@ -142,7 +142,7 @@ def _configuration(folder: Path, cpus: int, memory_mb: int, max_array_size: int)
         "ClusterName": "testbed",
         "SlurmctldHost": f"{host}(127.0.0.1)",
         "SlurmctldPort": ports[0],
-        "FirstJobId": 1 + int(time.time()) % 1_000_000,  # no two test beds give the same number
+        "FirstJobId": 1 + int(REAL.epoch()) % 1_000_000,  # no two test beds give the same number
         "SlurmUser": "root",
         "AuthType": "auth/munge",
         "AuthInfo": f"socket={folder}/munge.socket",

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.clock import VirtualClock
 from slurm import scheduler
 from slurm.scheduler import Job, QueueWatch
 
@@ -34,26 +35,18 @@ def squeue(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Squeue:
     return Squeue(tmp_path, monkeypatch)
 
 
-class Clock:
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-def times_asked(squeue: Squeue, clock: Clock, watch: QueueWatch, seconds: int) -> int:
+def times_asked(squeue: Squeue, clock: VirtualClock, watch: QueueWatch, seconds: int) -> int:
     """Calls of squeue by a wait that looks every two seconds."""
     before = len(squeue.calls)
     for _ in range(seconds // 2):
-        clock.now += 2
+        clock.sleep(2)
         watch.look(["7"])
     return len(squeue.calls) - before
 
 
 def test_jobs_that_run_are_asked_after_every_ten_seconds(squeue: Squeue) -> None:
     squeue.show("7|RUNNING|None\n")
-    clock = Clock()
+    clock = VirtualClock()
     watch = QueueWatch(clock)
     assert watch.look(["7"]) == {"7": Job("RUNNING")}
     assert times_asked(squeue, clock, watch, 100) == 10
@@ -62,7 +55,7 @@ def test_jobs_that_run_are_asked_after_every_ten_seconds(squeue: Squeue) -> None
 
 def test_a_long_wait_in_the_queue_is_asked_after_more_rarely(squeue: Squeue) -> None:
     squeue.show("7|PENDING|Priority\n")
-    clock = Clock()
+    clock = VirtualClock()
     watch = QueueWatch(clock)
     assert watch.look(["7"]) == {"7": Job("PENDING", "Priority")}
     assert times_asked(squeue, clock, watch, 100) == 10

@@ -15,7 +15,6 @@ from __future__ import annotations
 import argparse
 import json
 import random
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -24,6 +23,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import BloomConfig, BloomForCausalLM, PreTrainedTokenizerFast, get_scheduler
 
 from benchmarks.assets.nano.corpus import FILLERS, draw_facts, write_sentence
+from benchmarks.clock import REAL
 
 VOCABULARY_SIZE = 1200
 EOS, PAD, UNK = "</s>", "<pad>", "<unk>"
@@ -99,7 +99,7 @@ def train(model: BloomForCausalLM, tokenizer: PreTrainedTokenizerFast, arguments
     """Train with AdamW and a cosine schedule; every batch is new text."""
     optimizer = torch.optim.AdamW(model.parameters(), lr=arguments.learning_rate, weight_decay=0.01, fused=True)
     scheduler = get_scheduler("cosine", optimizer, num_warmup_steps=100, num_training_steps=arguments.steps)
-    rng, started = random.Random(arguments.seed), time.perf_counter()
+    rng, started = random.Random(arguments.seed), REAL.now()
     for step in range(1, arguments.steps + 1):
         ids, weights = encode([sequence(rng) for _ in range(arguments.batch_size)], tokenizer)
         loss = weighted_loss(model(ids).logits, ids, weights)
@@ -110,7 +110,7 @@ def train(model: BloomForCausalLM, tokenizer: PreTrainedTokenizerFast, arguments
         optimizer.zero_grad(set_to_none=True)
         if step % 250 == 0 or step == arguments.steps:
             right = answered_right(model, tokenizer)
-            seconds = time.perf_counter() - started
+            seconds = REAL.now() - started
             print(
                 json.dumps({"step": step, "loss": round(loss.item(), 4), "right": right, "s": round(seconds)}),
                 flush=True,

@@ -13,11 +13,11 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
 
+from benchmarks.clock import REAL
 from benchmarks.devices.torch_build import fault_of, installed
 from benchmarks.devices.visible import look_at_visible
 from benchmarks.files import BenchmarkError, first_line
@@ -77,9 +77,9 @@ def _names(text: str) -> str:
 
 def check(names: Sequence[str], options: argparse.Namespace, folder: Path) -> list[Line]:
     """Run checks one after the other; each line is written as soon as it is there."""
-    began, lines = time.monotonic(), []
+    began, lines = REAL.now(), []
     for name in names:
-        left = options.budget - (time.monotonic() - began)
+        left = options.budget - (REAL.now() - began)
         line = (
             Line(name, "skipped") if left < MIN_SECONDS else _run(name, min(left, CHECKS[name][1]), options.cpu, folder)
         )
@@ -99,7 +99,7 @@ def _run(name: str, limit_seconds: float, cpu: bool, folder: Path) -> Line:
     # A session is one rank, on one GPU.
     visible = os.environ.get("CUDA_VISIBLE_DEVICES", ONE_GPU).split(",")[0]
     environment["CUDA_VISIBLE_DEVICES"] = "" if cpu else visible
-    began = time.monotonic()
+    began = REAL.now()
     process = subprocess.Popen(
         [*words, *(["--cpu"] if cpu else [])],
         env=environment,
@@ -114,7 +114,7 @@ def _run(name: str, limit_seconds: float, cpu: bool, folder: Path) -> Line:
         os.killpg(process.pid, signal.SIGKILL)
         process.communicate()
         return Line(name, "failed", limit_seconds, {"error": f"took more than {limit_seconds:.0f} s"})
-    seconds = time.monotonic() - began
+    seconds = REAL.now() - began
     if process.returncode or not output.strip():
         last = (errors.strip().splitlines() or [f"status {process.returncode}"])[-1]
         return Line(name, "failed", seconds, {"error": last[:300]})

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from benchmarks import spec
+from benchmarks.clock import REAL
 from benchmarks.measure.speed import data
 from benchmarks.spec import Benchmark
 
@@ -133,10 +133,10 @@ def wait() -> None:
 def seconds_of(work: Callable[..., object], *arguments: Any) -> float:
     """Return the wall seconds of some work on the device."""
     wait()
-    began = time.perf_counter()
+    began = REAL.now()
     work(*arguments)
     wait()
-    return time.perf_counter() - began
+    return REAL.now() - began
 
 
 def samples_per_second(session: Any, steps: int) -> float:

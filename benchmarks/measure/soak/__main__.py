@@ -24,7 +24,6 @@ import os
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -33,6 +32,7 @@ from pathlib import Path
 import psutil
 
 from benchmarks import spec
+from benchmarks.clock import REAL
 from benchmarks.files import yaml_text
 from benchmarks.measure.soak.trend import PER_TRIALS, Trend, fit
 from benchmarks.measure.soak.watch import ROLES, StudySample, StudyWatch
@@ -251,7 +251,7 @@ def _samples(driver: subprocess.Popen[bytes], watching: StudyWatch) -> Iterator[
     """Yield one sample per second until the driver ends."""
     while driver.poll() is None:
         yield watching.look()
-        time.sleep(SECONDS_PER_SAMPLE)
+        REAL.sleep(SECONDS_PER_SAMPLE)
 
 
 def _describe(process: psutil.Process) -> str:

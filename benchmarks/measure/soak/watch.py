@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import os
 import sqlite3
-import time
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import psutil
+
+from benchmarks.clock import REAL
 
 MB, BYTES_PER_BLOCK = 2**20, 512  # of st_blocks, on every file system
 ROLES = ("driver", "rank", "worker", "raylet", "gcs_server", "agent")
@@ -74,7 +75,7 @@ class StudyWatch:
     database: Path
     folders: dict[str, list[Path]]
     seen: set[psutil.Process] = field(default_factory=set)
-    _began: float = field(default_factory=time.monotonic)
+    _began: float = field(default_factory=REAL.now)
 
     def look(self) -> StudySample:
         """Take a sample of this moment."""
@@ -83,7 +84,7 @@ class StudyWatch:
             with suppress(psutil.Error):  # it has ended meanwhile
                 _add(held[self._role(process)], process)
         disk = {name: sum(map(size_mb, paths)) for name, paths in self.folders.items()}
-        return StudySample(time.monotonic() - self._began, ended_trials(self.database), held, disk)
+        return StudySample(REAL.now() - self._began, ended_trials(self.database), held, disk)
 
     def survivors(self, seconds: float) -> list[psutil.Process]:
         """List processes of the study that live on so long after it."""

@@ -11,7 +11,6 @@ import json
 import os
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Literal, TextIO
@@ -20,6 +19,7 @@ from pydantic import BaseModel, ConfigDict
 
 from benchmarks import spec
 from benchmarks.check.device import settle_here
+from benchmarks.clock import REAL
 from benchmarks.measure.speed import data
 from benchmarks.space import Config
 from benchmarks.spec import Benchmark
@@ -124,7 +124,7 @@ def _now() -> float:
 
     if torch.cuda.is_available():
         torch.cuda.synchronize()
-    return time.perf_counter()
+    return REAL.now()
 
 
 # ---- ours

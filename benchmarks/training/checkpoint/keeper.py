@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
@@ -12,6 +11,7 @@ from ray.actor import ActorHandle
 from ray.exceptions import RayActorError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from benchmarks.clock import REAL
 from benchmarks.files import BenchmarkError
 from benchmarks.training.checkpoint.files import missing
 from benchmarks.training.checkpoint.memory import CheckpointMemory
@@ -145,4 +145,4 @@ def wait_for(folder: Path, keeper: ActorHandle | None, keepers: Keepers | None) 
                 f"checkpoint {folder}: {min(lost)} is lost, since its node died before the file had gone from memory "
                 "to the disk; run this configuration again with `train`"
             )
-        time.sleep(SECONDS_PER_LOOK)
+        REAL.sleep(SECONDS_PER_LOOK)

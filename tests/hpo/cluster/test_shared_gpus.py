@@ -22,7 +22,6 @@ from hpo.core.books import Books
 from hpo.core.events import Began, Proposed, Reserved, Unit
 from hpo.core.ledger import PARTS
 from hpo.core.study import Study
-from hpo.engine import in_process
 from hpo.engine.in_process import InProcess
 from slurm import capacity, profile
 from slurm.arrays import require_whole_gpus
@@ -167,12 +166,11 @@ class OneGpu(InProcess):
         return replace(H200, count=1, cpus=8)
 
 
-def test_a_study_counts_a_shared_gpu_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_study_counts_a_shared_gpu_once(tmp_path: Path) -> None:
     """Its trials are curves, in the place of a training."""
     curves = synthetic(max_units=3, seconds_per_unit=0.002)
-    monkeypatch.setattr(in_process, "_open_rank", lambda benchmark: SyntheticTrial(curves))
     benchmark = sharing(2).model_copy(update={"resource": curves.resource})
-    executor = OneGpu(devices=2)
+    executor = OneGpu(devices=2, open_rank=lambda benchmark: SyntheticTrial(curves))
     finished = run(Study("random", benchmark, seed=1, budget=6), executor, tmp_path)
     assert finished.reached_end, finished.reason
     assert executor.most_in_use == 2

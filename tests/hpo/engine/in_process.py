@@ -13,7 +13,7 @@ from benchmarks import spec
 from benchmarks.spec import Benchmark
 from hpo.core.study import Study
 from hpo.engine.in_process import InProcess, Unstored
-from hpo.engine.local_actors import Call, Death
+from hpo.engine.in_process.actors import Call, Death
 from hpo.engine.runner import Finished, execute
 
 

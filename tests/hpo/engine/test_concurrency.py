@@ -17,7 +17,7 @@ import pytest
 from hpo.core.results import TrialRow
 from hpo.core.study import Study
 from hpo.engine.in_process import InProcess
-from hpo.engine.local_actors import Call
+from hpo.engine.in_process.actors import Call
 from hpo.engine.runner import Finished
 from hpo.engine.signals import GRACEFUL_SIGNALS
 from hpo.search import registry

@@ -13,7 +13,7 @@ from hpo.core.events import Event, Exploited, Failed, Interrupted, Released, Res
 from hpo.core.study import Study
 from hpo.engine import snapshot
 from hpo.engine.in_process import InProcess, Unstored
-from hpo.engine.local_actors import Call, Death
+from hpo.engine.in_process.actors import Call, Death
 from hpo.engine.runner import Finished
 from hpo.engine.study_folder import Unfinished
 from tests.hpo.engine.in_process import every, run, synthetic

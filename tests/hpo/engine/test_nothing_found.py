@@ -11,7 +11,7 @@ from hpo.app import cli
 from hpo.core.books import Books
 from hpo.core.study import Study
 from hpo.engine.in_process import InProcess
-from hpo.engine.local_actors import Call, Death
+from hpo.engine.in_process.actors import Call, Death
 from hpo.search import registry
 from hpo.workflows import suite
 from tests.hpo.engine.in_process import run, synthetic, units_of

@@ -12,7 +12,7 @@ import pytest
 
 from hpo.core.study import Study
 from hpo.engine.in_process import InProcess, Unstored
-from hpo.engine.local_actors import Call
+from hpo.engine.in_process.actors import Call
 from hpo.engine.runner import Finished
 from hpo.search import registry
 from tests.hpo.engine.in_process import run, synthetic

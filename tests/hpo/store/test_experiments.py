@@ -17,7 +17,7 @@ from mlflow.entities import Run
 from benchmarks import spec
 from hpo.app import cli
 from hpo.engine.in_process import InProcess
-from hpo.engine.local_actors import Call
+from hpo.engine.in_process.actors import Call
 from tests.stores import fresh_store
 
 RUN = ["run", "random", "--benchmark", "synthetic", "--budget", "2"]

@@ -1,13 +1,4 @@
-"""An executor without Ray's processes: a study's trials run as calls in this process.
-
-Tune's controller, its actor manager, the schedulers, the searchers and the trials are those of any study. Only the
-actors differ: Tune's calls to them wait in queues and are done here, one at a time, in an order drawn by lot. So a
-study may have any number of devices, needs no running Ray, and costs tenths of a second.
-
-    execute(study, command, console, executor=InProcess(devices=8), open_tracker=Unstored)
-
-A trial that trains has this process as its only rank.
-"""
+"""The executor that runs a study's trials in this process, and Tune's parts for it."""
 
 from __future__ import annotations
 
@@ -15,8 +6,7 @@ import copy
 import logging
 import os
 import random
-import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
@@ -30,6 +20,7 @@ from ray.tune.impl.placeholder import create_resolvers_map, inject_placeholders
 from ray.tune.schedulers.util import _set_search_properties_backwards_compatible as tell_scheduler
 from ray.tune.search.util import _set_search_properties_backwards_compatible as tell_searcher
 
+from benchmarks.clock import REAL, Clock
 from benchmarks.spec import Benchmark, BenchmarkError
 from benchmarks.training.own_rank import OwnRank
 from benchmarks.trials.trial import TrialProcess
@@ -38,16 +29,13 @@ from hpo.cluster.ray import Cluster
 from hpo.core.books import Books
 from hpo.core.events import Event
 from hpo.core.study import Study
-from hpo.engine.local_actors import ActorClass, Actors, Death, Slots, nobody_dies
+from hpo.engine.in_process.actors import ActorClass, Actors, Death, Slots, nobody_dies
 from hpo.store.tracker import Tracker
 
 CHANGES_FOLDER = "RAY_CHDIR_TO_TRIAL_DIR"
 """Variable of Ray's: a trial's actor makes its own folder the working directory."""
 FOLDER_BEFORE = "TUNE_ORIG_WORKING_DIR"
 """Variable of Tune's, in which an actor notes the working directory it came from."""
-
-
-# ---- actors
 
 
 # ---- Tune's parts that speak with Ray
@@ -96,20 +84,32 @@ class _Here(Cluster):
 
 
 class InProcess:
-    """An executor that runs a study's trials in this process; see `hpo.engine.runner.Executor`.
+    """An executor that runs a study's trials in this process; see `hpo.engine.executor.Executor`.
 
     Args:
         devices: how many trials there may be at once.
         order: seeds the lot that decides which trial goes on next.
         dies: decides in which calls an actor dies, for drills.
+        open_rank: makes the rank of trials that train; by default it is this process.
 
     Attributes:
         most_in_use: trials at once at most, in all studies so far.
     """
 
-    def __init__(self, devices: int, order: int = 0, dies: Death = nobody_dies) -> None:
-        self._devices, self._dies = devices, dies
+    def __init__(
+        self,
+        devices: int,
+        order: int = 0,
+        dies: Death = nobody_dies,
+        open_rank: Callable[[Benchmark], TrialProcess] = OwnRank,
+    ) -> None:
+        self._devices, self._dies, self._open_rank = devices, dies, open_rank
         self._lot, self.most_in_use = random.Random(order), 0
+
+    @property
+    def clock(self) -> Clock:
+        """The real clock."""
+        return REAL
 
     def detect(self) -> Devices:
         """Return the devices that were asked for."""
@@ -150,7 +150,7 @@ class InProcess:
         """
         resolvers = create_resolvers_map()
         space = inject_placeholders(copy.deepcopy(config), resolvers)
-        experiment = _Experiment(run=_bind(actor, given, resources), config=space, **settings)
+        experiment = _Experiment(run=_bind(actor, given, resources, self._open_rank), config=space, **settings)
         tell_searcher(search_alg.set_search_properties, None, None, space, **experiment.public_spec)
         tell_scheduler(scheduler.set_search_properties, None, None, **experiment.public_spec)
         slots = Slots(self._devices)
@@ -172,7 +172,12 @@ class InProcess:
             self.most_in_use = max(self.most_in_use, slots.most_in_use)
 
 
-def _bind(actor: type[Trainable], given: Mapping[str, Any], resources: PlacementGroupFactory) -> type[Trainable]:
+def _bind(
+    actor: type[Trainable],
+    given: Mapping[str, Any],
+    resources: PlacementGroupFactory,
+    open_rank: Callable[[Benchmark], TrialProcess],
+) -> type[Trainable]:
     """Make the class of a trial whose `setup` gets these arguments."""
 
     class Bound(actor):
@@ -180,15 +185,16 @@ def _bind(actor: type[Trainable], given: Mapping[str, Any], resources: Placement
             super().setup(config, **given)
 
         def open_ranks(self, benchmark: Benchmark) -> TrialProcess:
-            return _open_rank(benchmark)
+            _require_one_rank(benchmark)
+            return open_rank(benchmark)
 
     Bound.__name__ = actor.__name__
     bound: type[Trainable] = with_resources(Bound, resources)
     return bound
 
 
-def _open_rank(benchmark: Benchmark) -> TrialProcess:
-    """Make this process the only rank of a trial, once.
+def _require_one_rank(benchmark: Benchmark) -> None:
+    """Make sure that a trial needs no other process than this one.
 
     Raises:
         BenchmarkError: the trials have several ranks.
@@ -198,7 +204,6 @@ def _open_rank(benchmark: Benchmark) -> TrialProcess:
             f"{benchmark.name} has {benchmark.ranks_per_trial} ranks per trial, but a trial in this process has one; "
             "run this benchmark on Ray"
         )
-    return OwnRank(benchmark)
 
 
 def _run(controller: _Controller, experiment: Experiment) -> None:
@@ -255,7 +260,7 @@ class Unstored(Tracker):
 
     def __init__(self, study: Study, accelerator: str, command: str, run_id: str | None = None) -> None:
         self._study, self._children = study, {}
-        self.run_id, self.began_at = run_id or self.RUN_ID, time.time()
+        self.run_id, self.began_at = run_id or self.RUN_ID, REAL.epoch()
 
     @property
     def fault(self) -> str:

@@ -1,0 +1,72 @@
+"""The clock: the one place of the suite that reads the time and waits.
+
+A study gets its clock with its executor and passes it down: to its log, its budget, its trials. So a study runs in real
+time or on a clock that jumps, and nothing in it can tell. Waiting for others, such as SLURM, a store or a disk, is real
+time in any case, and so is a person's: those parts take `REAL`. No other module calls Python's `time`, see
+`pyproject.toml`.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Protocol
+
+
+class Clock(Protocol):
+    """A clock that never goes back."""
+
+    def now(self) -> float:
+        """Return seconds since any moment; only differences mean something."""
+
+    def epoch(self) -> float:
+        """Return seconds since 1970, for people and other machines; a clock that is set may go back."""
+
+    def sleep(self, seconds: float) -> None:
+        """Wait."""
+
+
+class RealClock:
+    """The machine's clock."""
+
+    def now(self) -> float:
+        """See `Clock`."""
+        return time.monotonic()
+
+    def epoch(self) -> float:
+        """See `Clock`."""
+        return time.time()
+
+    def sleep(self, seconds: float) -> None:
+        """See `Clock`."""
+        time.sleep(seconds)
+
+
+REAL = RealClock()
+
+
+class VirtualClock:
+    """A clock that jumps: waiting takes no time.
+
+    Args:
+        began_at: its second 0, in seconds since 1970; by default the time at which it is made.
+    """
+
+    def __init__(self, began_at: float | None = None) -> None:
+        self._began_at = time.time() if began_at is None else began_at
+        self._now = 0.0
+
+    def now(self) -> float:
+        """See `Clock`."""
+        return self._now
+
+    def epoch(self) -> float:
+        """See `Clock`."""
+        return self._began_at + self._now
+
+    def sleep(self, seconds: float) -> None:
+        """Jump so many seconds ahead."""
+        self._now += seconds
+
+    def jump_to(self, moment: float) -> None:
+        """Jump ahead to a moment, unless it is past."""
+        self._now = max(self._now, moment)

@@ -1,0 +1,45 @@
+"""The clocks, and the rule that no module reads the time by itself."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from benchmarks.clock import REAL, VirtualClock
+
+PROJECT = Path(__file__).parents[2]
+
+
+def test_waiting_on_a_virtual_clock_takes_no_time() -> None:
+    clock, began = VirtualClock(), REAL.now()
+    clock.sleep(3600.0)
+    clock.jump_to(7200.0)
+    assert clock.now() == 7200.0
+    assert REAL.now() - began < 60.0
+
+
+def test_a_virtual_clock_never_goes_back() -> None:
+    clock = VirtualClock()
+    clock.jump_to(10.0)
+    clock.jump_to(3.0)
+    assert clock.now() == 10.0
+
+
+def test_a_virtual_clock_tells_the_date_of_its_seconds() -> None:
+    clock = VirtualClock(began_at=1e9)
+    clock.sleep(2.5)
+    assert clock.epoch() == 1e9 + 2.5
+
+
+@pytest.mark.parametrize("call", ["time.time()", "time.monotonic()", "time.perf_counter()", "time.sleep(1)"])
+@pytest.mark.parametrize("folder", ["benchmarks", "hpo/engine", "slurm"])
+def test_the_linter_finds_a_module_that_reads_the_time_by_itself(call: str, folder: str) -> None:
+    command = [sys.executable, "-m", "ruff", "check", "--select=TID251", f"--stdin-filename={folder}/other.py", "-"]
+    checked = subprocess.run(
+        command, input=f"import time\n\n{call}\n", cwd=PROJECT, capture_output=True, text=True, check=False
+    )
+    assert checked.returncode == 1
+    assert "benchmarks.clock" in checked.stdout
