@@ -12,6 +12,7 @@ from benchmarks.spec import Benchmark
 from benchmarks.tasks.task import LOSS
 from hpo.analysis.statistics.estimates import mean_of
 from hpo.analysis.studies import StudyRecord
+from hpo.core.books import device_seconds
 
 POINTS = 100
 """Costs at which a curve over seeds is drawn."""
@@ -22,15 +23,15 @@ def anytime(study: StudyRecord, benchmark: Benchmark) -> pd.DataFrame:
 
     Returns:
         One row per improvement: `device_hours` and `units` that the study had spent, and `value`, the benchmark's
-        metric. Empty if no trial reached the full resource, or the study did not keep its units.
+        metric. Empty if no trial reached the full resource, or the study did not keep its units and its devices.
     """
     columns = ["device_hours", "units", "value"]
-    units = study.units
-    if units.empty:
+    units, reserved = study.units, study.reservations
+    if units.empty or not reserved:
         return pd.DataFrame(columns=columns)
     curve = pd.DataFrame(
         {
-            "device_hours": units["ended_seconds"] * devices(study) / 3600,
+            "device_hours": [device_seconds(reserved, now) / 3600 for now in units["ended_seconds"]],
             "units": np.arange(1, len(units) + 1),
             "value": units[benchmark.metric].where(units[LOSS.name] <= benchmark.diverged_above),
         }
@@ -38,12 +39,6 @@ def anytime(study: StudyRecord, benchmark: Benchmark) -> pd.DataFrame:
     full = curve[(units["units"] == benchmark.resource.max_units) & curve["value"].notna()]
     best = full["value"].cummin() if benchmark.mode == "min" else full["value"].cummax()
     return full.assign(value=best)[best.diff().fillna(1.0) != 0][columns].reset_index(drop=True)
-
-
-def devices(study: StudyRecord) -> float:
-    """Return the number of devices that a study reserved."""
-    wall_seconds = study.metrics.get("wall_seconds", 0.0)
-    return study.metrics.get("device_hours", 0.0) * 3600 / wall_seconds if wall_seconds else 0.0
 
 
 def hours_to(study: StudyRecord, benchmark: Benchmark, target: float) -> float | None:

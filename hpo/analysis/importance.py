@@ -28,12 +28,13 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.ensemble import RandomForestRegressor
 
-from benchmarks.space import Choice, Domain, Integer, LogUniform, Scalar, value_in
+from benchmarks.space import Choice, Domain, Integer, LogUniform, Scalar
 from benchmarks.spec import Benchmark
 from benchmarks.tasks.task import LOSS
-from hpo.analysis.pareto import StoredTrial, is_full, stored_trials
+from hpo.analysis.pareto import is_full
 from hpo.analysis.statistics.estimates import Estimate, Interval
-from hpo.analysis.studies import StudyRecord
+from hpo.analysis.studies import StudyRecord, trials_of
+from hpo.store.stored_trials import StoredTrial
 
 MIN_TRIALS = 20
 """Number of trials below which nothing is shown: three hyperparameters' intervals would span most of [0, 1]."""
@@ -196,7 +197,7 @@ _Scored = tuple[dict[str, float], float]
 
 def _scored(studies: Sequence[StudyRecord], benchmark: Benchmark, min_trials: int) -> tuple[int, list[_Scored]] | str:
     """Find the largest resource at which enough trials were scored, and these; or the reason why there is none."""
-    trials = [(trial, place) for trial in stored_trials(studies, benchmark) if (place := _place(trial, benchmark))]
+    trials = [(trial, place) for trial in trials_of(studies, benchmark) if (place := _place(trial, benchmark))]
     full = [(place, trial.metrics[benchmark.metric]) for trial, place in trials if is_full(trial, benchmark)]
     if len(full) >= min_trials:
         return benchmark.resource.max_units, full
@@ -212,11 +213,8 @@ def _scored(studies: Sequence[StudyRecord], benchmark: Benchmark, min_trials: in
 
 def _place(trial: StoredTrial, benchmark: Benchmark) -> dict[str, float] | None:
     """Place a trial's configuration in the search space; None if it lies outside, or if the trial had several."""
-    if not trial.is_single:
-        return None
-    values = {name: value_in(domain, str(trial.config[name])) for name, domain in benchmark.space.items()}
-    places = {name: position(benchmark.space[name], value) for name, value in values.items() if value is not None}
-    return places if len(places) == len(values) else None
+    values = trial.values_in(benchmark.space) if trial.is_single else None
+    return None if values is None else {name: position(benchmark.space[name], value) for name, value in values.items()}
 
 
 def _scored_by_unit(

@@ -11,14 +11,10 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
-from benchmarks.hyperparameters import Hyperparameters
-from benchmarks.space import Config
 from benchmarks.spec import Benchmark, BenchmarkError
-from hpo.analysis.studies import StudyRecord
-from hpo.core import metrics
-from hpo.core.study import schedule_digest
+from hpo.store.stored_trials import StoredTrial
 
 Mode = Literal["min", "max"]
 
@@ -36,51 +32,6 @@ class Point:
     name: str
     quality: float
     cost: float
-
-
-@dataclass(frozen=True)
-class StoredTrial:
-    """A trial of a stored study, at its end.
-
-    Attributes:
-        study: label of the method, see `StudyRecord.label`.
-        seed: the study's.
-        run_id: the study's run.
-        number: its number in the study.
-        config: the hyperparameters it started with, complete.
-        is_single: this configuration trained it all the way; not so for members of populations that took over
-            others or changed their hyperparameters.
-        outcome: its end, such as "completed" or "stopped".
-        units: resource units it reached.
-        metrics: its last unit's, those that are known.
-        device_seconds: its cost; in a population that of its own units, not of the members that it took over.
-    """
-
-    study: str
-    seed: int
-    run_id: str
-    number: int
-    config: Config
-    is_single: bool
-    outcome: str
-    units: int
-    metrics: Mapping[str, float]
-    device_seconds: float
-
-    @property
-    def name(self) -> str:
-        """Short name for people."""
-        return f"trial {self.number} of {self.study} seed {self.seed}"
-
-    @property
-    def device_hours(self) -> float:
-        """Its cost in device-hours."""
-        return self.device_seconds / 3600
-
-    @property
-    def peak_memory_mb(self) -> float | None:
-        """Largest memory of one of its ranks; None if it was not measured."""
-        return self.metrics.get("peak_memory_mb")
 
 
 def front(points: Iterable[Point], mode: Mode) -> list[Point]:
@@ -114,21 +65,6 @@ def front(points: Iterable[Point], mode: Mode) -> list[Point]:
     return kept
 
 
-def stored_trials(studies: Iterable[StudyRecord], benchmark: Benchmark) -> list[StoredTrial]:
-    """List all trials of studies, by study and number.
-
-    Args:
-        studies: of one version of the benchmark, see `records.read`.
-        benchmark: the benchmark that they tuned.
-    """
-    return [
-        _stored_trial(study, benchmark, row)
-        for study in studies
-        if len(study.trials)
-        for row in study.trials.to_dict("records")
-    ]
-
-
 def best_within(
     trials: Sequence[StoredTrial],
     benchmark: Benchmark,
@@ -141,7 +77,7 @@ def best_within(
     With a limit on memory, neither do trials whose memory is not known.
 
     Args:
-        trials: see `stored_trials`.
+        trials: see `hpo.analysis.studies.trials_of`.
         benchmark: the benchmark that they tuned; its metric decides.
         max_gpu_hours: device-hours that the trial took at most, above 0; None for no limit.
         max_memory_mb: its `peak_memory_mb` at most, above 0; None for no limit.
@@ -201,25 +137,3 @@ def _excess(trial: StoredTrial, limits: Mapping[str, float]) -> float:
 def _worded(amounts: Mapping[str, float]) -> str:
     units = {"max_gpu_hours": "device-hours", "max_memory_mb": "MB"}
     return " and ".join(f"{amount:.4g} {units[name]}" for name, amount in amounts.items())
-
-
-def _stored_trial(study: StudyRecord, benchmark: Benchmark, row: Mapping[Any, Any]) -> StoredTrial:
-    """Read a row of `trials.csv`; an empty cell is NaN here, and its value not known."""
-    known = {key: value for key, value in row.items() if value == value}
-    names = Hyperparameters.model_fields
-    config = benchmark.hyperparameters({name: known[name] for name in names if name in known}).model_dump()
-    # trials.csv has the first configuration and a checksum of the whole schedule, so they tell whether it is the only
-    # one; units and trained_units do not: members exchange at the same unit, and a retry trains units twice
-    is_single = known.get("schedule") == schedule_digest(benchmark, [(0, config)])
-    return StoredTrial(
-        study.label,
-        study.seed,
-        study.run_id,
-        int(row["trial"]),
-        config,
-        is_single,
-        str(row["outcome"]),
-        int(row["units"]),
-        {key: float(known[key]) for key in metrics.of_unit(benchmark) if key in known},
-        float(row["device_seconds"]),
-    )

@@ -25,6 +25,7 @@ from hpo.analysis.studies import Confirmation, StudyRecord, frame
 from hpo.core.study import fresh_seeds, schedule_digest
 from hpo.core.wording import counted
 from hpo.store import client as store
+from hpo.store import stored_trials
 from hpo.store.queries import stored_runs
 from hpo.store.reading import StoredFiles, read_files
 from hpo.terminal import next_steps
@@ -33,7 +34,7 @@ READERS = 8
 """Artifacts that are fetched at once: a store behind HTTP answers each in some milliseconds."""
 FEWEST_FRESH_SEEDS = 1000
 """Fresh seeds of a block among which stored ones are always looked for."""
-FILES = ("trials.csv", "units.csv", "best_config.json")
+FILES = ("trials.csv", "units.csv", "devices.csv", "best_config.json")
 """Artifacts that are read of a study."""
 COMPARABLE = {
     "hpo.benchmark_digest": "another version of the benchmark",
@@ -303,7 +304,7 @@ def _refused(run: Run, name: str) -> bool:
 
 def _content_fault(study: StudyRecord) -> str:
     """Name the first damaged file of a study; empty if none is."""
-    for name, is_sound in (("trials.csv", _has_trials), ("units.csv", _has_units), ("best_config.json", _has_best)):
+    for name, is_sound in _SOUND.items():
         try:
             if study.files.get(name) and not is_sound(study):
                 return f"{name} is damaged: it lacks columns or keys that the suite writes there"
@@ -320,8 +321,21 @@ def _has_units(study: StudyRecord) -> bool:
     return {"trial", "units", "ended_seconds"} <= set(study.units)
 
 
+def _has_devices(study: StudyRecord) -> bool:
+    return {"since_seconds", "devices"} <= set(study.devices)
+
+
 def _has_best(study: StudyRecord) -> bool:
     return study.best is not None and isinstance(study.best["metrics"], dict) and bool(study.schedule)
+
+
+_SOUND = {
+    "trials.csv": _has_trials,
+    "units.csv": _has_units,
+    "devices.csv": _has_devices,
+    "best_config.json": _has_best,
+}
+"""Files of a study, and the check that each has the columns or keys that are read of it."""
 
 
 def _checked_confirmations(run: Run, stored: StoredFiles, benchmark: Benchmark) -> list[Confirmation] | Unreadable:
@@ -332,6 +346,8 @@ def _checked_confirmations(run: Run, stored: StoredFiles, benchmark: Benchmark) 
         fault = "trials.csv is missing or empty, though trainings ended"
     try:
         trials = frame(stored.texts.get("trials.csv", ""))
+        if len(trials) and not {"seed", "schedule"} <= set(trials):
+            raise KeyError("seed and schedule")
         found = _confirmations(trials, benchmark)
         if len(trials) < metrics.get("num_trials", 0):
             fault = fault or f"trials.csv has {len(trials)} of {metrics['num_trials']:g} trainings"
@@ -345,12 +361,12 @@ def _confirmations(trials: pd.DataFrame, benchmark: Benchmark) -> list[Confirmat
     kept = {*(one.name for one in benchmark.metrics), *(one.on_test for one in benchmark.metrics), "peak_memory_mb"}
     return [
         Confirmation(
-            row["schedule"],
-            int(row["seed"]),
-            row["outcome"] == "diverged",
-            {key: float(value) for key, value in row.items() if key in kept and pd.notna(value)},
-            float(row["device_seconds"]),
+            trial.schedule,
+            trial.own_seed,
+            trial.outcome == "diverged",
+            {name: value for name, value in trial.metrics.items() if name in kept},
+            trial.device_seconds,
         )
-        for row in trials.to_dict("records")
-        if row["outcome"] in ("completed", "diverged")
+        for trial in stored_trials.of_table(trials, benchmark, "confirm", 0, "")
+        if trial.outcome in ("completed", "diverged")
     ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -13,8 +13,11 @@ from typing import Any
 import pandas as pd
 
 from benchmarks.space import Config
+from benchmarks.spec import Benchmark
 from hpo.core.traits import Traits
 from hpo.search import registry
+from hpo.store import stored_trials
+from hpo.store.stored_trials import StoredTrial
 
 
 @dataclass(frozen=True)
@@ -98,6 +101,16 @@ class StudyRecord:
         return frame(self.files.get("units.csv", ""))
 
     @cached_property
+    def devices(self) -> pd.DataFrame:
+        """One row per number of reserved devices, see `hpo.store.files.devices_csv`; empty if it was not kept."""
+        return frame(self.files.get("devices.csv", ""))
+
+    @property
+    def reservations(self) -> list[tuple[float, float]]:
+        """Number of reserved devices, each with the time since when there were so many, in seconds since it began."""
+        return list(self.devices.itertuples(index=False, name=None)) if len(self.devices) else []
+
+    @cached_property
     def best(self) -> dict[str, Any] | None:
         """The content of `best_config.json`; None if no trial was sound."""
         text = self.files.get("best_config.json")
@@ -115,6 +128,20 @@ class StudyRecord:
     def outcomes(self) -> dict[str, int]:
         """Number of trials by outcome."""
         return dict(Counter(self.trials["outcome"])) if len(self.trials) else {}
+
+
+def trials_of(studies: Iterable[StudyRecord], benchmark: Benchmark) -> list[StoredTrial]:
+    """List all trials of studies, by study and number.
+
+    Args:
+        studies: of one version of the benchmark, see `records.read`.
+        benchmark: the benchmark that they tuned.
+    """
+    return [
+        trial
+        for study in studies
+        for trial in stored_trials.of_table(study.trials, benchmark, study.label, study.seed, study.run_id)
+    ]
 
 
 def frame(text: str) -> pd.DataFrame:

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from hpo.analysis import curves
 from hpo.analysis.studies import StudyRecord
 from hpo.core.ledger import MEASURED
 
@@ -35,7 +34,7 @@ def unit_parts(study: StudyRecord, devices_per_trial: float = 1) -> pd.DataFrame
     spans = pd.DataFrame({part: units.get(f"{part}_seconds", 0.0) for part in MEASURED}, index=units.index).fillna(0.0)
     began = (units["ended_seconds"] - spans.sum(axis=1)).clip(lower=0.0)
     stints = _stints(units["trial"].tolist(), began.tolist(), units["ended_seconds"].tolist())
-    rows = pack([(stint.began, stint.ended) for stint in stints], round(curves.devices(study) / devices_per_trial))
+    rows = pack([(stint.began, stint.ended) for stint in stints], rows_of(study, devices_per_trial))
     found = []
     for row, stint in sorted(zip(rows, stints, strict=True), key=lambda pair: pair[1].began):
         for number in stint.units:
@@ -48,6 +47,11 @@ def unit_parts(study: StudyRecord, devices_per_trial: float = 1) -> pd.DataFrame
                     now, is_first = now + seconds, False
     columns = ["row", "trial", "units", "part", "began_seconds", "ended_seconds", "begins"]
     return pd.DataFrame(found, columns=columns)
+
+
+def rows_of(study: StudyRecord, devices_per_trial: float = 1) -> int:
+    """Return the number of trials that the study's devices held at once at most; 0 if that was not kept."""
+    return round(max((devices for _, devices in study.reservations), default=0.0) / devices_per_trial)
 
 
 @dataclass

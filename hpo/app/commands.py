@@ -225,6 +225,7 @@ def _print_step(console: Console, title: str, line: str) -> None:
 def compare(parsed: argparse.Namespace) -> int:
     """Compare the methods of a benchmark, as tables, files and a report."""
     from hpo.analysis import compare, importance, pareto, records
+    from hpo.analysis.studies import trials_of
     from hpo.report import page, tables
     from hpo.store import runs
     from hpo.terminal import files as output
@@ -236,7 +237,7 @@ def compare(parsed: argparse.Namespace) -> int:
     tables.print_all(console, result)
     tables.print_importance(console, found)
     if any(limit is not None for limit in limits):
-        trials = pareto.stored_trials(result.studies, result.benchmark)
+        trials = trials_of(result.studies, result.benchmark)
         tables.print_best_within(console, pareto.best_within(trials, result.benchmark, *limits))
     drawn = result, tables.importance_shares(found), tables.importance_notes(found)
     files = {**tables.files(result), **page.files(*drawn)}

@@ -25,22 +25,7 @@ from benchmarks.files import BenchmarkError
 from benchmarks.out_of_memory import OUT_OF_MEMORY
 from benchmarks.spec import Benchmark
 from benchmarks.tasks.task import TokenStatistics
-from hpo.core.events import (
-    Began,
-    Checkpoint,
-    Ended,
-    Event,
-    Exploited,
-    Failed,
-    Interrupted,
-    Proposed,
-    Released,
-    Reserved,
-    Resized,
-    Retried,
-    Skipped,
-    Unit,
-)
+from hpo.core import events as core
 from hpo.core.ledger import PARTS, Shares
 from hpo.core.results import MIXED, Outcome, TrialRow, UnitRow, divergence
 from hpo.core.study import Study, is_better
@@ -73,6 +58,7 @@ class Books:
         skipped: proposals that were not trained, since they ask for as much memory as a trial that ran out of it.
         precision: the arithmetic that trials reported; empty before the first result, and where nothing is trained.
         seconds: time of the latest event.
+        reservations: number of reserved devices, each with the time since when there were so many.
     """
 
     def __init__(self, benchmark: Benchmark) -> None:
@@ -82,7 +68,7 @@ class Books:
         self.tokens: Sequence[TokenStatistics] = ()
         self.precision, self.skipped, self.seconds = "", 0, 0.0
         self._devices: dict[str, float] = {}
-        self._reserved, self._reserved_until = 0.0, 0.0
+        self.reservations: list[tuple[float, float]] = []
         self._booked = dict.fromkeys(PARTS, 0.0)
         self._attempts: dict[str, _Attempt] = {}
 
@@ -159,7 +145,7 @@ class Books:
 
     # ---- writing
 
-    def apply(self, event: Event) -> None:
+    def apply(self, event: core.Event) -> None:
         """Enter an event.
 
         Raises:
@@ -170,68 +156,68 @@ class Books:
         self._require_trial(event)
         self.seconds = event.at
         match event:
-            case Reserved() | Resized():
+            case core.Reserved() | core.Resized():
                 self._hold({**self._devices, event.holder: event.devices})
-            case Released():
+            case core.Released():
                 self._hold({holder: devices for holder, devices in self._devices.items() if holder != event.holder})
-            case Proposed():
+            case core.Proposed():
                 self._open(event)
-            case Exploited():
+            case core.Exploited():
                 self._exploit(event)
-            case Began():
+            case core.Began():
                 self._begin(event)
-            case Unit():
+            case core.Unit():
                 self._report(event)
-            case Checkpoint():
+            case core.Checkpoint():
                 self._wait_for_checkpoint(event)
                 self._keep(event.trial, event.at if event.continues else None)
-            case Failed():
+            case core.Failed():
                 self._fail(event)
-            case Retried():
+            case core.Retried():
                 self._change(event.trial, failures=(*self._rows[event.trial].failures, event.reason))
-            case Ended():
+            case core.Ended():
                 self._keep(event.trial)
                 self._change(event.trial, outcome=event.outcome, reason=event.reason, ended_seconds=event.at)
-            case Skipped():
+            case core.Skipped():
                 self.skipped = event.proposals
-            case Interrupted():
+            case core.Interrupted():
                 for trial in list(self._attempts):
                     self._lose(trial, event.at - self._attempts[trial].seen)
             case _:
                 assert_never(event)
 
-    def _require_trial(self, event: Event) -> None:
+    def _require_trial(self, event: core.Event) -> None:
         """Make sure that the event's trial is in a state in which the event is possible."""
         trial = getattr(event, "trial", None)
         if trial is None:
             return
-        if isinstance(event, Proposed):
+        if isinstance(event, core.Proposed):
             if trial in self._rows:
                 raise _impossible(event, f"trial {trial} is there already")
             return
-        named = [trial, event.donor] if isinstance(event, Exploited) else [trial]
+        named = [trial, event.donor] if isinstance(event, core.Exploited) else [trial]
         for name in named:
             if name not in self._rows:
                 raise _impossible(event, f"trial {name} is not there")
         if self._rows[trial].ended_seconds is not None:
             raise _impossible(event, f"trial {trial} has ended")
-        if isinstance(event, Unit) and trial not in self._attempts:
+        if isinstance(event, core.Unit) and trial not in self._attempts:
             raise _impossible(event, f"trial {trial} holds no devices")
 
-    def _open(self, event: Proposed) -> None:
+    def _open(self, event: core.Proposed) -> None:
         row = TrialRow(event.number, event.schedule[0][1], event.at, event.seed, event.schedule, event.varies)
         self._rows[event.trial] = replace(row, exploits=event.exploits)
 
-    def _exploit(self, event: Exploited) -> None:
+    def _exploit(self, event: core.Exploited) -> None:
         schedule = (*self._rows[event.donor].schedule, (event.units, event.config))
         self._change(event.trial, schedule=schedule, exploits=self._rows[event.trial].exploits + 1)
 
-    def _begin(self, event: Began) -> None:
+    def _begin(self, event: core.Began) -> None:
         """Note that the trial holds devices; time that it has reported since its last checkpoint stays open."""
         attempt = self._attempts.setdefault(event.trial, _Attempt(event.devices, event.at))
         attempt.devices, attempt.seen = event.devices, event.at
 
-    def _report(self, event: Unit) -> None:
+    def _report(self, event: core.Unit) -> None:
         attempt, row = self._attempts[event.trial], self._rows[event.trial]
         for part, seconds in event.seconds.items():
             attempt.seconds[part] += seconds * attempt.devices
@@ -255,7 +241,7 @@ class Books:
         used_precisions = {*self.precision.split(MIXED), event.precision} - {""}
         self.precision = MIXED.join(sorted(used_precisions))  # results of two are comparable with neither
 
-    def _wait_for_checkpoint(self, event: Checkpoint) -> None:
+    def _wait_for_checkpoint(self, event: core.Checkpoint) -> None:
         attempt, row = self._attempts.get(event.trial), self._rows[event.trial]
         if attempt is None:  # it has given up its devices already
             return
@@ -263,7 +249,7 @@ class Books:
         attempt.seconds["checkpoint"] += used
         self._change(event.trial, device_seconds=row.device_seconds + used)
 
-    def _fail(self, event: Failed) -> None:
+    def _fail(self, event: core.Failed) -> None:
         attempt = self._attempts.get(event.trial)  # none if its actor died before it had its devices
         since = event.at - attempt.seen if attempt else 0.0
         self._lose(event.trial, since if event.lost_seconds is None else event.lost_seconds)
@@ -293,11 +279,23 @@ class Books:
         self._rows[trial] = replace(self._rows[trial], **values)
 
     def _hold(self, devices: dict[str, float]) -> None:
-        self._reserved, self._reserved_until = self._reserved_at(self.seconds), self.seconds
         self._devices = devices
+        self.reservations.append((self.seconds, self.devices))
 
     def _reserved_at(self, now: float) -> float:
-        return self._reserved + self.devices * (now - self._reserved_until)
+        return device_seconds(self.reservations, now)
+
+
+def device_seconds(reservations: Sequence[tuple[float, float]], until: float) -> float:
+    """Sum up the device-seconds that were reserved up to a time.
+
+    Args:
+        reservations: see `Books.reservations`.
+        until: the time, in seconds since the study began.
+    """
+    ends = [*(since for since, _ in reservations[1:]), until]
+    spans = ((since, min(end, until), devices) for (since, devices), end in zip(reservations, ends, strict=False))
+    return sum((devices * (end - since) for since, end, devices in spans if end > since), 0.0)
 
 
 def outcome_of(study: Study, row: TrialRow, budget_spent: bool) -> tuple[Outcome, str]:
@@ -324,7 +322,7 @@ def interruption_of(row: TrialRow, reason: str = "") -> tuple[Outcome, str]:
     return "interrupted", f"the study ended at unit {row.units}" + f": {reason}" * bool(reason)
 
 
-def _impossible(event: Event, why: str) -> BenchmarkError:
+def _impossible(event: core.Event, why: str) -> BenchmarkError:
     return BenchmarkError(f"{type(event).__name__.lower()} at {event.at!r} s is no event of this study: {why}")
 
 

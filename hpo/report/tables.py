@@ -17,12 +17,12 @@ from benchmarks.tasks.task import Metric
 from hpo.analysis.compare import Result
 from hpo.analysis.contestants import Shrinkage, Standing
 from hpo.analysis.importance import Importances
-from hpo.analysis.pareto import StoredTrial
 from hpo.analysis.statistics.estimates import Estimate
 from hpo.analysis.statistics.verdicts import Comparison
 from hpo.core.ledger import PARTS
 from hpo.core.text_tables import csv_of, markdown_cell, markdown_table
 from hpo.report.columns import HOW_TO_READ, columns, digits_of
+from hpo.store.stored_trials import StoredTrial
 from hpo.terminal.console import print_line
 
 Rows = list[dict[str, Any]]

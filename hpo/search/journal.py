@@ -33,13 +33,13 @@ def begin(path: Path, study: Study, arguments: TPEArguments) -> None:
     from optuna.trial import create_trial
 
     from hpo.search.searchers import default_config
-    from hpo.store.past_trials import completed_trials
+    from hpo.store.stored_trials import past_trials
 
     journal = _open(path, study.benchmark)
     if arguments.start_with_default:
         journal.enqueue_trial(default_config(study.benchmark))
     space = distributions(study.benchmark)
-    for past in completed_trials(study.benchmark) if arguments.warm_start else []:
+    for past in past_trials(study.benchmark) if arguments.warm_start else []:
         journal.add_trial(create_trial(params=dict(past.config), distributions=space, value=past.objective))
 
 

@@ -17,7 +17,7 @@ from hpo.core.study import Study
 from hpo.search import registry
 from hpo.search.plan import Plan, SearcherName, TPEArguments, TPEName
 from hpo.search.space import to_tune
-from hpo.store.past_trials import PastTrial, completed_trials
+from hpo.store.stored_trials import PastTrial, past_trials
 
 
 def tpe_plan(name: TPEName, study: Study, arguments: TPEArguments) -> Plan:
@@ -31,7 +31,7 @@ def tpe_plan(name: TPEName, study: Study, arguments: TPEArguments) -> Plan:
         study,
         initial_points=initial_points(study, arguments),
         first=[default_config(study.benchmark)] if arguments.start_with_default else [],
-        past=completed_trials(study.benchmark) if arguments.warm_start else [],
+        past=past_trials(study.benchmark) if arguments.warm_start else [],
     )
     return Plan(searcher, space, num_samples=study.budget_units)
 

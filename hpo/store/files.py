@@ -63,6 +63,11 @@ def units_csv(benchmark: Benchmark, units: Sequence[UnitRow]) -> str:
     return csv_text(lines)
 
 
+def devices_csv(reservations: Sequence[tuple[float, float]]) -> str:
+    """Write one line per number of reserved devices, and since when there were so many; see `Books.reservations`."""
+    return csv_text([("since_seconds", "devices"), *reservations])
+
+
 def token_metrics(tokens: Sequence[TokenStatistics]) -> dict[str, float]:
     """Return `<split>_mean_tokens` and `<split>_truncated_share` of every split."""
     means = {f"{split.split}_mean_tokens": split.mean for split in tokens}

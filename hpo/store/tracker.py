@@ -230,6 +230,7 @@ class Tracker:
             "trials.csv": files.trials_csv(self._study.benchmark, books.rows),
             "units.csv": files.units_csv(self._study.benchmark, books.units),
             "ledger.csv": files.ledger_csv(shares),
+            "devices.csv": files.devices_csv(books.reservations),
             event_log.FILE: log,
             **files.token_files(books.tokens),
         }

@@ -9,11 +9,10 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from benchmarks.spec import Benchmark
-from hpo.analysis import curves
 from hpo.analysis.compare import Result
 from hpo.analysis.contestants import Contestant
 from hpo.analysis.studies import StudyRecord
-from hpo.analysis.timeline import IN_A_UNIT, in_use, unit_parts
+from hpo.analysis.timeline import IN_A_UNIT, in_use, rows_of, unit_parts
 from hpo.report.figures.plots import (
     GREY,
     PART_COLORS,
@@ -71,7 +70,7 @@ def _useful(study: StudyRecord) -> str:
 
 
 def _gantt(parts: pd.DataFrame, study: StudyRecord, benchmark: Benchmark) -> go.Figure:
-    rows = max(round(curves.devices(study) / benchmark.devices_per_trial), int(parts["row"].max()) + 1)
+    rows = max(rows_of(study, benchmark.devices_per_trial), int(parts["row"].max()) + 1)
     until = max(study.metrics.get("wall_seconds", 0.0), float(parts["ended_seconds"].max()))
     row_height = max(8, min(34, 400 // rows))
     figure = canvas(230 + row_height * rows, legend=True)

@@ -35,7 +35,7 @@ from hpo.core.study import CONFIRMS, PROTOCOL, SCHEDULE, TRAINING_SEED, Study, f
 from hpo.report import page as report
 from hpo.report import tables
 from hpo.store import client as store
-from hpo.store.files import ledger_csv, trials_csv, units_csv
+from hpo.store.files import devices_csv, ledger_csv, trials_csv, units_csv
 
 METHODS = ("asha", "bohb", "hyperband", "hyperopt", "manual", "optuna", "pb2", "pbt", "random", "median")
 UNIT_SECONDS = 1.0
@@ -166,6 +166,7 @@ def write(rows: Tables, folder: Path, experiment_id: int, study: Study, results:
         "trials.csv": trials_csv(benchmark, results.rows),
         "units.csv": units_csv(benchmark, results.units),
         "ledger.csv": ledger_csv(shares),
+        "devices.csv": devices_csv([(0.0, DEVICES), (wall_seconds, 0.0)]),
         "best_config.json": best_config(study, best.config, best.metrics, children[best.number]),
     }
     place = folder / parent / "artifacts"

@@ -282,7 +282,7 @@ class TestCurves:
     def units(self, *rows: tuple[int, int, float, float]) -> dict[str, str]:
         """(trial, unit, second at which it ended, eval loss) of a study."""
         frame = pd.DataFrame(rows, columns=["trial", "units", "ended_seconds", "eval_loss"])
-        return {"units.csv": frame.to_csv(index=False)}
+        return {"units.csv": frame.to_csv(index=False), "devices.csv": "since_seconds,devices\n0.0,2\n3600.0,0\n"}
 
     def test_an_incumbent_is_one_at_the_full_resource(self) -> None:
         files = self.units((0, 8, 1800, 0.1), (0, 9, 2400, 0.9), (1, 9, 2700, 1.2), (2, 9, 3600, 0.4))
@@ -290,6 +290,16 @@ class TestCurves:
         assert list(curve["value"]) == [0.9, 0.4]
         assert list(curve["device_hours"]) == pytest.approx([2 * 2400 / 3600, 2.0])
         assert list(curve["units"]) == [2, 4]
+
+    def test_devices_that_come_late_and_die_cost_only_the_time_that_they_were_there(self) -> None:
+        units = self.units((0, 9, 1800, 0.9), (1, 9, 3600, 0.4), (2, 9, 5400, 0.2))
+        devices = "since_seconds,devices\n0.0,1\n1800.0,3\n3600.0,0\n4500.0,2\n5400.0,0\n"
+        curve = curves.anytime(study("asha", files={**units, "devices.csv": devices}), BENCHMARK)
+        assert list(curve["device_hours"]) == pytest.approx([0.5, 2.0, 2.5])
+
+    def test_a_study_that_kept_no_devices_has_no_curve(self) -> None:
+        files = self.units((0, 9, 1800, 0.9))
+        assert curves.anytime(study("asha", files={"units.csv": files["units.csv"]}), BENCHMARK).empty
 
     def test_a_diverged_trial_is_never_an_incumbent(self) -> None:
         files = self.units((0, 9, 10, math.nan), (1, 9, 20, 100.0), (2, 9, 30, 2.0))

@@ -12,10 +12,11 @@ import pytest
 from benchmarks import spec
 from benchmarks.space import Config
 from benchmarks.spec import Benchmark, BenchmarkError
-from hpo.analysis.pareto import Mode, Point, StoredTrial, best_within, front, stored_trials
-from hpo.analysis.studies import StudyRecord
+from hpo.analysis.pareto import Mode, Point, best_within, front
+from hpo.analysis.studies import StudyRecord, trials_of
 from hpo.core.study import Study
 from hpo.store.files import trials_csv
+from hpo.store.stored_trials import StoredTrial
 from tests.hpo.told import Told
 
 CONFIG: Config = {"learning_rate": 0.0012345678901234567, "batch_size_per_device": 16, "weight_decay": 0.01}
@@ -93,7 +94,7 @@ class TestStoredTrials:
         told = Told(Study("asha", benchmark, 4))
         add(told, benchmark, "a", 0.5, peak_memory_mb=700.0)
         told.end("a")
-        (trial,) = stored_trials([record(benchmark, told)], benchmark)
+        (trial,) = trials_of([record(benchmark, told)], benchmark)
         assert trial.config == {**benchmark.default.model_dump(), **CONFIG}
         assert trial.is_single
         assert trial.metrics == {"eval_loss": 0.5, "train_loss": 0.5, "peak_memory_mb": 700.0}  # and no F1 of 0
@@ -108,11 +109,11 @@ class TestStoredTrials:
         for name in ("donor", "other"):
             told.report(name, {"units": 9, "eval_loss": 1.0})
             told.end(name)
-        trials = stored_trials([record(benchmark, told, "pbt")], benchmark)
+        trials = trials_of([record(benchmark, told, "pbt")], benchmark)
         assert [trial.is_single for trial in trials] == [True, False]
 
     def test_a_study_without_trials_has_none(self, benchmark: Benchmark) -> None:
-        assert stored_trials([StudyRecord("run", "asha", "", 0, 12, {}, {}, 0, {})], benchmark) == []
+        assert trials_of([StudyRecord("run", "asha", "", 0, 12, {}, {}, 0, {})], benchmark) == []
 
 
 def trial(number: int, loss: float, hours: float, memory: float | None = None, **more: Any) -> StoredTrial:

@@ -45,13 +45,18 @@ class TestTimeline:
         rows = parts.groupby("trial")["row"].unique().map(list).to_dict()
         assert rows == {0: [0], 1: [1], 2: [1], 3: [1]}
 
+    def test_a_device_that_joined_late_has_a_row_though_the_mean_is_one(self) -> None:
+        """Two trials at once in the last of ten seconds, after nine with one device."""
+        units = "trial,units,ended_seconds,train_seconds\n0,1,9.0,9.0\n1,1,10.0,1.0\n2,1,10.0,1.0\n"
+        study = make_study("asha", 0, files={"units.csv": units, "devices.csv": "since_seconds,devices\n0,1\n9,2\n"})
+        assert timeline.rows_of(study) == 2
+        assert sorted(timeline.unit_parts(study)["row"]) == [0, 0, 1]
+
     def test_a_trial_begins_once_unless_it_was_paused(self) -> None:
         parts = timeline.unit_parts(make_study("asha", 0))
         assert parts[parts["begins"]]["trial"].tolist() == [0, 1, 2, 3]
         paused = "trial,units,ended_seconds,train_seconds\n0,1,1.0,1.0\n1,1,2.0,1.0\n0,2,3.0,1.0\n"
-        study = make_study(
-            "hyperband", 0, files={"units.csv": paused}, metrics={"device_hours": 3 / 3600, "wall_seconds": 3}
-        )
+        study = make_study("hyperband", 0, files={"units.csv": paused, "devices.csv": "since_seconds,devices\n0.0,1\n"})
         parts = timeline.unit_parts(study)
         assert parts[["trial", "row", "begins"]].values.tolist() == [[0, 0, True], [1, 0, True], [0, 0, True]]
 

@@ -9,22 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.strategies import DrawFn
 
 from benchmarks.tasks.task import TokenStatistics
-from hpo.core.events import (
-    Began,
-    Checkpoint,
-    Ended,
-    Event,
-    Exploited,
-    Failed,
-    Interrupted,
-    Proposed,
-    Released,
-    Reserved,
-    Resized,
-    Retried,
-    Skipped,
-    Unit,
-)
+from hpo.core import events as core
 from hpo.core.ledger import PARTS
 
 MAX_STEPS, MAX_DEVICES = 30, 4
@@ -55,7 +40,7 @@ class _Making:
     devices: float = 0.0
     now: float = 0.0
     proposed: int = 0
-    events: list[Event] = field(default_factory=list)
+    events: list[core.Event] = field(default_factory=list)
     running: dict[str, float] = field(default_factory=dict)
     waiting: list[str] = field(default_factory=list)
 
@@ -78,27 +63,32 @@ class _Making:
     def propose(self) -> None:
         trial = self._new_trial()
         self.running[trial] = self.now
-        self.add(Began, trial, self.share)
+        self.add(core.Began, trial, self.share)
 
     def _new_trial(self) -> str:
         trial = f"trial {self.proposed}"
         schedule = ((0, self.draw(configs)),)
         self.add(
-            Proposed, trial, self.proposed, self.draw(st.integers(0, 2**32 - 1)), schedule, self.draw(st.booleans())
+            core.Proposed,
+            trial,
+            self.proposed,
+            self.draw(st.integers(0, 2**32 - 1)),
+            schedule,
+            self.draw(st.booleans()),
         )
         self.proposed += 1
         return trial
 
     def propose_and_fail(self) -> None:
         trial = self._new_trial()
-        self.add(Failed, trial, "RuntimeError: no start", self.draw(st.text(max_size=20)))
-        self.add(Ended, trial, "failed", "RuntimeError: no start")
+        self.add(core.Failed, trial, "RuntimeError: no start", self.draw(st.text(max_size=20)))
+        self.add(core.Ended, trial, "failed", "RuntimeError: no start")
 
     def begin(self) -> None:
         trial = self.one_of(self.waiting)
         self.waiting.remove(trial)
         self.running[trial] = self.now
-        self.add(Began, trial, self.share)
+        self.add(core.Began, trial, self.share)
 
     def unit(self) -> None:
         trial = self.one_of(self.running)
@@ -109,7 +99,7 @@ class _Making:
         told, precision = self.draw(st.sampled_from([(), (TOKENS,)])), self.draw(st.sampled_from(["", "fp32", "bf16"]))
         numbers = (self.draw(st.integers(1, 9)), self.draw(st.floats(allow_nan=False)), self.draw(st.booleans()))
         self.add(
-            Unit,
+            core.Unit,
             trial,
             *numbers,
             self.draw(metrics),
@@ -122,12 +112,12 @@ class _Making:
 
     def keep(self) -> None:
         trial = self.one_of(self.running)
-        self.add(Checkpoint, trial, True, self.waited(trial))
+        self.add(core.Checkpoint, trial, True, self.waited(trial))
         self.running[trial] = self.now
 
     def pause(self) -> None:
         trial = self.one_of(self.running)
-        self.add(Checkpoint, trial, False, self.waited(trial))
+        self.add(core.Checkpoint, trial, False, self.waited(trial))
         del self.running[trial]
         self.waiting.append(trial)
 
@@ -139,47 +129,47 @@ class _Making:
         trial = self.one_of(self.running)
         del self.running[trial]
         self.waiting.append(trial)
-        self.add(Failed, trial, "RuntimeError: out", "Traceback\n  RuntimeError: out")
-        self.add(Retried, trial, "RuntimeError: out")
+        self.add(core.Failed, trial, "RuntimeError: out", "Traceback\n  RuntimeError: out")
+        self.add(core.Retried, trial, "RuntimeError: out")
 
     def fail(self) -> None:
         trial = self.one_of(self.running)
         del self.running[trial]
-        self.add(Failed, trial, "RuntimeError: out", "")
-        self.add(Ended, trial, "failed", "RuntimeError: out")
+        self.add(core.Failed, trial, "RuntimeError: out", "")
+        self.add(core.Ended, trial, "failed", "RuntimeError: out")
 
     def end(self) -> None:
         trial = self.one_of([*self.running, *self.waiting])
         self.running.pop(trial, None)
         self.waiting = [other for other in self.waiting if other != trial]
-        self.add(Ended, trial, self.draw(st.sampled_from(["completed", "stopped", "diverged"])), "reached its end")
+        self.add(core.Ended, trial, self.draw(st.sampled_from(["completed", "stopped", "diverged"])), "reached its end")
 
     def exploit(self) -> None:
         live = [*self.running, *self.waiting]
         trial, donor = self.one_of(live), self.one_of(live)
-        self.add(Exploited, trial, donor, self.draw(st.integers(1, 9)), self.draw(configs))
+        self.add(core.Exploited, trial, donor, self.draw(st.integers(1, 9)), self.draw(configs))
 
     def resize(self) -> None:
         held = len(self.running) * self.share
         self.devices = self.draw(st.sampled_from([float(n) for n in range(MAX_DEVICES + 1) if n >= held]))
-        self.add(Resized, self.devices)
+        self.add(core.Resized, self.devices)
 
     def skip(self) -> None:
-        self.add(Skipped, self.draw(st.integers(0, 99)))
+        self.add(core.Skipped, self.draw(st.integers(0, 99)))
 
     def interrupt(self) -> None:
-        self.add(Interrupted)
+        self.add(core.Interrupted)
         self.waiting += self.running
         self.running = {}
 
     def close(self) -> None:
         for trial in [*self.running, *self.waiting]:
-            self.add(Ended, trial, "interrupted", "the study ended")
-        self.add(Released)
+            self.add(core.Ended, trial, "interrupted", "the study ended")
+        self.add(core.Released)
 
 
 @st.composite
-def logs(draw: DrawFn, reports_idle: bool = True) -> list[Event]:
+def logs(draw: DrawFn, reports_idle: bool = True) -> list[core.Event]:
     """Make up a study's log, whole or up to some event.
 
     Args:
@@ -188,7 +178,7 @@ def logs(draw: DrawFn, reports_idle: bool = True) -> list[Event]:
     """
     making = _Making(draw, draw(st.sampled_from([0.5, 1.0, 2.0])), reports_idle)
     making.devices = float(draw(st.integers(1, MAX_DEVICES)))
-    making.add(Reserved, making.devices)
+    making.add(core.Reserved, making.devices)
     for _ in range(draw(st.integers(0, MAX_STEPS))):
         making.now += draw(durations)
         getattr(making, draw(st.sampled_from(making.possible())))()
@@ -197,13 +187,13 @@ def logs(draw: DrawFn, reports_idle: bool = True) -> list[Event]:
     return making.events
 
 
-def reserved_seconds(events: list[Event]) -> float:
+def reserved_seconds(events: list[core.Event]) -> float:
     """Integrate the number of reserved devices over the time of a log with one holder."""
     total, devices, since = 0.0, 0.0, 0.0
     for event in events:
         total, since = total + devices * (event.at - since), event.at
-        if isinstance(event, (Reserved, Resized)):
+        if isinstance(event, (core.Reserved, core.Resized)):
             devices = event.devices
-        elif isinstance(event, Released):
+        elif isinstance(event, core.Released):
             devices = 0.0
     return total

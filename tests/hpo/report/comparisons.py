@@ -40,6 +40,7 @@ trial,units,ended_seconds,startup_seconds,train_seconds,evaluate_seconds,checkpo
 3,3,9.5,0.0,1.0,0.5,0.0,0.0,{best}
 """
 """Two devices; trial 0 holds the first all its time, 1, 2 and 3 follow each other on the second."""
+DEVICES = "since_seconds,devices\n0.0,2\n10.0,0\n"
 TRIALS = """\
 trial,outcome,units,seed,schedule,learning_rate,batch_size_per_device,weight_decay,eval_loss,f1,device_seconds,reason
 0,completed,3,{seed},aa,0.001,8,0.0,{first},0.4,6.0,reached the full resource
@@ -65,6 +66,7 @@ def make_study(
     metrics |= {"device_hours": 20 / 3600, "gpu_hours": 0.0, "wall_seconds": 10.0, "units": 8.0, "utilization": 0.65}
     files = {
         "units.csv": UNITS.format(first=best + 0.4, best=best),
+        "devices.csv": DEVICES,
         "trials.csv": TRIALS.format(seed=seed, first=best + 0.4, best=best),
         "best_config.json": json.dumps(found),
     }

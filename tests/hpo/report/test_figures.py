@@ -139,7 +139,7 @@ class TestFigures:
         two = benchmark.model_copy(update={"finetune": finetune.model_copy(update={"ranks_per_trial": 2})})
         units = "trial,units,ended_seconds,train_seconds\n0,1,1.0,1.0\n1,1,1.0,1.0\n"
         study = make_study("asha", 0)
-        study = replace(study, files={"units.csv": units}, metrics={"device_hours": 4 / 3600, "wall_seconds": 1.0})
+        study = replace(study, files={"units.csv": units, "devices.csv": "since_seconds,devices\n0.0,4\n"})
         found = compare.compare(Records(two, "", [study], [], 0.0, []))
         (view,) = drawn(timelines(found)).views.values()
         assert list(view.layout.yaxis.ticktext) == ["devices 1 to 2", "devices 3 to 4"]

@@ -33,7 +33,7 @@ LIMIT_SECONDS = 540
 SECONDS_TO_END = 60
 """After the drivers' end: Ray's agents look after half a minute."""
 BUDGET, MAX_UNITS = 2, 9
-FILES = {"trials.csv", "units.csv", "ledger.csv", "best_config.json", "benchmark.json", "events.jsonl"}
+FILES = {"trials.csv", "units.csv", "ledger.csv", "devices.csv", "best_config.json", "benchmark.json", "events.jsonl"}
 WRITERS, TRIALS = 10, 4
 TEN = [name for name in registry.names() if name != "manual"]  # its grid is larger than the budget
 

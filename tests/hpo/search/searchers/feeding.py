@@ -13,7 +13,7 @@ from benchmarks.spec import Benchmark
 from hpo.core.study import Study
 from hpo.search.plan import OBJECTIVE, TPEName
 from hpo.search.searchers import make_searcher
-from hpo.store.past_trials import PastTrial
+from hpo.store.stored_trials import PastTrial
 
 MAX_UNITS = 9
 MODEL_BASED: list[TPEName] = ["hyperopt", "optuna"]

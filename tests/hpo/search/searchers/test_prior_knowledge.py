@@ -20,7 +20,7 @@ from hpo.search.plan import OBJECTIVE, TPEName
 from hpo.search.searchers import default_config
 from hpo.search.space import to_tune
 from hpo.search.tpe import BudgetAwareOptuna
-from hpo.store.past_trials import PastTrial
+from hpo.store.stored_trials import PastTrial
 from tests.hpo.search.searchers.feeding import (
     EVERY_DOMAIN,
     MAX_UNITS,

@@ -16,8 +16,8 @@ from hpo.analysis import records
 from hpo.analysis.importance import Importances, importances
 from hpo.analysis.studies import StudyRecord
 from hpo.core.study import PROTOCOL, Study
-from hpo.store.past_trials import completed_trials
 from hpo.store.queries import stored_runs
+from hpo.store.stored_trials import past_trials
 from hpo.workflows import importing
 from hpo.workflows.importing import Imported, import_csv
 from tests.grids import points_of
@@ -234,7 +234,7 @@ class TestTheStoredStudy:
 
     def test_searchers_learn_from_trials_with_one_configuration(self, benchmark: Benchmark, file: Path) -> None:
         store(file, benchmark, "m,3,1e-3,0.7,,5,1,,", "m,9,5e-4,0.4,,5,1,,", GOOD)
-        assert [(past.config["learning_rate"], past.objective) for past in completed_trials(benchmark)] == [(1e-3, 0.5)]
+        assert [(past.config["learning_rate"], past.objective) for past in past_trials(benchmark)] == [(1e-3, 0.5)]
 
     def test_the_command_is_kept(self, benchmark: Benchmark, file: Path) -> None:
         import_csv(write(file, GOOD), benchmark, "vizier", 0, "cpu", command="python -m hpo import results.csv")

@@ -19,8 +19,8 @@ from hpo.core.results import Outcome
 from hpo.core.study import Study
 from hpo.search import registry
 from hpo.store import queries
-from hpo.store.past_trials import PastTrial, completed_trials
 from hpo.store.queries import stored_runs
+from hpo.store.stored_trials import PastTrial, past_trials
 from hpo.store.tracker import Tracker
 from tests.hpo.told import Told
 from tests.stores import working_in
@@ -78,13 +78,13 @@ def write_study(benchmark: Benchmark, *trials: Stored, start_time: int = 0, **ta
 
 
 def configs(benchmark: Benchmark) -> list[Config]:
-    return [trial.config for trial in completed_trials(benchmark)]
+    return [trial.config for trial in past_trials(benchmark)]
 
 
 class TestWhatIsRead:
     def test_a_completed_trial_comes_back_as_it_was_proposed(self, benchmark: Benchmark) -> None:
         write_study(benchmark, Stored(GOOD))
-        (trial,) = completed_trials(benchmark)
+        (trial,) = past_trials(benchmark)
         assert trial == PastTrial(GOOD, 1.5)
         assert {name: type(value) for name, value in trial.config.items()} == {
             "learning_rate": float,
@@ -94,21 +94,21 @@ class TestWhatIsRead:
 
     def test_what_counts_is_the_last_unit_not_the_best(self, benchmark: Benchmark) -> None:
         write_study(benchmark, Stored(GOOD, losses=(3.0, 0.5, 2.0)))
-        assert completed_trials(benchmark) == [PastTrial(GOOD, 2.0)]
+        assert past_trials(benchmark) == [PastTrial(GOOD, 2.0)]
 
     def test_it_is_the_benchmark_s_metric(self, benchmark: Benchmark) -> None:
         by_f1 = benchmark.model_copy(update={"metric": "f1", "mode": "max"})
         write_study(by_f1, Stored(GOOD, losses=(3.0, 1.0)))
-        assert completed_trials(by_f1) == [PastTrial(GOOD, 0.5)]
+        assert past_trials(by_f1) == [PastTrial(GOOD, 0.5)]
 
     def test_a_diverged_trial_has_the_worst_objective(self, benchmark: Benchmark) -> None:
         write_study(benchmark, Stored(GOOD, "diverged", losses=(3.0, None)))
-        assert completed_trials(benchmark) == [PastTrial(GOOD, benchmark.diverged_above)]
+        assert past_trials(benchmark) == [PastTrial(GOOD, benchmark.diverged_above)]
 
     def test_so_it_has_where_the_metric_is_maximised(self, benchmark: Benchmark) -> None:
         by_f1 = benchmark.model_copy(update={"metric": "f1", "mode": "max"})
         write_study(by_f1, Stored(GOOD, "diverged", losses=(3.0, None)))
-        assert completed_trials(by_f1) == [PastTrial(GOOD, -1.0)]
+        assert past_trials(by_f1) == [PastTrial(GOOD, -1.0)]
 
     @pytest.mark.parametrize("outcome", ["stopped", "failed", "interrupted", "running"])
     def test_a_trial_without_a_full_training_is_left_out(self, benchmark: Benchmark, outcome: Outcome) -> None:
@@ -117,7 +117,7 @@ class TestWhatIsRead:
 
     def test_a_trial_whose_result_was_not_stored_is_left_out(self, benchmark: Benchmark) -> None:
         write_study(benchmark, Stored(GOOD, losses=()))
-        assert completed_trials(benchmark) == []
+        assert past_trials(benchmark) == []
 
     def test_a_trial_that_took_over_another_is_left_out(self, benchmark: Benchmark) -> None:
         """Its result belongs to no single configuration; that of a member that never did does."""
@@ -138,7 +138,7 @@ class TestWhatIsRead:
 
     def test_what_is_no_study_is_left_out(self, benchmark: Benchmark) -> None:
         write_study(benchmark, Stored(GOOD), kind="launch")
-        assert completed_trials(benchmark) == []
+        assert past_trials(benchmark) == []
 
     def test_studies_come_by_their_start_and_trials_by_number(self, benchmark: Benchmark) -> None:
         later = [Stored({**GOOD, "learning_rate": number * 1e-4}, number=number) for number in (2, 10, 1)]
@@ -161,7 +161,7 @@ class TestWhatIsRead:
             told.report("a", {"units": units, "train_loss": loss, "eval_loss": loss})
         told.end("a")
         told.finish()
-        assert completed_trials(benchmark) == [PastTrial(GOOD, 1.25)]
+        assert past_trials(benchmark) == [PastTrial(GOOD, 1.25)]
 
 
 class TestTheSearchSpace:
@@ -232,13 +232,13 @@ def test_text_becomes_the_domain_s_own_value(domain: Domain, text: str, value: S
 
 class TestAStoreWithNothing:
     def test_an_unknown_experiment_has_no_trials(self, benchmark: Benchmark) -> None:
-        assert completed_trials(benchmark) == []
+        assert past_trials(benchmark) == []
 
     def test_a_store_that_is_not_there_yet_is_not_made(
         self, benchmark: Benchmark, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     ) -> None:
         monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
-        assert completed_trials(benchmark) == []
+        assert past_trials(benchmark) == []
         assert list(tmp_path.iterdir()) == []
 
     def test_a_store_that_cannot_be_read_is_an_error(
@@ -247,7 +247,7 @@ class TestAStoreWithNothing:
         (tmp_path / "mlflow.db").write_text("this is no database, whatever its name says")
         monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
         with pytest.raises(BenchmarkError, match="set MLFLOW_TRACKING_URI"):
-            completed_trials(benchmark)
+            past_trials(benchmark)
 
     def test_all_runs_of_an_experiment_are_found_without_a_condition(self, benchmark: Benchmark) -> None:
         write_study(benchmark, Stored(GOOD), Stored(OTHER, "failed", number=1))
