@@ -27,7 +27,13 @@ class Strict(BaseModel):
 
 
 class Uniform(Strict):
-    """Real numbers, uniform between `low` and `high`."""
+    """Real numbers, uniform between `low` and `high`.
+
+    Attributes:
+        type: names this domain.
+        low: the least value.
+        high: the greatest value, above `low`.
+    """
 
     type: Literal["uniform"]
     low: float
@@ -44,7 +50,13 @@ class Uniform(Strict):
 
 
 class LogUniform(Strict):
-    """Positive real numbers whose logarithm is uniform between those of `low` and `high`."""
+    """Positive real numbers whose logarithm is uniform between those of `low` and `high`.
+
+    Attributes:
+        type: names this domain.
+        low: the least value, above 0.
+        high: the greatest value, above `low`.
+    """
 
     type: Literal["loguniform"]
     low: float
@@ -63,7 +75,13 @@ class LogUniform(Strict):
 
 
 class Integer(Strict):
-    """Whole numbers, uniform from `low` to `high`, both included."""
+    """Whole numbers, uniform from `low` to `high`, both included.
+
+    Attributes:
+        type: names this domain.
+        low: the least value.
+        high: the greatest value, above `low`.
+    """
 
     type: Literal["int"]
     low: Annotated[int, Field(ge=0, lt=2**31)]
@@ -80,7 +98,12 @@ class Integer(Strict):
 
 
 class Choice(Strict):
-    """Choices from `values`, each as likely as another."""
+    """Choices from `values`, each as likely as another.
+
+    Attributes:
+        type: names this domain.
+        values: numbers or texts, without repetition.
+    """
 
     type: Literal["choice"]
     values: tuple[Scalar, ...]

@@ -49,7 +49,13 @@ class Split(Strict):
 
 
 class Data(Strict):
-    """Data in three splits. Tuning sees train and validation; test is for confirmation alone."""
+    """Data in three splits. Tuning sees train and validation; test is for confirmation alone.
+
+    Attributes:
+        train: records that trials are trained on.
+        validation: records that trials are ranked by.
+        test: records that confirmations are scored on.
+    """
 
     train: Split
     validation: Split

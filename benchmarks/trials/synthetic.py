@@ -43,7 +43,7 @@ START_LOSS = 6.0
 
 
 class Synthetic(Strict):
-    """Learning curves by the formula above, in place of training.
+    """Learning curves by a formula (`benchmarks/trials/synthetic.py`), in place of training.
 
     Attributes:
         noise: standard deviation of the noise added to each loss.

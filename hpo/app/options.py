@@ -240,7 +240,12 @@ PAGES = (
     Command("benchmarks", "list the benchmarks", "page_commands.benchmarks"),
     Command("doctor", "print this machine's versions, devices and faults", "page_commands.doctor"),
     Command("mlproject", "print the MLproject file", "page_commands.mlproject"),
-    Command("reference", "print docs/options.md", "page_commands.reference"),
+    Command(
+        "reference",
+        "print every command and option, or write each generated page of docs/",
+        "page_commands.reference",
+        (Option("output", "folder of the pages (default: print options.md)"),),
+    ),
 )
 WHAT = Option("what", "", None, is_positional=True)
 SLURM = (

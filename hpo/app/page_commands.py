@@ -42,8 +42,13 @@ def mlproject(parsed: argparse.Namespace) -> int:
 
 
 def reference(parsed: argparse.Namespace) -> int:
-    """Print the page of all commands and options."""
-    from hpo.app import reference
+    """Print the page of all commands and options, or write every generated page."""
+    from pathlib import Path
 
-    print(reference.text(), end="")
+    from hpo.app.reference import options_page, pages
+
+    if parsed.output:
+        pages.write(Path(parsed.output))
+    else:
+        print(options_page.text(), end="")
     return 0

@@ -10,12 +10,11 @@ from typing import Any
 import pytest
 import yaml
 
-from hpo.app import mlproject, reference
+from hpo.app import mlproject
 from hpo.app.parser import make_parser
 from hpo.search import registry
 
 FILE = Path(__file__).parents[3] / "MLproject"
-PAGE = Path(__file__).parents[3] / "docs" / "options.md"
 ENTRIES: dict[str, Any] = yaml.safe_load(FILE.read_text())["entry_points"]
 COMMON = ["benchmark", "budget", "seed", "space", "gpu_hours", "experiment"]
 NASTY = "a b'c\"d;$(touch x)"
@@ -30,10 +29,6 @@ def filled(entry: dict[str, Any], values: dict[str, str]) -> list[str]:
 
 def test_the_committed_file_is_the_generated_one() -> None:
     assert FILE.read_text() == mlproject.text(), "run: python -m hpo mlproject > MLproject"
-
-
-def test_the_committed_page_of_options_is_the_generated_one() -> None:
-    assert PAGE.read_text() == reference.text(), "run: python -m hpo reference > docs/options.md"
 
 
 def test_names_its_environment() -> None:

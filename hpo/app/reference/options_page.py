@@ -1,4 +1,4 @@
-"""The page docs/options.md, made from the table of options: `python -m hpo reference > docs/options.md`."""
+"""The page of all commands and options, made from the table of options."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from hpo.search import registry
 HEADER = """\
 # Every command and option
 
-Made by `python -m hpo reference`. Commands marked *entry* are entries of MLproject too: there an option is given as
-`-P name=value`, with an underscore in place of the hyphen. Every method is an entry of its own name.
+Made by `python -m hpo reference --output docs`. Commands marked *entry* are entries of MLproject too: there an option
+is given as `-P name=value`, with an underscore in place of the hyphen. Every method is an entry of its own name.
 """
 KINDS = {
     "text": "text",
@@ -33,7 +33,7 @@ def text() -> str:
     for name in registry.names():
         options = method_options(name)
         if options:
-            parts.append(f"### {name}\n\n{registry.get(name).summary}\n\n{_table(options)}")
+            parts.append(f"### {name}\n\n{registry.get(name).summary}\n\n{table(options)}")
     return "\n".join(parts)
 
 
@@ -41,10 +41,11 @@ def _command(command: Command) -> str:
     entry = " (*entry*)" if command.is_entry else ""
     sentence = command.help[0].upper() + command.help[1:]
     title = f"## python -m hpo {command.verb}{entry}\n\n{sentence}.\n"
-    return f"{title}\n{_table(command.options)}" if command.options else title
+    return f"{title}\n{table(command.options)}" if command.options else title
 
 
-def _table(options: Sequence[Option]) -> str:
+def table(options: Sequence[Option]) -> str:
+    """Write the table of some options."""
     return markdown_table(("option", "value", "default", "meaning"), map(_row, options)) + "\n"
 
 

@@ -1,0 +1,1 @@
+"""Reference pages of docs/, made from the code."""
