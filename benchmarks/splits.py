@@ -15,10 +15,11 @@ class Split(Strict):
 
     Attributes:
         file: path of a file that the task reads; for question answering a SQuAD v1.1 JSON file, or a .jsonl file with
-            `question`, `context` and `answers` in each line. Relative paths are relative to the YAML file.
+            `question`, `context` and `answers` in each line; for classification a .jsonl file with `text` and `label`
+            in each line. Relative paths are relative to the YAML file.
         config: the data set's configuration, if it has several.
         dataset: name on the hub or local folder for `datasets.load_dataset`, with the columns that the task reads; for
-            question answering those of `rajpurkar/squad`.
+            question answering those of `rajpurkar/squad`, for classification `text` and `label`.
         split: the split to take from `dataset`, slices allowed ("train[:1000]").
         limit: number of records that are kept, the first ones.
         articles: "all", or "held_out" and "rest", which divide the articles of one file between two splits.

@@ -14,15 +14,15 @@ from typing import Any
 from benchmarks.files import BenchmarkError
 from benchmarks.tasks.task import RESERVED_NAMES, Task
 
-CONTRACT = "task"
-"""The module here that is no task."""
+NOT_TASKS = frozenset(("task", "sources", "sequences"))
+"""The modules here that are no tasks: the contract, and what tasks have in common."""
 DEFAULT = "question_answering"
 """Task of a benchmark that names none."""
 
 
 def names() -> list[str]:
     """Return the names of all tasks."""
-    return sorted(module.name for module in pkgutil.iter_modules(__path__) if module.name != CONTRACT)
+    return sorted(module.name for module in pkgutil.iter_modules(__path__) if module.name not in NOT_TASKS)
 
 
 @cache

@@ -1,10 +1,10 @@
-"""Pretrain the tiny BLOOM of `nano`: `python -m benchmarks.assets.nano.pretrain` (2 cores, under 20 minutes).
+"""Pretrain the tiny models of `nano`: `python -m benchmarks.assets.nano.pretrain` (2 cores, under 20 minutes each).
 
-A real `BloomForCausalLM` and a byte-level BPE tokenizer, as the large BLOOMs have, learn to answer from a
-context: each sequence is a paragraph in the pretraining wordings of `corpus.py` followed by a question about
-every fact or, in half of them, one question, the paragraph, and the answer. The loss weighs answer tokens 1 and
-the rest 0.2: plain language modelling spends a small model's capacity on predicting names that cannot be
-predicted, and did not learn retrieval in the same time.
+A real `BloomForCausalLM`, or with `--architecture llama` a `LlamaForCausalLM` of like size, and a byte-level BPE
+tokenizer, as the large BLOOMs have, learn to answer from a context: each sequence is a paragraph in the pretraining
+wordings of `corpus.py` followed by a question about every fact or, in half of them, one question, the paragraph, and
+the answer. The loss weighs answer tokens 1 and the rest 0.2: plain language modelling spends a small model's capacity
+on predicting names that cannot be predicted, and did not learn retrieval in the same time.
 
 Nothing of the fine-tuning splits is read; the tokenizer alone has seen the words of both wordings, so that a
 word is one token in both. Prints the share of right answers on unseen paragraphs as it goes.
@@ -20,7 +20,15 @@ from pathlib import Path
 
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import BloomConfig, BloomForCausalLM, PreTrainedTokenizerFast, get_scheduler
+from transformers import (
+    BloomConfig,
+    BloomForCausalLM,
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedModel,
+    PreTrainedTokenizerFast,
+    get_scheduler,
+)
 
 from benchmarks.assets.nano.corpus import FILLERS, draw_facts, write_sentence
 from benchmarks.clock import REAL
@@ -36,7 +44,8 @@ Piece = tuple[str, bool]  # text, and whether it is an answer
 def main() -> None:
     """Train the tokenizer and the model and save both."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--output", type=Path, default=Path(__file__).parent / "model")
+    parser.add_argument("--architecture", choices=sorted(MODELS), default="bloom")
+    parser.add_argument("--output", type=Path, help="default: the folder of the shipped model of this architecture")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--steps", type=int, default=4500)
     parser.add_argument("--batch-size", type=int, default=48)
@@ -44,13 +53,14 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.manual_seed(arguments.seed)
     tokenizer = make_tokenizer(arguments.seed)
-    model = make_model(tokenizer)
+    folder, make_model = MODELS[arguments.architecture]
+    output, model = arguments.output or Path(__file__).parent / folder, make_model(tokenizer)
     print(f"{sum(p.numel() for p in model.parameters()):,} parameters, {len(tokenizer)} tokens")
     train(model, tokenizer, arguments)
     model.generation_config.do_sample = False
-    model.save_pretrained(arguments.output)
-    tokenizer.save_pretrained(arguments.output)
-    print(f"saved {arguments.output}")
+    model.save_pretrained(output)
+    tokenizer.save_pretrained(output)
+    print(f"saved {output}")
 
 
 def make_tokenizer(seed: int) -> PreTrainedTokenizerFast:
@@ -80,7 +90,7 @@ def _tokenizer_text(seed: int) -> Iterator[str]:
         yield f" {rng.choice(FILLERS)} Question: Context: Answer:"
 
 
-def make_model(tokenizer: PreTrainedTokenizerFast) -> BloomForCausalLM:
+def make_bloom(tokenizer: PreTrainedTokenizerFast) -> BloomForCausalLM:
     """Make three layers of width 96 with ALiBi attention, random weights."""
     return BloomForCausalLM(
         BloomConfig(
@@ -95,7 +105,29 @@ def make_model(tokenizer: PreTrainedTokenizerFast) -> BloomForCausalLM:
     )
 
 
-def train(model: BloomForCausalLM, tokenizer: PreTrainedTokenizerFast, arguments: argparse.Namespace) -> None:
+def make_llama(tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:
+    """Make three layers of width 96 with rotary positions and gated feed-forward layers, random weights."""
+    return LlamaForCausalLM(
+        LlamaConfig(
+            vocab_size=len(tokenizer),
+            hidden_size=96,
+            intermediate_size=256,  # three matrices of it are as many weights as BLOOM's two of 4 x 96
+            num_hidden_layers=3,
+            num_attention_heads=4,
+            max_position_embeddings=512,
+            tie_word_embeddings=True,
+            eos_token_id=tokenizer.eos_token_id,
+            bos_token_id=tokenizer.bos_token_id,
+            pad_token_id=tokenizer.pad_token_id,
+        )
+    )
+
+
+MODELS = {"bloom": ("model", make_bloom), "llama": ("model_llama", make_llama)}
+"""Folder of each shipped model and the function that makes it, by architecture."""
+
+
+def train(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, arguments: argparse.Namespace) -> None:
     """Train with AdamW and a cosine schedule; every batch is new text."""
     optimizer = torch.optim.AdamW(model.parameters(), lr=arguments.learning_rate, weight_decay=0.01, fused=True)
     scheduler = get_scheduler("cosine", optimizer, num_warmup_steps=100, num_training_steps=arguments.steps)
@@ -160,7 +192,7 @@ def weighted_loss(logits: torch.Tensor, ids: torch.Tensor, weights: torch.Tensor
 
 
 @torch.no_grad()
-def answered_right(model: BloomForCausalLM, tokenizer: PreTrainedTokenizerFast) -> float:
+def answered_right(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -> float:
     """Compute the share of questions on unseen paragraphs whose answer tokens are all the most likely ones."""
     rng = random.Random(HELD_OUT_SEED)
     ids, weights = encode([sequence(rng) for _ in range(128)], tokenizer)

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-from benchmarks.files import BenchmarkError, is_text, parse_json, read_text
+from benchmarks.files import BenchmarkError, parse_json, read_text
 from benchmarks.splits import Split
+from benchmarks.tasks.sources import JSON_LINES, field, json_lines, load_dataset, place_in, refuse_repeated
 
-JSON_LINES = (".jsonl", ".ndjson")
 ADVICE = "; give the path of a SQuAD v1.1 JSON file, or of a .jsonl file"
 
 
@@ -49,16 +48,10 @@ def read_all(split: Split) -> list[Record]:
 def _from_json_lines(path: Path) -> list[Record]:
     """Read one question per line; `id`, `title` and the start of an answer may be left out."""
     records = []
-    for number, line in enumerate(
-        read_text(path, ADVICE).split("\n"), start=1
-    ):  # a string may hold other ends of lines
-        if not line.strip():
-            continue
-        where = f"{path}, line {number}"
-        row = parse_json(line, where)
-        context = _get(row, "context", str, where)
+    for number, where, row in json_lines(path, ADVICE):
+        context = field(row, "context", str, where)
         pairs = [_placed(answer, context, f"{where}, answers[{i}]") for i, answer in enumerate(_answers(row, where))]
-        title = _get(row, "title", str, where) if "title" in row else context  # questions on one context stay together
+        title = field(row, "title", str, where) if "title" in row else context  # questions on one context stay together
         row = {"id": f"line {number}", **row, "answers": pairs}
         records.append(_read_question(row, title, context, where))
     _refuse_repeated_ids(records, str(path))
@@ -69,7 +62,7 @@ def _answers(row: dict[str, Any], where: str) -> list[Any]:
     """Take a list of texts or of objects, or the two lists that `datasets` writes."""
     if isinstance(row.get("answers"), dict):
         return _paired(row["answers"], where)
-    answers: list[Any] = _get(row, "answers", list, where)
+    answers: list[Any] = field(row, "answers", list, where)
     return answers
 
 
@@ -84,7 +77,7 @@ def _placed(answer: Any, context: str, where: str) -> Any:
 
 
 def _paired(answers: dict[str, Any], where: str) -> list[dict[str, Any]]:
-    texts, starts = _get(answers, "text", list, where), _get(answers, "answer_start", list, where)
+    texts, starts = field(answers, "text", list, where), field(answers, "answer_start", list, where)
     if len(texts) != len(starts):
         raise BenchmarkError(f"{where}: `answers` has {len(texts)} texts, but {len(starts)} values of answer_start")
     return [{"text": text, "answer_start": start} for text, start in zip(texts, starts, strict=True)]
@@ -93,13 +86,13 @@ def _paired(answers: dict[str, Any], where: str) -> list[dict[str, Any]]:
 def _from_file(path: Path) -> list[Record]:
     content = parse_json(read_text(path, ADVICE), path)
     records = []
-    for i, article in enumerate(_get(content, "data", list, str(path))):
+    for i, article in enumerate(field(content, "data", list, str(path))):
         where = f"{path}: article {i}"
-        title = _get(article, "title", str, where)
-        for j, paragraph in enumerate(_get(article, "paragraphs", list, f"{where} ({title})")):
+        title = field(article, "title", str, where)
+        for j, paragraph in enumerate(field(article, "paragraphs", list, f"{where} ({title})")):
             there = f"{where} ({title}), paragraph {j}"
-            context = _get(paragraph, "context", str, there)
-            for k, qa in enumerate(_get(paragraph, "qas", list, there)):
+            context = field(paragraph, "context", str, there)
+            for k, qa in enumerate(field(paragraph, "qas", list, there)):
                 records.append(_read_question(qa, title, context, f"{there}, question {k}"))
     _refuse_repeated_ids(records, str(path))
     return records
@@ -107,59 +100,34 @@ def _from_file(path: Path) -> list[Record]:
 
 def _read_question(qa: Any, title: str, context: str, where: str) -> Record:
     answers = []
-    for number, answer in enumerate(_get(qa, "answers", list, where)):
+    for number, answer in enumerate(field(qa, "answers", list, where)):
         here = f"{where}, answers[{number}]"
-        text, start = _get(answer, "text", str, here), _get(answer, "answer_start", int, here)
+        text, start = field(answer, "text", str, here), field(answer, "answer_start", int, here)
         if start < 0 or context[start : start + len(text)] != text:
             found = context[max(start, 0) : max(start, 0) + len(text)]
             raise BenchmarkError(f"{here}: answer_start {start} points at {found!r}, not at the text {text!r}")
         answers.append(Answer(text, start))
     if not answers:
         raise BenchmarkError(f"{where}: `answers` is empty, but SQuAD v1.1 needs at least one")
-    return Record(_get(qa, "id", str, where), title, _get(qa, "question", str, where), context, tuple(answers))
-
-
-def _get(mapping: Any, key: str, kind: type, where: str) -> Any:
-    if not isinstance(mapping, dict):
-        raise BenchmarkError(f"{where}: expected an object with `{key}`, found {type(mapping).__name__}")
-    if key not in mapping:
-        raise BenchmarkError(f"{where}: field `{key}` is missing")
-    if not isinstance(mapping[key], kind) or isinstance(mapping[key], bool):
-        raise BenchmarkError(f"{where}: field `{key}` is {type(mapping[key]).__name__}, but must be {kind.__name__}")
-    if kind is str and not is_text(mapping[key]):
-        raise BenchmarkError(f"{where}: field `{key}` has half of a surrogate pair; write the whole character")
-    return mapping[key]
-
-
-def _refuse_repeated_ids(records: list[Record], source: str) -> None:
-    repeated = [name for name, count in Counter(r.id for r in records).items() if count > 1]
-    if repeated:
-        raise BenchmarkError(f"{source}: question id {repeated[0]!r} occurs more than once ({len(repeated)} such ids)")
+    return Record(field(qa, "id", str, where), title, field(qa, "question", str, where), context, tuple(answers))
 
 
 def _from_datasets(split: Split) -> list[Record]:
-    """Read from the hub or a local folder, through `datasets`; imported here because it costs a second."""
-    import datasets
-
-    try:
-        rows = datasets.load_dataset(split.dataset, split.config, split=split.split, revision=split.revision)
-    except Exception as error:  # the library raises many kinds; all mean the same to the user
-        raise BenchmarkError(
-            f"data set {split.dataset!r}, split {split.split!r}: cannot be loaded ({type(error).__name__}: {error}); "
-            "on a machine without internet give a local folder, or a SQuAD v1.1 file with `file:`"
-        ) from None
-    missing = {"id", "title", "question", "context", "answers"} - set(rows.column_names)
-    if missing:
-        raise BenchmarkError(f"data set {split.dataset!r}: column `{sorted(missing)[0]}` is missing")
-    source = f"data set {split.dataset!r}, split {split.split!r}"
+    """Read from the hub or a local folder."""
+    advice = "on a machine without internet give a local folder, or a SQuAD v1.1 file with `file:`"
+    rows = load_dataset(split, ("id", "title", "question", "context", "answers"), advice)
     records = []
     for number, row in enumerate(rows):
-        where = f"{source}, row {number}"
-        pairs = _paired(_get(row, "answers", dict, where), where)
-        title, context = _get(row, "title", str, where), _get(row, "context", str, where)
+        where = f"{place_in(split)}, row {number}"
+        pairs = _paired(field(row, "answers", dict, where), where)
+        title, context = field(row, "title", str, where), field(row, "context", str, where)
         records.append(_read_question({**row, "answers": pairs}, title, context, where))
-    _refuse_repeated_ids(records, source)
+    _refuse_repeated_ids(records, place_in(split))
     return records
+
+
+def _refuse_repeated_ids(records: list[Record], source: str) -> None:
+    refuse_repeated((record.id for record in records), "question", source)
 
 
 # ---- content that splits share

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections.abc import Sequence
-from itertools import accumulate, pairwise, takewhile
 from typing import Any
 
 from benchmarks.files import BenchmarkError
 from benchmarks.tasks.question_answering.records import Record
+from benchmarks.tasks.sequences import Offsets, pieces, special_prefix
 from benchmarks.tasks.task import Example
 
 
@@ -27,8 +26,6 @@ def tokenize(
 ) -> list[Example]:
     """Tokenise records: each one's prompt and answer as one text, which character offsets then part.
 
-    A tokenizer that puts a mark before every text it is given, as sentencepiece does, thus puts one before the whole.
-
     Args:
         records: of one split.
         tokenizer: a fast Hugging Face tokenizer with an end token.
@@ -39,19 +36,19 @@ def tokenize(
     Raises:
         BenchmarkError: a question alone leaves no room for its context.
     """
-    prefix = _prefix(tokenizer)
+    prefix = special_prefix(tokenizer, _before_context(""))
     texts = [f"{prompt_of(r.question, r.context)} {r.answers[0].text}" for r in records]
     encoded = tokenizer(texts, add_special_tokens=False, return_offsets_mapping=True)
     examples = []
     for record, ids, offsets in zip(records, encoded["input_ids"], encoded["offset_mapping"], strict=True):
-        pieces = _pieces(record, offsets)
-        question, context, ending, answer = (ids[piece] for piece in pieces)
+        parts = _parts(record, offsets)
+        question, context, ending, answer = (ids[part] for part in parts)
         room = max_length - len(prefix) - len(question) - len(ending) - max_answer_tokens
         if room < 1:
             raise BenchmarkError(f"{lacks_room(record, max_length)}; raise it")
         start = len(_before_context(record.question)) + record.answers[0].start
         place = (start, start + len(record.answers[0].text))
-        kept = _window(offsets[pieces[1]], place, room) if training else slice(0, room)
+        kept = _window(offsets[parts[1]], place, room) if training else slice(0, room)
         prompt = [*prefix, *question, *context[kept], *ending]
         target = [*answer[: max_answer_tokens - 1], tokenizer.eos_token_id]
         references = tuple(answer.text for answer in record.answers)
@@ -60,30 +57,18 @@ def tokenize(
     return examples
 
 
-def _prefix(tokenizer: Any) -> list[int]:
-    """Return the special tokens that the tokenizer puts in front of a text, such as Llama's <s> or OPT's </s>."""
-    encoded = tokenizer(_before_context(""), return_special_tokens_mask=True)
-    marked = zip(encoded["input_ids"], encoded["special_tokens_mask"], strict=True)
-    return [token for token, _ in takewhile(lambda pair: pair[1], marked)]
-
-
 def _before_context(question: str) -> str:
     return f"Question: {question} Context: "
 
 
-def _pieces(record: Record, offsets: Sequence[tuple[int, int]]) -> list[slice]:
-    """Part the tokens of a record's text into question, context, the final `Answer:`, and the answer.
-
-    A token belongs where its last character does: the space before a word goes with the word.
-    """
-    last_characters = list(accumulate((end - 1 for _, end in offsets), max))
-    context = len(_before_context(record.question)) - 1  # with the space before it, as all pieces
+def _parts(record: Record, offsets: Offsets) -> list[slice]:
+    """Part the tokens of a record's text into question, context, the final `Answer:`, and the answer."""
+    context = len(_before_context(record.question)) - 1  # with the space before it, as all parts
     prompt = len(prompt_of(record.question, record.context))
-    ends = [bisect_left(last_characters, end) for end in (context, context + 1 + len(record.context), prompt)]
-    return [slice(begin, end) for begin, end in pairwise([0, *ends, len(offsets)])]
+    return pieces(offsets, (context, context + 1 + len(record.context), prompt))
 
 
-def _window(offsets: Sequence[tuple[int, int]], place: tuple[int, int], room: int) -> slice:
+def _window(offsets: Offsets, place: tuple[int, int], room: int) -> slice:
     """Choose the `room` context tokens around the characters of the answer, from the first to behind the last."""
     begin, end = place
     inside = [t for t, (token_begin, token_end) in enumerate(offsets) if token_begin < end and token_end > begin]

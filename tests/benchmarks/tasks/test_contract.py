@@ -27,18 +27,18 @@ def write(folder: Path, text: str) -> Path:
 
 
 def test_the_tasks_are_the_files_of_the_folder() -> None:
-    assert tasks.names() == ["question_answering"]
+    assert tasks.names() == ["classification", "question_answering"]
 
 
 def test_a_file_in_the_folder_is_a_task(tmp_path: Path) -> None:
     with own_task.added(tmp_path):
-        assert tasks.names() == ["question_answering", "yes_or_no"]
+        assert tasks.names() == ["classification", "question_answering", "yes_or_no"]
         own = own_task.benchmark(tmp_path)
         assert [metric.name for metric in own.metrics] == ["eval_loss", "accuracy", "ece"]
         assert [metric.name for metric in own.test_metrics] == ["ece", "accuracy", "eval_loss"]
         assert own.ranking_metric.name == "accuracy"
         assert len(own.task.read(own.training_settings().data.train)) == 48
-    assert tasks.names() == ["question_answering"]
+    assert tasks.names() == ["classification", "question_answering"]
 
 
 @pytest.mark.parametrize(
@@ -75,7 +75,7 @@ def test_a_file_that_breaks_the_contract_is_refused(
 
 
 def test_a_task_that_is_not_there_is_refused_with_those_that_are(tmp_path: Path) -> None:
-    with pytest.raises(BenchmarkError, match=r"finetune\.task: no task named 'squad'; choose one of quest"):
+    with pytest.raises(BenchmarkError, match=r"finetune\.task: no task named 'squad'; choose one of class"):
         load_with(tmp_path, {"finetune": {"task": "squad"}})
 
 
