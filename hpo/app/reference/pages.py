@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from hpo.app.reference import keys, methods_page, options_page, stored
+from hpo.app.reference import keys, methods_page, options_page, python_page, stored
 from hpo.terminal import files
 
 PAGES: Mapping[str, Callable[[], str]] = {
@@ -14,6 +14,7 @@ PAGES: Mapping[str, Callable[[], str]] = {
     "reference/benchmark-keys.md": keys.benchmark_page,
     "reference/cluster-keys.md": keys.cluster_page,
     "reference/stored.md": stored.text,
+    "reference/python.md": python_page.text,
 }
 
 

@@ -94,6 +94,13 @@ LEDGER = {
 """Meanings of the columns of `ledger.csv`."""
 
 
+DEVICES = {
+    "since_seconds": "seconds since the study began from which there were so many",
+    "devices": "number of reserved devices",
+}
+"""Meanings of the columns of `devices.csv`."""
+
+
 def text() -> str:
     """Write the page."""
     nano = spec.load("nano")
@@ -127,6 +134,7 @@ def text() -> str:
             "One row per resource unit, in order of arrival.",
         ),
         _columns("ledger.csv", LEDGER, "One row per part of the [device time](../results.md#device-time)."),
+        _file("devices.csv", files.devices_csv([]), DEVICES, nano, "One row per number of reserved devices."),
         _columns("tokens.csv", meanings(TokenStatistics), "One row per split of the data."),
     ]
     return "\n".join(parts)

@@ -1,0 +1,204 @@
+"""The Python interface, for notebooks: `import hpo`, then `hpo.run(...)`, `hpo.trials(...)` and the like.
+
+Each function is a command of `python -m hpo`, and takes that command's options by name. Tables are pandas frames.
+Studies are stored in MLflow as those of the command line are, so each can read the other's. MLflow's own functions,
+such as `mlflow.search_runs`, work on the same store.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from hpo.app.request import load_benchmark, name_of
+from hpo.terminal import next_steps
+from hpo.terminal.console import open_console
+
+if TYPE_CHECKING:
+    from hpo.engine.runner import Finished
+    from hpo.workflows.export import Exported
+
+
+def run(
+    method: str,
+    benchmark: str = "nano",
+    *,
+    budget: int = 12,
+    seed: int = 0,
+    gpu_hours: float | None = None,
+    space: str | Path = "",
+    **arguments: Any,
+) -> Finished:
+    """Run a study, and print its progress.
+
+    Args:
+        method: its name, such as "asha".
+        benchmark: name of a shipped benchmark, or path of a YAML file.
+        budget: full trainings that may be spent.
+        seed: drives everything random.
+        gpu_hours: cap in device-hours; None for none.
+        space: YAML file that replaces the search space; empty for the benchmark's own.
+        **arguments: the method's own, such as `reduction_factor=2`.
+
+    Returns:
+        The finished study: `run_id` in MLflow, `best` (the content of `best_config.json`, None without a sound trial),
+        `reached_end`, and `reason` if it did not reach its end.
+
+    Raises:
+        BenchmarkError: a value that does not hold, or a file that is not there; nothing has been started.
+    """
+    from hpo.engine import runner
+    from hpo.search import registry
+    from hpo.workflows import doctor
+
+    doctor.require()
+    chosen = registry.get(method)
+    study = chosen.study(load_benchmark(benchmark, str(space)), seed, budget, gpu_hours, arguments)
+    options = {"benchmark": benchmark, "budget": budget, "seed": seed, "gpu_hours": gpu_hours, "space": space}
+    command = next_steps.command("run", method, **options, **arguments)
+    return runner.run(study, command, open_console(), plan=chosen.make_plan(study))
+
+
+def studies(benchmark: str = "nano") -> pd.DataFrame:
+    """Read one row per stored study of a benchmark, the oldest first.
+
+    Args:
+        benchmark: its name, or path of its YAML file.
+
+    Returns:
+        Columns `run_id`, `method`, `variant`, `seed`, `budget` and other tags, `status` (MLflow's), `started`, and each
+        metric of the study, such as `device_hours` and `best_eval_loss`.
+
+    Raises:
+        BenchmarkError: the store cannot be used.
+    """
+    from hpo.analysis import frames
+
+    return frames.studies(name_of(benchmark))
+
+
+def trials(benchmark: str = "nano", *, run_id: str = "", method: str = "") -> pd.DataFrame:
+    """Read one row per trial of a benchmark's studies that have ended.
+
+    Args:
+        benchmark: its name, or path of its YAML file.
+        run_id: one study alone; empty for all.
+        method: the studies of one method alone; empty for all.
+
+    Returns:
+        Columns `run_id`, `method`, `variant`, `study_seed`, then those of `trials.csv`.
+
+    Raises:
+        BenchmarkError: the store cannot be used, or lacks the file of a study.
+    """
+    from hpo.analysis import frames
+
+    found = frames.trials(name_of(benchmark), [run_id] if run_id else [])
+    return found[found["method"] == method].reset_index(drop=True) if method else found
+
+
+def confirm(benchmark: str = "nano", *, methods: Sequence[str] = (), repeats: int = 5) -> int:
+    """Train the studies' incumbents again with fresh seeds, and score them on the test split.
+
+    Args:
+        benchmark: name of a shipped benchmark, or path of a YAML file.
+        methods: stored methods; all where it is empty.
+        repeats: fresh seeds of each.
+
+    Returns:
+        The number of trainings that were run; those that are stored already are not repeated.
+
+    Raises:
+        BenchmarkError: there is no finished study, or trainings did not reach their end.
+    """
+    from benchmarks.spec import BenchmarkError
+    from hpo.analysis import records
+    from hpo.workflows import confirm, doctor
+
+    doctor.require()
+    loaded = load_benchmark(benchmark)
+    stored = records.read(loaded.name, benchmark)
+    confirm.require_same(loaded, stored)
+    due = confirm.due(stored, list(methods), repeats)
+    if due:
+        command = next_steps.command("confirm", benchmark=benchmark, methods=",".join(methods), repeats=repeats)
+        finished = confirm.train_again(loaded, due, None, command, open_console())
+        if finished.reason:
+            raise BenchmarkError(f"not all trainings reached their end ({finished.reason}); confirm again for the rest")
+    return len(due)
+
+
+def compare(
+    benchmark: str = "nano", *, budget: int | None = None, mixed_budgets: bool = False, reference: str = "all"
+) -> pd.DataFrame:
+    """Set the methods of a benchmark side by side: one row per method, the best confirmed score first.
+
+    Args:
+        benchmark: its name, or path of its YAML file.
+        budget: studies of this budget alone; None for the one there is.
+        mixed_budgets: compare studies of different budgets.
+        reference: see `verdicts`.
+
+    Returns:
+        The columns of `comparison.csv`; `attrs["notes"]` has the sentences that a reader must know.
+
+    Raises:
+        BenchmarkError: no finished study, or studies of different budgets.
+    """
+    from hpo.report import tables
+
+    result = _compared(benchmark, budget, mixed_budgets, reference)
+    found = pd.DataFrame(tables.standing_rows(result))
+    found.attrs["notes"] = list(result.notes)
+    return found
+
+
+def verdicts(
+    benchmark: str = "nano", *, budget: int | None = None, mixed_budgets: bool = False, reference: str = "all"
+) -> pd.DataFrame:
+    """Reach a verdict on each pair of methods, from their confirmed scores.
+
+    Args:
+        benchmark: its name, or path of its YAML file.
+        budget: studies of this budget alone; None for the one there is.
+        mixed_budgets: compare studies of different budgets.
+        reference: a method that the others are compared with, which takes fewer seeds; "all" for every pair.
+
+    Returns:
+        The columns of `pairs.csv`: one row per pair, with its verdict and the reason.
+
+    Raises:
+        BenchmarkError: no finished study, or studies of different budgets.
+    """
+    from hpo.report import tables
+
+    return pd.DataFrame(tables.pair_rows(_compared(benchmark, budget, mixed_budgets, reference).pairs))
+
+
+def _compared(benchmark: str, budget: int | None, mixed_budgets: bool, reference: str) -> Any:
+    from hpo.analysis import compare, records
+
+    stored = records.read(name_of(benchmark), benchmark)
+    return compare.compare(stored, budget=budget, mixed_budgets=mixed_budgets, reference=reference)
+
+
+def export(benchmark: str = "nano", *, method: str = "best", output: str | Path = "exported") -> Exported:
+    """Write the winning configuration as files for a Trainer script.
+
+    Args:
+        benchmark: its name, or path of its YAML file.
+        method: a stored method; "best" for the best confirmed one.
+        output: folder for the files.
+
+    Returns:
+        The export: `folder`, names of its `files`, and whether the method `is_confirmed`.
+
+    Raises:
+        BenchmarkError: nothing is stored or confirmed, no such method, or the folder cannot be written.
+    """
+    from hpo.workflows import export
+
+    return export.export(name_of(benchmark), method, Path(output), benchmark)
