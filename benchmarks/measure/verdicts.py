@@ -30,6 +30,9 @@ RATES = {
     "equivalences": "equivalent pairs in a family",
     "coverage": "coverage of 95 % intervals, Student's t, %",
     "coverage_of_bootstrap": "the same, percentile bootstrap, %",
+    "flattery": "score of the best method above its true one, points",
+    "flattery_of_corrected": "the same, corrected for having been chosen, points",
+    "best_called_worse": "the truly best method called worse, % of families",
 }
 
 
@@ -60,7 +63,7 @@ def text_of(found: Mapping[str, Any]) -> str:
     ]
     for row in found["rates"]:
         lines.append("")
-        lines += [f"{title:45} {_shown(name, row[name]):>7}" for name, title in RATES.items()]
+        lines += [f"{title:52} {_shown(name, row[name]):>7}" for name, title in RATES.items()]
     lines += ["", "blocks for a power of 80 %, one comparison (standard deviation, true difference, in points):"]
     lines += [
         f"  {100 * one['spread']:.1f}  {100 * one['difference']:.1f}  {one['blocks'] or 'more than 120'}"

@@ -1,11 +1,12 @@
 """The choice of the configuration to export: a method, and of its studies one incumbent. Pure.
 
-Confirmed test scores choose the method. Validation alone chooses the study within it, as it chose the configuration
-within the study: a test score picks no hyperparameters.
+Confirmed test scores choose the method, among those that were run with the same budget on the same blocks. Validation
+alone chooses the study within it, as it chose the configuration within the study: no test score picks hyperparameters.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
@@ -13,11 +14,14 @@ from typing import Any
 from benchmarks.spec import Benchmark, BenchmarkError
 from benchmarks.tasks.task import Metric
 from benchmarks.training.deepspeed import PRECISIONS, precision_on
+from hpo.analysis.compare import of_equal_budget
 from hpo.analysis.contestants import Contestant, contestants
 from hpo.analysis.records import Records
+from hpo.analysis.statistics.selection import Selection, choose_best
 from hpo.analysis.studies import StudyRecord
 from hpo.cluster.devices import CPU
 from hpo.core.study import is_better
+from hpo.core.wording import counted
 
 BEST = "best"
 """Stands for the method with the highest confirmed score."""
@@ -30,12 +34,16 @@ class ExportChoice:
     Attributes:
         contestant: the method that won, or that was asked for.
         study: the study of it whose incumbent is best on validation.
-        rivals: confirmed contestants that it was chosen from, itself included; 0 if it was asked for by name.
+        beside: all contestants of its budget, itself included, and those that belong beside it.
+        selection: its choice among its rivals; None if it was asked for by name.
+        notes: contestants that were no rivals, and the reason, a sentence each.
     """
 
     contestant: Contestant
     study: StudyRecord
-    rivals: int = 0
+    beside: Sequence[Contestant]
+    selection: Selection | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def best(self) -> dict[str, Any]:
@@ -57,34 +65,62 @@ class ExportChoice:
         return precision_on(wanted, None) if self.study.accelerator == CPU else ""
 
 
-def choose(stored: Records, method: str) -> ExportChoice:
+def choose(stored: Records, method: str, budget: int | None = None) -> ExportChoice:
     """Choose the method that is asked for, or that won, and its best study.
 
     Args:
         stored: all that is stored of the benchmark.
         method: `BEST`, or a contestant as `compare` names it, such as "asha searcher=optuna".
+        budget: of the studies among which the best method is chosen; by default the one there is.
 
     Raises:
-        BenchmarkError: nothing is confirmed, no such method, none of its trials was sound, or files that decide cannot
-            be had.
+        BenchmarkError: nothing is confirmed, no such method, none of its trials was sound, studies of different budgets
+            to choose from, or files that decide cannot be had.
     """
     stored.require_readable(None if method == BEST else method.partition(" budget=")[0])
-    found = [c for c in contestants(stored, stored.studies) if c.studies]
     if method == BEST:
-        confirmed = [c for c in found if is_confirmed(c, stored.benchmark) and _sound_studies(c)]
-        if not confirmed:
-            raise BenchmarkError(
-                f"no method of {stored.benchmark.name} has all its studies confirmed, and confirmed scores tell the "
-                f"best one; run first: {stored.confirm_command}"
-            )
-        metric = stored.benchmark.verdict_metric
-        winner = max(confirmed, key=lambda c: metric.gain(confirmed_score(c, metric), metric.worst))
-        return ExportChoice(winner, best_study(winner, stored.benchmark), len(confirmed))
+        return _choose_best(stored, budget)
+    found = [c for c in contestants(stored, stored.studies) if c.studies]
     named = next((c for c in found if c.name == method), None)
     if named is None:
         names = ", ".join(repr(c.name) for c in found)
         raise BenchmarkError(f"method is {method!r}, but must be {BEST!r} or one that has studies: {names}")
-    return ExportChoice(named, best_study(named, stored.benchmark))
+    own = [s for s in stored.studies if s.traits.is_single_config or s.budget == named.budget]
+    return ExportChoice(named, best_study(named, stored.benchmark), contestants(stored, own))
+
+
+def _choose_best(stored: Records, budget: int | None) -> ExportChoice:
+    """Choose the method with the best confirmed score among those that `compare` would compare."""
+    chosen = of_equal_budget(stored.studies, budget)
+    found, notes = contestants(stored, chosen.studies), list(chosen.notes)
+    metric = stored.benchmark.verdict_metric
+    rivals: dict[str, Contestant] = {}
+    for one in (one for one in found if one.studies):
+        if one.budget != chosen.budget and not one.traits.is_single_config:
+            notes.append(f"no rival: {one.name}, which had another budget")
+        elif not is_confirmed(one, stored.benchmark):
+            notes.append(f"no rival: {one.name}, of which not every study is confirmed")
+        elif _sound_studies(one):
+            rivals[one.name] = one
+        else:
+            notes.append(f"no rival: {one.name}, none of whose trials was sound")
+    if not rivals:
+        raise BenchmarkError(
+            f"no method of {stored.benchmark.name} has all its studies confirmed, and confirmed scores tell the "
+            f"best one; run first: {stored.confirm_command}"
+        )
+    selection = choose_best(
+        {name: one.scores(metric) for name, one in rivals.items()},
+        {name: one.device_hours for name, one in rivals.items()},
+        higher_is_better=metric.higher_is_better,
+        margin=metric.margin,
+    )
+    lacking = [
+        f"no rival: {name}, which lacks {counted(number, 'block')} of the others"
+        for name, number in selection.left_out.items()
+    ]
+    winner = rivals[selection.winner]
+    return ExportChoice(winner, best_study(winner, stored.benchmark), found, selection, (*notes, *lacking))
 
 
 def is_confirmed(contestant: Contestant, benchmark: Benchmark) -> bool:

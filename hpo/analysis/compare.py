@@ -55,6 +55,23 @@ class Result:
         return [study for contestant in self.contestants for study in contestant.studies.values()]
 
 
+@dataclass(frozen=True)
+class StudiesOfOneBudget:
+    """Studies that were allowed the same, and those that belong beside them.
+
+    Attributes:
+        studies: the studies.
+        budget: full trainings of a method's study; 0 if budgets are mixed, or no study searched.
+        notes: sentences about the others.
+        is_marked: budgets are mixed.
+    """
+
+    studies: list[StudyRecord]
+    budget: int
+    notes: tuple[str, ...]
+    is_marked: bool = False
+
+
 def compare(
     records: Records, *, budget: int | None = None, mixed_budgets: bool = False, reference: str = EVERY_PAIR
 ) -> Result:
@@ -69,8 +86,8 @@ def compare(
     Raises:
         BenchmarkError: studies of different budgets, or a reference that is not there.
     """
-    studies, notes, is_marked = _of_equal_budget(records.studies, budget, mixed_budgets)
-    found = contestants(records, studies)
+    chosen = of_equal_budget(records.studies, budget, mixed_budgets)
+    found, notes = contestants(records, chosen.studies), list(chosen.notes)
     benchmark = records.benchmark
     scores = {c.name: c.scores(benchmark.verdict_metric) for c in found}
     scored = {name: by_block for name, by_block in scores.items() if by_block}
@@ -90,18 +107,23 @@ def compare(
         confirmation_hours=records.confirmation_hours,
         contestants=found,
         notes=[*(f"left out: {text}" for text in records.left_out), *notes],
-        is_marked=is_marked,
+        is_marked=chosen.is_marked,
         confirm_command=records.confirm_command,
     )
 
 
-def _of_equal_budget(
-    studies: Sequence[StudyRecord], budget: int | None, mixed: bool
-) -> tuple[list[StudyRecord], list[str], bool]:
+def of_equal_budget(
+    studies: Sequence[StudyRecord], budget: int | None = None, mixed: bool = False
+) -> StudiesOfOneBudget:
     """Choose studies that were allowed the same.
 
-    Returns:
-        The studies, notes about the others, and whether budgets are mixed.
+    Args:
+        studies: the stored ones.
+        budget: see `compare`.
+        mixed: keep all of them.
+
+    Raises:
+        BenchmarkError: studies of different budgets, or none of the budget that is asked for.
     """
     searched = [study for study in studies if not study.traits.is_single_config]
     allowances = {study.allowance for study in searched}
@@ -113,7 +135,8 @@ def _of_equal_budget(
             there = ", ".join(str(number) for number, _ in sorted(allowances))
             raise BenchmarkError(f"no study with budget {budget}; there are studies with budget {there}")
     if len(others) > 1 and mixed:
-        return list(studies), ["budgets differ: these figures do not compare methods at equal cost"], True
+        note = "budgets differ: these figures do not compare methods at equal cost"
+        return StudiesOfOneBudget(list(studies), 0, (note,), is_marked=True)
     if len(others) > 1:
         raise BenchmarkError(
             f"studies have different budgets ({', '.join(map(_allowance, sorted(others)))}), but methods are compared "
@@ -122,7 +145,7 @@ def _of_equal_budget(
     allowed = next(iter(others), (0, ""))
     kept = [study for study in studies if _is_allowed(study, allowed)]
     gone = len(studies) - len(kept)
-    return kept, [f"left out: {gone} studies of other budgets"] * bool(gone), False
+    return StudiesOfOneBudget(kept, allowed[0], (f"left out: {gone} studies of other budgets",) * bool(gone))
 
 
 def _is_allowed(study: StudyRecord, allowed: tuple[int, str]) -> bool:

@@ -6,6 +6,7 @@ score is the mean over the fresh trainings of that study's incumbent, on the tes
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -44,6 +45,17 @@ class Contestant:
     def traits(self) -> Traits:
         """Traits of its method."""
         return registry.traits_of(self.method)
+
+    @property
+    def budget(self) -> int:
+        """Full trainings of each of its studies; 0 without studies."""
+        return next((study.budget for study in self.studies.values()), 0)
+
+    @property
+    def device_hours(self) -> float:
+        """Mean device-hours of a study; infinite where none is known."""
+        hours = _mean(list(self.studies.values()), "device_hours")
+        return math.inf if hours is None else hours
 
     def scores(self, metric: Metric) -> dict[int, float]:
         """Return the mean confirmed score on test of each block that has one, in the metric's unit.
@@ -264,7 +276,7 @@ def _standing(contestant: Contestant, everyone: Sequence[Contestant], benchmark:
     return Standing(
         name=contestant.name,
         seeds=tuple(sorted(contestant.studies)),
-        budget=studies[0].budget if studies else 0,
+        budget=contestant.budget,
         outcomes=sum((Counter(study.outcomes) for study in studies), Counter[str]()),
         validation=_estimate([study.metrics[best] for study in studies if best in study.metrics]),
         confirmed=_confirmed(contestant, benchmark),

@@ -20,7 +20,7 @@ from rich.console import Console
 from benchmarks import spec
 from benchmarks.check import check
 from benchmarks.spec import BenchmarkError
-from hpo.app.request import command_line, load_benchmark, name_of, study_of
+from hpo.app.request import command_line, load_benchmark, study_of
 from hpo.search import registry
 from hpo.terminal import errors, next_steps
 from hpo.terminal.console import open_console, print_line
@@ -182,7 +182,7 @@ def _end(console: Console, study: Study, benchmark: str, finished: Finished) -> 
     if finished.is_kept:
         _print_step(console, "resume it", next_steps.command("resume", finished.run_id))
     if not finished.is_delivered:
-        return _end_undelivered(console, finished)
+        return end_undelivered(console, finished)
     _print_next(console, study.benchmark.name, benchmark, study.budget, is_sound=finished.best is not None)
     if finished.best is None and not finished.is_kept and finished.reason:
         errors.show(f"the study found nothing ({finished.reason})")
@@ -192,7 +192,7 @@ def _end(console: Console, study: Study, benchmark: str, finished: Finished) -> 
     return 0 if finished.reached_end else 1
 
 
-def _end_undelivered(console: Console, finished: Finished) -> int:
+def end_undelivered(console: Console, finished: Finished) -> int:
     """Print the last lines of a study whose store lacks some results; return the exit status."""
     deliver = next_steps.command("sync")
     _print_step(console, "deliver its results", deliver)
@@ -220,85 +220,6 @@ def _print_next(console: Console, experiment: str, benchmark: str, budget: int, 
 def _print_step(console: Console, title: str, line: str) -> None:
     """Print a next step: its purpose, and the command."""
     print_line(console, f"{title + ':' if title else '':<{STEP_WIDTH}}{line}")
-
-
-def compare(parsed: argparse.Namespace) -> int:
-    """Compare the methods of a benchmark, as tables, files and a report."""
-    from hpo.analysis import compare, importance, pareto, records
-    from hpo.analysis.studies import trials_of
-    from hpo.report import page, tables
-    from hpo.store import runs
-    from hpo.terminal import files as output
-
-    budget, mixed, limits = parsed.budget, parsed.mixed_budgets, (parsed.max_gpu_hours, parsed.max_memory_mb)
-    stored, console = records.read(name_of(parsed.benchmark), parsed.benchmark), open_console()
-    result = compare.compare(stored, budget=budget, mixed_budgets=mixed, reference=parsed.reference)
-    found = importance.importances(result.studies, result.benchmark)
-    tables.print_all(console, result)
-    tables.print_importance(console, found)
-    if any(limit is not None for limit in limits):
-        trials = trials_of(result.studies, result.benchmark)
-        tables.print_best_within(console, pareto.best_within(trials, result.benchmark, *limits))
-    drawn = result, tables.importance_shares(found), tables.importance_notes(found)
-    files = {**tables.files(result), **page.files(*drawn)}
-    folder = output.write(Path(parsed.output), files)
-    print_line(console, f"written to {folder}: {', '.join(files)}")
-    tags, smaller = {"hpo.benchmark_digest": result.digest}, {page.REPORT: page.smaller(*drawn)}
-    try:
-        lacking = runs.store_files(result.benchmark.name, "comparison", files, tags, smaller)
-    except BenchmarkError as error:  # such as another user's experiment, which one may only read
-        print_line(console, f"note: MLflow lacks the comparison, the folder has all of it: {error}")
-    else:
-        if lacking:
-            print_line(console, f"note: MLflow lacks a part of it, the folder has all: {lacking}")
-    print_line(console, f"export the winner: {next_steps.command('export', benchmark=parsed.benchmark)}")
-    return 0
-
-
-def confirm(parsed: argparse.Namespace) -> int:
-    """Train the studies' incumbents again and score them on test."""
-    from hpo.analysis import compare, records
-    from hpo.report import tables
-    from hpo.workflows import confirm, doctor
-
-    doctor.require()
-    benchmark, console = load_benchmark(parsed.benchmark), open_console()
-    stored = records.read(benchmark.name, parsed.benchmark)
-    confirm.require_same(benchmark, stored)
-    labels = [] if parsed.methods == "all" else [word.strip() for word in parsed.methods.split(",")]
-    due = confirm.due(stored, labels, parsed.repeats)
-    console.print(f"{len(due)} trainings are due", highlight=False)
-    reason = ""
-    if due:
-        finished = confirm.train_again(benchmark, due, parsed.gpu_hours, command_line(parsed), console)
-        if not finished.is_delivered:
-            return _end_undelivered(console, finished)
-        reason = finished.reason
-        stored = records.read(benchmark.name, parsed.benchmark)
-    tables.print_shrinkage(console, compare.compare(stored, mixed_budgets=True))
-    print_line(console, f"compare the methods: {next_steps.command('compare', benchmark=parsed.benchmark)}")
-    if reason:
-        errors.show(f"not all trainings reached their end ({reason}); run it again for the rest")
-    return 1 if reason else 0
-
-
-def export(parsed: argparse.Namespace) -> int:
-    """Write the winning configuration as files for a Trainer script."""
-    from hpo.report import model_card
-    from hpo.workflows import export
-
-    console, folder = open_console(), Path(parsed.output)
-    done = export.export(name_of(parsed.benchmark), parsed.method, folder, parsed.benchmark)
-    chosen = done.choice
-    sure = "confirmed on test" if done.is_confirmed else "not confirmed"
-    print_line(console, f"{chosen.contestant.name}, study with seed {chosen.study.seed}, {sure}")
-    print_line(console, f"written to {folder}: {', '.join(done.files)}")
-    if not done.is_complete:
-        print_line(console, f"note: the precision of its trials is not known, see {model_card.CARD_FILE}")
-    if model_card.ARGUMENTS_FILE in done.files:  # of a benchmark that trains a model
-        line = next_steps.command("train", config=folder, benchmark=parsed.benchmark)
-        print_line(console, f"train it in full: {line}")
-    return 0
 
 
 def train(parsed: argparse.Namespace) -> int:

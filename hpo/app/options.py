@@ -143,7 +143,7 @@ STUDIES = (
     Command(
         "confirm",
         "train the studies' incumbents again, and score them on the test split",
-        "commands.confirm",
+        "comparison_commands.confirm",
         (
             BENCHMARK,
             Option("methods", "comma list of stored methods", "all"),
@@ -156,7 +156,7 @@ STUDIES = (
     Command(
         "compare",
         "set the methods of a benchmark side by side, with a report",
-        "commands.compare",
+        "comparison_commands.compare",
         (
             BENCHMARK,
             Option("budget", "only studies of this budget (default: the one there is)", kind="count"),
@@ -172,10 +172,11 @@ STUDIES = (
     Command(
         "export",
         "write the winning configuration as files for a Trainer script",
-        "commands.export",
+        "comparison_commands.export",
         (
             BENCHMARK,
             Option("method", "a method as compare names it; best takes the best confirmed one", "best"),
+            Option("budget", "choose the best among studies of this budget (default: the one there is)", kind="count"),
             Option("output", "folder for the files", "exported"),
             EXPERIMENT,
         ),

@@ -7,6 +7,8 @@ them with replacement, so that the truth is known: it is what holds over all of 
   another. A family (all pairs) errs if it calls one better or worse.
 - **Wrong equivalences**: a family errs if it calls a pair equivalent that differs by the margin or more in half of all
   rows or more.
+- **Flattery**: by how much the score of the method that is chosen as the best exceeds its mean over all rows, plain and
+  corrected for having been chosen. A choice errs if the truly best method is called worse.
 - **Coverage**: how often the interval of a mean difference holds the mean over all rows, for Student's t and for the
   percentile bootstrap.
 - **Power**: the fewest blocks that resolve a normal difference in 80 of 100 cases.
@@ -30,6 +32,7 @@ from scipy import stats
 from benchmarks.spec import BenchmarkError, first_line
 from hpo.analysis.statistics.estimates import CONFIDENCE, MIN_BLOCKS, Floats, mean_of
 from hpo.analysis.statistics.paired_tests import ALPHA, MARGIN, equivalence, holm, signed_rank_p
+from hpo.analysis.statistics.selection import Selection, choose_best
 
 BLOCKS = (5, 8, 12, 20)
 """Numbers of blocks for which rates are given."""
@@ -52,6 +55,9 @@ class Rates:
         equivalences: mean number of pairs that a family calls equivalent.
         coverage: share of intervals of Student's t that hold the mean; NaN where there is no interval.
         coverage_of_bootstrap: the same of percentile bootstraps.
+        flattery: mean of the chosen method's score less its true one, in the unit of the scores.
+        flattery_of_corrected: the same of its score corrected for having been chosen.
+        best_called_worse: share of families in which the truly best method is shown to be worse than the chosen one.
     """
 
     blocks: int
@@ -60,6 +66,9 @@ class Rates:
     equivalences: float
     coverage: float
     coverage_of_bootstrap: float
+    flattery: float
+    flattery_of_corrected: float
+    best_called_worse: float
 
 
 @dataclass(frozen=True)
@@ -93,6 +102,9 @@ def rates(scores: Floats, blocks: int, families: int = FAMILIES, margin: float =
     claims = [_equivalent(family, margin) for family in drawn]
     pairs = list(combinations(range(scores.shape[1]), 2))
     covered = [_covers(family, scores, pairs[rng.integers(len(pairs))], seed) for family in drawn]
+    truth = scores.mean(axis=0)
+    chosen = [_choose(family) for family in drawn]
+    lucks = [(one.score - truth[int(one.winner)], (one.corrected or 0.0) - truth[int(one.winner)]) for one in chosen]
     return Rates(
         blocks=blocks,
         family_wise_error=float(np.mean([_any_resolved(rng.permuted(family, axis=1)) for family in drawn])),
@@ -100,6 +112,9 @@ def rates(scores: Floats, blocks: int, families: int = FAMILIES, margin: float =
         equivalences=float(np.mean([len(claimed) for claimed in claims])),
         coverage=float(np.mean([by_t for by_t, _ in covered])),
         coverage_of_bootstrap=float(np.mean([by_bootstrap for _, by_bootstrap in covered])),
+        flattery=float(np.mean([plain for plain, _ in lucks])),
+        flattery_of_corrected=float(np.mean([corrected for _, corrected in lucks])),
+        best_called_worse=float(np.mean([str(truth.argmax()) in one.worse for one in chosen])),
     )
 
 
@@ -125,6 +140,12 @@ def blocks_for(spread: float, difference: float, draws: int = POWER_DRAWS, seed:
         middle = (low + high) // 2
         low, high = (low, middle) if power(middle) >= POWER else (middle + 1, high)
     return Needed(spread, difference, high)
+
+
+def _choose(family: Floats) -> Selection:
+    """Choose the best method, named by its column; costs are equal, so that the mean decides."""
+    scores = {str(method): dict(enumerate(column)) for method, column in enumerate(family.T.tolist())}
+    return choose_best(scores, dict.fromkeys(scores, 0.0), higher_is_better=True)
 
 
 def _pairs(scores: Floats) -> Iterator[tuple[list[float], list[float]]]:

@@ -14,10 +14,10 @@ from statistics import fmean
 from benchmarks.hyperparameters import Hyperparameters
 from benchmarks.spec import Benchmark, FineTune, Split
 from benchmarks.steps import total_steps
-from benchmarks.tasks.task import LOSS
+from benchmarks.tasks.task import LOSS, Metric
 from hpo.analysis.choice import ExportChoice, confirmed_score, is_confirmed
-from hpo.analysis.contestants import Contestant, contestants
 from hpo.analysis.records import Records
+from hpo.analysis.statistics.paired_tests import ALPHA
 from hpo.core.text_tables import markdown_table
 from hpo.core.wording import counted
 from hpo.search import registry
@@ -80,15 +80,20 @@ def _result(stored: Records, choice: ExportChoice) -> str:
 def _confirmed(stored: Records, choice: ExportChoice) -> str:
     """Show test scores, and the trainings that they rest on."""
     benchmark, winner = stored.benchmark, choice.contestant
-    scores = winner.scores(benchmark.verdict_metric)
-    metric, *others = [one for one in benchmark.test_metrics if one.name != LOSS.name]
-    shown = [(escape(one.title), confirmed_score(winner, one)) for one in (metric, *others)]
-    title, baselines = shown[0][0], registry.with_trait(lambda traits: traits.is_single_config)
+    metric = benchmark.verdict_metric
+    scores = winner.scores(metric)
+    shown = [one for one in benchmark.test_metrics if one == metric or one.name != LOSS.name]
+    baselines = registry.with_trait(lambda traits: traits.is_single_config)
     baselines += registry.with_trait(lambda traits: traits.is_reference)
+    title = escape(metric.title)
     rows = [
-        *([f"confirmed test {name} of the method", f"{score:.4f}"] for name, score in shown),
+        *(
+            [f"confirmed test {escape(one.title)} of the method", f"{confirmed_score(winner, one):.4f}"]
+            for one in shown
+        ),
+        *_corrected(choice, title),
         [f"confirmed test {title} of this configuration", f"{scores[choice.study.seed]:.4f}"],
-        *([f"test {title} minus {name}'s", _difference(stored, winner, name)] for name in baselines),
+        *([f"test {title} minus {name}'s", _difference(choice, metric, name)] for name in baselines),
     ]
     trainings = [training for of_block in winner.confirmations.values() for training in of_block]
     diverged = sum(training.diverged for training in trainings)
@@ -100,13 +105,25 @@ def _confirmed(stored: Records, choice: ExportChoice) -> str:
     )
 
 
-def _difference(stored: Records, winner: Contestant, name: str) -> str:
+def _corrected(choice: ExportChoice, title: str) -> list[list[str]]:
+    """Show the score by which the method was chosen from several, without the luck of having been chosen."""
+    selection = choice.selection
+    if selection is None or selection.num_rivals < 2:
+        return []
+    blocks = counted(len(selection.blocks), "block")
+    chosen = [f"test {title} that chose it from {selection.num_rivals} methods ({blocks})", f"{selection.score:.4f}"]
+    heading = "the same, corrected for having been chosen"
+    if selection.corrected is None:
+        return [chosen, [heading, "takes 2 blocks"]]
+    return [chosen, [heading, f"{selection.corrected:.4f} ({selection.corrected - selection.score:+.4f})"]]
+
+
+def _difference(choice: ExportChoice, metric: Metric, name: str) -> str:
     """Average the difference in the confirmed score to another contestant over the blocks that both have."""
+    winner = choice.contestant
     if winner.name == name:
         return "this is it"
-    rivals = contestants(stored, stored.studies)
-    rival = next((c for c in rivals if c.name == name), None)
-    metric = stored.benchmark.verdict_metric
+    rival = next((c for c in choice.beside if c.name == name), None)
     own, other = winner.scores(metric), rival.scores(metric) if rival else {}
     blocks = sorted(set(own) & set(other))
     if not blocks:
@@ -165,12 +182,29 @@ def _certainty(stored: Records, choice: ExportChoice) -> str:
         )
     else:
         sentences.append(f'It rests on {blocks} blocks; a difference may still be "not resolved", which is an answer.')
-    if choice.rivals > 1:
-        sentences.append(
-            f"It is the highest of {choice.rivals} confirmed methods by this very score, which flatters it."
-        )
+    sentences += map(escape, choice_in_words(choice))
     sentences.append(f"Intervals and verdicts come from `{stored.command('compare')}`.")
     return " ".join(sentences)
+
+
+def choice_in_words(choice: ExportChoice) -> list[str]:
+    """Tell the methods that it was chosen from, what is shown of them, and which were no rivals, a sentence each."""
+    selection = choice.selection
+    if selection is None:
+        return []
+    sentences = []
+    if selection.num_rivals > 1:
+        listed = ", ".join(selection.not_worse) or "none"
+        sentences = [
+            f"It was chosen from {selection.num_rivals} methods by this very score, which flatters it"
+            + "; for the corrected score half of the blocks choose and the other half reports."
+            * (selection.corrected is not None)
+            + "." * (selection.corrected is None),
+            f"Methods that are not shown to be worse: {listed} (exact tests, Bonferroni, level {ALPHA:g}).",
+        ]
+    if selection.is_cheaper:
+        sentences.append("Another score is better by less than the margin, and took more device-hours: cost decided.")
+    return sentences + [f"{note[0].upper()}{note[1:]}." for note in choice.notes]
 
 
 def _usage(stored: Records, choice: ExportChoice, files: Sequence[str]) -> str:

@@ -67,7 +67,7 @@ class Exported:
     is_complete: bool
 
 
-def export(benchmark: str, method: str, folder: Path, given: str = "") -> Exported:
+def export(benchmark: str, method: str, folder: Path, given: str = "", budget: int | None = None) -> Exported:
     """Write the best configuration of a benchmark into a folder.
 
     Args:
@@ -75,12 +75,13 @@ def export(benchmark: str, method: str, folder: Path, given: str = "") -> Export
         method: see `hpo.analysis.choice.choose`.
         folder: made if need be; files of an earlier export are replaced, others stay.
         given: see `hpo.analysis.records.read`.
+        budget: see `hpo.analysis.choice.choose`.
 
     Raises:
         BenchmarkError: nothing is stored, nothing is confirmed, no such method, or the folder cannot be written.
     """
     stored = records.read(benchmark, given)
-    choice = choose(stored, method)
+    choice = choose(stored, method, budget)
     texts = render(stored, choice)
     if (folder / CONFIG_FILE).is_file():  # a schedule of an earlier export must not stand beside this one's files
         for name in set(FILES) - set(texts):

@@ -71,10 +71,11 @@ class TestChoice:
     def test_a_diverged_confirmation_counts_as_zero(self, benchmark: Benchmark, tmp_path: Path) -> None:
         store_study(benchmark, "asha", 0, GOOD)
         store_study(benchmark, "asha", 1, GOOD)
-        store_study(benchmark, "random", 0, OTHER)
         confirm(benchmark, 0, 0.9, schedule=[(0, GOOD)])
         confirm(benchmark, 1, math.nan, schedule=[(0, GOOD)])
-        confirm(benchmark, 0, 0.5, schedule=[(0, OTHER)])
+        for seed in (0, 1):
+            store_study(benchmark, "random", seed, OTHER)
+            confirm(benchmark, seed, 0.5, schedule=[(0, OTHER)])
         assert export.export(benchmark.name, "best", tmp_path).choice.contestant.name == "random"
         assert "2 diverged" in card_of(export.export(benchmark.name, "asha", tmp_path))
 
@@ -194,10 +195,22 @@ class TestCard:
         assert "| test F1 minus random's | +0.0500 (1 block) |" in card
         assert "2 trainings on 1 block (seeds 0), of which none diverged" in card
         assert "**not resolved**" in card
-        assert "highest of 2 confirmed methods" in card
+        assert "| test F1 that chose it from 2 methods (1 block) | 0.8000 |" in card
+        assert "| the same, corrected for having been chosen | takes 2 blocks |" in card
+        assert "Methods that are not shown to be worse: random" in card
         assert r"| accelerator | NVIDIA \| A\*100 |" in card
         assert "| device-hours of this study | 1 |" in card
         assert "| `learning_rate` | searched | 0.00123457 |" in card
+
+    def test_the_correction_for_having_been_chosen_is_a_number(self, benchmark: Benchmark, tmp_path: Path) -> None:
+        """Each method is better on one block, so the block that does not choose reports the other's score."""
+        for method, config, scores_by_block in (("asha", GOOD, (0.9, 0.5)), ("random", OTHER, (0.5, 0.8))):
+            for seed, score in enumerate(scores_by_block):
+                store_study(benchmark, method, seed, config)
+                confirm(benchmark, seed, score, schedule=[(0, config)])
+        card = card_of(export.export(benchmark.name, "best", tmp_path))
+        assert "| test F1 that chose it from 2 methods (2 blocks) | 0.7000 |" in card
+        assert "| the same, corrected for having been chosen | 0.5000 (-0.2000) |" in card
 
     def test_values_cannot_break_the_page(self) -> None:
         assert escape("a|b\n# `x` <b> *y* [z](u)") == r"a\|b \# \`x\` \<b\> \*y\* \[z\](u)"
