@@ -14,7 +14,7 @@ from typing import Any
 from benchmarks.files import BenchmarkError
 from benchmarks.tasks.task import RESERVED_NAMES, Task
 
-NOT_TASKS = frozenset(("task", "sources", "sequences"))
+NOT_TASKS = frozenset(("task", "record_scores", "sources", "sequences"))
 """The modules here that are no tasks: the contract, and what tasks have in common."""
 DEFAULT = "question_answering"
 """Task of a benchmark that names none."""

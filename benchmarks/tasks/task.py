@@ -258,6 +258,11 @@ class Task(ABC, Generic[Record]):
             Figures that are added up over a split, always as many: one per metric, unless `summarise` is overridden.
         """
 
+    @property
+    def figures(self) -> tuple[str, ...]:
+        """Names of the figures of `score`; those of the metrics, unless `score` returns others."""
+        return tuple(metric.name for metric in self.metrics)
+
     def summarise(self, sums: Sequence[float], number: int) -> dict[str, float]:
         """Return the value of each metric by name; by default the mean of each figure.
 

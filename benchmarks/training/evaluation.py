@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from benchmarks import tasks
 from benchmarks.spec import BenchmarkError, FineTune
+from benchmarks.tasks.record_scores import ANSWER_TOKENS
 from benchmarks.tasks.task import IGNORED_LABEL, LOSS, PERPLEXITY, Example, perplexity
 from benchmarks.training.batches import Inputs, cross_entropy_sum, rank_batches
 from benchmarks.training.deepspeed import zero_stage
@@ -47,32 +48,59 @@ class Evaluation:
     world_size: int
     size: BatchSize = field(default_factory=BatchSize)
 
-    def scores(self, engine: Any, examples: Sequence[Example]) -> dict[str, float]:
+    def scores(
+        self, engine: Any, examples: Sequence[Example], each: dict[str, list[float]] | None = None
+    ) -> dict[str, float]:
         """Score all examples, over all ranks.
+
+        Args:
+            engine: holds the model.
+            examples: of a split.
+            each: gets the figures of each example, see `benchmarks.tasks.record_scores`, if it is given; on all ranks.
 
         Returns:
             `eval_loss` (mean cross entropy per answer token), `perplexity` (its exponential), and the task's metrics.
         """
         import torch
 
+        place = {id(example): number for number, example in enumerate(examples)}
+        rows: list[tuple[int, list[float]]] = []
+
         task, sums = tasks.get(self.settings.task), torch.zeros((), dtype=torch.float64)
         with at_rest(engine, self.inputs.device) as is_whole:
             size = self._batch_size(engine, examples, is_whole)
             for batch, counts in rank_batches(examples, size, self.rank, self.world_size):
-                loss, predictions = self._loss_and_answers(engine, batch)
+                loss, predictions, losses = self._loss_and_answers(engine, batch, each is not None)
                 tokens = sum(len(e.target) for e in batch)
                 scored = [task.score(p, e.references) for p, e in zip(predictions, batch, strict=True)]
                 figures = [sum(column) for column in zip(*scored, strict=True)]
                 added = torch.tensor([float(loss), tokens, *figures, len(batch)], dtype=torch.float64)
                 sums = sums + counts * added
+                if counts and each is not None:
+                    found = zip(batch, losses, scored, strict=True)
+                    rows += [(place[id(e)], [loss / len(e.target), len(e.target), *own]) for e, loss, own in found]
         torch.distributed.all_reduce(on_device := sums.to(self.inputs.device))
         loss_sum, tokens, *figures, number = on_device.tolist()
         eval_loss = loss_sum / tokens
+        if each is not None:
+            names = (LOSS.name, ANSWER_TOKENS, *task.figures)
+            columns = zip(*self._of_all(rows), strict=True)
+            each |= {name: list(column) for name, column in zip(names, columns, strict=True)}
         return {
             LOSS.name: eval_loss,
             PERPLEXITY: perplexity(eval_loss),
             **task.summarise(figures, int(number)),
         }
+
+    def _of_all(self, rows: list[tuple[int, list[float]]]) -> list[list[float]]:
+        """Gather the rows of all ranks, in the order of their numbers."""
+        import torch
+
+        gathered: list[Any] = [rows]
+        if self.world_size > 1:
+            gathered = [None] * self.world_size
+            torch.distributed.all_gather_object(gathered, rows)
+        return [row for _, row in sorted(numbered for of_rank in gathered for numbered in of_rank)]
 
     def no_scores(self) -> dict[str, float]:
         """Return the scores of a training that has diverged: no loss, and the worst value of each other metric."""
@@ -97,11 +125,23 @@ class Evaluation:
             self.inputs.device, is_whole, lambda size: self._loss_and_answers(engine, longest[-size:])
         )
 
-    def _loss_and_answers(self, engine: Any, examples: Sequence[Example]) -> tuple[float, list[str]]:
-        """Sum the cross entropy of the reference answers, and generate the greedy answers."""
+    def _loss_and_answers(
+        self, engine: Any, examples: Sequence[Example], each: bool = False
+    ) -> tuple[float, list[str], list[float]]:
+        """Sum the cross entropy of the reference answers, and generate the greedy answers.
+
+        Returns:
+            The sum, the answers, and the sum of each example if `each` asks for it: one after the other, since all of
+            them at once would take the memory of the logits again.
+        """
+        import torch
+
         prompts = self.inputs.prompts(examples)
         logits, labels, cache = self.reference_logits(engine.module, examples, prompts)
-        return float(cross_entropy_sum(logits, labels)), self.generate(engine.module, prompts, cache)
+        rows = range(len(examples)) if each else ()
+        losses = [cross_entropy_sum(logits[row : row + 1], labels[row : row + 1]) for row in rows]
+        of_each = torch.stack(losses).tolist() if losses else []
+        return float(cross_entropy_sum(logits, labels)), self.generate(engine.module, prompts, cache), of_each
 
     def reference_logits(
         self, model: Any, examples: Sequence[Example], prompts: dict[str, torch.Tensor]

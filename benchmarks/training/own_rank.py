@@ -46,15 +46,17 @@ class OwnRank:
 
     Args:
         benchmark: one whose trials have one rank.
+        threads: CPU threads, if this process is not a rank yet.
+        on_gpu: see `open_rank`.
     """
 
-    def __init__(self, benchmark: Benchmark) -> None:
+    def __init__(self, benchmark: Benchmark, threads: int = 1, on_gpu: bool = False) -> None:
         import torch.distributed
 
         from benchmarks.training.session import Session
 
         joined = torch.distributed.is_initialized()  # by an earlier one
-        self._session = Session(benchmark) if joined else open_rank(benchmark, threads=1)
+        self._session = Session(benchmark) if joined else open_rank(benchmark, threads, on_gpu)
 
     def token_statistics(self) -> list[TokenStatistics]:
         """See `session.Session.token_statistics`."""
@@ -75,6 +77,10 @@ class OwnRank:
     def evaluate(self, split: str) -> dict[str, float]:
         """See `session.Session.evaluate`."""
         return self._session.evaluate(split)
+
+    def evaluate_each(self, split: str) -> tuple[dict[str, float], dict[str, list[float]]]:
+        """See `session.Session.evaluate_each`."""
+        return self._session.evaluate_each(split)
 
     def save(self, folder: Path, to_disk: bool = True) -> None:
         """Write a checkpoint, to the disk in any case."""

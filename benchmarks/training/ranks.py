@@ -116,6 +116,11 @@ class Ranks:
         """See `session.Session.evaluate`."""
         return dict(self._all("evaluate", split)[0])
 
+    def evaluate_each(self, split: str) -> tuple[dict[str, float], dict[str, list[float]]]:
+        """See `session.Session.evaluate_each`."""
+        scores, each = self._all("evaluate_each", split)[0]
+        return dict(scores), dict(each)
+
     def save(self, folder: Path, to_disk: bool = True) -> None:
         """See `session.Session.save`; into the memory of each rank's node where there is room, see `TrialProcess`."""
         calls = zip(self._actors, self._keepers_by_rank(), strict=True)
@@ -270,6 +275,10 @@ class _Rank:
 
     def evaluate(self, split: str) -> dict[str, float]:
         result: dict[str, float] = self._session.evaluate(split)
+        return result
+
+    def evaluate_each(self, split: str) -> tuple[dict[str, float], dict[str, list[float]]]:
+        result: tuple[dict[str, float], dict[str, list[float]]] = self._session.evaluate_each(split)
         return result
 
     def save(self, folder: Path, keeper: ActorHandle | None, to_disk: bool) -> dict[str, int]:

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmarks import steps
-from benchmarks.clock import REAL
+from benchmarks.clock import REAL, computed_seconds
 from benchmarks.hyperparameters import Hyperparameters
 from benchmarks.out_of_memory import IN_EVALUATION, sign_of
 from benchmarks.space import Config
@@ -85,6 +85,16 @@ class TrainedUnit:
         """Return the metrics of a unit; one without a step has no train loss."""
         loss = {} if self.loss is None else {"train_loss": self.loss}
         return {**loss, "skipped_steps": self.skipped}
+
+
+class _Mark:
+    """A moment: by the clock, and by the computing of this process until then."""
+
+    def __init__(self) -> None:
+        self.seconds, self.cpu_seconds = REAL.now(), computed_seconds()
+
+    def seconds_since(self, before: _Mark) -> float:
+        return self.seconds - before.seconds
 
 
 class Session:
@@ -176,24 +186,27 @@ class Session:
 
         Returns:
             `units` reached, `train_loss`, the keys of `evaluate`, `skipped_steps` of the unit, whose gradients were not
-            finite, `samples_per_second`, `peak_memory_mb`, `train_seconds`, `evaluate_seconds`. A train loss that is
-            not finite, or a unit whose steps were all skipped, leaves out the evaluation: `eval_loss` is NaN,
-            and the task's metrics are the worst there are. A unit that a large batch of the one before has already
-            reached trains nothing, and has no `train_loss`.
+            finite, `samples_per_second`, `peak_memory_mb`, `train_seconds`, `evaluate_seconds`, and the time that this
+            process computed in these two, `train_cpu_seconds` and `evaluate_cpu_seconds`, which other processes on the
+            machine do not prolong. A train loss that is not finite, or a unit whose steps were all skipped, leaves out
+            the evaluation: `eval_loss` is NaN, and the task's metrics are the worst there are. A unit that a large
+            batch of the one before has already reached trains nothing, and has no `train_loss`.
         """
-        began, samples_before = REAL.now(), self._samples
+        began, samples_before = _Mark(), self._samples
         trained_unit = self._train_unit()
-        trained = REAL.now()
+        trained = _Mark()
         scores = self._evaluation.no_scores() if trained_unit.has_diverged else self.evaluate()
-        ended = REAL.now()
+        ended = _Mark()
         return {
             "units": self._units,
             **trained_unit.metrics(),
             **scores,
-            "samples_per_second": (self._samples - samples_before) / (trained - began),
+            "samples_per_second": (self._samples - samples_before) / trained.seconds_since(began),
             "peak_memory_mb": memory.peak_mb(self._device),
-            "train_seconds": trained - began,
-            "evaluate_seconds": ended - trained,
+            "train_seconds": trained.seconds_since(began),
+            "evaluate_seconds": ended.seconds_since(trained),
+            "train_cpu_seconds": trained.cpu_seconds - began.cpu_seconds,
+            "evaluate_cpu_seconds": ended.cpu_seconds - trained.cpu_seconds,
         }
 
     def evaluate(self, split: str = "validation") -> dict[str, float]:
@@ -208,13 +221,21 @@ class Session:
         Raises:
             MemoryError: it ran out of memory, which no smaller batch in training would cure.
         """
+        return self._scores(split)
+
+    def _scores(self, split: str, each: dict[str, list[float]] | None = None) -> dict[str, float]:
         try:
-            return self._evaluation.scores(self._engine, self.examples(split))
+            return self._evaluation.scores(self._engine, self.examples(split), each)
         except Exception as error:
             if not (sign := sign_of(error)):
                 raise
             size = self._settings.eval_batch_size
             raise MemoryError(f"{IN_EVALUATION}, with eval_batch_size {size}, lower it: {sign}") from None
+
+    def evaluate_each(self, split: str) -> tuple[dict[str, float], dict[str, list[float]]]:
+        """Score a split as `evaluate` does, and each of its records, see `benchmarks.tasks.record_scores`."""
+        each: dict[str, list[float]] = {}
+        return self._scores(split, each), each
 
     def predict(self, examples: Sequence[Example]) -> list[str]:
         """Generate greedy answers, one per example."""

@@ -119,6 +119,10 @@ class SyntheticTrial:
         """Compute the curve at the unit reached, with noise of the split's own."""
         return self._scores(self._loss(split))
 
+    def evaluate_each(self, split: str) -> tuple[dict[str, float], dict[str, list[float]]]:
+        """Compute the curve as `evaluate` does; there are no records."""
+        return self.evaluate(split), {}
+
     def save(self, folder: Path, to_disk: bool = True) -> None:
         """Write the unit reached to `folder`, at once in any case."""
         (folder / "synthetic.json").write_text(json.dumps({"units": self._units, "seed": self._seed}))

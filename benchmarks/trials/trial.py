@@ -33,6 +33,9 @@ class TrialThatEnds(Protocol):
     def evaluate(self, split: str) -> dict[str, float]:
         """Score a split as it is: `eval_loss`, `perplexity` and the task's metrics."""
 
+    def evaluate_each(self, split: str) -> tuple[dict[str, float], dict[str, list[float]]]:
+        """Score a split and each of its records, see `benchmarks.tasks.record_scores`; no records without data."""
+
     def close(self) -> None:
         """End; release the devices."""
 

@@ -46,7 +46,7 @@ class Command:
     """A command of `python -m hpo`.
 
     Attributes:
-        verb: one word, or two for those of SLURM.
+        verb: one word, or two for those of a group.
         help: one sentence.
         function: module in `hpo.app` and function, such as `commands.run`.
         options: in the order of help and documentation.
@@ -333,4 +333,21 @@ SLURM = (
         is_internal=True,
     ),
 )
-COMMANDS = (*STUDIES, *PAGES, *SLURM)
+BANKS = (
+    Command(
+        "bank record",
+        "record full trainings of many configurations with several seeds",
+        "bank_commands.record",
+        (
+            BENCHMARK,
+            Option("configs", "configurations: the default, the grid, then a random sample", "400", "integer"),
+            Option("seeds", "trainings of each, with seeds 0, 1, ...", "3", "integer"),
+            Option("hours", "time after which no other training begins (default: no limit)", kind="number"),
+            Option("devices", "trainings at once (default: as many as fit)", kind="count"),
+            Option("output", "folder of bank, log and card; a recording there resumes", "banks"),
+        ),
+    ),
+)
+GROUPS = {"bank": "record trainings, and turn them into files", "slurm": "submit studies to a SLURM cluster"}
+"""Groups of commands of two words."""
+COMMANDS = (*STUDIES, *BANKS, *PAGES, *SLURM)

@@ -9,7 +9,7 @@ from typing import Any, NoReturn
 
 from benchmarks.files import whole_number
 from benchmarks.spec import BenchmarkError
-from hpo.app.options import COMMANDS, Command, Option
+from hpo.app.options import COMMANDS, GROUPS, Command, Option
 from hpo.search import registry
 
 METHOD = "method."
@@ -78,11 +78,13 @@ def make_parser(method: str | None = None) -> Parser:
         prog="python -m hpo", description="Hyperparameter optimisation methods for LLM fine-tuning, compared."
     )
     verbs = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=Parser)
-    slurm = verbs.add_parser("slurm", help="submit studies to a SLURM cluster")
-    of_slurm = slurm.add_subparsers(required=True, metavar="COMMAND", parser_class=Parser)
+    groups = {
+        name: verbs.add_parser(name, help=text).add_subparsers(required=True, metavar="COMMAND", parser_class=Parser)
+        for name, text in GROUPS.items()
+    }
     for command in COMMANDS:
         *group, verb = command.verb.split()
-        own = (of_slurm if group else verbs).add_parser(verb, help=command.help)
+        own = (groups[group[0]] if group else verbs).add_parser(verb, help=command.help)
         own.set_defaults(command=command, parser=own)
         for option in command.options:
             _add(own, option)

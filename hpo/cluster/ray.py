@@ -111,7 +111,7 @@ class Cluster:
     def holding(self, devices: Devices, allotment: Allotment) -> Iterator[None]:
         """Hold the devices that a study on a cluster was not allotted, so that Ray starts no further trial there."""
         spare = allotment.trials_on(devices) - allotment.concurrency
-        with _reserved(allotment, spare if devices.cpus_per_device else 0):
+        with reserved(allotment, spare if devices.cpus_per_device else 0):
             yield
 
     def warm_up(self, benchmark: Benchmark, devices: Devices) -> list[TokenStatistics]:
@@ -124,7 +124,7 @@ class Cluster:
             return []
         allotment = allot(devices, benchmark.ranks_per_trial, trials_per_gpu=benchmark.trials_per_gpu)
         start = ray.remote(num_cpus=0)(_start_and_give_back)
-        with _reserved(allotment, allotment.concurrency) as groups:
+        with reserved(allotment, allotment.concurrency) as groups:
             found: list[list[TokenStatistics]] = ray.get(
                 [
                     start.options(scheduling_strategy=PlacementGroupSchedulingStrategy(group)).remote(
@@ -137,7 +137,7 @@ class Cluster:
 
 
 @contextmanager
-def _reserved(allotment: Allotment, trials: int) -> Iterator[list[PlacementGroup]]:
+def reserved(allotment: Allotment, trials: int) -> Iterator[list[PlacementGroup]]:
     """Reserve the devices of so many trials meanwhile."""
     groups = [resources(allotment).to_placement_group() for _ in range(trials)]
     ray.get([group.ready() for group in groups])

@@ -4,23 +4,27 @@ from __future__ import annotations
 
 import os
 import signal
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from benchmarks.clock import REAL
-
-if TYPE_CHECKING:  # it imports Ray
-    from hpo.core.budget import Budget
 
 GRACEFUL_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)  # SLURM: --signal=B:USR1@180
 SAME_REQUEST_SECONDS = 2.0
 """Seconds within which two signals are one request: `mlflow run` passes Ctrl-C on as SIGTERM beside SIGINT."""
 
 
-class GracefulSignals:
-    """A context in which the first signal ends a study in good order; a later one has its usual effect."""
+class Revocable(Protocol):
+    """Work that can be told to end, such as a study's budget."""
 
-    def __init__(self, budget: Budget) -> None:
-        self._budget = budget
+    def revoke(self) -> None:
+        """Begin nothing more."""
+
+
+class GracefulSignals:
+    """A context in which the first signal ends the work in good order; a later one has its usual effect."""
+
+    def __init__(self, work: Revocable) -> None:
+        self._work = work
         handlers = {number: signal.getsignal(number) for number in GRACEFUL_SIGNALS}
         if handlers[signal.SIGHUP] == signal.SIG_IGN:  # started by nohup, which is to go on
             del handlers[signal.SIGHUP]
@@ -42,7 +46,7 @@ class GracefulSignals:
     def _receive(self, number: int, frame: Any) -> None:
         if self._asked is None:
             self._asked = REAL.now()
-            self._budget.revoke()
+            self._work.revoke()
         elif self._parent != os.getppid():  # it took its time to die of the first signal, and has this one sent
             self._parent = os.getppid()
         elif REAL.now() - self._asked > SAME_REQUEST_SECONDS:

@@ -1,0 +1,272 @@
+"""The card of a bank: how far it is recorded, and what early looks, seeds and seconds are like on its benchmark. Pure.
+
+Diverged trainings count as the worst from their last unit on, as they do to a scheduler; trainings that ran out of
+memory have no score and are left out of correlations.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from statistics import fmean, median, stdev
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import rankdata
+
+from benchmarks.banks.bank import Bank
+from benchmarks.banks.training import BankTraining
+from benchmarks.spec import Benchmark
+from benchmarks.tasks.task import Metric
+from hpo.core.study import diverged_objective
+from hpo.core.text_tables import markdown_table
+
+Floats = NDArray[np.float64]
+MIN_CONFIGURATIONS = 6
+"""Configurations below which no correlation is shown."""
+RESAMPLES = 1000
+SHOWN_UNITS = 12
+"""Units in the table of early looks at most; of a longer training, those at equal distances."""
+
+
+def card(bank: Bank, benchmark: Benchmark) -> str:
+    """Write the card of a bank in Markdown.
+
+    Args:
+        bank: at least one training.
+        benchmark: the one that was recorded.
+    """
+    parts = [
+        f"# {bank.header.name}: recorded trainings\n\n{bank.header.description}",
+        _extent(bank),
+        _looks(bank, benchmark),
+        _seeds(bank, benchmark),
+        _seconds(bank),
+        _origin(bank),
+    ]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+# ---- extent
+
+
+def _extent(bank: Bank) -> str:
+    by_configuration = bank.configurations()
+    sources = Counter(of_one[0].source for of_one in by_configuration)
+    seeds = Counter(len(of_one) for of_one in by_configuration)
+    outcomes = Counter(training.outcome for training in bank.trainings)
+    configs, planned_seeds = bank.header.planned
+    missing = configs * planned_seeds - len(bank.trainings)
+    lines = [
+        f"{len(by_configuration)} configurations, {len(bank.trainings)} trainings of {bank.header.max_units} units.",
+        f"Configurations by origin: {_listed(sources)}. By number of seeds: {_listed(seeds)}.",
+        f"Trainings by outcome: {_listed(outcomes)}; {_share(outcomes['diverged'], bank)} diverged and "
+        f"{_share(outcomes['out_of_memory'], bank)} ran out of memory.",
+    ]
+    if missing > 0:
+        lines.insert(0, f"**Half recorded:** {missing} of {configs * planned_seeds} planned trainings are missing.")
+    return "\n".join(lines)
+
+
+def _listed(counter: Mapping[Any, int]) -> str:
+    return ", ".join(f"{number} x {name}" for name, number in sorted(counter.items(), key=lambda pair: str(pair[0])))
+
+
+def _share(number: int, bank: Bank) -> str:
+    return f"{number / len(bank.trainings):.1%}"
+
+
+# ---- early looks
+
+
+def _looks(bank: Bank, benchmark: Benchmark) -> str:
+    """Tabulate the rank correlation of each unit with the full training, and the recall of the best third."""
+    curves = _curves(bank, benchmark)
+    if len(curves) < MIN_CONFIGURATIONS:
+        return ""
+    sign = 1.0 if benchmark.mode == "min" else -1.0
+    scores = sign * np.array(curves)
+    late = scores[:, -1]
+    looks = [(unit, scores[:, unit - 1]) for unit in _shown_units(bank.header.max_units)]
+    rows = [(str(unit), _correlation(early, late), f"{_recall(early, late):.0%}") for unit, early in looks]
+    heading = ("unit", "Spearman with the full training [95 %]", "best third kept by a cut to a third")
+    return (
+        f"## Early looks\n\nBy {benchmark.metric} on validation, {len(curves)} random configurations, one seed each."
+        f"{_ceiling(bank, benchmark)}\n\n{markdown_table(heading, rows)}"
+    )
+
+
+def _curves(bank: Bank, benchmark: Benchmark, nth: int = 0) -> list[list[float]]:
+    """Return the curve of each random configuration, by its seed of this place, that reached its end or diverged."""
+    chosen = [of_one[nth] for of_one in bank.configurations() if of_one[0].source == "random" and len(of_one) > nth]
+    return [_curve(one, benchmark) for one in chosen if one.outcome in ("completed", "diverged")]
+
+
+def _curve(training: BankTraining, benchmark: Benchmark) -> list[float]:
+    lost = diverged_objective(benchmark)
+    sound = training.units if training.outcome == "completed" else training.units[:-1]
+    values = [unit.metrics[benchmark.metric] for unit in sound]
+    return values + [lost] * (benchmark.resource.max_units - len(values))
+
+
+def _shown_units(max_units: int) -> list[int]:
+    number = min(max_units, SHOWN_UNITS)
+    return sorted({round(unit) for unit in np.linspace(1, max_units, number)})
+
+
+def _correlation(early: Floats, late: Floats) -> str:
+    """Write Spearman's correlation with the percentiles of resampled configurations."""
+    drawn = np.random.default_rng(0).integers(len(early), size=(RESAMPLES, len(early)))
+    [found] = _spearman(early[np.newaxis], late[np.newaxis])
+    if math.isnan(found):
+        return "-"
+    low, high = np.nanpercentile(_spearman(early[drawn], late[drawn]), (2.5, 97.5))
+    return f"{found:.2f} [{low:.2f}, {high:.2f}]"
+
+
+def _spearman(a: Floats, b: Floats) -> Floats:
+    """Correlate the ranks of each row of `a` and `b`, `(samples, values)`; NaN where all values are equal."""
+    ranks = [rankdata(values, axis=1) for values in (a, b)]
+    x, y = (of_one - of_one.mean(axis=1, keepdims=True) for of_one in ranks)
+    with np.errstate(invalid="ignore"):
+        found: Floats = (x * y).sum(axis=1) / np.sqrt((x**2).sum(axis=1) * (y**2).sum(axis=1))
+    return found
+
+
+def _recall(early: Floats, late: Floats) -> float:
+    """Return the share of the best third at the end that is in the best third now."""
+    third = max(1, len(early) // 3)
+    best = [set(np.argsort(values, kind="stable")[:third].tolist()) for values in (early, late)]
+    return len(best[0] & best[1]) / third
+
+
+def _ceiling(bank: Bank, benchmark: Benchmark) -> str:
+    """Say how well one seed ranks configurations as another seed does: no prediction of a seed can do better."""
+    pairs = [
+        [_curve(training, benchmark)[-1] for training in of_one[:2]]
+        for of_one in bank.configurations()
+        if len(of_one) > 1 and all(training.outcome in ("completed", "diverged") for training in of_one[:2])
+    ]
+    if len(pairs) < MIN_CONFIGURATIONS:
+        return ""
+    first, second = np.array(pairs).T
+    return f" Two seeds of {len(pairs)} configurations agree with {_correlation(first, second)} at the full resource."
+
+
+# ---- seeds
+
+
+def _seeds(bank: Bank, benchmark: Benchmark) -> str:
+    """Tabulate the spread over seeds at the best configuration and at the default."""
+    repeated = [of_one for of_one in bank.configurations() if len(_full(of_one)) > 1]
+    if not repeated:
+        return ""
+    ranking, verdict = benchmark.ranking_metric, benchmark.verdict_metric
+    sign = 1.0 if benchmark.mode == "min" else -1.0
+    best = min(repeated, key=lambda of_one: sign * fmean(_last(one, ranking) for one in _full(of_one)))
+    default = [of_one for of_one in repeated if of_one[0].source == "default"]
+    shown = [("best", best), *(("default", one) for one in default)]
+    rows = [(title, str(len(_full(one))), *_spreads(one, ranking, verdict)) for title, one in shown]
+    heading = (
+        "configuration",
+        "seeds",
+        f"{ranking.name}: mean, standard deviation",
+        f"{verdict.name}: mean, standard deviation",
+        f"{verdict.on_test}: mean, standard deviation",
+    )
+    varied = ", ".join(f"{name} {best[0].config[name]}" for name in benchmark.space)
+    pooled = _pooled(repeated, ranking)
+    return (
+        f"## Seeds\n\nBest by {ranking.name} among the {len(repeated)} configurations of several seeds: {varied}. "
+        f"Median standard deviation over these configurations: {pooled:.4g}.\n\n{markdown_table(heading, rows)}"
+    )
+
+
+def _full(trainings: Iterable[BankTraining]) -> list[BankTraining]:
+    return [training for training in trainings if training.outcome == "completed"]
+
+
+def _last(training: BankTraining, metric: Metric) -> float:
+    return training.units[-1].metrics[metric.name]
+
+
+def _spreads(trainings: Sequence[BankTraining], ranking: Metric, verdict: Metric) -> tuple[str, str, str]:
+    return _spread(trainings, ranking), _spread(trainings, verdict), _test_spread(trainings, verdict)
+
+
+def _spread(trainings: Sequence[BankTraining], metric: Metric) -> str:
+    return _mean_and_deviation([_last(training, metric) for training in _full(trainings)])
+
+
+def _test_spread(trainings: Sequence[BankTraining], metric: Metric) -> str:
+    tested = [training.test[metric.name] for training in _full(trainings) if metric.name in training.test]
+    return _mean_and_deviation(tested) if len(tested) > 1 else "-"
+
+
+def _mean_and_deviation(values: Sequence[float]) -> str:
+    return f"{fmean(values):.4f}, {stdev(values):.4f}"
+
+
+def _pooled(repeated: Sequence[Sequence[BankTraining]], metric: Metric) -> float:
+    return median(stdev(_last(training, metric) for training in _full(of_one)) for of_one in repeated)
+
+
+# ---- seconds
+
+
+def _seconds(bank: Bank) -> str:
+    """Tabulate the seconds of a unit by batch size."""
+    by_size: dict[object, list[BankTraining]] = {}
+    for training in _full(bank.trainings):
+        by_size.setdefault(training.config.get("batch_size_per_device", "-"), []).append(training)
+    if not by_size:
+        return ""
+    rows = [
+        (str(size), str(len(trainings)), *_costs(trainings))
+        for size, trainings in sorted(by_size.items(), key=lambda pair: str(pair[0]).rjust(9))
+    ]
+    heading = ("batch size", "trainings", "wall seconds of a unit", "computing seconds of a unit", "peak memory, MiB")
+    return (
+        "## Seconds\n\nTraining and evaluation of a unit: median, least and greatest mean of a training. Other "
+        f"processes on the machine prolong wall seconds.\n\n{markdown_table(heading, rows)}"
+    )
+
+
+def _costs(trainings: Sequence[BankTraining]) -> tuple[str, str, str]:
+    """Write wall seconds, computing seconds and peak memory of trainings."""
+    walls = [fmean(unit.train_seconds + (unit.evaluate_seconds or 0.0) for unit in one.units) for one in trainings]
+    cpus = [fmean(found) for one in trainings if (found := _cpu_seconds(one))]
+    peaks = [peak for one in trainings if (peak := one.units[-1].peak_memory_mb) is not None]
+    return _range(walls), _range(cpus), f"{max(peaks):.0f}" if peaks else "-"
+
+
+def _range(values: Sequence[float]) -> str:
+    return f"{median(values):.3f} ({min(values):.3f} to {max(values):.3f})" if values else "-"
+
+
+def _cpu_seconds(training: BankTraining) -> list[float]:
+    found = [(unit.train_cpu_seconds, unit.evaluate_cpu_seconds) for unit in training.units]
+    return [train + (evaluate or 0.0) for train, evaluate in found if train is not None]
+
+
+# ---- origin
+
+
+def _origin(bank: Bank) -> str:
+    header = bank.header
+    lines = [f"## Origin\n\nLicence of the figures: {header.licence}. Benchmark digest: {header.digest or 'none'}."]
+    for session in header.sessions:
+        packages = ", ".join(f"{name} {version}" for name, version in session.packages.items())
+        facts = [
+            session.origin,
+            f"accelerator {session.accelerator}",
+            session.processor,
+            session.precision and f"precision {session.precision}",
+            f"{session.devices} at once" if session.devices > 1 else "",
+            session.commit and f"commit {session.commit[:12]}",
+            packages,
+        ]
+        lines.append(f"- {session.key}: {'; '.join(fact for fact in facts if fact)}")
+    return lines[0] + "\n\n" + "\n".join(lines[1:])
