@@ -14,6 +14,7 @@ from benchmarks import tasks
 from benchmarks.clock import REAL
 from benchmarks.files import BenchmarkError, files_below, is_folder, read_bytes
 from benchmarks.spec import Benchmark, FineTune, Split
+from benchmarks.trials.synthetic import FORMULA
 
 NOT_TRAINED: dict[str, Any] = {"description": True, "space": True, "grid": True, "rescue": True}
 NOT_TRAINED |= {"resource": {"checkpoint_seconds"}, "finetune": {"timeout_seconds", "trials_per_gpu"}}
@@ -58,8 +59,10 @@ def digest(benchmark: Benchmark) -> str:
         if finetune.task == tasks.DEFAULT:  # so did this one
             del content["finetune"]["task"]
         content["finetune"] |= {"model": _model(finetune), "data": _data(finetune)}
-    elif content["synthetic"]["memory_limit"] is None:  # likewise
-        del content["synthetic"]["memory_limit"]
+    else:
+        if content["synthetic"]["memory_limit"] is None:  # likewise
+            del content["synthetic"]["memory_limit"]
+        content["synthetic"]["formula"] = FORMULA
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:DIGEST_LENGTH]
 
 

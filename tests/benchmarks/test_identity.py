@@ -162,6 +162,16 @@ def test_settings_that_change_no_result_do_not_count() -> None:
     assert digest(nano_with(max_length=161)) != digest(nano)
 
 
+def test_digest_of_nano_stays_since_recorded_curves_name_it() -> None:
+    assert digest(load("nano")) == "db84aa7c168ea437"
+
+
+def test_another_formula_is_another_benchmark(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = digest(load("synthetic"))
+    monkeypatch.setattr(identity, "FORMULA", identity.FORMULA + 1)
+    assert digest(load("synthetic")) != before
+
+
 def test_a_file_is_read_once_until_it_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = write(tmp_path / "it", MODEL)
     for name in MODEL:
