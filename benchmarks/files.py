@@ -15,6 +15,8 @@ import shutil
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
+from copy import deepcopy
+from functools import lru_cache
 from pathlib import Path
 from typing import IO, Any
 
@@ -48,9 +50,9 @@ def read_yaml(path: Path) -> dict[str, Any]:
     Raises:
         BenchmarkError: the file cannot be read, is not YAML, holds no mapping, gives a key twice, or is not plain.
     """
-    loader, text = _yaml(), read_text(path)
+    text = read_text(path)
     try:
-        content = loader.load(text)
+        content = deepcopy(_parsed_yaml(text))
     except MaxDepthExceededError:
         raise _too_deep(path) from None
     except (YAMLError, ValueError, LookupError, AssertionError) as error:
@@ -60,6 +62,12 @@ def read_yaml(path: Path) -> dict[str, Any]:
         raise BenchmarkError(f"{path}: expected a mapping at the top, found {type(content).__name__}")
     _require_plain(content, path)
     return content
+
+
+@lru_cache(maxsize=32)
+def _parsed_yaml(text: str) -> Any:
+    """Parse a text once: ruamel.yaml, which alone knows YAML 1.2, needs tens of milliseconds per file."""
+    return _yaml().load(text)
 
 
 def yaml_text(content: Any) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import re
 import resource
 import shutil
 import sys
@@ -33,6 +34,10 @@ LONGEST_FIRST = (
     "test_arrays.py",
 )
 """Files that take longest, begun first so that both of pytest's workers end at about the same time."""
+MARK_OF_ALL = re.compile(r"^pytestmark = pytest\.mark\.(slow|thorough)$", re.MULTILINE)
+"""Line that marks all tests of a module."""
+NEW_OBJECTS_PER_COLLECTION = 10_000
+"""Objects after which the garbage collector looks at new ones; 700 are Python's own number."""
 MAX_CPU_SECONDS = 1.0
 """Computing that a test without a mark may take, on a quiet machine."""
 CPU_SECONDS_PER_IMPORT = 0.02
@@ -43,6 +48,20 @@ QUIET_SECONDS = 0.05
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--write-faults", action="store_true", help="write the table of faults, see tests/faults")
+
+
+def pytest_report_header() -> str:
+    """Say why tests take twice as long where they do."""
+    is_set = sys.dont_write_bytecode
+    return "PYTHONDONTWRITEBYTECODE is set: packages without bytecode are compiled in every process" * is_set
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Leave out modules of which no test is asked for, since they bear its mark as a whole: their imports take long."""
+    if not collection_path.name.startswith("test_"):
+        return None
+    mark = MARK_OF_ALL.search(collection_path.read_text())
+    return True if mark and f"not {mark[1]}" in config.option.markexpr else None
 
 
 @pytest.hookimpl(trylast=True)
@@ -59,6 +78,7 @@ def pytest_configure() -> None:
 def pytest_collection_finish() -> None:
     """Spare the garbage collector the imported packages: going through them takes a second and a half each time."""
     gc.freeze()
+    gc.set_threshold(NEW_OBJECTS_PER_COLLECTION)
     gc.enable()
 
 

@@ -104,7 +104,7 @@ def launch(
 
 def finish(process: subprocess.Popen[str]) -> tuple[int, str, str]:
     try:
-        out, err = process.communicate(timeout=240)
+        out, err = process.communicate(timeout=400)
     except subprocess.TimeoutExpired:
         process.kill()
         raise
@@ -138,7 +138,7 @@ def _title(process: psutil.Process) -> str:
         return ""
 
 
-def wait_for_training(driver: int, seen: set[int], seconds: float = 150.0) -> psutil.Process:
+def wait_for_training(driver: int, seen: set[int], seconds: float = 400.0) -> psutil.Process:
     """Wait for a rank that has been training for a while and is not among `seen`; adds it there."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -34,3 +35,31 @@ def test_one_with_a_mark_does_not(mark: str) -> None:
 
 def test_nor_does_one_of_less() -> None:
     run_as(0.9)
+
+
+def is_left_out(module: Path, expression: str) -> bool:
+    config: Any = SimpleNamespace(option=SimpleNamespace(markexpr=expression))
+    return bool(conftest.pytest_ignore_collect(module, config))
+
+
+@pytest.mark.parametrize(
+    ("expression", "left_out"),
+    [("not slow and not thorough", True), ("slow and not thorough", False), ("not thorough", False), ("", False)],
+)
+def test_a_module_is_not_imported_if_the_mark_of_all_its_tests_is_not_asked_for(
+    tmp_path: Path, expression: str, left_out: bool
+) -> None:
+    module = tmp_path / "test_trained.py"
+    module.write_text("import pytest\n\npytestmark = pytest.mark.slow\n")
+    assert is_left_out(module, expression) == left_out
+
+
+@pytest.mark.parametrize("line", ["@pytest.mark.slow\ndef test_a(): ...", "pytestmark = pytest.mark.timeout(9)"])
+def test_one_of_which_some_are_asked_for_is(tmp_path: Path, line: str) -> None:
+    module = tmp_path / "test_mixed.py"
+    module.write_text(f"import pytest\n\n{line}\n")
+    assert not is_left_out(module, "not slow and not thorough")
+
+
+def test_bytecode_and_other_files_are_never_read(tmp_path: Path) -> None:
+    assert not is_left_out(tmp_path / "told.py", "not slow and not thorough")

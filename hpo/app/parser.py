@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import re
 from collections.abc import Sequence
+from functools import cache
 from typing import Any, NoReturn
 
 from benchmarks.files import whole_number
@@ -68,8 +69,9 @@ def _wanted_method(words: Sequence[str]) -> str | None:
     return words[1] if len(words) > 1 and words[0] == "run" and not words[1].startswith("-") else None
 
 
+@cache
 def make_parser(method: str | None = None) -> Parser:
-    """Make the parser of all commands; `run` with the options of `method` alone.
+    """Make the parser of all commands, once; `run` with the options of `method` alone.
 
     Raises:
         BenchmarkError: no such method.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import resource
 import signal
+import time
 from pathlib import Path
 
 import psutil
@@ -36,9 +37,9 @@ def write_grid(folder: Path, rates: list[float]) -> Path:
 
 
 @pytest.mark.thorough  # test_concurrency has deaths at every kind of call, in process
-@pytest.mark.timeout(600)  # ranks start eight times, one after the other
+@pytest.mark.timeout(1200)  # ranks start eight times, one after the other
 def test_each_of_a_trial_s_processes_may_fail(tmp_path: Path, store: str, record: Record) -> None:
-    """Tune's order decides which trial has which fault, and whether one trial has two."""
+    """Tune's order decides which trial has which fault, and whether one trial has two; the third of four has none."""
     long = {"unit_samples": 480, "max_units": 3}
     benchmark = write_benchmark(tmp_path, finetune={"timeout_seconds": TIMEOUT_SECONDS}, resource=long)
     out_of_cuda = 3e-5
@@ -51,9 +52,7 @@ def test_each_of_a_trial_s_processes_may_fail(tmp_path: Path, store: str, record
     wait_for_training(driver.pid, seen)
     [actor] = processes_of(driver.pid, "ray::ResourceTrainable")
     actor.kill()
-    starving = wait_for_training(driver.pid, seen)  # the last one: a rank that is alone goes on with the next trial
-    half = starving.memory_info().rss // 2
-    starving.rlimit(psutil.RLIMIT_DATA, (half, resource.RLIM_INFINITY))
+    starve_one_trial(wait_for_training(driver.pid, seen), store)
     descendants = psutil.Process(driver.pid).children(recursive=True)
     status, out, err = finish(driver)
     assert status == 0, err
@@ -89,6 +88,21 @@ def test_each_of_a_trial_s_processes_may_fail(tmp_path: Path, store: str, record
     outcome = "a `failed` row that names the memory asked for; the trial is not tried again"
     simulated = "simulated: `torch.OutOfMemoryError` raised in the rank for every micro-batch"
     record("no memory on the GPU", simulated, outcome)
+
+
+def starve_one_trial(rank: psutil.Process, store: str) -> None:
+    """Take half of a rank's memory until a trial shows it; a rank that is alone goes on with the next trial."""
+    rank.rlimit(psutil.RLIMIT_DATA, (rank.memory_info().rss // 2, resource.RLIM_INFINITY))
+    deadline = time.monotonic() + 300
+    while not any(is_short_of_memory(trial) for trial in read(store)[1]):
+        assert time.monotonic() < deadline, "no trial shows that its rank lacks memory"
+        time.sleep(0.1)
+    rank.rlimit(psutil.RLIMIT_DATA, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+
+
+def is_short_of_memory(trial: Run) -> bool:
+    tags = trial.data.tags
+    return "hpo.micro_batch" in tags or tags.get("hpo.reason", "").startswith("out of memory: ")
 
 
 @pytest.mark.thorough  # test_rescue has the losses of real sessions, test_out_of_memory studies in process
