@@ -1,4 +1,4 @@
-"""Contestants of a comparison, and their standings: scores, costs and shrinkage. Pure.
+"""Contestants of a comparison: their studies, confirmations and scores. Pure.
 
 A contestant is a method with its arguments and budget. A block is one seed, with which contestants were run. A block's
 score is the mean over the fresh trainings of that study's incumbent, on the test split (see `hpo.workflows.confirm`).
@@ -8,18 +8,13 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from functools import partial
-from statistics import fmean, median
+from collections.abc import Mapping, Sequence, Set
+from dataclasses import dataclass, field
+from statistics import fmean
 
-from benchmarks.spec import Benchmark
 from benchmarks.tasks.task import Metric
-from hpo.analysis import curves
 from hpo.analysis.records import Records
-from hpo.analysis.statistics.estimates import Estimate, mean_of, probability_of_improvement
 from hpo.analysis.studies import Confirmation, StudyRecord
-from hpo.core.ledger import PARTS
 from hpo.core.study import default_schedule
 from hpo.core.traits import Traits
 from hpo.search import registry
@@ -34,12 +29,21 @@ class Contestant:
         method: the method's name.
         studies: the newest one of each seed.
         confirmations: of the incumbent of each block.
+        runs: number of runs of each seed, failed ones included: only the newest finished one is among the studies.
+        failed: seeds whose studies ended with an error, and no other study of them finished.
     """
 
     name: str
     method: str
     studies: Mapping[int, StudyRecord]
     confirmations: Mapping[int, Sequence[Confirmation]]
+    runs: Mapping[int, int] = field(default_factory=dict)
+    failed: frozenset[int] = frozenset()
+
+    @property
+    def label(self) -> str:
+        """The method with its arguments."""
+        return next((study.label for study in self.studies.values()), self.method)
 
     @property
     def traits(self) -> Traits:
@@ -54,7 +58,7 @@ class Contestant:
     @property
     def device_hours(self) -> float:
         """Mean device-hours of a study; infinite where none is known."""
-        hours = _mean(list(self.studies.values()), "device_hours")
+        hours = mean_metric(list(self.studies.values()), "device_hours")
         return math.inf if hours is None else hours
 
     def scores(self, metric: Metric) -> dict[int, float]:
@@ -79,25 +83,40 @@ class Contestant:
 
 
 def contestants(records: Records, studies: Sequence[StudyRecord]) -> list[Contestant]:
-    """Group studies by contestant: the newest one of each seed, and the default configuration if it was confirmed."""
+    """Group studies by contestant: the newest one of each seed, and the default configuration if it was confirmed.
+
+    Args:
+        records: all that is stored, with the studies that failed.
+        studies: the finished ones to group. A method all of whose studies failed is a contestant too, if its budget is
+            one of theirs.
+    """
     usual = Counter(study.budget for study in studies if not study.traits.is_single_config).most_common(1)
-    groups: dict[tuple[str, int], dict[int, StudyRecord]] = {}
-    for study in studies:
-        by_seed = groups.setdefault((study.label, study.budget), {})
-        if study.seed not in by_seed or study.started > by_seed[study.seed].started:
-            by_seed[study.seed] = study
-    found = [
-        Contestant(
-            _name(label, budget, next(iter(by_seed.values())), usual[0][0] if usual else budget),
-            next(iter(by_seed.values())).method,
-            by_seed,
-            {seed: records.confirmations_of(study) for seed, study in by_seed.items()},
-        )
-        for (label, budget), by_seed in groups.items()
-    ]
+    lost = [study for study in records.failed if study.allowance in {one.allowance for one in studies}]
+    groups: dict[tuple[str, int], list[StudyRecord]] = {}
+    for study in (*studies, *lost):
+        groups.setdefault((study.label, study.budget), []).append(study)
+    finished = {study.run_id for study in studies}
+    found = [_contestant(records, own, finished, usual[0][0] if usual else own[0].budget) for own in groups.values()]
     if not any(contestant.traits.is_single_config for contestant in found):
         found += _confirmed_default(records, sorted({study.seed for study in studies}))
     return found
+
+
+def _contestant(records: Records, studies: Sequence[StudyRecord], finished: Set[str], usual_budget: int) -> Contestant:
+    """Make the contestant of these studies, finished and failed."""
+    by_seed: dict[int, StudyRecord] = {}
+    for study in (study for study in studies if study.run_id in finished):
+        if study.seed not in by_seed or study.started > by_seed[study.seed].started:
+            by_seed[study.seed] = study
+    first = studies[0]
+    return Contestant(
+        _name(first.label, first.budget, first, usual_budget),
+        first.method,
+        by_seed,
+        {seed: records.confirmations_of(study) for seed, study in by_seed.items()},
+        Counter(study.seed for study in studies if study.seed in by_seed),
+        frozenset(study.seed for study in studies) - set(by_seed),
+    )
 
 
 def _confirmed_default(records: Records, blocks: Sequence[int]) -> list[Contestant]:
@@ -127,234 +146,7 @@ def score(confirmation: Confirmation, metric: Metric, key: str) -> float:
     return metric.worst if confirmation.diverged else confirmation.metrics[key]
 
 
-# ---- standings
-
-
-@dataclass(frozen=True)
-class ConfirmedScores:
-    """Scores of a contestant's incumbents, trained again with fresh seeds.
-
-    Attributes:
-        verdict: mean over blocks of the metric of verdicts; None without confirmed blocks.
-        test: the same of each metric, by its name on test.
-        trainings: number of fresh trainings.
-        diverged: number of them that diverged.
-        blocks: number of blocks with a score.
-        failed: number of them whose study found nothing, or in which a fresh training diverged.
-    """
-
-    verdict: Estimate | None
-    test: Mapping[str, Estimate | None]
-    trainings: int
-    diverged: int
-    blocks: int
-    failed: int
-
-
-@dataclass(frozen=True)
-class Costs:
-    """Mean cost of a contestant's study; None for a contestant without studies.
-
-    Attributes:
-        device_hours: reserved device-hours.
-        gpu_hours: reserved hours of GPUs; 0 on CPUs.
-        parts: device-hours by part of the ledger.
-        knows_parts: whether every study measured the parts; imported studies know their total alone.
-        wall_seconds: from the study's first request to its end.
-        units: resource units trained, those of failed attempts included.
-    """
-
-    device_hours: float | None
-    gpu_hours: float | None
-    parts: Mapping[str, float]
-    knows_parts: bool
-    wall_seconds: float | None
-    units: float | None
-
-    @property
-    def useful_share(self) -> float | None:
-        """Share of the device-hours that trained or evaluated; None where the parts are not known."""
-        useful = sum(self.parts.get(part, 0.0) for part in ("train", "evaluate"))
-        return useful / self.device_hours if self.device_hours and self.knows_parts else None
-
-
-@dataclass(frozen=True)
-class GridRace:
-    """A contestant beside the manual grid.
-
-    Attributes:
-        cost_ratio: its device-hours divided by the grid's; None without a grid.
-        reached: number of studies whose incumbent was as good as the grid's of the same seed.
-        entered: number of studies with units and with a grid of the same seed.
-        device_hours: median device-hours until then, of the studies that got there; None if none did.
-    """
-
-    cost_ratio: float | None
-    reached: int
-    entered: int
-    device_hours: float | None
-
-
-@dataclass(frozen=True)
-class Standing:
-    """A contestant's row in the table.
-
-    Attributes:
-        name: the contestant.
-        seeds: of its studies.
-        budget: full trainings of each study; 0 for a contestant without studies.
-        outcomes: number of trials of all studies by outcome.
-        validation: the benchmark's metric of the incumbents, which chose them; mean over seeds.
-        confirmed: scores on test.
-        costs: means of a study.
-        grid: the contestant beside the manual grid.
-        over_random: probability that one of its studies beats one of random search.
-    """
-
-    name: str
-    seeds: tuple[int, ...]
-    budget: int
-    outcomes: Mapping[str, int]
-    validation: Estimate | None
-    confirmed: ConfirmedScores
-    costs: Costs
-    grid: GridRace
-    over_random: Estimate | None
-
-    @property
-    def score(self) -> Estimate | None:
-        """Confirmed score of the verdicts' metric."""
-        return self.confirmed.verdict
-
-
-@dataclass(frozen=True)
-class Shrinkage:
-    """A study's incumbent beside its fresh trainings, by the metric of verdicts.
-
-    Attributes:
-        name: the contestant.
-        seed: the study's.
-        selected: its score on validation, which chose it.
-        validation: mean score of the fresh trainings on validation.
-        test: mean score of the fresh trainings on test.
-        trainings: number of fresh trainings.
-    """
-
-    name: str
-    seed: int
-    selected: float
-    validation: float
-    test: float
-    trainings: int
-
-
-def standings(contestants: Sequence[Contestant], benchmark: Benchmark) -> list[Standing]:
-    """Return a standing per contestant: the best confirmed score first, those without one last."""
-    found = [_standing(one, contestants, benchmark) for one in contestants]
-    return sorted(found, key=partial(_place, metric=benchmark.verdict_metric))
-
-
-def shrinkage(contestant: Contestant, benchmark: Benchmark) -> list[Shrinkage]:
-    """Set each confirmed incumbent of a contestant beside its fresh trainings."""
-    metric = benchmark.verdict_metric
-    return [
-        Shrinkage(
-            contestant.name,
-            seed,
-            study.best["metrics"][metric.name],
-            fmean(score(confirmation, metric, metric.name) for confirmation in confirmations),
-            fmean(score(confirmation, metric, metric.on_test) for confirmation in confirmations),
-            len(confirmations),
-        )
-        for seed, study in contestant.studies.items()
-        if study.best and metric.name in study.best["metrics"] and (confirmations := contestant.confirmations[seed])
-    ]
-
-
-def _standing(contestant: Contestant, everyone: Sequence[Contestant], benchmark: Benchmark) -> Standing:
-    studies, best = list(contestant.studies.values()), f"best_{benchmark.metric}"
-    return Standing(
-        name=contestant.name,
-        seeds=tuple(sorted(contestant.studies)),
-        budget=contestant.budget,
-        outcomes=sum((Counter(study.outcomes) for study in studies), Counter[str]()),
-        validation=_estimate([study.metrics[best] for study in studies if best in study.metrics]),
-        confirmed=_confirmed(contestant, benchmark),
-        costs=_costs(studies),
-        grid=_grid_race(contestant, everyone, benchmark),
-        over_random=_over_random(contestant, everyone, benchmark),
-    )
-
-
-def _confirmed(contestant: Contestant, benchmark: Benchmark) -> ConfirmedScores:
-    confirmations = [confirmation for block in contestant.confirmations.values() for confirmation in block]
-    verdict, *others = (_estimate(list(contestant.scores(one).values())) for one in benchmark.test_metrics)
-    return ConfirmedScores(
-        verdict,
-        {one.on_test: found for one, found in zip(benchmark.test_metrics, (verdict, *others), strict=True)},
-        trainings=len(confirmations),
-        diverged=sum(confirmation.diverged for confirmation in confirmations),
-        blocks=len(contestant.scores(benchmark.verdict_metric)),
-        failed=len(contestant.failed_blocks),
-    )
-
-
-def _costs(studies: Sequence[StudyRecord]) -> Costs:
-    return Costs(
-        device_hours=_mean(studies, "device_hours"),
-        gpu_hours=_mean(studies, "gpu_hours"),
-        parts={part: _mean(studies, f"device_hours_{part}") or 0.0 for part in PARTS if studies},
-        knows_parts=all(study.tags.get("hpo.ledger") != "total" for study in studies),
-        wall_seconds=_mean(studies, "wall_seconds"),
-        units=_mean(studies, "units"),
-    )
-
-
-def _grid_race(contestant: Contestant, everyone: Sequence[Contestant], benchmark: Benchmark) -> GridRace:
-    grid = next((one for one in everyone if one.traits.is_grid), None)
-    if grid is None:
-        return GridRace(None, 0, 0, None)
-    own = _mean(list(contestant.studies.values()), "device_hours")
-    cost = _mean(list(grid.studies.values()), "device_hours")
-    hours = _hours_to_grid(contestant, grid, benchmark)
-    reached = [value for value in hours if value is not None]
-    ratio = own / cost if own is not None and cost else None
-    return GridRace(ratio, len(reached), len(hours), median(reached) if reached else None)
-
-
-def _hours_to_grid(contestant: Contestant, grid: Contestant, benchmark: Benchmark) -> list[float | None]:
-    """Return the device-hours of each study until it was as good as the grid of its seed, None if it never was."""
-    key = f"best_{benchmark.metric}"
-    targets = {seed: study.metrics[key] for seed, study in grid.studies.items() if key in study.metrics}
-    return [
-        curves.hours_to(study, benchmark, targets[seed])
-        for seed, study in contestant.studies.items()
-        if seed in targets and not study.units.empty
-    ]
-
-
-def _over_random(contestant: Contestant, everyone: Sequence[Contestant], benchmark: Benchmark) -> Estimate | None:
-    baseline = next((one for one in everyone if one.traits.is_reference and one.name == one.method), None)
-    if baseline is None or baseline is contestant:
-        return None
-    metric = benchmark.verdict_metric
-    own, others = (list(one.scores(metric).values()) for one in (contestant, baseline))
-    if not own or not others:
-        return None
-    return probability_of_improvement(own, others, higher_is_better=metric.higher_is_better)
-
-
-def _estimate(values: Sequence[float]) -> Estimate | None:
-    """Return the mean with its interval."""
-    return mean_of(values) if values else None
-
-
-def _mean(studies: Sequence[StudyRecord], metric: str) -> float | None:
+def mean_metric(studies: Sequence[StudyRecord], metric: str) -> float | None:
+    """Average a metric of the studies' runs; None if no study has it."""
     values = [study.metrics[metric] for study in studies if metric in study.metrics]
     return fmean(values) if values else None
-
-
-def _place(standing: Standing, metric: Metric) -> tuple[bool, float, str]:
-    """Order standings: a better score first, those without one last."""
-    gain = metric.gain(standing.score.value, metric.worst) if standing.score else 0.0
-    return standing.score is None, -gain, standing.name

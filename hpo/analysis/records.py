@@ -9,25 +9,24 @@ that were stored before ranks reported a precision are a group of their own. Imp
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence, Set
+from collections.abc import Iterable, Mapping, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 
-import pandas as pd
 from mlflow.entities import Run
 from pydantic import ValidationError
 
 from benchmarks.faults import explained
 from benchmarks.space import Config
-from benchmarks.spec import Benchmark, BenchmarkError, first_line
-from hpo.analysis.studies import Confirmation, StudyRecord, frame
-from hpo.core.study import fresh_seeds, schedule_digest
+from benchmarks.spec import Benchmark, BenchmarkError
+from hpo.analysis.checked_runs import Unreadable, checked_confirmations, checked_study, study_of
+from hpo.analysis.studies import Confirmation, StudyRecord
+from hpo.core.study import PLAN, fresh_seeds, schedule_digest, text_checksum
 from hpo.core.wording import counted
 from hpo.store import client as store
-from hpo.store import stored_trials
 from hpo.store.queries import stored_runs
-from hpo.store.reading import StoredFiles, read_files
+from hpo.store.reading import read_files
 from hpo.terminal import next_steps
 
 READERS = 8
@@ -49,26 +48,6 @@ SHARED_WITH_CONFIRMATIONS = ("hpo.benchmark_digest", "hpo.protocol", "hpo.precis
 
 
 @dataclass(frozen=True)
-class Unreadable:
-    """A stored run whose files cannot be had.
-
-    Attributes:
-        run_id: its run.
-        name: the study for people; "a confirmation" for one of those.
-        label: the study's label, see `StudyRecord.label`; empty for a confirmation.
-        fault: the file and the reason.
-    """
-
-    run_id: str
-    name: str
-    label: str
-    fault: str
-
-    def __str__(self) -> str:
-        return f"{self.name} (run {self.run_id}): {self.fault}"
-
-
-@dataclass(frozen=True)
 class Records:
     """All that is stored of one benchmark and comparable.
 
@@ -81,6 +60,9 @@ class Records:
         left_out: a sentence for each group of studies, and for each run, that is not read.
         unreadable: comparable runs whose files cannot be had; none of them counts.
         given: the benchmark as the user gave it, by name or as a file, for commands to type next.
+        failed: comparable studies that ended with an error, by tags and metrics alone.
+        plans: texts of the plans under which studies ran, by checksum.
+        comparisons: tags of earlier comparisons of the benchmark.
     """
 
     benchmark: Benchmark
@@ -91,6 +73,9 @@ class Records:
     left_out: list[str]
     unreadable: list[Unreadable] = field(default_factory=list)
     given: str = ""
+    failed: list[StudyRecord] = field(default_factory=list)
+    plans: Mapping[str, str] = field(default_factory=dict)
+    comparisons: Sequence[Mapping[str, str]] = ()
 
     @property
     def confirm_command(self) -> str:
@@ -174,11 +159,11 @@ def read(benchmark: str, given: str = "") -> Records:
     confirmations, lost = _comparable_with(newest, confirmations, SHARED_WITH_CONFIRMATIONS, "confirmation")
     left_out += [reason for reason in lost if reason.endswith(COMPARABLE["hpo.precision"])]
     with store.readable_errors(), ThreadPoolExecutor(READERS) as readers:
-        content = _benchmark(sorted(comparable, key=_age, reverse=True))
+        content, plans = _benchmark(sorted(comparable, key=_age, reverse=True)), _plans(comparable)
         files = list(readers.map(partial(read_files, names=FILES), comparable))
         trials = list(readers.map(partial(read_files, names=FILES[:1]), confirmations))
-    found = [_checked_study(run, stored) for run, stored in zip(comparable, files, strict=True)]
-    trained = [_checked_confirmations(run, stored, content) for run, stored in zip(confirmations, trials, strict=True)]
+    found = [checked_study(run, stored) for run, stored in zip(comparable, files, strict=True)]
+    trained = [checked_confirmations(run, stored, content) for run, stored in zip(confirmations, trials, strict=True)]
     unreadable = [one for one in (*found, *trained) if isinstance(one, Unreadable)]
     kept = [study for study in found if isinstance(study, StudyRecord)]
     if not kept:
@@ -192,7 +177,24 @@ def read(benchmark: str, given: str = "") -> Records:
         given=given or benchmark,
         left_out=[*left_out, *map(str, unreadable), *_without_trials(kept)],
         unreadable=unreadable,
+        failed=_failed(newest, runs),
+        plans=plans,
+        comparisons=[run.data.tags for run in runs if run.data.tags.get("hpo.kind") == "comparison"],
     )
+
+
+def _failed(newest: Run, runs: Iterable[Run]) -> list[StudyRecord]:
+    """List the studies like the newest one that ended with an error; a study without results tells no precision."""
+    lost = [run for run in runs if run.data.tags.get("hpo.kind") == "study" and run.info.status == "FAILED"]
+    kept, _ = _comparable_with(newest, lost, [tag for tag in COMPARABLE if tag != "hpo.precision"])
+    return [study_of(run, {}) for run in kept]
+
+
+def _plans(runs: Iterable[Run]) -> dict[str, str]:
+    """Read each plan under which studies ran, from one study of each; none whose file cannot be had."""
+    runs_by_plan = {run.data.tags.get("hpo.plan", ""): run for run in runs}
+    texts = {plan: read_files(run, [PLAN]).texts.get(PLAN, "") for plan, run in runs_by_plan.items() if plan}
+    return {plan: text for plan, text in texts.items() if text_checksum(text) == plan}
 
 
 def _without_trials(studies: Sequence[StudyRecord]) -> list[str]:
@@ -241,7 +243,7 @@ def finished(benchmark: str) -> list[StudyRecord]:
         BenchmarkError: the store cannot be used.
     """
     runs = stored_runs(benchmark, "tags.hpo.kind = 'study'")
-    return [_study(run, {}) for run in runs if _is_finished_study(run)]
+    return [study_of(run, {}) for run in runs if _is_finished_study(run)]
 
 
 def _is_finished_study(run: Run) -> bool:
@@ -261,112 +263,3 @@ def _comparable_with(
             reasons[COMPARABLE[differs]] += 1
     plural = "studies" if noun == "study" else ""
     return kept, [f"{counted(number, noun, plural)} of {why}" for why, number in reasons.items()]
-
-
-def _study(run: Run, files: dict[str, str]) -> StudyRecord:
-    tags = run.data.tags
-    return StudyRecord(
-        run_id=run.info.run_id,
-        method=tags["hpo.method"],
-        variant=tags.get("hpo.variant", ""),
-        seed=int(tags["hpo.seed"]),
-        budget=int(tags["hpo.budget"]),
-        tags=tags,
-        metrics=run.data.metrics,
-        started=run.info.start_time,
-        files=files,
-    )
-
-
-def _checked_study(run: Run, stored: StoredFiles) -> StudyRecord | Unreadable:
-    """Return a study, or the reason why its files cannot be had.
-
-    A study without a sound trial has no `best_config.json`. If its run has a best score, the file was there once.
-    """
-    study, metrics = _study(run, dict(stored.texts)), run.data.metrics
-    has_found = any(name.startswith("best_") for name in metrics)
-    fault = next((f"{name} cannot be read ({reason})" for name, reason in stored.faults.items()), "")
-    if not fault and has_found and not stored.texts.get("best_config.json"):
-        fault = "best_config.json is missing or empty, though the study found a configuration"
-    has_trials = bool(metrics.get("num_trials")) and not _refused(run, "trials.csv")
-    if not fault and has_trials and not stored.texts.get("trials.csv"):
-        fault = "trials.csv is missing or empty, though the study had trials"
-    fault = fault or _content_fault(study)
-    if not fault and has_trials and len(study.trials) < metrics["num_trials"]:
-        fault = f"trials.csv has {len(study.trials)} of {metrics['num_trials']:g} trials"
-    return Unreadable(run.info.run_id, f"{study.label} seed {study.seed}", study.label, fault) if fault else study
-
-
-def _refused(run: Run, name: str) -> bool:
-    """Tell whether the store did not take a file when the run ended, see `hpo.store.runs.log_files`."""
-    return f"{name} (" in run.data.tags.get("hpo.refused_files", "")
-
-
-def _content_fault(study: StudyRecord) -> str:
-    """Name the first damaged file of a study; empty if none is."""
-    for name, is_sound in _SOUND.items():
-        try:
-            if study.files.get(name) and not is_sound(study):
-                return f"{name} is damaged: it lacks columns or keys that the suite writes there"
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
-            return f"{name} is damaged ({first_line(error)})"
-    return ""
-
-
-def _has_trials(study: StudyRecord) -> bool:
-    return {"trial", "outcome"} <= set(study.trials)
-
-
-def _has_units(study: StudyRecord) -> bool:
-    return {"trial", "units", "ended_seconds"} <= set(study.units)
-
-
-def _has_devices(study: StudyRecord) -> bool:
-    return {"since_seconds", "devices"} <= set(study.devices)
-
-
-def _has_best(study: StudyRecord) -> bool:
-    return study.best is not None and isinstance(study.best["metrics"], dict) and bool(study.schedule)
-
-
-_SOUND = {
-    "trials.csv": _has_trials,
-    "units.csv": _has_units,
-    "devices.csv": _has_devices,
-    "best_config.json": _has_best,
-}
-"""Files of a study, and the check that each has the columns or keys that are read of it."""
-
-
-def _checked_confirmations(run: Run, stored: StoredFiles, benchmark: Benchmark) -> list[Confirmation] | Unreadable:
-    """Return the confirmations of a run, or the reason why they cannot be had; none of a run that did not end."""
-    metrics = run.data.metrics
-    fault = next((f"{name} cannot be read ({reason})" for name, reason in stored.faults.items()), "")
-    if not fault and metrics.get("num_trials") and not stored.texts.get("trials.csv"):
-        fault = "trials.csv is missing or empty, though trainings ended"
-    try:
-        trials = frame(stored.texts.get("trials.csv", ""))
-        if len(trials) and not {"seed", "schedule"} <= set(trials):
-            raise KeyError("seed and schedule")
-        found = _confirmations(trials, benchmark)
-        if len(trials) < metrics.get("num_trials", 0):
-            fault = fault or f"trials.csv has {len(trials)} of {metrics['num_trials']:g} trainings"
-    except (ValueError, TypeError, KeyError) as error:
-        fault = fault or f"trials.csv is damaged ({first_line(error)})"
-    return Unreadable(run.info.run_id, "a confirmation", "", fault) if fault else found
-
-
-def _confirmations(trials: pd.DataFrame, benchmark: Benchmark) -> list[Confirmation]:
-    """Return the trainings that ended: at the full resource with their scores on test, or diverged."""
-    kept = {*(one.name for one in benchmark.metrics), *(one.on_test for one in benchmark.metrics), "peak_memory_mb"}
-    return [
-        Confirmation(
-            trial.schedule,
-            trial.own_seed,
-            trial.outcome == "diverged",
-            {name: value for name, value in trial.metrics.items() if name in kept},
-            trial.device_seconds,
-        )
-        for trial in stored_trials.of_table(trials, benchmark, "confirm", 0, "")
-        if trial.outcome in ("completed", "diverged")
-    ]

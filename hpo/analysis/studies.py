@@ -81,6 +81,11 @@ class StudyRecord:
         return self.tags.get("hpo.fingerprint", "")
 
     @property
+    def plan(self) -> str:
+        """Checksum of the plan of the comparison that it was run for; empty without one."""
+        return self.tags.get("hpo.plan", "")
+
+    @property
     def accelerator(self) -> str:
         """The device of its device-hours: "cpu" or a GPU's name."""
         return self.tags.get("hpo.accelerator", "")

@@ -20,7 +20,7 @@ from rich.console import Console
 from benchmarks import spec
 from benchmarks.check import check
 from benchmarks.spec import BenchmarkError
-from hpo.app.request import command_line, load_benchmark, study_of
+from hpo.app.request import command_line, differs_from_default, load_benchmark, study_of
 from hpo.search import registry
 from hpo.terminal import errors, next_steps
 from hpo.terminal.console import open_console, print_line
@@ -39,14 +39,24 @@ STEP_WIDTH = 24
 
 def suite(parsed: argparse.Namespace) -> int:
     """Run several methods with several seeds."""
+    from hpo.analysis.records import finished
+    from hpo.planning import contest
     from hpo.workflows import doctor, suite
 
     doctor.require()
-    methods = suite.parse_methods(parsed.methods, parsed.budget)
-    seeds = suite.parse_seeds(parsed.seeds)
+    options = contest.SuiteOptions(
+        parsed.methods, parsed.seeds, parsed.budget, parsed.gpu_hours, parsed.reference, parsed.looks
+    )
+    contest.parse_methods(parsed.methods, parsed.budget)  # refused before files are read
+    contest.parse_seeds(parsed.seeds)
     benchmark, console = load_benchmark(parsed.benchmark, parsed.space), open_console()
-    given_as = suite.GivenBenchmark(benchmark, parsed.benchmark, parsed.space)
-    outcome = suite.run_suite(methods, given_as, seeds, parsed.gpu_hours, parsed.force, console)
+    plan = contest.settle(parsed.plan, options, differs_from_default(parsed, vars(options)), benchmark)
+    print_line(console, f"plan {plan.checksum}: {plan.words}")
+    print_line(console, contest.explain_blocks(plan, finished(benchmark.name)))
+    given_as = contest.GivenBenchmark(benchmark, parsed.benchmark, parsed.space)
+    outcome = suite.run_suite(
+        contest.methods_of(plan), given_as, plan.seeds, plan.gpu_hours, parsed.force, console, plan=plan.text
+    )
     console.print(suite.summary(outcome))
     _print_next(console, benchmark.name, parsed.benchmark, parsed.budget)
     for study, reason in outcome.failures:

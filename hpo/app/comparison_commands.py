@@ -15,6 +15,7 @@ from hpo.terminal.console import open_console, print_line
 def compare(parsed: argparse.Namespace) -> int:
     """Compare the methods of a benchmark, as tables, files and a report."""
     from hpo.analysis import compare, importance, pareto, records
+    from hpo.analysis.conditions import planned
     from hpo.analysis.studies import trials_of
     from hpo.report import page, tables
     from hpo.store import runs
@@ -22,7 +23,8 @@ def compare(parsed: argparse.Namespace) -> int:
 
     budget, mixed, limits = parsed.budget, parsed.mixed_budgets, (parsed.max_gpu_hours, parsed.max_memory_mb)
     stored, console = records.read(name_of(parsed.benchmark), parsed.benchmark), open_console()
-    result = compare.compare(stored, budget=budget, mixed_budgets=mixed, reference=parsed.reference)
+    plan = planned.read_plan(Path(parsed.plan)) if parsed.plan else None
+    result = compare.compare(stored, budget=budget, mixed_budgets=mixed, reference=parsed.reference, plan=plan)
     found = importance.importances(result.studies, result.benchmark)
     tables.print_all(console, result)
     tables.print_importance(console, found)
@@ -34,6 +36,8 @@ def compare(parsed: argparse.Namespace) -> int:
     folder = output.write(Path(parsed.output), files)
     print_line(console, f"written to {folder}: {', '.join(files)}")
     tags, smaller = {"hpo.benchmark_digest": result.digest}, {page.REPORT: page.smaller(*drawn)}
+    if result.evidence:  # a look at the verdicts, which the next one counts
+        tags |= {"hpo.evidence": result.evidence, "hpo.plan": result.plan.plan.checksum if result.plan.plan else ""}
     try:
         lacking = runs.store_files(result.benchmark.name, "comparison", files, tags, smaller)
     except BenchmarkError as error:  # such as another user's experiment, which one may only read

@@ -132,7 +132,7 @@ def confirm(benchmark: str = "nano", *, methods: Sequence[str] = (), repeats: in
 
 
 def compare(
-    benchmark: str = "nano", *, budget: int | None = None, mixed_budgets: bool = False, reference: str = "all"
+    benchmark: str = "nano", *, budget: int | None = None, mixed_budgets: bool = False, reference: str = ""
 ) -> pd.DataFrame:
     """Set the methods of a benchmark side by side: one row per method, the best confirmed score first.
 
@@ -157,7 +157,7 @@ def compare(
 
 
 def verdicts(
-    benchmark: str = "nano", *, budget: int | None = None, mixed_budgets: bool = False, reference: str = "all"
+    benchmark: str = "nano", *, budget: int | None = None, mixed_budgets: bool = False, reference: str = ""
 ) -> pd.DataFrame:
     """Reach a verdict on each pair of methods, from their confirmed scores.
 
@@ -165,17 +165,18 @@ def verdicts(
         benchmark: its name, or path of its YAML file.
         budget: studies of this budget alone; None for the one there is.
         mixed_budgets: compare studies of different budgets.
-        reference: a method that the others are compared with, which takes fewer seeds; "all" for every pair.
+        reference: a method that the others are compared with; "all" for every pair, which takes more seeds. By default
+            the plan's, or random search.
 
     Returns:
-        The columns of `pairs.csv`: one row per pair, with its verdict and the reason.
+        The columns of `pairs.csv`: one row per pair and metric, with its verdict and the reason.
 
     Raises:
         BenchmarkError: no finished study, or studies of different budgets.
     """
     from hpo.report import tables
 
-    return pd.DataFrame(tables.pair_rows(_compared(benchmark, budget, mixed_budgets, reference).pairs))
+    return pd.DataFrame(tables.pair_rows(_compared(benchmark, budget, mixed_budgets, reference)))
 
 
 def _compared(benchmark: str, budget: int | None, mixed_budgets: bool, reference: str) -> Any:

@@ -70,6 +70,7 @@ SEED = Option("seed", "drives everything random", "0", "integer")
 SPACE = Option("space", "YAML file that replaces the search space")
 GPU_HOURS = Option("gpu_hours", "cap in device-hours", kind="number")
 FORCE = Option("force", "run finished studies of the store again", "false", "flag")
+PLAN = Option("plan", "file of the plan of a comparison that it is run for")
 EXPERIMENT = Option("experiment", "MLflow experiment to store in and read from (default: the benchmark's name)")
 RUN_ID = Option("run_id", "the study's run in MLflow", is_positional=True)
 CLUSTER = Option("cluster", "YAML file of the cluster profile, see slurm/README.md", None)
@@ -77,7 +78,7 @@ JOB_CLUSTER = replace(CLUSTER, help="YAML file of the cluster profile", default=
 DRY_RUN = Option("dry_run", "print the job scripts instead", kind="switch")
 STUDY = Option("study", "the study's folder, among the logs", None, is_positional=True)
 
-STUDY_OPTIONS = (BENCHMARK, BUDGET, SEED, SPACE, GPU_HOURS, EXPERIMENT)
+STUDY_OPTIONS = (BENCHMARK, BUDGET, SEED, SPACE, GPU_HOURS, EXPERIMENT, PLAN)
 """Options of every method."""
 SUITE_OPTIONS = (
     Option("methods", "comma list; arguments as asha:searcher=optuna, another budget as random:budget=24", "all"),
@@ -86,6 +87,9 @@ SUITE_OPTIONS = (
     replace(BUDGET, help="full trainings of each study"),
     SPACE,
     replace(GPU_HOURS, help="cap of each study in device-hours"),
+    Option("reference", "the method that the others are to be compared with; all for every pair", "random"),
+    Option("looks", "times that the results may be looked at while they grow", "1", "integer"),
+    replace(PLAN, help="file of the plan: written if there is none yet, else it decides over the options before it"),
     FORCE,
     EXPERIMENT,
 )
@@ -161,7 +165,12 @@ STUDIES = (
             BENCHMARK,
             Option("budget", "only studies of this budget (default: the one there is)", kind="count"),
             Option("mixed_budgets", "compare studies of different budgets, and say so", "false", "flag"),
-            Option("reference", "compare the others with this method only, which takes fewer seeds", "all"),
+            Option(
+                "reference",
+                "compare the others with this method; all for every pair, which takes more seeds (default: the plan's, "
+                "or random)",
+            ),
+            replace(PLAN, help="file of the plan to set it beside (default: the one that its studies ran under)"),
             Option("max_gpu_hours", "also name the best trial that cost no more device-hours", kind="number"),
             Option("max_memory_mb", "also name the best trial that took no more memory", kind="number"),
             Option("output", "folder for tables and report", "results"),

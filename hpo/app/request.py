@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -40,7 +42,24 @@ def study_of(parsed: argparse.Namespace) -> Study:
         BenchmarkError: a value that does not hold, or a file that is not there.
     """
     benchmark, method = load_benchmark(parsed.benchmark, parsed.space), registry.get(parsed.method)
-    return method.study(benchmark, parsed.seed, parsed.budget, parsed.gpu_hours, parsed.given)
+    study = method.study(benchmark, parsed.seed, parsed.budget, parsed.gpu_hours, parsed.given)
+    if not parsed.plan:
+        return study
+    from hpo.analysis.conditions.planned import read_plan
+    from hpo.planning.contest import require_planned
+
+    plan = read_plan(Path(parsed.plan))
+    require_planned(plan, study, parsed.plan)
+    return replace(study, plan=plan.text)
+
+
+def differs_from_default(parsed: argparse.Namespace, names: Iterable[str]) -> dict[str, bool]:
+    """Tell for options whether the user gave them another value than their default."""
+    return {
+        option.name: parsed.texts[option.name] != option.default
+        for option in parsed.command.options
+        if option.name in names
+    }
 
 
 def command_line(parsed: argparse.Namespace) -> str:

@@ -189,7 +189,7 @@ def _check(command: Sequence[str], parser: argparse.ArgumentParser | None = None
         BenchmarkError: an unknown method or option, or a value that does not hold.
     """
     from hpo.engine import study_folder
-    from hpo.workflows import suite
+    from hpo.planning import contest
 
     parsed = parse(command, parser)
     if command[0] not in ("run", *VERBS_TO_SUBMIT):
@@ -199,8 +199,8 @@ def _check(command: Sequence[str], parser: argparse.ArgumentParser | None = None
     if command[0] == "resume":
         return study_folder.Unfinished(parsed.run_id).asked().study.benchmark
     if command[0] == "suite":
-        suite.parse_methods(parsed.methods, parsed.budget)
-        suite.parse_seeds(parsed.seeds)
+        contest.parse_methods(parsed.methods, parsed.budget)
+        contest.parse_seeds(parsed.seeds)
     return request.load_benchmark(parsed.benchmark, getattr(parsed, "space", ""))
 
 

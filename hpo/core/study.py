@@ -23,6 +23,8 @@ FRESH = 1
 """Number that sets the seeds of confirmations apart from those of studies."""
 MOST_TRAININGS = 1_000_000
 """The largest budget in full trainings; a store cannot hold more trials."""
+PLAN = "plan.json"
+"""Artifact of a study that holds the plan of the comparison that it was run for."""
 PROTOCOL = "1"
 """Version of the rules in docs/protocol.md; studies under one version are comparable."""
 
@@ -44,6 +46,7 @@ class Study:
         arguments: the method's own arguments.
         variant: the arguments that are not left at their defaults, for people: "searcher=optuna".
         kind: a study searches; a confirmation trains the studies' incumbents and scores them on the test split.
+        plan: text of the plan of the comparison that it is run for, see `hpo.analysis.planned`; empty without one.
     """
 
     method: str
@@ -54,6 +57,7 @@ class Study:
     arguments: Mapping[str, Any] = field(default_factory=dict)
     variant: str = ""
     kind: Literal["study", "confirmation"] = "study"
+    plan: str = ""
 
     def __post_init__(self) -> None:
         if not 1 <= self.budget <= MOST_TRAININGS:
@@ -190,8 +194,13 @@ def _derived(entropy: int | list[int], number: int) -> list[int]:
     return [int(value) for value in SeedSequence(entropy).generate_state(number)]
 
 
+def text_checksum(text: str) -> str:
+    """Compute a checksum of a text; empty of an empty one."""
+    return hashlib.sha256(text.encode()).hexdigest()[:16] if text else ""
+
+
 def _checksum(content: Any) -> str:
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+    return text_checksum(json.dumps(content, sort_keys=True))
 
 
 def objective(benchmark: Benchmark, metrics: Mapping[str, float]) -> float:

@@ -7,8 +7,9 @@ from dataclasses import dataclass, replace
 
 from benchmarks.spec import Benchmark
 from benchmarks.tasks.task import Metric
-from hpo.analysis.contestants import Standing
+from hpo.analysis.standings import Standing
 from hpo.analysis.statistics.estimates import Estimate
+from hpo.core.wording import counted
 from hpo.terminal.tables import clock
 
 HOW_TO_READ = (
@@ -106,10 +107,11 @@ def _trials(standing: Standing) -> Cell:
 
 
 def _failed(standing: Standing) -> Cell:
-    confirmed = standing.confirmed
+    confirmed, lost = standing.confirmed, standing.failed_studies
+    ended = f"{counted(len(lost), 'study', 'studies')} without a score" if lost else ""
     if not confirmed.blocks:
-        return Cell("-", None)
-    return Cell(f"{confirmed.failed} of {confirmed.blocks}", confirmed.failed / confirmed.blocks)
+        return Cell("-", None, ended)
+    return Cell(f"{confirmed.failed} of {confirmed.blocks}", confirmed.failed / confirmed.blocks, ended)
 
 
 def digits_of(metric: Metric) -> int:

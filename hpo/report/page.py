@@ -23,10 +23,9 @@ from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
 from hpo.analysis.compare import Result
-from hpo.analysis.statistics.paired_tests import ALPHA, blocks_needed
 from hpo.analysis.statistics.verdicts import Comparison
 from hpo.core.wording import counted
-from hpo.report import tables
+from hpo.report import sentences
 from hpo.report.columns import HOW_TO_READ, Cell, colored, columns, digits_of, estimate_cell, number_cell
 from hpo.report.figures import catalogue
 from hpo.report.figures.importance import ImportanceShares
@@ -34,7 +33,6 @@ from hpo.report.figures.plots import Figure, LeftOut, styles
 
 ASSETS = Path(__file__).parent / "assets"
 REPORT = "report.html"
-NOT_RESOLVED = "not resolved"
 
 
 class Extent(Enum):
@@ -106,49 +104,7 @@ def smaller(
     yield _page(result, drawn, Extent.TABLES)
 
 
-# ---- verdict and facts
-
-
-def verdict(result: Result) -> str:
-    """Write the answer in a sentence or two; if it is "not resolved", also the number of blocks it takes."""
-    pairs = result.pairs
-    if not pairs:
-        return "No verdict: a verdict takes two methods whose incumbents were trained again and scored on test."
-    resolved = [pair for pair in pairs if pair.verdict != NOT_RESOLVED]
-    if not resolved:
-        return (
-            f"Not resolved: no difference in {_test_score(result)} was shown {_between(pairs)}. {_what_it_takes(pairs)}"
-        )
-    shown = "; ".join(tables.sentence(pair) for pair in resolved)
-    rest = [pair for pair in pairs if pair.verdict == NOT_RESOLVED]
-    text = f"{counted(len(resolved), 'pair')} of {len(pairs)} resolved on {_test_score(result)}: {shown}."
-    return text if not rest else f"{text} Not resolved: the other {len(rest)}. {_what_it_takes(pairs)}"
-
-
-def _test_score(result: Result) -> str:
-    """Name the score of verdicts."""
-    return f"test {result.benchmark.verdict_metric.title}"
-
-
-def _between(pairs: Sequence[Comparison]) -> str:
-    return f"between {pairs[0].a} and {pairs[0].b}" if len(pairs) == 1 else f"in any of {len(pairs)} pairs"
-
-
-def _what_it_takes(pairs: Sequence[Comparison]) -> str:
-    """Tell how to resolve a pair: with more blocks, or with fewer comparisons."""
-    blocks = min(pair.num_blocks for pair in pairs if pair.verdict == NOT_RESOLVED)
-    needed = blocks_needed(len(pairs))
-    if blocks >= needed:
-        return f"There are blocks enough for the tests ({blocks}), so the difference is too small, or varies too much."
-    text = (
-        f"It takes at least {needed} blocks (seeds that all methods were run with) for "
-        f"{counted(len(pairs), 'comparison')} at the level {ALPHA:g}; there {'is' if blocks == 1 else 'are'} {blocks}."
-    )
-    others = len({name for pair in pairs for name in (pair.a, pair.b)}) - 1
-    if others < len(pairs):
-        fewer = blocks_needed(others)
-        text += f" With one method as the reference there are {counted(others, 'comparison')}, which take {fewer}."
-    return text
+# ---- facts
 
 
 def facts(result: Result) -> dict[str, str]:
@@ -195,9 +151,23 @@ def methods_table(result: Result) -> Table:
     )
 
 
+def others_table(result: Result) -> Table:
+    """Lay out one row per pair and metric that is not the verdict's."""
+    titles = {metric.on_test: metric.words_on_test for metric in result.benchmark.test_metrics}
+    rows = [(titles[name], pair) for name, pairs in result.verdicts.others.items() for pair in pairs]
+    return Table(
+        "others",
+        "The same pairs by the other metrics of the test split. p (Holm) is corrected over all metrics together, the "
+        "metric of the verdicts included.",
+        ("metric", "a", "b", "verdict", "blocks", "a - b", "P(a > b)", "p", "p (Holm)"),
+        [[Cell(title, title), *_pair_row(pair)[:-1]] for title, pair in rows],
+        frozenset({"metric", "a", "b", "verdict"}),
+    )
+
+
 def pairs_table(result: Result) -> Table:
     """Lay out one row per pair; a reason that all share is said once."""
-    pairs, score = result.pairs, _test_score(result)
+    pairs, score = result.pairs, sentences.test_score(result)
     reasons = {pair.reason for pair in pairs}
     is_shared = len(reasons) == 1 < len(pairs)
     shared = f" The same of all pairs: {reasons.pop()}." if is_shared else ""
@@ -270,13 +240,15 @@ def _page(result: Result, drawn: Sequence[Figure | LeftOut], extent: Extent = Ex
         trim_blocks=True,
         lstrip_blocks=True,
     ).get_template("report.html.jinja")
-    shown = (methods_table(result), pairs_table(result), shrinkage_table(result))
+    shown = (methods_table(result), pairs_table(result), others_table(result), shrinkage_table(result))
     return page.render(
         title=f"Hyperparameter optimisation on {result.benchmark.name}",
         policy=_policy(scripts),
         css=Markup((ASSETS / "report.css").read_text(encoding="utf-8")),  # noqa: S704 - files of ours
         scripts=[Markup(script) for script in scripts],  # noqa: S704
-        verdict=verdict(result),
+        verdict=sentences.verdict(result),
+        plan=result.plan.sentence,
+        beside=list(filter(None, [sentences.by_other_metrics(result), sentences.against_default(result)])),
         facts=facts(result),
         notes=result.notes,
         is_marked=result.is_marked,

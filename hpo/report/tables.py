@@ -15,13 +15,14 @@ from rich.table import Table
 from benchmarks.spec import Benchmark
 from benchmarks.tasks.task import Metric
 from hpo.analysis.compare import Result
-from hpo.analysis.contestants import Shrinkage, Standing
 from hpo.analysis.importance import Importances
+from hpo.analysis.standings import Shrinkage, Standing
 from hpo.analysis.statistics.estimates import Estimate
 from hpo.analysis.statistics.verdicts import Comparison
 from hpo.core.ledger import PARTS
 from hpo.core.text_tables import csv_of, markdown_cell, markdown_table
 from hpo.report.columns import HOW_TO_READ, columns, digits_of
+from hpo.report.sentences import against_default, by_other_metrics, sentence
 from hpo.store.stored_trials import StoredTrial
 from hpo.terminal.console import print_line
 
@@ -34,8 +35,11 @@ def print_all(console: Console, result: Result) -> None:
     """Print the table of contestants, the shrinkage, the verdicts and the notes."""
     console.print(standings_table(result))
     print_shrinkage(console, result)
+    print_line(console, result.plan.sentence)
     if result.pairs:
         print_verdicts(console, result.pairs)
+    for text in filter(None, (by_other_metrics(result), against_default(result))):
+        print_line(console, text)
     if result.confirmation_hours:
         console.print(f"confirmations took {result.confirmation_hours:.4f} device-hours of their own", highlight=False)
     for note in result.notes:
@@ -138,20 +142,11 @@ def print_verdicts(console: Console, pairs: Sequence[Comparison]) -> None:
         print_line(console, f"{text} ({others[0].reason})")
 
 
-def sentence(pair: Comparison) -> str:
-    """Write a verdict in words."""
-    if pair.verdict == "not resolved":
-        return f"{pair.a} and {pair.b}: not resolved"
-    if pair.verdict == "equivalent":
-        return f"{pair.a} and {pair.b} typically differ by less than {pair.equivalence.margin:g}"
-    return f"{pair.a} is {pair.verdict} than {pair.b}"
-
-
 def files(result: Result) -> dict[str, str]:
     """Write `comparison.csv`, `pairs.csv`, `shrinkage.csv`, `comparison.md` and `comparison.json`."""
     return {
         "comparison.csv": csv_of(standing_rows(result)),
-        "pairs.csv": csv_of(pair_rows(result.pairs)),
+        "pairs.csv": csv_of(pair_rows(result)),
         "shrinkage.csv": csv_of([asdict(one) for one in result.shrinkage]),
         "comparison.md": markdown(result),
         "comparison.json": json.dumps(as_json(result), indent=2) + "\n",
@@ -166,7 +161,8 @@ def as_json(result: Result) -> dict[str, Any]:
         "accelerator": result.accelerator,
         "budgets_differ": result.is_marked,
         "methods": standing_rows(result),
-        "pairs": pair_rows(result.pairs),
+        "plan": plan_row(result),
+        "pairs": pair_rows(result),
         "shrinkage": [asdict(one) for one in result.shrinkage],
         "confirmation_device_hours": result.confirmation_hours,
         "notes": result.notes,
@@ -193,6 +189,7 @@ def _standing_row(standing: Standing, benchmark: Benchmark) -> dict[str, Any]:
         "diverged_trainings": confirmed.diverged,
         "blocks": confirmed.blocks,
         "failed_blocks": confirmed.failed,
+        "failed_studies": len(standing.failed_studies),
         "device_hours": costs.device_hours,
         "gpu_hours": costs.gpu_hours,
         **{f"device_hours_{part}": costs.parts.get(part) for part in PARTS},
@@ -206,27 +203,41 @@ def _standing_row(standing: Standing, benchmark: Benchmark) -> dict[str, Any]:
     }
 
 
-def pair_rows(pairs: Sequence[Comparison]) -> Rows:
-    """Return one row per pair, values in full."""
-    return [
-        {
-            "a": pair.a,
-            "b": pair.b,
-            "blocks": pair.num_blocks,
-            "mean_difference": pair.mean_difference,
-            "low": pair.interval.low if pair.interval else None,
-            "high": pair.interval.high if pair.interval else None,
-            **_ends("a_over_b", pair.probability_of_improvement),
-            "p": pair.p_value,
-            "p_holm": pair.p_holm,
-            "within_margin": pair.equivalence.within,
-            "beyond_margin_at_most": pair.equivalence.beyond_at_most,
-            "p_equivalence_holm": pair.p_equivalence_holm,
-            "verdict": pair.verdict,
-            "reason": pair.reason,
-        }
-        for pair in pairs
-    ]
+def plan_row(result: Result) -> dict[str, Any]:
+    """Return the comparison beside its plan."""
+    check = result.plan
+    return {
+        "checksum": check.plan.checksum if check.plan else None,
+        "looks": check.looks,
+        "differences": list(check.differences),
+        "sentence": check.sentence,
+    }
+
+
+def pair_rows(result: Result) -> Rows:
+    """Return one row per pair and metric, values in full: the metric of verdicts first."""
+    rows = [_pair_row(pair, result.benchmark.verdict_metric.on_test) for pair in result.pairs]
+    return rows + [_pair_row(pair, name) for name, pairs in result.verdicts.others.items() for pair in pairs]
+
+
+def _pair_row(pair: Comparison, metric: str) -> dict[str, Any]:
+    return {
+        "a": pair.a,
+        "b": pair.b,
+        "metric": metric,
+        "blocks": pair.num_blocks,
+        "mean_difference": pair.mean_difference,
+        "low": pair.interval.low if pair.interval else None,
+        "high": pair.interval.high if pair.interval else None,
+        **_ends("a_over_b", pair.probability_of_improvement),
+        "p": pair.p_value,
+        "p_holm": pair.p_holm,
+        "within_margin": pair.equivalence.within,
+        "beyond_margin_at_most": pair.equivalence.beyond_at_most,
+        "p_equivalence_holm": pair.p_equivalence_holm,
+        "verdict": pair.verdict,
+        "reason": pair.reason,
+    }
 
 
 def _ends(name: str, found: Estimate | None) -> dict[str, float | None]:
@@ -243,11 +254,13 @@ def markdown(result: Result) -> str:
     mark = " (budgets differ)" * result.is_marked
     parts = [
         f"# Methods on {result.benchmark.name}{mark}",
+        result.plan.sentence,
         f"Accelerator: {result.accelerator}; version of the benchmark: {result.digest}. {HOW_TO_READ}",
         pipe_table(standing_rows(result), _markdown_columns(result.benchmark)),
         "## Pairs",
-        pipe_table(pair_rows(result.pairs), ("a", "b", "blocks", "mean_difference", "p_holm", "verdict", "reason"))
+        pipe_table(pair_rows(result), ("a", "b", "metric", "blocks", "mean_difference", "p_holm", "verdict", "reason"))
         or "No pair was confirmed.",
+        *filter(None, [against_default(result)]),
         "## Trained again",
         pipe_table([asdict(one) for one in result.shrinkage]) or "Nothing was confirmed.",
         *([f"Confirmations took {result.confirmation_hours:.4f} device-hours of their own."] * bool(result.shrinkage)),

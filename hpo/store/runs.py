@@ -21,7 +21,22 @@ from benchmarks.clock import REAL
 from benchmarks.spec import BenchmarkError, first_line
 from hpo.store import client as store
 
-VERSIONED = ("torch", "transformers", "deepspeed", "ray", "mlflow", "optuna", "hyperopt", "numpy")
+VERSIONED = (
+    "torch",
+    "transformers",
+    "deepspeed",
+    "ray",
+    "mlflow",
+    "optuna",
+    "hyperopt",
+    "hpbandster",
+    "ConfigSpace",
+    "scikit-learn",
+    "scipy",
+    "statsmodels",
+    "numpy",
+)
+"""Packages whose version may change a study's result."""
 REFUSALS = (400, 413, 414, 415, 422)
 """HTTP statuses of a server that will not take a file however often it is asked."""
 ATTEMPTS = 3
@@ -35,7 +50,7 @@ def job_tag() -> dict[str, str]:
     return {"hpo.slurm_job": job} if job else {}
 
 
-@cache  # reading eight packages' metadata takes longer than the rest of a study's description
+@cache  # reading the packages' metadata takes longer than the rest of a study's description
 def versions() -> dict[str, str]:
     """Return tags with the versions of the packages here."""
     return {f"hpo.version.{name}": importlib.metadata.version(name) for name in VERSIONED}

@@ -30,7 +30,7 @@ from hpo.core import event_log
 from hpo.core.books import Books
 from hpo.core.events import Ended, Event, Proposed, Unit
 from hpo.core.results import TrialRow
-from hpo.core.study import PROTOCOL, Study
+from hpo.core.study import PLAN, PROTOCOL, Study, text_checksum
 from hpo.store import client as store
 from hpo.store import files, ui_views
 from hpo.store.queries import runs_of
@@ -137,7 +137,8 @@ class Tracker:
         """Write the facts known before the first trial; a store that refuses them is noticed now."""
         self._client.log_batch(self.run_id, params=self._params(), tags=self._tags(accelerator, command))
         self._log_datasets()
-        log_files(self._client, self.run_id, {"benchmark.json": self._study.benchmark.model_dump_json(indent=2) + "\n"})
+        texts = {"benchmark.json": self._study.benchmark.model_dump_json(indent=2) + "\n"}
+        log_files(self._client, self.run_id, texts | ({PLAN: self._study.plan} if self._study.plan else {}))
 
     def abandon(self) -> None:
         """Mark the study as failed, if the store answers: it could not begin."""
@@ -167,6 +168,7 @@ class Tracker:
             "hpo.benchmark_digest": self.benchmark_digest,
             "hpo.space_digest": study.space_digest,
             "hpo.fingerprint": study.fingerprint(self.benchmark_digest),
+            **({"hpo.plan": text_checksum(study.plan)} if study.plan else {}),
             **self._origin,
             **job_tag(),
         }

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from statistics import fmean
 
 from rich.box import SIMPLE_HEAD
@@ -17,7 +17,6 @@ from rich.table import Table
 
 from benchmarks.check.start import check_start
 from benchmarks.clock import REAL
-from benchmarks.files import whole_number
 from benchmarks.identity import digest
 from benchmarks.spec import Benchmark, BenchmarkError, first_line
 from hpo.analysis.records import finished
@@ -26,63 +25,13 @@ from hpo.cluster.devices import Devices, place
 from hpo.cluster.ray import Cluster, detect
 from hpo.core.budget import is_interruption
 from hpo.core.study import Study
-from hpo.core.traits import large_reference_budget
 from hpo.engine.progress import SuitePosition
 from hpo.engine.runner import Executor, Finished, OnRay, execute
 from hpo.engine.study_folder import Unfinished, found, like
-from hpo.search import registry
+from hpo.planning.contest import GivenBenchmark, SuiteMethod
 from hpo.terminal import errors
 from hpo.terminal.console import print_line
-from hpo.terminal.next_steps import spell
 from hpo.terminal.tables import clock, describe_incumbent, tokens_table
-
-ALL = "all"
-BUDGET = "budget"
-
-
-@dataclass(frozen=True)
-class SuiteMethod:
-    """A method with its arguments, as a suite runs it: one study per seed.
-
-    Attributes:
-        method: its name.
-        given: arguments that are not left at their defaults, as text.
-        budget: full trainings of each study.
-    """
-
-    method: str
-    given: dict[str, str]
-    budget: int
-
-    def study(self, benchmark: Benchmark, seed: int, gpu_hours: float | None) -> Study:
-        """Describe its study with one seed.
-
-        Raises:
-            BenchmarkError: an argument that is unknown or out of range.
-        """
-        return registry.get(self.method).study(benchmark, seed, self.budget, gpu_hours, self.given)
-
-    def command(self, benchmark: GivenBenchmark, seed: int, gpu_hours: float | None) -> str:
-        """Write the command that runs one study of it alone."""
-        options = {"benchmark": benchmark.name, "budget": self.budget, "seed": seed, "space": benchmark.space}
-        options |= {"gpu_hours": gpu_hours or "", **self.given}
-        given = {name: str(value) for name, value in options.items() if value != ""}
-        return spell(["python", "-m", "hpo", "run", self.method], given)
-
-
-@dataclass(frozen=True)
-class GivenBenchmark:
-    """A benchmark with the words that asked for it, for commands that ask for it again.
-
-    Attributes:
-        content: the benchmark.
-        name: its name or the path of its YAML file.
-        space: the path of a search space that replaces its own; empty for none.
-    """
-
-    content: Benchmark
-    name: str
-    space: str = ""
 
 
 @dataclass
@@ -98,50 +47,6 @@ class Outcome:
     failures: list[tuple[Study, str]] = field(default_factory=list)
 
 
-def parse_methods(text: str, budget: int) -> list[SuiteMethod]:
-    """Read methods from a list such as "random,asha:searcher=optuna,random:budget=24".
-
-    "all" stands for every method, and for the larger random search (`hpo.core.traits`).
-
-    Raises:
-        BenchmarkError: no such method, or an argument it does not have.
-    """
-    words = [word.strip() for word in text.split(",") if word.strip()]
-    if words == [ALL]:
-        references = registry.with_trait(lambda traits: traits.is_reference)
-        words = [*registry.names(), *(f"{name}:{BUDGET}={large_reference_budget(budget)}" for name in references)]
-    if not words:
-        raise BenchmarkError(f"methods is {text!r}, but must name at least one; {ALL!r} stands for every method")
-    return [_parse_method(word, budget) for word in dict.fromkeys(words)]
-
-
-def _parse_method(word: str, budget: int) -> SuiteMethod:
-    name, *settings = word.split(":")
-    given = {}
-    for setting in settings:
-        key, equals, value = setting.partition("=")
-        if not equals:
-            raise BenchmarkError(f"methods has {word!r}, but arguments are given as METHOD:NAME=VALUE")
-        given[key.replace("-", "_")] = value
-    own_budget = whole_number(given.pop(BUDGET)) if BUDGET in given else budget
-    if own_budget is None:
-        raise BenchmarkError(f"methods has {word!r}, but {BUDGET} must be a whole number of full trainings")
-    registry.get(name).parse(given)
-    return SuiteMethod(name, given, own_budget)
-
-
-def parse_seeds(text: str) -> list[int]:
-    """Read seeds from a list such as "0,1,2".
-
-    Raises:
-        BenchmarkError: not whole numbers.
-    """
-    seeds = [whole_number(word.strip()) for word in text.split(",") if word.strip()]
-    if not seeds or None in seeds:
-        raise BenchmarkError(f"seeds is {text!r}, but must be whole numbers with commas between them, such as 0,1,2")
-    return [seed for seed in dict.fromkeys(seeds) if seed is not None]
-
-
 def run_suite(
     methods: Sequence[SuiteMethod],
     benchmark: GivenBenchmark,
@@ -150,6 +55,7 @@ def run_suite(
     force: bool,
     console: Console,
     executor: Executor | None = None,
+    plan: str = "",
 ) -> Outcome:
     """Run the studies that the store has not finished yet, all methods of a seed before the next seed.
 
@@ -163,13 +69,17 @@ def run_suite(
         force: run finished studies again.
         console: gets the progress.
         executor: where trials run; by default on a Ray of their own.
+        plan: text of the plan of the comparison, which each study keeps; empty for none.
 
     Raises:
         BenchmarkError: a study that cannot be asked for, or a store that cannot be used; nothing has been started.
     """
     os.environ.pop("MLFLOW_RUN_ID", None)  # the run that `mlflow run` opened is the suite's, not the first study's
     wanted = [
-        (method.study(benchmark.content, seed, gpu_hours), method.command(benchmark, seed, gpu_hours))
+        (
+            replace(method.study(benchmark.content, seed, gpu_hours), plan=plan),
+            method.command(benchmark, seed, gpu_hours),
+        )
         for seed in seeds
         for method in methods
     ]

@@ -7,7 +7,9 @@ docs/protocol.md:
   https://arxiv.org/abs/2108.13264);
 - tests: exact Wilcoxon signed-rank by block, Holm-corrected over all comparisons that were asked for;
 - equivalence: an exact test that most blocks differ by less than a margin fixed beforehand, Holm-corrected over the
-  same comparisons.
+  same comparisons;
+- looks: if the plan looks at the growing data several times, each look has an equal share of the level (Bonferroni);
+- other metrics: corrected together, the metric of verdicts among them, which keeps the level for itself.
 
 It does not rank methods, fill in missing blocks, or treat seeds as if they were benchmarks. Pure functions;
 nothing here reads a file or draws from global randomness.
@@ -18,7 +20,7 @@ nothing here reads a file or draws from global randomness.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from typing import Literal
@@ -73,6 +75,11 @@ class Pair:
         return len(self.a_scores)
 
     @property
+    def num_untied(self) -> int:
+        """Number of them whose scores differ: a tie is no evidence."""
+        return sum(difference != 0 for difference in self.differences)
+
+    @property
     def differences(self) -> list[float]:
         """Score of `a` minus score of `b`, by block."""
         return [a - b for a, b in zip(self.a_scores, self.b_scores, strict=True)]
@@ -111,12 +118,28 @@ class Comparison:
     reason: str
 
 
+@dataclass(frozen=True)
+class Scored:
+    """Scores of methods by one metric.
+
+    Attributes:
+        scores: by method and block (the study's seed), finite, in the metric's unit.
+        higher_is_better: the metric's mode is "max".
+        margin: of equivalence, in the metric's unit, above 0; to be fixed before the scores are seen.
+    """
+
+    scores: Mapping[str, Mapping[int, float]]
+    higher_is_better: bool
+    margin: float = MARGIN
+
+
 def compare_pairs(
     scores: Mapping[str, Mapping[int, float]],
     *,
     higher_is_better: bool,
     margin: float = MARGIN,
     reference: str | None = None,
+    looks: int = 1,
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> list[Comparison]:
@@ -126,10 +149,11 @@ def compare_pairs(
     failed studies out favours methods that fail.
 
     Args:
-        scores: by method and block (the study's seed), finite, in the metric's unit.
-        higher_is_better: the metric's mode is "max".
-        margin: of equivalence, in the metric's unit, above 0; to be fixed before the scores are seen.
+        scores: see `Scored`.
+        higher_is_better: see `Scored`.
+        margin: see `Scored`.
         reference: compare the others with this method only: fewer comparisons need fewer blocks.
+        looks: number of times that the growing data are looked at, at least 1; each has an equal share of the level.
         resamples: of the bootstrap of the probability of improvement, at least 1.
         seed: of the bootstrap; the same seed gives the same intervals.
 
@@ -139,13 +163,45 @@ def compare_pairs(
     Raises:
         BenchmarkError: fewer than two methods, an unknown reference, a score that is not finite, or a bad margin.
     """
-    pairs = _pairs(scores, reference)
-    p_values = [signed_rank_p(pair.a_scores, pair.b_scores) for pair in pairs]
-    equal = [equivalence(pair.a_scores, pair.b_scores, margin) for pair in pairs]
-    corrected = holm(p_values), holm([one.p_value for one in equal])
-    rules = _Rules(len(pairs), higher_is_better, resamples, seed)
-    evidence = map(_Evidence, p_values, corrected[0], equal, corrected[1])
-    return [_compare(pair, shown, rules) for pair, shown in zip(pairs, evidence, strict=True)]
+    family = _Family(Scored(scores, higher_is_better, margin), reference)
+    corrected = [_corrected(p_values, looks) for p_values in family.p_values]
+    return family.comparisons(corrected, _Rules(len(family.pairs), looks, resamples, seed))
+
+
+def compare_others(
+    first: Scored,
+    others: Sequence[Scored],
+    *,
+    reference: str | None = None,
+    looks: int = 1,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> list[list[Comparison]]:
+    """Compare the same methods by other metrics, corrected together over all metrics.
+
+    Args:
+        first: scores by the metric of verdicts, whose comparisons count in the correction.
+        others: scores by each of the others.
+        reference: see `compare_pairs`.
+        looks: see `compare_pairs`.
+        resamples: see `compare_pairs`.
+        seed: see `compare_pairs`.
+
+    Returns:
+        The comparisons by each of the other metrics.
+
+    Raises:
+        BenchmarkError: see `compare_pairs`.
+    """
+    families = [_Family(scored, reference) for scored in (first, *others)]
+    number = sum(len(family.pairs) for family in families)
+    together = [iter(_corrected([p for family in families for p in family.p_values[kind]], looks)) for kind in (0, 1)]
+    rules = _Rules(number, looks, resamples, seed)
+    found = [
+        family.comparisons([[next(p_values) for _ in family.pairs] for p_values in together], rules)
+        for family in families
+    ]
+    return found[1:]
 
 
 def verdict(
@@ -204,9 +260,37 @@ class _Rules:
     """The rules of all comparisons made together; see `compare_pairs` for those that are its arguments."""
 
     num_comparisons: int
-    higher_is_better: bool
+    looks: int
     resamples: int
     seed: int
+
+    @property
+    def blocks_needed(self) -> int:
+        """Fewest untied blocks that can resolve one of the comparisons."""
+        return blocks_needed(self.num_comparisons * self.looks)
+
+
+class _Family:
+    """The pairs of methods by one metric, tested and not yet corrected."""
+
+    def __init__(self, scored: Scored, reference: str | None) -> None:
+        self._scored, self.pairs = scored, _pairs(scored.scores, reference)
+        self._equal = [equivalence(pair.a_scores, pair.b_scores, scored.margin) for pair in self.pairs]
+        different = [signed_rank_p(pair.a_scores, pair.b_scores) for pair in self.pairs]
+        self.p_values = different, [one.p_value for one in self._equal]
+
+    def comparisons(self, corrected: Sequence[Sequence[float]], rules: _Rules) -> list[Comparison]:
+        """Judge each pair by its p values of a difference and of equivalence, both corrected."""
+        evidence = map(_Evidence, self.p_values[0], corrected[0], self._equal, corrected[1])
+        higher = self._scored.higher_is_better
+        return [_compare(pair, shown, higher, rules) for pair, shown in zip(self.pairs, evidence, strict=True)]
+
+
+def _corrected(p_values: Sequence[float], looks: int) -> list[float]:
+    """Correct by Holm for the number of tests, and by Bonferroni for the number of looks."""
+    if looks < 1:
+        raise BenchmarkError(f"looks is {looks}, but must be >= 1")
+    return [min(1.0, looks * p_value) for p_value in holm(p_values)]
 
 
 @dataclass(frozen=True)
@@ -223,13 +307,13 @@ class _Evidence:
         return self.p_equivalence_holm < ALPHA
 
 
-def _compare(pair: Pair, shown: _Evidence, rules: _Rules) -> Comparison:
+def _compare(pair: Pair, shown: _Evidence, higher_is_better: bool, rules: _Rules) -> Comparison:
     a, b, differences = pair.a_scores, pair.b_scores, pair.differences
     said = verdict(
         pair,
         shown.p_holm,
         shown.p_equivalence_holm,
-        higher_is_better=rules.higher_is_better,
+        higher_is_better=higher_is_better,
         margin=shown.equivalence.margin,
     )
     mean = mean_of(differences) if differences else None
@@ -241,18 +325,18 @@ def _compare(pair: Pair, shown: _Evidence, rules: _Rules) -> Comparison:
         mean_difference=mean.value if mean else None,
         interval=mean.interval if mean else None,
         probability_of_improvement=(
-            probability_of_improvement(a, b, rules.higher_is_better, **draws) if differences else None
+            probability_of_improvement(a, b, higher_is_better, **draws) if differences else None
         ),
         p_value=shown.p_value,
         p_holm=shown.p_holm,
         equivalence=shown.equivalence,
         p_equivalence_holm=shown.p_equivalence_holm,
         verdict=said,
-        reason=_reason(pair, said, shown, rules.num_comparisons),
+        reason=_reason(pair, said, shown, rules),
     )
 
 
-def _reason(pair: Pair, said: Verdict, shown: _Evidence, num_comparisons: int) -> str:
+def _reason(pair: Pair, said: Verdict, shown: _Evidence, rules: _Rules) -> str:
     p_holm, equal = shown.p_holm, shown.equivalence
     missing = f"; {counted(pair.num_missing, 'block')} left out, which only one of them has" if pair.num_missing else ""
     if said == "equivalent":
@@ -265,19 +349,21 @@ def _reason(pair: Pair, said: Verdict, shown: _Evidence, num_comparisons: int) -
     if said != "not resolved":
         rare = f"; by less than {equal.margin:g} in {equal.within} of them, so by much in a few" * shown.is_equivalent
         return f"Holm-corrected p {p_holm:.3g} < {ALPHA:g} over {pair.num_blocks} blocks{rare}{missing}"
-    return f"{_why_not_resolved(pair, p_holm, equal, num_comparisons)}{missing}"
+    return f"{_why_not_resolved(pair, p_holm, equal, rules)}{missing}"
 
 
-def _why_not_resolved(pair: Pair, p_holm: float, equal: Equivalence, num_comparisons: int) -> str:
+def _why_not_resolved(pair: Pair, p_holm: float, equal: Equivalence, rules: _Rules) -> str:
     if pair.num_blocks == 0:
         return "no block that both have; run both with the same seeds"
     if p_holm < ALPHA:
         return f"Holm-corrected p {p_holm:.3g} < {ALPHA:g}, but the mean difference does not point the same way"
-    needed = blocks_needed(num_comparisons)
-    if pair.num_blocks < needed:
+    untied, needed = pair.num_untied, rules.blocks_needed
+    blocks = counted(untied, "block") if untied == pair.num_blocks else f"{counted(untied, 'block')} without ties"
+    if untied < needed:
+        often = f" and {rules.looks} looks" * (rules.looks > 1)
         why = (
-            f"p never gets below {smallest_p(pair.num_blocks):.3g} with {counted(pair.num_blocks, 'block')}; it takes "
-            f"at least {needed} for {counted(num_comparisons, 'comparison')} at {ALPHA:g}"
+            f"p never gets below {smallest_p(untied):.3g} with {blocks}; it takes at least {needed} for "
+            f"{counted(rules.num_comparisons, 'comparison')}{often} at {ALPHA:g}"
         )
     else:
         why = f"Holm-corrected p {p_holm:.3g} >= {ALPHA:g} over {pair.num_blocks} blocks"

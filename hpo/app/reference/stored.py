@@ -57,6 +57,7 @@ STUDY_TAGS = {
     "hpo.benchmark_digest": "checksum of model, data, resource and metric",
     "hpo.space_digest": "checksum of the search space",
     "hpo.fingerprint": "checksum of the whole request; a suite skips a study that is stored already",
+    "hpo.plan": "checksum of the plan of the comparison that it was run for (`plan.json`)",
     "hpo.command": "the command that ran it",
     "hpo.slurm_job": "SLURM's id of the job that ran it, if there was one",
     "hpo.version.<package>": "versions of the packages that results depend on",

@@ -8,8 +8,8 @@ from typing import Any
 from benchmarks import spec
 from benchmarks.space import Config
 from hpo.analysis.compare import Result
-from hpo.analysis.contestants import Standing
 from hpo.analysis.records import Records
+from hpo.analysis.standings import Standing
 from hpo.analysis.studies import Confirmation, StudyRecord
 from hpo.core.study import fresh_seeds, schedule_digest
 
@@ -33,9 +33,10 @@ def study(method: str, seed: int = 0, budget: int = 12, loss: float = 1.0, **cha
     best = {"config": config_of(method, seed), "metrics": {"eval_loss": loss, "f1": 1 / (1 + loss)}, "units": 9}
     files = {"best_config.json": json.dumps(best), "trials.csv": "trial,outcome\n0,completed\n1,stopped\n2,completed\n"}
     given: dict[str, Any] = {"variant": "", "tags": {"hpo.accelerator": "cpu"}, "started": seed, **changes}
+    run_id = given.pop("run_id", f"{method}{seed}{budget}")
     metrics |= given.pop("metrics", {})
     files |= given.pop("files", {})
-    return StudyRecord(f"{method}{seed}", method, seed=seed, budget=budget, metrics=metrics, files=files, **given)
+    return StudyRecord(run_id, method, seed=seed, budget=budget, metrics=metrics, files=files, **given)
 
 
 def trained(schedule: list[tuple[int, Config]], block: int, *scores: float | None) -> list[Confirmation]:

@@ -16,7 +16,7 @@ from hpo.search import registry
 
 FILE = Path(__file__).parents[3] / "MLproject"
 ENTRIES: dict[str, Any] = yaml.safe_load(FILE.read_text())["entry_points"]
-COMMON = ["benchmark", "budget", "seed", "space", "gpu_hours", "experiment"]
+COMMON = ["benchmark", "budget", "seed", "space", "gpu_hours", "experiment", "plan"]
 NASTY = "a b'c\"d;$(touch x)"
 
 

@@ -15,6 +15,7 @@ from hpo.analysis import compare
 from hpo.analysis.compare import Result
 from hpo.analysis.contestants import Contestant
 from hpo.analysis.records import Records
+from hpo.analysis.statistics.verdicts import Comparison
 from hpo.analysis.studies import Confirmation, StudyRecord
 from hpo.core.study import fresh_seeds, schedule_digest
 from hpo.report.figures.plots import Figure, LeftOut
@@ -104,7 +105,9 @@ CONFIG = {"learning_rate": 0.001, "batch_size_per_device": 8, "weight_decay": 0.
 STEPS = ({"units": 0, "config": CONFIG}, {"units": 2, "config": {**CONFIG, "learning_rate": 0.004}})
 
 
-def make_result(benchmark: Benchmark, seeds: Sequence[int] = SEEDS, is_confirmed: bool = True) -> Result:
+def make_result(
+    benchmark: Benchmark, seeds: Sequence[int] = SEEDS, is_confirmed: bool = True, reference: str = ""
+) -> Result:
     """Three methods; only one of them is a population."""
     studies: list[StudyRecord] = []
     confirmed: list[Confirmation] = []
@@ -115,7 +118,7 @@ def make_result(benchmark: Benchmark, seeds: Sequence[int] = SEEDS, is_confirmed
             study = make_study(method, seed, best=1.3 - f1 + 0.01 * seed, schedule=steps)
             studies.append(study)
             confirmed += trainings(benchmark, study, f1 + 0.01 * seed) if is_confirmed else []
-    return compare.compare(Records(benchmark, "0123abcd", studies, confirmed, 0.01, []))
+    return compare.compare(Records(benchmark, "0123abcd", studies, confirmed, 0.01, []), reference=reference)
 
 
 IMPORTANCE = {"learning_rate": (0.7, 0.6, 0.8), "weight_decay": (0.1, None, None)}
@@ -154,12 +157,21 @@ def hostile(result: Result) -> Result:
         }
         return replace(contestant, name=names[contestant.name], method=names[contestant.name], studies=studies)
 
+    def renamed_pair(number: int, pair: Comparison) -> Comparison:
+        return replace(pair, a=names[pair.a], b=names[pair.b], reason=HOSTILE[number % 4])
+
     return replace(
         result,
         benchmark=benchmark,
         accelerator=HOSTILE[2],
         standings=[replace(one, name=names[one.name]) for one in result.standings],
-        pairs=[replace(p, a=names[p.a], b=names[p.b], reason=HOSTILE[n % 4]) for n, p in enumerate(result.pairs)],
+        verdicts=replace(
+            result.verdicts,
+            pairs=[renamed_pair(number, pair) for number, pair in enumerate(result.pairs)],
+            others={name: [renamed_pair(1, pair) for pair in pairs] for name, pairs in result.verdicts.others.items()},
+            beats_default=dict.fromkeys(HOSTILE, False),
+        ),
+        plan=replace(result.plan, differences=HOSTILE),
         shrinkage=[replace(one, name=names[one.name]) for one in result.shrinkage],
         contestants=[renamed(contestant) for contestant in result.contestants],
         notes=list(HOSTILE),

@@ -12,21 +12,26 @@ import pytest
 from benchmarks.spec import Benchmark
 from hpo.analysis.compare import Result
 from hpo.report import page as report
+from hpo.report import sentences
 from tests.hpo.report.comparisons import (
     make_result,
 )
 
 
 class TestVerdict:
-    def test_not_resolved_says_what_would_resolve_it(self, result: Result) -> None:
-        assert report.verdict(result) == (
+    def test_not_resolved_says_what_would_resolve_it(self, benchmark: Benchmark, result: Result) -> None:
+        assert sentences.verdict(result) == (
+            "Not resolved: no difference in test F1 was shown in any of 2 pairs. It takes at least 7 blocks (seeds "
+            "that all methods were run with) for 2 comparisons at the level 0.05; there are 3."
+        )
+        assert sentences.verdict(make_result(benchmark, reference="all")) == (
             "Not resolved: no difference in test F1 was shown in any of 3 pairs. It takes at least 7 blocks (seeds "
             "that all methods were run with) for 3 comparisons at the level 0.05; there are 3. With one method as "
             "the reference there are 2 comparisons, which take 7."
         )
 
     def test_what_is_resolved_is_said_first(self, benchmark: Benchmark) -> None:
-        text = report.verdict(make_result(benchmark, seeds=range(8)))
+        text = sentences.verdict(make_result(benchmark, seeds=range(8), reference="all"))
         assert text == (
             "3 pairs of 3 resolved on test F1: asha is better than random; asha is better than pbt; random is worse "
             "than pbt."
@@ -34,7 +39,7 @@ class TestVerdict:
 
     def test_without_confirmations_there_is_none(self, benchmark: Benchmark) -> None:
         unconfirmed = make_result(benchmark, is_confirmed=False)
-        assert report.verdict(unconfirmed).startswith("No verdict: a verdict takes two methods")
+        assert sentences.verdict(unconfirmed).startswith("No verdict: a verdict takes two methods")
 
     @pytest.mark.slow
     def test_budgets_that_differ_are_marked(self, benchmark: Benchmark, files: dict[str, str]) -> None:

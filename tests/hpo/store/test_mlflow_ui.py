@@ -13,6 +13,7 @@ from mlflow import MlflowClient
 from rich.console import Console
 
 from hpo.engine.in_process import InProcess
+from hpo.planning import contest
 from hpo.store import ui_views as views
 from hpo.workflows import suite
 from tests.hpo.engine.in_process import synthetic
@@ -30,8 +31,8 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Serve a suite of two methods and two seeds; returns the address of its experiment's runs."""
     folder = tmp_path_factory.mktemp("ui")
     with working_in(folder):
-        given = suite.GivenBenchmark(synthetic(), "synthetic")
-        contestants = suite.parse_methods("random,asha", 3)
+        given = contest.GivenBenchmark(synthetic(), "synthetic")
+        contestants = contest.parse_methods("random,asha", 3)
         console = Console(file=io.StringIO())
         outcome = suite.run_suite(contestants, given, [0, 1], None, False, console, InProcess(devices=2))
         assert outcome.failures == []

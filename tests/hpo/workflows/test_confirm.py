@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,6 +19,7 @@ from benchmarks.trials.synthetic import SyntheticTrial
 from hpo.analysis import compare, records
 from hpo.analysis.records import Records
 from hpo.analysis.studies import Confirmation, StudyRecord
+from hpo.app.cli import main
 from hpo.core.study import (
     CONFIRMS,
     SCHEDULE,
@@ -30,6 +32,7 @@ from hpo.core.study import (
     training_seeds,
 )
 from hpo.engine.in_process import InProcess
+from hpo.planning import contest
 from hpo.store.queries import stored_runs
 from hpo.workflows import confirm, suite
 from tests.stores import working_in
@@ -121,16 +124,20 @@ class TestDue:
 # ---- a real one
 
 
+METHODS = "pbt:interval_units=2:exploit_share=0.5,random"
+
+
 @pytest.fixture(scope="module")
 def confirmed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Records, int]]:
     """A suite with a population and random search, confirmed twice over; what is stored, and what was due again."""
     folder = tmp_path_factory.mktemp("confirm")
     with working_in(folder):
         console = Console(file=io.StringIO())
-        given = suite.GivenBenchmark(BENCHMARK, "synthetic")
-        contestants = suite.parse_methods("pbt:interval_units=2:exploit_share=0.5,random", 4)
-        here = InProcess(devices=2)
-        assert suite.run_suite(contestants, given, [0], None, False, console, here).failures == []
+        given = contest.GivenBenchmark(BENCHMARK, "synthetic")
+        plan = contest.SuiteOptions(METHODS, "0", 4, None, "random", 1).plan(BENCHMARK)
+        here, contestants = InProcess(devices=2), contest.methods_of(plan)
+        outcome = suite.run_suite(contestants, given, [0], None, False, console, here, plan.text)
+        assert outcome.failures == []
         proposals = confirm.due(records.read("synthetic"), [], 2)
         assert confirm.train_again(BENCHMARK, proposals, None, "python -m hpo confirm", console, here).reached_end
         found = records.read("synthetic")
@@ -150,16 +157,23 @@ class TestRun:
             assert [training.seed for training in found.confirmations_of(record)] == fresh_seeds(0, 2), record.method
         assert len(found.confirmations_with(default_schedule(BENCHMARK), 0)) == 2
 
-    def test_a_confirmation_is_the_schedule_trained_with_the_fresh_seed(self, confirmed: tuple[Records, int]) -> None:
-        """A curve has no memory: it scores as a trial does that had the last configuration all the way."""
+    def test_a_confirmation_is_the_schedule_trained_with_the_fresh_seed(
+        self, confirmed: tuple[Records, int], tmp_path: Path
+    ) -> None:
+        """Each configuration takes over through a checkpoint, as in the member of the population."""
         found, _ = confirmed
         record = one(found, "pbt")
         assert record.schedule is not None
         assert len(record.schedule) > 1
+        begin, due = record.schedule[0][1], dict(record.schedule[1:])
         for training in found.confirmations_of(record):
             trial = SyntheticTrial(BENCHMARK)
-            trial.start(record.schedule[-1][1], training.seed)
-            for _ in range(BENCHMARK.resource.max_units):
+            trial.start(begin, training.seed)
+            for unit in range(BENCHMARK.resource.max_units):
+                if unit in due:
+                    trial.save(tmp_path)
+                    trial.start(due[unit], training.seed)
+                    trial.load(tmp_path)
                 last = trial.run_unit()
             assert training.metrics["eval_loss"] == last["eval_loss"]
             assert training.metrics["test_eval_loss"] == trial.evaluate("test")["eval_loss"]
@@ -194,4 +208,17 @@ class TestRun:
             "random",
             "default",
         }
-        assert len(result.pairs) == 3
+        [pair] = result.pairs  # the default configuration is no part of the family
+        assert (pair.a.split()[0], pair.b) == ("pbt", "random")
+        assert set(result.verdicts.beats_default) == {pair.a, "random"}
+
+    def test_the_plan_is_kept_with_each_study_and_told(self, confirmed: tuple[Records, int], tmp_path: Path) -> None:
+        found, _ = confirmed
+        [plan] = {record.plan for record in found.studies}
+        assert compare.compare(found).plan.sentence.startswith(f"As planned (plan {plan}: 2 contestants x 1 seed, ")
+        for look in (1, 1):  # the same scores again are no further look
+            assert main(["compare", "--benchmark", "synthetic", "--output", str(tmp_path)]) == 0
+            told = json.loads((tmp_path / "comparison.json").read_text())["plan"]
+            assert (told["checksum"], told["looks"], told["differences"]) == (plan, look, [])
+        evidence = {run.data.tags["hpo.evidence"] for run in stored_runs("synthetic", "tags.hpo.kind = 'comparison'")}
+        assert evidence == {compare.compare(found).evidence}

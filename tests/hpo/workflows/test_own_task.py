@@ -24,6 +24,7 @@ from benchmarks.training.model.models import load_tokenizer
 from hpo.analysis import compare, records
 from hpo.analysis.compare import Result
 from hpo.engine.in_process import InProcess
+from hpo.planning import contest
 from hpo.report import page, tables
 from hpo.store import ui_views
 from hpo.store.prompted_model import Answerer
@@ -57,8 +58,8 @@ class Compared:
         self.folder, self.screen = folder, io.StringIO()
         console, here = Console(file=self.screen, width=200), InProcess(devices=1)
         self.benchmark = own_task.benchmark(folder, resource={"unit_samples": 48, "max_units": 1})
-        given = suite.GivenBenchmark(self.benchmark, "own.yaml")
-        outcome = suite.run_suite(suite.parse_methods("random,optuna", 2), given, [0], None, False, console, here)
+        given = contest.GivenBenchmark(self.benchmark, "own.yaml")
+        outcome = suite.run_suite(contest.parse_methods("random,optuna", 2), given, [0], None, False, console, here)
         assert outcome.failures == []
         console.print(suite.summary(outcome))
         due = confirm.due(records.read("own"), [], repeats=1)

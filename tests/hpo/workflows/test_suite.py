@@ -24,6 +24,7 @@ from hpo.analysis.studies import StudyRecord
 from hpo.core.study import Study
 from hpo.engine import runner
 from hpo.engine.in_process import InProcess
+from hpo.planning import contest
 from hpo.search import registry
 from hpo.search.plan import MethodArguments, Plan
 from hpo.search.registry import Method
@@ -38,15 +39,15 @@ REPOSITORY = Path(__file__).parents[3]
 
 class TestContestants:
     def test_all_is_every_method_and_random_search_with_twice_the_budget(self) -> None:
-        found = [(c.method, c.budget) for c in suite.parse_methods("all", 12)]
+        found = [(c.method, c.budget) for c in contest.parse_methods("all", 12)]
         assert found == [*((name, 12) for name in registry.names()), ("random", 24)]
 
     def test_arguments_and_a_budget_go_with_a_method(self) -> None:
-        [contestant] = suite.parse_methods("asha:searcher=optuna:reduction-factor=4:budget=6", 12)
-        assert contestant == suite.SuiteMethod("asha", {"searcher": "optuna", "reduction_factor": "4"}, 6)
+        [contestant] = contest.parse_methods("asha:searcher=optuna:reduction-factor=4:budget=6", 12)
+        assert contestant == contest.SuiteMethod("asha", {"searcher": "optuna", "reduction_factor": "4"}, 6)
 
     def test_a_method_named_twice_runs_once(self) -> None:
-        assert [c.method for c in suite.parse_methods("random, asha,random", 12)] == ["random", "asha"]
+        assert [c.method for c in contest.parse_methods("random, asha,random", 12)] == ["random", "asha"]
 
     @pytest.mark.parametrize(
         ("text", "message"),
@@ -61,24 +62,24 @@ class TestContestants:
     )
     def test_what_cannot_be_run_is_refused(self, text: str, message: str) -> None:
         with pytest.raises(BenchmarkError, match=message):
-            suite.parse_methods(text, 12)
+            contest.parse_methods(text, 12)
 
     @pytest.mark.parametrize("text", ["", "a", "1.5", "-1", "0;1"])
     def test_seeds_are_whole_numbers(self, text: str) -> None:
         with pytest.raises(BenchmarkError, match="such as 0,1,2"):
-            suite.parse_seeds(text)
+            contest.parse_seeds(text)
 
     def test_seeds_are_taken_in_their_order_and_once(self) -> None:
-        assert suite.parse_seeds("3, 0,3") == [3, 0]
+        assert contest.parse_seeds("3, 0,3") == [3, 0]
 
     def test_the_command_runs_the_same_study(self) -> None:
-        [contestant] = suite.parse_methods("asha:searcher=optuna", 12)
-        given = suite.GivenBenchmark(spec.load("synthetic"), "my files/it.yaml", "space.yaml")
+        [contestant] = contest.parse_methods("asha:searcher=optuna", 12)
+        given = contest.GivenBenchmark(spec.load("synthetic"), "my files/it.yaml", "space.yaml")
         expected = "python -m hpo run asha --benchmark 'my files/it.yaml' --budget 12 --seed 3 --space space.yaml"
         assert contestant.command(given, 3, 0.5) == f"{expected} --gpu-hours 0.5 --searcher optuna"
 
     def test_a_variant_is_what_differs_from_the_defaults(self) -> None:
-        [contestant] = suite.parse_methods("asha:searcher=optuna:grace_units=1", 12)
+        [contestant] = contest.parse_methods("asha:searcher=optuna:grace_units=1", 12)
         study = contestant.study(spec.load("synthetic"), 3, None)
         assert (study.variant, study.name) == ("searcher=optuna", "asha searcher=optuna seed 3")
 
@@ -99,7 +100,7 @@ class TestFingerprint:
 
     @staticmethod
     def of(text: str, seed: int) -> str:
-        [contestant] = suite.parse_methods(text, 4)
+        [contestant] = contest.parse_methods(text, 4)
         return contestant.study(spec.load("synthetic"), seed, None).fingerprint("digest")
 
 
@@ -112,9 +113,9 @@ def run_here(
     """Run a suite in a folder, with the store there; returns what became of it and what it prints."""
     printed = io.StringIO()
     console = Console(file=printed, width=200)
-    given = suite.GivenBenchmark(benchmark or synthetic(), "synthetic")
+    given = contest.GivenBenchmark(benchmark or synthetic(), "synthetic")
     with working_in(folder):
-        contestants = suite.parse_methods(methods, 2)
+        contestants = contest.parse_methods(methods, 2)
         outcome = suite.run_suite(contestants, given, seeds, None, force, console, InProcess(devices=2))
         console.print(suite.summary(outcome))
     return outcome, printed.getvalue()
@@ -264,8 +265,8 @@ def test_a_part_that_raises_ends_its_study_with_a_reason_and_keeps_its_results(
 
     parts = {part: Method(part, "A method with a fault.", Raising, plan_of(part)) for part in ("searcher", "scheduler")}
     monkeypatch.setattr(registry, "get", lambda name: parts.get(name) or find(name))
-    contestants = [suite.SuiteMethod(name, {}, 3) for name in (*parts, "random")]
-    given = suite.GivenBenchmark(spec.load("synthetic"), "synthetic")
+    contestants = [contest.SuiteMethod(name, {}, 3) for name in (*parts, "random")]
+    given = contest.GivenBenchmark(spec.load("synthetic"), "synthetic")
     outcome = suite.run_suite(contestants, given, [0], None, False, Console(quiet=True), InProcess(devices=2))
     assert [(study.method, reason) for study, reason in outcome.failures] == [
         (part, f"{part} raised ArithmeticError: the density is negative") for part in parts
@@ -285,8 +286,8 @@ def test_a_part_that_raises_ends_its_study_with_a_reason_and_keeps_its_results(
 @pytest.mark.slow
 def test_ranks_stay_warm_from_study_to_study(store: Path, small_nano: Callable[..., Benchmark]) -> None:
     """Started once, before the first study: no ledger has the imports, which are most of the warm-up."""
-    given = suite.GivenBenchmark(small_nano(), "nano")
-    contestants = suite.parse_methods("random,manual", 2)
+    given = contest.GivenBenchmark(small_nano(), "nano")
+    contestants = contest.parse_methods("random,manual", 2)
     console = Console(file=io.StringIO(), width=200)
     outcome = suite.run_suite(contestants, given, [0], None, False, console)
     assert outcome.failures == []

@@ -6,11 +6,12 @@ import math
 import statistics
 from collections.abc import Sequence
 
+import numpy as np
 import pytest
 
 from benchmarks.spec import BenchmarkError
-from hpo.analysis.statistics.paired_tests import blocks_needed, holm
-from hpo.analysis.statistics.verdicts import Comparison, Pair, compare_pairs, verdict
+from hpo.analysis.statistics.paired_tests import blocks_needed, holm, signed_rank_p
+from hpo.analysis.statistics.verdicts import Comparison, Pair, Scored, compare_others, compare_pairs, verdict
 
 FEW = 300
 """Resamples where the interval's exact ends do not matter."""
@@ -245,3 +246,41 @@ def test_blocks_needed_resolve_and_one_less_does_not(comparisons: int) -> None:
     needed = blocks_needed(comparisons)
     assert verdicts(needed) == {"better"}
     assert verdicts(needed - 1) == {"not resolved"}
+
+
+# looks, ties and other metrics
+
+
+def test_each_of_several_looks_has_its_share_of_the_level() -> None:
+    scores = {"a": dict(enumerate(spread(6, 0.3))), "b": dict.fromkeys(range(6), 0.3)}
+    [once] = compare_pairs(scores, higher_is_better=True)
+    [often] = compare_pairs(scores, higher_is_better=True, looks=4)
+    assert (once.p_holm, once.verdict) == (0.03125, "better")
+    assert (often.p_holm, often.verdict) == (0.125, "not resolved")
+    assert "takes at least 8 for 1 comparison and 4 looks at 0.05" in often.reason
+
+
+def test_looking_at_growing_data_finds_false_winners_unless_the_looks_were_planned() -> None:
+    """The level of each of 15 looks, from 6 to 20 blocks, at differences that are noise alone."""
+    rng, plain, planned = np.random.default_rng(0), 0, 0
+    for differences in rng.normal(size=(400, 20)):
+        p_values = [signed_rank_p(differences[:n].tolist(), [0.0] * n) for n in range(6, 21)]
+        plain += min(p_values) < 0.05
+        planned += 15 * min(p_values) < 0.05
+    assert plain / 400 > 0.1
+    assert planned / 400 <= 0.05
+
+
+def test_blocks_that_tie_are_not_counted_as_evidence() -> None:
+    comparison = compare_two([*spread(5, 0.3), *[0.3] * 7], [0.3] * 12)
+    assert "0.0625 with 5 blocks without ties; it takes at least 6 for 1 comparison" in comparison.reason
+
+
+def test_other_metrics_are_corrected_together_with_the_first() -> None:
+    six = dict(enumerate(spread(6, 0.3)))
+    first = Scored({"a": six, "b": dict.fromkeys(six, 0.3)}, True)
+    [alone] = compare_pairs(first.scores, higher_is_better=True)
+    [[one], [other]] = compare_others(first, [first, Scored(first.scores, False)])
+    assert (alone.verdict, one.verdict, other.verdict) == ("better", "not resolved", "not resolved")
+    assert one.p_holm == other.p_holm == pytest.approx(3 * alone.p_holm)
+    assert "takes at least 7 for 3 comparisons" in one.reason

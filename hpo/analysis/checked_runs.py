@@ -1,0 +1,143 @@
+"""Runs of MLflow as records of studies and confirmations, or the reason why their files cannot be had. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pandas as pd
+from mlflow.entities import Run
+
+from benchmarks.spec import Benchmark, first_line
+from hpo.analysis.studies import Confirmation, StudyRecord, frame
+from hpo.store import stored_trials
+from hpo.store.reading import StoredFiles
+
+
+@dataclass(frozen=True)
+class Unreadable:
+    """A stored run whose files cannot be had.
+
+    Attributes:
+        run_id: its run.
+        name: the study for people; "a confirmation" for one of those.
+        label: the study's label, see `StudyRecord.label`; empty for a confirmation.
+        fault: the file and the reason.
+    """
+
+    run_id: str
+    name: str
+    label: str
+    fault: str
+
+    def __str__(self) -> str:
+        return f"{self.name} (run {self.run_id}): {self.fault}"
+
+
+def study_of(run: Run, files: dict[str, str]) -> StudyRecord:
+    """Make the record of a study's run with these files, unchecked."""
+    tags = run.data.tags
+    return StudyRecord(
+        run_id=run.info.run_id,
+        method=tags["hpo.method"],
+        variant=tags.get("hpo.variant", ""),
+        seed=int(tags["hpo.seed"]),
+        budget=int(tags["hpo.budget"]),
+        tags=tags,
+        metrics=run.data.metrics,
+        started=run.info.start_time,
+        files=files,
+    )
+
+
+def checked_study(run: Run, stored: StoredFiles) -> StudyRecord | Unreadable:
+    """Return a study, or the reason why its files cannot be had.
+
+    A study without a sound trial has no `best_config.json`. If its run has a best score, the file was there once.
+    """
+    study, metrics = study_of(run, dict(stored.texts)), run.data.metrics
+    has_found = any(name.startswith("best_") for name in metrics)
+    fault = next((f"{name} cannot be read ({reason})" for name, reason in stored.faults.items()), "")
+    if not fault and has_found and not stored.texts.get("best_config.json"):
+        fault = "best_config.json is missing or empty, though the study found a configuration"
+    has_trials = bool(metrics.get("num_trials")) and not _refused(run, "trials.csv")
+    if not fault and has_trials and not stored.texts.get("trials.csv"):
+        fault = "trials.csv is missing or empty, though the study had trials"
+    fault = fault or _content_fault(study)
+    if not fault and has_trials and len(study.trials) < metrics["num_trials"]:
+        fault = f"trials.csv has {len(study.trials)} of {metrics['num_trials']:g} trials"
+    return Unreadable(run.info.run_id, f"{study.label} seed {study.seed}", study.label, fault) if fault else study
+
+
+def _refused(run: Run, name: str) -> bool:
+    """Tell whether the store did not take a file when the run ended, see `hpo.store.runs.log_files`."""
+    return f"{name} (" in run.data.tags.get("hpo.refused_files", "")
+
+
+def _content_fault(study: StudyRecord) -> str:
+    """Name the first damaged file of a study; empty if none is."""
+    for name, is_sound in _SOUND.items():
+        try:
+            if study.files.get(name) and not is_sound(study):
+                return f"{name} is damaged: it lacks columns or keys that the suite writes there"
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            return f"{name} is damaged ({first_line(error)})"
+    return ""
+
+
+def _has_trials(study: StudyRecord) -> bool:
+    return {"trial", "outcome"} <= set(study.trials)
+
+
+def _has_units(study: StudyRecord) -> bool:
+    return {"trial", "units", "ended_seconds"} <= set(study.units)
+
+
+def _has_devices(study: StudyRecord) -> bool:
+    return {"since_seconds", "devices"} <= set(study.devices)
+
+
+def _has_best(study: StudyRecord) -> bool:
+    return study.best is not None and isinstance(study.best["metrics"], dict) and bool(study.schedule)
+
+
+_SOUND = {
+    "trials.csv": _has_trials,
+    "units.csv": _has_units,
+    "devices.csv": _has_devices,
+    "best_config.json": _has_best,
+}
+"""Files of a study, and the check that each has the columns or keys that are read of it."""
+
+
+def checked_confirmations(run: Run, stored: StoredFiles, benchmark: Benchmark) -> list[Confirmation] | Unreadable:
+    """Return the confirmations of a run, or the reason why they cannot be had; none of a run that did not end."""
+    metrics = run.data.metrics
+    fault = next((f"{name} cannot be read ({reason})" for name, reason in stored.faults.items()), "")
+    if not fault and metrics.get("num_trials") and not stored.texts.get("trials.csv"):
+        fault = "trials.csv is missing or empty, though trainings ended"
+    try:
+        trials = frame(stored.texts.get("trials.csv", ""))
+        if len(trials) and not {"seed", "schedule"} <= set(trials):
+            raise KeyError("seed and schedule")
+        found = _confirmations(trials, benchmark)
+        if len(trials) < metrics.get("num_trials", 0):
+            fault = fault or f"trials.csv has {len(trials)} of {metrics['num_trials']:g} trainings"
+    except (ValueError, TypeError, KeyError) as error:
+        fault = fault or f"trials.csv is damaged ({first_line(error)})"
+    return Unreadable(run.info.run_id, "a confirmation", "", fault) if fault else found
+
+
+def _confirmations(trials: pd.DataFrame, benchmark: Benchmark) -> list[Confirmation]:
+    """Return the trainings that ended: at the full resource with their scores on test, or diverged."""
+    kept = {*(one.name for one in benchmark.metrics), *(one.on_test for one in benchmark.metrics), "peak_memory_mb"}
+    return [
+        Confirmation(
+            trial.schedule,
+            trial.own_seed,
+            trial.outcome == "diverged",
+            {name: value for name, value in trial.metrics.items() if name in kept},
+            trial.device_seconds,
+        )
+        for trial in stored_trials.of_table(trials, benchmark, "confirm", 0, "")
+        if trial.outcome in ("completed", "diverged")
+    ]

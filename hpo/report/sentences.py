@@ -1,0 +1,91 @@
+"""Sentences of a comparison, for the terminal and for the page alike. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from hpo.analysis.compare import Result
+from hpo.analysis.conditions.planned import EVERY_PAIR
+from hpo.analysis.statistics.paired_tests import ALPHA, blocks_needed
+from hpo.analysis.statistics.verdicts import Comparison
+from hpo.core.wording import counted
+
+NOT_RESOLVED = "not resolved"
+
+
+def verdict(result: Result) -> str:
+    """Write the answer in a sentence or two; if it is "not resolved", also the number of blocks it takes."""
+    pairs = result.pairs
+    if not pairs:
+        return "No verdict: a verdict takes two methods whose incumbents were trained again and scored on test."
+    resolved = [pair for pair in pairs if pair.verdict != NOT_RESOLVED]
+    if not resolved:
+        return (
+            f"Not resolved: no difference in {test_score(result)} was shown {_between(pairs)}. {_what_it_takes(result)}"
+        )
+    shown = "; ".join(sentence(pair) for pair in resolved)
+    rest = [pair for pair in pairs if pair.verdict == NOT_RESOLVED]
+    text = f"{counted(len(resolved), 'pair')} of {len(pairs)} resolved on {test_score(result)}: {shown}."
+    return text if not rest else f"{text} Not resolved: the other {len(rest)}. {_what_it_takes(result)}"
+
+
+def test_score(result: Result) -> str:
+    """Name the score of verdicts."""
+    return f"test {result.benchmark.verdict_metric.title}"
+
+
+def _between(pairs: Sequence[Comparison]) -> str:
+    return f"between {pairs[0].a} and {pairs[0].b}" if len(pairs) == 1 else f"in any of {len(pairs)} pairs"
+
+
+def _what_it_takes(result: Result) -> str:
+    """Tell how to resolve a pair: with more blocks, or with fewer comparisons."""
+    pairs, looks = result.pairs, result.plan.counted_looks
+    blocks = min(pair.num_blocks for pair in pairs if pair.verdict == NOT_RESOLVED)
+    needed = blocks_needed(len(pairs) * looks)
+    if blocks >= needed:
+        return f"There are blocks enough for the tests ({blocks}), so the difference is too small, or varies too much."
+    made = counted(len(pairs), "comparison") + f" and {looks} looks" * (looks > 1)
+    text = (
+        f"It takes at least {needed} blocks (seeds that all methods were run with) for {made} at the level {ALPHA:g}; "
+        f"there {'is' if blocks == 1 else 'are'} {blocks}."
+    )
+    others = len({name for pair in pairs for name in (pair.a, pair.b)}) - 1
+    if result.verdicts.reference == EVERY_PAIR and others < len(pairs):
+        fewer = blocks_needed(others * looks)
+        text += f" With one method as the reference there are {counted(others, 'comparison')}, which take {fewer}."
+    return text
+
+
+def against_default(result: Result) -> str:
+    """Tell which contestants are shown to be better than the untuned default; empty if it is not confirmed."""
+    beats = result.verdicts.beats_default
+    if not beats:
+        return ""
+    shown, others = ([name for name, is_shown in beats.items() if is_shown is wanted] for wanted in (True, False))
+    return (
+        f"Shown to be better than the untuned default (one-sided, each by itself): {', '.join(shown) or 'none'}. "
+        f"Not shown: {', '.join(others) or 'none'}."
+    )
+
+
+def by_other_metrics(result: Result) -> str:
+    """Tell the verdicts by the other metrics; empty without any comparison."""
+    if not result.pairs:
+        return ""
+    titles = {metric.on_test: metric.words_on_test for metric in result.benchmark.test_metrics}
+    resolved = {
+        titles[name]: [sentence(pair) for pair in pairs if pair.verdict != NOT_RESOLVED]
+        for name, pairs in result.verdicts.others.items()
+    }
+    told = [f"{title}: {'; '.join(shown) or 'nothing is resolved'}" for title, shown in resolved.items()]
+    return f"By other metrics, corrected over all of them: {'. '.join(told)}."
+
+
+def sentence(pair: Comparison) -> str:
+    """Write a verdict in words."""
+    if pair.verdict == "not resolved":
+        return f"{pair.a} and {pair.b}: not resolved"
+    if pair.verdict == "equivalent":
+        return f"{pair.a} and {pair.b} typically differ by less than {pair.equivalence.margin:g}"
+    return f"{pair.a} is {pair.verdict} than {pair.b}"
