@@ -52,13 +52,17 @@ def digest(benchmark: Benchmark) -> str:
         BenchmarkError: a file cannot be read.
     """
     content = benchmark.model_dump(mode="json", exclude=NOT_TRAINED)
+    if benchmark.recorded is None:  # a block that came later: digests from before it still hold
+        del content["recorded"]
     if benchmark.trial.trains_model:
         finetune = benchmark.training_settings()
-        if not finetune.allow_new_weights:  # a setting that came later: digests from before it still hold
+        if not finetune.allow_new_weights:  # likewise
             del content["finetune"]["allow_new_weights"]
-        if finetune.task == tasks.DEFAULT:  # so did this one
+        if finetune.task == tasks.DEFAULT:  # likewise
             del content["finetune"]["task"]
         content["finetune"] |= {"model": _model(finetune), "data": _data(finetune)}
+    elif benchmark.recorded is not None:
+        content["recorded"]["bank"] = _checksum(benchmark.recorded.bank)
     else:
         if content["synthetic"]["memory_limit"] is None:  # likewise
             del content["synthetic"]["memory_limit"]

@@ -46,6 +46,7 @@ from benchmarks.splits import Data as Data
 from benchmarks.splits import Split as Split
 from benchmarks.tasks.task import LOSS, Metric, Mode, Task
 from benchmarks.trials.finetune import FineTune as FineTune
+from benchmarks.trials.recorded import Recorded as Recorded
 from benchmarks.trials.synthetic import Synthetic as Synthetic
 from benchmarks.trials.trial import OpenRanks, Ranks, TrialProcess, TrialSettings
 
@@ -89,6 +90,7 @@ class Benchmark(Strict):
         grid: the values of the manual grid.
         finetune: the trial, if it is a real one.
         synthetic: the trial, if it is a closed-form curve.
+        recorded: the trial, if it is read from a bank.
         rescue: train a configuration that runs out of memory with smaller micro-batches and more accumulation, as far
             as it takes to fit; the effective batch stays the same.
     """
@@ -104,12 +106,13 @@ class Benchmark(Strict):
     grid: dict[str, tuple[Scalar, ...]] = Field(default_factory=dict)
     finetune: FineTune | None = None
     synthetic: Synthetic | None = None
+    recorded: Recorded | None = None
     rescue: bool = True
 
     @model_validator(mode="after")
     def _check(self) -> Benchmark:
-        if (self.finetune is None) == (self.synthetic is None):
-            raise ValueError("give either `finetune` or `synthetic`")
+        if len([block for block in (self.finetune, self.synthetic, self.recorded) if block is not None]) != 1:
+            raise ValueError("give one of `finetune`, `synthetic` and `recorded`")
         _check_metric(self.metric, self.mode, self.metrics)
         if not self.space:
             raise ValueError("space is empty, but a search needs at least one hyperparameter")
@@ -122,7 +125,7 @@ class Benchmark(Strict):
     @property
     def trial(self) -> TrialSettings:
         """The block that describes its trials."""
-        block = self.finetune or self.synthetic
+        block = self.finetune or self.synthetic or self.recorded
         assert block is not None
         return block
 
@@ -263,6 +266,9 @@ def _read_space(path: Path) -> dict[str, Any]:
 
 def _resolve_paths(content: dict[str, Any], folder: Path) -> None:
     """Make the paths in a freshly read file absolute."""
+    recorded = content.get("recorded")
+    if isinstance(recorded, dict) and isinstance(recorded.get("bank"), str):
+        recorded["bank"] = str(place(folder, recorded["bank"]))
     finetune = content.get("finetune")
     if not isinstance(finetune, dict):
         return

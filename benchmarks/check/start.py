@@ -37,6 +37,7 @@ def check_start(benchmark: Benchmark) -> list[str]:
     Raises:
         BenchmarkError: the model or its tokenizer cannot be used here, or a split cannot be read.
     """
+    benchmark.trial.require_ready(benchmark)
     if not benchmark.trial.trains_model:
         return []
     finetune = benchmark.training_settings()

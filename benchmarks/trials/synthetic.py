@@ -111,6 +111,9 @@ class Synthetic(Strict):
     precision: ClassVar[str] = ""
     splits: ClassVar[Mapping[str, Split]] = {}
 
+    def require_ready(self, benchmark: Benchmark) -> None:
+        """Do nothing: a formula needs nothing."""
+
     def process(self, benchmark: Benchmark, open_ranks: OpenRanks[Ranks], clock: Clock) -> TrialProcess:
         """Return a process that computes, without ranks."""
         return SyntheticTrial(benchmark, clock)

@@ -91,6 +91,13 @@ class TrialSettings(Protocol):
     def splits(self) -> Mapping[str, Split]:
         """Splits of the data by name; none where nothing is trained."""
 
+    def require_ready(self, benchmark: Benchmark) -> None:
+        """Check the facts that are too dear for reading the file, before a study starts.
+
+        Raises:
+            BenchmarkError: no trial could run.
+        """
+
     def process(self, benchmark: Benchmark, open_ranks: OpenRanks[Ranks], clock: Clock) -> Ranks | TrialProcess:
         """Return the process for trials of the benchmark that has this block.
 

@@ -106,12 +106,12 @@ def test_default_learning_rate_must_be_positive_and_finite(tmp_path: Path, value
 
 
 def test_benchmark_with_both_kinds_of_trial_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(BenchmarkError, match="give either `finetune` or `synthetic`"):
+    with pytest.raises(BenchmarkError, match="give one of `finetune`, `synthetic` and `recorded`"):
         load_with(tmp_path, {"synthetic": {}})
 
 
 def test_benchmark_with_no_kind_of_trial_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(BenchmarkError, match="give either `finetune` or `synthetic`"):
+    with pytest.raises(BenchmarkError, match="give one of `finetune`, `synthetic` and `recorded`"):
         load_with(tmp_path, {"finetune": REMOVED})
 
 
