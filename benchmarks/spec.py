@@ -147,8 +147,8 @@ class Benchmark(Strict):
 
     @property
     def verdict_metric(self) -> Metric:
-        """Metric by which methods are compared."""
-        return self.task.verdict_metric
+        """Metric by which methods are compared, on the test split: the one that was tuned."""
+        return self.ranking_metric
 
     @property
     def ranking_metric(self) -> Metric:

@@ -42,7 +42,7 @@ def get(name: str) -> Task[Any]:
 
 
 def _require_metrics(name: str, task: Task[Any]) -> None:
-    """Require metrics with usable names of their own, among them the one of verdicts."""
+    """Require metrics with usable names of their own."""
     own = [metric.name for metric in task.metrics]
     unfit = [metric for metric in own if not metric.isidentifier()]
     if unfit:
@@ -50,8 +50,3 @@ def _require_metrics(name: str, task: Task[Any]) -> None:
     taken = [metric for metric in own if metric in RESERVED_NAMES or own.count(metric) > 1]
     if taken:
         raise BenchmarkError(f"task {name}: a metric is named {taken[0]!r}, which is taken; give it another name")
-    if task.verdict_metric not in task.metrics:
-        raise BenchmarkError(
-            f"task {name}: verdict_metric is {task.verdict_metric.name!r}, but must be one of its metrics: "
-            f"{', '.join(own) or 'it has none'}"
-        )

@@ -53,7 +53,6 @@ class Classification(Task[LabelledText]):
     """Texts that have a label each."""
 
     metrics = (ACCURACY,)
-    verdict_metric = ACCURACY
     noun = "text"
     prompt = f"{BEFORE}{{text}}{AFTER}"
     example = {"text": "The harbour froze over in March."}  # noqa: RUF012 - constant, as all of it

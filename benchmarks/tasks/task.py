@@ -175,14 +175,12 @@ class Task(ABC, Generic[Record]):
 
     Attributes:
         metrics: its metrics beside the loss, in the order of tables.
-        verdict_metric: the one of them by which methods are compared.
         noun: word for a record in messages.
         prompt: text of a prompt with `{field}` for each field of a record; a served model cuts the last one to fit.
         example: a value for each field of the prompt, shown beside a served model.
     """
 
     metrics: tuple[Metric, ...]
-    verdict_metric: Metric
     noun: str = "record"
     prompt: str
     example: Mapping[str, str]

@@ -163,18 +163,18 @@ def _seeds(bank: Bank, benchmark: Benchmark) -> str:
     repeated = [of_one for of_one in bank.configurations() if len(_full(of_one)) > 1]
     if not repeated:
         return ""
-    ranking, verdict = benchmark.ranking_metric, benchmark.verdict_metric
+    ranking, other = benchmark.ranking_metric, benchmark.test_metrics[1]
     sign = 1.0 if benchmark.mode == "min" else -1.0
     best = min(repeated, key=lambda of_one: sign * fmean(_last(one, ranking) for one in _full(of_one)))
     default = [of_one for of_one in repeated if of_one[0].source == "default"]
     shown = [("best", best), *(("default", one) for one in default)]
-    rows = [(title, str(len(_full(one))), *_spreads(one, ranking, verdict)) for title, one in shown]
+    rows = [(title, str(len(_full(one))), *_spreads(one, ranking, other)) for title, one in shown]
     heading = (
         "configuration",
         "seeds",
         f"{ranking.name}: mean, standard deviation",
-        f"{verdict.name}: mean, standard deviation",
-        f"{verdict.on_test}: mean, standard deviation",
+        f"{other.name}: mean, standard deviation",
+        f"{other.on_test}: mean, standard deviation",
     )
     varied = ", ".join(f"{name} {best[0].config[name]}" for name in benchmark.space)
     pooled = _pooled(repeated, ranking)
@@ -192,8 +192,8 @@ def _last(training: BankTraining, metric: Metric) -> float:
     return training.units[-1].metrics[metric.name]
 
 
-def _spreads(trainings: Sequence[BankTraining], ranking: Metric, verdict: Metric) -> tuple[str, str, str]:
-    return _spread(trainings, ranking), _spread(trainings, verdict), _test_spread(trainings, verdict)
+def _spreads(trainings: Sequence[BankTraining], ranking: Metric, other: Metric) -> tuple[str, str, str]:
+    return _spread(trainings, ranking), _spread(trainings, other), _test_spread(trainings, other)
 
 
 def _spread(trainings: Sequence[BankTraining], metric: Metric) -> str:

@@ -210,8 +210,8 @@ def shrinkage_table(result: Result) -> Table:
     return Table(
         "shrinkage",
         f"{metric.title} of each incumbent: as it was chosen, and the mean when it was trained again with fresh seeds. "
-        f"Shrinks by: {less}.",
-        ("method", "seed", "chosen by", "again, validation", "again, test", "shrinks by", "trainings"),
+        f"Worse by: {less}.",
+        ("method", "seed", "chosen by", "again, validation", "again, test", "worse by", "trainings"),
         [
             [
                 Cell(one.name, one.name, color=looks[one.name].color),

@@ -53,7 +53,7 @@ def print_shrinkage(console: Console, result: Result) -> None:
         mean = fmean(metric.gain(one.selected, one.test) for one in found)
         print_line(
             console,
-            f"{len(found)} incumbents were trained again with fresh seeds: {metric.title} shrinks by "
+            f"{len(found)} incumbents were trained again with fresh seeds: {metric.title} is worse by "
             f"{mean:.{digits_of(metric)}f} on average; shrinkage.csv has each",
         )
     elif found:
@@ -122,7 +122,7 @@ def shrinkage_table(shrinkage: Sequence[Shrinkage], metric: Metric) -> Table:
     """Lay out the winner's curse: the score that chose an incumbent beside its score when it is trained again."""
     title = f"{metric.title} of each incumbent: as it was chosen, and trained again with fresh seeds"
     table = Table(title=title, box=SIMPLE_HEAD, title_justify="left")
-    for heading in ("method", "seed", "chosen by", "again, validation", "again, test", "shrinks by", "trainings"):
+    for heading in ("method", "seed", "chosen by", "again, validation", "again, test", "worse by", "trainings"):
         table.add_column(heading, justify="left" if heading == "method" else "right")
     for one in shrinkage:
         scores = (one.selected, one.validation, one.test, metric.gain(one.selected, one.test))

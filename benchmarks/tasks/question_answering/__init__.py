@@ -45,7 +45,6 @@ class QuestionAnswering(Task[Record]):
     """Questions about a text, whose answers are parts of it."""
 
     metrics = (EXACT_MATCH, F1)
-    verdict_metric = F1
     noun = "question"
     prompt = prompt_of("{question}", "{context}")
     example = {  # noqa: RUF012 - constant, as all of it

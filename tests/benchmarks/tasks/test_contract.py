@@ -35,7 +35,7 @@ def test_a_file_in_the_folder_is_a_task(tmp_path: Path) -> None:
         assert tasks.names() == ["classification", "question_answering", "yes_or_no"]
         own = own_task.benchmark(tmp_path)
         assert [metric.name for metric in own.metrics] == ["eval_loss", "accuracy", "ece"]
-        assert [metric.name for metric in own.test_metrics] == ["ece", "accuracy", "eval_loss"]
+        assert [metric.name for metric in own.test_metrics] == ["accuracy", "ece", "eval_loss"]
         assert own.ranking_metric.name == "accuracy"
         assert len(own.task.read(own.training_settings().data.train)) == 48
     assert tasks.names() == ["classification", "question_answering"]
@@ -46,27 +46,23 @@ def test_a_file_in_the_folder_is_a_task(tmp_path: Path) -> None:
     [
         ("", r"task own: its file has no `TASK`"),
         ("TASK = 1", r"task own: its file has no `TASK`"),
-        ("metrics, verdict = (Metric('eval_loss', '', 'min', 1, 1, 1),), 0", r"named 'eval_loss', which is taken"),
-        ("metrics, verdict = (Metric('units', '', 'min', 1, 1, 1),), 0", r"named 'units', which is taken"),
-        ("metrics, verdict = (Metric('a b', '', 'min', 1, 1, 1),), 0", r"named 'a b', but must be letters, digits"),
-        ("metrics, verdict = 2 * (Metric('a', '', 'min', 1, 1, 1),), 0", r"named 'a', which is taken"),
-        (
-            "metrics, verdict = (), Metric('a', '', 'min', 1, 1, 1)",
-            r"verdict_metric is 'a', .*: it has none",
-        ),
+        ("metrics = (Metric('eval_loss', '', 'min', 1, 1, 1),)", r"named 'eval_loss', which is taken"),
+        ("metrics = (Metric('units', '', 'min', 1, 1, 1),)", r"named 'units', which is taken"),
+        ("metrics = (Metric('a b', '', 'min', 1, 1, 1),)", r"named 'a b', but must be letters, digits"),
+        ("metrics = 2 * (Metric('a', '', 'min', 1, 1, 1),)", r"named 'a', which is taken"),
     ],
 )
 def test_a_file_that_breaks_the_contract_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, message: str
 ) -> None:
-    if "verdict" in text:
+    if "metrics" in text:
         text = (
             "from benchmarks.tasks.task import Metric\n"
             "from benchmarks.tasks.question_answering import QuestionAnswering\n"
             f"{text}\n"
             "class Own(QuestionAnswering): pass\n"
             "TASK = Own()\n"
-            "TASK.metrics, TASK.verdict_metric = metrics, verdict or metrics[0]\n"
+            "TASK.metrics = metrics\n"
         )
     monkeypatch.setattr(tasks, "__path__", [str(write(tmp_path, text))])
     monkeypatch.delitem(sys.modules, "benchmarks.tasks.own", raising=False)

@@ -31,7 +31,6 @@ class Labelled:
 
 class YesOrNo(Task[Labelled]):
     metrics = (ACCURACY, ECE)
-    verdict_metric = ECE
     noun = "text"
     prompt = "Text: {text} Label:"
     example = {"text": "Is it raining?"}  # noqa: RUF012

@@ -16,7 +16,7 @@ from hpo.analysis.compare import Result
 from hpo.analysis.statistics.estimates import mean_of
 from hpo.analysis.studies import StudyRecord
 from hpo.core.study import default_schedule, fresh_seeds
-from tests.hpo.analysis.stored import BENCHMARK, config_of, confirmed, records, standing, study, trained
+from tests.hpo.analysis.stored import BENCHMARK, BY_LOSS, config_of, confirmed, records, standing, study, trained
 
 
 class TestScores:
@@ -71,7 +71,7 @@ class TestStandings:
         assert test.value == pytest.approx(0.6)
         assert test == mean_of(found_scores)
         assert found.validation is not None
-        assert found.validation.value == pytest.approx(3.0)
+        assert found.validation.value == pytest.approx((1 / 2 + 1 / 3 + 1 / 4 + 1 / 5 + 1 / 6) / 5)
 
     def test_blocks_that_failed_count_and_are_counted(self) -> None:
         """Two of eight diverge: a trimmed mean would put the method first."""
@@ -131,7 +131,7 @@ class TestStandings:
         older, newer = study("asha", started=1, loss=3.0), study("asha", started=2, loss=1.0)
         result = compare.compare(records([newer, older]))
         assert result.standings[0].validation is not None
-        assert (result.standings[0].seeds, result.standings[0].validation.value) == ((0,), 1.0)
+        assert (result.standings[0].seeds, result.standings[0].validation.value) == ((0,), 0.5)
 
 
 class TestShrinkage:
@@ -227,7 +227,7 @@ class TestCurves:
 
     def test_an_incumbent_is_one_at_the_full_resource(self) -> None:
         files = self.units((0, 8, 1800, 0.1), (0, 9, 2400, 0.9), (1, 9, 2700, 1.2), (2, 9, 3600, 0.4))
-        curve = curves.anytime(study("asha", files=files), BENCHMARK)
+        curve = curves.anytime(study("asha", files=files), BY_LOSS)
         assert list(curve["value"]) == [0.9, 0.4]
         assert list(curve["device_hours"]) == pytest.approx([2 * 2400 / 3600, 2.0])
         assert list(curve["units"]) == [2, 4]
@@ -235,30 +235,30 @@ class TestCurves:
     def test_devices_that_come_late_and_die_cost_only_the_time_that_they_were_there(self) -> None:
         units = self.units((0, 9, 1800, 0.9), (1, 9, 3600, 0.4), (2, 9, 5400, 0.2))
         devices = "since_seconds,devices\n0.0,1\n1800.0,3\n3600.0,0\n4500.0,2\n5400.0,0\n"
-        curve = curves.anytime(study("asha", files={**units, "devices.csv": devices}), BENCHMARK)
+        curve = curves.anytime(study("asha", files={**units, "devices.csv": devices}), BY_LOSS)
         assert list(curve["device_hours"]) == pytest.approx([0.5, 2.0, 2.5])
 
     def test_a_study_that_kept_no_devices_has_no_curve(self) -> None:
         files = self.units((0, 9, 1800, 0.9))
-        assert curves.anytime(study("asha", files={"units.csv": files["units.csv"]}), BENCHMARK).empty
+        assert curves.anytime(study("asha", files={"units.csv": files["units.csv"]}), BY_LOSS).empty
 
     def test_a_diverged_trial_is_never_an_incumbent(self) -> None:
         files = self.units((0, 9, 10, math.nan), (1, 9, 20, 100.0), (2, 9, 30, 2.0))
-        assert list(curves.anytime(study("asha", files=files), BENCHMARK)["value"]) == [2.0]
+        assert list(curves.anytime(study("asha", files=files), BY_LOSS)["value"]) == [2.0]
 
     def test_a_study_that_kept_no_units_has_no_curve(self) -> None:
-        assert curves.anytime(study("asha"), BENCHMARK).empty
+        assert curves.anytime(study("asha"), BY_LOSS).empty
 
     def test_hours_to_a_target(self) -> None:
         record = study("asha", files=self.units((0, 9, 1800, 0.9), (1, 9, 3600, 0.4)))
-        found = [curves.hours_to(record, BENCHMARK, target) for target in (1.0, 0.9, 0.5, 0.3)]
+        found = [curves.hours_to(record, BY_LOSS, target) for target in (1.0, 0.9, 0.5, 0.3)]
         assert found == [1.0, 1.0, 2.0, None]
 
     def test_who_never_reached_the_grid_is_counted(self) -> None:
         grid = [study("manual", seed, loss=0.5, files=self.units((0, 9, 3600, 0.5))) for seed in (0, 1)]
         reached = study("asha", 0, files=self.units((0, 9, 1800, 0.45)))
         never = study("asha", 1, files=self.units((0, 9, 1800, 0.6)))
-        found = standing(compare.compare(records([*grid, reached, never])), "asha")
+        found = standing(compare.compare(records([*grid, reached, never], benchmark=BY_LOSS)), "asha")
         assert (found.grid.reached, found.grid.entered, found.grid.device_hours) == (1, 2, 1.0)
 
     def test_a_band_runs_from_where_all_seeds_have_an_incumbent_to_where_the_first_study_ends(self) -> None:
@@ -266,7 +266,7 @@ class TestCurves:
             study("asha", 0, files=self.units((0, 9, 900, 1.0), (1, 9, 1800, 0.5))),
             study("asha", 1, files=self.units((0, 9, 1200, 2.0), (1, 9, 1800, 1.5)), metrics={"device_hours": 2.0}),
         ]
-        band = curves.band(studies, BENCHMARK)
+        band = curves.band(studies, BY_LOSS)
         hours = list(band["device_hours"])
         assert (hours[0], hours[-1]) == (pytest.approx(2 * 1200 / 3600), pytest.approx(2.0))
         assert (band["value"].iloc[0], band["value"].iloc[-1]) == (1.5, 1.0)
@@ -275,7 +275,7 @@ class TestCurves:
     def test_a_band_of_five_seeds_is_the_interval_of_their_mean(self) -> None:
         losses = [0.5, 1.5, 1.0, 0.8, 1.2]
         studies = [study("asha", i, files=self.units((0, 9, 900, loss))) for i, loss in enumerate(losses)]
-        last = curves.band(studies, BENCHMARK).iloc[-1]
+        last = curves.band(studies, BY_LOSS).iloc[-1]
         interval = mean_of(losses).interval
         assert interval is not None
         assert (last["value"], last["low"], last["high"]) == pytest.approx((1.0, interval.low, interval.high))

@@ -23,7 +23,7 @@ BLOCKS = 6
 @pytest.fixture
 def benchmark(tmp_path: Path) -> Iterator[Benchmark]:
     with own_task.added(tmp_path):
-        yield own_task.benchmark(tmp_path)
+        yield own_task.benchmark(tmp_path).model_copy(update={"metric": "ece", "mode": "min"})
 
 
 def records(benchmark: Benchmark, **errors: float | None) -> Records:
@@ -38,7 +38,7 @@ def records(benchmark: Benchmark, **errors: float | None) -> Records:
             best = {"config": config, "metrics": {"eval_loss": 0.5, "accuracy": 0.8, "ece": 0.01}, "units": 2}
             files = {"best_config.json": json.dumps(best), "trials.csv": "trial,outcome\n0,completed\n"}
             tags = {"hpo.accelerator": "cpu"}
-            costs = {"device_hours": 1.0, "wall_seconds": 60.0, "best_accuracy": 0.8}
+            costs = {"device_hours": 1.0, "wall_seconds": 60.0, "best_ece": 0.01}
             studies.append(StudyRecord(f"{method}{block}", method, "", block, 4, tags, costs, block, files))
             digest, [seed] = schedule_digest(benchmark, [(0, config)]), fresh_seeds(block, 1)
             shifted = 0.0 if error is None else error + 0.0001 * block

@@ -138,9 +138,9 @@ class TestInABrowser:
 
     def test_another_view_is_drawn_when_it_is_chosen(self, laptop: Reader) -> None:
         title = "document.querySelector('#plot-confirmed_scores .xtitle').textContent"
-        assert laptop.page.evaluate(title) == "test F1 (higher is better)"
-        laptop.page.select_option("select[data-for=confirmed_scores]", label="test loss")
         assert laptop.page.evaluate(title) == "test loss (lower is better)"
+        laptop.page.select_option("select[data-for=confirmed_scores]", label="test F1")
+        assert laptop.page.evaluate(title) == "test F1 (higher is better)"
 
     def test_the_data_can_be_saved(self, laptop: Reader, files: dict[str, str]) -> None:
         with laptop.page.expect_download() as download:

@@ -21,20 +21,20 @@ from tests.hpo.report.comparisons import (
 class TestVerdict:
     def test_not_resolved_says_what_would_resolve_it(self, benchmark: Benchmark, result: Result) -> None:
         assert sentences.verdict(result) == (
-            "Not resolved: no difference in test F1 was shown in any of 2 pairs. It takes at least 7 blocks (seeds "
-            "that all methods were run with) for 2 comparisons at the level 0.05; there are 3."
+            "Not resolved: no difference in test eval loss was shown in any of 2 pairs. It takes at least 7 blocks "
+            "(seeds that all methods were run with) for 2 comparisons at the level 0.05; there are 3."
         )
         assert sentences.verdict(make_result(benchmark, reference="all")) == (
-            "Not resolved: no difference in test F1 was shown in any of 3 pairs. It takes at least 7 blocks (seeds "
-            "that all methods were run with) for 3 comparisons at the level 0.05; there are 3. With one method as "
-            "the reference there are 2 comparisons, which take 7."
+            "Not resolved: no difference in test eval loss was shown in any of 3 pairs. It takes at least 7 blocks "
+            "(seeds that all methods were run with) for 3 comparisons at the level 0.05; there are 3. With one method "
+            "as the reference there are 2 comparisons, which take 7."
         )
 
     def test_what_is_resolved_is_said_first(self, benchmark: Benchmark) -> None:
         text = sentences.verdict(make_result(benchmark, seeds=range(8), reference="all"))
         assert text == (
-            "3 pairs of 3 resolved on test F1: asha is better than random; asha is better than pbt; random is worse "
-            "than pbt."
+            "3 pairs of 3 resolved on test eval loss: asha is better than random; asha is better than pbt; random is "
+            "worse than pbt."
         )
 
     def test_without_confirmations_there_is_none(self, benchmark: Benchmark) -> None:

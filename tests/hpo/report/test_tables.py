@@ -19,5 +19,5 @@ def test_many_incumbents_are_summed_up_in_a_line(seeds: int, is_table: bool, ben
     printed = console.file.getvalue()  # type: ignore[attr-defined]
     assert ("trainings" in printed) is is_table
     if not is_table:
-        assert printed.startswith("60 incumbents were trained again with fresh seeds: F1 shrinks by ")
+        assert printed.startswith("60 incumbents were trained again with fresh seeds: eval loss is worse by ")
         assert printed.count("\n") == 1

@@ -57,7 +57,8 @@ class Compared:
     def __init__(self, folder: Path) -> None:
         self.folder, self.screen = folder, io.StringIO()
         console, here = Console(file=self.screen, width=200), InProcess(devices=1)
-        self.benchmark = own_task.benchmark(folder, resource={"unit_samples": 48, "max_units": 1})
+        resource = {"unit_samples": 48, "max_units": 1}
+        self.benchmark = own_task.benchmark(folder, resource=resource, metric="ece", mode="min")
         given = contest.GivenBenchmark(self.benchmark, "own.yaml")
         outcome = suite.run_suite(contest.parse_methods("random,optuna", 2), given, [0], None, False, console, here)
         assert outcome.failures == []

@@ -68,7 +68,7 @@ def store_study(
 
 def confirm(benchmark: Benchmark, block: int, f1: float, schedule: Schedule = ((0, GOOD),), repeats: int = 2) -> None:
     """Store confirmations of a configuration with a block's fresh seeds; NaN F1 for those that diverge."""
-    trained = scores(0.5, 0.5, test_eval_loss=0.6, test_exact_match=f1 - 0.1, test_f1=f1)
+    trained = scores(0.5, 0.5, test_eval_loss=1 - f1, test_exact_match=f1 - 0.1, test_f1=f1)
     metrics = trained if math.isfinite(f1) else scores(math.nan)
     proposals = [
         {CONFIRMS: {TRAINING_SEED: seed, SCHEDULE: [[units, config] for units, config in schedule]}}

@@ -46,9 +46,7 @@ def benchmark(request: pytest.FixtureRequest) -> Benchmark:
 
 @pytest.mark.slow
 class TestChoice:
-    def test_best_is_the_highest_confirmed_test_score_not_validation(
-        self, benchmark: Benchmark, tmp_path: Path
-    ) -> None:
+    def test_best_is_the_best_confirmed_test_score_not_validation(self, benchmark: Benchmark, tmp_path: Path) -> None:
         store_study(benchmark, "asha", config=OTHER, eval_loss=0.1)
         store_study(benchmark, "random", config=GOOD, eval_loss=0.9)
         confirm(benchmark, 0, 0.6, schedule=[(0, OTHER)])
@@ -65,10 +63,11 @@ class TestChoice:
         exported = export.export(benchmark.name, "best", tmp_path)
         assert exported.choice.study.seed == 0
         card = card_of(exported)
+        assert "| confirmed test eval loss of the method | 0.4500 |" in card
         assert "| confirmed test F1 of the method | 0.5500 |" in card
-        assert "| confirmed test F1 of this configuration | 0.2000 |" in card
+        assert "| confirmed test eval loss of this configuration | 0.8000 |" in card
 
-    def test_a_diverged_confirmation_counts_as_zero(self, benchmark: Benchmark, tmp_path: Path) -> None:
+    def test_a_diverged_confirmation_counts_as_the_worst(self, benchmark: Benchmark, tmp_path: Path) -> None:
         store_study(benchmark, "asha", 0, GOOD)
         store_study(benchmark, "asha", 1, GOOD)
         confirm(benchmark, 0, 0.9, schedule=[(0, GOOD)])
@@ -191,11 +190,11 @@ class TestCard:
         confirm(benchmark, 0, 0.75, schedule=[(0, OTHER)])
         confirm(benchmark, 0, 0.7, schedule=default_schedule(benchmark))
         card = card_of(export.export(benchmark.name, "best", tmp_path))
-        assert "| test F1 minus default's | +0.1000 (1 block) |" in card
-        assert "| test F1 minus random's | +0.0500 (1 block) |" in card
+        assert "| test eval loss minus default's | -0.1000 (1 block) |" in card
+        assert "| test eval loss minus random's | -0.0500 (1 block) |" in card
         assert "2 trainings on 1 block (seeds 0), of which none diverged" in card
         assert "**not resolved**" in card
-        assert "| test F1 that chose it from 2 methods (1 block) | 0.8000 |" in card
+        assert "| test eval loss that chose it from 2 methods (1 block) | 0.2000 |" in card
         assert "| the same, corrected for having been chosen | takes 2 blocks |" in card
         assert "Methods that are not shown to be worse: random" in card
         assert r"| accelerator | NVIDIA \| A\*100 |" in card
@@ -209,8 +208,8 @@ class TestCard:
                 store_study(benchmark, method, seed, config)
                 confirm(benchmark, seed, score, schedule=[(0, config)])
         card = card_of(export.export(benchmark.name, "best", tmp_path))
-        assert "| test F1 that chose it from 2 methods (2 blocks) | 0.7000 |" in card
-        assert "| the same, corrected for having been chosen | 0.5000 (-0.2000) |" in card
+        assert "| test eval loss that chose it from 2 methods (2 blocks) | 0.3000 |" in card
+        assert "| the same, corrected for having been chosen | 0.5000 (+0.2000) |" in card
 
     def test_values_cannot_break_the_page(self) -> None:
         assert escape("a|b\n# `x` <b> *y* [z](u)") == r"a\|b \# \`x\` \<b\> \*y\* \[z\](u)"
