@@ -136,8 +136,15 @@ class Surrogate:
         failure = self._failure(point, config, seed)
         return recorded_curve(failure) if failure is not None else self._completed(point, config, seed)
 
+    def mean_curve(self, config: Config) -> Curve:
+        """Return the curve of a configuration without the noise of a seed, as if it completed."""
+        return self._curve(self._mean_row(encode(config, self._space)))
+
+    def _mean_row(self, point: Floats) -> Floats:
+        return self._to_normal.back(self._model.predict(point[np.newaxis])[0])
+
     def _completed(self, point: Floats, config: Config, seed: int) -> Curve:
-        row = self._to_normal.back(self._model.predict(point[np.newaxis])[0])
+        row = self._mean_row(point)
         if self._noise:
             near = self._nearest(self._noisy_points, point)
             residuals = self._noise[near[draw(("neighbour", config, seed)) % len(near)]]
