@@ -131,7 +131,7 @@ class Ranks:
         """See `session.Session.load`; from the memory of each rank's node, else from the disk.
 
         Raises:
-            BenchmarkError: a file was in the memory of a node that has died.
+            LostCheckpointError: a file was in the memory of a node that has died.
         """
         keepers = self._keepers_by_rank()
         for keeper in set(keepers):

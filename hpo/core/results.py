@@ -16,6 +16,8 @@ PRECISION = "precision"
 """The arithmetic of a trial in each of its results: fp32, bf16 or fp16; empty where nothing was trained."""
 MICRO_BATCH = "micro_batch"
 """The micro-batch in each result of a trial that was rescued: one with its own batch size ran out of memory."""
+TRAINED_AGAIN = "trained_again"
+"""The units in a result that were trained a second time, since the trial's checkpoint was lost with its node."""
 MIXED = " and "
 """Separator of the arithmetics of a study whose trials differ."""
 

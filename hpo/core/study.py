@@ -144,6 +144,10 @@ class SeededSchedule:
         """The configuration it starts with."""
         return self.schedule[0][1]
 
+    def config_at(self, units: int) -> Config:
+        """Return the configuration that has trained a checkpoint of so many units last; the first for none."""
+        return next((config for begin, config in reversed(self.schedule) if begin < units), self.config)
+
 
 def training_of(study: Study, proposal: Mapping[str, Any]) -> SeededSchedule:
     """Return the training that a proposal, of a method or of a confirmation, asks of its trial."""

@@ -12,6 +12,7 @@ trial has been told to continue from. Here one is deleted once no live trial wou
 
 from __future__ import annotations
 
+import json
 import math
 import re
 import shutil
@@ -26,6 +27,7 @@ from ray.tune.experiment import Trial
 
 from benchmarks.spec import BenchmarkError
 from benchmarks.training.checkpoint.files import missing
+from hpo.core.study import Schedule
 
 FOLDER = "checkpoints"
 """Folder of a study's folder in which they lie."""
@@ -33,6 +35,8 @@ POINTER = "checkpoint"
 """File of Tune's checkpoint with the name of the folder that holds the trial's."""
 SECONDS = "seconds"
 """File of Tune's checkpoint with the time that its trial waited for it."""
+SCHEDULE = "schedule.json"
+"""File of a checkpoint with the configurations that trained it, each with the units before it took effect."""
 NAME = re.compile(r"\w[\w.-]*")
 MOST_OF_THE_TIME = 0.05
 """Share of a training's time that may go into checkpoints that no scheduler asked for."""
@@ -66,6 +70,25 @@ def folder_of(checkpoint: Path, home: Path) -> Path:
             "wrote it. Resume the study with that version, or run it again"
         )
     return home / FOLDER / name
+
+
+def write_schedule(folder: Path, schedule: Schedule) -> None:
+    """Write the configurations that trained a checkpoint into its folder, so that it could be trained again."""
+    (folder / SCHEDULE).write_text(json.dumps(schedule))
+
+
+def schedule_of(folder: Path, own: Schedule, units: int) -> Schedule:
+    """Return the schedule of a trial that continues from a checkpoint: that of the checkpoint, then its own.
+
+    Args:
+        folder: of the checkpoint.
+        own: the trial's. One of several configurations is a whole training's, the checkpoint's part included.
+        units: units that the checkpoint has been trained for.
+    """
+    if len(own) > 1:
+        return own
+    before = tuple((int(begin), config) for begin, config in json.loads((folder / SCHEDULE).read_text()))
+    return before if before[-1][1] == own[0][1] else (*before, (units, own[0][1]))
 
 
 def write_seconds(checkpoint: Path, seconds: float) -> None:

@@ -20,6 +20,7 @@ from hpo.cluster.ray import Cluster, present_devices
 from hpo.core.books import outcome_of
 from hpo.core.budget import EVERY_TRIAL_FAILS, INTERRUPTED, is_interruption
 from hpo.core.events import Began, Checkpoint, Ended, Event, Exploited, Failed, Resized, Retried, proposed, unit
+from hpo.core.results import TRAINED_AGAIN
 from hpo.core.study import Study, training_of
 from hpo.core.wording import counted
 from hpo.engine.budgeted import raised
@@ -104,6 +105,9 @@ class StudyLog(tune.Callback):
         """Tell of a finished unit."""
         event = unit(self._study, trial.trial_id, result, self._now())
         self._tell(event)
+        if again := result.get(TRAINED_AGAIN):
+            number = self.books[trial.trial_id].number
+            print_line(self._console, f"trial {number} lost its checkpoint with a node: {again} units trained again")
         is_due = self.pace.is_due(trial.trial_id, event.seconds["checkpoint"], event.at)
         if not result.get(DONE) and is_due and not self.checkpoints.unwritten([trial], self.unfinished.folder):
             result[SHOULD_CHECKPOINT] = True  # Tune does not look at it where the scheduler pauses the trial

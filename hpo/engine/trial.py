@@ -9,6 +9,10 @@ result also has statistics of the data, which only the ranks know: they read and
 A unit that runs out of memory is trained again from where the trial began, with smaller micro-batches and the same
 effective batch, unless the benchmark says otherwise. The lost time is booked as failed. Later trials of the actor begin
 with micro-batches that are not known to run out.
+
+A checkpoint may be lost, since its node died before it reached the disk. Its trial is then trained again from the
+beginning, by the schedule that the checkpoint's folder names: its own, and those of the members that it has taken over.
+That time is booked as failed too.
 """
 
 from __future__ import annotations
@@ -28,12 +32,13 @@ from benchmarks.out_of_memory import IN_EVALUATION, Demand, demand_of, rescued, 
 from benchmarks.space import Config
 from benchmarks.spec import Benchmark
 from benchmarks.tasks.task import TokenStatistics
+from benchmarks.training.checkpoint.keeper import LostCheckpointError
 from benchmarks.training.ranks import open_ranks
 from benchmarks.trials.trial import TrialProcess
 from hpo.core import ownership
 from hpo.core.ledger import FAILED, PARTS
-from hpo.core.results import MICRO_BATCH, PRECISION, TOKENS
-from hpo.core.study import Study, is_diverged, objective, training_of
+from hpo.core.results import MICRO_BATCH, PRECISION, TOKENS, TRAINED_AGAIN
+from hpo.core.study import Schedule, Study, is_diverged, objective, training_of
 from hpo.engine import checkpoints
 
 UNITS = "units"
@@ -51,6 +56,9 @@ class TrialActor(tune.Trainable):
     _started = False
     _units = 0
     _origin: Path | None = None
+    _history: Schedule = ()
+    _again: Schedule = ()
+    _lost_units = 0
 
     def setup(
         self,
@@ -73,6 +81,7 @@ class TrialActor(tune.Trainable):
     def reset_config(self, new_config: Config) -> bool:
         """Prepare the next trial on the same ranks."""
         self._config, self._started, self._units, self._origin = new_config, False, 0, None
+        self._history, self._again, self._lost_units = (), (), 0
         return True
 
     def step(self) -> dict[str, Any]:
@@ -95,10 +104,11 @@ class TrialActor(tune.Trainable):
             "diverged": diverged,
             TOKENS: self._tokens,
             PRECISION: self._precision,
+            **({TRAINED_AGAIN: self._lost_units} if self._lost_units else {}),
             **({MICRO_BATCH: self._used.batch_size_per_device} if self._is_rescued else {}),
             **{f"{part}_seconds": seconds for part, seconds in self._seconds.items()},
         }
-        self._seconds, self._tokens = dict.fromkeys(PARTS, 0.0), ()
+        self._seconds, self._tokens, self._lost_units = dict.fromkeys(PARTS, 0.0), (), 0
         return result
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
@@ -107,6 +117,7 @@ class TrialActor(tune.Trainable):
         process, folder = self._ready(), checkpoints.new_folder(self._home, self.trial_id)
         process.save(folder)
         (folder / UNITS).write_text(str(self._units))
+        checkpoints.write_schedule(folder, self._history or self._training.schedule)
         if self._is_rescued:
             (folder / FITTING).write_text(str(self._used.batch_size_per_device))
         checkpoints.point_to(folder, Path(checkpoint_dir))
@@ -125,9 +136,14 @@ class TrialActor(tune.Trainable):
         folder = checkpoints.folder_of(Path(checkpoint), self._home)
         ownership.require_mark(folder, self._home)
         self._learn_from(folder)
-        self._ready()
-        self._load(folder)
-        self._origin = folder
+        own, units = training_of(self._study, self._config).schedule, _units_of(folder)
+        self._history = checkpoints.schedule_of(folder, own, units)
+        self._ready(units)
+        try:
+            self._load(folder)
+            self._origin = folder
+        except LostCheckpointError:
+            self._started, self._again, self._lost_units = False, self._history, units
         self._mark("checkpoint")
 
     def cleanup(self) -> None:
@@ -141,14 +157,16 @@ class TrialActor(tune.Trainable):
 
     # ---- the trial's process
 
-    def _ready(self) -> TrialProcess:
-        """Return the ranks, with the current trial begun."""
+    def _ready(self, units: int = 0) -> TrialProcess:
+        """Return the ranks, with the current trial begun; with the configuration of a checkpoint of so many units."""
         if self._process is None:
             self._process = self._study.benchmark.trial_process(self.open_ranks, self._clock)
             self._tokens, self._precision = self._process.token_statistics(), self._process.precision()
         if not self._started:
-            self._training, self._units = training_of(self._study, self._config), 0
-            self._start(self._process, self._training.config)
+            training = training_of(self._study, self._config)
+            self._training = replace(training, schedule=self._again or training.schedule)
+            self._units = 0
+            self._start(self._process, self._training.config_at(units))
             self._started = True
             self._mark("startup")
         return self._process
@@ -162,7 +180,7 @@ class TrialActor(tune.Trainable):
     def _load(self, folder: Path) -> None:
         assert self._process is not None
         self._process.load(folder)
-        self._units = int((folder / UNITS).read_text())
+        self._units = _units_of(folder)
 
     def _catch_up(self, process: TrialProcess, units: int) -> None:
         """Train again the units that were reported and that no checkpoint has kept."""
@@ -190,8 +208,8 @@ class TrialActor(tune.Trainable):
 
     def _run_unit(self) -> tuple[TrialProcess, dict[str, float]]:
         """Train the next unit, with ever smaller micro-batches if it runs out of memory; return the ranks too."""
-        reported = max(self._units, self._reported.get(self.trial_id, 0))
-        has_failed = False
+        reported = max(self._units, self._reported.get(self.trial_id, 0), self._lost_units)
+        has_failed = self._lost_units > 0
         while True:
             process = self._ready()
             try:
@@ -219,7 +237,7 @@ class TrialActor(tune.Trainable):
         self._too_large.append(demand_of(self._used))
         process.close()  # ranks that have died are replaced by the next ones, the others come back
         self._process, self._started = None, False
-        self._ready()
+        self._ready(_units_of(self._origin) if self._origin else 0)
         if self._origin is not None:
             self._load(self._origin)
         self._mark(FAILED)
@@ -248,3 +266,8 @@ class TrialActor(tune.Trainable):
         """Return the seconds since the last mark, and mark."""
         before, self._last_mark = self._last_mark, self._clock.now()
         return self._last_mark - before
+
+
+def _units_of(folder: Path) -> int:
+    """Read the units that a checkpoint has been trained for."""
+    return int((folder / UNITS).read_text())

@@ -21,6 +21,10 @@ FIRST_SECONDS, SECONDS = 0.2, 10.0
 SECONDS_PER_LOOK = 0.02
 
 
+class LostCheckpointError(BenchmarkError):
+    """A checkpoint of which a file was in the memory of a node that has died."""
+
+
 class Memory(Protocol):
     """Memory of a node as a rank uses it: a `CheckpointMemory`, or a keeper's behind Ray's mailbox."""
 
@@ -135,13 +139,13 @@ def wait_for(folder: Path, keeper: ActorHandle | None, keepers: Keepers | None) 
         keepers: know the files that other nodes have and will write.
 
     Raises:
-        BenchmarkError: a file is neither there nor coming.
+        LostCheckpointError: a file is neither there nor coming.
     """
     here = in_memory([keeper], folder) if keeper and missing(folder) else {}
     while absent := missing(folder) - set(here):
         lost = absent - (keepers.coming(folder) if keepers else set())
         if lost := lost & missing(folder):  # one may have arrived meanwhile
-            raise BenchmarkError(
+            raise LostCheckpointError(
                 f"checkpoint {folder}: {min(lost)} is lost, since its node died before the file had gone from memory "
                 "to the disk; run this configuration again with `train`"
             )

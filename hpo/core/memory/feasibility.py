@@ -6,11 +6,14 @@ rank, activations. Proposals like these are not trained, and cost nothing.
 Between those that fit and those that do not, there are configurations of which nothing is known. Once a trial has been
 lost, a study approaches its limit from below: it trains those that ask for at most `STEP` times what fits. After
 `MAX_LOST`, and as long as nothing has fitted, it also keeps a distance from what did not fit.
+
+If configurations of the search space differ in their demand, at most `MAX_LOST` trials of which nothing is known run at
+once. So many devices lose no more trials than two do; some of them wait for the first units.
 """
 
 from __future__ import annotations
 
-from benchmarks.out_of_memory import Demand, least_demand
+from benchmarks.out_of_memory import MEMORY_DRIVERS, Demand, least_demand
 from benchmarks.space import Config
 from hpo.core.study import Study, training_of
 
@@ -33,7 +36,7 @@ class Feasibility:
     """
 
     def __init__(self, study: Study) -> None:
-        self._study = study
+        self._study, self._differ = study, demands_differ(study)
         self._too_much: list[Demand] = []
         self._fitting: list[Demand] = []
         self._unproven: set[str] = set()
@@ -53,8 +56,10 @@ class Feasibility:
             config: a proposal of a method.
             is_bold: admit what may not fit; without it, only little is risked once a trial has been lost.
         """
-        if self._study.kind == "confirmation" or not self.lost:
+        if self._study.kind == "confirmation":
             return True
+        if not self.lost:
+            return not self._differ or len(self._unproven) < MAX_LOST or self._fits(self._demand(config))
         if self.is_infeasible(config):
             return False
         demand = self._demand(config)
@@ -68,8 +73,8 @@ class Feasibility:
 
     @property
     def is_about_to_know(self) -> bool:
-        """Tell whether trials in their first unit will show what fits, and nothing has shown it yet."""
-        return bool(self._unproven) and not self._fitting
+        """Tell whether trials in their first unit will show more of what fits, so that a proposal waits for them."""
+        return bool(self._unproven) and not (self.lost and self._fitting)
 
     def begin(self, trial_id: str, config: Config) -> None:
         """Note that a trial begins, or goes on with another configuration."""
@@ -119,3 +124,12 @@ class Feasibility:
 
     def _demand(self, config: Config) -> Demand:
         return least_demand(self._study.benchmark, training_of(self._study, config).config)
+
+
+def demands_differ(study: Study) -> bool:
+    """Tell whether configurations of the search space may ask for different amounts of memory."""
+    benchmark = study.benchmark
+    drivers = {name for name in MEMORY_DRIVERS if name in benchmark.space}
+    if benchmark.rescue:  # a trial goes on with the micro-batch that fits
+        drivers.discard("batch_size_per_device")
+    return bool(drivers)

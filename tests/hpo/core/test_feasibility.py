@@ -23,6 +23,42 @@ def test_everything_is_admitted_until_a_trial_is_lost() -> None:
     assert make().admits(size(4096))
 
 
+def test_two_trials_of_which_nothing_is_known_run_at_once() -> None:
+    known = make()
+    for trial in "ab":
+        assert known.admits(size(16))
+        known.begin(trial, size(16))
+    assert not known.admits(size(4))
+    assert known.is_about_to_know  # so the proposal waits, and is not left out
+    known.prove("a", size(16))
+    assert known.admits(size(8))
+    known.begin("c", size(32))
+    assert not known.admits(size(64))  # b and c
+    known.end("b")
+    assert known.admits(size(32))
+
+
+@pytest.mark.parametrize(
+    ("space", "rescue", "waits"),
+    [
+        (("batch_size_per_device",), False, True),
+        (("batch_size_per_device",), True, False),  # a smaller micro-batch fits
+        (("lora_rank", "learning_rate"), True, True),
+        (("learning_rate", "weight_decay"), False, False),
+    ],
+)
+def test_they_do_so_only_where_the_space_has_configurations_that_ask_for_more_than_others(
+    space: tuple[str, ...], rescue: bool, waits: bool
+) -> None:
+    benchmark = spec.load("synthetic")
+    domain = next(iter(benchmark.space.values()))
+    changes = {"rescue": rescue, "space": dict.fromkeys(space, domain)}
+    known = Feasibility(Study("random", benchmark.model_copy(update=changes)))
+    for trial in "abc":
+        known.begin(trial, size(16))
+    assert known.admits(size(16)) != waits
+
+
 def test_what_asks_for_as_much_or_more_is_not_trained() -> None:
     known = make()
     known.lose("a", size(16, lora_rank=8))

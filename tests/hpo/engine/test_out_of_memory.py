@@ -182,16 +182,20 @@ def test_the_end_of_a_study_says_what_was_rescued_and_what_was_not_trained() -> 
 class TestOfEveryMethod:
     """Half of all random draws run out of memory, and no method loses more than two trials to that."""
 
+    @pytest.mark.parametrize("devices", [2, 8])
     @pytest.mark.parametrize("method", registry.names())
-    def test_loses_two_trials_at_most(self, method: str) -> None:
-        self.check(study_of(method, tight(rescue=False), devices=2, budget=8), method)
+    def test_loses_two_trials_at_most(self, method: str, devices: int) -> None:
+        self.check(study_of(method, tight(rescue=False), devices, budget=8), method)
 
     @pytest.mark.thorough  # one seed of each method above
-    @pytest.mark.parametrize("devices", [1, 2])
+    @pytest.mark.parametrize("devices", [1, 2, 8])
     @pytest.mark.parametrize("method", registry.names())
     def test_so_it_is_with_other_seeds(self, method: str, devices: int) -> None:
         for seed in range(1, 6):
             self.check(study_of(method, tight(rescue=False, max_units=9), devices, seed, budget=8), method)
+
+    def test_so_do_eight_devices_that_would_begin_with_four_too_large_ones(self) -> None:
+        self.check(study_of("optuna", tight(rescue=False), devices=8, seed=7, budget=8), "optuna")
 
     def check(self, finished: Finished, method: str) -> None:
         assert not finished.reason
