@@ -164,7 +164,7 @@ class TrialActor(tune.Trainable):
             self._tokens, self._precision = self._process.token_statistics(), self._process.precision()
         if not self._started:
             training = training_of(self._study, self._config)
-            self._training = replace(training, schedule=self._again or training.schedule)
+            self._training = replace(training, schedule=tuple(self._again) or training.schedule)
             self._units = 0
             self._start(self._process, self._training.config_at(units))
             self._started = True
