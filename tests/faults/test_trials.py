@@ -5,6 +5,7 @@ from __future__ import annotations
 import resource
 import signal
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import psutil
@@ -91,13 +92,21 @@ def test_each_of_a_trial_s_processes_may_fail(tmp_path: Path, store: str, record
 
 
 def starve_one_trial(rank: psutil.Process, store: str) -> None:
-    """Take half of a rank's memory until a trial shows it; a rank that is alone goes on with the next trial."""
+    """Take half of a rank's memory until a trial shows it; a rank that is alone goes on with the next trial.
+
+    A trial has finished a unit before. Otherwise the study would train none of the others, which ask for as much.
+    """
+    wait_for_trial(store, lambda trial: "eval_loss" in trial.data.metrics)
     rank.rlimit(psutil.RLIMIT_DATA, (rank.memory_info().rss // 2, resource.RLIM_INFINITY))
-    deadline = time.monotonic() + 300
-    while not any(is_short_of_memory(trial) for trial in read(store)[1]):
-        assert time.monotonic() < deadline, "no trial shows that its rank lacks memory"
-        time.sleep(0.1)
+    wait_for_trial(store, is_short_of_memory)
     rank.rlimit(psutil.RLIMIT_DATA, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+
+
+def wait_for_trial(store: str, is_seen: Callable[[Run], bool]) -> None:
+    deadline = time.monotonic() + 300
+    while not any(is_seen(trial) for trial in read(store)[1]):
+        assert time.monotonic() < deadline, "no such trial"
+        time.sleep(0.1)
 
 
 def is_short_of_memory(trial: Run) -> bool:
