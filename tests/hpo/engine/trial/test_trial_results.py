@@ -11,6 +11,7 @@ import pytest
 from ray import tune
 
 from benchmarks import spec
+from benchmarks.clock import REAL
 from benchmarks.spec import Benchmark, BenchmarkError
 from benchmarks.training.session import Session
 from benchmarks.trials.synthetic import SyntheticTrial
@@ -30,9 +31,8 @@ def test_a_process_of_its_own_tells_the_precision_with_every_unit() -> None:
 
 def test_an_actor_tells_the_precision_with_every_unit(tmp_path: Path) -> None:
     study = Study(method="random", benchmark=spec.load("synthetic"), budget=1, seed=0)
-    made: Any = tune.with_parameters(
-        TrialActor, study=study, cpus_per_rank=1, gpus_per_rank=0, pool=None, reported={}, home=tmp_path
-    )
+    devices = {"cpus_per_rank": 1, "gpus_per_rank": 0, "pool": None}
+    made: Any = tune.with_parameters(TrialActor, study=study, **devices, reported={}, home=tmp_path, clock=REAL)
     actor = made({})
     assert [actor.step()[PRECISION] for _ in range(2)] == ["", ""]
     actor.cleanup()
