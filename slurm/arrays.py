@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
+from benchmarks.clock import REAL
 from benchmarks.spec import Benchmark, BenchmarkError
 from hpo.core.study import Study
 from hpo.search import plan, registry
@@ -70,7 +71,7 @@ def prepare(study: Study, evaluation: Evaluation, profile: Profile, at_once: int
         arguments={**study.arguments, "evaluation": evaluation},
         variant=f"{study.variant} evaluation={evaluation}".strip(),
     )
-    given = (profile.cpus_per_rank, profile.node.gpus > 0, at_once, command)
+    given = (profile.cpus_per_rank, profile.node.gpus > 0, at_once, command, REAL.epoch())
     if registry.traits_of(study.method).shares_proposals_by_journal:
         assert isinstance(arguments, plan.TPEArguments)
         return SubmittedStudy(marked, (), searchers.initial_points(study, arguments), *given)

@@ -8,34 +8,35 @@ failed. A study comes into MLflow once, when no trial is missing, or when the us
 from __future__ import annotations
 
 import json
-import os
 import shlex
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from filelock import SoftFileLease, Timeout
+
 from benchmarks.spec import BenchmarkError
-from benchmarks.tasks.task import TokenStatistics
 from hpo.cluster.devices import CPU
-from hpo.core import event_log
 from hpo.core import events as core
-from hpo.core.books import Books, outcome_of
+from hpo.core.books import Books, entered, outcome_of
 from hpo.core.ledger import Shares
-from hpo.core.results import TOKENS
-from hpo.core.study import is_diverged, objective
-from hpo.store import runs
+from hpo.store import runs, sharing
 from hpo.store.files import trials_csv
-from hpo.store.queries import stored_runs
+from hpo.store.queries import states
 from hpo.store.tracker import Tracker
 from hpo.terminal.console import open_console
 from hpo.terminal.tables import print_report, tokens_table
 from slurm import stores, study_folder
 from slurm.processes import say
 from slurm.profile import Profile
-from slurm.study_folder import Event, SubmittedStudy
+from slurm.study_folder import SubmittedStudy
 
 TAG = "hpo.slurm_study"
 """The name of the folder that a study was gathered from."""
+ENDED = ("FINISHED", "KILLED")
+"""States of a run that has all of its study."""
+LEASE = "gather.lease"
 
 
 @dataclass(frozen=True)
@@ -69,90 +70,85 @@ def gather(folder: Path, incomplete: bool = False) -> Gathered:
     Raises:
         BenchmarkError: trials are missing, it is in MLflow already, or the store cannot be used; the folder keeps all.
     """
-    submitted, events = SubmittedStudy.read(folder), study_folder.events(folder)
-    missing = submitted.trials - len(study_folder.finished(folder))
-    if not events or (missing and not incomplete):
-        raise BenchmarkError(f"{folder}: {missing} of {submitted.trials} trials have no result")
-    if is_gathered(folder):
-        raise BenchmarkError(f"{folder}: is in the store already")
-    kinds = {event.content["accelerator"] for event in events if event.kind == "reserved"}
-    accelerator = " + ".join(sorted(kinds))  # hours on different ones compare with no other study
-    origin = {**runs.versions(), TAG: folder.name}
-    tracker = Tracker(submitted.study, accelerator, submitted.command, origin)
-    tracker.began_at = events[0].at
-    try:
-        books, told = Books(submitted.study.benchmark), []
-        for event in _told(submitted, events, books):
-            books.apply(event)
-            tracker.tell(event, books)
-            told.append(event)
-        tracker.finish(books, event_log.text_of(told), accelerator != CPU, "KILLED" if missing else "FINISHED")
-    except BaseException:
-        tracker.abandon()
-        raise
-    (folder / study_folder.GATHERED).write_text(json.dumps({"run_id": tracker.run_id}) + "\n")
+    with _alone(folder):
+        submitted, told = SubmittedStudy.read(folder), study_folder.told(folder)
+        missing = submitted.trials - len(study_folder.finished(folder))
+        if not told.events or (missing and not incomplete):
+            raise BenchmarkError(f"{folder}: {missing} of {submitted.trials} trials have no result")
+        if is_gathered(folder):
+            raise BenchmarkError(f"{folder}: is in the store already")
+        for lost in told.torn:
+            say(lost)
+        kinds = {event.accelerator for event in told.events if isinstance(event, core.Reserved)}
+        accelerator = " + ".join(sorted(kinds))  # hours on different ones compare with no other study
+        books = Books(submitted.study.benchmark)
+        events = list(entered(_settled(submitted, told.events, books), books))
+        tracker = _tracker(submitted, folder, accelerator)
+        tracker.began_at = submitted.began_at + told.events[0].at
+        tracker.tell_whole(events, accelerator != CPU, "KILLED" if missing else "FINISHED")
+        (folder / study_folder.GATHERED).write_text(json.dumps({"run_id": tracker.run_id}) + "\n")
     incumbent = books.incumbent()
     best = tracker.best_config(incumbent) if incumbent else None
     return Gathered(tracker.run_id, books, books.shares(), accelerator, missing, best)
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Keep other processes, on any node, from gathering a study at the same time.
+
+    Raises:
+        BenchmarkError: another one gathers it.
+    """
+    try:
+        with SoftFileLease(folder / LEASE, lease_duration=sharing.LEASE_SECONDS, timeout=sharing.PATIENCE_SECONDS):
+            yield
+    except Timeout:
+        raise BenchmarkError(f"{folder}: another job gathers it; if none runs, delete {LEASE} there") from None
+
+
+def _tracker(submitted: SubmittedStudy, folder: Path, accelerator: str) -> Tracker:
+    """Return the writer of a study: of the run that a gathering which broke off has left, or else of a new one."""
+    origin = {**runs.versions(), TAG: folder.name}
+    left = next((run_id for run_id, state in _stored(folder, submitted).items() if state not in ENDED), None)
+    return Tracker(submitted.study, accelerator, submitted.command, origin, left)
 
 
 def is_gathered(folder: Path) -> bool:
     """Tell whether a study is in MLflow, by its own word or by the store's."""
     if (folder / study_folder.GATHERED).exists():
         return True
-    experiment = SubmittedStudy.read(folder).study.benchmark.name
-    found = stored_runs(experiment, f"tags.`{TAG}` = '{folder.name}'")
-    return any(run.info.status in ("FINISHED", "KILLED") for run in found)
+    return any(state in ENDED for state in _stored(folder, SubmittedStudy.read(folder)).values())
 
 
-def _told(submitted: SubmittedStudy, happened: Sequence[Event], books: Books) -> Iterator[core.Event]:
-    """Yield the events of a study from those of its jobs.
+def _stored(folder: Path, submitted: SubmittedStudy) -> dict[str, str]:
+    """Return the states of the runs that a study has in the store."""
+    return states(submitted.study.benchmark.name, f"tags.`{TAG}` = '{folder.name}'")
+
+
+def _settled(submitted: SubmittedStudy, told: Sequence[core.Event], books: Books) -> Iterator[core.Event]:
+    """Yield the events of a study from those of its jobs, which know nothing of each other.
+
+    Time begins with the first device. A trial is proposed once: an attempt of which only a later one tells the end has
+    failed.
 
     Args:
         submitted: the study.
-        happened: its jobs' events, in order of time.
+        told: its jobs' events, in order of time.
         books: the study's, which each yielded event enters before the next one is asked for.
     """
-    last_attempts = {event.trial: event.at for event in happened if event.kind == "began"}
-    for event in happened:
-        now, trial = event.at - happened[0].at, str(event.trial)
-        if event.kind == "reserved":
-            yield core.Reserved(now, event.content["devices"], event.job)
-        elif event.kind == "released":
-            yield core.Released(now, event.job)
-        elif event.kind == "began":
-            if trial not in books:
-                yield core.proposed(submitted.study, trial, event.trial, event.content["config"], now)
-            yield core.Began(now, trial, submitted.study.benchmark.ranks_per_trial)
-        elif event.kind == "unit":
-            yield core.unit(submitted.study, trial, _result(submitted, event), now)
-        elif event.kind == "skipped":
-            yield core.Skipped(now, books.skipped + 1)
-        else:
-            is_tried_again = event.at < last_attempts[event.trial]
-            yield from _end(submitted, event, now, books, is_tried_again)
-
-
-def _result(submitted: SubmittedStudy, event: Event) -> dict[str, object]:
-    """Return a unit's result as a trial under Ray reports it."""
-    metrics, benchmark = event.content, submitted.study.benchmark
-    tokens = [TokenStatistics(**split) for split in metrics.get(TOKENS, [])]
-    judged = {"objective": objective(benchmark, metrics), "diverged": is_diverged(benchmark, metrics)}
-    return {**metrics, **judged, TOKENS: tokens}
-
-
-def _end(
-    submitted: SubmittedStudy, event: Event, now: float, books: Books, is_tried_again: bool
-) -> Iterator[core.Event]:
-    """Yield the events of the end of an attempt."""
-    trial, outcome, reason = str(event.trial), event.content["outcome"], event.content["reason"]
-    if outcome == "failed" or (outcome == "interrupted" and is_tried_again):
-        yield core.Failed(now, trial, reason)
-    if outcome == "interrupted" and is_tried_again:
-        return
-    if outcome in ("completed", "diverged"):
-        outcome, reason = outcome_of(submitted.study, books[trial], budget_spent=False)
-    yield core.Ended(now, trial, outcome, reason)
+    last = {event.trial: place for place, event in enumerate(told) if isinstance(event, core.Proposed)}
+    for place, event in enumerate(told):
+        event = replace(event, at=event.at - told[0].at)
+        if isinstance(event, core.Proposed) and event.trial in books:
+            continue
+        if isinstance(event, core.Skipped):
+            event = replace(event, proposals=books.skipped + 1)
+        elif isinstance(event, core.Ended) and event.outcome == "interrupted" and place < last[event.trial]:
+            event = core.Failed(event.at, event.trial, event.reason)
+        elif isinstance(event, core.Ended) and event.outcome in ("completed", "diverged"):
+            outcome, reason = outcome_of(submitted.study, books[event.trial], budget_spent=False)
+            event = replace(event, outcome=outcome, reason=reason)
+        yield event
 
 
 # ---- as a job
@@ -176,19 +172,12 @@ def gather_into_store(folder: Path, profile: Profile, file: Path, incomplete: bo
         raise BenchmarkError(
             f"{folder}: {missing} of {submitted.trials} trials have no result; {_how_to_go_on(folder, file)}"
         )
-    (folder / stores.FILE).unlink(missing_ok=True)  # of an attempt that did not reach its end
-    before = os.environ.get("MLFLOW_TRACKING_URI")
     try:
-        with stores.served(profile, folder) as tracking_uri:
-            os.environ["MLFLOW_TRACKING_URI"] = tracking_uri
+        with stores.opened(profile):
             found = gather(folder, incomplete)
     except BenchmarkError as error:
         again = shlex.join(["python", "-m", "hpo", "slurm", "collect", "--cluster", str(file)])
         raise BenchmarkError(f"{error}; nothing is lost, all results are in {folder}; to try again: {again}") from None
-    finally:
-        os.environ.pop("MLFLOW_TRACKING_URI", None)
-        if before is not None:
-            os.environ["MLFLOW_TRACKING_URI"] = before
     table = folder.with_suffix(".csv")
     table.write_text(trials_csv(submitted.study.benchmark, found.results.rows))
     console = open_console()

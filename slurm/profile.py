@@ -114,7 +114,7 @@ class Node(Strict):
 
 
 class Head(Strict):
-    """The resources of the head job; it trains nothing, it runs Ray's head, the MLflow server and the driver.
+    """The resources of the head job; it trains nothing, it runs Ray's head and the driver.
 
     Attributes:
         partition: empty for that of the workers.

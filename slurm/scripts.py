@@ -50,7 +50,7 @@ class Places:
 
 
 def head(profile: Profile, name: str, command: Sequence[str], places: Places) -> str:
-    """Return the script of a head job: Ray's head, the MLflow server, and the driver; it submits the worker jobs.
+    """Return the script of a head job: Ray's head and the driver; it submits the worker jobs.
 
     Args:
         profile: the cluster.

@@ -4,7 +4,7 @@
 
     STUDY/study.json        the study and its proposals; see `SubmittedStudy`
     STUDY/optuna.journal    Optuna's results so far, where it makes the proposals
-    STUDY/job-<id>.jsonl    the events of a job, one per line, on the disk before the job goes on
+    STUDY/job-<id>.jsonl    the events of a job (`hpo.core.events`), each on the disk before the job goes on
     STUDY/trial-<n>.log     the output of a trial's processes
     STUDY/jobs.json         the ids of the jobs that were submitted
     STUDY/gathered.json     the run in MLflow, once the study is there
@@ -16,17 +16,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TypeGuard
 
-from benchmarks.clock import REAL
 from benchmarks.out_of_memory import OUT_OF_MEMORY
 from benchmarks.space import Config
 from benchmarks.spec import BenchmarkError, first_line
+from hpo.core import event_log
+from hpo.core import events as core
 from hpo.core.memory.feasibility import Feasibility
 from hpo.core.study import Study
-from hpo.engine import one_trial
 
 STUDY, JOBS, GATHERED, JOURNAL = "study.json", "jobs.json", "gathered.json", "optuna.journal"
 FINAL = ("completed", "diverged", "failed")
@@ -46,6 +46,7 @@ class SubmittedStudy:
         needs_gpus: whether jobs ask for GPUs, and must not train without.
         at_once: tasks at once, or of a batch; 0 for no limit.
         command: the command that submitted it.
+        began_at: when it was submitted, in seconds since the epoch: second 0 of its jobs' events.
     """
 
     study: Study
@@ -55,6 +56,7 @@ class SubmittedStudy:
     needs_gpus: bool
     at_once: int
     command: str
+    began_at: float
 
     @property
     def trials(self) -> int:
@@ -86,114 +88,102 @@ class SubmittedStudy:
             ) from None
 
 
-@dataclass
-class JobLog:
-    """A job's file of events; each line is brought to the disk as it is written.
+def log_of(folder: Path, job: str) -> Path:
+    """Return the log of a job, which the processes of its trials append their units to; one queued again continues it.
 
-    Attributes:
-        path: the file, which the processes of trials add their units to.
+    A job and its trials write to it in turn, see `event_log.append`.
     """
-
-    path: Path
-
-    @classmethod
-    def of(cls, folder: Path, job: str) -> JobLog:
-        """Return the log of a job; one that is queued again goes on with it."""
-        return cls(folder / f"job-{job}.jsonl")
-
-    def add(self, event: str, **content: Any) -> None:
-        """Add an event that has just happened, or did `at` another time."""
-        one_trial.add_line(self.path, {"event": event, "at": REAL.epoch(), **content})
+    return folder / f"job-{job}.jsonl"
 
 
 @dataclass(frozen=True)
-class Event:
-    """Something that happened in a job.
+class Told:
+    """All that a study's jobs have told.
 
     Attributes:
-        at: when, in seconds since the epoch.
-        kind: `reserved` and `released` of the job's devices; `began`, `unit` and `ended` of a trial; `skipped` of one
-            that is not trained.
-        job: the job.
-        trial: the trial; -1 of events of the job's devices.
-        content: the rest of the event.
+        events: in order of time, with the ends that a job that died could not write. A trial's id is its number. One
+            that was begun several times is proposed several times; it ends with the last time.
+        torn: a sentence for each line that was left out, since the end of its job or a full disk cut it off.
     """
 
-    at: float
-    kind: str
-    job: str
-    trial: int = -1
-    content: dict[str, Any] = field(default_factory=dict)
+    events: tuple[core.Event, ...]
+    torn: tuple[str, ...]
 
 
-def events(folder: Path) -> list[Event]:
-    """List everything that a study's jobs did, in order of time, with the ends that a job that died could not write."""
-    found = [event for path in sorted(folder.glob("job-*.jsonl")) for event in _of_job(path)]
-    return sorted(found, key=lambda event: event.at)  # stable: events of one job at one time keep their order
+def told(folder: Path) -> Told:
+    """Read the logs of a study's jobs.
+
+    Raises:
+        BenchmarkError: a line is no event of this version.
+    """
+    found: list[core.Event] = []
+    torn: list[str] = []
+    for path in sorted(folder.glob("job-*.jsonl")):
+        events, lost = event_log.read(path)
+        found += _ended_for_it(events, path.stem.removeprefix("job-"))
+        torn += [lost] if lost else []
+    return Told(tuple(sorted(found, key=lambda event: event.at)), tuple(torn))  # stable: as its job told them
 
 
-def _of_job(path: Path) -> Iterator[Event]:
+def events(folder: Path) -> tuple[core.Event, ...]:
+    """Return the events of a study, see `told`."""
+    return told(folder).events
+
+
+def _ended_for_it(told_by_job: Sequence[core.Event], job: str) -> Iterator[core.Event]:
     """Yield a job's events, and an end for each trial left open and for devices that were not released."""
-    job, trial, holds, last = path.stem.removeprefix("job-"), -1, False, 0.0
-    for content in _lines(path):
-        kind, at = content.pop("event", "unit"), float(content.pop("at"))
-        if kind in ("began", "reserved", "released") and trial >= 0:
-            yield Event(last, "ended", job, trial, {"outcome": "interrupted", "reason": WITHOUT_A_WORD})
-            trial = -1
-        if kind == "reserved" and holds:  # the job was queued again
-            yield Event(last, "released", job)
-        holds = kind == "reserved" or (holds and kind != "released")
-        trial = content.pop("trial") if kind in ("began", "skipped") else trial
-        yield Event(at, kind, job, trial, content)
-        trial, last = -1 if kind in ("ended", "skipped") else trial, at
-    if trial >= 0:
-        yield Event(last, "ended", job, trial, {"outcome": "interrupted", "reason": WITHOUT_A_WORD})
+    trial, holds, last = "", False, 0.0
+    for event in told_by_job:
+        if isinstance(event, core.Proposed | core.Reserved | core.Released) and trial:
+            yield core.Ended(last, trial, "interrupted", WITHOUT_A_WORD)
+            trial = ""
+        if isinstance(event, core.Reserved) and holds:  # the job was queued again
+            yield core.Released(last, job)
+        holds = isinstance(event, core.Reserved) or (holds and not isinstance(event, core.Released))
+        yield event
+        if isinstance(event, core.Proposed):
+            trial = event.trial
+        trial, last = "" if isinstance(event, core.Ended) else trial, event.at
+    if trial:
+        yield core.Ended(last, trial, "interrupted", WITHOUT_A_WORD)
     if holds:
-        yield Event(last, "released", job)
-
-
-def _lines(path: Path) -> Iterator[dict[str, Any]]:
-    """Yield the lines of a log; one that was cut off, by the end of its job or a full disk, is left out."""
-    for line in path.read_text(errors="replace").splitlines():
-        try:
-            content: dict[str, Any] = json.loads(line)
-        except json.JSONDecodeError:
-            continue
-        yield content
+        yield core.Released(last, job)
 
 
 def finished(folder: Path) -> set[int]:
     """Return the trials that need no further attempt."""
-    return {event.trial for event in events(folder) if event.kind == "skipped" or _is_final(event)}
+    skipped = {int(event.of_trial) for event in events(folder) if isinstance(event, core.Skipped)}
+    return skipped | {int(event.trial) for event in events(folder) if is_final(event)}
 
 
-def _is_final(event: Event) -> bool:
-    return event.kind == "ended" and event.content["outcome"] in FINAL
+def is_final(event: core.Event) -> TypeGuard[core.Ended]:
+    """Tell whether a trial ended with an outcome that it keeps."""
+    return isinstance(event, core.Ended) and event.outcome in FINAL
 
 
 def feasibility(folder: Path, study: Study) -> Feasibility:
     """Return the knowledge of a study's jobs so far about the configurations that fit into memory."""
-    known, configs = Feasibility(study), dict[int, Config]()
+    known, configs = Feasibility(study), dict[str, Config]()
     for event in events(folder):
-        if event.kind == "began":
-            configs[event.trial] = event.content["config"]
-        elif event.kind == "unit":
-            known.prove(str(event.trial), configs[event.trial])
-        elif _is_final(event) and event.content["reason"].startswith(OUT_OF_MEMORY):
-            known.lose(str(event.trial), configs[event.trial])
+        if isinstance(event, core.Proposed):
+            configs[event.trial] = event.schedule[0][1]
+        elif isinstance(event, core.Unit):
+            known.prove(event.trial, configs[event.trial])
+        elif is_final(event) and event.reason.startswith(OUT_OF_MEMORY):
+            known.lose(event.trial, configs[event.trial])
     return known
 
 
-def last_unit(folder: Path, trial: int) -> dict[str, Any] | None:
+def last_unit(folder: Path, trial: int) -> core.Unit | None:
     """Return the latest result of a trial; None before it has one."""
-    found = [event.content for event in events(folder) if event.kind == "unit" and event.trial == trial]
+    found = [event for event in events(folder) if isinstance(event, core.Unit) and event.trial == str(trial)]
     return found[-1] if found else None
 
 
-def proposal_of(folder: Path, trial: int) -> tuple[Config, int | None] | None:
-    """Return the configuration that a trial began with, and its number in Optuna's journal; None before it began."""
-    found = [event.content for event in events(folder) if event.kind == "began" and event.trial == trial]
-    return (found[-1]["config"], found[-1]["number"]) if found else None
+def proposal_of(folder: Path, trial: int) -> Config | None:
+    """Return the complete configuration that a trial began with; None before it began."""
+    found = [event for event in events(folder) if isinstance(event, core.Proposed) and event.trial == str(trial)]
+    return found[-1].schedule[0][1] if found else None
 
 
 def add_jobs(folder: Path, jobs: Sequence[str]) -> None:

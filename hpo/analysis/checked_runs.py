@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import pandas as pd
-from mlflow.entities import Run
 
 from benchmarks.spec import Benchmark, first_line
 from hpo.analysis.studies import Confirmation, StudyRecord, frame
 from hpo.store import stored_trials
+from hpo.store.queries import Run
 from hpo.store.reading import StoredFiles
 
 

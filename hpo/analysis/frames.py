@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import pandas as pd
-from mlflow.entities import Run
 
 from benchmarks.spec import BenchmarkError
 from hpo.analysis.studies import frame
 from hpo.store import client as store
-from hpo.store.queries import stored_runs
+from hpo.store.queries import Run, stored_runs
 from hpo.store.reading import read_files
 
 NAMED = ("method", "variant", "seed", "budget", "accelerator", "precision", "protocol")

@@ -14,7 +14,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 
-from mlflow.entities import Run
 from pydantic import ValidationError
 
 from benchmarks.faults import explained
@@ -25,7 +24,7 @@ from hpo.analysis.studies import Confirmation, StudyRecord
 from hpo.core.study import PLAN, fresh_seeds, schedule_digest, text_checksum
 from hpo.core.wording import counted
 from hpo.store import client as store
-from hpo.store.queries import stored_runs
+from hpo.store.queries import Run, stored_runs
 from hpo.store.reading import read_files
 from hpo.terminal import next_steps
 

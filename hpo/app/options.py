@@ -305,7 +305,7 @@ SLURM = (
     Command("slurm doctor", "compare a compute node with this one, through a job", "slurm_commands.doctor", (CLUSTER,)),
     Command(
         "slurm collect",
-        "add results to the store that jobs could not add themselves",
+        "add results to the store that jobs could not add themselves, from their logs of events",
         "slurm_commands.collect",
         (CLUSTER, Option("incomplete", "also arrays in which trials have no result", kind="switch")),
     ),

@@ -6,6 +6,7 @@ import argparse
 import importlib.util
 import os
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -242,38 +243,36 @@ def doctor_job(parsed: argparse.Namespace) -> int:
 
 
 def collect(parsed: argparse.Namespace) -> int:
-    """Add results to the store that jobs could not add, because they were killed or could not reach it."""
+    """Tell the store all that jobs could not tell it, because they were killed or could not reach it."""
+    from hpo.engine import study_folder as unfinished
     from hpo.store import client
     from slurm import profile, stores, study_folder
 
     file = Path(parsed.cluster)
     cluster = profile.load(file)
-    os.environ["MLFLOW_TRACKING_URI"] = cluster.tracking_uri
-    folders = sorted(
-        {path.parent for name in (stores.FILE, study_folder.STUDY) for path in Path(cluster.logs).glob(f"*/{name}")}
-    )
+    gathers = {
+        path.parent.name: partial(_gather, path.parent, cluster, file, parsed.incomplete)
+        for path in sorted(Path(cluster.logs).glob(f"*/{study_folder.STUDY}"))
+    }
+    delivers = {f"study {one.run_id}": partial(stores.deliver, one) for one in unfinished.found()}
     status = 0
-    for folder in folders:
-        try:
-            print(f"{folder.name}: {_collect(folder, cluster, file, parsed.incomplete)}")
-        except BenchmarkError as error:  # one that cannot be added keeps no other from it
-            errors.show(f"{folder.name}: {error}")
-            status = 1
+    with stores.opened(cluster):
+        for name, add in {**gathers, **delivers}.items():
+            try:
+                print(f"{name}: {add()}")
+            except BenchmarkError as error:  # one that cannot be added keeps no other from it
+                errors.show(f"{name}: {error}")
+                status = 1
     print(f"the store is {client.shown(cluster.store)}")
     return status
 
 
-def _collect(folder: Path, cluster: Profile, file: Path, incomplete: bool) -> str:
-    """Add the results in a job's or a study's folder; return a sentence that says which."""
-    from slurm import gather, scheduler, stores, study_folder
+def _gather(folder: Path, cluster: Profile, file: Path, incomplete: bool) -> str:
+    """Gather a study without Ray; return the result in a few words."""
+    from slurm import gather, scheduler, study_folder
 
-    is_study = (folder / study_folder.STUDY).exists()
-    if running := scheduler.unfinished(study_folder.jobs_of(folder) if is_study else [folder.name.rsplit("-", 1)[-1]]):
+    if running := scheduler.unfinished(study_folder.jobs_of(folder)):
         return f"left to job {', '.join(running)}, which has not ended"
-    if not is_study:
-        if cluster.is_served:
-            return f"{folder / stores.FILE} is of another store than the profile's, and was left alone"
-        return f"{stores.collect(folder / stores.FILE, Path(cluster.store))} runs added"
     if gather.is_gathered(folder):
         return "is there"
     gather.gather_into_store(folder, cluster, file, incomplete)

@@ -17,7 +17,7 @@ booked as failed. Devices that no trial held are idle.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, assert_never
 
@@ -284,6 +284,13 @@ class Books:
 
     def _reserved_at(self, now: float) -> float:
         return device_seconds(self.reservations, now)
+
+
+def entered(events: Iterable[core.Event], books: Books) -> Iterator[core.Event]:
+    """Yield events that these books enter one by one; each may depend on the books after the one before it."""
+    for event in events:
+        books.apply(event)
+        yield event
 
 
 def device_seconds(reservations: Sequence[tuple[float, float]], until: float) -> float:

@@ -123,6 +123,17 @@ def _events_of(text: bytes, path: Path) -> list[Event]:
     return events
 
 
+def append(path: Path, event: Event) -> None:
+    """Append an event to a log, and bring it to the disk: for processes that write to one log in turn.
+
+    Raises:
+        OSError: the disk does not take it.
+    """
+    log = EventLog(path)
+    log.add(event)
+    log.sync()
+
+
 class EventLog:
     """A log that is being written.
 

@@ -18,6 +18,7 @@ from typing import Any, ClassVar
 from pydantic import ConfigDict
 
 from benchmarks.space import Config
+from benchmarks.spec import Benchmark
 from benchmarks.tasks.task import TokenStatistics
 from hpo.core import metrics as stored
 from hpo.core.ledger import PARTS
@@ -59,10 +60,12 @@ class Reserved(_Timed):
     Attributes:
         devices: how many.
         holder: the reservation, such as a SLURM job, if there are several.
+        accelerator: name of the devices, if there are several holders.
     """
 
     devices: float
     holder: str = ""
+    accelerator: str = ""
 
 
 @dataclass(frozen=True)
@@ -226,9 +229,11 @@ class Skipped(_Timed):
 
     Attributes:
         proposals: how many so far.
+        of_trial: id that the trial of the last one would have had, where ids are known beforehand.
     """
 
     proposals: int
+    of_trial: str = ""
 
 
 @dataclass(frozen=True)
@@ -275,16 +280,16 @@ def proposed(
     return Proposed(at, trial, number, training.seed, training.schedule, varies or len(training.schedule) > 1)
 
 
-def unit(study: Study, trial: str, result: Mapping[str, Any], at: float) -> Unit:
+def unit(benchmark: Benchmark, trial: str, result: Mapping[str, Any], at: float) -> Unit:
     """Make the event of a trial's result, which has each part of its time as `<part>_seconds`.
 
     Args:
-        study: the study that runs.
+        benchmark: the benchmark that is tuned.
         trial: the trial's id.
         result: the result as the trial reported it.
         at: seconds since the study began.
     """
-    names = (*stored.of_unit(study.benchmark), *stored.of_test(study.benchmark))
+    names = (*stored.of_unit(benchmark), *stored.of_test(benchmark))
     return Unit(
         at,
         trial,

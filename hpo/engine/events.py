@@ -103,7 +103,7 @@ class StudyLog(tune.Callback):
         self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **info: Any
     ) -> None:
         """Tell of a finished unit."""
-        event = unit(self._study, trial.trial_id, result, self._now())
+        event = unit(self._study.benchmark, trial.trial_id, result, self._now())
         self._tell(event)
         if again := result.get(TRAINED_AGAIN):
             number = self.books[trial.trial_id].number

@@ -2,10 +2,8 @@
 
     python -m hpo.engine.one_trial ORDER RESULTS
 
-ORDER is a JSON file, see `Order`. For every resource unit one line of JSON is added to RESULTS and brought to the disk,
-so that no end of this process costs a unit that was trained: `at` (when it ended, in seconds since the epoch), the
-unit's metrics, `<part>_seconds` as trials under Ray report them, and the `precision` that it was trained in; in the
-first line also the statistics of the data.
+ORDER is a JSON file, see `Order`. RESULTS is a log of events (`hpo.core.event_log`): each resource unit is appended and
+brought to the disk, so that no end of this process costs a unit that was trained.
 Several ranks are started by torchrun, whose variables name the ranks; rank 0 writes.
 """
 
@@ -25,9 +23,11 @@ from benchmarks.space import Config
 from benchmarks.spec import Benchmark
 from benchmarks.training.own_rank import open_rank
 from benchmarks.trials.trial import TrialThatEnds
+from hpo.core import event_log
+from hpo.core import events as core
 from hpo.core.ledger import MEASURED
 from hpo.core.results import MICRO_BATCH, PRECISION, TOKENS
-from hpo.core.study import is_diverged
+from hpo.core.study import is_diverged, objective
 
 
 @dataclass(frozen=True)
@@ -40,6 +40,8 @@ class Order:
         seed: drives model initialisation, dropout and data order.
         threads: CPU threads of each rank.
         began: when its processes were started, in seconds since the epoch.
+        trial: the trial's id.
+        study_began: second 0 of the study, in seconds since the epoch.
         on_gpu: whether each rank was given a GPU, without which it does not train.
         micro_batch: samples of a forward pass, if `config` is that of a rescue from running out of memory.
     """
@@ -49,6 +51,8 @@ class Order:
     seed: int
     threads: int
     began: float
+    trial: str = "0"
+    study_began: float = 0.0
     on_gpu: bool = False
     micro_batch: int | None = None
 
@@ -78,7 +82,7 @@ def units(order: Order, process: TrialThatEnds, clock: Clock = REAL) -> Iterator
         clock: the clock by which the order began.
     """
     process.start(order.config, order.seed)
-    precision, tokens = process.precision(), {TOKENS: [asdict(split) for split in process.token_statistics()]}
+    precision, tokens = process.precision(), {TOKENS: process.token_statistics()}
     mark, startup_seconds = clock.epoch(), clock.epoch() - order.began
     for _ in range(order.benchmark.resource.max_units):
         metrics = _of_all_ranks(process.run_unit())
@@ -106,21 +110,15 @@ def _of_all_ranks(metrics: dict[str, float]) -> dict[str, float]:
 
 
 def main(order_file: Path, results: Path) -> None:
-    """Train, and add one line per unit."""
+    """Train, and append one event per unit."""
     order = Order.read(order_file)
-    writes = os.environ.get("RANK", "0") == "0"
-    process = order.benchmark.trial_process(partial(open_rank, threads=order.threads, on_gpu=order.on_gpu))
+    benchmark, writes = order.benchmark, os.environ.get("RANK", "0") == "0"
+    process = benchmark.trial_process(partial(open_rank, threads=order.threads, on_gpu=order.on_gpu))
     for result in units(order, process):
         if writes:
-            add_line(results, result)
-
-
-def add_line(path: Path, content: dict[str, Any]) -> None:
-    """Add a line of JSON, and bring it to the disk; on a line of its own, also after one that was cut off."""
-    with path.open("a") as file:
-        file.write(f"\n{json.dumps(content)}\n")
-        file.flush()
-        os.fsync(file.fileno())
+            judged = {"objective": objective(benchmark, result), "diverged": is_diverged(benchmark, result)}
+            at = float(result["at"]) - order.study_began
+            event_log.append(results, core.unit(benchmark, order.trial, {**result, **judged}, at))
 
 
 if __name__ == "__main__":

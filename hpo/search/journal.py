@@ -23,6 +23,9 @@ if TYPE_CHECKING:  # they take seconds to import
 
     from hpo.search.plan import TPEArguments
 
+TRIAL = "trial"
+"""Attribute of a proposal: the number, in its study, of the trial that it is for."""
+
 
 def begin(path: Path, study: Study, arguments: TPEArguments) -> None:
     """Make the journal, with the trials known before the first.
@@ -60,7 +63,14 @@ def ask(path: Path, study: Study, initial_points: int, trial: int, rejected: int
     infeasible = len(_open(path, study.benchmark).get_trials(deepcopy=False, states=[TrialState.PRUNED]))
     sampler = TPESampler(seed=seed, n_startup_trials=initial_points + infeasible)
     asked = _open(path, study.benchmark, sampler).ask(distributions(study.benchmark))
+    asked.set_user_attr(TRIAL, trial)
     return dict(asked.params), asked.number
+
+
+def number_of(path: Path, benchmark: Benchmark, trial: int) -> int | None:
+    """Return the number by which to `tell` of a trial's latest proposal; None if it has none."""
+    asked = _open(path, benchmark).get_trials(deepcopy=False)
+    return next((one.number for one in reversed(asked) if one.user_attrs.get(TRIAL) == trial), None)
 
 
 def tell(path: Path, benchmark: Benchmark, number: int, objective: float | None, is_infeasible: bool = False) -> None:

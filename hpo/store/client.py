@@ -22,6 +22,7 @@ from mlflow.protos.databricks_pb2 import PERMISSION_DENIED, ErrorCode
 from sqlalchemy.exc import SQLAlchemyError
 
 from benchmarks.spec import BenchmarkError, first_line
+from hpo.store import sharing
 
 SQLITE = "sqlite:///"
 EXPERIMENT_NAME, DEFAULT_EXPERIMENT = "MLFLOW_EXPERIMENT_NAME", "Default"
@@ -40,14 +41,15 @@ _CREDENTIALS = re.compile(r"://\S*@")
 
 @contextmanager
 def readable_errors() -> Iterator[None]:
-    """Turn a store's errors into one sentence, and keep its start-up messages to itself.
+    """Turn a store's errors into one sentence, and keep its start-up messages to itself; take turns at a shared one.
 
     Raises:
         BenchmarkError: the store cannot be used.
     """
     logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)  # it logs tracebacks
     try:
-        yield
+        with sharing.turn():
+            yield
     except (MlflowException, SQLAlchemyError, OSError, ImportError) as error:  # a database's driver may be missing
         raise BenchmarkError(
             f"tracking store {shown_uri()}: cannot be used ({shown(first_line(error))}); {_cure(error)}"
@@ -95,11 +97,25 @@ def _is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
+def file() -> Path | None:
+    """Return the SQLite file that is the store; None if it is a server."""
+    uri = get_tracking_uri()
+    return Path(uri.removeprefix(SQLITE)).absolute() if uri.startswith(SQLITE) else None
+
+
 def exists() -> bool:
     """Tell whether there is a store to read: a new folder may have no SQLite file yet."""
-    uri = get_tracking_uri()
-    database = Path(uri.removeprefix(SQLITE))
-    return not uri.startswith(SQLITE) or database.exists() or not database.parent.is_dir()
+    database = file()
+    return database is None or database.exists() or not database.parent.is_dir()
+
+
+def fault() -> str:
+    """Return the reason why the store does not answer; empty if it does."""
+    try:
+        open_client().search_experiments(max_results=1)
+    except (MlflowException, OSError) as error:
+        return shown(first_line(error))
+    return ""
 
 
 def open_client() -> MlflowClient:
@@ -140,6 +156,16 @@ def open_experiment(benchmark: str, tags: Mapping[str, str] | None = None) -> tu
         return client, _prepare(client, experiment, tags or {})
 
 
+def make() -> None:
+    """Make the tracking store if it is a file that is not there yet; a store that cannot be used is noticed now.
+
+    Raises:
+        BenchmarkError: the store cannot be used.
+    """
+    with _alone():
+        open_client()
+
+
 def open_experiment_of(run_id: str, tags: Mapping[str, str]) -> tuple[MlflowClient, str]:
     """Open the tracking store and the experiment that holds a run, with these tags if it lacks them.
 
@@ -155,16 +181,27 @@ def open_experiment_of(run_id: str, tags: Mapping[str, str]) -> tuple[MlflowClie
 @contextmanager
 def _alone() -> Iterator[None]:
     """Open a store while no other process of this machine makes it, with its errors in a sentence."""
-    uri = get_tracking_uri()
+    uri, database = get_tracking_uri(), file()
     warn_of(uri)
     with readable_errors():
-        if not uri.startswith(SQLITE):
+        if database is None:
             yield
             return
-        database = Path(uri.removeprefix(SQLITE))
         database.parent.mkdir(parents=True, exist_ok=True)
         with making(database):
+            if sharing.database() == database and not database.exists():
+                _make_empty(uri)
             yield
+
+
+def _make_empty(uri: str) -> None:
+    """Make an SQLite store without a place for the artifacts of MLflow's experiment "Default", which nothing uses.
+
+    MLflow writes the place into SQL as text, which fails in a folder with a quote in its name.
+    """
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore  # takes a second to import
+
+    SqlAlchemyStore(uri, "file:///unused")  # type: ignore[no-untyped-call]
 
 
 def experiment_of(client: MlflowClient, benchmark: str) -> str:
@@ -238,7 +275,7 @@ def _prepare(client: MlflowClient, experiment: Experiment, tags: Mapping[str, st
 
 def _make_experiment(client: MlflowClient, name: str) -> Experiment:
     try:
-        return client.get_experiment(client.create_experiment(name))
+        return client.get_experiment(client.create_experiment(name, sharing.artifacts_of(name)))
     except MlflowException:
         found = client.get_experiment_by_name(name)  # another process may have made it meanwhile
         if found is None:

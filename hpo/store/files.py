@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import astuple, fields
 from typing import Any
 
+from benchmarks.space import Config
 from benchmarks.spec import Benchmark
 from benchmarks.tasks.task import TokenStatistics
 from hpo.core import metrics as stored
@@ -26,6 +28,22 @@ def beyond_config(row: TrialRow) -> dict[str, Any]:
     schedule = schedule_of(row)
     rescued = {} if row.micro_batch is None else {"micro_batch": row.micro_batch}
     return {**({"schedule": schedule} if len(schedule) > 1 else {}), **rescued}
+
+
+def varying(row: TrialRow) -> dict[str, float]:
+    """Return `hp.<name>` of each number, where hyperparameters change within a trial."""
+    return numbers(row.last_config) if row.varies else {}
+
+
+def numbers(config: Config) -> dict[str, float]:
+    """Return `hp.<name>` of each number of a configuration: parameters are texts, which nothing sorts or plots."""
+    numeric = {name: value for name, value in config.items() if isinstance(value, (int, float))}
+    return {f"hp.{name}": float(value) for name, value in numeric.items()}
+
+
+def loggable(metrics: Mapping[str, float]) -> dict[str, float]:
+    """Leave out metrics that are not numbers: stores keep NaN badly, and a missing point is clear."""
+    return {key: value for key, value in metrics.items() if math.isfinite(value)}
 
 
 def rescue_tag(row: TrialRow) -> dict[str, str]:

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from functools import partial
 
 from mlflow import MlflowClient
-from mlflow.entities import Run, ViewType
+from mlflow.entities import Run as Run  # for readers of runs, which do not import MLflow themselves
+from mlflow.entities import ViewType
 
 from hpo.store import client as store
 from hpo.store.reading import retried
@@ -33,7 +34,39 @@ def stored_runs(benchmark: str, condition: str = "") -> list[Run]:
         if name != benchmark:  # an experiment that may hold several benchmarks
             condition = " and ".join(filter(None, [condition, f"tags.hpo.benchmark = '{benchmark}'"]))
         found = retried(lambda: client.get_experiment_by_name(name))
-        return list(_pages(client, found.experiment_id, condition)) if found else []
+        return list(_pages(client, [found.experiment_id], condition)) if found else []
+
+
+def states(benchmark: str, condition: str) -> dict[str, str]:
+    """Return MLflow's status of each run of a benchmark that fulfils a condition, by its id, the newest first.
+
+    Raises:
+        BenchmarkError: the store cannot be used.
+    """
+    return {run.info.run_id: run.info.status for run in stored_runs(benchmark, condition)}
+
+
+def runs_anywhere(condition: str) -> list[Run]:
+    """Read the runs of all experiments that fulfil a condition, the newest first.
+
+    Raises:
+        BenchmarkError: the store cannot be used.
+    """
+    with store.readable_errors():
+        client = store.open_client()
+        experiments = retried(lambda: [found.experiment_id for found in client.search_experiments()])
+        return list(_pages(client, experiments, condition)) if experiments else []
+
+
+def history(run_id: str, metric: str) -> list[float]:
+    """Read all values of a metric, in the order in which they were written.
+
+    Raises:
+        BenchmarkError: the store cannot be used.
+    """
+    with store.readable_errors():
+        client = store.open_client()
+        return [point.value for point in retried(lambda: client.get_metric_history(run_id, metric))]
 
 
 def runs_of(experiment_id: str, condition: str) -> list[Run]:
@@ -43,11 +76,11 @@ def runs_of(experiment_id: str, condition: str) -> list[Run]:
         BenchmarkError: the store cannot be used.
     """
     with store.readable_errors():
-        return list(_pages(store.open_client(), experiment_id, condition))
+        return list(_pages(store.open_client(), [experiment_id], condition))
 
 
-def _pages(client: MlflowClient, experiment_id: str, condition: str) -> Iterator[Run]:
-    search = partial(client.search_runs, [experiment_id], condition, ViewType.ACTIVE_ONLY, PAGE)
+def _pages(client: MlflowClient, experiments: list[str], condition: str) -> Iterator[Run]:
+    search = partial(client.search_runs, experiments, condition, ViewType.ACTIVE_ONLY, PAGE)
     token = None
     while True:
         page = retried(partial(search, page_token=token))

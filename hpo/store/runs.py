@@ -20,6 +20,7 @@ from mlflow.tracking.context.registry import resolve_tags
 from benchmarks.clock import REAL
 from benchmarks.spec import BenchmarkError, first_line
 from hpo.store import client as store
+from hpo.store import sharing
 
 VERSIONED = (
     "torch",
@@ -147,7 +148,8 @@ class CommandRun:
     def add_model(self, log: Callable[[MlflowClient, str], None]) -> bool:
         """Write a model with a function that gets store and run id; returns whether the store has taken it."""
         try:
-            log(self._client, self.run_id)
+            with sharing.turn():
+                log(self._client, self.run_id)
             return True
         except Exception as error:  # packaging runs code of several libraries, and the model lies on disk already
             self.fault = self.fault or f"the model could not be logged ({store.shown(first_line(error))})"

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
-from mlflow.entities import Run
 from pydantic import ValidationError
 
 from benchmarks import identity
@@ -21,7 +20,7 @@ from benchmarks.space import Choice, Config, Space, value_in
 from benchmarks.spec import Benchmark
 from hpo.core import metrics as stored
 from hpo.core.study import diverged_objective, schedule_digest
-from hpo.store.queries import stored_runs
+from hpo.store.queries import Run, stored_runs
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -24,10 +23,9 @@ from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, Run,
 
 from benchmarks.clock import REAL
 from benchmarks.identity import digest
-from benchmarks.space import Config
 from benchmarks.spec import BenchmarkError
 from hpo.core import event_log
-from hpo.core.books import Books
+from hpo.core.books import Books, entered
 from hpo.core.events import Ended, Event, Proposed, Unit
 from hpo.core.results import TrialRow
 from hpo.core.study import PLAN, PROTOCOL, Study, text_checksum
@@ -225,7 +223,7 @@ class Tracker:
         if incumbent is not None:
             scores = [one.name for one in self._study.benchmark.metrics if one.name in incumbent.metrics]
             totals |= {f"best_{key}": incumbent.metrics[key] for key in scores}
-        points = [Metric(key, value, ended_at, 0) for key, value in _loggable(totals).items()]
+        points = [Metric(key, value, ended_at, 0) for key, value in files.loggable(totals).items()]
         tags = [RunTag("hpo.precision", books.precision)] if books.precision else []
         self._client.log_batch(self.run_id, metrics=points, tags=tags)
         texts = {
@@ -292,9 +290,30 @@ class Tracker:
             for run in runs_of(self._experiment_id, f"tags.mlflow.parentRunId = '{self.run_id}'"):
                 self._look_at(run, set(numbers.values()), ended)
         books = Books(self._study.benchmark)
-        for event in events:
-            books.apply(event)
+        for event in entered(events, books):
             self.tell(event, books)
+
+    def tell_whole(self, events: Sequence[Event], on_gpu: bool, status: str) -> Books:
+        """Write the log of a study that has ended, as far as the run lacks it; return the books.
+
+        Args:
+            events: the whole log.
+            on_gpu: see `finish`.
+            status: see `finish`.
+
+        Raises:
+            BenchmarkError: the store cannot be used. The run is then FAILED, and the log may be written again.
+        """
+        books = Books(self._study.benchmark)
+        try:
+            self.resume(events)
+            for event in events:
+                books.apply(event)
+            self.finish(books, event_log.text_of(events), on_gpu, status)
+        except BaseException:
+            self.abandon()
+            raise
+        return books
 
     def _look_at(self, run: Run, known: set[int], ended: set[int]) -> None:
         """Note what a trial's run lacks, or delete the run of a trial that the log does not know."""
@@ -342,7 +361,9 @@ class Tracker:
     def _report_trial(self, row: TrialRow) -> None:
         if row.number in self._whole or row.units <= self._written.get(row.number, 0):
             return
-        metrics = _loggable({**row.metrics, **_varying(row), "device_seconds": row.device_seconds, "units": row.units})
+        metrics = files.loggable(
+            {**row.metrics, **files.varying(row), "device_seconds": row.device_seconds, "units": row.units}
+        )
         reported_at = self._milliseconds(row.reported_seconds)
         batch = [Metric(key, value, reported_at, row.units) for key, value in metrics.items()]
         self._client.log_batch(self._children[row.number], metrics=batch)
@@ -361,7 +382,7 @@ class Tracker:
             log_files(self._client, run_id, {"schedule.json": json.dumps(files.schedule_of(row), indent=2) + "\n"})
         ended_at = None if row.ended_seconds is None else self._milliseconds(row.ended_seconds)
         # Numbers come after the scores: MLflow's comparisons plot the metrics that came first.
-        numbers = {} if row.varies else _numbers(row.config)
+        numbers = {} if row.varies else files.numbers(row.config)
         metrics = [Metric(key, value, ended_at or 0, row.units) for key, value in numbers.items()]
         self._client.log_batch(run_id, metrics, tags=[RunTag(key, value) for key, value in tags.items()])
         self._client.set_terminated(run_id, STATUS[row.outcome], ended_at)
@@ -369,19 +390,3 @@ class Tracker:
     def _milliseconds(self, seconds: float) -> int:
         """Return a time of the study as the store has it."""
         return int((self.began_at + seconds) * 1000)
-
-
-def _varying(row: TrialRow) -> dict[str, float]:
-    """Return `hp.<name>` of each number, where hyperparameters change within a trial."""
-    return _numbers(row.last_config) if row.varies else {}
-
-
-def _numbers(config: Config) -> dict[str, float]:
-    """Return `hp.<name>` of each number of a configuration: parameters are texts, which nothing sorts or plots."""
-    numeric = {name: value for name, value in config.items() if isinstance(value, (int, float))}
-    return {f"hp.{name}": float(value) for name, value in numeric.items()}
-
-
-def _loggable(metrics: dict[str, float]) -> dict[str, float]:
-    """Leave out metrics that are not numbers: stores keep NaN badly, and a missing point is clear."""
-    return {key: value for key, value in metrics.items() if math.isfinite(value)}

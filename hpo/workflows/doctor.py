@@ -106,22 +106,15 @@ def fault_of_torch() -> str:
 
 
 def _store_row() -> tuple[str, str, str]:
-    import mlflow
-    from mlflow.exceptions import MlflowException
-
     from hpo.store import client as store
 
-    uri = mlflow.get_tracking_uri()
-    path = Path(uri.removeprefix("sqlite:///"))
-    if uri.startswith("sqlite:///") and not path.exists():
-        writable = os.access(path.parent.resolve(), os.W_OK)
+    uri, database = store.shown_uri(), store.file()
+    if database is not None and not database.exists():
+        writable = os.access(database.parent, os.W_OK)
         return (
             "tracking store",
             f"{uri} (made at the first run)",
-            "" if writable else f"{path.parent.resolve()} is not writable",
+            "" if writable else f"{database.parent} is not writable",
         )
-    try:
-        store.open_client().search_experiments(max_results=1)
-    except (MlflowException, OSError) as error:
-        return "tracking store", store.shown(uri), store.shown(f"{uri} cannot be used: {str(error).splitlines()[0]}")
-    return "tracking store", store.shown(uri), ""
+    fault = store.fault()
+    return "tracking store", uri, f"{uri} cannot be used: {fault}" if fault else ""

@@ -25,8 +25,7 @@ from benchmarks.spec import Benchmark, BenchmarkError
 from benchmarks.tasks.task import LOSS
 from benchmarks.training.deepspeed import PRECISIONS
 from hpo.cluster.devices import CPU
-from hpo.core import event_log
-from hpo.core.books import Books
+from hpo.core.books import Books, entered
 from hpo.core.results import counts
 from hpo.core.study import Study
 from hpo.store.queries import stored_runs
@@ -103,18 +102,15 @@ def import_csv(
     study = _study(content, benchmark, method, seed)
     if not force:
         _require_new(content, study)
+    books = Books(benchmark)
+    events = list(entered(told(content, study, books, wall_seconds, reserved), books))
     tracker = Tracker(study, accelerator, command, origin)
     tracker.began_at -= wall_seconds  # when it really was is not known
-    try:
-        books, events = Books(benchmark), []
-        for event in told(content, study, books, wall_seconds, reserved):
-            books.apply(event)
-            tracker.tell(event, books)
-            events.append(event)
-        tracker.finish(books, event_log.text_of(events), accelerator.lower() != CPU, "FINISHED")
-    except BaseException:
-        tracker.abandon()
-        raise
+    tracker.tell_whole(events, accelerator.lower() != CPU, "FINISHED")
+    return _imported(tracker, study, books)
+
+
+def _imported(tracker: Tracker, study: Study, books: Books) -> Imported:
     incumbent = books.incumbent()
     return Imported(
         tracker.run_id,

@@ -1,4 +1,4 @@
-"""The head job: Ray's head, an MLflow server, the worker jobs, and the driver, which is `python -m hpo` as anywhere.
+"""The head job: Ray's head, the worker jobs, and the driver, which is `python -m hpo` as anywhere.
 
 The user submits this job alone. Its servers and workers have free ports and a folder of their own, so two studies at
 once do not meet. It ends all of them however it ends itself: at the end of the study, on failure, on scancel, on its
@@ -91,15 +91,17 @@ def run_head_job(job: HeadJob, token: str) -> int:
 def _run_study(job: HeadJob, token: str, signals: Signals) -> int:
     with ExitStack() as stack:
         folder = stack.enter_context(_job_folder(job))
-        tracking = stack.enter_context(stores.served(job.profile, folder))
+        tracking = stack.enter_context(stores.opened(job.profile))
+        if not job.profile.is_served:
+            say(f"to see its results as they come: mlflow ui --backend-store-uri {shlex.quote(tracking)}")
         is_again = bool(os.environ.get("SLURM_RESTART_COUNT"))
-        if is_again and job.command[0] == "run" and results.has_finished(tracking, job_id()):
+        if is_again and job.command[0] == "run" and results.has_finished(job_id()):
             say("the study has reached its end already: nothing is run again")
             return 0
         joined = stack.enter_context(_ray_head(job.profile, folder, token))
         workers = stack.enter_context(_workers(job, joined, signals))
         _wait_for(workers, joined, signals)
-        return _drive(job, joined, tracking, workers, signals)
+        return _drive(job, joined, workers, signals)
 
 
 def _workers(job: HeadJob, joined: Connection, signals: Signals) -> WorkerGroup:
@@ -211,10 +213,10 @@ def _watching_ray() -> Iterator[Callable[[], set[str]]]:
 # ---- the driver
 
 
-def _drive(job: HeadJob, joined: Connection, tracking: str, workers: WorkerGroup, signals: Signals) -> int:
+def _drive(job: HeadJob, joined: Connection, workers: WorkerGroup, signals: Signals) -> int:
     """Run the study on the workers; on a signal, let it end in good order."""
     told = {SHARED_STORE: client.shown(job.profile.tracking_uri), CLUSTER_PROFILE: job.file}
-    environment = {**joined.environment, **told, "MLFLOW_TRACKING_URI": tracking}
+    environment = {**joined.environment, **told}
     command = [sys.executable, "-m", "hpo", *job.command]
     # The driver ignores SIGUSR1 but while a study runs: it must not die of one as it begins, or after its last line.
     with Child(command, environment, shielded=True, ignores=signal.SIGUSR1) as driver:
@@ -230,11 +232,11 @@ def _drive(job: HeadJob, joined: Connection, tracking: str, workers: WorkerGroup
                 is_told = True
                 driver.signal(signal.SIGUSR1)  # again, as it may not have begun, or a suite may begin its next study
     table = Path(job.profile.logs) / f"{job.name}-{job_id()}.csv"
-    say(f"{results.write(tracking, job_id(), table)} trials in {table}")
-    return _conclude(job, int(driver.status or 0), is_told, signals, tracking)
+    say(f"{results.write(job_id(), table)} trials in {table}")
+    return _conclude(job, int(driver.status or 0), is_told, signals)
 
 
-def _conclude(job: HeadJob, status: int, is_told: bool, signals: Signals, tracking: str) -> int:
+def _conclude(job: HeadJob, status: int, is_told: bool, signals: Signals) -> int:
     """Queue this job again if its time limit left something unfinished, or say how to resume it; return the status.
 
     Args:
@@ -242,14 +244,13 @@ def _conclude(job: HeadJob, status: int, is_told: bool, signals: Signals, tracki
         status: the driver's exit status.
         is_told: whether the driver was told to end while it ran.
         signals: those that came.
-        tracking: the store.
     """
     if signals.received != signal.SIGUSR1 or status == 0:
         return status
     kept = _unfinished(job)
     if not kept and not (is_told and job.command[0] in REPEATABLE):
         return status
-    if job.profile.requeue and not any(results.stands_still(tracking, study.run_id) for study in kept):
+    if job.profile.requeue and not any(results.stands_still(study.run_id) for study in kept):
         say("queued again, to go on where it stood; finished studies are kept")
         try:
             scheduler.requeue(job_id())

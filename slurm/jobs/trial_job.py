@@ -21,14 +21,17 @@ from benchmarks.space import Config
 from benchmarks.spec import Benchmark, BenchmarkError
 from benchmarks.training import memory
 from hpo.cluster.devices import Devices, detect_here, place
-from hpo.core.study import is_diverged, objective, training_of
+from hpo.core import event_log
+from hpo.core import events as core
+from hpo.core.results import Outcome
+from hpo.core.study import training_of
 from hpo.engine import one_trial
 from hpo.search import journal
 from slurm import scheduler, study_folder
 from slurm.processes import Child, Signals, Stamps, job_id, node_name, say
 from slurm.profile import Profile
 from slurm.scripts import FIRST_TRIAL
-from slurm.study_folder import JobLog, SubmittedStudy
+from slurm.study_folder import SubmittedStudy
 
 ATTEMPTS = 2
 """Attempts at a trial; under Ray too, one that fails is tried once more."""
@@ -118,8 +121,14 @@ class _Job:
 
     def __init__(self, folder: Path, signals: Signals) -> None:
         self._folder, self._signals = folder, signals
-        self._submitted, self._log = SubmittedStudy.read(folder), JobLog.of(folder, job_id())
+        self._submitted, self._log = SubmittedStudy.read(folder), study_folder.log_of(folder, job_id())
         self._benchmark = self._submitted.study.benchmark
+
+    def _tell(self, event: core.Event) -> None:
+        event_log.append(self._log, event)
+
+    def _now(self) -> float:
+        return REAL.epoch() - self._submitted.began_at
 
     def train(self, trials: Sequence[int]) -> list[str]:
         """See `train`."""
@@ -131,12 +140,12 @@ class _Job:
             )
         self._devices, self._placed = devices, place(self._benchmark, devices, concurrency=1).benchmark
         done = study_folder.finished(self._folder)
-        began = min(REAL.epoch(), psutil.Process().create_time())  # the job's script has become this process
-        self._log.add("reserved", at=began, devices=ranks, accelerator=devices.accelerator, node=node_name())
+        began = psutil.Process().create_time() - self._submitted.began_at  # the job's script has become this process
+        self._tell(core.Reserved(min(self._now(), began), ranks, job_id(), devices.accelerator))
         try:
             return [self._train(trial) for trial in trials or range(self._submitted.trials) if trial not in done]
         finally:
-            self._log.add("released")
+            self._tell(core.Released(self._now(), job_id()))
 
     def _train(self, trial: int) -> str:
         """Let a trial run to its end; return its outcome."""
@@ -144,18 +153,19 @@ class _Job:
             return "interrupted"
         proposed = self._propose(trial)
         if proposed is None:
-            self._log.add("skipped", trial=trial)
+            self._tell(core.Skipped(self._now(), 1, str(trial)))
             say(f"SKIP trial {trial}: it asks for the memory of one that ran out of it")
             return "skipped"
         config, number = proposed
+        self._tell(core.proposed(self._submitted.study, str(trial), trial, config, self._now()))
         say(f"START trial {trial}: {' '.join(f'{name}={value}' for name, value in config.items())}")
-        outcome, reason = self._attempts(trial, config, number)
-        self._log.add("ended", outcome=outcome, reason=reason)
+        outcome, reason = self._attempts(trial, config)
+        self._tell(core.Ended(self._now(), str(trial), outcome, reason))
         last = study_folder.last_unit(self._folder, trial) if outcome in ("completed", "diverged") else None
         if number is not None and outcome != "interrupted":
-            value = objective(self._benchmark, last) if last else None
-            self._tell(number, value, is_infeasible=reason.startswith(OUT_OF_MEMORY))
-        found = f", {self._benchmark.metric} {last[self._benchmark.metric]:.4f}" if last else ""
+            value = last.objective if last else None
+            self._answer(number, value, is_infeasible=reason.startswith(OUT_OF_MEMORY))
+        found = f", {self._benchmark.metric} {last.metrics[self._benchmark.metric]:.4f}" if last else ""
         say(f"FINISH trial {trial}: {outcome}{found}{f' ({reason})' if reason else ''}")
         return outcome
 
@@ -165,7 +175,9 @@ class _Job:
         None if it asks for at least the memory of one that ran out of it. Optuna is told, and proposes another.
         """
         if begun := study_folder.proposal_of(self._folder, trial):
-            return begun
+            return begun, None if self._submitted.proposals else journal.number_of(
+                self._journal, self._benchmark, trial
+            )
         known = study_folder.feasibility(self._folder, self._submitted.study)
         if self._submitted.proposals:
             proposal = self._submitted.proposals[trial]
@@ -175,23 +187,24 @@ class _Job:
             config, number = journal.ask(path, study, initial_points, trial, rejected)
             if not known.is_infeasible(config):
                 return config, number
-            self._tell(number, None, is_infeasible=True)
+            self._answer(number, None, is_infeasible=True)
         return None
 
-    def _tell(self, number: int, value: float | None, is_infeasible: bool) -> None:
+    def _answer(self, number: int, value: float | None, is_infeasible: bool) -> None:
         journal.tell(self._journal, self._benchmark, number, value, is_infeasible)
 
     @property
     def _journal(self) -> Path:
         return self._folder / study_folder.JOURNAL
 
-    def _attempts(self, trial: int, config: Config, number: int | None) -> tuple[str, str]:
+    def _attempts(self, trial: int, config: Config) -> tuple[Outcome, str]:
         """Train it, again if it fails and in smaller micro-batches if memory runs out; return outcome and reason."""
         failures, used = 0, None
         while True:
-            outcome, reason = self._attempt(trial, config, number, used)
+            outcome, reason = self._attempt(trial, config, used)
             if outcome != "failed":
                 return outcome, reason
+            self._tell(core.Failed(self._now(), str(trial), reason))
             if reason.startswith(OUT_OF_MEMORY):
                 used = self._smaller(config, used) if IN_EVALUATION not in reason else None
                 if used is None:
@@ -202,28 +215,37 @@ class _Job:
                 if failures == ATTEMPTS:
                     return outcome, reason
                 say(f"trial {trial} failed ({reason}) and is tried again")
-            self._log.add("ended", outcome="interrupted", reason=reason)
+                self._tell(core.Retried(self._now(), str(trial), reason))
 
     def _smaller(self, config: Config, used: Hyperparameters | None) -> Hyperparameters | None:
         """Return the hyperparameters of the next rescue; None if there is none."""
         asked = training_of(self._submitted.study, config).config
         return rescued(used or self._benchmark.hyperparameters(asked)) if self._benchmark.rescue else None
 
-    def _attempt(self, trial: int, config: Config, number: int | None, used: Hyperparameters | None) -> tuple[str, str]:
+    def _attempt(self, trial: int, config: Config, used: Hyperparameters | None) -> tuple[Outcome, str]:
         """Train it once, in other micro-batches if these are given; return its outcome, and the reason of a failure."""
         training, ranks = training_of(self._submitted.study, config), self._benchmark.ranks_per_trial
         taken = with_micro_batch(training.config, used) if used else training.config
         micro_batch, kills = used.batch_size_per_device if used else None, memory.kills()
         log = self._folder / f"trial-{trial}.log"
         said_before = log.stat().st_size if log.exists() else 0
-        self._log.add("began", trial=trial, config=config, number=number)
+        self._tell(core.Began(self._now(), str(trial), ranks))
         with tempfile.TemporaryDirectory(prefix="hpo-trial-") as temporary:
             order = Path(temporary) / "order.json"
-            began, threads = REAL.epoch(), self._submitted.threads
-            on_gpu = self._devices.gpu_name is not None
-            one_trial.Order(self._placed, taken, training.seed, threads, began, on_gpu, micro_batch).write(order)
+            asked = one_trial.Order(
+                self._placed,
+                taken,
+                training.seed,
+                self._submitted.threads,
+                REAL.epoch(),
+                str(trial),
+                self._submitted.began_at,
+                on_gpu=self._devices.gpu_name is not None,
+                micro_batch=micro_batch,
+            )
+            asked.write(order)
             variables = self._devices.variables
-            with Child(one_trial.command(order, self._log.path, ranks), variables, log, shielded=True) as child:
+            with Child(one_trial.command(order, self._log, ranks), variables, log, shielded=True) as child:
                 while child.status is None and not self._signals.received:
                     REAL.sleep(POLL_SECONDS)
                 status = child.status
@@ -235,7 +257,7 @@ class _Job:
                 said += f"\n{KILLED}"
             return "failed", failure_reason(self._benchmark, taken, said) or _why(status, said)
         last = study_folder.last_unit(self._folder, trial)
-        return ("diverged" if last and is_diverged(self._benchmark, last) else "completed"), ""
+        return ("diverged" if last and last.diverged else "completed"), ""
 
 
 def _why(status: int, log: str) -> str:

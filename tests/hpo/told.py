@@ -55,7 +55,8 @@ class Told:
     def report(self, name: str, result: Mapping[str, Any], device_seconds: float = 1.0, at: float = 0.0) -> TrialRow:
         """Tell of a unit; all its time is training unless the result has parts."""
         parts = {} if any(f"{part}_seconds" in result for part in MEASURED) else {"train_seconds": device_seconds}
-        self.tell(unit(self._study, name, {"objective": 1.0, "diverged": False, **parts, **result}, self._at(at)))
+        told = {"objective": 1.0, "diverged": False, **parts, **result}
+        self.tell(unit(self._study.benchmark, name, told, self._at(at)))
         return self.books[name]
 
     def exploit(self, name: str, donor: str, units: int, config: Config) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from hpo.core import events as core
 from slurm import gather, scheduler, study_folder
 from slurm.testbed import daemons
 from tests.slurm.testbed.drills import (
@@ -40,7 +41,8 @@ def text(work: Path, pattern: str) -> str:
 
 
 def began(folder: Path) -> list[tuple[int, float]]:
-    return [(event.trial, event.at) for event in study_folder.events(folder) if event.kind == "began"]
+    found = [event for event in study_folder.events(folder) if isinstance(event, core.Began)]
+    return [(int(event.trial), event.at) for event in found]
 
 
 def test_an_array_trains_a_trial_a_task_and_gathers_them(work: Path) -> None:
@@ -67,7 +69,7 @@ def test_an_array_trains_a_trial_a_task_and_gathers_them(work: Path) -> None:
     assert (study.info.status, study.data.tags["hpo.variant"]) == ("FINISHED", "evaluation=batch")
     assert study.data.metrics["units"] == 27
     assert len((work / f"{folder}.csv").read_text().splitlines()) == 4
-    last_of_batch = max(event.at for event in study_folder.events(folder) if event.trial in (0, 1))
+    last_of_batch = max(event.at for event in study_folder.events(folder) if getattr(event, "trial", "") in ("0", "1"))
     assert dict(began(folder))[2] > last_of_batch
     assert squeue() == []
 
@@ -76,9 +78,7 @@ def test_an_array_trains_a_trial_a_task_and_gathers_them(work: Path) -> None:
 def test_a_cancelled_task_is_a_row_and_can_be_trained_later(work: Path) -> None:
     write_slow_synthetic(work, 0.5, "slow")
     [array, gathering], folder = begin(work, "array", "optuna", "--at-once", "2", "--budget", "2")
-    wait_until(
-        lambda: any(event.kind == "unit" and event.trial == 1 for event in study_folder.events(folder)), "a unit"
-    )
+    wait_until(lambda: study_folder.last_unit(folder, 1), "a unit")
     scheduler.cancel([f"{array}_1"])
     wait_for_end(array, gathering)
     assert "error: " in text(work, f"*-gather-{gathering}")

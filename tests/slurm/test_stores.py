@@ -1,193 +1,316 @@
-"""Jobs with stores of their own, brought together: nothing lost, nothing twice, and MLflow reads it all."""
+"""One store for all jobs: nothing lost, nothing twice, nobody in another's way, and MLflow reads it all."""
 
 from __future__ import annotations
 
+import gc
+import multiprocessing
+import os
+import shutil
+import signal
 import sqlite3
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from filelock import SoftFileLease
 from mlflow import MlflowClient
-from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Run
+from mlflow.entities import Run
 
-from benchmarks.spec import BenchmarkError
-from hpo.store import client
-from slurm import stores
+from benchmarks import spec
+from benchmarks.files import BenchmarkError
+from hpo.core.study import Study
+from hpo.store import client, sharing
+from hpo.store.tracker import Tracker
+from slurm import gather, stores
 from slurm.jobs import results
+from slurm.profile import Profile
+from tests.hpo.told import Told
+from tests.slurm.jobs.jobs_of_study import Job, make_folder
+from tests.stores import fresh_store, working_in
+
+DIES = """
+import os, signal
+from hpo.store import sharing
+with sharing.turn():
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+REPOSITORY = str(Path(__file__).parents[2])
+NANO = spec.load("synthetic")
 
 
-def client_of(path: Path) -> MlflowClient:
-    return MlflowClient(f"sqlite:///{path}")
+def profile(folder: Path) -> Profile:
+    return Profile.model_validate({"node": {"cpus": 1}, "store": str(folder / "mlflow.db")})
 
 
-def add_study(path: Path, experiment: str, name: str) -> str:
-    """A study with a trial, a metric with a history, a tag, a data set and a file."""
-    to = client_of(path)
-    found = to.get_experiment_by_name(experiment)
-    where = found.experiment_id if found else to.create_experiment(experiment, str(path.parent / "mlruns" / experiment))
-    parent = to.create_run(where, run_name=name, tags={"hpo.kind": "study"}).info.run_id
-    dataset = Dataset("squad/train", "abc", "local", "here")
-    to.log_inputs(parent, [DatasetInput(dataset, [InputTag("mlflow.data.context", "train")])])
-    to.log_text(parent, f"of {name}", "trials.csv")
-    child = to.create_run(where, tags={"mlflow.parentRunId": parent}).info.run_id
-    to.log_batch(child, metrics=[Metric("eval_loss", 2.0 - step, step, step) for step in range(2)])
-    to.log_param(child, "learning_rate", 1e-4)
-    to.set_terminated(parent)
-    return str(parent)
+def add_study(experiment: str, method: str) -> str:
+    """Run a study of one trial, as a driver tells it; returns its run."""
+    study = Study(method, NANO.model_copy(update={"name": experiment}))
+    told = Told(study, Tracker(study, "cpu", f"python -m hpo run {method}"))
+    told.begin("a", {"learning_rate": 1e-4})
+    for units in range(1, 4):
+        told.report("a", {"units": units, "eval_loss": 3.0 / units, "train_loss": 1.0})
+    told.end("a")
+    told.finish()
+    run_id: str = told._tracker.run_id  # type: ignore[union-attr]
+    return run_id
 
 
-def studies(path: Path, experiment: str) -> list[Run]:
-    found = client_of(path).get_experiment_by_name(experiment)
+def studies(folder: Path, experiment: str) -> list[Run]:
+    reader = MlflowClient(f"sqlite:///{folder}/mlflow.db")
+    found = reader.get_experiment_by_name(experiment)
     assert found is not None
-    return list(client_of(path).search_runs([found.experiment_id], "tags.`hpo.kind` = 'study'"))
+    return list(reader.search_runs([found.experiment_id], "tags.`hpo.kind` = 'study'"))
+
+
+def job(folder: Path, begin: multiprocessing.synchronize.Event, of: str, experiments: tuple[str, ...]) -> None:
+    """Be a job's driver, which begins at a sign."""
+    begin.wait()
+    with stores.opened(profile(folder)):
+        for experiment in experiments:
+            add_study(experiment, f"{experiment}-of-{of}")
 
 
 @pytest.fixture
-def shared(tmp_path: Path) -> Path:
-    """A store with one study."""
-    path = tmp_path / "mlflow.db"
-    add_study(path, "nano", "first")
-    return path
+def shared(tmp_path: Path) -> Iterator[Path]:
+    """A folder with a store of one study, that was made without SLURM."""
+    with working_in(tmp_path):
+        add_study("nano", "first")
+        yield tmp_path
 
 
-def test_a_job_begins_with_what_there_is(shared: Path, tmp_path: Path) -> None:
-    stores.begin(tmp_path / "job.db", shared)
-    assert [run.info.run_name for run in studies(tmp_path / "job.db", "nano")] == ["first"]
+class TestOneJob:
+    def test_sees_what_there_is_and_adds_to_it(self, shared: Path) -> None:
+        """A study on this machine leaves its lock's file behind, which locks nothing any more."""
+        with stores.opened(profile(shared)) as uri:
+            assert uri == f"sqlite:///{shared}/mlflow.db"
+            assert [run.data.tags["hpo.method"] for run in studies(shared, "nano")] == ["first"]
+            add_study("nano", "second")
+        assert {run.data.tags["hpo.method"] for run in studies(shared, "nano")} == {"first", "second"}
+
+    @pytest.mark.slow  # MLflow makes the tables of a new store
+    def test_the_first_of_all_makes_the_store_with_its_artifacts_beside_it(self, tmp_path: Path) -> None:
+        deep = tmp_path / 'it\'s "mine", 100% $HOME' / "deep"
+        with stores.opened(profile(deep)):
+            run_id = add_study("nano", "mine")
+        [study] = studies(deep, "nano")
+        assert study.info.run_id == run_id
+        assert (deep / "mlruns" / "nano" / run_id / "artifacts" / "trials.csv").exists()
+
+    def test_leaves_no_connection_open_and_no_lease_behind(self, tmp_path: Path) -> None:
+        """SQLite closes a file with its connection; a network file system then shows the others all of it."""
+        fresh_store(tmp_path)
+        with stores.opened(profile(tmp_path)):
+            add_study("nano", "mine")
+            gc.collect()
+            held = [
+                path for name in os.listdir("/proc/self/fd") if str(tmp_path / "mlflow.db") == (path := _target(name))
+            ]
+        assert held == []
+        assert not (tmp_path / "mlflow.db.lease").exists()
+        assert sharing.VARIABLE not in os.environ
+
+    def test_a_server_is_used_as_it_is(self) -> None:
+        served = Profile.model_validate({"node": {"cpus": 1}, "store": "http://127.0.0.1:9"})
+        with stores.opened(served) as uri:
+            assert (uri, os.environ[stores.URI]) == ("http://127.0.0.1:9",) * 2
+            assert sharing.database() is None
 
 
-def test_a_job_that_is_queued_again_keeps_its_own(shared: Path, tmp_path: Path) -> None:
-    own = tmp_path / "job.db"
-    add_study(own, "nano", "mine")
-    stores.begin(own, shared)
-    assert [run.info.run_name for run in studies(own, "nano")] == ["mine"]
+def _target(descriptor: str) -> str:
+    with suppress(FileNotFoundError):
+        return os.readlink(f"/proc/self/fd/{descriptor}")
+    return ""
 
 
-def test_the_first_job_of_all_makes_the_shared_store(tmp_path: Path) -> None:
-    own, shared = tmp_path / "job.db", tmp_path / "deep" / "mlflow.db"
-    stores.begin(own, shared)
-    add_study(own, "nano", "mine")
-    assert stores.collect(own, shared) == 2
-    assert [run.info.run_name for run in studies(shared, "nano")] == ["mine"]
+class TestTurns:
+    def test_a_job_that_holds_the_store_for_too_long_is_named(
+        self, shared: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(sharing, "PATIENCE_SECONDS", 0.2)
+        said = r"held by another job .*if none runs, delete .*mlflow\.db\.lease"
+        lease = SoftFileLease(shared / "mlflow.db.lease", lease_duration=sharing.LEASE_SECONDS)
+        with lease, pytest.raises(BenchmarkError, match=said), stores.opened(profile(shared)):
+            pass
+
+    @pytest.mark.slow  # a process of its own
+    def test_a_job_that_is_killed_in_its_turn_keeps_nobody_out(self, shared: Path) -> None:
+        with stores.opened(profile(shared)):
+            died = subprocess.run(
+                [sys.executable, "-c", DIES], env={**os.environ, "PYTHONPATH": REPOSITORY}, check=False
+            )
+            assert died.returncode == -signal.SIGKILL
+            assert (shared / "mlflow.db.lease").exists()
+            add_study("nano", "later")
+        assert len(studies(shared, "nano")) == 2
+
+    def test_a_thread_may_ask_again_in_its_turn_and_another_waits(self, shared: Path) -> None:
+        order = []
+
+        def wait() -> None:
+            with sharing.turn():
+                order.append("other")
+
+        with stores.opened(profile(shared)):
+            with sharing.turn():
+                other = threading.Thread(target=wait)
+                other.start()
+                with sharing.turn():
+                    other.join(0.3)
+                    order.append("first")
+            other.join()
+        assert order == ["first", "other"]
+
+    def test_without_jobs_there_are_no_turns(self, shared: Path) -> None:
+        with SoftFileLease(shared / "mlflow.db.lease", lease_duration=sharing.LEASE_SECONDS), sharing.turn():
+            client.open_experiment("nano")
 
 
-def test_a_store_that_was_made_without_slurm_is_open_to_jobs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A study on this machine leaves its lock's file behind, which locks nothing any more."""
-    own, shared = tmp_path / "job.db", tmp_path / "mlflow.db"
-    monkeypatch.setattr(stores, "LOCK_SECONDS", 1)
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{shared}")
-    client.open_experiment("nano")
-    stores.begin(own, shared)
-    add_study(own, "nano", "mine")
-    assert stores.collect(own, shared) == 2
-
-
-def test_a_lock_that_another_job_holds_is_named(shared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    own = tmp_path / "job.db"
-    stores.begin(own, shared)
-    monkeypatch.setattr(stores, "LOCK_SECONDS", 0.2)
-    (tmp_path / "mlflow.db.jobs-lock").touch()
-    with pytest.raises(BenchmarkError, match=r"if none runs, delete .*mlflow\.db\.jobs-lock"):
-        stores.collect(own, shared)
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Run two jobs at once."""
+    folder = tmp_path_factory.mktemp("shared")
+    with working_in(folder):
+        add_study("nano", "first")
+        context = multiprocessing.get_context("forkserver")
+        begin = context.Event()
+        jobs = [
+            context.Process(target=job, args=(folder, begin, of, experiments))
+            for of, experiments in (("a", ("nano", "other")), ("b", ("squad", "nano", "other")))
+        ]
+        for one in jobs:
+            one.start()
+        begin.set()
+        for one in jobs:
+            one.join()
+        assert [one.exitcode for one in jobs] == [0, 0]
+        yield folder
 
 
 @pytest.mark.slow
-class TestTwoJobs:
-    """Both began with the same store, and made other experiments in another order."""
+class TestTwoJobsAtOnce:
+    """Both write to the same store, and make the same experiments in another order."""
+
+    def test_all_studies_lie_in_the_experiment_of_their_name(self, written: Path) -> None:
+        found = {
+            name: {run.data.tags["hpo.method"] for run in studies(written, name)} for name in ("nano", "other", "squad")
+        }
+        assert found == {
+            "nano": {"first", "nano-of-a", "nano-of-b"},
+            "other": {"other-of-a", "other-of-b"},
+            "squad": {"squad-of-b"},
+        }
+
+    def test_each_has_its_trial_with_its_history_and_its_files(self, written: Path) -> None:
+        reader = MlflowClient(f"sqlite:///{written}/mlflow.db")
+        for study in (run for name in ("nano", "other", "squad") for run in studies(written, name)):
+            condition = f"tags.`mlflow.parentRunId` = '{study.info.run_id}'"
+            [trial] = reader.search_runs([study.info.experiment_id], condition)
+            history = reader.get_metric_history(trial.info.run_id, "eval_loss")
+            assert [(point.step, point.value) for point in history] == [(1, 3.0), (2, 1.5), (3, 1.0)]
+            assert trial.data.params["learning_rate"] == "0.0001"
+            assert study.info.status == trial.info.status == "FINISHED"
+            files = {file.path for file in reader.list_artifacts(study.info.run_id)}
+            assert files >= {"trials.csv", "events.jsonl", "best_config.json"}
+
+
+class TestRefusals:
+    def test_another_version_of_mlflow_changes_nothing(self, shared: Path) -> None:
+        with sqlite3.connect(shared / "mlflow.db") as connection:
+            connection.execute("UPDATE alembic_version SET version_num = 'older'")
+        copy = shared / "copy" / "mlflow.db"  # MLflow in this process knows the other one already
+        copy.parent.mkdir()
+        shutil.copy(shared / "mlflow.db", copy)
+        before = copy.read_bytes()
+        said = r"tracking store .*cannot be used .*mlflow db upgrade"
+        with pytest.raises(BenchmarkError, match=said), stores.opened(profile(copy.parent)):
+            pass
+        assert copy.read_bytes() == before
+
+    def test_a_file_that_is_no_database_is_told_before_the_study_begins(self, tmp_path: Path) -> None:
+        text = "no database" * 500
+        (tmp_path / "mlflow.db").write_text(text)
+        said = r"tracking store .*cannot be used"
+        with pytest.raises(BenchmarkError, match=said), stores.opened(profile(tmp_path)):
+            pass
+        assert (tmp_path / "mlflow.db").read_text() == text
+
+
+@pytest.mark.slow
+class TestGatheringAgain:
+    """Into a store that jobs share; tests/slurm/test_study_folder.py has the books."""
 
     @pytest.fixture
-    def collected(self, shared: Path, tmp_path: Path) -> Path:
-        for job, experiments in (("a", ["nano", "synthetic"]), ("b", ["squad", "nano"])):
-            own = tmp_path / f"{job}.db"
-            stores.begin(own, shared)
-            for experiment in experiments:
-                add_study(own, experiment, f"{experiment} of {job}")
-        assert [stores.collect(tmp_path / f"{job}.db", shared) for job in "ab"] == [4, 4]
-        return shared
+    def folder(self, shared: Path) -> Path:
+        made = make_folder(shared)
+        Job(made, "7").reserve().whole(0, 0.5).whole(1, 0.7).whole(2, 0.9).release()
+        return made
 
-    def test_all_studies_lie_in_the_experiment_of_their_name(self, collected: Path) -> None:
-        names = {
-            name: {run.info.run_name for run in studies(collected, name)} for name in ("nano", "synthetic", "squad")
-        }
-        assert names == {
-            "nano": {"first", "nano of a", "nano of b"},
-            "synthetic": {"synthetic of a"},
-            "squad": {"squad of b"},
-        }
+    def test_the_same_log_sent_twice_writes_nothing_twice(self, shared: Path, folder: Path) -> None:
+        with stores.opened(profile(shared)):
+            gather.gather(folder)
+            before = (shared / "mlflow.db").read_bytes()
+            (folder / "gathered.json").unlink()  # the store knows too
+            with pytest.raises(BenchmarkError, match="is in the store already"):
+                gather.gather(folder)
+        assert (shared / "mlflow.db").read_bytes() == before
 
-    def test_a_study_comes_with_its_trials_and_their_history(self, collected: Path) -> None:
-        [study] = studies(collected, "squad")
-        condition = f"tags.`mlflow.parentRunId` = '{study.info.run_id}'"
-        [trial] = client_of(collected).search_runs([study.info.experiment_id], condition)
-        history = client_of(collected).get_metric_history(trial.info.run_id, "eval_loss")
-        assert [(metric.step, metric.value) for metric in history] == [(0, 2.0), (1, 1.0)]
-        assert trial.data.params == {"learning_rate": "0.0001"}
-        assert trial.data.metrics == {"eval_loss": 1.0}
+    def test_a_gathering_that_broke_off_is_gone_on_with_as_a_whole(
+        self, shared: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        with stores.opened(profile(shared)):
+            with monkeypatch.context() as patch:
+                patch.setattr(Tracker, "_write_totals", _fail)
+                patch.setattr("hpo.store.tracker.PATIENCE_SECONDS", 0.5)
+                with pytest.raises(BenchmarkError, match="the disk is full"):
+                    gather.gather(folder)
+            [broken] = studies(shared, "synthetic")
+            assert broken.info.status == "FAILED"
+            found = gather.gather(folder)
+        [study] = studies(shared, "synthetic")
+        assert study.info.run_id == found.run_id == broken.info.run_id
+        assert (study.info.status, study.data.metrics["units"]) == ("FINISHED", 27)
+        reader = MlflowClient(f"sqlite:///{shared}/mlflow.db")
+        trials = reader.search_runs([study.info.experiment_id], f"tags.`mlflow.parentRunId` = '{found.run_id}'")
+        assert sorted(run.data.tags["hpo.trial"] for run in trials) == ["0", "1", "2"]
+        for run in trials:
+            steps = [point.step for point in reader.get_metric_history(run.info.run_id, "eval_loss")]
+            assert steps == list(range(1, 10))
 
-    def test_a_study_comes_with_its_data_sets_and_files(self, collected: Path, tmp_path: Path) -> None:
-        for run in studies(collected, "nano"):
-            [used] = run.inputs.dataset_inputs
-            assert (used.dataset.name, used.tags[0].value) == ("squad/train", "train")
-            file = client_of(collected).download_artifacts(run.info.run_id, "trials.csv", str(tmp_path))
-            assert Path(file).read_text() == f"of {run.info.run_name}"
+    def test_of_two_at_once_one_stores_it(self, shared: Path, folder: Path) -> None:
+        said: list[str] = []
 
-    def test_collecting_again_adds_nothing(self, collected: Path, tmp_path: Path) -> None:
-        before = collected.read_bytes()
-        assert stores.collect(tmp_path / "a.db", collected) == 0
-        assert collected.read_bytes() == before
+        def add() -> None:
+            try:
+                gather.gather(folder)
+                said.append("stored")
+            except BenchmarkError as error:
+                said.append(str(error))
 
-    def test_the_store_goes_on_as_any_other(self, collected: Path) -> None:
-        add_study(collected, "new", "later")
-        assert len(studies(collected, "new")) == 1
-
-
-def test_another_version_of_mlflow_is_refused_and_changes_nothing(shared: Path, tmp_path: Path) -> None:
-    own = tmp_path / "job.db"
-    stores.begin(own, shared)
-    add_study(own, "nano", "mine")
-    with sqlite3.connect(shared) as connection:
-        connection.execute("UPDATE alembic_version SET version_num = 'older'")
-    before = shared.read_bytes()
-    with pytest.raises(BenchmarkError, match=r"another version of MLflow .*mlflow db upgrade"):
-        stores.collect(own, shared)
-    assert shared.read_bytes() == before
-
-
-def test_a_shared_file_that_is_none_is_said_to_keep_the_job_s(tmp_path: Path) -> None:
-    own, shared = tmp_path / "job.db", tmp_path / "mlflow.db"
-    add_study(own, "nano", "mine")
-    shared.write_text("no database" * 500)
-    with pytest.raises(BenchmarkError, match=r"runs could not be added .*they are kept in"):
-        stores.collect(own, shared)
+        with stores.opened(profile(shared)):
+            both = [threading.Thread(target=add) for _ in range(2)]
+            for one in both:
+                one.start()
+            for one in both:
+                one.join()
+        assert sorted(said) == [f"{folder}: is in the store already", "stored"]
+        assert len(studies(shared, "synthetic")) == 1
 
 
-def test_a_study_that_a_job_went_on_with_is_replaced_as_a_whole(shared: Path, tmp_path: Path) -> None:
-    own = tmp_path / "job.db"
-    stores.begin(own, shared)
-    [study] = studies(own, "nano")
-    [child] = client_of(own).search_runs([study.info.experiment_id], f"tags.mlflow.parentRunId = '{study.info.run_id}'")
-    client_of(own).set_tag(study.info.run_id, "hpo.resumes", "1")
-    client_of(own).set_tag(study.info.run_id, "hpo.reason", "")
-    client_of(own).log_metric(child.info.run_id, "eval_loss", 0.5, step=2)
-    client_of(own).set_terminated(child.info.run_id)
-    client_of(own).create_run(study.info.experiment_id, tags={"mlflow.parentRunId": study.info.run_id})
-    assert stores.collect(own, shared) == 3
-    assert stores.collect(own, shared) == 0
-    [after] = studies(shared, "nano")
-    assert after.info.run_id == study.info.run_id
-    assert [metric.value for metric in client_of(shared).get_metric_history(child.info.run_id, "eval_loss")] == [
-        2,
-        1,
-        0.5,
-    ]
-    assert client_of(shared).get_run(child.info.run_id).info.status == "FINISHED"
-    assert len(client_of(shared).search_runs([study.info.experiment_id])) == 3
-    assert after.inputs.dataset_inputs[0].dataset.digest == "abc"
+def _fail(*_: object) -> None:
+    raise OSError("the disk is full")
 
 
 @pytest.mark.parametrize(("units", "stands_still"), [([], False), ([0], False), ([3, 9], False), ([3, 9, 9], True)])
 def test_a_study_stands_still_where_an_interruption_finds_it_where_the_one_before_did(
-    shared: Path, units: list[int], stands_still: bool
+    tmp_path: Path, units: list[int], stands_still: bool
 ) -> None:
-    [study] = studies(shared, "nano")
-    for moment, value in enumerate(units):
-        client_of(shared).log_metric(study.info.run_id, "units", value, timestamp=moment)
-    assert results.stands_still(f"sqlite:///{shared}", study.info.run_id) is stands_still
+    with working_in(tmp_path):
+        to = MlflowClient()
+        run_id = to.create_run(to.create_experiment("nano")).info.run_id
+        for moment, value in enumerate(units):
+            to.log_metric(run_id, "units", value, timestamp=moment)
+        assert results.stands_still(run_id) is stands_still

@@ -2,29 +2,24 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 from mlflow import MlflowClient
 
 from benchmarks import spec
-from benchmarks.space import Config
 from benchmarks.spec import BenchmarkError
 from benchmarks.tasks.task import TokenStatistics
 from hpo.analysis import records
+from hpo.core import events as core
 from hpo.search import registry
 from hpo.search.searchers import proposals
 from slurm import arrays, gather, study_folder
 from slurm.jobs.trial_job import trial_of_task
-from slurm.profile import Profile
-from slurm.study_folder import JobLog, SubmittedStudy
+from slurm.study_folder import SubmittedStudy
 from tests.grids import points_of
-
-RATES = (1e-3, 1e-4, 1e-2)
-CLUSTER = Profile.model_validate({"node": {"cpus": 1}})
+from tests.slurm.jobs.jobs_of_study import CLUSTER, RATES, Job, make_folder
 
 
 @pytest.fixture
@@ -32,90 +27,54 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A study of three trials, and a store of its own."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
-    study = registry.get("random").study(spec.load("synthetic"), 0, 3, None, {})
-    configs: tuple[Config, ...] = tuple({"learning_rate": rate, "batch_size_per_device": 8} for rate in RATES)
-    order = arrays.prepare(study, "asynchronous", CLUSTER, 2, "the command")
-    made = tmp_path / "study"
-    made.mkdir()
-    replace(order, proposals=configs).write(made)
-    return made
+    return make_folder(tmp_path)
 
 
-class Job:
-    """Writes a job's record; an event a second, from `at` on."""
-
-    def __init__(self, folder: Path, name: str, at: float = 0.0) -> None:
-        self._record, self.at = JobLog.of(folder, name), at
-
-    def add(self, event: str, **content: Any) -> Job:
-        """An event."""
-        named = {"event": event} if event != "unit" else {}
-        with self._record.path.open("a") as file:
-            file.write(json.dumps({**named, "at": self.at, **content}) + "\n")
-        self.at += 1.0
-        return self
-
-    def reserve(self) -> Job:
-        return self.add("reserved", devices=1, accelerator="cpu", node="n1")
-
-    def begin(self, trial: int) -> Job:
-        return self.add("began", trial=trial, config={"learning_rate": RATES[trial]}, number=None)
-
-    def unit(self, unit: int, loss: float = 1.0, **more: Any) -> Job:
-        seconds = {"startup_seconds": 0.25, "train_seconds": 0.5, "evaluate_seconds": 0.25}
-        rest = {"checkpoint_seconds": 0.0, "idle_seconds": 0.0, "train_loss": loss, "eval_loss": loss, "f1": 0.5}
-        return self.add("unit", units=unit, perplexity=2.0, exact_match=0.5, **seconds, **rest, **more)
-
-    def end(self, outcome: str = "completed", reason: str = "") -> Job:
-        return self.add("ended", outcome=outcome, reason=reason)
-
-    def whole(self, trial: int, loss: float) -> Job:
-        """A trial from its begin to its end."""
-        self.begin(trial)
-        for unit in range(1, 10):
-            self.unit(unit, loss + 1 / unit)
-        return self.end()
-
-
-def kinds(folder: Path) -> list[tuple[str, int]]:
-    return [(event.kind, event.trial) for event in study_folder.events(folder)]
+def kinds(folder: Path) -> list[tuple[str, str]]:
+    """The events' kinds and trials, proposals aside."""
+    found = [event for event in study_folder.events(folder) if not isinstance(event, core.Proposed)]
+    return [(type(event).__name__.lower(), getattr(event, "trial", "")) for event in found]
 
 
 class TestRecords:
     def test_jobs_are_one_story_in_order_of_time(self, folder: Path) -> None:
-        Job(folder, "7").reserve().begin(1).unit(1).end("failed", "why").add("released")
-        Job(folder, "8", at=0.5).reserve().begin(0).add("released")
-        assert kinds(folder)[:4] == [("reserved", -1), ("reserved", -1), ("began", 1), ("began", 0)]
+        Job(folder, "7").reserve().begin(1).unit(1).end("failed", "why").release()
+        Job(folder, "8", at=0.5).reserve().begin(0).release()
+        assert kinds(folder)[:4] == [("reserved", ""), ("reserved", ""), ("began", "1"), ("began", "0")]
         assert study_folder.finished(folder) == {1}
 
     def test_a_job_that_died_is_ended_for_it(self, folder: Path) -> None:
         """At its last word; what came after it is not known."""
         Job(folder, "7").reserve().begin(2).unit(1)
         *_, ended, released = study_folder.events(folder)
-        assert (ended.kind, ended.trial, ended.content["outcome"], ended.at) == ("ended", 2, "interrupted", 2.0)
-        assert ended.content["reason"] == study_folder.WITHOUT_A_WORD
-        assert (released.kind, released.at) == ("released", 2.0)
+        assert ended == core.Ended(2.0, "2", "interrupted", study_folder.WITHOUT_A_WORD)
+        assert released == core.Released(2.0, "7")
 
     def test_one_that_was_queued_again_does_not_hold_devices_in_between(self, folder: Path) -> None:
         job = Job(folder, "7").reserve().begin(2).unit(1)
         job.at = 100.0
-        job.reserve().whole(2, 0.5).add("released")
+        job.reserve().whole(2, 0.5).release()
         found = [
-            (event.kind, event.at) for event in study_folder.events(folder) if event.kind in ("reserved", "released")
+            (type(event), event.at)
+            for event in study_folder.events(folder)
+            if isinstance(event, core.Reserved | core.Released)
         ]
-        assert found == [("reserved", 0.0), ("released", 2.0), ("reserved", 100.0), ("released", 112.0)]
+        on, off = core.Reserved, core.Released
+        assert found == [(on, 0.0), (off, 2.0), (on, 100.0), (off, 112.0)]
         assert study_folder.finished(folder) == {2}
 
     def test_a_line_that_was_cut_off_costs_no_other(self, folder: Path) -> None:
         """Nor the one that the job, queued again, adds to it."""
-        Job(folder, "7").reserve().begin(0).unit(1)
-        path = folder / "job-7.jsonl"
-        path.write_text(path.read_text() + '{"event": "ended", "outc')
-        told = [("reserved", -1), ("began", 0), ("unit", 0), ("ended", 0), ("released", -1)]
+        job = Job(folder, "7").reserve().begin(0).unit(1)
+        with job.path.open("a") as file:
+            file.write('{"event": "ended", "outc')
+        told = [("reserved", ""), ("began", "0"), ("unit", "0"), ("ended", "0"), ("released", "")]
         assert kinds(folder) == told
-        JobLog(path).add("reserved", devices=1, accelerator="cpu", node="n1")
-        JobLog(path).add("released")
-        assert kinds(folder) == [*told, ("reserved", -1), ("released", -1)]
+        [lost] = study_folder.told(folder).torn
+        assert lost.startswith(f"{job.path}: its last line is torn (24 bytes) and left out")
+        job.reserve().release()
+        assert kinds(folder) == [*told, ("reserved", ""), ("released", "")]
+        assert study_folder.told(folder).torn == ()
 
     def test_a_folder_of_something_else_is_refused(self, tmp_path: Path) -> None:
         with pytest.raises(BenchmarkError, match=r"study\.json: cannot be read"):
@@ -136,15 +95,15 @@ class TestRecords:
 class TestGathering:
     def test_what_the_data_are_like_is_taken_from_the_first_unit_that_says_it(self, folder: Path) -> None:
         told = [TokenStatistics("train", 8, 60.0, 60.0, 70, 80, 160, 0.25, 0.0)]
-        job = Job(folder, "7").reserve().begin(0).unit(1, tokens=[asdict(split) for split in told])
-        job.unit(2).end("diverged").whole(1, 0.5).whole(2, 0.7).add("released")
+        job = Job(folder, "7").reserve().begin(0).unit(1, tokens=told)
+        job.unit(2).end("diverged").whole(1, 0.5).whole(2, 0.7).release()
         found = gather.gather(folder)
         assert list(found.results.tokens) == told
         assert MlflowClient().get_run(found.run_id).data.metrics["train_truncated_share"] == 0.25
 
     def test_a_study_is_stored_as_one_that_ray_ran(self, folder: Path) -> None:
-        Job(folder, "7").reserve().whole(0, 0.5).whole(1, 0.7).add("released")
-        Job(folder, "8").reserve().whole(2, 0.9).add("released")
+        Job(folder, "7").reserve().whole(0, 0.5).whole(1, 0.7).release()
+        Job(folder, "8").reserve().whole(2, 0.9).release()
         found = gather.gather(folder)
         [study] = records.finished("synthetic")
         assert (study.method, study.variant, study.run_id) == ("random", "evaluation=asynchronous", found.run_id)
@@ -159,7 +118,7 @@ class TestGathering:
         assert (run.info.status, run.data.tags["hpo.command"]) == ("FINISHED", "the command")
 
     def test_once(self, folder: Path) -> None:
-        Job(folder, "7").reserve().whole(0, 0.5).whole(1, 0.7).whole(2, 0.9).add("released")
+        Job(folder, "7").reserve().whole(0, 0.5).whole(1, 0.7).whole(2, 0.9).release()
         gather.gather(folder)
         for _ in range(2):
             with pytest.raises(BenchmarkError, match="is in the store already"):
@@ -169,16 +128,30 @@ class TestGathering:
 
     def test_an_attempt_that_was_trained_again_counts_as_failed(self, folder: Path) -> None:
         job = Job(folder, "7").reserve().begin(0).unit(1).unit(2).end("interrupted", "its process was ended by SIGKILL")
-        job.whole(0, 0.5).whole(1, 0.7).whole(2, 0.9).add("released")
+        job.whole(0, 0.5).whole(1, 0.7).whole(2, 0.9).release()
         found = gather.gather(folder)
         assert found.shares.seconds["failed"] == pytest.approx(3.0)  # two units of a second, and one until its end
         assert found.results.rows[0].trained_units == 11
         assert found.results.rows[0].outcome == "completed"
         assert records.finished("synthetic")[0].metrics["units"] == 29
 
+    def test_one_that_its_job_tried_again_says_why(self, folder: Path) -> None:
+        job = Job(folder, "7").reserve().begin(0).unit(1).try_again("RuntimeError: no")
+        for unit in range(1, 10):
+            job.unit(unit)
+        job.end().whole(1, 0.7).whole(2, 0.9).release()
+        [first, *_] = gather.gather(folder).results.rows
+        assert (first.outcome, first.failures, first.trained_units) == ("completed", ("RuntimeError: no",), 10)
+
+    def test_proposals_that_were_skipped_in_several_jobs_add_up(self, folder: Path) -> None:
+        Job(folder, "7").reserve().whole(0, 0.5).skip(2).release()
+        Job(folder, "8").reserve().skip(1).release()
+        found = gather.gather(folder)
+        assert (found.results.skipped, found.missing, len(found.results.rows)) == (2, 0, 1)
+
     def test_what_began_first_does_not_change_a_trial_s_number(self, folder: Path) -> None:
         """The log of trial 2 is trial-2.log, and its task has the number 2."""
-        Job(folder, "7").reserve().whole(2, 0.9).whole(0, 0.5).whole(1, 0.7).add("released")
+        Job(folder, "7").reserve().whole(2, 0.9).whole(0, 0.5).whole(1, 0.7).release()
         found = gather.gather(folder)
         assert [(row.number, row.config["learning_rate"]) for row in found.results.rows] == [
             (2, RATES[2]),
@@ -188,8 +161,8 @@ class TestGathering:
         assert {unit.trial for unit in found.results.units[:9]} == {2}
 
     def test_hours_on_different_devices_are_not_booked_as_those_of_one(self, folder: Path) -> None:
-        Job(folder, "7").add("reserved", devices=1, accelerator="V100", node="n1").whole(0, 0.5).whole(1, 0.7)
-        Job(folder, "8").add("reserved", devices=1, accelerator="A100", node="n2").whole(2, 0.9)
+        Job(folder, "7").reserve("V100").whole(0, 0.5).whole(1, 0.7)
+        Job(folder, "8").reserve("A100").whole(2, 0.9)
         assert gather.gather(folder).accelerator == "A100 + V100"
 
     def test_a_study_that_lacks_results_is_stored_only_if_told_so(self, folder: Path) -> None:

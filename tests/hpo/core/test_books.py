@@ -238,7 +238,9 @@ class TestRows:
     def test_the_first_statistics_of_the_data_are_kept(self) -> None:
         told = [STATISTICS]
         result = {"units": 1, "objective": 1.0, "diverged": False, "eval_loss": 1.0, "epoch": 3.0, "train_seconds": 2.0}
-        events = [core.unit(STUDY, "a", {**result, TOKENS: of}, 1.0) for of in ([], told, [STATISTICS, STATISTICS])]
+        events = [
+            core.unit(STUDY.benchmark, "a", {**result, TOKENS: of}, 1.0) for of in ([], told, [STATISTICS, STATISTICS])
+        ]
         assert books_of(*begun(), events[0]).tokens == ()
         books = books_of(*begun(), *events)
         assert list(books.tokens) == told
@@ -249,17 +251,19 @@ class TestRows:
         books = books_of(
             core.Reserved(0.0, 1),
             *begun(),
-            core.unit(STUDY, "a", {**result, MICRO_BATCH: 4}, 4.0),
+            core.unit(STUDY.benchmark, "a", {**result, MICRO_BATCH: 4}, 4.0),
             core.Skipped(4.0, 7),
         )
         assert (books["a"].micro_batch, books["a"].device_seconds, books.skipped) == (4, 3.0, 7)
         assert books.shares().seconds == {**dict.fromkeys(PARTS, 0.0), "train": 2.0, "failed": 1.0, "idle": 1.0}
-        books.apply(core.unit(STUDY, "a", {**result, "units": 2}, 8.0))
+        books.apply(core.unit(STUDY.benchmark, "a", {**result, "units": 2}, 8.0))
         assert books["a"].micro_batch is None
 
     def test_two_arithmetics_are_told_apart(self) -> None:
         result = {"units": 1, "objective": 1.0, "diverged": False}
-        events = [core.unit(STUDY, "a", {**result, PRECISION: name}, 1.0) for name in ("fp32", "", "bf16", "fp32")]
+        events = [
+            core.unit(STUDY.benchmark, "a", {**result, PRECISION: name}, 1.0) for name in ("fp32", "", "bf16", "fp32")
+        ]
         assert books_of(*begun(), *events).precision == "bf16 and fp32"
 
     def test_each_end_has_its_time_and_reason(self) -> None:

@@ -22,9 +22,7 @@ from optuna.storages.journal import JournalFileBackend
 
 from benchmarks import spec
 from benchmarks.spec import Benchmark, BenchmarkError
-from benchmarks.tasks.task import TokenStatistics
-from hpo.core.results import PRECISION, TOKENS
-from hpo.core.study import objective
+from hpo.core import events as core
 from hpo.search import journal, registry
 from slurm import arrays, profile, study_folder
 from slurm.jobs import trial_job
@@ -70,8 +68,12 @@ def train(folder: Path) -> list[str]:
         return trial_job.train(folder, [], signals)
 
 
-def ended(folder: Path) -> list[dict[str, Any]]:
-    return [event.content for event in study_folder.events(folder) if event.kind == "ended"]
+def told(folder: Path, *kinds: type[core.Event]) -> list[Any]:
+    return [event for event in study_folder.events(folder) if isinstance(event, kinds)]
+
+
+def ended(folder: Path) -> list[core.Ended]:
+    return told(folder, core.Ended)
 
 
 @pytest.mark.thorough  # test_ranks and test_session hold both sides to one
@@ -96,12 +98,13 @@ def test_ranks_of_a_trial_train_as_under_ray(
     ranks.close()
     found = study_folder.last_unit(folder, 0)
     assert found is not None
-    assert [TokenStatistics(**split) for split in found[TOKENS]] == tokens
+    assert list(found.tokens) == tokens
     assert [split.questions for split in tokens] == [512, 48, 480]
-    assert (found["train_loss"], found["eval_loss"]) == pytest.approx((expected["train_loss"], expected["eval_loss"]))
-    assert found[PRECISION] == ranks_precision
-    assert found["peak_memory_mb"] > 100
-    assert found["startup_seconds"] > 1
+    losses = found.metrics["train_loss"], found.metrics["eval_loss"]
+    assert losses == pytest.approx((expected["train_loss"], expected["eval_loss"]))
+    assert found.precision == ranks_precision
+    assert found.metrics["peak_memory_mb"] > 100
+    assert found.seconds["startup"] > 1
 
 
 def test_gpus_that_torch_cannot_use_end_the_job_before_its_first_trial(
@@ -111,7 +114,7 @@ def test_gpus_that_torch_cannot_use_end_the_job_before_its_first_trial(
     put_in(monkeypatch, machine(gpu(0)), build=CPU_BUILD)
     with pytest.raises(BenchmarkError, match=r"built without CUDA, cannot use NVIDIA H100 .* install a build that can"):
         train(folder)
-    assert list(study_folder.events(folder)) == []
+    assert study_folder.events(folder) == ()
 
 
 def test_a_trial_s_process_that_was_given_a_gpu_does_not_train_without(
@@ -122,7 +125,7 @@ def test_a_trial_s_process_that_was_given_a_gpu_does_not_train_without(
     put_in(monkeypatch, machine(gpu(0), gpu(1)), "GPU-1")
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(FAKE), str(REPOSITORY)]))
     assert train(folder) == ["failed"]
-    assert "cannot use NVIDIA H100" in ended(folder)[-1]["reason"] or "finds no GPU" in ended(folder)[-1]["reason"]
+    assert "cannot use NVIDIA H100" in ended(folder)[-1].reason or "finds no GPU" in ended(folder)[-1].reason
     assert study_folder.last_unit(folder, 0) is None
 
 
@@ -136,16 +139,17 @@ def test_a_process_that_is_killed_is_started_once_more(tmp_path: Path) -> None:
     killer.start()
     assert train(folder) == ["completed"]
     killer.join()
-    first, second = ended(folder)
-    assert first == {"outcome": "interrupted", "reason": "its process was ended by SIGKILL"}
-    assert second["outcome"] == "completed"
+    assert [event.reason for event in told(folder, core.Failed, core.Retried)] == [
+        "its process was ended by SIGKILL"
+    ] * 2
+    assert [event.outcome for event in ended(folder)] == ["completed"]
 
 
 def _child(folder: Path, deadline: float = 60.0) -> psutil.Process:
     """The process of a trial that has begun to train."""
     until = time.monotonic() + deadline
     while time.monotonic() < until:
-        if any(event.kind == "unit" for event in study_folder.events(folder)) and (found := _training()):
+        if told(folder, core.Unit) and (found := _training()):
             return found[0]
         time.sleep(0.02)
     raise AssertionError("no trial began")
@@ -170,11 +174,10 @@ def test_a_trial_that_raises_is_a_failed_row_and_the_next_one_runs(
     broken = nano.model_copy(update={"finetune": nano.finetune.model_copy(update={"model": str(tmp_path)})})
     folder = make(tmp_path, broken, budget=1)
     assert train(folder) == ["failed"]
-    [first, second] = ended(folder)
-    assert first["reason"] == second["reason"]
-    assert second["reason"].startswith(
-        f"benchmarks.files.BenchmarkError: model {tmp_path}: its tokenizer cannot be loaded"
-    )
+    first, second = told(folder, core.Failed)
+    [end] = ended(folder)
+    assert first.reason == second.reason == end.reason
+    assert end.reason.startswith(f"benchmarks.files.BenchmarkError: model {tmp_path}: its tokenizer cannot be loaded")
 
 
 @pytest.mark.parametrize(
@@ -191,7 +194,7 @@ def test_a_signal_ends_the_trial_and_keeps_its_units(tmp_path: Path, number: sig
     teller.start()
     assert train(folder) == ["interrupted", "interrupted"]
     teller.join()
-    assert ended(folder) == [{"outcome": "interrupted", "reason": reason}]
+    assert [(event.outcome, event.reason) for event in ended(folder)] == [("interrupted", reason)]
     assert study_folder.last_unit(folder, 0) is not None
     assert _training() == []
     assert study_folder.finished(folder) == set()
@@ -227,17 +230,17 @@ def test_optuna_proposes_what_it_has_learnt_from_other_processes(tmp_path: Path)
     """The same journal without what the first trials told proposes something else for the last one."""
     folder = make(tmp_path, slow(0.0), "optuna", 6)
     assert set(train(folder)) <= {"completed", "diverged"}
-    begun = [event.content for event in study_folder.events(folder) if event.kind == "began"]
-    assert [content["number"] for content in begun] == list(range(6))
-    told = optuna_study(folder / study_folder.JOURNAL).trials
+    begun = [event.schedule[0][1] for event in told(folder, core.Proposed)]
+    asked = optuna_study(folder / study_folder.JOURNAL).trials
+    assert [trial.user_attrs[journal.TRIAL] for trial in asked] == list(range(6))
     last = [study_folder.last_unit(folder, trial) for trial in range(6)]
-    assert [trial.value for trial in told] == [objective(spec.load("synthetic"), unit or {}) for unit in last]
-    assert [trial.params for trial in told] == [content["config"] for content in begun]
+    assert [trial.value for trial in asked] == [unit.objective for unit in last if unit]
+    assert [{**begun[0], **trial.params} for trial in asked] == begun
     order, untold = study_folder.SubmittedStudy.read(folder), tmp_path / "untold.journal"
     for trial in range(6):
         proposed, _ = journal.ask(untold, order.study, order.initial_points, trial)
         is_drawn = trial < order.initial_points  # by the trial's seed alone
-        assert (proposed == begun[trial]["config"]) is is_drawn, trial
+        assert ({**begun[trial], **proposed} == begun[trial]) is is_drawn, trial
 
 
 def optuna_study(path: Path) -> optuna.Study:
@@ -259,9 +262,9 @@ def test_tasks_at_once_ask_the_journal_for_trials_of_their_own(tmp_path: Path) -
     ]
     printed = [process.communicate()[0] for process in running]
     assert [process.returncode for process in running] == [0] * 4, printed
-    begun = [event.content for event in study_folder.events(folder) if event.kind == "began"]
-    assert sorted(content["number"] for content in begun) == [0, 1, 2, 3]
-    assert len({content["config"]["learning_rate"] for content in begun}) == 4
+    asked = optuna_study(folder / study_folder.JOURNAL).trials
+    assert sorted(trial.user_attrs[journal.TRIAL] for trial in asked) == [0, 1, 2, 3]
+    assert len({event.schedule[0][1]["learning_rate"] for event in told(folder, core.Proposed)}) == 4
     assert "START trial 3: learning_rate=" in printed[3]
     assert "FINISH trial 3: " in printed[3]
 
