@@ -15,14 +15,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, model_validator
 
 from benchmarks.banks.training import BankSession, BankTraining, BankUnit, Identity
 from benchmarks.faults import explained
 from benchmarks.files import BenchmarkError, first_line, replacing
 from benchmarks.space import Strict
 from benchmarks.tasks.record_scores import pack, unpack
-from benchmarks.tasks.task import LOSS
+from benchmarks.tasks.task import Mode
 
 if TYPE_CHECKING:  # its import takes a while, and the command line reads names of banks alone
     import pyarrow
@@ -60,9 +60,9 @@ class Header(Strict):
         licence: of the recorded figures.
         max_units: units of a training in full.
         metric: the validation metric that ranks trainings.
-        mode: "min" or "max", its better direction.
         hyperparameters: names of the columns that configure a training.
-        metrics: names of the metrics of an evaluation, the loss first.
+        metrics: names of the metrics of an evaluation, in the order of tables.
+        modes: better direction of each of them.
         space: the search space that `random` configurations were drawn from, as in a benchmark's file.
         sessions: of the recording.
         planned: configurations and seeds that the recording aims at; 0 where nothing was planned.
@@ -74,13 +74,24 @@ class Header(Strict):
     description: str = ""
     licence: str = "Apache-2.0"
     max_units: int
-    metric: str = LOSS.name
-    mode: str = "min"
+    metric: str
     hyperparameters: tuple[str, ...]
     metrics: tuple[str, ...]
+    modes: tuple[Mode, ...]
     space: dict[str, Any] = Field(default_factory=dict)
     sessions: tuple[BankSession, ...] = ()
     planned: tuple[int, int] = (0, 0)
+
+    @model_validator(mode="after")
+    def _check(self) -> Header:
+        if len(self.modes) != len(self.metrics) or self.metric not in self.metrics:
+            raise ValueError("metrics lacks the metric that ranks, or modes has another length")
+        return self
+
+    @property
+    def mode(self) -> Mode:
+        """Better direction of the ranking metric."""
+        return self.modes[self.metrics.index(self.metric)]
 
 
 @dataclass(frozen=True)
@@ -110,6 +121,24 @@ class Bank:
 def names() -> list[str]:
     """Return the names of the banks that come with the suite."""
     return sorted(path.stem for path in HERE.glob("*.parquet"))
+
+
+def find(name_or_path: str) -> Path:
+    """Return the file of a bank.
+
+    Args:
+        name_or_path: one of `names()`, or the path of a Parquet file.
+
+    Raises:
+        BenchmarkError: there is no such bank.
+    """
+    if name_or_path in names():
+        return HERE / f"{name_or_path}.parquet"
+    path = Path(name_or_path)
+    if path.suffix != ".parquet":
+        there = ", ".join(names()) or "none"
+        raise BenchmarkError(f"no bank named {name_or_path!r}; there are {there}; or give the path of a Parquet file")
+    return path
 
 
 def require_names(hyperparameters: Iterable[str], metrics: Iterable[str]) -> None:

@@ -28,7 +28,7 @@ class BankUnit(_Recorded):
         train_loss: mean loss of its training steps; None where no step fell into it, or it is not known.
         skipped_steps: optimizer steps that were skipped for gradients that are not finite.
         peak_memory_mb: largest memory of any rank since the training began, MiB.
-        train_seconds: wall seconds of the training steps.
+        train_seconds: wall seconds of the training steps; None where it is not known.
         evaluate_seconds: wall seconds of the evaluation on validation.
         train_cpu_seconds: seconds that rank 0 computed meanwhile, which other processes do not prolong.
         evaluate_cpu_seconds: likewise in the evaluation.
@@ -39,7 +39,7 @@ class BankUnit(_Recorded):
     train_loss: float | None = None
     skipped_steps: float | None = None
     peak_memory_mb: float | None = None
-    train_seconds: NonNegativeFloat
+    train_seconds: NonNegativeFloat | None = None
     evaluate_seconds: NonNegativeFloat | None = None
     train_cpu_seconds: NonNegativeFloat | None = None
     evaluate_cpu_seconds: NonNegativeFloat | None = None
@@ -86,7 +86,7 @@ class BankTraining(_Recorded):
     @property
     def seconds(self) -> float:
         """Device seconds per rank that trained or evaluated, the evaluation on test included."""
-        units = sum(unit.train_seconds + (unit.evaluate_seconds or 0.0) for unit in self.units)
+        units = sum((unit.train_seconds or 0.0) + (unit.evaluate_seconds or 0.0) for unit in self.units)
         return units + (self.test_seconds or 0.0)
 
 

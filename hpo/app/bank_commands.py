@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from benchmarks.files import BenchmarkError
 from hpo.app.request import load_benchmark
 from hpo.terminal import errors
 from hpo.terminal.console import open_console, print_line
@@ -15,8 +16,9 @@ def record(parsed: argparse.Namespace) -> int:
     from benchmarks.check.start import check_start
     from hpo.cluster.ray import detect
     from hpo.recording.configurations import configurations
+    from hpo.recording.files import Files, only_recorder
     from hpo.recording.processes import places_of
-    from hpo.recording.recorder import Files, Recording, only_recorder, progress
+    from hpo.recording.recorder import Recording, progress
     from hpo.workflows import doctor
 
     doctor.require()
@@ -39,3 +41,71 @@ def record(parsed: argparse.Namespace) -> int:
     if tally.ended.total() < tally.due:
         print_line(console, f"{tally.due - tally.ended.total()} trainings are left; the same command resumes")
     return 1 if tally.ended["failed"] else 0
+
+
+def collect(parsed: argparse.Namespace) -> int:
+    """Collect the store's studies of a benchmark into a bank."""
+    from hpo.recording.collecting import collect
+    from hpo.recording.files import Files, header_of, joined, only_recorder, stored, write
+
+    benchmark, console = load_benchmark(parsed.benchmark), open_console()
+    found, files = collect(benchmark), Files(Path(parsed.output), benchmark.name)
+    for sentence in found.left_out:
+        errors.warn(sentence)
+    if not found.trainings:
+        raise BenchmarkError(f"none of the store's trials of {benchmark.name} can be collected; record a bank")
+    with only_recorder(files):
+        before = stored(files, header_of(benchmark))
+        write(joined(before, found.sessions, found.trainings), files)
+    print_line(console, f"{len(found.trainings)} trainings of {len(found.sessions)} studies collected")
+    if found.num_mixed:
+        print_line(console, f"{found.num_mixed} trials were trained by several configurations, and are left out")
+    print_line(console, f"written: {files.bank}, {files.card}")
+    return 0
+
+
+def import_(parsed: argparse.Namespace) -> int:
+    """Make a bank of trainings of another program."""
+    from hpo.recording import importing
+    from hpo.recording.files import Files, joined, only_recorder, stored, write
+
+    path, console = Path(parsed.file), open_console()
+    if parsed.format == "opda":
+        _refuse(parsed, "benchmark", "accelerator")
+        bank = importing.of_opda(path, parsed.units, _required(parsed, "licence"))
+    else:
+        _refuse(parsed, "licence")
+        benchmark = load_benchmark(_required(parsed, "benchmark"))
+        bank = importing.of_csv(path, benchmark, parsed.seed, _required(parsed, "accelerator"))
+    files = Files(Path(parsed.output), bank.header.name)
+    with only_recorder(files):
+        before = stored(files, bank.header)
+        write(joined(before, bank.header.sessions, bank.trainings), files)
+    print_line(console, f"{len(bank.trainings)} trainings imported")
+    print_line(console, f"written: {files.bank}, {files.card}")
+    return 0
+
+
+def export(parsed: argparse.Namespace) -> int:
+    """Write a bank as a blackbox of Syne Tune."""
+    from benchmarks.banks import bank as banks
+    from hpo.recording import blackbox
+
+    bank, folder = banks.read(banks.find(parsed.bank)), Path(parsed.output)
+    kept, left_out = blackbox.export(bank, parsed.seeds, folder)
+    console = open_console()
+    print_line(console, f"{kept} configurations with {parsed.seeds} seeds written to {folder}; {left_out} left out")
+    return 0
+
+
+def _required(parsed: argparse.Namespace, name: str) -> str:
+    value = str(getattr(parsed, name))
+    if not value:
+        raise BenchmarkError(f"--{name} is missing, which format {parsed.format} needs")
+    return value
+
+
+def _refuse(parsed: argparse.Namespace, *names: str) -> None:
+    for name in names:
+        if getattr(parsed, name):
+            raise BenchmarkError(f"--{name} goes with another format than {parsed.format}; leave it out")

@@ -356,6 +356,37 @@ BANKS = (
             Option("output", "folder of bank, log and card; a recording there resumes", "banks"),
         ),
     ),
+    Command(
+        "bank collect",
+        "turn the store's studies of a benchmark into a bank",
+        "bank_commands.collect",
+        (BENCHMARK, Option("output", "folder of bank and card; a bank there is extended", "banks"), EXPERIMENT),
+    ),
+    Command(
+        "bank import",
+        "make a bank of trainings of another program",
+        "bank_commands.import_",
+        (
+            Option("file", "CSV as docs/import.md describes it, or opda's JSON lines", None, is_positional=True),
+            Option("format", "of the file", "csv", choices=("csv", "opda")),
+            replace(BENCHMARK, help="name or YAML path, for CSV", default=""),
+            replace(SEED, help="seed of the trainings, for CSV", kind="count"),
+            Option("accelerator", "device they ran on, such as 'Tesla V100', for CSV"),
+            Option("units", "units of a training, each an equal share of its steps, for opda", "9", "integer"),
+            Option("licence", "of the figures, such as CC-BY-SA-4.0; required for opda"),
+            Option("output", "folder of bank and card; a CSV file extends a bank there", "banks"),
+        ),
+    ),
+    Command(
+        "bank export",
+        "write a bank as a blackbox of Syne Tune",
+        "bank_commands.export",
+        (
+            Option("bank", "name of a shipped bank, or path of a Parquet file", "nano"),
+            Option("seeds", "trainings of each configuration; those with fewer are left out", "1", "integer"),
+            Option("output", "new folder for the files", "blackbox"),
+        ),
+    ),
 )
 GROUPS = {"bank": "record trainings, and turn them into files", "slurm": "submit studies to a SLURM cluster"}
 """Groups of commands of two words."""

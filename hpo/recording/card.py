@@ -16,11 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import rankdata
 
-from benchmarks.banks.bank import Bank
+from benchmarks.banks.bank import TEST, Bank, Header
 from benchmarks.banks.training import BankTraining
-from benchmarks.spec import Benchmark
-from benchmarks.tasks.task import Metric
-from hpo.core.study import diverged_objective
 from hpo.core.text_tables import markdown_table
 
 Floats = NDArray[np.float64]
@@ -31,18 +28,17 @@ SHOWN_UNITS = 12
 """Units in the table of early looks at most; of a longer training, those at equal distances."""
 
 
-def card(bank: Bank, benchmark: Benchmark) -> str:
+def card(bank: Bank) -> str:
     """Write the card of a bank in Markdown.
 
     Args:
         bank: at least one training.
-        benchmark: the one that was recorded.
     """
     parts = [
         f"# {bank.header.name}: recorded trainings\n\n{bank.header.description}",
         _extent(bank),
-        _looks(bank, benchmark),
-        _seeds(bank, benchmark),
+        _looks(bank),
+        _seeds(bank),
         _seconds(bank),
         _origin(bank),
     ]
@@ -81,34 +77,42 @@ def _share(number: int, bank: Bank) -> str:
 # ---- early looks
 
 
-def _looks(bank: Bank, benchmark: Benchmark) -> str:
+def _looks(bank: Bank) -> str:
     """Tabulate the rank correlation of each unit with the full training, and the recall of the best third."""
-    curves = _curves(bank, benchmark)
+    curves = _curves(bank)
     if len(curves) < MIN_CONFIGURATIONS:
         return ""
-    sign = 1.0 if benchmark.mode == "min" else -1.0
+    sign = 1.0 if bank.header.mode == "min" else -1.0
     scores = sign * np.array(curves)
     late = scores[:, -1]
     looks = [(unit, scores[:, unit - 1]) for unit in _shown_units(bank.header.max_units)]
     rows = [(str(unit), _correlation(early, late), f"{_recall(early, late):.0%}") for unit, early in looks]
     heading = ("unit", "Spearman with the full training [95 %]", "best third kept by a cut to a third")
     return (
-        f"## Early looks\n\nBy {benchmark.metric} on validation, {len(curves)} random configurations, one seed each."
-        f"{_ceiling(bank, benchmark)}\n\n{markdown_table(heading, rows)}"
+        f"## Early looks\n\nBy {bank.header.metric} on validation, {len(curves)} {_sampled(bank)}configurations, one "
+        f"seed each.{_ceiling(bank)}\n\n{markdown_table(heading, rows)}"
     )
 
 
-def _curves(bank: Bank, benchmark: Benchmark, nth: int = 0) -> list[list[float]]:
-    """Return the curve of each random configuration, by its seed of this place, that reached its end or diverged."""
-    chosen = [of_one[nth] for of_one in bank.configurations() if of_one[0].source == "random" and len(of_one) > nth]
-    return [_curve(one, benchmark) for one in chosen if one.outcome in ("completed", "diverged")]
+def _curves(bank: Bank) -> list[list[float]]:
+    """Return the curve of each random configuration, by its first seed, that reached its end or diverged.
+
+    A bank without random ones, such as a collected one, shows all of its own.
+    """
+    firsts = [of_one[0] for of_one in bank.configurations()]
+    chosen = [one for one in firsts if one.source == "random"] or firsts
+    return [_curve(one, bank.header) for one in chosen if one.outcome in ("completed", "diverged")]
 
 
-def _curve(training: BankTraining, benchmark: Benchmark) -> list[float]:
-    lost = diverged_objective(benchmark)
+def _sampled(bank: Bank) -> str:
+    return "random " if any(training.source == "random" for training in bank.trainings) else ""
+
+
+def _curve(training: BankTraining, header: Header) -> list[float]:
+    lost = math.inf if header.mode == "min" else -math.inf
     sound = training.units if training.outcome == "completed" else training.units[:-1]
-    values = [unit.metrics[benchmark.metric] for unit in sound]
-    return values + [lost] * (benchmark.resource.max_units - len(values))
+    values = [unit.metrics[header.metric] for unit in sound]
+    return values + [lost] * (header.max_units - len(values))
 
 
 def _shown_units(max_units: int) -> list[int]:
@@ -142,10 +146,10 @@ def _recall(early: Floats, late: Floats) -> float:
     return len(best[0] & best[1]) / third
 
 
-def _ceiling(bank: Bank, benchmark: Benchmark) -> str:
+def _ceiling(bank: Bank) -> str:
     """Say how well one seed ranks configurations as another seed does: no prediction of a seed can do better."""
     pairs = [
-        [_curve(training, benchmark)[-1] for training in of_one[:2]]
+        [_curve(training, bank.header)[-1] for training in of_one[:2]]
         for of_one in bank.configurations()
         if len(of_one) > 1 and all(training.outcome in ("completed", "diverged") for training in of_one[:2])
     ]
@@ -158,13 +162,14 @@ def _ceiling(bank: Bank, benchmark: Benchmark) -> str:
 # ---- seeds
 
 
-def _seeds(bank: Bank, benchmark: Benchmark) -> str:
+def _seeds(bank: Bank) -> str:
     """Tabulate the spread over seeds at the best configuration and at the default."""
     repeated = [of_one for of_one in bank.configurations() if len(_full(of_one)) > 1]
     if not repeated:
         return ""
-    ranking, other = benchmark.ranking_metric, benchmark.test_metrics[1]
-    sign = 1.0 if benchmark.mode == "min" else -1.0
+    ranking = bank.header.metric
+    other = next((name for name in reversed(bank.header.metrics) if name != ranking), ranking)
+    sign = 1.0 if bank.header.mode == "min" else -1.0
     best = min(repeated, key=lambda of_one: sign * fmean(_last(one, ranking) for one in _full(of_one)))
     default = [of_one for of_one in repeated if of_one[0].source == "default"]
     shown = [("best", best), *(("default", one) for one in default)]
@@ -172,14 +177,14 @@ def _seeds(bank: Bank, benchmark: Benchmark) -> str:
     heading = (
         "configuration",
         "seeds",
-        f"{ranking.name}: mean, standard deviation",
-        f"{other.name}: mean, standard deviation",
-        f"{other.on_test}: mean, standard deviation",
+        f"{ranking}: mean, standard deviation",
+        f"{other}: mean, standard deviation",
+        f"{TEST}{other}: mean, standard deviation",
     )
-    varied = ", ".join(f"{name} {best[0].config[name]}" for name in benchmark.space)
+    varied = ", ".join(f"{name} {best[0].config[name]}" for name in bank.header.space or bank.header.hyperparameters)
     pooled = _pooled(repeated, ranking)
     return (
-        f"## Seeds\n\nBest by {ranking.name} among the {len(repeated)} configurations of several seeds: {varied}. "
+        f"## Seeds\n\nBest by {ranking} among the {len(repeated)} configurations of several seeds: {varied}. "
         f"Median standard deviation over these configurations: {pooled:.4g}.\n\n{markdown_table(heading, rows)}"
     )
 
@@ -188,20 +193,20 @@ def _full(trainings: Iterable[BankTraining]) -> list[BankTraining]:
     return [training for training in trainings if training.outcome == "completed"]
 
 
-def _last(training: BankTraining, metric: Metric) -> float:
-    return training.units[-1].metrics[metric.name]
+def _last(training: BankTraining, metric: str) -> float:
+    return training.units[-1].metrics[metric]
 
 
-def _spreads(trainings: Sequence[BankTraining], ranking: Metric, other: Metric) -> tuple[str, str, str]:
+def _spreads(trainings: Sequence[BankTraining], ranking: str, other: str) -> tuple[str, str, str]:
     return _spread(trainings, ranking), _spread(trainings, other), _test_spread(trainings, other)
 
 
-def _spread(trainings: Sequence[BankTraining], metric: Metric) -> str:
+def _spread(trainings: Sequence[BankTraining], metric: str) -> str:
     return _mean_and_deviation([_last(training, metric) for training in _full(trainings)])
 
 
-def _test_spread(trainings: Sequence[BankTraining], metric: Metric) -> str:
-    tested = [training.test[metric.name] for training in _full(trainings) if metric.name in training.test]
+def _test_spread(trainings: Sequence[BankTraining], metric: str) -> str:
+    tested = [training.test[metric] for training in _full(trainings) if metric in training.test]
     return _mean_and_deviation(tested) if len(tested) > 1 else "-"
 
 
@@ -209,7 +214,7 @@ def _mean_and_deviation(values: Sequence[float]) -> str:
     return f"{fmean(values):.4f}, {stdev(values):.4f}"
 
 
-def _pooled(repeated: Sequence[Sequence[BankTraining]], metric: Metric) -> float:
+def _pooled(repeated: Sequence[Sequence[BankTraining]], metric: str) -> float:
     return median(stdev(_last(training, metric) for training in _full(of_one)) for of_one in repeated)
 
 
@@ -219,7 +224,7 @@ def _pooled(repeated: Sequence[Sequence[BankTraining]], metric: Metric) -> float
 def _seconds(bank: Bank) -> str:
     """Tabulate the seconds of a unit by batch size."""
     by_size: dict[object, list[BankTraining]] = {}
-    for training in _full(bank.trainings):
+    for training in (one for one in _full(bank.trainings) if _wall_seconds(one)):
         by_size.setdefault(training.config.get("batch_size_per_device", "-"), []).append(training)
     if not by_size:
         return ""
@@ -236,7 +241,7 @@ def _seconds(bank: Bank) -> str:
 
 def _costs(trainings: Sequence[BankTraining]) -> tuple[str, str, str]:
     """Write wall seconds, computing seconds and peak memory of trainings."""
-    walls = [fmean(unit.train_seconds + (unit.evaluate_seconds or 0.0) for unit in one.units) for one in trainings]
+    walls = [fmean(found) for one in trainings if (found := _wall_seconds(one))]
     cpus = [fmean(found) for one in trainings if (found := _cpu_seconds(one))]
     peaks = [peak for one in trainings if (peak := one.units[-1].peak_memory_mb) is not None]
     return _range(walls), _range(cpus), f"{max(peaks):.0f}" if peaks else "-"
@@ -244,6 +249,11 @@ def _costs(trainings: Sequence[BankTraining]) -> tuple[str, str, str]:
 
 def _range(values: Sequence[float]) -> str:
     return f"{median(values):.3f} ({min(values):.3f} to {max(values):.3f})" if values else "-"
+
+
+def _wall_seconds(training: BankTraining) -> list[float]:
+    found = [(unit.train_seconds, unit.evaluate_seconds) for unit in training.units]
+    return [train + (evaluate or 0.0) for train, evaluate in found if train is not None]
 
 
 def _cpu_seconds(training: BankTraining) -> list[float]:
@@ -261,7 +271,7 @@ def _origin(bank: Bank) -> str:
         packages = ", ".join(f"{name} {version}" for name, version in session.packages.items())
         facts = [
             session.origin,
-            f"accelerator {session.accelerator}",
+            f"accelerator {session.accelerator or 'unknown'}",
             session.processor,
             session.precision and f"precision {session.precision}",
             f"{session.devices} at once" if session.devices > 1 else "",

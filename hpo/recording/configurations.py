@@ -5,9 +5,8 @@ https://doi.org/10.1006/jcom.1998.0487), mapped through the prior of each hyperp
 list and change none of it.
 
 The order serves a bank that is half recorded. A surrogate needs many configurations, and an estimate of the seeds'
-noise needs repeats at configurations all over the space. So the first wave trains every configuration once, and every
-fifth one with all seeds. The default and the grid, which span the space, come first with all seeds. Further waves add
-one seed each.
+noise needs repeats at configurations all over the space. So the first wave trains every configuration once, and the
+default and every fifth one of the sample with all seeds. Further waves add one seed each.
 """
 
 from __future__ import annotations
@@ -129,7 +128,9 @@ def orders(listed: Sequence[ListedConfiguration], seeds: int) -> list[DueTrainin
     if seeds < 1:
         raise BenchmarkError(f"seeds is {seeds}, but must be >= 1; 3 are usual")
     of_sample = iter(range(len(listed)))
-    is_repeated = [one.source != "random" or next(of_sample) % REPEATED == 0 for one in listed]
+    is_repeated = [
+        one.source == "default" or (one.source == "random" and next(of_sample) % REPEATED == 0) for one in listed
+    ]
     waves: list[list[DueTraining]] = [[] for _ in range(seeds)]
     for configuration, repeated in zip(listed, is_repeated, strict=True):
         for seed in range(seeds):

@@ -1,4 +1,4 @@
-"""Record a bank: train what its file and its log lack, and write each training to the log as it ends.
+"""Record a bank: train the configurations that its file and log lack, and write each training to the log as it ends.
 
 The folder gets, by the benchmark's name::
 
@@ -11,43 +11,31 @@ A recording resumes from the bank as well as from the log, so either file may be
 
 from __future__ import annotations
 
-import importlib.metadata
-import os
-import platform
-import subprocess
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from pathlib import Path
 from threading import Lock
 
-from filelock import FileLock, Timeout
 from rich.console import Console
 
-from benchmarks.banks import bank as banks
-from benchmarks.banks.bank import Bank, Header
-from benchmarks.banks.training import BankSession, BankTraining
+from benchmarks.banks.bank import Bank
+from benchmarks.banks.training import BankTraining
 from benchmarks.clock import REAL
-from benchmarks.files import BenchmarkError, first_line, write_whole
-from benchmarks.identity import digest
+from benchmarks.files import BenchmarkError, first_line
 from benchmarks.out_of_memory import innermost
 from benchmarks.spec import Benchmark
 from hpo.cluster.devices import Placement
 from hpo.engine.signals import GracefulSignals
 from hpo.recording import log as logs
-from hpo.recording.card import card
 from hpo.recording.configurations import DueTraining, ListedConfiguration, orders
+from hpo.recording.files import Files, header_of, joined, require_same, session_of, stored, write
 from hpo.recording.log import RecordingLog, SessionLine, TrainingLine
 from hpo.recording.one_training import Abandoned, failed, train
 from hpo.recording.processes import WarmProcess, warm_processes
 from hpo.terminal.console import print_line
 from hpo.terminal.tables import clock
 
-PACKAGES = ("torch", "transformers", "deepspeed", "peft", "tokenizers", "numpy", "scipy")
-"""Packages on whose versions a training's figures depend."""
 ATTEMPTS = 2
 """Attempts at a training whose process fails."""
 FAILURES_TO_GIVE_UP = 3
@@ -55,35 +43,6 @@ FAILURES_TO_GIVE_UP = 3
 SECONDS_PER_LINE = 60.0
 SECONDS_PER_BANK = 600.0
 """Time after which the bank is written anew on the way."""
-PROJECT = Path(__file__).parents[2]
-
-
-@dataclass(frozen=True)
-class Files:
-    """Files of a recording.
-
-    Attributes:
-        folder: where they lie.
-        name: of the benchmark.
-    """
-
-    folder: Path
-    name: str
-
-    @property
-    def log(self) -> Path:
-        """The log."""
-        return self.folder / f"{self.name}.jsonl"
-
-    @property
-    def bank(self) -> Path:
-        """The bank."""
-        return self.folder / f"{self.name}.parquet"
-
-    @property
-    def card(self) -> Path:
-        """The bank's card."""
-        return self.folder / f"{self.name}.md"
 
 
 @dataclass
@@ -136,8 +95,9 @@ class Recording:
         self, benchmark: Benchmark, files: Files, listed: Sequence[ListedConfiguration], seeds: int, console: Console
     ) -> None:
         self._benchmark, self._files, self._console = benchmark, files, console
-        self._planned = (len(listed), seeds)
-        recorded = {training.identity for training in self._merged().trainings if training.outcome != "failed"}
+        self._planned, self._header = (len(listed), seeds), header_of(benchmark)
+        sound = [one for one in self._merged().trainings if one.outcome not in ("failed", "stopped")]
+        recorded = {training.identity for training in sound}
         self._due = [order for order in orders(listed, seeds) if order.identity not in recorded]
         self._lock, self._is_revoked, self._failures = Lock(), False, 0
         self._fault = ""
@@ -152,7 +112,7 @@ class Recording:
         self._is_revoked = True
 
     def run(self, placement: Placement, hours: float | None) -> Tally:
-        """Train what is missing.
+        """Train the missing ones.
 
         Args:
             placement: devices, and the benchmark with its precision settled.
@@ -164,7 +124,7 @@ class Recording:
         allotment, deadline = placement.allotment, REAL.now() + 3600 * hours if hours else None
         session = session_of(placement)
         self._log = RecordingLog(self._files.log)
-        self._log.add(SessionLine(name=self._benchmark.name, digest=digest(self._benchmark), session=session))
+        self._log.add(SessionLine(name=self._benchmark.name, digest=self._header.digest, session=session))
         self._tally, self._queue = Tally(len(self._due), allotment.devices), iter(self._due)
         self._shown = self._written = REAL.now()
         with GracefulSignals(self), warm_processes(placement) as processes:
@@ -185,31 +145,15 @@ class Recording:
         bank = self._merged()
         if not bank.trainings:
             return bank
-        banks.write(bank, self._files.bank)
-        write_whole(self._files.card, card(bank, self._benchmark))
+        write(bank, self._files)
         return bank
 
     def _merged(self) -> Bank:
-        """Join the bank that is there with the log; of two records of one training the later counts, if it is sound."""
-        there = digest(self._benchmark)
-        logged, before = logs.read(self._files.log), Bank(header_of(self._benchmark), ())
-        if self._files.bank.exists():
-            before = banks.read(self._files.bank)
-        for path, found in ((self._files.log, logged.digest), (self._files.bank, before.header.digest)):
-            if found not in ("", there):
-                raise BenchmarkError(
-                    f"{path} was recorded on another version of {self._benchmark.name} (digest {found}, here {there}): "
-                    "model, data or resource differ; give another folder with --output, or restore its files"
-                )
-        merged = before.by_identity()
-        for training in logged.trainings:
-            if training.outcome != "failed" or training.identity not in merged:
-                merged[training.identity] = training
-        sessions = {session.key: session for session in (*before.header.sessions, *logged.sessions)}
-        used = {training.session for training in merged.values()}
-        kept = tuple(session for key, session in sessions.items() if key in used)
-        header = header_of(self._benchmark).model_copy(update={"sessions": kept, "planned": self._planned})
-        return Bank(header, tuple(merged.values()))
+        """Join the bank that is there with the log."""
+        logged = logs.read(self._files.log)
+        before = stored(self._files, self._header)
+        require_same(self._files.log, logged.digest, self._header)
+        return joined(before, logged.sessions, logged.trainings, self._planned)
 
     # ---- one device after another
 
@@ -269,70 +213,3 @@ def progress(name: str, tally: Tally) -> str:
         f"[{clock(tally.wall_seconds)}] {name}: {tally.ended.total()}/{tally.due} trainings | left {left} | "
         f"ended: {outcomes or 'none'} | useful {tally.useful_share:.1%} of device time"
     )
-
-
-@contextmanager
-def only_recorder(files: Files) -> Iterator[None]:
-    """Keep other processes from recording into the same files.
-
-    Raises:
-        BenchmarkError: one does, or the folder cannot be written.
-    """
-    try:
-        files.folder.mkdir(parents=True, exist_ok=True)
-        with FileLock(files.folder / f".{files.name}.lock", timeout=0):
-            yield
-    except Timeout:
-        raise BenchmarkError(f"{files.log}: another process records into it; wait, or give --output") from None
-    except OSError as error:
-        raise BenchmarkError(
-            f"output {files.folder}: cannot be written ({error.strerror}); give another folder with --output"
-        ) from None
-
-
-def header_of(benchmark: Benchmark) -> Header:
-    """Return the header of a benchmark's bank, without sessions."""
-    return Header(
-        name=benchmark.name,
-        digest=digest(benchmark),
-        description=benchmark.description,
-        max_units=benchmark.resource.max_units,
-        metric=benchmark.metric,
-        mode=benchmark.mode,
-        hyperparameters=tuple(benchmark.default.model_dump()),
-        metrics=tuple(metric.name for metric in benchmark.metrics),
-        space={name: domain.model_dump(mode="json") for name, domain in benchmark.space.items()},
-    )
-
-
-def session_of(placement: Placement) -> BankSession:
-    """Describe this session of a recording."""
-    benchmark = placement.benchmark
-    return BankSession(
-        key=f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%S.%fZ} {os.getpid()}",
-        accelerator=placement.devices.accelerator,
-        processor=_processor(),
-        precision=benchmark.trial.precision,
-        devices=int(placement.allotment.devices),
-        packages={name: importlib.metadata.version(name) for name in PACKAGES},
-        commit=_commit(),
-    )
-
-
-def _processor() -> str:
-    """Name the CPU as Linux does, or else its architecture."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        lines = []
-    named = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return named[0] if named else platform.machine()
-
-
-def _commit() -> str:
-    """Name the suite's commit; empty where it is no checkout."""
-    try:
-        found = subprocess.run(["git", "-C", PROJECT, "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
-    except OSError:
-        return ""
-    return found.stdout.strip() if found.returncode == 0 else ""

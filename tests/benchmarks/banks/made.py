@@ -14,7 +14,9 @@ HEADER = Header(
     digest="0123456789abcdef",
     max_units=3,
     hyperparameters=("learning_rate", "batch_size_per_device", "lr_scheduler", "gradient_checkpointing"),
+    metric="eval_loss",
     metrics=("eval_loss", "f1"),
+    modes=("min", "max"),
     sessions=(SESSION,),
 )
 

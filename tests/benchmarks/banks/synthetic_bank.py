@@ -71,7 +71,9 @@ def bank(benchmark: Benchmark, configs: int, seeds: int, draws: int = 0) -> bank
         digest=digest(benchmark),
         max_units=benchmark.resource.max_units,
         hyperparameters=tuple(benchmark.complete({})),
+        metric=benchmark.metric,
         metrics=tuple(metric.name for metric in benchmark.metrics),
+        modes=tuple(metric.mode for metric in benchmark.metrics),
         sessions=(SESSION,),
     )
     return banks.Bank(header, tuple(train(benchmark, config, seed) for config in drawn for seed in range(seeds)))

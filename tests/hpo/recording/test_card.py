@@ -18,9 +18,12 @@ HEADER = Header(
     digest="0123456789abcdef",
     max_units=9,
     hyperparameters=("learning_rate", "batch_size_per_device", "weight_decay", "warmup_ratio", "lr_scheduler"),
+    metric="eval_loss",
     metrics=("eval_loss", "exact_match", "f1"),
+    modes=("min", "max", "max"),
     sessions=(BankSession(key="one", accelerator="cpu"),),
     planned=(14, 3),
+    space={"learning_rate": {}},
 )
 
 
@@ -45,7 +48,7 @@ def text(*more: BankTraining) -> str:
     of_two = [made(number, seed) for number in range(6) for seed in (0, 1)]
     of_one = [made(number, 0) for number in range(6, 12)]
     default = [made(13, seed, "default") for seed in (0, 1)]
-    return card(Bank(HEADER, (*default, *of_two, *of_one, *more)), NANO)
+    return card(Bank(HEADER, (*default, *of_two, *of_one, *more)))
 
 
 def test_it_says_how_far_the_bank_is_recorded() -> None:
@@ -81,6 +84,6 @@ def test_seconds_are_those_of_a_unit() -> None:
 
 @pytest.mark.parametrize("number", [1, 2])
 def test_a_bank_of_few_trainings_has_a_short_card(number: int) -> None:
-    found = card(Bank(HEADER, tuple(made(i, 0) for i in range(number))), NANO)
+    found = card(Bank(HEADER, tuple(made(i, 0) for i in range(number))))
     assert "Early looks" not in found
     assert "## Origin" in found

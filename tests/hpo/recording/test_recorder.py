@@ -22,8 +22,9 @@ from benchmarks.trials.synthetic import SyntheticTrial
 from hpo.cluster.devices import Devices
 from hpo.recording import log as logs
 from hpo.recording.configurations import configurations
+from hpo.recording.files import Files, only_recorder
 from hpo.recording.processes import places_of
-from hpo.recording.recorder import Files, Recording, Tally, only_recorder
+from hpo.recording.recorder import Recording, Tally
 from tests.studies import REPOSITORY, write_slow_synthetic
 
 TWO_CORES = Devices(2, None, 2)

@@ -1,0 +1,195 @@
+"""The files of a bank in a folder: joined with what is new, and written with its card. Sessions describe themselves."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import subprocess
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from benchmarks.banks import bank as banks
+from benchmarks.banks.bank import Bank, Header
+from benchmarks.banks.training import BankSession, BankTraining
+from benchmarks.files import BenchmarkError, write_whole
+from benchmarks.identity import digest
+from benchmarks.spec import Benchmark
+from hpo.cluster.devices import Placement
+from hpo.recording.card import card
+
+PACKAGES = ("torch", "transformers", "deepspeed", "peft", "tokenizers", "numpy", "scipy")
+"""Packages on whose versions a training's figures depend."""
+PROJECT = Path(__file__).parents[2]
+
+
+@dataclass(frozen=True)
+class Files:
+    """Files of a recording.
+
+    Attributes:
+        folder: where they lie.
+        name: of the benchmark.
+    """
+
+    folder: Path
+    name: str
+
+    @property
+    def log(self) -> Path:
+        """The log."""
+        return self.folder / f"{self.name}.jsonl"
+
+    @property
+    def bank(self) -> Path:
+        """The bank."""
+        return self.folder / f"{self.name}.parquet"
+
+    @property
+    def card(self) -> Path:
+        """The bank's card."""
+        return self.folder / f"{self.name}.md"
+
+
+def write(bank: Bank, files: Files) -> None:
+    """Write a bank and its card.
+
+    Raises:
+        BenchmarkError: the folder cannot be written.
+    """
+    banks.write(bank, files.bank)
+    write_whole(files.card, card(bank))
+
+
+def stored(files: Files, header: Header) -> Bank:
+    """Read the bank of a folder; without one, return an empty one with this header.
+
+    Raises:
+        BenchmarkError: the file cannot be read, or is a bank of another benchmark, or of another version of it.
+    """
+    if not files.bank.exists():
+        return Bank(header, ())
+    bank = banks.read(files.bank)
+    require_same(files.bank, bank.header.digest, header)
+    for name in ("hyperparameters", "metrics", "max_units"):
+        found, wanted = getattr(bank.header, name), getattr(header, name)
+        if found != wanted:
+            raise BenchmarkError(
+                f"{files.bank} has the {name.replace('_', ' ')} {found}, but the new trainings have {wanted}; give "
+                "another folder with --output"
+            )
+    return bank
+
+
+def require_same(path: Path, found: str, header: Header) -> None:
+    """Refuse trainings of another version of the benchmark.
+
+    Args:
+        path: their file.
+        found: the digest there; empty if it has none.
+        header: of the bank they would join.
+    """
+    if found not in ("", header.digest):
+        raise BenchmarkError(
+            f"{path} was recorded on another version of {header.name} (digest {found}, here {header.digest}): model, "
+            "data or resource differ; give another folder with --output, or restore its files"
+        )
+
+
+def joined(
+    before: Bank,
+    sessions: Iterable[BankSession],
+    trainings: Iterable[BankTraining],
+    planned: tuple[int, int] = (0, 0),
+) -> Bank:
+    """Join a bank with trainings: of two records of one training the later counts, unless it failed or was stopped.
+
+    Args:
+        before: the bank.
+        sessions: of the new trainings.
+        trainings: new ones, in order.
+        planned: configurations and seeds that the bank aims at; (0, 0) to keep the bank's.
+    """
+    merged = before.by_identity()
+    for training in trainings:
+        if training.identity not in merged or training.outcome not in ("failed", "stopped"):
+            merged[training.identity] = training
+    by_key = {session.key: session for session in (*before.header.sessions, *sessions)}
+    used = {training.session for training in merged.values()}
+    kept = tuple(session for key, session in by_key.items() if key in used)
+    header = before.header.model_copy(
+        update={"sessions": kept, "planned": planned if planned != (0, 0) else before.header.planned}
+    )
+    return Bank(header, tuple(merged.values()))
+
+
+@contextmanager
+def only_recorder(files: Files) -> Iterator[None]:
+    """Keep other processes from recording into the same files.
+
+    Raises:
+        BenchmarkError: one does, or the folder cannot be written.
+    """
+    try:
+        files.folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(files.folder / f".{files.name}.lock", timeout=0):
+            yield
+    except Timeout:
+        raise BenchmarkError(f"{files.log}: another process records into it; wait, or give --output") from None
+    except OSError as error:
+        raise BenchmarkError(
+            f"output {files.folder}: cannot be written ({error.strerror}); give another folder with --output"
+        ) from None
+
+
+def header_of(benchmark: Benchmark) -> Header:
+    """Return the header of a benchmark's bank, without sessions."""
+    return Header(
+        name=benchmark.name,
+        digest=digest(benchmark),
+        description=benchmark.description,
+        max_units=benchmark.resource.max_units,
+        metric=benchmark.metric,
+        hyperparameters=tuple(benchmark.default.model_dump()),
+        metrics=tuple(metric.name for metric in benchmark.metrics),
+        modes=tuple(metric.mode for metric in benchmark.metrics),
+        space={name: domain.model_dump(mode="json") for name, domain in benchmark.space.items()},
+    )
+
+
+def session_of(placement: Placement) -> BankSession:
+    """Describe this session of a recording."""
+    benchmark = placement.benchmark
+    return BankSession(
+        key=f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%S.%fZ} {os.getpid()}",
+        accelerator=placement.devices.accelerator,
+        processor=_processor(),
+        precision=benchmark.trial.precision,
+        devices=int(placement.allotment.devices),
+        packages={name: importlib.metadata.version(name) for name in PACKAGES},
+        commit=_commit(),
+    )
+
+
+def _processor() -> str:
+    """Name the CPU as Linux does, or else its architecture."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    named = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return named[0] if named else platform.machine()
+
+
+def _commit() -> str:
+    """Name the suite's commit; empty where it is no checkout."""
+    try:
+        found = subprocess.run(["git", "-C", PROJECT, "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
+    except OSError:
+        return ""
+    return found.stdout.strip() if found.returncode == 0 else ""
