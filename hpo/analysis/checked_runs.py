@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import pandas as pd
@@ -9,6 +10,7 @@ import pandas as pd
 from benchmarks.spec import Benchmark, first_line
 from hpo.analysis.studies import Confirmation, StudyRecord, frame
 from hpo.store import stored_trials
+from hpo.store.files import RECORDS_FILE
 from hpo.store.queries import Run
 from hpo.store.reading import StoredFiles
 
@@ -119,7 +121,7 @@ def checked_confirmations(run: Run, stored: StoredFiles, benchmark: Benchmark) -
         trials = frame(stored.texts.get("trials.csv", ""))
         if len(trials) and not {"seed", "schedule"} <= set(trials):
             raise KeyError("seed and schedule")
-        found = _confirmations(trials, benchmark)
+        found = _confirmations(trials, benchmark, _records(stored))
         if len(trials) < metrics.get("num_trials", 0):
             fault = fault or f"trials.csv has {len(trials)} of {metrics['num_trials']:g} trainings"
     except (ValueError, TypeError, KeyError) as error:
@@ -127,7 +129,21 @@ def checked_confirmations(run: Run, stored: StoredFiles, benchmark: Benchmark) -
     return Unreadable(run.info.run_id, "a confirmation", "", fault) if fault else found
 
 
-def _confirmations(trials: pd.DataFrame, benchmark: Benchmark) -> list[Confirmation]:
+def _records(stored: StoredFiles) -> dict[int, dict[str, str]]:
+    """Return the packed scores of each training's test records; none of a file that is damaged: nothing rests on it."""
+    try:
+        rows = frame(stored.texts.get(RECORDS_FILE, ""))
+        found: dict[int, dict[str, str]] = {}
+        for row in rows.to_dict("records"):
+            found.setdefault(int(row["trial"]), {})[str(row["figure"])] = str(row["values"])
+    except (ValueError, TypeError, KeyError):
+        return {}
+    return found
+
+
+def _confirmations(
+    trials: pd.DataFrame, benchmark: Benchmark, records: Mapping[int, Mapping[str, str]]
+) -> list[Confirmation]:
     """Return the trainings that ended: at the full resource with their scores on test, or diverged."""
     kept = {*(one.name for one in benchmark.metrics), *(one.on_test for one in benchmark.metrics), "peak_memory_mb"}
     return [
@@ -137,6 +153,7 @@ def _confirmations(trials: pd.DataFrame, benchmark: Benchmark) -> list[Confirmat
             trial.outcome == "diverged",
             {name: value for name, value in trial.metrics.items() if name in kept},
             trial.device_seconds,
+            records.get(trial.number, {}),
         )
         for trial in stored_trials.of_table(trials, benchmark, "confirm", 0, "")
         if trial.outcome in ("completed", "diverged")

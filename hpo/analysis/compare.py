@@ -22,6 +22,7 @@ from hpo.analysis.conditions.planned import (
     default_reference,
     parse_plan,
 )
+from hpo.analysis.conditions.split_uncertainty import SplitUncertainty, split_uncertainty
 from hpo.analysis.contestants import Contestant, contestants
 from hpo.analysis.records import Records
 from hpo.analysis.standings import Shrinkage, Standing, shrinkage, standings
@@ -43,6 +44,7 @@ class Verdicts:
         with_failed: the pairs of `pairs` that change if a study that failed counts as the worst there is.
         beats_default: contestants by whether they are shown to be better than the default configuration, each by
             itself and one-sided: a check that is no part of the family.
+        split: uncertainty of the same differences with that of the test split; None where records have no scores.
     """
 
     reference: str
@@ -50,6 +52,7 @@ class Verdicts:
     others: Mapping[str, list[Comparison]]
     with_failed: list[Comparison]
     beats_default: Mapping[str, bool]
+    split: SplitUncertainty | None = None
 
 
 @dataclass(frozen=True)
@@ -293,7 +296,8 @@ def _verdicts(
             worst.scores, higher_is_better=worst.higher_is_better, margin=worst.margin, reference=against, looks=looks
         )
     changed = [pair for pair in counted_in if pair.verdict != before.get((pair.a, pair.b), "not resolved")]
-    return Verdicts(reference, pairs, dict(zip(names, compared, strict=True)), changed, beats)
+    split = split_uncertainty(rivals, list(before), benchmark)
+    return Verdicts(reference, pairs, dict(zip(names, compared, strict=True)), changed, beats, split)
 
 
 def _scored(contestants: Mapping[str, Contestant], metric: Metric, counts_failed: bool = False) -> Scored:

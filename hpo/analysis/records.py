@@ -24,6 +24,7 @@ from hpo.analysis.studies import Confirmation, StudyRecord
 from hpo.core.study import PLAN, fresh_seeds, schedule_digest, text_checksum
 from hpo.core.wording import counted
 from hpo.store import client as store
+from hpo.store.files import RECORDS_FILE
 from hpo.store.queries import Run, stored_runs
 from hpo.store.reading import read_files
 from hpo.terminal import next_steps
@@ -160,7 +161,7 @@ def read(benchmark: str, given: str = "") -> Records:
     with store.readable_errors(), ThreadPoolExecutor(READERS) as readers:
         content, plans = _benchmark(sorted(comparable, key=_age, reverse=True)), _plans(comparable)
         files = list(readers.map(partial(read_files, names=FILES), comparable))
-        trials = list(readers.map(partial(read_files, names=FILES[:1]), confirmations))
+        trials = list(readers.map(partial(read_files, names=(FILES[0], RECORDS_FILE)), confirmations))
     found = [checked_study(run, stored) for run, stored in zip(comparable, files, strict=True)]
     trained = [checked_confirmations(run, stored, content) for run, stored in zip(confirmations, trials, strict=True)]
     unreadable = [one for one in (*found, *trained) if isinstance(one, Unreadable)]

@@ -30,6 +30,7 @@ class Confirmation:
         diverged: it has no scores, and counts as the worst there is.
         metrics: validation metrics at the full resource, and the same on test, such as `test_eval_loss`.
         device_seconds: its cost.
+        records: packed figures of each record of the test split, by name; empty where they were not kept.
     """
 
     schedule: str
@@ -37,6 +38,7 @@ class Confirmation:
     diverged: bool
     metrics: Mapping[str, float]
     device_seconds: float
+    records: Mapping[str, str] = field(default_factory=dict, repr=False)
 
 
 @dataclass(frozen=True)

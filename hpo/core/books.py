@@ -234,6 +234,7 @@ class Books:
             outcome=outcome,
             reason=divergence(event.units, event.metrics) if event.diverged else "",
             micro_batch=event.micro_batch,
+            records=event.records,
             reported_seconds=event.at,
         )
         self.units.append(UnitRow(row.number, event.units, event.at, event.seconds, event.metrics, used))

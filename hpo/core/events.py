@@ -12,7 +12,7 @@ unique in its study. Devices may be shares: two trials on one device hold 0.5 ea
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from pydantic import ConfigDict
@@ -22,7 +22,7 @@ from benchmarks.spec import Benchmark
 from benchmarks.tasks.task import TokenStatistics
 from hpo.core import metrics as stored
 from hpo.core.ledger import PARTS
-from hpo.core.results import MICRO_BATCH, PRECISION, TOKENS, Outcome
+from hpo.core.results import MICRO_BATCH, PRECISION, RECORDS, TOKENS, Outcome
 from hpo.core.study import Study, training_of
 
 
@@ -154,6 +154,7 @@ class Unit(_OfTrial):
         tokens: statistics of the data, in an actor's first result.
         precision: the arithmetic: fp32, bf16 or fp16; empty where nothing is trained.
         micro_batch: samples of a forward pass, if the trial was rescued: with its own batch size it ran out of memory.
+        records: figures of each record of the test split, if it was scored there; see `hpo.core.results.RECORDS`.
     """
 
     units: int
@@ -165,6 +166,7 @@ class Unit(_OfTrial):
     tokens: tuple[TokenStatistics, ...] = ()
     precision: str = ""
     micro_batch: int | None = None
+    records: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -301,4 +303,5 @@ def unit(benchmark: Benchmark, trial: str, result: Mapping[str, Any], at: float)
         tokens=tuple(result.get(TOKENS, ())),
         precision=str(result.get(PRECISION, "")),
         micro_batch=result.get(MICRO_BATCH),
+        records=dict(result.get(RECORDS, {})),
     )

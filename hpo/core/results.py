@@ -18,6 +18,8 @@ MICRO_BATCH = "micro_batch"
 """The micro-batch in each result of a trial that was rescued: one with its own batch size ran out of memory."""
 TRAINED_AGAIN = "trained_again"
 """The units in a result that were trained a second time, since the trial's checkpoint was lost with its node."""
+RECORDS = "records"
+"""Key of a confirmation's last result: packed figures of each test record, see `benchmarks.tasks.record_scores`."""
 MIXED = " and "
 """Separator of the arithmetics of a study whose trials differ."""
 
@@ -45,6 +47,7 @@ class TrialRow:
         failures: reasons of failed attempts after which it was tried again.
         raised: the error of each failed attempt, traceback included.
         micro_batch: samples of a forward pass of its last unit, if it was rescued; None if its batch size fitted.
+        records: packed figures of each record of the test split by name, if it was scored there; see `RECORDS`.
         reported_seconds: when its last unit arrived.
         ended_seconds: when it ended.
     """
@@ -66,6 +69,7 @@ class TrialRow:
     failures: tuple[str, ...] = ()
     raised: tuple[str, ...] = ()
     micro_batch: int | None = None
+    records: Mapping[str, str] = field(default_factory=dict)
     reported_seconds: float = 0.0
     ended_seconds: float | None = None
 

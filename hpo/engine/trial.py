@@ -31,13 +31,14 @@ from benchmarks.hyperparameters import Hyperparameters
 from benchmarks.out_of_memory import IN_EVALUATION, Demand, demand_of, rescued, sign_of, with_micro_batch
 from benchmarks.space import Config
 from benchmarks.spec import Benchmark
+from benchmarks.tasks.record_scores import pack
 from benchmarks.tasks.task import TokenStatistics
 from benchmarks.training.checkpoint.keeper import LostCheckpointError
 from benchmarks.training.ranks import open_ranks
 from benchmarks.trials.trial import TrialProcess
 from hpo.core import ownership
 from hpo.core.ledger import FAILED, PARTS
-from hpo.core.results import MICRO_BATCH, PRECISION, TOKENS, TRAINED_AGAIN
+from hpo.core.results import MICRO_BATCH, PRECISION, RECORDS, TOKENS, TRAINED_AGAIN
 from hpo.core.study import Schedule, Study, is_diverged, objective, training_of
 from hpo.engine import checkpoints
 
@@ -95,8 +96,10 @@ class TrialActor(tune.Trainable):
         self._seconds["evaluate"] += evaluate_seconds
         self._units = int(metrics["units"])
         diverged = is_diverged(self._study.benchmark, metrics)
+        each: dict[str, list[float]] = {}
         if self._study.kind == "confirmation" and self._units == self._study.max_units and not diverged:
-            metrics |= {f"test_{name}": score for name, score in process.evaluate("test").items()}
+            test, each = process.evaluate_each("test")
+            metrics |= {f"test_{name}": score for name, score in test.items()}
             self._mark("evaluate")
         result: dict[str, Any] = {
             **metrics,
@@ -105,6 +108,7 @@ class TrialActor(tune.Trainable):
             TOKENS: self._tokens,
             PRECISION: self._precision,
             **({TRAINED_AGAIN: self._lost_units} if self._lost_units else {}),
+            **({RECORDS: {name: pack(values) for name, values in each.items()}} if each else {}),
             **({MICRO_BATCH: self._used.batch_size_per_device} if self._is_rescued else {}),
             **{f"{part}_seconds": seconds for part, seconds in self._seconds.items()},
         }

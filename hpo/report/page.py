@@ -172,17 +172,32 @@ def pairs_table(result: Result) -> Table:
     is_shared = len(reasons) == 1 < len(pairs)
     shared = f" The same of all pairs: {reasons.pop()}." if is_shared else ""
     headings = ("a", "b", "verdict", "blocks", "a - b", "P(a > b)", "p", "p (Holm)", *(() if is_shared else ("why",)))
+    split = result.verdicts.split
+    records = () if split is None else ("a - b, other records",)
+    sampled = (
+        " Other records: the same difference over resampled records of the test split and blocks."
+        if split is not None
+        else ""
+    )
     return Table(
         "pairs",
         f"{score[0].upper()}{score[1:]} of a less that of b on the blocks (seeds) that both have. p: exact Wilcoxon "
         "signed-rank test, Holm-corrected for all pairs of this table. Equivalent: an exact test, corrected alike, "
         f"shows that most blocks differ by less than {result.benchmark.verdict_metric.margin:g}; it says nothing of "
         "rare blocks. A pair that is not resolved is not shown to be equal either."
-        f"{shared}",
-        headings,
-        [_pair_row(pair)[: len(headings)] for pair in pairs],
+        f"{sampled}{shared}",
+        (*headings, *records),
+        [[*_pair_row(pair)[: len(headings)], *_with_records(pair, result)] for pair in pairs],
         frozenset({"a", "b", "verdict", "why"}),
     )
+
+
+def _with_records(pair: Comparison, result: Result) -> list[Cell]:
+    split = result.verdicts.split
+    if split is None:
+        return []
+    ends = split.intervals.get((pair.a, pair.b))
+    return [Cell(f"[{ends.low:+.3f}, {ends.high:+.3f}]", ends.low) if ends else Cell("-", None)]
 
 
 def _pair_row(pair: Comparison) -> list[Cell]:
@@ -248,7 +263,7 @@ def _page(result: Result, drawn: Sequence[Figure | LeftOut], extent: Extent = Ex
         scripts=[Markup(script) for script in scripts],  # noqa: S704
         verdict=sentences.verdict(result),
         plan=result.plan.sentence,
-        beside=list(filter(None, [sentences.by_other_metrics(result), sentences.against_default(result)])),
+        beside=sentences.beside(result),
         facts=facts(result),
         notes=result.notes,
         is_marked=result.is_marked,

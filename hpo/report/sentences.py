@@ -9,6 +9,7 @@ from hpo.analysis.conditions.planned import EVERY_PAIR
 from hpo.analysis.statistics.paired_tests import ALPHA, blocks_needed
 from hpo.analysis.statistics.verdicts import Comparison
 from hpo.core.wording import counted
+from hpo.report.columns import digits_of
 
 NOT_RESOLVED = "not resolved"
 
@@ -57,6 +58,11 @@ def _what_it_takes(result: Result) -> str:
     return text
 
 
+def beside(result: Result) -> list[str]:
+    """Return the sentences that follow the verdict: the test split, other metrics, the default configuration."""
+    return list(filter(None, [of_test_split(result), by_other_metrics(result), against_default(result)]))
+
+
 def against_default(result: Result) -> str:
     """Tell which contestants are shown to be better than the untuned default; empty if it is not confirmed."""
     beats = result.verdicts.beats_default
@@ -66,6 +72,20 @@ def against_default(result: Result) -> str:
     return (
         f"Shown to be better than the untuned default (one-sided, each by itself): {', '.join(shown) or 'none'}. "
         f"Not shown: {', '.join(others) or 'none'}."
+    )
+
+
+def of_test_split(result: Result) -> str:
+    """Tell how sure the test split itself is; empty where its records have no scores."""
+    split = result.verdicts.split
+    if split is None:
+        return ""
+    digits = digits_of(result.benchmark.verdict_metric)
+    told = [f"{a} - {b} [{ends.low:+.{digits}f}, {ends.high:+.{digits}f}]" for (a, b), ends in split.intervals.items()]
+    return (
+        f"The test split is a sample too: its {counted(split.num_records, 'record')} leave a mean {test_score(result)} "
+        f"with a standard error of {split.standard_error:.2g}. Differences over other records and blocks, in 95 of 100 "
+        f"resamples: {'; '.join(told)}."
     )
 
 

@@ -17,12 +17,12 @@ from benchmarks.tasks.task import Metric
 from hpo.analysis.compare import Result
 from hpo.analysis.importance import Importances
 from hpo.analysis.standings import Shrinkage, Standing
-from hpo.analysis.statistics.estimates import Estimate
+from hpo.analysis.statistics.estimates import Estimate, Interval
 from hpo.analysis.statistics.verdicts import Comparison
 from hpo.core.ledger import PARTS
 from hpo.core.text_tables import csv_of, markdown_cell, markdown_table
 from hpo.report.columns import HOW_TO_READ, columns, digits_of
-from hpo.report.sentences import against_default, by_other_metrics, sentence
+from hpo.report.sentences import beside, sentence
 from hpo.store.stored_trials import StoredTrial
 from hpo.terminal.console import print_line
 
@@ -38,7 +38,7 @@ def print_all(console: Console, result: Result) -> None:
     print_line(console, result.plan.sentence)
     if result.pairs:
         print_verdicts(console, result.pairs)
-    for text in filter(None, (by_other_metrics(result), against_default(result))):
+    for text in beside(result):
         print_line(console, text)
     if result.confirmation_hours:
         console.print(f"confirmations took {result.confirmation_hours:.4f} device-hours of their own", highlight=False)
@@ -216,11 +216,13 @@ def plan_row(result: Result) -> dict[str, Any]:
 
 def pair_rows(result: Result) -> Rows:
     """Return one row per pair and metric, values in full: the metric of verdicts first."""
-    rows = [_pair_row(pair, result.benchmark.verdict_metric.on_test) for pair in result.pairs]
-    return rows + [_pair_row(pair, name) for name, pairs in result.verdicts.others.items() for pair in pairs]
+    first, split = result.benchmark.verdict_metric.on_test, result.verdicts.split
+    ends = split.intervals if split else {}
+    rows = [_pair_row(pair, first, ends.get((pair.a, pair.b))) for pair in result.pairs]
+    return rows + [_pair_row(pair, name, None) for name, pairs in result.verdicts.others.items() for pair in pairs]
 
 
-def _pair_row(pair: Comparison, metric: str) -> dict[str, Any]:
+def _pair_row(pair: Comparison, metric: str, with_records: Interval | None) -> dict[str, Any]:
     return {
         "a": pair.a,
         "b": pair.b,
@@ -229,6 +231,8 @@ def _pair_row(pair: Comparison, metric: str) -> dict[str, Any]:
         "mean_difference": pair.mean_difference,
         "low": pair.interval.low if pair.interval else None,
         "high": pair.interval.high if pair.interval else None,
+        "low_over_records": with_records.low if with_records else None,
+        "high_over_records": with_records.high if with_records else None,
         **_ends("a_over_b", pair.probability_of_improvement),
         "p": pair.p_value,
         "p_holm": pair.p_holm,
@@ -260,7 +264,7 @@ def markdown(result: Result) -> str:
         "## Pairs",
         pipe_table(pair_rows(result), ("a", "b", "metric", "blocks", "mean_difference", "p_holm", "verdict", "reason"))
         or "No pair was confirmed.",
-        *filter(None, [against_default(result)]),
+        *beside(result),
         "## Trained again",
         pipe_table([asdict(one) for one in result.shrinkage]) or "Nothing was confirmed.",
         *([f"Confirmations took {result.confirmation_hours:.4f} device-hours of their own."] * bool(result.shrinkage)),

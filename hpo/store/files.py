@@ -16,6 +16,9 @@ from hpo.core.results import TrialRow, UnitRow
 from hpo.core.study import schedule_digest
 from hpo.core.text_tables import csv_text
 
+RECORDS_FILE = "records.csv"
+"""Artifact of a confirmation with the scores of each record of the test split."""
+
 
 def schedule_of(row: TrialRow) -> list[dict[str, Any]]:
     """Return the configurations that trained a trial's weights, each with the units at which it took effect."""
@@ -84,6 +87,15 @@ def units_csv(benchmark: Benchmark, units: Sequence[UnitRow]) -> str:
 def devices_csv(reservations: Sequence[tuple[float, float]]) -> str:
     """Write one line per number of reserved devices, and since when there were so many; see `Books.reservations`."""
     return csv_text([("since_seconds", "devices"), *reservations])
+
+
+def records_csv(rows: Sequence[TrialRow]) -> dict[str, str]:
+    """Write `records.csv`: packed figures of each record of the test split, one line per trial and figure.
+
+    See `benchmarks.tasks.record_scores`; no file where no trial was scored on test.
+    """
+    lines = [(row.number, name, packed) for row in rows for name, packed in row.records.items()]
+    return {RECORDS_FILE: csv_text([("trial", "figure", "values"), *lines])} if lines else {}
 
 
 def token_metrics(tokens: Sequence[TokenStatistics]) -> dict[str, float]:

@@ -232,6 +232,7 @@ class Tracker:
             "ledger.csv": files.ledger_csv(shares),
             "devices.csv": files.devices_csv(books.reservations),
             event_log.FILE: log,
+            **files.records_csv(books.rows),
             **files.token_files(books.tokens),
         }
         if incumbent is not None:

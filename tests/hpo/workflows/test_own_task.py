@@ -20,6 +20,7 @@ from rich.console import Console
 
 from benchmarks import tasks
 from benchmarks.spec import BenchmarkError
+from benchmarks.tasks.record_scores import unpack
 from benchmarks.training.model.models import load_tokenizer
 from hpo.analysis import compare, records
 from hpo.analysis.compare import Result
@@ -102,6 +103,18 @@ class TestFromRunToExport:
         assert re.search(r"split +texts +mean", shown)
         assert "calibration error of each incumbent" in shown
         assert foreign(shown) == []
+
+    def test_each_test_record_has_its_scores(self, compared: Compared) -> None:
+        trainings = records.read("own").confirmations
+        assert trainings
+        for training in trainings:
+            right = unpack(training.records["accuracy"])
+            assert len(right) == 48
+            assert sum(right) / 48 == pytest.approx(training.metrics["test_accuracy"], abs=1e-3)
+        split = compared.result.verdicts.split
+        assert split is not None
+        assert split.num_records == 48
+        assert "The test split is a sample too: its 48 records" in compared.screen.getvalue()
 
     def test_the_tables_have_their_columns(self, compared: Compared) -> None:
         files = tables.files(compared.result)
