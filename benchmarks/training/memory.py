@@ -25,12 +25,12 @@ from typing import TYPE_CHECKING
 import psutil
 
 from benchmarks.clock import REAL
+from benchmarks.training.control_groups import OWN, ROOT, memory_groups
 
 if TYPE_CHECKING:
     import torch
 
 MIB = 2**20
-CGROUPS = Path("/sys/fs/cgroup")
 CONTEXT_BYTES = 768 * MIB
 """Memory of a GPU that a process takes beside its tensors: context, kernels, handles of libraries."""
 INTERVAL = 0.05
@@ -94,7 +94,7 @@ def host_peak_mb() -> float:
     return int(kilobytes) / 2**10
 
 
-def kills(root: Path = CGROUPS, process: Path = Path("/proc/self/cgroup"), machine: Path = Path("/proc/vmstat")) -> int:
+def kills(root: Path = ROOT, process: Path = OWN, machine: Path = Path("/proc/vmstat")) -> int:
     """Count the processes that the kernel has killed for want of memory, ever.
 
     Args:
@@ -103,26 +103,11 @@ def kills(root: Path = CGROUPS, process: Path = Path("/proc/self/cgroup"), machi
             kills do not; one that cannot be read leaves the machine's count.
         machine: the file with the machine's count.
     """
-    for group in _memory_groups(root, process):
+    for group in (folder for folders in memory_groups(process, root) for folder in (folders[0], folders[-1])):
         for name in ("memory.events", "memory.oom_control"):
             if (count := _number_after("oom_kill", group / name)) is not None:
                 return count
     return _number_after("oom_kill", machine) or 0
-
-
-def _memory_groups(root: Path, process: Path) -> Iterator[Path]:
-    """Yield the folders that this process's control group may have, of either version, also from within a container."""
-    try:
-        lines = process.read_text().splitlines()
-    except OSError:
-        return
-    for line in lines:
-        _, _, rest = line.partition(":")
-        controllers, _, path = rest.partition(":")
-        if not controllers:
-            yield from (root / path.lstrip("/"), root)
-        elif "memory" in controllers.split(","):
-            yield from (root / "memory" / path.lstrip("/"), root / "memory")
 
 
 def _number_after(word: str, path: Path) -> int | None:

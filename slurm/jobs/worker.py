@@ -6,9 +6,11 @@ import json
 import os
 import signal
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 from benchmarks.clock import REAL
+from benchmarks.spec import BenchmarkError
 from hpo.cluster import access
 from hpo.cluster.devices import detect_here
 from slurm.jobs import connection, network
@@ -18,6 +20,8 @@ from slurm.processes import Child, Signals, Stamps, job_id, say
 OBJECT_STORE_BYTES = 200 * 2**20
 WORKER = "worker-"
 """Beginning of the resource by which the head job tells the nodes of its workers apart."""
+KIND = "gpus"
+"""File beside the connection file with the kind of GPU that the first worker of the head job had."""
 STEP = "HPO_WORKER_STEP"
 """Variable that names a worker which is a step of the head job; not set in a job of its own."""
 _RAY_START = (sys.executable, "-m", "ray.scripts.scripts", "start", "--block")
@@ -61,7 +65,12 @@ def _stay(joined: Connection, logs: Path, cpus: int, gpus: int, signals: Signals
     command = [*ray_start(cpus, gpus, own, name), f"--address={joined.address}"]
     say(f"joins the Ray of job {joined.job} at {joined.address} with {cpus} CPUs, {gpus} GPUs")
     log = logs / f"worker-{name}.ray.log"
-    environment = {**joined.environment, **_interface(joined), **(detect_here().variables if gpus else {})}
+    variables: Mapping[str, str] = {}
+    if gpus:
+        devices = detect_here()
+        _require_same_kind(devices.accelerator, logs / KIND)
+        variables = devices.variables
+    environment = {**joined.environment, **_interface(joined), **variables}
     with (
         access.temporary_folder(access.place_for_sockets(os.environ.get("RAY_TMPDIR", ""))) as folder,
         Child([*command, f"--temp-dir={folder}"], environment, log, shielded=bool(step), is_bound=True) as ray,
@@ -73,6 +82,30 @@ def _stay(joined: Connection, logs: Path, cpus: int, gpus: int, signals: Signals
             return 0
         say("ends: the head job has ended Ray, or cannot be reached")
         return 0 if ray.status == 0 else 1
+
+
+def _require_same_kind(kind: str, file: Path) -> None:
+    """Make sure that this node has the kind of GPU of those that joined before, in whose hours the study counts.
+
+    Args:
+        kind: of this node's GPUs.
+        file: where the first worker wrote its kind; written if this is the first.
+
+    Raises:
+        BenchmarkError: it is another kind.
+    """
+    own = file.with_name(f"{file.name}-{os.uname().nodename}-{os.getpid()}")
+    own.write_text(kind)
+    try:
+        os.link(own, file)  # whole, and by one worker alone
+    except FileExistsError:
+        if (first := file.read_text()) != kind:
+            raise BenchmarkError(
+                f"this node has {kind}, but the study counts hours of {first}, which joined first; "
+                "ask SLURM for one kind, such as `gpus: v100:8` in the profile"
+            ) from None
+    finally:
+        own.unlink()
 
 
 def _interface(joined: Connection) -> dict[str, str]:

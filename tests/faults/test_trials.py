@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import resource
 import signal
 import time
@@ -115,13 +116,16 @@ def is_short_of_memory(trial: Run) -> bool:
 
 
 @pytest.mark.thorough  # test_rescue has the losses of real sessions, test_out_of_memory studies in process
-@pytest.mark.timeout(600)
-def test_trials_that_do_not_fit_train_in_smaller_micro_batches(tmp_path: Path, store: str) -> None:
-    benchmark = write_benchmark(tmp_path, resource={"unit_samples": 64, "max_units": 2})
+@pytest.mark.timeout(1200)
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_trials_that_do_not_fit_train_in_smaller_micro_batches(ranks: int, tmp_path: Path, store: str) -> None:
+    """And so does a training of the exported configuration, with or without the micro-batch that fitted."""
+    finetune = {"ranks_per_trial": ranks}
+    benchmark = write_benchmark(tmp_path, finetune=finetune, resource={"unit_samples": 64, "max_units": 2})
     grid = write_grid(tmp_path, [1e-3, 3e-4])
     words = ("manual", "--benchmark", benchmark, "--budget", 2, "--space", grid, "--shift", "false")
-    driver = start(store, *words, python_path=SIMULATED, FAIL_ABOVE_MICRO_BATCH="4")
-    status, out, err = finish(driver)
+    simulated = {"python_path": SIMULATED, "FAIL_ABOVE_MICRO_BATCH": "4"}
+    status, out, err = finish(start(store, *words, **simulated))
     assert status == 0, err
     study, trials = read(store)
     assert [trial.data.tags["hpo.outcome"] for trial in trials] == ["completed"] * 2
@@ -134,6 +138,23 @@ def test_trials_that_do_not_fit_train_in_smaller_micro_batches(tmp_path: Path, s
     _, whole = read(store, "whole")
     losses = [[trial.data.metrics["eval_loss"] for trial in found] for found in (trials, whole)]
     assert losses[0] == pytest.approx(losses[1], abs=1e-5)
+    best = min(losses[0])
+
+    status, _, err = finish(start(store, "--benchmark", benchmark, "--method", "manual shift=False", verb="export"))
+    assert status == 0, err
+    file = tmp_path / "exported/best_config.json"
+    exported = json.loads(file.read_text())
+    assert exported["micro_batch"] == 4
+    arguments = json.loads((tmp_path / "exported/training_arguments.json").read_text())
+    assert (arguments["per_device_train_batch_size"], arguments["gradient_accumulation_steps"]) == (4, 4)
+    for known in (True, False):
+        file.write_text(json.dumps({**exported, "micro_batch": 4 if known else None}))
+        words = ("--config", file, "--benchmark", benchmark, "--output", f"trained-{known}")
+        status, out, err = finish(start(store, *words, verb="train", **simulated))
+        assert status == 0, err
+        assert out.count("the training begins again in micro-batches of") == (0 if known else 2)  # 8, then 4
+        report = json.loads((tmp_path / f"trained-{known}/training.json").read_text())
+        assert report["validation"]["eval_loss"] == pytest.approx(best, abs=1e-5)
 
 
 def attempts_that_failed(trial: Run) -> list[str]:

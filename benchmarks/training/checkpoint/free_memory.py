@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from itertools import chain
 from pathlib import Path
 
 import psutil
 
-ROOT = Path("/sys/fs/cgroup")
+from benchmarks.training.control_groups import OWN, ROOT, memory_groups
+
 LIMITS = (
     ("memory.max", "memory.current", "inactive_file"),
     ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
@@ -14,7 +16,7 @@ LIMITS = (
 """Names of limit, usage and reclaimable page cache, in version 2 and version 1 of control groups."""
 
 
-def free_memory_bytes(groups: Path = Path("/proc/self/cgroup"), root: Path = ROOT) -> int:
+def free_memory_bytes(groups: Path = OWN, root: Path = ROOT) -> int:
     """Return the bytes that are free on this machine, or in this process's control groups if they leave less.
 
     Args:
@@ -22,25 +24,9 @@ def free_memory_bytes(groups: Path = Path("/proc/self/cgroup"), root: Path = ROO
         root: where the groups are mounted.
     """
     free = [psutil.virtual_memory().available]
-    for folder in _folders(groups, root):
+    for folder in chain.from_iterable(memory_groups(groups, root)):  # each has a limit of its own
         free += [left for names in LIMITS if (left := _left(folder, *names)) is not None]
     return max(0, min(free))
-
-
-def _folders(groups: Path, root: Path) -> list[Path]:
-    """List the folders of this process's memory groups, their parents included: each has a limit of its own."""
-    try:
-        lines = groups.read_text().splitlines()
-    except OSError:
-        return []
-    found = []
-    for line in lines:
-        _, kinds, path = line.split(":", 2)
-        if kinds in ("", "memory"):
-            base = root / kinds
-            inside = base / path.lstrip("/")
-            found += [inside, *(parent for parent in inside.parents if parent == base or base in parent.parents)]
-    return found
 
 
 def _left(folder: Path, limit: str, usage: str, cache: str) -> int | None:

@@ -1,7 +1,7 @@
 """Python imports this first where its folder is on the path. It makes faults that no test can make for real.
 
 * FAIL_AT_LEARNING_RATE: trainings with this learning rate run out of a GPU's memory.
-* FAIL_ABOVE_MICRO_BATCH: so do forward passes of more samples than this.
+* FAIL_ABOVE_MICRO_BATCH: so do forward passes of more samples than this, in rank 0; the others wait for it.
 * CLOCK_SET_BY: a file with the seconds by which the clock has been set.
 """
 
@@ -25,9 +25,10 @@ class _Patched(importlib.machinery.SourceFileLoader):
         def fail(session: Any) -> Any:
             hp = session.hyperparameters
             is_rate = hp.learning_rate == float(os.environ.get("FAIL_AT_LEARNING_RATE", "nan"))
-            if is_rate or hp.batch_size_per_device > float(os.environ.get("FAIL_ABOVE_MICRO_BATCH", "inf")):
-                import torch
+            import torch
 
+            is_large = hp.batch_size_per_device > float(os.environ.get("FAIL_ABOVE_MICRO_BATCH", "inf"))
+            if is_rate or (is_large and torch.distributed.get_rank() == 0):
                 raise torch.OutOfMemoryError("CUDA out of memory. (simulated)")
             return train_step(session)
 

@@ -76,3 +76,20 @@ def test_a_node_with_unlike_gpus_does_not_join(
     assert re.search(r"error: this machine has GPUs of 2 kinds, .* CUDA_VISIBLE_DEVICES=0\n", capsys.readouterr().out)
     assert not list(join.parent.glob("worker-*"))
     assert os.environ.get("CUDA_VISIBLE_DEVICES") is None
+
+
+def test_a_node_that_joins_later_with_gpus_of_another_kind_does_not(
+    join: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its hours could not be added to those of the nodes that the study began on."""
+    put_in(monkeypatch, machine(gpu(0)))
+    for job in ("11", "12"):
+        monkeypatch.setenv("SLURM_JOB_ID", job)
+        worker.run_worker_job(join, cpus=2, gpus=1)
+    assert len(list(join.parent.glob("worker-*"))) == 2
+    put_in(monkeypatch, machine(gpu(0, "NVIDIA T400")))
+    monkeypatch.setenv("SLURM_JOB_ID", "13")
+    assert worker.run_worker_job(join, cpus=2, gpus=1) == 1
+    assert "this node has NVIDIA T400, but the study counts hours of" in capsys.readouterr().out
+    assert len(list(join.parent.glob("worker-*"))) == 2
+    assert [path.name for path in join.parent.glob("gpus*")] == ["gpus"]
