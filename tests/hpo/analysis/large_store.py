@@ -134,7 +134,7 @@ def search(study: Study, proposals: Iterator[Mapping[str, Any]]) -> Books:
                 metrics |= {"test_eval_loss": loss, "test_exact_match": 1 / (1 + loss), "test_f1": 1.1 / (1 + loss)}
             score = objective(benchmark, metrics)
             result = {**metrics, "units": units, "objective": score, "diverged": False, "train_seconds": UNIT_SECONDS}
-            events.append(core.unit(study, name, result, began + units * UNIT_SECONDS))
+            events.append(core.unit(study.benchmark, name, result, began + units * UNIT_SECONDS))
         ended = "completed", f"reached the full resource of {study.max_units} units"
         events.append(core.Ended(began + study.max_units * UNIT_SECONDS, name, *ended))
     for event in sorted(events, key=lambda event: event.at):

@@ -18,6 +18,7 @@ TOKENS = TokenStatistics("train", 8, 60.5, 60.0, 70, 80, 160, 0.1, 0.0)
 durations = st.floats(0.0, 1e4) | st.sampled_from([0.0, 1e-9, 0.1, 1 / 3])
 metrics = st.dictionaries(st.sampled_from(["eval_loss", "train_loss", "exact_match"]), st.floats())
 values = st.booleans() | st.integers(-(2**63), 2**63) | st.floats(allow_nan=False) | st.text(max_size=5)
+sound = st.fixed_dictionaries({"learning_rate": st.floats(1e-6, 1.0), "batch_size_per_device": st.integers(1, 64)})
 configs = st.dictionaries(st.sampled_from(["learning_rate", "optimizer", "lora_rank"]), values, min_size=1)
 
 
@@ -29,6 +30,7 @@ class _Making:
         draw: hypothesis's.
         share: devices of each trial.
         reports_idle: whether trials report waiting.
+        configs: configurations of trials.
         devices: reserved now.
         running: trials that hold devices, with the time of their last event.
         waiting: trials that do not.
@@ -37,6 +39,7 @@ class _Making:
     draw: DrawFn
     share: float
     reports_idle: bool
+    configs: st.SearchStrategy[Any]
     devices: float = 0.0
     now: float = 0.0
     proposed: int = 0
@@ -67,7 +70,7 @@ class _Making:
 
     def _new_trial(self) -> str:
         trial = f"trial {self.proposed}"
-        schedule = ((0, self.draw(configs)),)
+        schedule = ((0, self.draw(self.configs)),)
         self.add(
             core.Proposed,
             trial,
@@ -147,7 +150,7 @@ class _Making:
     def exploit(self) -> None:
         live = [*self.running, *self.waiting]
         trial, donor = self.one_of(live), self.one_of(live)
-        self.add(core.Exploited, trial, donor, self.draw(st.integers(1, 9)), self.draw(configs))
+        self.add(core.Exploited, trial, donor, self.draw(st.integers(1, 9)), self.draw(self.configs))
 
     def resize(self) -> None:
         held = len(self.running) * self.share
@@ -169,14 +172,15 @@ class _Making:
 
 
 @st.composite
-def logs(draw: DrawFn, reports_idle: bool = True) -> list[core.Event]:
+def logs(draw: DrawFn, reports_idle: bool = True, of: st.SearchStrategy[dict[str, Any]] = configs) -> list[core.Event]:
     """Make up a study's log, whole or up to some event.
 
     Args:
         draw: hypothesis's.
         reports_idle: whether trials report waiting.
+        of: configurations of trials; by default any, sound or not.
     """
-    making = _Making(draw, draw(st.sampled_from([0.5, 1.0, 2.0])), reports_idle)
+    making = _Making(draw, draw(st.sampled_from([0.5, 1.0, 2.0])), reports_idle, of)
     making.devices = float(draw(st.integers(1, MAX_DEVICES)))
     making.add(core.Reserved, making.devices)
     for _ in range(draw(st.integers(0, MAX_STEPS))):

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, Phase, given, settings
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
@@ -17,12 +18,14 @@ from benchmarks import spec
 from benchmarks.spec import BenchmarkError
 from hpo.app.cli import main
 from hpo.core import event_log
+from hpo.core.events import Event
 from hpo.core.study import Study
 from hpo.engine import snapshot
 from hpo.engine.in_process import InProcess, Unstored
 from hpo.engine.study_folder import Unfinished
 from hpo.store import client as store
 from hpo.store.tracker import Tracker
+from tests.hpo.core.told_studies import logs, sound
 from tests.hpo.engine.in_process import run
 from tests.hpo.told import Told
 from tests.stores import working_in
@@ -98,6 +101,20 @@ def test_a_log_that_is_sent_twice_is_stored_once() -> None:
     _, trials = read(uri, "synthetic")
     assert [steps(uri, run) for run in trials] == [[1, 2], [1]]
     assert [run.info.status for run in trials] == ["FINISHED", "FAILED"]
+
+
+@pytest.mark.slow
+@settings(max_examples=5, deadline=None, suppress_health_check=list(HealthCheck), phases=[Phase.generate])
+@given(logs(of=sound))
+def test_any_log_that_is_told_again_writes_nothing_twice(events: list[Event]) -> None:
+    """Also if the study is cut off in the middle, and its trials have no end."""
+    tracker = new_tracker()
+    tracker.tell_whole(events, on_gpu=False, status="KILLED")
+    before = _stored(tracker.run_id)
+    again = new_tracker(tracker.run_id)
+    again.began_at = tracker.began_at
+    again.tell_whole(events, on_gpu=False, status="KILLED")
+    assert _stored(tracker.run_id) == before
 
 
 def _stored(run_id: str) -> list[object]:
