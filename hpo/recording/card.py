@@ -14,13 +14,18 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import TypeAdapter
 from scipy.stats import rankdata
+from sklearn.ensemble import RandomForestRegressor
 
 from benchmarks.banks.bank import TEST, Bank, Header
 from benchmarks.banks.training import BankTraining
+from benchmarks.space import Space, value_in
+from hpo.analysis.importance import MIN_TRIALS, TREES, decompose, position
 from hpo.core.text_tables import markdown_table
 
 Floats = NDArray[np.float64]
+_DOMAINS: TypeAdapter[Space] = TypeAdapter(Space)
 MIN_CONFIGURATIONS = 6
 """Configurations below which no correlation is shown."""
 RESAMPLES = 1000
@@ -39,6 +44,7 @@ def card(bank: Bank) -> str:
         _extent(bank),
         _looks(bank),
         _seeds(bank),
+        _importance(bank),
         _seconds(bank),
         _origin(bank),
     ]
@@ -216,6 +222,32 @@ def _mean_and_deviation(values: Sequence[float]) -> str:
 
 def _pooled(repeated: Sequence[Sequence[BankTraining]], metric: str) -> float:
     return median(stdev(_last(training, metric) for training in _full(of_one)) for of_one in repeated)
+
+
+# ---- importance
+
+
+def _importance(bank: Bank) -> str:
+    """Tabulate the share of each hyperparameter in the ranking metric's variance over the search space."""
+    domains = _DOMAINS.validate_python(bank.header.space)
+    places, scores = [], []
+    for full in map(_full, bank.configurations()):
+        values = {name: value_in(domain, str(full[0].config[name])) for name, domain in domains.items()} if full else {}
+        found = [position(domains[name], value) for name, value in values.items() if value is not None]
+        if full and len(found) == len(domains):
+            places.append(found)
+            scores.append(fmean(_last(training, bank.header.metric) for training in full))
+    if not domains or len(scores) < MIN_TRIALS or np.ptp(scores) == 0:
+        return ""
+    forest = RandomForestRegressor(TREES, oob_score=True, random_state=0).fit(np.array(places), np.array(scores))
+    shares = sorted(zip(domains, decompose(forest), strict=False), key=lambda pair: -pair[1])
+    rows = [(name, f"{share:.0%}") for name, share in shares]
+    return (
+        f"## Importance\n\nFunctional ANOVA of {bank.header.metric} over {len(scores)} configurations in the search "
+        f"space, means over seeds; diverged ones have no score. The forest predicts {forest.oob_score_:.0%} of the "
+        f"variance of configurations that it has not seen.\n\n"
+        f"{markdown_table(('hyperparameter', 'share of it alone'), rows)}"
+    )
 
 
 # ---- seconds

@@ -32,6 +32,16 @@ def export(folder: Path, seeds: int = 1) -> tuple[int, int]:
     return blackbox.export(made.bank(), seeds, folder / "blackbox")
 
 
+def with_space() -> banks.Bank:
+    """Return the bank with a search space of two hyperparameters: Syne Tune looks none up by one alone."""
+    space = {
+        "learning_rate": {"type": "loguniform", "low": 1e-4, "high": 4.0},
+        "batch_size_per_device": {"type": "choice", "values": [8, 16]},
+    }
+    bank = made.bank()
+    return banks.Bank(bank.header.model_copy(update={"space": space}), bank.trainings)
+
+
 def test_every_sound_configuration_is_in_it(tmp_path: Path) -> None:
     assert export(tmp_path) == (4, 1)
     evaluations = np.load(tmp_path / "blackbox/objectives_evaluations.npy")
@@ -63,12 +73,7 @@ def test_a_folder_that_is_in_use_is_refused(tmp_path: Path) -> None:
 
 
 def test_the_space_is_written_as_syne_tune_writes_it(tmp_path: Path) -> None:
-    space = {
-        "learning_rate": {"type": "loguniform", "low": 1e-4, "high": 4.0},
-        "batch_size_per_device": {"type": "choice", "values": [8, 16]},
-    }
-    bank = made.bank()
-    blackbox.export(banks.Bank(bank.header.model_copy(update={"space": space}), bank.trainings), 1, tmp_path / "box")
+    blackbox.export(with_space(), 1, tmp_path / "box")
     found = json.loads((tmp_path / "box/configspace.json").read_text())
     assert found["learning_rate"] == {
         "domain_cls": "Float",
@@ -95,7 +100,7 @@ def test_syne_tune_reads_it(tmp_path: Path) -> None:
     done = subprocess.run(install, capture_output=True, text=True, check=False)
     if done.returncode:
         pytest.skip(f"Syne Tune cannot be installed here: {done.stderr.strip().splitlines()[-1]}")
-    export(tmp_path, seeds=2)
+    blackbox.export(with_space(), 2, tmp_path / "blackbox")
     environment = {**os.environ, "PYTHONPATH": str(target)}
     read = [sys.executable, "-c", READ, str(tmp_path / "blackbox")]
     found = subprocess.run(read, capture_output=True, text=True, check=False, env=environment)

@@ -23,7 +23,7 @@ HEADER = Header(
     modes=("min", "max", "max"),
     sessions=(BankSession(key="one", accelerator="cpu"),),
     planned=(14, 3),
-    space={"learning_rate": {}},
+    space={name: NANO.space[name].model_dump(mode="json") for name in ("learning_rate", "batch_size_per_device")},
 )
 
 
@@ -87,3 +87,10 @@ def test_a_bank_of_few_trainings_has_a_short_card(number: int) -> None:
     found = card(Bank(HEADER, tuple(made(i, 0) for i in range(number))))
     assert "Early looks" not in found
     assert "## Origin" in found
+
+
+def test_importance_is_shown_once_there_are_enough_configurations() -> None:
+    assert "## Importance" not in text()
+    found = text(*(made(number, 0) for number in range(14, 40)))
+    assert "over 39 configurations in the search space" in found
+    assert re.search(r"\| learning_rate \| \d+% \|\n\| batch_size_per_device \| 0% \|", found)
