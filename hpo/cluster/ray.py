@@ -39,6 +39,8 @@ from hpo.core.wording import counted
 PROJECT = Path(__file__).parents[2]
 T = TypeVar("T")
 OBJECT_STORE_BYTES = 200 * 2**20
+START_SECONDS = 300.0
+"""Time after which a Ray that has not started never will; 5 to 10 seconds are usual."""
 ADDRESS = "RAY_ADDRESS"
 SERVICES = ("raylet", "gcs_server")
 """Processes of Ray that are never replaced."""
@@ -224,7 +226,7 @@ class EarlyRay:
 
     def __init__(self, devices: Devices) -> None:
         self._started: Future[Cluster] = Future()
-        self._is_over = Event()
+        self._is_over, self._hangs = Event(), False
         self._thread = Thread(target=self._run, args=(devices,), name="ray", daemon=True)
         self._thread.start()
 
@@ -239,15 +241,22 @@ class EarlyRay:
             self._started.set_exception(error)
 
     def __enter__(self) -> Cluster:
-        return self._started.result()
+        try:
+            return self._started.result(START_SECONDS)
+        except TimeoutError:  # not one of Ray's own: `ray_cluster` turns those into sentences
+            self._hangs = True
+            raise BenchmarkError(
+                f"Ray has not started within {START_SECONDS:g} s; end what else keeps this machine busy, and run the "
+                "study again"
+            ) from None
 
     def __exit__(self, *_: object) -> None:
         self._is_over.set()
 
     def close(self) -> None:
-        """Wait for its end, also where no study has waited for it."""
+        """Wait for its end, also where no study has waited for it; one that hangs ends with this process."""
         self._is_over.set()
-        self._thread.join()
+        self._thread.join(0.0 if self._hangs else None)
 
 
 @contextmanager

@@ -294,8 +294,9 @@ def _fit(
     log: StudyLog,
 ) -> str:
     """Let Tune run the study; return the reason if it did not reach its end, or an empty text."""
-    for module in ("tune_controller", "experiment_state"):  # tracebacks of failed trials, and of a full disk
-        logging.getLogger(f"ray.tune.execution.{module}").setLevel(logging.CRITICAL)
+    for module in ("execution.tune_controller", "execution.experiment_state", "tune"):
+        # tracebacks of failed trials, of a full disk, and Tune's names of trials that failed: the report has them
+        logging.getLogger(f"ray.tune.{module}").setLevel(logging.CRITICAL)
     try:
         executor.fit(
             TrialActor,
