@@ -5,64 +5,12 @@ Nothing is parsed or imported here: a command names its function as text, so tha
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
-from typing import Literal
+from dataclasses import fields, replace
 
 from benchmarks.spec import SPLITS
 from benchmarks.zero.settings import Training
-
-Kind = Literal["text", "count", "integer", "number", "counts", "flag", "switch", "rest"]
-"""Rule by which a text becomes a value, see `hpo.app.parser.value_of`."""
-
-
-@dataclass(frozen=True)
-class Option:
-    """An option of a command.
-
-    Attributes:
-        name: as functions know it, such as `gpu_hours`; the command line has `--gpu-hours`.
-        help: one sentence; names the default in brackets where `default` alone would not say it.
-        default: as text; empty for "not given", None where the option is required.
-        kind: the type of its value.
-        choices: the texts that are allowed; all where empty.
-        is_positional: whether it is given without its name.
-    """
-
-    name: str
-    help: str
-    default: str | None = ""
-    kind: Kind = "text"
-    choices: tuple[str, ...] = ()
-    is_positional: bool = False
-
-    @property
-    def flag(self) -> str:
-        """The option as it is typed."""
-        return self.name if self.is_positional else f"--{self.name.replace('_', '-')}"
-
-
-@dataclass(frozen=True)
-class Command:
-    """A command of `python -m hpo`.
-
-    Attributes:
-        verb: one word, or two for those of a group.
-        help: one sentence.
-        function: module in `hpo.app` and function, such as `commands.run`.
-        options: in the order of help and documentation.
-        is_entry: whether MLproject has an entry for it.
-        passes_on: whether options that it does not know belong to another command, which it is given.
-        is_internal: whether only a job of ours calls it.
-    """
-
-    verb: str
-    help: str
-    function: str
-    options: tuple[Option, ...] = ()
-    is_entry: bool = False
-    passes_on: bool = False
-    is_internal: bool = False
-
+from hpo.app.command import Command as Command
+from hpo.app.command import Option as Option
 
 BENCHMARK = Option("benchmark", "name or YAML path", "nano")
 BUDGET = Option("budget", "full trainings that may be spent", "12", "integer")
@@ -257,6 +205,19 @@ PAGES = (
         (Option("output", "folder of the pages (default: print options.md)"),),
     ),
 )
+WORKSHOP = (
+    Command(
+        "workshop table",
+        "fill the result tables of a workshop chapter from your studies",
+        "page_commands.workshop_table",
+        (
+            Option("chapter", "its number, 1 to 9", None, "count", is_positional=True),
+            BENCHMARK,
+            Option("output", "folder for the tables", "workshop"),
+            EXPERIMENT,
+        ),
+    ),
+)
 WHAT = Option("what", "", None, is_positional=True)
 SLURM = (
     Command(
@@ -388,6 +349,10 @@ BANKS = (
         ),
     ),
 )
-GROUPS = {"bank": "record trainings, and turn them into files", "slurm": "submit studies to a SLURM cluster"}
+GROUPS = {
+    "bank": "record trainings, and turn them into files",
+    "workshop": "tables of the workshop",
+    "slurm": "submit studies to a SLURM cluster",
+}
 """Groups of commands of two words."""
-COMMANDS = (*STUDIES, *BANKS, *PAGES, *SLURM)
+COMMANDS = (*STUDIES, *BANKS, *PAGES, *WORKSHOP, *SLURM)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
 from benchmarks import spec
+from hpo.app.request import name_of
 from hpo.search import registry
-from hpo.terminal.console import open_console
+from hpo.terminal.console import open_console, print_line
 
 
 def methods(parsed: argparse.Namespace) -> int:
@@ -43,12 +45,24 @@ def mlproject(parsed: argparse.Namespace) -> int:
 
 def reference(parsed: argparse.Namespace) -> int:
     """Print the page of all commands and options, or write every generated page."""
-    from pathlib import Path
-
     from hpo.app.reference import options_page, pages
 
     if parsed.output:
         pages.write(Path(parsed.output))
     else:
         print(options_page.text(), end="")
+    return 0
+
+
+def workshop_table(parsed: argparse.Namespace) -> int:
+    """Fill the result tables of a chapter from the store; print them and write them as Markdown and CSV."""
+    from hpo.report import workshop
+    from hpo.terminal import files as output
+
+    benchmark, console = name_of(parsed.benchmark), open_console()
+    filled = workshop.tables(parsed.chapter, benchmark)
+    texts = workshop.files(parsed.chapter, benchmark, filled)
+    for one in filled:
+        print_line(console, f"{one.title}\n\n{workshop.markdown(one)}\n")
+    print_line(console, f"written to {output.write(Path(parsed.output), texts)}: {', '.join(texts)}")
     return 0

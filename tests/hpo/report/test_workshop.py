@@ -1,0 +1,119 @@
+"""Result tables of the workshop, from stored studies."""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from benchmarks import spec
+from benchmarks.spec import BenchmarkError
+from hpo.app.cli import main
+from hpo.core.study import Study
+from hpo.report import workshop
+from hpo.store.runs import CommandRun
+from hpo.store.tracker import Tracker
+from tests.hpo.told import Told
+from tests.stores import working_in
+
+CONFIG = {"learning_rate": 1e-3, "batch_size_per_device": 8, "weight_decay": 0.0}
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Iterator[Path]:
+    with working_in(tmp_path):
+        yield tmp_path
+
+
+def store(method: str, *units: int, variant: str = "", loss: float = 0.5) -> None:
+    """Store a study whose trials end at these units, each with a lower loss than the one before."""
+    study = Study(method, spec.load("synthetic"), budget=3, variant=variant)
+    told = Told(study, Tracker(study, "cpu", "python -m hpo run"))
+    for number, reached in enumerate(units):
+        name, scores = str(number), {"eval_loss": loss - 0.1 * number, "train_loss": 0.4, "exact_match": 0.5, "f1": 0.6}
+        told.begin(name, CONFIG)
+        told.report(name, {"units": reached, "objective": 0.5, **scores}, device_seconds=10.0)
+        told.end(name)
+    told.finish(at=60.0)
+
+
+def table(number: int, name: str) -> list[dict[str, str]]:
+    [rows] = [one.rows for one in workshop.tables(number, "synthetic") if one.name == name]
+    return [{key: str(value) for key, value in row.items()} for row in rows]
+
+
+def test_a_chapter_shows_the_newest_study_of_each_method_with_its_arguments(folder: Path) -> None:
+    store("asha", 9, loss=0.9)
+    store("asha", 9, 1)
+    store("asha", 9, variant="reduction_factor=9.0")
+    store("random", 9)
+    store("pbt", 9)
+    rows = table(3, "studies")
+    assert [(row["method"], row["trials"]) for row in rows] == [
+        ("random", "1.0"),
+        ("asha", "2.0"),
+        ("asha reduction_factor=9.0", "1.0"),
+    ]
+
+
+def test_rungs_count_the_trials_that_reached_them_and_those_that_stopped(folder: Path) -> None:
+    store("asha", 1, 1, 3, 9)
+    rows = table(3, "rungs")
+    assert [(row["rung"], row["reached"], row["stopped_there"]) for row in rows] == [
+        ("1", "4", "2"),
+        ("3", "2", "1"),
+        ("9", "1", "0"),
+    ]
+    assert rows[0]["best_eval_loss_of_the_stopped"] == "0.4"
+
+
+def test_stamps_follow_each_other_and_the_best_so_far_never_rises(folder: Path) -> None:
+    store("manual", 9, 9)
+    store("optuna", 9, 9, 9)
+    for row in table(2, "trials"):
+        assert re.fullmatch(r"\d\d:\d\d:\d\d", row["start"])
+        assert row["start"] <= row["finish"] or row["start"] > "23:"
+    assert [row["best_so_far"] for row in table(7, "trials")] == ["0.5", "0.4", "0.3"]
+
+
+def test_a_deepspeed_study_is_one_row_per_configuration(folder: Path) -> None:
+    run = CommandRun("synthetic", "deepspeed of synthetic", {}, {"hpo.kind": "deepspeed"})
+    for name, loss in (("plain", 1.25), ("zero2", 1.25)):
+        params = {"configuration": name, "ranks_per_node": 2, "nodes": 1}
+        tags = {"hpo.kind": "configuration", "hpo.outcome": "completed"}
+        run.add_child(name, params, tags, [("train_loss", loss, 0)], "FINISHED")
+    run.end("FINISHED")
+    rows = table(8, "configurations")
+    assert [(row["configuration"], row["ranks"], row["train loss"]) for row in rows] == [
+        ("plain", "2", "1.25"),
+        ("zero2", "2", "1.25"),
+    ]
+
+
+def test_the_command_writes_markdown_and_csv(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    store("random", 9)
+    assert main(["workshop", "table", "9", "--benchmark", "synthetic"]) == 0
+    page = (folder / "workshop/chapter-9.md").read_text()
+    assert page.startswith(
+        "# Chapter 9: A choice across methods\n\nYour studies of `synthetic`.\n\n## Studies\n\n| method |"
+    )
+    [row] = csv.DictReader((folder / "workshop/chapter-9-studies.csv").open())
+    assert (row["method"], row["eval_loss"]) == ("random", "0.5")
+    assert "| random | 0 | 1 |" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("number", "message"),
+    [
+        (3, "chapter 3 shows finished studies of random or median or asha, and there is none of synthetic; run the"),
+        (10, "chapter is 10, but must be one of 1 to 9"),
+    ],
+)
+def test_a_chapter_without_studies_and_one_that_there_is_not_are_refused(
+    folder: Path, number: int, message: str
+) -> None:
+    with pytest.raises(BenchmarkError, match=message):
+        workshop.tables(number, "synthetic")

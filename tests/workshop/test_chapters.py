@@ -1,0 +1,92 @@
+"""Every command of every chapter runs, and fills the chapter's table.
+
+By default the trials are computed curves in this process; `thorough` tests type the same commands as the page has them.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from hpo.app.cli import main
+from hpo.app.parser import parse
+from hpo.engine.in_process import InProcess
+from hpo.report.workshop import CHAPTERS
+from tests.stores import fresh_store, working_in
+from tests.studies import make_project
+from tests.test_readme import blocks, commands, type_all
+
+REPOSITORY = Path(__file__).parents[2]
+WORKSHOP = REPOSITORY / "docs/workshop"
+PAGES = {int(path.name[:2]): path for path in sorted(WORKSHOP.glob("0*.md"))}
+ON_SLURM, ON_DEEPSPEED = 6, 8
+"""Chapters whose commands take a cluster, and processes of their own."""
+IN_PROCESS = [number for number in PAGES if number not in (ON_SLURM, ON_DEEPSPEED)]
+
+
+def test_each_chapter_has_a_page_with_all_its_parts() -> None:
+    assert list(PAGES) == list(CHAPTERS)
+    for number, path in PAGES.items():
+        text = path.read_text()
+        assert text.startswith(f"# {number}. ")
+        assert re.findall("^## (.*)$", text, re.MULTILINE) == ["Concept", "Exercise", "Expected result", "Quiz"]
+        quiz = text.partition("## Quiz")[2]
+        assert quiz.count("<summary>") == quiz.count('<details markdown="1">') == quiz.count("</details>") >= 5
+        assert f"[{number}. " in (WORKSHOP / "index.md").read_text()
+
+
+@pytest.mark.parametrize("path", sorted(WORKSHOP.glob("*.md")), ids=lambda path: path.stem)
+def test_every_command_is_one_of_the_suite_s(path: Path) -> None:
+    """Also those for a cluster, which the text shows beside the ones to type."""
+    listed = [*commands(path), *(line for block in blocks(path, "text") for line in block.splitlines())]
+    typed = [shlex.split(line)[3:] for line in listed if line.startswith("python -m hpo")]
+    for words in typed:
+        parse(words)
+    assert typed or path.stem == "instructor"
+
+
+def write_files(folder: Path) -> None:
+    """Write the file that a chapter asks the reader to save."""
+    [text] = [text for path in PAGES.values() for text in blocks(path, "yaml")]
+    (folder / "rates.yaml").write_text(text)
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A folder with a store and the files that chapters ask for, in which studies run in this process."""
+    for module in ("hpo.engine.runner", "hpo.workflows.suite"):
+        monkeypatch.setattr(f"{module}.OnRay", lambda: InProcess(devices=2))
+    write_files(tmp_path)
+    (tmp_path / "slurm").symlink_to(REPOSITORY / "slurm")
+    with working_in(tmp_path):
+        yield tmp_path
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", IN_PROCESS)
+def test_the_commands_of_a_chapter_fill_its_table(number: int, folder: Path) -> None:
+    for line in commands(PAGES[number]):
+        words = [{"nano": "synthetic"}.get(word, word) for word in shlex.split(line)[3:]]
+        if words[0] == "workshop" and "--benchmark" not in words:
+            words += ["--benchmark", "synthetic"]
+        if number == max(CHAPTERS) and words[0] == "workshop":
+            main(["run", "random", "--benchmark", "synthetic", "--budget", "1"])  # a study of another chapter
+        assert main(words) == 0, line
+    table = (folder / f"workshop/chapter-{number}.md").read_text()
+    assert table.startswith(f"# Chapter {number}: {CHAPTERS[number].title}\n")
+    assert list((folder / "workshop").glob(f"chapter-{number}-*.csv"))
+
+
+@pytest.mark.thorough  # trainings of nano: minutes each; `test_the_commands_of_a_chapter_fill_its_table` takes seconds
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("number", [number for number in PAGES if number not in (ON_SLURM, max(CHAPTERS))])
+def test_the_commands_of_a_chapter_run_as_typed(number: int, tmp_path: Path) -> None:
+    fresh_store(tmp_path)
+    project = make_project(tmp_path / "project")
+    write_files(project)
+    type_all(commands(PAGES[number]), project)
+    assert (project / f"workshop/chapter-{number}.md").is_file()
