@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import io
 import multiprocessing
 import os
 import shutil
@@ -16,13 +17,18 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+import yaml
 from filelock import SoftFileLease
 from mlflow import MlflowClient
 from mlflow.entities import Run
+from rich.console import Console
 
 from benchmarks import spec
 from benchmarks.files import BenchmarkError
+from hpo.app.cli import main
 from hpo.core.study import Study
+from hpo.engine.in_process import InProcess
+from hpo.engine.runner import execute
 from hpo.store import client, sharing
 from hpo.store.tracker import Tracker
 from slurm import gather, stores
@@ -298,6 +304,38 @@ class TestGatheringAgain:
                 one.join()
         assert sorted(said) == [f"{folder}: is in the store already", "stored"]
         assert len(studies(shared, "synthetic")) == 1
+
+
+@pytest.mark.slow
+def test_collecting_tells_the_store_what_a_job_could_not(
+    shared: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The job's log has all of the study; its driver has ended before the store took the end of it."""
+    with monkeypatch.context() as patch, stores.opened(profile(shared)):
+        patch.setenv("SLURM_JOB_ID", "77")
+        patch.setattr(Tracker, "finish", _wait_in_vain)
+        study, console = Study("random", NANO, budget=2), Console(file=io.StringIO())
+        execute(study, "python -m hpo run random", console, InProcess(devices=1), open_tracker=Tracker)
+    [broken] = studies(shared, "synthetic")
+    assert "units" not in broken.data.metrics
+    (shared / "cluster.yaml").write_text(yaml.safe_dump({"node": {"cpus": 1}}))
+    monkeypatch.setenv("PATH", f"{shared}:{os.environ['PATH']}")
+    for queue, said, status in (
+        ("77", "left to job 77, which has not ended", broken.info.status),
+        ("", "2 trials, 18 units delivered", "FINISHED"),
+    ):
+        (shared / "squeue").write_text(f"#!/bin/sh\necho {queue}\n")
+        (shared / "squeue").chmod(0o755)
+        assert main(["slurm", "collect", "--cluster", "cluster.yaml"]) == 0
+        assert f"study {broken.info.run_id}: {said}\n" in capsys.readouterr().out
+        [study_run] = studies(shared, "synthetic")
+        assert (study_run.info.run_id, study_run.info.status) == (broken.info.run_id, status)
+    assert study_run.data.metrics["units"] == 18
+    assert not (shared / "unfinished").exists()
+
+
+def _wait_in_vain(*_: object) -> None:
+    raise BenchmarkError("tracking store: away")
 
 
 def _fail(*_: object) -> None:
