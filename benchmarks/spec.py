@@ -201,6 +201,24 @@ class Benchmark(Strict):
         """Fill in a configuration: the default holds for each hyperparameter that it leaves out. Nothing is checked."""
         return {**self.default.model_dump(), **config}
 
+    def default_in_space(self) -> dict[str, Scalar] | None:
+        """Return the default of each hyperparameter of the space, as the space has it; None if one lies outside."""
+        if self.default_outside_space():
+            return None
+        default = self.complete({})
+        return {name: _as_in(domain, default[name]) for name, domain in self.space.items()}
+
+    def default_outside_space(self) -> str:
+        """Name the first hyperparameter whose default the search space does not hold; empty if it holds all."""
+        default = self.complete({})
+        for name, domain in self.space.items():
+            if not domain.contains(default[name]):
+                return (
+                    f"{name} is {default[name]!r} in the default of benchmark {self.name}, which lies outside the "
+                    f"search space, {describe(domain)}"
+                )
+        return ""
+
     def hyperparameters(self, config: Mapping[str, Scalar]) -> Hyperparameters:
         """Return the full set for a trial: `config` over the benchmark's default.
 
@@ -213,6 +231,13 @@ class Benchmark(Strict):
             raise BenchmarkError(
                 f"configuration {dict(config)} is not usable: {explained(error, Benchmark, ('default',))}"
             ) from None
+
+
+def _as_in(domain: Domain, value: Scalar) -> Scalar:
+    """Return a value of a domain in the domain's own type: a choice's own entry, a whole number of an integer."""
+    if isinstance(domain, Choice):
+        return domain.values[domain.values.index(value)]
+    return int(value) if isinstance(domain, Integer) else float(value)
 
 
 def names() -> list[str]:

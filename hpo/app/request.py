@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def load_benchmark(name: str, space: str = "") -> Benchmark:
-    """Load a benchmark, check the files that it names, and print warnings about its data.
+    """Load a benchmark, check the files that it names, and print warnings about its data and its default.
 
     Args:
         name: of the benchmark, or the path of its YAML file.
@@ -32,6 +32,8 @@ def load_benchmark(name: str, space: str = "") -> Benchmark:
     benchmark = spec.load(name, Path(space) if space else None)
     for warning in check(benchmark):
         errors.warn(warning)
+    if outside := benchmark.default_outside_space():
+        errors.warn(f"{outside}; no search begins with the default")
     return benchmark
 
 

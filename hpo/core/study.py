@@ -25,7 +25,7 @@ MOST_TRAININGS = 1_000_000
 """The largest budget in full trainings; a store cannot hold more trials."""
 PLAN = "plan.json"
 """Artifact of a study that holds the plan of the comparison that it was run for."""
-PROTOCOL = "1"
+PROTOCOL = "2"
 """Version of the rules in docs/protocol.md; studies under one version are comparable."""
 
 

@@ -198,7 +198,7 @@ def budgeted(plan: Plan, budget: Budget, max_units: int, feasibility: Feasibilit
 
 def samples(plan: Plan) -> int:
     """Return the proposals that Tune may ask for: a plan's trials, and more in place of those that are not trained."""
-    return plan.num_samples + SPARE_SAMPLES if plan.num_samples > 1 else plan.num_samples
+    return plan.num_samples if plan.is_list else plan.num_samples + SPARE_SAMPLES
 
 
 def raised(trial: Trial) -> Any:

@@ -79,7 +79,7 @@ class State:
             population.feasibility = feasibility
         budget = Budget(study.budget_units, _deadline_seconds(study, allotment), clock)
         scheduler = budgeted(plan, budget, study.max_units, feasibility)
-        max_trials = plan.num_samples if plan.num_samples > 1 else None
+        max_trials = None if plan.is_list else plan.num_samples
         search = BudgetedSearch(search_algorithm(plan), scheduler, feasibility, max_trials)
         pace = Pace(study.benchmark.resource.checkpoint_seconds)
         state = cls(Books(study.benchmark), log, budget, scheduler, search, feasibility, pace, population)

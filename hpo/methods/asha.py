@@ -5,7 +5,7 @@ https://arxiv.org/abs/1810.05934.
 
 Behaviour: it compares trials at rungs r, r*eta, r*eta^2, ... of the resource; a trial that reaches a rung
 goes on if it is among the best 1/eta of all that have reached it so far, and is stopped otherwise. No trial
-waits for another.
+trial waits for another. The default, with which it begins, trains to the end in any case.
 Limits: it does not resume a stopped trial. The paper promotes the best of a rung whenever a worker is free;
 Ray's scheduler decides once, when a trial reaches the rung, so early arrivals, compared with few, are
 promoted too easily. It does not choose configurations either: `searcher` does, at random as in the paper, or
@@ -31,10 +31,10 @@ from pydantic import Field
 
 from benchmarks.spec import BenchmarkError
 from hpo.core.study import Study
-from hpo.search.plan import OBJECTIVE, TIME_ATTRIBUTE, MethodArguments, Plan, SearcherName
+from hpo.search.plan import OBJECTIVE, TIME_ATTRIBUTE, Plan, SearchArguments, SearcherName
 
 
-class Arguments(MethodArguments):
+class Arguments(SearchArguments):
     """Arguments of ASHA."""
 
     reduction_factor: float = Field(3, gt=1, description="share 1/x of trials that each rung promotes (eta)")
@@ -50,14 +50,17 @@ def plan(study: Study, arguments: Arguments) -> Plan:
     """
     from ray.tune.schedulers import AsyncHyperBandScheduler
 
+    from hpo.search.randomness import opening
     from hpo.search.searchers import make_searcher
+    from hpo.search.stopping_rules import AshaKeepingFirst, FirstInFull
 
     if arguments.grace_units >= study.max_units:
         raise BenchmarkError(
             f"grace_units is {arguments.grace_units}, but must be < max_units, which is {study.max_units} "
             f"in benchmark {study.benchmark.name}"
         )
-    scheduler = AsyncHyperBandScheduler(
+    first = opening(study, arguments)
+    scheduler = (AshaKeepingFirst if first else AsyncHyperBandScheduler)(
         time_attr=TIME_ATTRIBUTE,
         metric=OBJECTIVE,
         mode=study.benchmark.mode,
@@ -67,6 +70,7 @@ def plan(study: Study, arguments: Arguments) -> Plan:
         brackets=1,
     )
     name: SearcherName = arguments.searcher
-    searcher, space = make_searcher(name, study)
+    searcher, space = make_searcher(name, study, first=first)
     # Each trial costs at least one unit, so no more than that many can exist.
-    return Plan(searcher, space, num_samples=study.budget_units, scheduler=scheduler)
+    admission = FirstInFull(study.max_units) if first else None
+    return Plan(searcher, space, num_samples=study.budget_units, scheduler=scheduler, admission=admission)

@@ -27,10 +27,10 @@ from __future__ import annotations
 from pydantic import Field
 
 from hpo.core.study import Study
-from hpo.search.plan import MethodArguments, Plan
+from hpo.search.plan import Plan, SearchArguments
 
 
-class Arguments(MethodArguments):
+class Arguments(SearchArguments):
     """Arguments of BOHB; the defaults are the paper's."""
 
     reduction_factor: int = Field(3, ge=2, description="each rung keeps 1/x of the trials (eta); divides max_units")
@@ -49,8 +49,10 @@ def plan(study: Study, arguments: Arguments) -> Plan:
     """
     from hpo.search.bohb_search import BohbScheduler, BohbSearch
     from hpo.search.brackets import make_brackets
+    from hpo.search.randomness import Draws, opening
 
     brackets = make_brackets(study, arguments.reduction_factor)
+    draws = Draws(study, opening(study, arguments))
     scheduler = BohbScheduler(brackets, study.benchmark.mode)
     settings = {
         "random_fraction": arguments.random_fraction,
@@ -60,7 +62,7 @@ def plan(study: Study, arguments: Arguments) -> Plan:
         "bandwidth_factor": arguments.bandwidth_factor,
     }
     return Plan(
-        searcher=BohbSearch(study, settings, brackets.rungs(brackets.halvings)[0]),
+        searcher=BohbSearch(study, settings, brackets.rungs(brackets.halvings)[0], draws),
         space={},
         num_samples=study.budget_units,
         scheduler=scheduler,

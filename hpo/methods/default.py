@@ -38,4 +38,5 @@ def plan(study: Study, arguments: Arguments) -> Plan:
     from ray.tune.search import BasicVariantGenerator
 
     seeds = training_seeds(study.seed, arguments.repeats)
-    return Plan(searcher=BasicVariantGenerator(), space={TRAINING_SEED: tune.grid_search(seeds)}, num_samples=1)
+    space = {TRAINING_SEED: tune.grid_search(seeds)}
+    return Plan(searcher=BasicVariantGenerator(), space=space, num_samples=1, is_list=True)

@@ -29,10 +29,10 @@ from __future__ import annotations
 from pydantic import Field
 
 from hpo.core.study import Study
-from hpo.search.plan import MethodArguments, Plan
+from hpo.search.plan import Plan, SearchArguments
 
 
-class Arguments(MethodArguments):
+class Arguments(SearchArguments):
     """Arguments of HyperBand."""
 
     reduction_factor: int = Field(3, ge=2, description="each rung keeps 1/x of the trials (eta); divides max_units")
@@ -44,15 +44,14 @@ def plan(study: Study, arguments: Arguments) -> Plan:
     Raises:
         BenchmarkError: the reduction factor does not divide the benchmark's `max_units`.
     """
-    from ray.tune.search import BasicVariantGenerator
-
     from hpo.search.brackets import BracketScheduler, make_brackets
+    from hpo.search.randomness import opening, random_searcher
     from hpo.search.space import to_tune
 
     brackets = make_brackets(study, arguments.reduction_factor)
     scheduler = BracketScheduler(brackets, study.benchmark.mode)
     return Plan(
-        searcher=BasicVariantGenerator(random_state=study.seed),
+        searcher=random_searcher(study, opening(study, arguments)),
         space=to_tune(study.benchmark.space),
         num_samples=study.budget_units,
         scheduler=scheduler,

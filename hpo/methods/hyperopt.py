@@ -3,7 +3,7 @@
 Paper: Bergstra et al., "Algorithms for Hyper-Parameter Optimization", NeurIPS 2011,
 https://papers.nips.cc/paper/4443-algorithms-for-hyper-parameter-optimization.
 
-Behaviour: it draws the first trials at random; then divides those so far into a few good ones and the rest,
+Behaviour: it begins as every method; then divides those so far into a few good ones and the rest,
 estimates a density over configurations for each, l(x) and g(x), draws candidates from l and proposes the one with the
 largest l(x) / g(x), which is the one of largest expected improvement. Trials that still run count as bad, so that
 nothing is proposed twice at once. With `warm_start`, trials of earlier studies of the benchmark count from the
@@ -11,9 +11,9 @@ beginning, diverged ones as bad.
 Limits: it does not stop bad trials, or model hyperparameters jointly: each has densities of its own. It draws the two
 ends of an `int` domain half as often as the numbers between, since it rounds a real number.
 
-Arguments and the paper's symbols: `initial_points` is the number of random draws before the model; `start_with_default`
-and `warm_start` have no counterpart. gamma, the share of good trials, is HyperOpt's: 0.25 sqrt(n) of n trials,
-rounded up, at most 25; there are 24 candidates.
+Arguments and the paper's symbols: `initial_points` is the number of trials before the model, the default among them;
+`start_with_default` and `warm_start` have no counterpart. gamma, the share of good trials, is HyperOpt's: 0.25 sqrt(n)
+of n trials, rounded up, at most 25; there are 24 candidates.
 
 `initial_points` is a third of the budget by default, at least 2, because HyperOpt's own 20 would make random search of
 the default budget of 12 trainings. It counts trials that have ended, those of a warm start included.

@@ -5,7 +5,7 @@ https://doi.org/10.1145/3097983.3098043.
 
 Behaviour: it draws configurations at random. At every unit from `grace_units` on, a trial is stopped if its best
 objective by then is worse than the median of the running averages, up to the same unit, of the other trials that
-have got as far.
+have got as far. The default, with which it begins, trains to the end in any case.
 Limits: it does not keep a fixed share: if the later trials are good, most go on. It decides nothing before
 `min_trials` others have reached the unit; the first trials always run to the end.
 
@@ -25,10 +25,10 @@ from pydantic import Field
 
 from benchmarks.spec import BenchmarkError
 from hpo.core.study import Study
-from hpo.search.plan import OBJECTIVE, TIME_ATTRIBUTE, MethodArguments, Plan
+from hpo.search.plan import OBJECTIVE, TIME_ATTRIBUTE, Plan, SearchArguments
 
 
-class Arguments(MethodArguments):
+class Arguments(SearchArguments):
     """Arguments of median stopping."""
 
     grace_units: int = Field(1, ge=1, description="units every trial gets; averages begin there")
@@ -41,17 +41,17 @@ def plan(study: Study, arguments: Arguments) -> Plan:
     Raises:
         BenchmarkError: the grace period is the full resource.
     """
-    from ray.tune.search import BasicVariantGenerator
-
-    from hpo.search.median_rule import UnpausedMedianRule
+    from hpo.search.randomness import opening, random_searcher
     from hpo.search.space import to_tune
+    from hpo.search.stopping_rules import FirstInFull, MedianRuleKeepingFirst, UnpausedMedianRule
 
     if arguments.grace_units >= study.max_units:
         raise BenchmarkError(
             f"grace_units is {arguments.grace_units}, but must be < max_units, which is {study.max_units} "
             f"in benchmark {study.benchmark.name}"
         )
-    scheduler = UnpausedMedianRule(
+    first = opening(study, arguments)
+    scheduler = (MedianRuleKeepingFirst if first else UnpausedMedianRule)(
         time_attr=TIME_ATTRIBUTE,
         metric=OBJECTIVE,
         mode=study.benchmark.mode,
@@ -59,8 +59,9 @@ def plan(study: Study, arguments: Arguments) -> Plan:
         min_samples_required=arguments.min_trials,
     )
     return Plan(
-        searcher=BasicVariantGenerator(random_state=study.seed),
+        searcher=random_searcher(study, first),
         space=to_tune(study.benchmark.space),
         num_samples=study.budget_units,
         scheduler=scheduler,
+        admission=FirstInFull(study.max_units) if first else None,
     )

@@ -4,7 +4,7 @@ Paper: Akiba et al., "Optuna: A Next-generation Hyperparameter Optimization Fram
 https://arxiv.org/abs/1907.10902; the algorithm is that of Bergstra et al. 2011,
 https://papers.nips.cc/paper/4443-algorithms-for-hyper-parameter-optimization.
 
-Behaviour: it draws the first trials at random; then divides those so far into a few good ones and the rest,
+Behaviour: it begins as every method; then divides those so far into a few good ones and the rest,
 estimates a density over configurations for each, l(x) and g(x), draws candidates from l and proposes the one with the
 largest l(x) / g(x). It differs from HyperOpt's in the share of good trials and in how it sets the widths of the
 densities. Trials that still run count as bad, so that nothing is proposed twice at once. With `warm_start`, trials

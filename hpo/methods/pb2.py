@@ -29,10 +29,10 @@ from benchmarks.space import Choice
 from benchmarks.spec import BenchmarkError
 from hpo.core.budget import PerTrial
 from hpo.core.study import Study
-from hpo.search.plan import MethodArguments, Plan
+from hpo.search.plan import Plan, SearchArguments
 
 
-class Arguments(MethodArguments):
+class Arguments(SearchArguments):
     """Arguments of PB2."""
 
     interval_units: int = Field(0, ge=0, description="units between exchanges; 0 for a fifth of the full training")
@@ -46,10 +46,9 @@ def plan(study: Study, arguments: Arguments) -> Plan:
         BenchmarkError: the budget pays for no population, the interval leaves no exchange, no range is left to
             model, or the model itself is searched.
     """
-    from ray.tune.search import BasicVariantGenerator
-
     from hpo.search.bandit import Pb2Scheduler
     from hpo.search.population import interval_units, population_size, require_exchangeable
+    from hpo.search.randomness import opening, random_searcher
     from hpo.search.space import to_tune
 
     require_exchangeable(study)
@@ -66,7 +65,7 @@ def plan(study: Study, arguments: Arguments) -> Plan:
         quantile_fraction=arguments.exploit_share,
     )
     return Plan(
-        searcher=BasicVariantGenerator(random_state=study.seed),
+        searcher=random_searcher(study, opening(study, arguments)),
         space=to_tune(study.benchmark.space),
         num_samples=population_size(study),
         scheduler=scheduler,

@@ -36,10 +36,10 @@ from pydantic import Field
 from benchmarks.space import Choice
 from hpo.core.budget import PerTrial
 from hpo.core.study import Study
-from hpo.search.plan import MethodArguments, Plan
+from hpo.search.plan import Plan, SearchArguments
 
 
-class Arguments(MethodArguments):
+class Arguments(SearchArguments):
     """Arguments of PBT."""
 
     interval_units: int = Field(0, ge=0, description="units between exchanges; 0 for a fifth of the full training")
@@ -56,8 +56,6 @@ def plan(study: Study, arguments: Arguments) -> Plan:
         BenchmarkError: the budget pays for no population, the interval leaves no exchange, or the model itself is
             searched.
     """
-    from ray.tune.search import BasicVariantGenerator
-
     from hpo.search.population import (
         PopulationScheduler,
         interval_units,
@@ -65,6 +63,7 @@ def plan(study: Study, arguments: Arguments) -> Plan:
         population_size,
         require_exchangeable,
     )
+    from hpo.search.randomness import opening, random_searcher
     from hpo.search.space import to_tune
 
     require_exchangeable(study)
@@ -83,7 +82,7 @@ def plan(study: Study, arguments: Arguments) -> Plan:
         custom_explore_fn=lambda config: into_space(space, config),
     )
     return Plan(
-        searcher=BasicVariantGenerator(random_state=study.seed),
+        searcher=random_searcher(study, opening(study, arguments)),
         space=to_tune(space),
         num_samples=population_size(study),
         scheduler=scheduler,

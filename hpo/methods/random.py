@@ -19,23 +19,22 @@ from __future__ import annotations
 
 from hpo.core.study import Study
 from hpo.core.traits import Traits
-from hpo.search.plan import MethodArguments, Plan
+from hpo.search.plan import Plan, SearchArguments
 
 TRAITS = Traits(is_reference=True)
 
 
-class Arguments(MethodArguments):
+class Arguments(SearchArguments):
     """Random search has no arguments of its own."""
 
 
 def plan(study: Study, arguments: Arguments) -> Plan:
     """Plan draws until the budget is spent: a trial that diverges leaves its units to further ones."""
-    from ray.tune.search import BasicVariantGenerator
-
+    from hpo.search.randomness import opening, random_searcher
     from hpo.search.space import to_tune
 
     return Plan(
-        searcher=BasicVariantGenerator(random_state=study.seed),
+        searcher=random_searcher(study, opening(study, arguments)),
         space=to_tune(study.benchmark.space),
         num_samples=study.budget_units,
     )

@@ -18,7 +18,7 @@ from benchmarks.space import Choice, Config, Domain, Integer, LogUniform, Scalar
 from hpo.core.study import Study
 from hpo.search.brackets import BracketScheduler
 from hpo.search.plan import OBJECTIVE
-from hpo.search.randomness import OwnRandomness
+from hpo.search.randomness import Draws, OwnRandomness
 
 
 class BohbScheduler(BracketScheduler, HyperBandForBOHB):
@@ -45,14 +45,19 @@ class BohbSearch(TuneBOHB):
         study: whose space is searched.
         settings: arguments of HpBandSter's density model.
         first_rung: units of the first rung of all.
+        draws: proposals in place of those that no model has made.
+
+    Attributes:
+        by_model: Tune's ids of the trials that a model has proposed.
     """
 
-    def __init__(self, study: Study, settings: dict[str, Any], first_rung: int) -> None:
+    def __init__(self, study: Study, settings: dict[str, Any], first_rung: int, draws: Draws) -> None:
         self._domains = study.benchmark.space
         self._randomness = OwnRandomness(study.seed)
         self._counted: set[tuple[str, int]] = set()
         self._untold: list[Config] = []
-        self._first_rung = first_rung
+        self._first_rung, self._draws = first_rung, draws
+        self.by_model: set[str] = set()
         logging.getLogger("hpbandster").setLevel(logging.ERROR)
         space = to_configspace(study.benchmark.space)
         with _quiet():
@@ -61,8 +66,18 @@ class BohbSearch(TuneBOHB):
     def suggest(self, trial_id: str) -> Config | None:
         """See `Searcher`."""
         with self._randomness.borrowed(), _quiet():
+            self._points_to_evaluate = [self._next_point(trial_id)]
             proposal = super().suggest(trial_id)
         return None if proposal is None else {name: _plain(d, proposal[name]) for name, d in self._domains.items()}
+
+    def _next_point(self, trial_id: str) -> dict[str, Any]:
+        """Return the model's proposal if it makes one, else the next draw, in ConfigSpace's terms."""
+        if self.bohber.kde_models and not self._draws.has_opening:
+            proposal, about = self.bohber.get_config(None)
+            if about["model_based_pick"]:
+                self.by_model.add(trial_id)
+                return dict(proposal)
+        return {name: _index(self._domains[name], value) for name, value in self._draws.next().items()}
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         """Take in a result if it is one of a rung; see `Searcher`."""
@@ -122,6 +137,11 @@ def _plain(domain: Domain, value: Any) -> Scalar:
     if isinstance(domain, Choice):
         return domain.values[int(value)]
     return int(value) if isinstance(domain, Integer) else min(max(float(value), domain.low), domain.high)
+
+
+def _index(domain: Domain, value: Scalar) -> Scalar:
+    """Turn a choice into the index by which ConfigSpace has it; see `to_configspace`."""
+    return domain.values.index(value) if isinstance(domain, Choice) else value
 
 
 @contextmanager

@@ -27,20 +27,26 @@ TRIAL = "trial"
 """Attribute of a proposal: the number, in its study, of the trial that it is for."""
 
 
+DRAWS, DRAWN = "draws", "drawn"
+"""Attribute of the journal, the draws of `hpo.search.randomness` for a whole budget; and of a trial that is one."""
+
+
 def begin(path: Path, study: Study, arguments: TPEArguments) -> None:
-    """Make the journal, with the trials known before the first.
+    """Make the journal, with the proposals before the model's and the trials known before the first.
 
     Raises:
-        BenchmarkError: the default lies outside the search space, or earlier studies cannot be read.
+        BenchmarkError: earlier studies cannot be read.
     """
     from optuna.trial import create_trial
 
-    from hpo.search.searchers import default_config
+    from hpo.search.randomness import Draws, opening
     from hpo.store.stored_trials import past_trials
 
-    journal = _open(path, study.benchmark)
-    if arguments.start_with_default:
-        journal.enqueue_trial(default_config(study.benchmark))
+    journal, first = _open(path, study.benchmark), opening(study, arguments)
+    draws = Draws(study, first)
+    journal.set_user_attr(DRAWS, [draws.next() for _ in range(study.budget)])
+    for config in first:
+        journal.enqueue_trial(config, user_attrs={DRAWN: True})
     space = distributions(study.benchmark)
     for past in past_trials(study.benchmark) if arguments.warm_start else []:
         journal.add_trial(create_trial(params=dict(past.config), distributions=space, value=past.objective))
@@ -52,7 +58,7 @@ def ask(path: Path, study: Study, initial_points: int, trial: int, rejected: int
     Args:
         path: the journal.
         study: the study that searches.
-        initial_points: random trials that end before the model proposes.
+        initial_points: trials that end before the model proposes.
         trial: its number in the study, which seeds its proposal.
         rejected: proposals for the trial that did not fit into memory; the next one differs.
     """
@@ -62,9 +68,23 @@ def ask(path: Path, study: Study, initial_points: int, trial: int, rejected: int
     seed = int(np.random.SeedSequence([study.seed, trial, *([rejected] if rejected else [])]).generate_state(1)[0])
     infeasible = len(_open(path, study.benchmark).get_trials(deepcopy=False, states=[TrialState.PRUNED]))
     sampler = TPESampler(seed=seed, n_startup_trials=initial_points + infeasible)
-    asked = _open(path, study.benchmark, sampler).ask(distributions(study.benchmark))
+    journal = _open(path, study.benchmark, sampler)
+    _enqueue_draw(journal, initial_points)
+    asked = journal.ask(distributions(study.benchmark))
     asked.set_user_attr(TRIAL, trial)
     return dict(asked.params), asked.number
+
+
+def _enqueue_draw(journal: Journal, initial_points: int) -> None:
+    """Make the next trial the next draw, unless one waits, enough trials have ended for a model, or none is left."""
+    from optuna.trial import TrialState
+
+    trials, draws = journal.get_trials(deepcopy=False), journal.user_attrs[DRAWS]
+    ended = sum(trial.state == TrialState.COMPLETE for trial in trials)
+    drawn = sum(DRAWN in trial.user_attrs for trial in trials)
+    is_waiting = any(trial.state == TrialState.WAITING for trial in trials)
+    if not is_waiting and ended < initial_points and drawn < len(draws):
+        journal.enqueue_trial(draws[drawn], user_attrs={DRAWN: True})
 
 
 def number_of(path: Path, benchmark: Benchmark, trial: int) -> int | None:

@@ -1,12 +1,67 @@
-"""Random state of one's own, for libraries that draw from the process's global generators."""
+"""Random state: the sequence with which every method of a block begins, and generators of a library's own.
+
+All methods of a block begin with the benchmark's default, then one random sequence. Methods that begin alike differ by
+their own decisions alone, and none is worse than the default for want of trying it. Searchers that draw at random go on
+with the sequence. Model-based ones propose from it until their model proposes.
+"""
 
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
+from ray.tune.search import BasicVariantGenerator
+from ray.tune.search.variant_generator import generate_variants
+
+from benchmarks.space import Config
+from hpo.core.study import Study
+from hpo.search.plan import SearchArguments
+from hpo.search.space import to_tune
+
+
+def opening(study: Study, arguments: SearchArguments) -> list[Config]:
+    """Return the proposals before the random sequence: the default, if it is asked for and the space holds it."""
+    default = study.benchmark.default_in_space() if arguments.start_with_default else None
+    return [] if default is None else [default]
+
+
+def random_searcher(study: Study, first: Sequence[Config]) -> BasicVariantGenerator:
+    """Make Tune's random searcher, which proposes the sequence without end.
+
+    Args:
+        study: gives the seed.
+        first: see `opening`.
+    """
+    return BasicVariantGenerator(points_to_evaluate=[dict(config) for config in first], random_state=study.seed)
+
+
+class Draws:
+    """The same sequence, one proposal at a time, for searchers that propose from it while they have no model.
+
+    Args:
+        study: gives space and seed.
+        first: see `opening`.
+    """
+
+    def __init__(self, study: Study, first: Sequence[Config] = ()) -> None:
+        self._space, self._random = to_tune(study.benchmark.space), np.random.default_rng(study.seed)
+        self._first = list(first)
+
+    @property
+    def has_opening(self) -> bool:
+        """Tell whether the opening is not over, whose proposals come before those of any model."""
+        return bool(self._first)
+
+    def next(self) -> Config:
+        """Draw the next proposal."""
+        if self._first:
+            return dict(self._first.pop(0))
+        spec: dict[str, Any]
+        _, spec = next(generate_variants({"config": self._space}, random_state=self._random))
+        return dict(spec["config"])
 
 
 class OwnRandomness:

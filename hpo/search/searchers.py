@@ -11,11 +11,12 @@ from ray import tune
 from ray.tune.experiment import Experiment
 from ray.tune.search import BasicVariantGenerator, SearchAlgorithm, Searcher
 
-from benchmarks.space import Config, describe, value_in
-from benchmarks.spec import Benchmark, BenchmarkError
+from benchmarks.space import Config
+from benchmarks.spec import BenchmarkError
 from hpo.core.study import Study
 from hpo.search import registry
 from hpo.search.plan import Plan, SearcherName, TPEArguments, TPEName
+from hpo.search.randomness import Draws, opening, random_searcher
 from hpo.search.space import to_tune
 from hpo.store.stored_trials import PastTrial, past_trials
 
@@ -24,20 +25,20 @@ def tpe_plan(name: TPEName, study: Study, arguments: TPEArguments) -> Plan:
     """Plan TPE with full trainings, until the budget is spent.
 
     Raises:
-        BenchmarkError: the default lies outside the search space, or earlier studies cannot be read.
+        BenchmarkError: earlier studies cannot be read.
     """
     searcher, space = make_searcher(
         name,
         study,
         initial_points=initial_points(study, arguments),
-        first=[default_config(study.benchmark)] if arguments.start_with_default else [],
+        first=opening(study, arguments),
         past=past_trials(study.benchmark) if arguments.warm_start else [],
     )
     return Plan(searcher, space, num_samples=study.budget_units)
 
 
 def initial_points(study: Study, arguments: TPEArguments) -> int:
-    """Return the number of random trials before TPE's model proposes."""
+    """Return the number of trials before TPE's model proposes."""
     return arguments.initial_points or max(2, study.budget // 3)
 
 
@@ -59,24 +60,6 @@ def proposals(study: Study) -> list[Config]:
         return [dict(trial.config) for trial in itertools.islice(trials, study.budget)]
 
 
-def default_config(benchmark: Benchmark) -> Config:
-    """Return the benchmark's default for each hyperparameter of its search space, as the space has it.
-
-    Raises:
-        BenchmarkError: it lies outside the space.
-    """
-    default, config = benchmark.complete({}), {}
-    for name, domain in benchmark.space.items():
-        value = value_in(domain, str(default[name]))
-        if value is None:
-            raise BenchmarkError(
-                f"{name} is {default[name]!r} in the default of benchmark {benchmark.name}, but must lie in the search "
-                f"space, {describe(domain)}; widen the space, or leave start_with_default out"
-            )
-        config[name] = value
-    return config
-
-
 def make_searcher(
     name: SearcherName,
     study: Study,
@@ -88,23 +71,21 @@ def make_searcher(
     """Make a seeded searcher, and the `param_space` to give Tune beside it.
 
     Args:
-        name: which one; the other arguments are for TPE only.
+        name: which one; initial points and past trials are for TPE only.
         study: the study that searches.
         initial_points: trials, past ones included, that end before the model proposes; None is the library's own
             default, 20 in HyperOpt and 10 in Optuna.
         first: configurations to propose before any other, in this order.
         past: trials that the model knows from the start.
     """
-    space = to_tune(study.benchmark.space)
     if name == "random":
         assert initial_points is None
-        assert not first
         assert not past
-        return BasicVariantGenerator(random_state=study.seed), space
+        return random_searcher(study, first), to_tune(study.benchmark.space)
     from hpo.search import tpe  # imports HyperOpt and Optuna, which takes seconds
 
     make = tpe.hyperopt if name == "hyperopt" else tpe.optuna
-    searcher = make(study, space, initial_points, list(first) or None)
+    searcher = make(study, initial_points, Draws(study, first))
     for trial in past:
         searcher.add_evaluated_point(trial.config, trial.objective)
     return searcher, {}

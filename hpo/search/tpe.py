@@ -5,9 +5,9 @@ trial, so a trial stopped at unit 1 is compared with one at unit 9. Here a trial
 behind every trial that got further, and among equals by loss: the order that Optuna's TPE defines for pruned
 trials (Akiba et al. 2019, https://arxiv.org/abs/1907.10902).
 
-TPE draws at random until `initial_points` trials have ended; until then it has nothing to model. HyperOpt counts
-running trials as well, so that with many devices it would model trials without a result. Here both count the trials
-that have ended, those of earlier studies included.
+TPE has nothing to model until `initial_points` trials have ended; until then it proposes the draws that all methods of
+a block share. HyperOpt counts running trials as well, so that with many devices it would model trials without a result.
+Here both count the trials that have ended, those of earlier studies included.
 
 A configuration that does not fit into memory is told as worse than every result, so that the model avoids its like.
 Proposals that were not trained for it are told as well, once the model proposes, and no more of them than there are
@@ -29,6 +29,8 @@ from ray.tune.search.optuna import OptunaSearch
 from benchmarks.space import Config
 from hpo.core.study import Study
 from hpo.search.plan import OBJECTIVE, TIME_ATTRIBUTE
+from hpo.search.randomness import Draws
+from hpo.search.space import to_tune
 
 BEHIND = 1e6
 """Penalty added to the loss for every missing unit; above any objective, which `diverged_above` bounds."""
@@ -39,16 +41,22 @@ class BudgetAwareHyperOpt(HyperOptSearch):
 
     Args:
         max_units: the full resource.
+        draws: proposals until then.
         n_initial_points: trials that end before the model proposes.
         settings: further arguments of `HyperOptSearch`.
+
+    Attributes:
+        by_model: Tune's ids of the trials that the model has proposed.
     """
 
     algo: Any  # Ray's name for HyperOpt's suggest function
 
-    def __init__(self, max_units: int, n_initial_points: int = 20, **settings: Any) -> None:
-        self._max_units, self._n_initial_points = max_units, n_initial_points
+    def __init__(self, max_units: int, draws: Draws, n_initial_points: int = 20, **settings: Any) -> None:
+        self._max_units, self._draws, self._n_initial_points = max_units, draws, n_initial_points
         self._results, self._infeasible = 0, 0
+        self.by_model: set[str] = set()
         super().__init__(n_initial_points=n_initial_points, **settings)
+        self._model = self.algo
 
     def add_evaluated_point(self, parameters: Config, value: float) -> None:
         """Tell the model of a trial of an earlier study, as `OptunaSearch.add_evaluated_point` does."""
@@ -63,10 +71,20 @@ class BudgetAwareHyperOpt(HyperOptSearch):
 
     def suggest(self, trial_id: str) -> dict[str, Any] | None:
         """Propose, without counting running and infeasible trials as initial points; see `Searcher`."""
-        uncounted = len(self._live_trial_mapping) + self._infeasible
-        self.algo = partial(self.algo, n_startup_jobs=self._n_initial_points + uncounted)
+        if self._draws.has_opening or self._results < self._n_initial_points:
+            self.algo = self._drawn
+        else:
+            uncounted = len(self._live_trial_mapping) + self._infeasible
+            self.algo = partial(self._model, n_startup_jobs=self._n_initial_points + uncounted)
+            self.by_model.add(trial_id)
         config: dict[str, Any] | None = super().suggest(trial_id)
         return config
+
+    def _drawn(self, new_ids: list[int], domain: Any, trials: Any, seed: int) -> list[dict[str, Any]]:
+        """Propose the next draw, in the place of HyperOpt's suggest function."""
+        point = self._draws.next()
+        self._convert_categories_to_indices(point)
+        return [generate_trial(new_ids[0], point)]
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """See `Searcher`."""
@@ -99,19 +117,38 @@ class BudgetAwareOptuna(OptunaSearch):
 
     Args:
         max_units: the full resource.
-        sampler: Optuna's TPE; by default one without a seed.
+        draws: proposals until then.
+        n_initial_points: trials that end before the model proposes.
+        seed: of Optuna's TPE.
         settings: further arguments of `OptunaSearch`.
+
+    Attributes:
+        by_model: Tune's ids of the trials that the model has proposed.
     """
 
-    def __init__(self, max_units: int, sampler: TPESampler | None = None, **settings: Any) -> None:
-        self._max_units, self._tpe = max_units, sampler or TPESampler()
+    def __init__(
+        self, max_units: int, draws: Draws, n_initial_points: int = 10, seed: int | None = None, **settings: Any
+    ) -> None:
+        self._max_units, self._draws, self._n_initial_points = max_units, draws, n_initial_points
+        self._tpe = TPESampler(seed=seed, n_startup_trials=n_initial_points)
         self._results, self._infeasible = 0, 0
+        self.by_model: set[str] = set()
         super().__init__(sampler=self._tpe, **settings)
+        self._ot_study: Any
 
     def add_evaluated_point(self, parameters: Config, value: float, **settings: Any) -> None:
         """See `OptunaSearch`."""
         self._results += 1
         super().add_evaluated_point(parameters, value, **settings)
+
+    def suggest(self, trial_id: str) -> dict[str, Any] | None:
+        """Propose the next draw, or by the model; see `Searcher`."""
+        if self._draws.has_opening or self._results < self._n_initial_points:
+            self._ot_study.enqueue_trial(self._draws.next())
+        else:
+            self.by_model.add(trial_id)
+        config: dict[str, Any] | None = super().suggest(trial_id)
+        return config
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         """Report the objective at its unit; see `Searcher`."""
@@ -132,8 +169,7 @@ class BudgetAwareOptuna(OptunaSearch):
             trial_id: Tune's id of it.
             was_trained: whether it was found out by training it.
         """
-        initial_points = self._tpe._n_startup_trials - self._infeasible
-        is_told = _is_told(was_trained, self._results, self._infeasible, initial_points)
+        is_told = _is_told(was_trained, self._results, self._infeasible, self._n_initial_points)
         if is_told:
             self._infeasible += 1
             self._tpe._n_startup_trials += 1  # it is no initial point, and Optuna has no other way to say so
@@ -152,34 +188,22 @@ def _is_told(was_trained: bool, results: int, infeasible: int, initial_points: i
     return was_trained or max(initial_points - 1, infeasible) < results
 
 
-def hyperopt(
-    study: Study, space: dict[str, Any], initial_points: int | None, first: list[Config] | None
-) -> BudgetAwareHyperOpt:
+def hyperopt(study: Study, initial_points: int | None, draws: Draws) -> BudgetAwareHyperOpt:
     """Make HyperOpt's TPE for a study; see `searchers.make_searcher`."""
-    counts = {} if initial_points is None else {"n_initial_points": initial_points}
-    return BudgetAwareHyperOpt(
-        study.max_units,
-        space=BudgetAwareHyperOpt.convert_search_space(space),
-        **_shared(study, first),
-        random_state_seed=study.seed,
-        **counts,
-    )
+    space = BudgetAwareHyperOpt.convert_search_space(to_tune(study.benchmark.space))
+    settings = _shared(study, initial_points)
+    return BudgetAwareHyperOpt(study.max_units, draws, space=space, random_state_seed=study.seed, **settings)
 
 
-def optuna(
-    study: Study, space: dict[str, Any], initial_points: int | None, first: list[Config] | None
-) -> BudgetAwareOptuna:
+def optuna(study: Study, initial_points: int | None, draws: Draws) -> BudgetAwareOptuna:
     """Make Optuna's TPE for a study; see `searchers.make_searcher`."""
     set_verbosity(WARNING)  # it would announce its own study on stderr
-    counts = {} if initial_points is None else {"n_startup_trials": initial_points}
-    return BudgetAwareOptuna(
-        study.max_units,
-        space=BudgetAwareOptuna.convert_search_space(space),
-        **_shared(study, first),
-        sampler=TPESampler(seed=study.seed, **counts),
-    )
+    space = BudgetAwareOptuna.convert_search_space(to_tune(study.benchmark.space))
+    settings = _shared(study, initial_points)
+    return BudgetAwareOptuna(study.max_units, draws, space=space, seed=study.seed, **settings)
 
 
-def _shared(study: Study, first: list[Config] | None) -> dict[str, Any]:
-    """Return the arguments that Ray's wrappers of both libraries share."""
-    return {"metric": OBJECTIVE, "mode": study.benchmark.mode, "points_to_evaluate": first}
+def _shared(study: Study, initial_points: int | None) -> dict[str, Any]:
+    """Return the arguments that both share."""
+    counts = {} if initial_points is None else {"n_initial_points": initial_points}
+    return {"metric": OBJECTIVE, "mode": study.benchmark.mode, **counts}

@@ -96,7 +96,7 @@ def train_again(
         BenchmarkError: an argument cannot be used; nothing has been started.
     """
     study = Study(METHOD, benchmark, 0, len(proposals), gpu_hours, kind="confirmation")
-    plan = Plan(BasicVariantGenerator(), {CONFIRMS: tune.grid_search(list(proposals))}, num_samples=1)
+    plan = Plan(BasicVariantGenerator(), {CONFIRMS: tune.grid_search(list(proposals))}, num_samples=1, is_list=True)
     finished = execute(study, command, console, executor, plan=plan)
     if not finished.is_delivered:  # else the store shows them
         report(console, study, finished)

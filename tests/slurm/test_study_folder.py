@@ -206,10 +206,11 @@ class TestProposals:
         assert first[:2] == proposals(registry.get("random").study(spec.load("synthetic"), 3, 2, None, {}))
         assert first != proposals(registry.get("random").study(spec.load("synthetic"), 4, 4, None, {}))
 
-    def test_of_a_grid_are_its_points(self) -> None:
+    def test_of_a_grid_are_the_default_and_its_points(self) -> None:
         benchmark = spec.load("synthetic")
-        found = proposals(registry.get("manual").study(benchmark, 0, 12, None, {"shift": "false"}))
-        assert sorted(map(str, found)) == sorted(map(str, points_of(benchmark)))
+        found = proposals(registry.get("manual").study(benchmark, 0, 13, None, {"shift": "false"}))
+        assert found[0] == benchmark.default_in_space()
+        assert sorted(map(str, found[1:])) == sorted(map(str, points_of(benchmark)))
         assert proposals(registry.get("manual").study(benchmark, 0, 5, None, {"shift": "false"})) == found[:5]
 
     def test_of_a_moved_grid_are_those_of_its_seed(self) -> None:

@@ -15,6 +15,7 @@ from ray.tune.search import Searcher
 from hpo.core.study import Study
 from hpo.search import registry
 from hpo.search.plan import OBJECTIVE, TPEName
+from hpo.search.randomness import Draws
 from hpo.search.space import to_tune
 from hpo.search.tpe import BudgetAwareOptuna
 from tests.hpo.search.searchers.feeding import MAX_UNITS, MODEL_BASED, make_study, make_tpe, result_at
@@ -85,7 +86,9 @@ class TestHyperOpt:
 class TestOptuna:
     def test_takes_it_as_pruned_before_any_unit(self) -> None:
         storage, space = InMemoryStorage(), to_tune(make_study().benchmark.space)
-        searcher = BudgetAwareOptuna(MAX_UNITS, space=space, metric=OBJECTIVE, mode="min", storage=storage)
+        searcher = BudgetAwareOptuna(
+            MAX_UNITS, Draws(make_study()), space=space, metric=OBJECTIVE, mode="min", storage=storage
+        )
         for trial in "abc":
             searcher.suggest(trial)
         searcher.on_trial_complete("a", result_at(MAX_UNITS, 0.5))

@@ -13,11 +13,10 @@ from optuna.trial import TrialState
 from ray.tune.search import Searcher
 
 from benchmarks.space import Config, LogUniform
-from benchmarks.spec import BenchmarkError
 from hpo.core.study import Study
 from hpo.search import registry
 from hpo.search.plan import OBJECTIVE, TPEName
-from hpo.search.searchers import default_config
+from hpo.search.randomness import Draws
 from hpo.search.space import to_tune
 from hpo.search.tpe import BudgetAwareOptuna
 from hpo.store.stored_trials import PastTrial
@@ -49,7 +48,7 @@ class TestStartWithDefault:
         assert first == default
         assert second != default
 
-    def test_it_does_not_unless_it_is_asked_for(self, name: TPEName) -> None:
+    def test_it_does_not_if_it_is_not_wanted(self, name: TPEName) -> None:
         assert self.proposals(name, self.study(name, start_with_default=False))[0]["learning_rate"] != 5e-5
 
     def test_it_has_what_the_search_space_has_and_no_more(self, name: TPEName) -> None:
@@ -63,21 +62,23 @@ class TestStartWithDefault:
 
         def proposal_after(objective: float) -> Any:
             study = make_study()
-            searcher = make_tpe(name, study, initial_points=4, first=[default_config(study.benchmark)])
+            searcher = make_tpe(name, study, initial_points=4, first=[default_of(study)])
             feed(searcher, [(MAX_UNITS, objective), *[(MAX_UNITS, float(number)) for number in range(1, 7)]])
             return searcher.suggest("next")
 
         assert proposal_after(0.1) != proposal_after(9.0)
 
-    def test_a_default_outside_the_search_space_is_refused(self, name: TPEName) -> None:
+    def test_a_default_outside_the_search_space_is_left_out(self, name: TPEName) -> None:
         space = {"learning_rate": LogUniform(type="loguniform", low=1e-4, high=1e-1)}
-        message = (
-            "learning_rate is 5e-05 in the default of benchmark synthetic, but must lie in the search space, "
-            "loguniform 0.0001..0.1; widen the space, or leave start_with_default out"
-        )
-        with pytest.raises(BenchmarkError) as refused:
-            registry.get(name).make_plan(self.study(name, space=space))
-        assert str(refused.value) == message
+        first, second = self.proposals(name, self.study(name, space=space))
+        assert space["learning_rate"].contains(first["learning_rate"])
+        assert first != second
+
+
+def default_of(study: Study) -> Config:
+    default = study.benchmark.default_in_space()
+    assert default is not None
+    return default
 
 
 def log_rate(config: Any) -> float:
@@ -110,7 +111,7 @@ class TestWarmStart:
 
     def test_the_default_still_comes_first(self, name: TPEName) -> None:
         study = make_study()
-        default = default_config(study.benchmark)
+        default = default_of(study)
         searcher = make_tpe(name, study, first=[default], past=past_around(study.benchmark, -3.0))
         assert searcher.suggest("first") == default
         assert searcher.suggest("second") != default
@@ -149,7 +150,7 @@ def test_optuna_has_the_past_trials_as_complete_with_their_values() -> None:
     storage = InMemoryStorage()
     benchmark = make_study().benchmark
     searcher = BudgetAwareOptuna(
-        MAX_UNITS, space=to_tune(benchmark.space), metric=OBJECTIVE, mode="min", storage=storage
+        MAX_UNITS, Draws(make_study()), space=to_tune(benchmark.space), metric=OBJECTIVE, mode="min", storage=storage
     )
     past = past_around(benchmark, -3.0)
     for trial in past:

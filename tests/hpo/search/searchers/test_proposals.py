@@ -14,7 +14,7 @@ from benchmarks.space import Config
 from hpo.core.study import Study
 from hpo.search import registry
 from hpo.search.plan import OBJECTIVE, TPEName
-from hpo.search.searchers import default_config, make_searcher
+from hpo.search.searchers import make_searcher
 from tests.hpo.search.searchers.feeding import (
     EVERY_DOMAIN,
     MAX_UNITS,
@@ -115,7 +115,9 @@ class TestProposals:
     def test_a_searcher_that_was_pickled_goes_on_the_same(self, name: TPEName) -> None:
         """Tune pickles it during a study, with all it was given beforehand."""
         study = make_study()
-        searcher = make_tpe(name, study, first=[default_config(study.benchmark)], past=past_around(study.benchmark, -3))
+        searcher = make_tpe(
+            name, study, first=[study.benchmark.default_in_space() or {}], past=past_around(study.benchmark, -3)
+        )
         feed(searcher, [(MAX_UNITS, 1.0)] * 3)
         copy = cloudpickle.loads(cloudpickle.dumps(searcher))
         assert copy.suggest("next") == searcher.suggest("next")

@@ -17,6 +17,7 @@ from ray.tune.search.hyperopt import HyperOptSearch
 from ray.tune.search.optuna import OptunaSearch
 
 from hpo.search.plan import OBJECTIVE, TPEName
+from hpo.search.randomness import Draws
 from hpo.search.space import to_tune
 from hpo.search.tpe import BudgetAwareHyperOpt, BudgetAwareOptuna
 from tests.hpo.search.searchers.feeding import MAX_UNITS, MODEL_BASED, Outcome, feed, make_study, make_tpe, result_at
@@ -62,7 +63,9 @@ RANKINGS = {
 class TestRanking:
     def rank(self, name: str, outcomes: list[Outcome], mode: str = "min", naive: bool = False) -> list[int]:
         ranking, aware, of_ray = RANKINGS[name]
-        return ranking(of_ray if naive else lambda **settings: aware(MAX_UNITS, **settings), mode, outcomes)
+        return ranking(
+            of_ray if naive else lambda **settings: aware(MAX_UNITS, Draws(make_study()), **settings), mode, outcomes
+        )
 
     @pytest.mark.parametrize(
         ("naive", "expected"), [pytest.param(False, [0, 1], id="ours"), pytest.param(True, [1, 0], id="naive")]
