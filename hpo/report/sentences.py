@@ -98,8 +98,8 @@ def by_other_metrics(result: Result) -> str:
         titles[name]: [sentence(pair) for pair in pairs if pair.verdict != NOT_RESOLVED]
         for name, pairs in result.verdicts.others.items()
     }
-    told = [f"{title}: {'; '.join(shown) or 'nothing is resolved'}" for title, shown in resolved.items()]
-    return f"By other metrics, corrected over all of them: {'. '.join(told)}."
+    told = [f" By {title}: {'; '.join(shown) or 'nothing is resolved'}." for title, shown in resolved.items()]
+    return f"Other metrics, corrected over all of them.{''.join(told)}"
 
 
 def sentence(pair: Comparison) -> str:

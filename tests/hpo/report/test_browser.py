@@ -108,7 +108,7 @@ DRAWN = """() => Object.fromEntries([...document.querySelectorAll('.plot')].map(
 class TestInABrowser:
     def test_every_figure_is_drawn(self, laptop: Reader) -> None:
         found = laptop.page.evaluate(DRAWN)
-        assert len(found) == 9
+        assert len(found) == 10
         for name, (width, height, marks) in found.items():
             assert width > 600, name
             assert height > 150, name
@@ -150,7 +150,7 @@ class TestInABrowser:
 
     def test_every_entry_of_the_contents_leads_somewhere(self, laptop: Reader) -> None:
         targets = laptop.page.eval_on_selector_all("nav a", "links => links.map((a) => a.getAttribute('href'))")
-        assert len(targets) == 12
+        assert len(targets) == 13
         assert all(laptop.page.query_selector(target) for target in targets)
 
     def test_a_phone_needs_no_scrolling_sideways(self, browser: Any, path: Path) -> None:

@@ -165,4 +165,4 @@ class TestFigures:
         whys = {figure.name: figure.why for figure in found if isinstance(figure, LeftOut)}
         assert whys["importance"] == "too few trials"
         assert "python -m hpo confirm --benchmark synthetic" in whys["confirmed_scores"]
-        assert len(set(whys.values())) == len(whys) == 9
+        assert len(set(whys.values())) == len(whys) == 10

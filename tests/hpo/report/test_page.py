@@ -50,7 +50,14 @@ class TestVerdict:
 
 class TestFiles:
     def test_the_report_and_one_csv_a_figure(self, files: dict[str, str]) -> None:
-        drawn = ("confirmed_scores", "anytime", "quality_against_cost", "cost_split", "timelines")
+        drawn = (
+            "confirmed_scores",
+            "critical_difference",
+            "anytime",
+            "quality_against_cost",
+            "cost_split",
+            "timelines",
+        )
         names = (*drawn, "parallel_coordinates", "importance", "schedules", "shrinkage")
         assert set(files) == {"report.html", *(f"figure_{name}.csv" for name in names)}
         read = pd.read_csv(io.StringIO(files["figure_cost_split.csv"]))
