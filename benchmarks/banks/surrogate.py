@@ -40,7 +40,7 @@ COMPLETED = "completed"
 
 
 @dataclass(frozen=True)
-class _Ranks:
+class NormalRanks:
     """A way from values to a normal distribution and back, per output.
 
     Attributes:
@@ -72,11 +72,12 @@ class _Ranks:
         return np.asarray(below + (places - low) * (above - below), dtype=float)
 
 
-def _ranks(rows: Floats) -> _Ranks:
+def normal_ranks(rows: Floats) -> NormalRanks:
+    """Return the way to a normal distribution of each column of `(rows, outputs)`."""
     from scipy.special import ndtri
 
     number = len(rows)
-    return _Ranks(np.sort(rows, axis=0), np.asarray(ndtri((np.arange(number) + 0.5) / number), dtype=float))
+    return NormalRanks(np.sort(rows, axis=0), np.asarray(ndtri((np.arange(number) + 0.5) / number), dtype=float))
 
 
 class Surrogate:
@@ -106,10 +107,10 @@ class Surrogate:
             )
         self._has_test = all(t.test for of_one in completed for t in of_one)
         rows = [np.array([self._row(t) for t in of_one]) for of_one in completed]
-        self._to_normal = _ranks(np.concatenate(rows))
+        self._to_normal = normal_ranks(np.concatenate(rows))
         points = np.array([encode(of_one[0].config, space) for of_one in completed])
         means = np.array([self._to_normal.forward(of_one).mean(axis=0) for of_one in rows])
-        self._model = _fit(points, means)
+        self._model = fit_process(points, means)
         self._scales: Floats = self._model.kernel_.k1.k2.length_scale
         self._set_noise(points, rows)
         self._set_failures(configurations)
@@ -206,7 +207,7 @@ def _known(value: float | None, otherwise: float) -> float:
     return otherwise if value is None else value
 
 
-def _fit(points: Floats, outputs: Floats) -> Any:
+def fit_process(points: Floats, outputs: Floats) -> Any:
     """Fit one Gaussian process to all outputs, its length scales to an even choice of the points."""
     import warnings
 
