@@ -74,6 +74,7 @@ def bank(benchmark: Benchmark, configs: int, seeds: int, draws: int = 0) -> bank
         metric=benchmark.metric,
         metrics=tuple(metric.name for metric in benchmark.metrics),
         modes=tuple(metric.mode for metric in benchmark.metrics),
+        space={name: domain.model_dump() for name, domain in benchmark.space.items()},
         sessions=(SESSION,),
     )
     return banks.Bank(header, tuple(train(benchmark, config, seed) for config in drawn for seed in range(seeds)))
