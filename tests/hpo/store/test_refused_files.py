@@ -120,7 +120,7 @@ def test_a_study_keeps_the_rest_and_ends(limited: MlflowClient, monkeypatch: pyt
     assert run.info.status == "FINISHED"
     assert run.data.tags["hpo.refused_files"].startswith("units.csv (413")
     assert names(limited, tracker.run_id) == [
-        *("benchmark.json", "best_config.json", "events.jsonl"),
+        *("benchmark.json", "best_config.json", "devices.csv", "events.jsonl"),
         *("ledger.csv", "trials.csv"),
     ]
 
