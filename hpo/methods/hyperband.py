@@ -9,7 +9,8 @@ keeps the best 1/eta of them at each rung, and trains those on to the next. Brac
 that waits for its rung is paused and continues from its checkpoint: no unit is trained twice.
 Limits: it does not choose configurations (they are random draws), or decide before a whole rung is there. It begins
 no bracket that the budget cannot finish; the last one is made smaller to fit, so less than one full training of
-the budget can be left. A diverged trial leaves its bracket, and its place is not filled again.
+the budget can be left. A diverged trial leaves its bracket, and its place is not filled again. Rungs keep the best
+1/eta rounded up, as Ray does, where the paper rounds down: 5 trials leave 2 and not 1.
 
 Arguments and the paper's symbols: `reduction_factor` is eta; R, the maximum resource, is the benchmark's
 `max_units`; s_max is the largest s with which every rung is a whole number of units. With R = 9 and eta = 3 one

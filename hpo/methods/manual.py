@@ -56,7 +56,9 @@ def plan(study: Study, arguments: Arguments) -> Plan:
     grid, space = study.benchmark.grid, study.benchmark.space
     values = rotated(grid, space, study.seed) if arguments.shift else grid
     axes = {name: tune.grid_search(list(axis)) for name, axis in values.items()}
-    points = [spec["config"] for _, spec in generate_variants({"config": axes})]
+    default = study.benchmark.complete({})
+    rest = {name: default[name] for name in space if name not in axes}
+    points = [{**rest, **spec["config"]} for _, spec in generate_variants({"config": axes})]
     first = opening(study, arguments)
     listed = [*first, *(point for point in points if study.full_config(point) not in map(study.full_config, first))]
     return Plan(

@@ -18,6 +18,7 @@ from hpo.core.results import TrialRow
 from hpo.core.study import Study
 from hpo.engine.in_process import InProcess
 from hpo.search import registry
+from hpo.search.searchers import proposals
 from tests.hpo.engine.in_process import run, synthetic
 
 SEARCHES = [name for name in registry.names() if name not in ("default", "manual")]
@@ -79,6 +80,12 @@ def test_the_grid_follows_the_default_which_it_holds_once() -> None:
     study = registry.get("manual").study(benchmark, 0, 6, None, {"shift": False})
     plan = registry.get("manual").make_plan(study)
     assert plan.num_samples == 2
+
+
+def test_a_grid_without_an_axis_takes_its_default() -> None:
+    benchmark = synthetic().model_copy(update={"grid": {"learning_rate": (1e-3,)}})
+    study = registry.get("manual").study(benchmark, 0, 6, None, {"shift": False})
+    assert proposals(study) == [DEFAULT, {**DEFAULT, "learning_rate": 1e-3}]
 
 
 def final_loss(row: TrialRow) -> float:

@@ -55,7 +55,7 @@ def search(searcher: Any, proposals: int, is_told: bool) -> int:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", MODEL_BASED)
 def test_tpe_avoids_what_does_not_fit(name: TPEName) -> None:
-    told, untold = (search(make_tpe(name, make_study(), initial_points=5), 50, is_told) for is_told in (True, False))
+    told, untold = (search(make_tpe(name, make_study(1), initial_points=5), 50, is_told) for is_told in (True, False))
     assert 2 * told < untold
 
 
