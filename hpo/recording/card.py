@@ -68,7 +68,7 @@ def _extent(bank: Bank) -> str:
         f"{_share(outcomes['out_of_memory'], bank)} ran out of memory.",
     ]
     if missing > 0:
-        lines.insert(0, f"**Half recorded:** {missing} of {configs * planned_seeds} planned trainings are missing.")
+        lines.insert(0, f"**Incomplete:** {missing} of {configs * planned_seeds} planned trainings are missing.")
     return "\n".join(lines)
 
 

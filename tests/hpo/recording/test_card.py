@@ -53,7 +53,7 @@ def text(*more: BankTraining) -> str:
 
 def test_it_says_how_far_the_bank_is_recorded() -> None:
     found = text()
-    assert "**Half recorded:** 22 of 42 planned trainings are missing." in found
+    assert "**Incomplete:** 22 of 42 planned trainings are missing." in found
     assert "1 x default, 12 x random. By number of seeds: 6 x 1, 7 x 2." in found
 
 
