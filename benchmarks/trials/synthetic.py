@@ -146,11 +146,11 @@ class SyntheticTrial:
         Raises:
             MemoryError: the configuration takes more than the simulated memory.
         """
+        seconds = self._settings.seconds_per_unit * (0.5 + 4.0 / self._config.batch_size_per_device)
+        self._clock.sleep(seconds)
         limit = self._settings.memory_limit
         if limit is not None and self._memory > limit:
             raise MemoryError(f"tried to allocate {self._memory:g} of {limit:g} (simulated)")
-        seconds = self._settings.seconds_per_unit * (0.5 + 4.0 / self._config.batch_size_per_device)
-        self._clock.sleep(seconds)
         self._units += 1
         if self._is_too_fast() and self._units > 1:
             self._state = DIVERGED

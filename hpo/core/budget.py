@@ -66,20 +66,22 @@ class Budget:
         if self._reserved.get(account, 0):
             self._reserved[account] -= 1
 
-    def grants_unit(self, account: str, trial_id: str = "") -> bool:
+    def can_grant(self, account: str, trial_id: str = "") -> bool:
         """Tell whether a trial may train another unit, from its account's reservation or else from the free units.
 
         Units that other trials of the account have been granted and not trained yet belong to those trials.
         """
-        if self._is_late():
-            return False
-        others = sum(of == account and holder != trial_id for holder, of in self._granted.items())
-        if self._reserved.get(account, 0) <= others and self.free >= 1:
+        return not self._is_late() and (self._has_left(account, trial_id) or self.free >= 1)
+
+    def grant(self, account: str, trial_id: str = "") -> None:
+        """Let a trial train another unit; reserve one if its account has none left."""
+        if not self._has_left(account, trial_id):
             self.reserve(account, 1)
-        if self._reserved.get(account, 0) <= others:
-            return False
         self._granted[trial_id] = account
-        return True
+
+    def _has_left(self, account: str, trial_id: str) -> bool:
+        others = sum(of == account and holder != trial_id for holder, of in self._granted.items())
+        return self._reserved.get(account, 0) > others
 
     def withdraw(self, trial_id: str) -> None:
         """End a trial: return its granted, untrained units to its account."""
@@ -114,8 +116,11 @@ class Admission(Protocol):
     def replaces_diverged(self) -> bool:
         """Tell whether the scheduler gives a diverged trial other weights instead of ending it."""
 
-    def admit(self, free_units: int) -> int | None:
+    def cost(self, free_units: int) -> int | None:
         """Return the units that the next trial has to reserve, or None if the free units do not suffice."""
+
+    def admit(self, free_units: int) -> None:
+        """Take note that the next trial is created, for the cost of so many free units."""
 
     def account_of(self, trial: Trial) -> str:
         """Return the account of a trial."""
@@ -142,9 +147,12 @@ class PerTrial:
     units: int
     replaces_diverged: bool = False
 
-    def admit(self, free_units: int) -> int | None:
+    def cost(self, free_units: int) -> int | None:
         """See `Admission`."""
         return self.units if self.units <= free_units else None
+
+    def admit(self, free_units: int) -> None:
+        """See `Admission`."""
 
     def account_of(self, trial: Trial) -> str:
         """See `Admission`."""

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import ray
-from ray.tune import Stopper
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import SearchAlgorithm, SearchGenerator
@@ -50,7 +49,7 @@ class BudgetedScheduler(TrialScheduler):
         self._inner, self._admission, self._budget, self._max_units = inner, admission, budget, max_units
         self._feasibility = feasibility
         self._accounts: dict[str, str] = {}
-        self._cost: int | None = None
+        self._admitted: dict[str, int] = {}
         self._returning: list[Trial] = []
         self._returned: set[str] = set()
         self.ended_by_budget: set[str] = set()
@@ -60,10 +59,14 @@ class BudgetedScheduler(TrialScheduler):
         """The metric by which the inner scheduler ranks."""
         return self._inner.metric
 
-    def admits_trial(self) -> bool:
+    def can_admit(self) -> bool:
         """Tell whether one more trial may be created now."""
-        self._cost = None if self._budget.is_closed else self._admission.admit(self._budget.free)
-        return self._cost is not None
+        return not self._budget.is_closed and self._admission.cost(self._budget.free) is not None
+
+    def admit(self, trial_id: str) -> None:
+        """Take note of a trial that is created; its units are reserved as Tune adds it."""
+        self._admitted[trial_id] = self._admission.cost(self._budget.free) or 0
+        self._admission.admit(self._budget.free)
 
     def go_on(self, trials: Sequence[Trial]) -> None:
         """Continue the study in a new process, with these trials, which are known here already."""
@@ -110,7 +113,7 @@ class BudgetedScheduler(TrialScheduler):
             self._feasibility.begin(trial.trial_id, trial.config)
         self._inner.on_trial_add(tune_controller, trial)
         account = self._accounts[trial.trial_id] = self._admission.account_of(trial)
-        self._budget.reserve(account, self._cost or 0)
+        self._budget.reserve(account, self._admitted.pop(trial.trial_id))
 
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
         """Decide on a trial; called once for every unit."""
@@ -125,15 +128,19 @@ class BudgetedScheduler(TrialScheduler):
             return str(TrialScheduler.STOP)
         if result["units"] >= self._max_units or (result["diverged"] and not self._admission.replaces_diverged):
             return str(TrialScheduler.STOP)
-        if decision == TrialScheduler.CONTINUE and not self._budget.grants_unit(account, trial.trial_id):
+        if decision == TrialScheduler.CONTINUE and not self._budget.can_grant(account, trial.trial_id):
             self.ended_by_budget.add(trial.trial_id)
             return str(TrialScheduler.STOP)
+        if decision == TrialScheduler.CONTINUE:
+            self._budget.grant(account, trial.trial_id)
         return decision
 
     def choose_trial_to_run(self, tune_controller: Any) -> Trial | None:
         """Return the inner scheduler's choice, if it is granted a unit."""
         while trial := self._choose(tune_controller):
-            if self._budget.grants_unit(self._accounts[trial.trial_id], trial.trial_id):
+            account = self._accounts[trial.trial_id]
+            if self._budget.can_grant(account, trial.trial_id):
+                self._budget.grant(account, trial.trial_id)
                 return trial
             self._end_by_budget(tune_controller, trial)
         if self._budget.is_closed:  # no trial will ever be chosen again
@@ -216,21 +223,6 @@ class CautiousTrial(Trial):
         return bool(super().should_recover()) and not sign_of(raised(self))
 
 
-class Interruption(Stopper):
-    """Stopper that ends a study within its units when it is interrupted."""
-
-    def __init__(self, budget: Budget) -> None:
-        self._budget = budget
-
-    def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
-        """Leave it to the scheduler to end trials."""
-        return False
-
-    def stop_all(self) -> bool:
-        """Tell whether the study was interrupted."""
-        return self._budget.revoked
-
-
 class BudgetedSearch(SearchAlgorithm):
     """Search algorithm that passes another's trials on while the budget has room for them, and the memory.
 
@@ -306,7 +298,7 @@ class BudgetedSearch(SearchAlgorithm):
         """Return the next trial, or None while there is no room for one."""
         if returning := self._scheduler.next_returning():
             return returning
-        if self._is_full or not self._scheduler.admits_trial():
+        if self._is_full or not self._scheduler.can_admit():
             return None
         try:
             trial = self._next_feasible()
@@ -315,6 +307,7 @@ class BudgetedSearch(SearchAlgorithm):
             return None
         if trial is not None:
             trial.__class__ = CautiousTrial  # Tune asks the trial itself, and makes it by itself
+            self._scheduler.admit(trial.trial_id)
             self._live.add(trial.trial_id)
             self.created += 1
         return trial
@@ -392,4 +385,4 @@ class BudgetedSearch(SearchAlgorithm):
         if self._finished:  # set by Tune when the study is to end at once
             return True
         has_more = not self._is_full and not self._inner.is_finished()
-        return not self._live and not (has_more and self._scheduler.admits_trial())
+        return not self._live and not (has_more and self._scheduler.can_admit())

@@ -166,6 +166,8 @@ class Checkpoints:
 
     def superseded(self, trials: Iterable[Trial]) -> set[Path]:
         """List the checkpoints from which none of these trials would continue."""
+        if not self._paths:
+            return set()
         return self._paths - {path for trial in trials if not trial.is_finished() for path in _needed_by(trial)}
 
     def unwritten(self, trials: Iterable[Trial], home: Path) -> set[Path]:

@@ -67,7 +67,7 @@ class StudyLog(tune.Callback):
         self.scheduler, self.checkpoints, self.pace = state.scheduler, state.checkpoints, state.pace
         self.signals = GracefulSignals(self.budget)
         self.progress = Progress(study, self.books, self.budget, console, place)
-        self._unwritten_since = math.inf
+        self._unwritten_since, self._saved = math.inf, list[tuple[Trial, float, float]]()
         self._clock, self._began, self._signature = clock, clock.now() - state.seconds, state.signature
         state.began_at = tracker.began_at = clock.epoch() - state.seconds
 
@@ -79,6 +79,7 @@ class StudyLog(tune.Callback):
         self.signals.install()
 
     def _tell(self, event: Event) -> None:
+        self._tell_saved()
         self.state.tell(event)
         self._tracker.tell(event, self.books)
 
@@ -113,14 +114,21 @@ class StudyLog(tune.Callback):
             result[SHOULD_CHECKPOINT] = True  # Tune does not look at it where the scheduler pauses the trial
 
     def on_checkpoint(self, iteration: int, trials: list[Trial], trial: Trial, checkpoint: Any, **info: Any) -> None:
-        """Tell of a checkpoint and its time: a later failure does not lose the work before it."""
-        now, continues, seconds = self._now(), trial.status == Trial.RUNNING, seconds_of(Path(checkpoint.path))
+        """Note a checkpoint and its time; Tune pauses its trial only afterwards, if at all."""
+        seconds = seconds_of(Path(checkpoint.path))
         self.pace.see(seconds)
         self.checkpoints.add(checkpoint)
-        if self._is_open(trial):
-            self._tell(Checkpoint(now, trial.trial_id, continues, seconds))
-        if continues:
-            self.pace.begin(trial.trial_id, now)
+        self._saved.append((trial, self._now(), seconds))
+
+    def _tell_saved(self) -> None:
+        """Tell of checkpoints: a later failure does not lose the work before them; a paused trial holds no devices."""
+        saved, self._saved = self._saved, []
+        for trial, now, seconds in saved:
+            continues = trial.status == Trial.RUNNING
+            if self._is_open(trial):
+                self._tell(Checkpoint(now, trial.trial_id, continues, seconds))
+            if continues:
+                self.pace.begin(trial.trial_id, now)
 
     def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         """Tell of the end of a trial without an error; one that the end of the study cuts short ends with it."""
@@ -166,11 +174,13 @@ class StudyLog(tune.Callback):
 
     def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:
         """Keep the state and redraw the view, once per round of Tune's loop."""
+        self._tell_saved()
         if fault := self._cluster.fault:
             self.budget.revoke(f"{INTERRUPTED}: {fault}")
         self._count_devices()
         self._keep(trials)
-        self.progress.show(self._now(), sum(trial.status == Trial.PAUSED for trial in trials))
+        if self.progress.is_due:
+            self.progress.show(self._now(), sum(trial.status == Trial.PAUSED for trial in trials))
         self.progress.warn("store", self._tracker.fault)
         self.progress.warn("disk", self.unfinished.fault)
 
@@ -187,9 +197,12 @@ class StudyLog(tune.Callback):
         those of an uninterrupted study.
         """
         is_due = at_once or self.unfinished.is_due or self.checkpoints.superseded(trials)  # which can be deleted then
+        if not is_due:
+            self.unfinished.touch(self._now())
+            return
         self.state.trials = [trial for trial in trials if not trial.is_finished()]
         is_sound = not self.budget.revoked and not any(trial.is_saving for trial in self.state.trials)
-        is_new = is_due and is_sound and (signature := self.state.signature) != self._signature
+        is_new = is_sound and (signature := self.state.signature) != self._signature
         if not (is_new and self._has_written_checkpoints()):
             self.unfinished.touch(self._now())
             return
@@ -261,7 +274,7 @@ class StudyLog(tune.Callback):
         status = "FINISHED" if not reason else "KILLED" if is_interruption(reason) else "FAILED"
         if fault := self._tracker.fault:
             print_line(self._console, f"waits for its store for a minute at most (Ctrl-C ends that): {fault}")
-        self._tracker.finish(self.books, self.state.log.text(), on_gpu, status)
+        self._tracker.finish(self.books, self.state.log.text, on_gpu, status)
         self.progress.warn("store", "")
 
 

@@ -79,6 +79,13 @@ class Progress:
         if self._live:
             self._live.stop()
 
+    @property
+    def is_due(self) -> bool:
+        """Tell whether it may be time to redraw, or to print a line, without a look at the trials."""
+        shows_tokens = self._books.tokens and not self._has_shown_tokens
+        seconds = REDRAW_SECONDS if self._live else LINE_SECONDS
+        return bool(shows_tokens) or REAL.now() - self._last_shown >= seconds
+
     def show(self, now: float, paused: int = 0) -> None:
         """Redraw, or print a line if one is due; before the first one, print the statistics of the data.
 

@@ -25,11 +25,11 @@ from benchmarks.spec import BenchmarkError, first_line
 from hpo.cluster.devices import Allotment, Devices, Placement, place
 from hpo.cluster.ray import Cluster, resources, set_defaults
 from hpo.core.books import Books
-from hpo.core.budget import EVERY_TRIAL_FAILS, INTERRUPTED, is_interruption
+from hpo.core.budget import EVERY_TRIAL_FAILS, INTERRUPTED, Budget, is_interruption
 from hpo.core.ledger import Shares
 from hpo.core.study import Study
 from hpo.engine import snapshot
-from hpo.engine.budgeted import Interruption, samples
+from hpo.engine.budgeted import samples
 from hpo.engine.events import StudyLog
 from hpo.engine.executor import Executor as Executor
 from hpo.engine.executor import OnRay as OnRay
@@ -52,7 +52,7 @@ class Finished:
 
     Attributes:
         run_id: its run in MLflow.
-        results: its trials and device time.
+        books: its trials and device time.
         shares: its ledger.
         accelerator: the device whose hours the ledger counts.
         best: the content of `best_config.json`; None without a sound trial.
@@ -63,7 +63,7 @@ class Finished:
     """
 
     run_id: str
-    results: Books
+    books: Books
     shares: Shares
     accelerator: str
     best: dict[str, Any] | None
@@ -117,7 +117,7 @@ def resume(run_id: str, console: Console) -> Finished:
 
 def report(console: Console, study: Study, finished: Finished) -> None:
     """Print the trials, the cost and the best trial of a study."""
-    print_report(console, study, finished.results, finished.shares, finished.accelerator, finished.best)
+    print_report(console, study, finished.books, finished.shares, finished.accelerator, finished.best)
 
 
 def execute(
@@ -130,6 +130,7 @@ def execute(
     placement: Placement | None = None,
     run_id: str | None = None,
     open_tracker: Callable[..., Tracker] = Tracker,
+    open_folder: Callable[[str], Unfinished] = Unfinished,
 ) -> Finished:
     """Run one study and store it.
 
@@ -143,6 +144,7 @@ def execute(
         placement: its devices, if they have been looked up already.
         run_id: of an unfinished study, to resume it.
         open_tracker: makes the tracker that stores it, with the arguments of `Tracker`.
+        open_folder: makes the folder that keeps its state, by the id of its run.
 
     Raises:
         BenchmarkError: something the user gave cannot be used; nothing has been started.
@@ -154,7 +156,7 @@ def execute(
     placement = placement or place(study.benchmark, executor.detect(), plan.concurrency)
     devices, allotment = placement.devices, placement.allotment
     _check(study, placement, paused=plan.paused if run_id is None else 0)
-    with _opened(study, command, devices, run_id, open_tracker) as (tracker, unfinished):
+    with _opened(study, command, devices, run_id, open_tracker, open_folder) as (tracker, unfinished):
         with executor.open(devices) as where:
             where.require_shared(unfinished.folder)
             state, reported = _take_up(unfinished, study, plan, allotment, clock)
@@ -170,6 +172,7 @@ def execute(
             log.close()
             where.reclaim()
         is_kept = is_interruption(reason) and study.kind == "study"  # `confirm` trains the missing ones
+        is_kept &= unfinished.can_be_resumed
         fault = log.deliver(devices.gpu_name is not None, reason)
         reason = "; ".join(filter(None, (reason, fault)))
         if not fault and not is_kept:
@@ -211,11 +214,16 @@ def _check(study: Study, placement: Placement, paused: int) -> None:
 
 @contextmanager
 def _opened(
-    study: Study, command: str, devices: Devices, run_id: str | None, open_tracker: Callable[..., Tracker]
+    study: Study,
+    command: str,
+    devices: Devices,
+    run_id: str | None,
+    open_tracker: Callable[..., Tracker],
+    open_folder: Callable[[str], Unfinished],
 ) -> Iterator[tuple[Tracker, Unfinished]]:
     """Hold the run and folder of a study, new or unfinished ones; no other driver has them meanwhile."""
     if run_id is not None:
-        unfinished = Unfinished(run_id)
+        unfinished = open_folder(run_id)
         with unfinished.held():
             _require_same(unfinished.asked(), study, devices)
             tracker = open_tracker(study, devices.accelerator, command, run_id=run_id)
@@ -223,7 +231,7 @@ def _opened(
                 yield tracker, unfinished
         return
     tracker = open_tracker(study, devices.accelerator, command)
-    unfinished = Unfinished(tracker.run_id)
+    unfinished = open_folder(tracker.run_id)
     with _abandoning(tracker, unfinished), unfinished.held():
         unfinished.begin(Asked(study, command, devices.accelerator, tracker.benchmark_digest))
         yield tracker, unfinished
@@ -317,6 +325,21 @@ def _fit(
     except Exception as error:  # a searcher or scheduler that raises must not cost the results so far
         return _reason(error, study.method)
     return _why_it_ended(study, log)
+
+
+class Interruption(tune.Stopper):
+    """Stopper that ends a study within its units when it is interrupted."""
+
+    def __init__(self, budget: Budget) -> None:
+        self._budget = budget
+
+    def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
+        """Leave it to the scheduler to end trials."""
+        return False
+
+    def stop_all(self) -> bool:
+        """Tell whether the study was interrupted."""
+        return self._budget.revoked
 
 
 def _why_it_ended(study: Study, log: StudyLog) -> str:

@@ -75,6 +75,8 @@ class Unfinished:
         run_id: its run in MLflow.
     """
 
+    can_be_resumed = True
+
     def __init__(self, run_id: str) -> None:
         self.run_id = run_id
         self.folder = (FOLDER / run_id).absolute()

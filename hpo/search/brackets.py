@@ -126,12 +126,21 @@ class BracketScheduler(HyperBandScheduler):
 
     # ---- the reservation of a new trial
 
-    def admit(self, free_units: int) -> int | None:
-        """Reserve nothing while a bracket is being filled; else the whole cost of the next, made smaller if need be."""
-        if self._filling is not None and not self._filling.filled():
+    def cost(self, free_units: int) -> int | None:
+        """Return nothing while a bracket is being filled; else the whole cost of the next, made smaller if need be."""
+        if self._is_filling:
             return 0
-        self._size = self._brackets.largest(self._due, free_units)
-        return self._brackets.units(self._due, self._size) if self._size else None
+        size = self._brackets.largest(self._due, free_units)
+        return self._brackets.units(self._due, size) if size else None
+
+    def admit(self, free_units: int) -> None:
+        """Settle the size of the next bracket with its first trial."""
+        if not self._is_filling:
+            self._size = self._brackets.largest(self._due, free_units)
+
+    @property
+    def _is_filling(self) -> bool:
+        return self._filling is not None and not self._filling.filled()
 
     def account_of(self, trial: Trial) -> str:
         """Return the account, which all trials of a bracket share."""

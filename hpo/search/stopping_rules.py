@@ -34,9 +34,12 @@ class FirstInFull:
         self._first, self._others = PerTrial(max_units), PerTrial(1)
         self._has_first = False
 
-    def admit(self, free_units: int) -> int | None:
+    def cost(self, free_units: int) -> int | None:
         """See `Admission`."""
-        return (self._others if self._has_first else self._first).admit(free_units)
+        return (self._others if self._has_first else self._first).cost(free_units)
+
+    def admit(self, free_units: int) -> None:
+        """See `Admission`."""
 
     def account_of(self, trial: Trial) -> str:
         """See `Admission`."""

@@ -186,12 +186,12 @@ class Tracker:
         if inputs:
             self._client.log_inputs(self.run_id, inputs)
 
-    def finish(self, books: Books, log: str, on_gpu: bool, status: str) -> None:
+    def finish(self, books: Books, log: Callable[[], str], on_gpu: bool, status: str) -> None:
         """Close the study's run with its totals and files.
 
         Args:
             books: the study's, after its last event.
-            log: the text of its events, see `hpo.core.event_log`.
+            log: returns the text of its events, see `hpo.core.event_log`.
             on_gpu: whether device-hours are GPU hours.
             status: MLflow's: FINISHED, FAILED or KILLED.
 
@@ -200,7 +200,8 @@ class Tracker:
         """
         self.deliver()
         ended_at = self._milliseconds(books.seconds)
-        self._spool.add(lambda: self._write_totals(books, log, on_gpu, ended_at))
+        text = log()
+        self._spool.add(lambda: self._write_totals(books, text, on_gpu, ended_at))
         self._spool.add(lambda: self._client.set_terminated(self.run_id, status, ended_at))
         launch_run = self._launch_run
         if status != "FINISHED" and launch_run and launch_run != self.run_id:  # `mlflow run` may have been killed
@@ -310,7 +311,7 @@ class Tracker:
             self.resume(events)
             for event in events:
                 books.apply(event)
-            self.finish(books, event_log.text_of(events), on_gpu, status)
+            self.finish(books, partial(event_log.text_of, events), on_gpu, status)
         except BaseException:
             self.abandon()
             raise

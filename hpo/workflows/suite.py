@@ -158,9 +158,9 @@ def _run_one(
 
 def _line(study: Study, done: Finished) -> str:
     """Summarise a study in a line."""
-    trained = sum(row.trained_units for row in done.results.rows)
+    trained = sum(row.trained_units for row in done.books.rows)
     return (
-        f"best {describe_incumbent(study, done.results)}, {len(done.results.rows)} trials, {trained} units, "
+        f"best {describe_incumbent(study, done.books)}, {len(done.books.rows)} trials, {trained} units, "
         f"{done.shares.device_hours:.4f} device-hours, {done.shares.utilization:.0%} useful"
     )
 

@@ -36,7 +36,7 @@ def deliver(one: Unfinished) -> str:
             tracker.began_at = state.began_at
             tracker.resume(state.log.events())
             status = "FINISHED" if state.has_ended else "KILLED"
-            tracker.finish(state.books, state.log.text(), asked.accelerator != CPU, status)
+            tracker.finish(state.books, state.log.text, asked.accelerator != CPU, status)
         if state.has_ended or asked.study.kind != "study":  # `confirm` trains the missing ones
             one.remove()
     trials = f"{len(state.books.rows)} trials, {state.budget.spent} units"

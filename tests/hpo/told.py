@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from benchmarks.space import Config
@@ -81,4 +82,4 @@ class Told:
         """Release the devices, and let the tracker write the totals."""
         self.tell(Released(self._at(at)))
         assert self._tracker is not None
-        self._tracker.finish(self.books, event_log.text_of(self.events), on_gpu=False, status=status)
+        self._tracker.finish(self.books, partial(event_log.text_of, self.events), on_gpu=False, status=status)

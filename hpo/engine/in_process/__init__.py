@@ -10,4 +10,5 @@ A trial that trains has this process as its only rank.
 """
 
 from hpo.engine.in_process.executor import InProcess as InProcess
-from hpo.engine.in_process.executor import Unstored as Unstored
+from hpo.engine.in_process.unstored import Unkept as Unkept
+from hpo.engine.in_process.unstored import Unstored as Unstored

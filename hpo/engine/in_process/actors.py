@@ -1,10 +1,15 @@
-"""Actors that are calls in this process: Tune's actor manager and its resources, without Ray's processes."""
+"""Actors that are calls in this process: Tune's actor manager and its resources, without Ray's processes.
+
+Each actor has a clock of its own, on which its trial waits. A call begins when Tune asked for it, or when the actor's
+call before it has ended, and ends as much later as the actor's clock has moved. The study's clock jumps to the call
+that ends first; of those that end together, the one that Tune asked for first comes first.
+"""
 
 from __future__ import annotations
 
 import random
 import traceback
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from types import SimpleNamespace
@@ -16,6 +21,9 @@ from ray.air.execution._internal import RayActorManager
 from ray.air.execution._internal.event_manager import RayEventManager
 from ray.exceptions import RayActorError, RayTaskError
 
+from benchmarks.clock import Clock, VirtualClock
+
+NO_METRICS = SimpleNamespace(remote=lambda **_: {})
 MAX_IDLE_ROUNDS = 100
 """Rounds of Tune's loop without a call after which none will ever come."""
 
@@ -26,19 +34,29 @@ class StalledError(Exception):
 
 @dataclass(eq=False)
 class Call:
-    """A call of an actor's method, which is done when Tune asks for its result.
+    """A call of an actor's method.
 
     Attributes:
         actor: the actor.
         method: the method's name.
+        asked: the moment at which Tune asked for it.
+        number: its place in the order in which Tune asked.
         arguments: its positional arguments.
         keywords: its keyword arguments.
+        ends: the moment at which it ends; known once it is done.
+        result: its result.
+        error: the error that it raised.
     """
 
     actor: Actor
     method: str
+    asked: float
+    number: int
     arguments: tuple[Any, ...] = ()
     keywords: dict[str, Any] = field(default_factory=dict)
+    ends: float | None = None
+    result: Any = None
+    error: Exception | None = None
 
     @property
     def trial(self) -> int:
@@ -61,47 +79,54 @@ class Actor:
 
     Args:
         number: its place among a study's actors, from 1.
-        start: makes the trainable.
+        start: makes the trainable, which waits on the clock that it is given.
         dies: decides in which call it dies.
+        queue: of the study: gives calls their moment and number.
     """
 
-    def __init__(self, number: int, start: Callable[[], Any], dies: Death) -> None:
+    def __init__(self, number: int, start: Callable[[Clock], Any], dies: Death, queue: Queue) -> None:
         self.number, self.instance = number, None
         self.is_dead = False
-        self.queue: list[Call] = []
-        self._start, self._dies = start, dies
+        self.calls: list[Call] = []
+        self._start, self._dies, self._queue = start, dies, queue
+        self._clock = VirtualClock(queue.clock.epoch() - queue.clock.now())
 
     def __getattr__(self, method: str) -> Any:
         """Return a method as Ray's handles offer it, with `remote`."""
         if method == "get_auto_filled_metrics":  # shown of a trial before its first result
-            return SimpleNamespace(remote=lambda **_: {})
+            return NO_METRICS
         return SimpleNamespace(remote=partial(self._enqueue, method))
 
     def _enqueue(self, method: str, *arguments: Any, **keywords: Any) -> Call:
-        self.queue.append(Call(self, method, arguments, keywords))
-        return self.queue[-1]
+        call = self._queue.call(self, method, arguments, keywords)
+        self.calls.append(call)
+        return call
 
-    def finish(self, call: Call) -> Any:
-        """Do a call, after those before it, which Tune has not waited for; returns its result.
+    def finish(self, call: Call) -> None:
+        """Do a call, unless it is done, after those before it, which Tune has not waited for."""
+        while call.ends is None:
+            self._do(self.calls.pop(0))
+
+    def _do(self, call: Call) -> None:
+        self._clock.jump_to(call.asked)
+        try:
+            call.result = self._result_of(call)
+        except (RayActorError, RayTaskError) as error:
+            call.error = error
+        call.ends = self._clock.now()
+
+    def _result_of(self, call: Call) -> Any:
+        """Do a call; returns its result.
 
         Raises:
             RayActorError: the actor is dead.
             RayTaskError: the method raised.
         """
-        while self.queue and self.queue[0] is not call:
-            try:
-                self._do(self.queue.pop(0))
-            except (RayActorError, RayTaskError):
-                continue
-        self.queue.remove(call)
-        return self._do(call)
-
-    def _do(self, call: Call) -> Any:
         self.is_dead = self.is_dead or self._dies(call)
         if self.is_dead:
             raise RayActorError
         if call.method == "__ray_ready__":
-            self.instance = self._start()
+            self.instance = self._start(self._clock)
             return None
         try:
             return getattr(self.instance, call.method)(*call.arguments, **call.keywords)
@@ -109,15 +134,60 @@ class Actor:
             raise RayTaskError(call.method, traceback.format_exc(), error) from error
 
 
-class ActorClass(ray.actor.ActorClass):  # Ray's manager asks for one
-    """A trainable that starts as an `Actor`."""
+class Queue:
+    """The order of a study's calls.
 
-    def __init__(self, trainable: type, dies: Death, numbers: Iterator[int]) -> None:
-        self._trainable, self._dies, self._numbers = trainable, dies, numbers
+    Args:
+        clock: the study's clock.
+        lot: draws the actor whose call comes next, for drills; by default the clock decides.
+    """
+
+    def __init__(self, clock: VirtualClock, lot: random.Random | None = None) -> None:
+        self.clock, self._lot = clock, lot
+        self._numbers = iter(range(2**62))
+
+    def call(self, actor: Actor, method: str, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> Call:
+        """Make a call that Tune asks for now."""
+        return Call(actor, method, self.clock.now(), next(self._numbers), arguments, keywords)
+
+    def next(self, calls: Sequence[Call]) -> Call:
+        """Do calls until it is known which of them ends first; jump to its end and return it."""
+        first = self._drawn(calls) if self._lot else self._earliest(calls)
+        assert first.ends is not None
+        self.clock.jump_to(first.ends)
+        return first
+
+    def _earliest(self, calls: Sequence[Call]) -> Call:
+        for call in calls:
+            call.actor.finish(call)
+        return min(calls, key=lambda call: (call.ends, call.number))
+
+    def _drawn(self, calls: Sequence[Call]) -> Call:
+        assert self._lot is not None
+        heads: dict[int, Call] = {}
+        for call in sorted(calls, key=lambda call: call.number):
+            heads.setdefault(call.actor.number, call)
+        drawn = heads[self._lot.choice(sorted(heads))]
+        drawn.actor.finish(drawn)
+        return drawn
+
+
+class ActorClass(ray.actor.ActorClass):  # Ray's manager asks for one
+    """A trainable that starts as an `Actor`.
+
+    Args:
+        trainable: the class, whose first argument is a clock.
+        dies: see `Actor`.
+        queue: see `Actor`.
+    """
+
+    def __init__(self, trainable: Callable[..., Any], dies: Death, queue: Queue) -> None:
+        self._trainable, self._dies, self._queue = trainable, dies, queue
+        self._numbers = iter(range(1, 2**62))
 
     def remote(self, **keywords: Any) -> Actor:
         """Start an actor."""
-        return Actor(next(self._numbers), partial(self._trainable, **keywords), self._dies)
+        return Actor(next(self._numbers), partial(self._trainable, **keywords), self._dies, self._queue)
 
 
 class Slots(ResourceManager):
@@ -158,15 +228,19 @@ class Slots(ResourceManager):
 class Events(RayEventManager):
     """Calls that Tune waits for."""
 
+    @property
+    def calls(self) -> Iterable[Call]:
+        """The calls, in the order in which Tune began to wait."""
+        return self._tracked_futures.keys()  # type: ignore[no-any-return]
+
     def resolve_future(self, future: Call) -> None:
-        """Do a call and pass its result on."""
+        """Pass the result of a call on, which is done at last."""
         on_result, on_error = self._tracked_futures.pop(future)
-        try:
-            result = future.actor.finish(future)
-        except (RayActorError, RayTaskError) as error:
-            on_error(error)
+        future.actor.finish(future)
+        if future.error is not None:
+            on_error(future.error)
         else:
-            on_result(result)
+            on_result(future.result)
 
 
 class Actors(RayActorManager):
@@ -174,16 +248,19 @@ class Actors(RayActorManager):
 
     Args:
         slots: the devices.
-        lot: draws the actor whose call is done next.
+        queue: the order of calls.
+
+    Attributes:
+        slots: the devices.
     """
 
-    def __init__(self, slots: Slots, lot: random.Random) -> None:
+    def __init__(self, slots: Slots, queue: Queue) -> None:
         super().__init__(resource_manager=slots)
         self._actor_state_events, self._actor_task_events = Events(), Events()
-        self._slots, self._lot, self._idle_rounds = slots, lot, 0
+        self.slots, self._queue, self._idle_rounds = slots, queue, 0
 
     def next(self, timeout: float | None = None) -> bool:
-        """Do one call, if there is one.
+        """Pass on the result of one call, if there is one.
 
         Raises:
             StalledError: none is under way, nor will be.
@@ -192,23 +269,17 @@ class Actors(RayActorManager):
         self._try_start_actors()
         if was_killed:
             return True
-        states, tasks = self._actor_state_events.get_futures(), self._actor_task_events.get_futures()
-        self._idle_rounds = 0 if states or tasks else self._idle_rounds + 1
+        states, tasks = self._actor_state_events, self._actor_task_events
+        calls = [*states.calls, *tasks.calls]
+        self._idle_rounds = 0 if calls else self._idle_rounds + 1
         if self._idle_rounds > MAX_IDLE_ROUNDS:
             raise StalledError("nothing is under way")
-        if not states and not tasks:
+        if not calls:
             return False
-        call = self._draw(states | tasks)
-        (self._actor_state_events if call in states else self._actor_task_events).resolve_future(call)
+        call = self._queue.next(calls)
+        (states if call in states.calls else tasks).resolve_future(call)
         self._try_start_actors()
         return True
-
-    def _draw(self, calls: Iterable[Call]) -> Call:
-        """Draw one of the calls that come next on their actor."""
-        first: dict[int, Call] = {}
-        for call in sorted(calls, key=lambda call: call.actor.queue.index(call)):
-            first.setdefault(call.actor.number, call)
-        return first[self._lot.choice(sorted(first))]
 
     def _try_kill_actor(self) -> bool:
         if not self._live_actors_to_kill:
@@ -221,5 +292,5 @@ class Actors(RayActorManager):
 
     def cleanup(self) -> None:
         """Forget every actor."""
-        self._slots.clear()
-        self.__init__(self._slots, self._lot)  # type: ignore[misc]  # as Ray's own does
+        self.slots.clear()
+        self.__init__(self.slots, self._queue)  # type: ignore[misc]  # as Ray's own does

@@ -61,7 +61,7 @@ def test_no_module_beside_the_benchmark_s_own_asks_for_the_kind() -> None:
 
 def test_trials_of_several_ranks_are_refused_in_this_process(small_nano: Callable[..., Benchmark]) -> None:
     study = Study("random", small_nano(ranks_per_trial=2), budget=1)
-    rows = run(study, InProcess(devices=2)).results.rows
+    rows = run(study, InProcess(devices=2)).books.rows
     assert {row.outcome for row in rows} == {"failed"}
     assert (
         "nano has 2 ranks per trial, but a trial in this process has one; run this benchmark on Ray" in rows[0].reason

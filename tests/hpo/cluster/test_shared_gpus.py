@@ -176,6 +176,6 @@ def test_a_study_counts_a_shared_gpu_once(tmp_path: Path) -> None:
     assert executor.most_in_use == 2
     seconds = finished.shares.seconds
     assert finished.shares.reserved_seconds == pytest.approx(sum(seconds[part] for part in PARTS), rel=0.01)
-    last = max(row.ended_seconds or 0.0 for row in finished.results.rows)
+    last = max(row.ended_seconds or 0.0 for row in finished.books.rows)
     assert last <= finished.shares.reserved_seconds <= last + 0.5  # one GPU, not two
-    assert sum(row.device_seconds for row in finished.results.rows) <= finished.shares.reserved_seconds
+    assert sum(row.device_seconds for row in finished.books.rows) <= finished.shares.reserved_seconds

@@ -12,9 +12,15 @@ from rich.console import Console
 from benchmarks import spec
 from benchmarks.spec import Benchmark
 from hpo.core.study import Study
-from hpo.engine.in_process import InProcess, Unstored
+from hpo.engine.in_process import InProcess, Unkept, Unstored
 from hpo.engine.in_process.actors import Call, Death
 from hpo.engine.runner import Finished, execute
+
+
+def simulate(study: Study, executor: InProcess) -> Finished:
+    """Run a study that leaves nothing behind."""
+    console = Console(file=io.StringIO(), width=160)
+    return execute(study, "python -m hpo", console, executor, open_tracker=Unstored, open_folder=Unkept)
 
 
 def run(study: Study, executor: InProcess, folder: Path | None = None, run_id: str | None = None) -> Finished:
@@ -34,7 +40,7 @@ def run(study: Study, executor: InProcess, folder: Path | None = None, run_id: s
 def synthetic(
     max_units: int = 9,
     diverge_above: float | None = None,
-    seconds_per_unit: float = 0.0,
+    seconds_per_unit: float = 0.01,
     checkpoint_seconds: float = 60.0,
 ) -> Benchmark:
     """Make the synthetic benchmark with other settings."""

@@ -12,8 +12,10 @@ from typing import Any
 
 import pytest
 
+from benchmarks.clock import Clock
+from benchmarks.spec import Benchmark
 from benchmarks.training.checkpoint.files import missing, write_list
-from benchmarks.trials.synthetic import SyntheticTrial
+from benchmarks.trials.synthetic import Synthetic, SyntheticTrial
 from hpo.core.study import Study
 from hpo.engine import events
 from hpo.engine.checkpoints import Pace, folder_of
@@ -37,24 +39,39 @@ class Cost:
     seen: list[float] = field(default_factory=list)
 
 
+class SlowDisk(SyntheticTrial):
+    """A trial whose checkpoints take their time."""
+
+    def __init__(self, benchmark: Benchmark, clock: Clock, cost: Cost) -> None:
+        super().__init__(benchmark, clock)
+        self._waits, self._cost = clock, cost
+
+    def _wait(self, seconds: float) -> None:
+        self._waits.sleep(seconds)
+        self._cost.waited += seconds
+
+    def save(self, folder: Path, to_disk: bool = True) -> None:
+        self._wait(SECONDS_TO_SAVE)
+        super().save(folder, to_disk)
+
+    def load(self, folder: Path) -> None:
+        self._wait(SECONDS_TO_LOAD)
+        super().load(folder)
+
+
 @pytest.fixture
 def cost(monkeypatch: pytest.MonkeyPatch) -> Cost:
     """Make checkpoints slow, and note their time."""
-    cost = Cost()
-    save, load, see = SyntheticTrial.save, SyntheticTrial.load, Pace.see
-
-    def timed(seconds: float, act: Any, *arguments: Any) -> None:
-        began = time.monotonic()
-        time.sleep(seconds)
-        act(*arguments)
-        cost.waited += time.monotonic() - began
+    cost, see = Cost(), Pace.see
 
     def noting(pace: Pace, checkpoint_seconds: float) -> None:
         cost.seen.append(checkpoint_seconds)
         see(pace, checkpoint_seconds)
 
-    monkeypatch.setattr(SyntheticTrial, "save", lambda trial, folder: timed(SECONDS_TO_SAVE, save, trial, folder))
-    monkeypatch.setattr(SyntheticTrial, "load", lambda trial, folder: timed(SECONDS_TO_LOAD, load, trial, folder))
+    def process(settings: Synthetic, benchmark: Benchmark, open_ranks: Any, clock: Clock) -> SyntheticTrial:
+        return SlowDisk(benchmark, clock, cost)
+
+    monkeypatch.setattr(Synthetic, "process", process)
     monkeypatch.setattr(Pace, "see", noting)
     return cost
 
@@ -66,9 +83,10 @@ def test_the_pace_sees_all_time_that_trials_wait_for_checkpoints(method: str, co
     finished = run(study(method), InProcess(2), tmp_path)
     booked = finished.shares.seconds["checkpoint"]
     assert cost.waited > 10 * SECONDS_TO_SAVE
-    assert booked >= cost.waited
+    lost = 0.2 * cost.waited  # of trials that are stopped while they save, which report it no more
+    assert cost.waited - lost <= booked <= cost.waited * 1.000001
     assert sum(cost.seen) == pytest.approx(booked)
-    assert sum(row.device_seconds for row in finished.results.rows) <= finished.shares.reserved_seconds
+    assert sum(row.device_seconds for row in finished.books.rows) <= finished.shares.reserved_seconds
 
 
 @dataclass

@@ -236,7 +236,7 @@ def run_study(method: str) -> list[TrialRow]:
     study = Study(method, synthetic(), seed=1, budget=4)
     finished = run(study, "python -m hpo", Console(file=io.StringIO(), width=160), InProcess(DEVICES))
     assert finished.reached_end, finished.reason
-    return finished.results.rows
+    return finished.books.rows
 
 
 def synthetic() -> Benchmark:

@@ -44,7 +44,7 @@ class Ran:
 
     @property
     def rows(self) -> list[TrialRow]:
-        return self.finished.results.rows
+        return self.finished.books.rows
 
     @property
     def trained_units(self) -> int:
@@ -139,7 +139,7 @@ class TestDeaths:
 
     def test_a_trial_that_fails_for_good_says_why(self) -> None:
         study = Study("default", synthetic(), seed=SEED, budget=BUDGET)
-        rows = run(study, InProcess(devices=1, dies=every(1, "train"))).results.rows
+        rows = run(study, InProcess(devices=1, dies=every(1, "train"))).books.rows
         failed = [row for row in rows if row.outcome == "failed"]
         assert len(failed) == 3  # after which no other is tried
         assert all(row.reason.startswith("RayActorError: ") for row in failed), [row.reason for row in rows]
@@ -232,8 +232,8 @@ class TestEnds:
         assert not finished.reached_end
         assert finished.reason == "interrupted"
         assert units <= 12 + devices  # each actor may have been told to go on already
-        assert "interrupted" in {row.outcome for row in finished.results.rows}
-        assert "running" not in {row.outcome for row in finished.results.rows}
+        assert "interrupted" in {row.outcome for row in finished.books.rows}
+        assert "running" not in {row.outcome for row in finished.books.rows}
 
     def test_a_study_whose_device_hours_are_spent_ends(self, method: str, devices: int) -> None:
         """Within the third unit of nine of its first training."""

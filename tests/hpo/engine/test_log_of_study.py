@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -31,8 +32,8 @@ def logs(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Collect the text of each log that a tracker is given."""
     given: list[str] = []
 
-    def finish(self: Unstored, books: Books, log: str, *_: Any) -> None:
-        given.append(log)
+    def finish(self: Unstored, books: Books, log: Callable[[], str], *_: Any) -> None:
+        given.append(log())
 
     monkeypatch.setattr(Unstored, "finish", finish)
     return given
@@ -56,7 +57,7 @@ def study_of(method: str) -> Study:
 def is_told(finished: Finished, log: str) -> list[Event]:
     """Check a log against the books of the driver; returns its events."""
     events, books = applied(log)
-    assert content(books) == content(finished.results)
+    assert content(books) == content(finished.books)
     assert isinstance(events[0], Reserved)
     assert isinstance(events[-1], Released)
     units = [event for event in events if isinstance(event, Unit)]
@@ -76,7 +77,7 @@ def test_it_gives_the_books_of_a_study_whose_actors_die(method: str, dies: Death
     assert failed
     assert finished.shares.seconds["failed"] > 0
     assert any(isinstance(event, Exploited) for event in events) == (method == "pbt")
-    reasons = [reason for row in finished.results.rows for reason in row.failures]
+    reasons = [reason for row in finished.books.rows for reason in row.failures]
     assert reasons[0] == failed[0].reason
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
+from benchmarks.clock import VirtualClock
 from hpo.app import cli
 from hpo.core.books import Books
 from hpo.core.study import Study
@@ -31,6 +32,14 @@ def study(method: str = "random", **given: object) -> Study:
     return registry.get(method).study(synthetic(), 0, 12, None, given)
 
 
+class Ticking(VirtualClock):
+    """The clock of a slow driver."""
+
+    def now(self) -> float:
+        self.sleep(0.001)
+        return super().now()
+
+
 class TestHowManyAreTried:
     @pytest.mark.parametrize(("devices", "trials"), [(1, 3), (2, 3), (8, 8)])
     @pytest.mark.parametrize(
@@ -45,7 +54,7 @@ class TestHowManyAreTried:
     )
     def test_three_or_the_first_round_of_devices(self, devices: int, trials: int, method: str, dies: Death) -> None:
         finished = run(study(method), InProcess(devices, dies=dies))
-        failed = [row for row in finished.results.rows if row.outcome == "failed"]
+        failed = [row for row in finished.books.rows if row.outcome == "failed"]
         assert trials <= len(failed) <= trials + devices
         assert (finished.reached_end, finished.best, finished.is_kept) == (False, None, False)
         assert finished.reason.startswith("every trial fails: RayActorError")
@@ -53,12 +62,12 @@ class TestHowManyAreTried:
     def test_all_of_a_budget_of_one(self) -> None:
         one = registry.get("random").study(synthetic(), 0, 1, None, {})
         finished = run(one, InProcess(1, dies=raises_in_training))
-        assert [row.outcome for row in finished.results.rows] == ["failed"] * len(finished.results.rows)
+        assert [row.outcome for row in finished.books.rows] == ["failed"] * len(finished.books.rows)
         assert finished.reason.startswith("every trial fails: ")
 
     @pytest.mark.slow
     def test_a_study_with_one_sound_trial_goes_on(self) -> None:
-        finished = run(study(), InProcess(2, dies=lambda call: call.method == "train" and call.trial > 0))
+        finished = run(study(), InProcess(2, dies=lambda call: units_of(call) == 1 and call.trial > 0))
         assert finished.reached_end
         assert finished.best is not None
 
@@ -142,7 +151,9 @@ def test_a_suite_runs_it_again_once_the_cause_is_mended(
 def test_a_cap_that_is_too_small_for_a_unit_is_named(
     store: MlflowClient, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("hpo.engine.runner.OnRay", lambda: InProcess(1))
+    executor = InProcess(1)
+    executor.clock = Ticking()
+    monkeypatch.setattr("hpo.engine.runner.OnRay", lambda: executor)
     assert cli.main([*WORDS, "--gpu-hours", "1e-9"]) == 1
     assert "gpu_hours is 1e-09, but no trial finished a unit" in capsys.readouterr().err
     assert statuses(store) == ["FAILED"]

@@ -45,7 +45,7 @@ def make(method: str, benchmark: Benchmark, seed: int = 0, budget: int = 12) -> 
 
 
 def lost(finished: Finished) -> list[TrialRow]:
-    return [row for row in finished.results.rows if row.reason.startswith("out of memory")]
+    return [row for row in finished.books.rows if row.reason.startswith("out of memory")]
 
 
 def test_a_trial_that_runs_out_is_not_tried_again_and_says_what_it_asked_for() -> None:
@@ -62,10 +62,10 @@ def test_a_trial_that_runs_out_is_not_tried_again_and_says_what_it_asked_for() -
 
 def test_the_rest_of_a_grid_that_fits_is_trained() -> None:
     finished = study_of("manual", tight(rescue=False))
-    completed = [row for row in finished.results.rows if row.outcome == "completed"]
+    completed = [row for row in finished.books.rows if row.outcome == "completed"]
     assert {row.config["batch_size_per_device"] for row in completed} == {4, 8}
     assert len(completed) == 6
-    assert (len(lost(finished)), finished.results.skipped) == (1, 5)
+    assert (len(lost(finished)), finished.books.skipped) == (1, 5)
     assert finished.reached_end
 
 
@@ -73,44 +73,44 @@ def test_the_rest_of_a_grid_that_fits_is_trained() -> None:
 @pytest.mark.parametrize("seed", [0, 1])
 def test_what_is_skipped_costs_nothing(devices: int, seed: int) -> None:
     finished = study_of("random", tight(rescue=False), devices, seed)
-    sound = [row for row in finished.results.rows if row.outcome in ("completed", "diverged")]
-    assert sum(row.trained_units for row in finished.results.rows) == 36  # the whole budget
+    sound = [row for row in finished.books.rows if row.outcome in ("completed", "diverged")]
+    assert sum(row.trained_units for row in finished.books.rows) == 36  # the whole budget
     assert {row.config["batch_size_per_device"] for row in sound} == {4, 8}
-    assert finished.results.skipped > 0
+    assert finished.books.skipped > 0
 
 
 def test_one_seed_gives_one_study() -> None:
     first, second = (study_of("asha", tight(rescue=False), seed=3) for _ in range(2))
-    assert [row.config for row in first.results.rows] == [row.config for row in second.results.rows]
-    assert first.results.skipped == second.results.skipped
+    assert [row.config for row in first.books.rows] == [row.config for row in second.books.rows]
+    assert first.books.skipped == second.books.skipped
 
 
 def test_a_population_is_whole_although_members_are_lost() -> None:
     finished = study_of("pbt", tight(rescue=False), seed=1)
     assert lost(finished)
-    assert sum(row.outcome == "completed" for row in finished.results.rows) == 12
+    assert sum(row.outcome == "completed" for row in finished.books.rows) == 12
     assert all(config["batch_size_per_device"] <= LIMIT for row in whole(finished) for _, config in row.schedule)
 
 
 def whole(finished: Finished) -> list[TrialRow]:
-    return [row for row in finished.results.rows if row.outcome == "completed"]
+    return [row for row in finished.books.rows if row.outcome == "completed"]
 
 
 @pytest.mark.parametrize("method", ["random", "pbt", "hyperband"])
 def test_a_rescued_study_equals_one_with_enough_memory(method: str) -> None:
     short, ample = (study_of(method, tight(rescue=True, limit=limit), seed=1) for limit in (LIMIT, None))
-    assert [row.schedule for row in short.results.rows] == [row.schedule for row in ample.results.rows]
-    assert [row.objective for row in short.results.rows] == [row.objective for row in ample.results.rows]
-    assert (lost(short), short.results.skipped) == ([], 0)
-    for row in short.results.rows:
+    assert [row.schedule for row in short.books.rows] == [row.schedule for row in ample.books.rows]
+    assert [row.objective for row in short.books.rows] == [row.objective for row in ample.books.rows]
+    assert (lost(short), short.books.skipped) == ([], 0)
+    for row in short.books.rows:
         size = int(row.last_config["batch_size_per_device"])
         assert row.micro_batch == (None if size <= LIMIT else LIMIT)
-    assert all(row.micro_batch is None for row in ample.results.rows)
+    assert all(row.micro_batch is None for row in ample.books.rows)
 
 
 def test_what_a_rescue_costs_is_booked_as_failed() -> None:
     finished = study_of("random", tight(rescue=True), seed=1, budget=2)
-    assert any(row.micro_batch for row in finished.results.rows)
+    assert any(row.micro_batch for row in finished.books.rows)
     assert finished.shares.seconds["failed"] > 0
     assert sum(finished.shares.seconds.values()) == pytest.approx(finished.shares.reserved_seconds, rel=0.01)
 
@@ -122,14 +122,14 @@ def test_what_no_rescue_helps_is_lost_for_all_batch_sizes() -> None:
     assert 1 <= len(lost(finished)) <= 2
     assert "batch_size_per_device" in lost(finished)[0].reason
     assert {row.config["lora_rank"] for row in whole(finished)} <= {2, 4}
-    assert finished.results.skipped > 0
+    assert finished.books.skipped > 0
 
 
 def test_a_study_of_which_nothing_fits_ends_and_says_so() -> None:
     finished = study_of("random", tight(rescue=True, limit=0.1))
     assert (finished.reached_end, finished.best) == (False, None)
     assert finished.reason.startswith("every trial fails: out of memory: MemoryError: tried to allocate 1 of 0.1")
-    assert len(finished.results.rows) == 1
+    assert len(finished.books.rows) == 1
 
 
 def test_trials_that_run_out_do_not_end_a_study_whose_others_may_fit() -> None:
@@ -158,8 +158,8 @@ def test_what_is_known_survives_an_interruption(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr(Unfinished, "write", write)
     (tmp_path / "unfinished" / interrupted.run_id / "state").write_bytes(kept[0])
     resumed = run(study, InProcess(1), folder=tmp_path, run_id=interrupted.run_id)
-    assert [row.config for row in resumed.results.rows] == [row.config for row in uninterrupted.results.rows]
-    assert resumed.results.skipped == uninterrupted.results.skipped
+    assert [row.config for row in resumed.books.rows] == [row.config for row in uninterrupted.books.rows]
+    assert resumed.books.skipped == uninterrupted.books.skipped
     assert len(lost(resumed)) == len(lost(uninterrupted))
 
 
@@ -200,5 +200,5 @@ class TestOfEveryMethod:
     def check(self, finished: Finished, method: str) -> None:
         assert not finished.reason
         assert len(lost(finished)) <= 2
-        assert (finished.results.skipped > 0) == (method != "default")
+        assert (finished.books.skipped > 0) == (method != "default")
         assert finished.best is not None

@@ -356,7 +356,7 @@ class TestStudy:
     def test_a_diverged_trial_is_the_worst_of_the_rung_it_would_have_reached(self) -> None:
         told = Told()
         benchmark = synthetic(diverge_above=1e-3)
-        rows = run_bohb(told, benchmark).results.rows
+        rows = run_bohb(told, benchmark).books.rows
         diverged = [row for row in rows if row.outcome == "diverged"]
         assert {row.units for row in diverged} == {2}
         worst = [rung for _, rung, loss in told.results if loss == benchmark.diverged_above]
@@ -369,9 +369,9 @@ class TestStudy:
         first = run_bohb(Told(), synthetic(), devices=1, budget=17)
         np.random.seed(2)
         again = run_bohb(Told(), synthetic(), devices=1, budget=17, order=1)
-        assert len(first.results.rows) == 34
-        assert [row.config for row in again.results.rows] == [row.config for row in first.results.rows]
-        assert [row.units for row in again.results.rows] == [row.units for row in first.results.rows]
+        assert len(first.books.rows) == 34
+        assert [row.config for row in again.books.rows] == [row.config for row in first.books.rows]
+        assert [row.units for row in again.books.rows] == [row.units for row in first.books.rows]
 
     def test_a_study_leaves_the_draws_of_others_alone(self) -> None:
         np.random.seed(1)
@@ -381,7 +381,7 @@ class TestStudy:
         assert np.random.random(3).tolist() == expected
 
     def test_later_rounds_propose_better_than_the_first(self) -> None:
-        rows = run_bohb(Told(), synthetic(), devices=1, budget=26).results.rows
+        rows = run_bohb(Told(), synthetic(), devices=1, budget=26).books.rows
         first, third = rows[:17], rows[34:51]
         assert statistics.mean(map(_off, third)) < statistics.mean(map(_off, first))
 

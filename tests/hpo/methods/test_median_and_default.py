@@ -43,7 +43,7 @@ def run_once() -> Callable[..., Finished]:
 
 def decided(finished: Finished) -> list[TrialRow]:
     """List the trials that the budget did not end."""
-    return [row for row in finished.results.rows if "budget was spent" not in row.reason]
+    return [row for row in finished.books.rows if "budget was spent" not in row.reason]
 
 
 def curve_of(benchmark: Benchmark, row: TrialRow) -> Curve:
@@ -93,7 +93,7 @@ class TestMedian:
 
     def test_the_first_trials_run_to_the_end(self, run_once: Callable[..., Finished]) -> None:
         """Nobody has got as far yet, or too few."""
-        assert [row.units for row in run_once("median").results.rows[:3]] == [MAX_UNITS] * 3
+        assert [row.units for row in run_once("median").books.rows[:3]] == [MAX_UNITS] * 3
 
     @pytest.mark.parametrize("grace_units", [1, 3])
     def test_no_trial_is_stopped_within_its_grace(self, run_once: Callable[..., Finished], grace_units: int) -> None:
@@ -120,34 +120,34 @@ class TestMedian:
 @pytest.mark.slow
 class TestDefault:
     def test_trains_the_default_to_the_end_as_often_as_asked(self, run_once: Callable[..., Finished]) -> None:
-        rows = run_once("default", repeats=4).results.rows
+        rows = run_once("default", repeats=4).books.rows
         assert [(row.outcome, row.units) for row in rows] == [("completed", MAX_UNITS)] * 4
         default = synthetic().default.model_dump(exclude_unset=True)
         assert [row.config for row in rows] == [default] * 4
 
     def test_four_times_if_not_asked(self, run_once: Callable[..., Finished]) -> None:
-        assert len(run_once("default").results.rows) == 4
+        assert len(run_once("default").books.rows) == 4
 
     def test_each_with_a_seed_of_its_own_the_first_the_study_s(self, run_once: Callable[..., Finished]) -> None:
-        seeds = [row.seed for row in run_once("default", repeats=4).results.rows]
+        seeds = [row.seed for row in run_once("default", repeats=4).books.rows]
         assert seeds == training_seeds(SEED, 4)
         assert seeds[0] == SEED
         assert len(set(seeds)) == 4
 
     def test_the_seed_reaches_the_training(self, run_once: Callable[..., Finished]) -> None:
-        rows = run_once("default", repeats=4).results.rows
+        rows = run_once("default", repeats=4).books.rows
         assert [row.objective for row in rows] == [curve_of(synthetic(), row)[-1] for row in rows]
         assert len({row.objective for row in rows}) == 4
 
     def test_a_repeat_has_the_same_seed_however_many_there_are(self, run_once: Callable[..., Finished]) -> None:
-        few, many = (run_once("default", repeats=number).results.rows for number in (3, 4))
+        few, many = (run_once("default", repeats=number).books.rows for number in (3, 4))
         assert [row.seed for row in few] == [row.seed for row in many[:3]]
 
     def test_the_budget_leaves_out_what_it_cannot_pay_for(self, run_once: Callable[..., Finished]) -> None:
-        rows = run_once("default", budget=2).results.rows
+        rows = run_once("default", budget=2).books.rows
         assert [(row.outcome, row.units) for row in rows] == [("completed", MAX_UNITS)] * 2
 
     @pytest.mark.parametrize("devices", [2, 8])
     def test_results_do_not_depend_on_the_devices(self, run_once: Callable[..., Finished], devices: int) -> None:
-        serial, parallel = run_once("default").results.rows, run_once("default", devices=devices).results.rows
+        serial, parallel = run_once("default").books.rows, run_once("default", devices=devices).books.rows
         assert [(row.seed, row.objective) for row in parallel] == [(row.seed, row.objective) for row in serial]

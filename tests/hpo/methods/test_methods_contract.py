@@ -73,7 +73,7 @@ class Ran:
 
     @property
     def rows(self) -> list[TrialRow]:
-        return self.finished.results.rows
+        return self.finished.books.rows
 
     @cached_property
     def parent(self) -> Run:
@@ -227,7 +227,7 @@ class TestStudy:
         """Whatever the budget, and whatever actors run on."""
         study = Study(ran.study.method, ran.study.benchmark, seed=SEED, budget=2)
         again = run_in_process(study, InProcess(devices=2))
-        assert [row.config for row in again.results.rows[:2]] == [row.config for row in ran.rows[:2]]
+        assert [row.config for row in again.books.rows[:2]] == [row.config for row in ran.rows[:2]]
 
     def test_what_needs_no_results_can_be_proposed_without_running(self, ran: Ran) -> None:
         """So that jobs without Ray train the same trials."""
@@ -255,7 +255,7 @@ class TestStudy:
         assert [row for row in ran.rows if row.outcome == "diverged" and not is_above(row.last_config)] == []
 
     def test_the_incumbent_has_not_diverged(self, ran: Ran) -> None:
-        incumbent = ran.finished.results.incumbent()
+        incumbent = ran.finished.books.incumbent()
         assert incumbent is not None
         assert incumbent.outcome in ("completed", "stopped")
         assert not is_above(incumbent.last_config) or incumbent.units == 1
@@ -291,7 +291,7 @@ class TestStudy:
         )
 
     def test_the_study_s_best_is_the_incumbent(self, ran: Ran) -> None:
-        incumbent = ran.finished.results.incumbent()
+        incumbent = ran.finished.books.incumbent()
         assert incumbent is not None
         best = {key: ran.parent.data.metrics[f"best_{key}"] for key in ("eval_loss", "exact_match", "f1")}
         assert best == {key: incumbent.metrics[key] for key in best}
@@ -332,7 +332,7 @@ class TestStudy:
         assert parts == pytest.approx(float(lines["reserved"]["device_seconds"]), rel=0.01)
 
     def test_best_config_json_is_the_incumbent(self, ran: Ran) -> None:
-        incumbent = ran.finished.results.incumbent()
+        incumbent = ran.finished.books.incumbent()
         assert incumbent is not None
         expected: dict[str, Any] = {
             "benchmark": "synthetic",

@@ -342,7 +342,7 @@ def rows_of_a_study() -> list[TrialRow]:
     study = Study("pb2", synthetic(), SEED, BUDGET, arguments={"interval_units": 3, "exploit_share": 0.5})
     finished = run(study, InProcess(devices=2))
     assert finished.reason == ""
-    return finished.results.rows
+    return finished.books.rows
 
 
 @pytest.mark.slow

@@ -24,8 +24,9 @@ from benchmarks.spec import BenchmarkError
 from hpo.core.budget import Budget
 from hpo.core.results import TrialRow
 from hpo.core.study import Study
-from hpo.engine.budgeted import BudgetedScheduler, BudgetedSearch, Interruption
+from hpo.engine.budgeted import BudgetedScheduler, BudgetedSearch
 from hpo.engine.in_process import InProcess
+from hpo.engine.runner import Interruption
 from hpo.search import registry
 from hpo.search.brackets import Brackets, BracketScheduler, make_brackets
 from hpo.search.plan import OBJECTIVE, TIME_ATTRIBUTE
@@ -140,7 +141,7 @@ def rows(request: pytest.FixtureRequest) -> list[TrialRow]:
     """Run a study with 81 units on so many devices; returns its trials."""
     finished = run(Study("hyperband", synthetic(), seed=1, budget=9), InProcess(request.param))
     assert finished.reached_end, finished.reason
-    return finished.results.rows
+    return finished.books.rows
 
 
 @pytest.mark.slow

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -96,7 +97,7 @@ def test_a_log_that_is_sent_twice_is_stored_once() -> None:
         again = new_tracker(tracker.run_id)
         again.began_at = tracker.began_at
         again.resume(told.events)
-        again.finish(told.books, event_log.text_of(told.events), on_gpu=False, status="FINISHED")
+        again.finish(told.books, partial(event_log.text_of, told.events), on_gpu=False, status="FINISHED")
         assert _stored(tracker.run_id) == before
     _, trials = read(uri, "synthetic")
     assert [steps(uri, run) for run in trials] == [[1, 2], [1]]

@@ -38,10 +38,13 @@ class Shared:
     has_begun: bool = field(default=False, init=False)
     retried: list[Trial] = field(default_factory=list, init=False)
 
-    def admit(self, free_units: int) -> int | None:
+    def cost(self, free_units: int) -> int | None:
         if self.has_begun:
             return 0
         return self.units if self.units <= free_units else None
+
+    def admit(self, free_units: int) -> None:
+        """Take note of nothing."""
 
     def account_of(self, trial: Trial) -> str:
         self.has_begun = True

@@ -11,7 +11,7 @@ from ray.tune import Checkpoint
 from ray.tune.experiment import Trial
 
 from hpo.core.budget import Budget, PerTrial
-from hpo.engine.budgeted import Interruption
+from hpo.engine.runner import Interruption
 from tests.hpo.engine.budgeted.parts import CONTINUE, PAUSE, STOP, Parts, Shared, make_study
 
 

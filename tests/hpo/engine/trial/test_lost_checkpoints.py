@@ -57,7 +57,7 @@ def lose(monkeypatch: pytest.MonkeyPatch, every: int) -> list[str]:
 
 
 def told(finished: Finished) -> list[tuple[Any, ...]]:
-    rows = finished.results.rows
+    rows = finished.books.rows
     return [(row.schedule, row.outcome, row.units, row.trained_units, row.objective, row.micro_batch) for row in rows]
 
 
@@ -73,7 +73,7 @@ def test_a_study_that_loses_some_equals_one_that_loses_none(
     found = run(study, InProcess(1))
     assert len(lost) > 1
     assert told(found) == told(whole)
-    assert not any(row.failures for row in found.results.rows)  # it is no failed attempt
+    assert not any(row.failures for row in found.books.rows)  # it is no failed attempt
     assert found.shares.seconds["failed"] > 0
 
 

@@ -57,7 +57,7 @@ class Ran:
 
     @property
     def rows(self) -> list[TrialRow]:
-        return self.finished.results.rows
+        return self.finished.books.rows
 
     @property
     def schedules(self) -> list[list[tuple[int, Config]]]:

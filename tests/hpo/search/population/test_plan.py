@@ -96,7 +96,7 @@ class TestWholeNumbers:
         study = registry.get("pbt").study(
             benchmark.model_copy(update={"space": space, "grid": {}}), 0, 8, None, {"resample_probability": "0"}
         )
-        rows = run_in_process(study, InProcess(2)).results.rows
+        rows = run_in_process(study, InProcess(2)).books.rows
         pairs = [
             (before["batch_size_per_device"], after["batch_size_per_device"])
             for row in rows

@@ -70,7 +70,7 @@ class TestReplay:
         assert {key: scores[key] for key in SCORES} == {key: best["metrics"][key] for key in SCORES}
 
     def test_every_other_exploited_schedule_gives_its_member_s_result(self, tuned: Ran, fresh_session: Ranks) -> None:
-        winner = tuned.finished.results.incumbent()
+        winner = tuned.finished.books.incumbent()
         others = [row for row in tuned.rows if row.exploits and row is not winner]
         assert others
         for row in others:
@@ -83,7 +83,7 @@ class TestReplay:
 
     def test_the_winner_s_last_configuration_alone_gives_another_result(self, tuned: Ran, fresh_session: Ranks) -> None:
         """A schedule is not its last configuration."""
-        winner = tuned.finished.results.incumbent()
+        winner = tuned.finished.books.incumbent()
         assert winner is not None
         scores = replay(fresh_session, [(0, winner.last_config)], tuned.study.max_units)
         assert scores["eval_loss"] != pytest.approx(winner.metrics["eval_loss"], abs=1e-3)

@@ -1,0 +1,166 @@
+"""Tune's controller and its experiment, on actors in this process and without files.
+
+Schedulers and searchers are Tune's own, and so is the order in which the controller asks them. Left out are Tune's
+parts for a Ray and for people: states of experiment and trials on disk, folders of trials, averages of every number
+that a trial reports, and the look at all trials, ended ones included, in each round.
+"""
+
+from __future__ import annotations
+
+import copy
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+from ray.train._internal.storage import StorageContext
+from ray.tune import Trainable, TuneError
+from ray.tune.execution.tune_controller import TuneController
+from ray.tune.experiment import Experiment, Trial
+
+from hpo.engine.budgeted import CautiousTrial
+from hpo.engine.in_process.actors import ActorClass, Actors
+
+SPECIFICATION = ("run", "config", "stop", "num_samples", "max_failures")
+"""Keys of a study that its trials are made from; Tune copies and formats all of them for each trial."""
+
+
+class TrialHere(CautiousTrial):
+    """A trial of Tune's without a folder; it makes one when it fails, since Tune keeps errors in files."""
+
+    trainable_class: type[Trainable]
+
+    def get_trainable_cls(self) -> type[Trainable]:
+        """Return the class, which Tune would unpickle from Ray's store."""
+        return self.trainable_class
+
+    def init_local_path(self) -> None:
+        """Take the trial's id for the name of its folder."""
+        self.relative_logdir = self.storage.trial_dir_name = self.trial_id
+
+    def handle_error(self, exc: Any = None) -> None:
+        """Keep an error; see `Trial`."""
+        if self.local_path:
+            Path(self.local_path).mkdir(parents=True, exist_ok=True)
+        super().handle_error(exc)
+
+    def update_last_result(self, result: dict[str, Any]) -> None:
+        """Keep a result, without averages."""
+        self.run_metadata.last_result = result
+
+
+class Controller(TuneController):
+    """Tune's controller, on actors in this process.
+
+    Args:
+        actors: the actors.
+        actor_class: makes one.
+        trainable: the class of a trial.
+        settings: arguments of `TuneController`.
+    """
+
+    def __init__(self, actors: Actors, actor_class: ActorClass, trainable: type[Trainable], **settings: Any) -> None:
+        super().__init__(resource_manager_factory=lambda: actors.slots, **settings)
+        self._actor_manager = actors
+        self._trials: list[Trial] = []
+        self._all_trials: list[Trial] = []
+        self._class_cache = SimpleNamespace(get=lambda trainable: actor_class)
+        self._trial_class = type("TrialHere", (TrialHere,), {"trainable_class": trainable})
+
+    def add_trial(self, trial: Trial) -> None:
+        """Add a trial of a searcher's, as one without files."""
+        trial.__class__ = self._trial_class
+        trial.storage = trial.storage or copy.copy(self._storage)
+        self._all_trials.append(trial)
+        super().add_trial(trial)
+
+    def on_step_end(self) -> None:
+        """Put trials aside that have ended: controller, schedulers and study look at all others in each round."""
+        super().on_step_end()
+        if any(trial.is_finished() for trial in self._trials):
+            self._trials = [trial for trial in self._trials if not trial.is_finished()]
+
+    def end_experiment_callbacks(self) -> None:
+        """Show the study all its trials at its end."""
+        self._trials = self._all_trials
+        super().end_experiment_callbacks()
+
+    def on_step_begin(self) -> None:
+        """Ask no Ray for its resources."""
+
+    def checkpoint(self, force: bool = False, wait: bool = False) -> None:
+        """Write no state: the study keeps its own."""
+
+    def _mark_trial_to_checkpoint(self, trial: Trial) -> None:
+        """Note nothing: there is no state of Tune's."""
+
+    def _validate_result_metrics(self, result: dict[str, Any]) -> None:
+        """Check nothing: the trial is ours."""
+
+    def _schedule_trial_task(
+        self,
+        trial: Trial,
+        method_name: str,
+        args: tuple[Any, ...] | None = None,
+        kwargs: dict[str, Any] | None = None,
+        on_result: Callable[..., Any] | None = None,
+        on_error: Callable[..., Any] | None = None,
+        _return_future: bool = False,
+    ) -> Any:
+        """Let a trial's actor call a method, without a debug message of all that it returns."""
+
+        def resolved(of: Any, result: Any) -> None:
+            if on_result:
+                with _as_tune_error():
+                    on_result(trial, result)
+
+        def failed(of: Any, error: Exception) -> None:
+            if on_error:
+                with _as_tune_error():
+                    on_error(trial, error)
+
+        return self._actor_manager.schedule_actor_task(
+            self._trial_to_actor[trial], method_name, args, kwargs, resolved, failed, _return_future=_return_future
+        )
+
+    def _process_trial_results(self, trial: Trial, results: Sequence[dict[str, Any]]) -> None:
+        """Process the one result of a call; Tune's trials may give several."""
+        self._process_trial_result(trial, *results)
+
+    def _update_trial_queue(self, blocking: bool = False, timeout: int = 600) -> bool:
+        """Ask for a trial once: time brings none here, so waiting for one would take ten minutes."""
+        return bool(super()._update_trial_queue(blocking=False))
+
+
+@contextmanager
+def _as_tune_error() -> Iterator[None]:
+    """Raise an error of a scheduler or searcher as Tune does."""
+    try:
+        yield
+    except Exception as error:
+        raise TuneError(traceback.format_exc()) from error
+
+
+class StorageHere(StorageContext):
+    """The folders of a study, temporary files included, which Ray keeps in the folder of its session."""
+
+    def _get_session_path(self) -> str:
+        return str(Path(self.storage_fs_path, "session", self.experiment_dir_name))
+
+    def _create_validation_file(self) -> None:
+        """Write no file for other nodes to see."""
+
+    def _check_validation_file(self) -> None:
+        """Look for no file: there is one node."""
+
+
+class ExperimentHere(Experiment):
+    """A study as Tune knows it, in these folders."""
+
+    _storage_context_cls = StorageHere
+
+    def __init__(self, *arguments: Any, **settings: Any) -> None:
+        super().__init__(*arguments, **settings)
+        self.spec: dict[str, Any] = {key: self.spec[key] for key in SPECIFICATION}
