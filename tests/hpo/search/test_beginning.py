@@ -107,7 +107,7 @@ def test_no_method_is_worse_than_the_default(method: str, budget: int) -> None:
     found = []
     for seed in range(6):
         finished = run(Study(method, synthetic(diverge_above=0.03), seed, budget), InProcess(devices=2))
-        best = finished.results.incumbent()
+        best = finished.books.incumbent()
         found.append(final_loss(best) if best else 9.0)
     default = CurveState().trained(synthetic().default, 1.0).loss
     assert statistics.fmean(found) <= default + 0.01
