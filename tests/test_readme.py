@@ -53,6 +53,13 @@ RUN_ELSEWHERE = {
     "sbatch deepspeed.sh --benchmark bloom_560m_squad --nodes 1,2 --ranks 1,4 --scaling both": "tests/slurm/"
     "testbed/test_zero_study.py",
     "python -m benchmarks.measure.device": "tests/benchmarks/measure/test_device.py",
+    "python -m hpo bank record --benchmark nano --configs 400 --seeds 3": "tests/hpo/recording/test_recorder.py",
+    "python -m hpo bank collect --benchmark nano": "tests/hpo/recording/test_collecting.py",
+    'python -m hpo bank import results.csv --benchmark nano --seed 0 --accelerator "Tesla V100"': "tests/hpo/recording/"
+    "test_importing.py",
+    "python -m hpo bank import deberta-base_tuning.results.jsonl --format opda --licence CC-BY-SA-4.0": "tests/hpo/"
+    "recording/test_importing.py",
+    "python -m hpo bank export --bank nano --seeds 2 --output blackbox": "tests/hpo/recording/test_blackbox.py",
     "pip install pip-audit && pip-audit -r requirements.txt": "tests/security/test_dependencies.py",
     "pip check && pip-audit --dry-run --no-deps --disable-pip -r requirements.txt": "tests/security/"
     "test_dependencies.py",

@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from benchmarks import tasks
 from benchmarks.hyperparameters import Hyperparameters
 from benchmarks.spec import BenchmarkError
+from benchmarks.tasks.task import LOSS, PERPLEXITY, TRAIN_LOSS
 from hpo.analysis import frames
 from hpo.core.ledger import PARTS
 from hpo.core.text_tables import csv_of, markdown_cell, markdown_table
@@ -24,8 +26,6 @@ if TYPE_CHECKING:
     from mlflow.entities import Run
 
 Rows = list[dict[str, Any]]
-SCORES = ("train_loss", "eval_loss", "perplexity", "exact_match", "f1", "accuracy")
-"""Columns of scores, those that the benchmark has."""
 ZERO = {
     "train_loss": "train loss",
     "eval_loss": "eval loss",
@@ -159,10 +159,16 @@ def _trials_of_latest(benchmark: str, studies: pd.DataFrame) -> Rows:
     return [{str(name): value for name, value in row.items()} for row in found.to_dict("records")]
 
 
+def _score_names() -> list[str]:
+    """Return the names of scores in the order of columns; a table has those that the benchmark has."""
+    of_tasks = [metric.name for name in tasks.names() for metric in tasks.get(name).metrics]
+    return list(dict.fromkeys((TRAIN_LOSS, LOSS.name, PERPLEXITY, *of_tasks)))
+
+
 def _trial(trial: Mapping[str, Any]) -> dict[str, Any]:
     """Return the cells of a trial: hyperparameters, end, scores and cost."""
     config = {name: trial[name] for name in Hyperparameters.model_fields if name in trial}
-    scores = {name: trial[name] for name in SCORES if name in trial}
+    scores = {name: trial[name] for name in _score_names() if name in trial}
     return {
         "trial": trial["trial"],
         **config,
@@ -188,7 +194,7 @@ def _studies(benchmark: str, studies: pd.DataFrame) -> list[ResultTable]:
 def _study(row: Mapping[str, Any]) -> dict[str, Any]:
     """Return the cells of a study: its result, its cost, and the shares of its device time."""
     hours = row["device_hours"]
-    scores = {name: row[f"best_{name}"] for name in SCORES if f"best_{name}" in row}
+    scores = {name: row[f"best_{name}"] for name in _score_names() if f"best_{name}" in row}
     shares = {part: row.get(f"device_hours_{part}", float("nan")) / hours for part in PARTS} if hours else {}
     kept = {part: f"{share:.0%}" for part, share in shares.items() if part in ("startup", "idle")}
     return {
@@ -240,7 +246,7 @@ def _member(run: Run) -> dict[str, Any]:
         "took_over_others": int(run.data.tags.get("hpo.exploits", 0)),
         "first_learning_rate": float(first["learning_rate"]),
         "last_learning_rate": last["hp.learning_rate"],
-        **{name: last[name] for name in SCORES if name in last},
+        **{name: last[name] for name in _score_names() if name in last},
     }
 
 
