@@ -71,7 +71,7 @@ def is_told(finished: Finished, log: str) -> list[Event]:
 @pytest.mark.slow
 @pytest.mark.parametrize(("method", "dies"), [("asha", every(9, "train")), ("pbt", every(7, "train"))])
 def test_it_gives_the_books_of_a_study_whose_actors_die(method: str, dies: Death, logs: list[str]) -> None:
-    finished = run(study_of(method), InProcess(2, dies=dies))
+    finished = run(study_of(method), InProcess(2, order=0, dies=dies))
     events = is_told(finished, *logs)
     failed = [event for event in events if isinstance(event, Failed)]
     assert failed

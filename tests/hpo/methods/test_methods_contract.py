@@ -329,7 +329,8 @@ class TestStudy:
         lines = {line["part"]: line for line in csv.DictReader(io.StringIO(ran.artifact("ledger.csv")))}
         assert list(lines) == [*PARTS, "reserved"]
         parts = sum(float(lines[part]["device_seconds"]) for part in PARTS)
-        assert parts == pytest.approx(float(lines["reserved"]["device_seconds"]), rel=0.01)
+        rounded = 0.0005 * len(lines)
+        assert parts == pytest.approx(float(lines["reserved"]["device_seconds"]), rel=0.01, abs=rounded)
 
     def test_best_config_json_is_the_incumbent(self, ran: Ran) -> None:
         incumbent = ran.finished.books.incumbent()
