@@ -24,6 +24,7 @@ from benchmarks import spec
 from benchmarks.spec import Benchmark, BenchmarkError
 from hpo.core import events as core
 from hpo.search import journal, registry
+from hpo.search.plan import TPEArguments
 from slurm import arrays, profile, study_folder
 from slurm.jobs import trial_job
 from slurm.processes import Signals
@@ -237,9 +238,10 @@ def test_optuna_proposes_what_it_has_learnt_from_other_processes(tmp_path: Path)
     assert [trial.value for trial in asked] == [unit.objective for unit in last if unit]
     assert [{**begun[0], **trial.params} for trial in asked] == begun
     order, untold = study_folder.SubmittedStudy.read(folder), tmp_path / "untold.journal"
+    journal.begin(untold, order.study, TPEArguments())
     for trial in range(6):
         proposed, _ = journal.ask(untold, order.study, order.initial_points, trial)
-        is_drawn = trial < order.initial_points  # by the trial's seed alone
+        is_drawn = trial < order.initial_points  # by the study's seed alone
         assert ({**begun[trial], **proposed} == begun[trial]) is is_drawn, trial
 
 
