@@ -131,7 +131,9 @@ def reserved(allotment: Allotment, trials: int) -> Iterator[list[Any]]:
 
 @pytest.mark.slow
 def test_ray_puts_them_on_one_gpu_and_no_further_one() -> None:
-    ray.init(num_cpus=4, num_gpus=2, include_dashboard=False, log_to_driver=False, _node_ip_address="127.0.0.1")
+    ray.init(
+        "local", num_cpus=4, num_gpus=2, include_dashboard=False, log_to_driver=False, _node_ip_address="127.0.0.1"
+    )
     try:
         allotment = allot(replace(H200, cpus=4), 1, trials_per_gpu=2)
         with reserved(allotment, 5) as groups:

@@ -260,7 +260,8 @@ class TestWarmStart:
     """From the store to the proposals."""
 
     def proposals(self, name: str, benchmark: Benchmark, **arguments: Any) -> list[Any]:
-        """List the first proposal of each of 15 seeds."""
+        """List the first proposal after the default of each of 15 seeds."""
+        arguments = {**arguments, "start_with_default": False}
         firsts = []
         for seed in range(15):
             searcher = registry.get(name).make_plan(Study(name, benchmark, seed, arguments=arguments)).searcher
