@@ -31,6 +31,7 @@ def ray_of(devices: int, *by_value: ModuleType) -> Iterator[None]:
         for module in by_value:
             cloudpickle.register_pickle_by_value(module)
         ray.init(
+            address="local",
             num_cpus=devices,
             include_dashboard=False,
             log_to_driver=False,

@@ -34,6 +34,7 @@ def ray_of_gpus() -> Iterator[None]:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", BY_UUID)
         monkeypatch.setenv("RAY_EXPERIMENTAL_NOSET_CUDA_VISIBLE_DEVICES", "1")
         ray.init(
+            address="local",
             num_cpus=2,
             num_gpus=8,
             include_dashboard=False,
