@@ -1,8 +1,8 @@
 """Choice of the best method by scores on common blocks, its score corrected for having been chosen. Pure.
 
 The highest of several means flatters: part of its lead is luck. Half of the blocks choose, and the other half reports,
-over many ways to halve them; the mean of these reports is what such a choice is worth. A bootstrap of the optimism
-leaves half of it where methods are alike (`python -m benchmarks.measure.verdicts`).
+over many ways to halve them; the mean of these reports is what such a choice is worth. What remains of the optimism is
+measured by `python -m benchmarks.measure.verdicts`.
 
     choose_best({"asha": {0: 0.71, 1: 0.74}, "random": {0: 0.70, 1: 0.70}}, {}, higher_is_better=True)
 """
