@@ -78,8 +78,8 @@ def recorded_curve(training: BankTraining) -> Curve:
             unit.metrics,
             unit.train_loss,
             unit.peak_memory_mb or 0.0,
-            _first(unit.train_cpu_seconds, unit.train_seconds),
-            _first(unit.evaluate_cpu_seconds, unit.evaluate_seconds),
+            first_known(unit.train_cpu_seconds, unit.train_seconds),
+            first_known(unit.evaluate_cpu_seconds, unit.evaluate_seconds),
         )
         for unit in training.units
     )
@@ -89,8 +89,9 @@ def recorded_curve(training: BankTraining) -> Curve:
     )
 
 
-def _first(*seconds: float | None) -> float:
-    return next((known for known in seconds if known is not None), 0.0)
+def first_known(*values: float | None) -> float:
+    """Return the first value that is known, or 0."""
+    return next((value for value in values if value is not None), 0.0)
 
 
 def draw(key: Sequence[object]) -> int:

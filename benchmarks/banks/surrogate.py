@@ -24,7 +24,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.banks.curves import Curve, CurveUnit, draw, recorded_curve
+from benchmarks.banks.curves import Curve, CurveUnit, draw, first_known, recorded_curve
 from benchmarks.banks.encoding import Floats, encode
 from benchmarks.banks.training import BankTraining
 from benchmarks.files import BenchmarkError
@@ -80,6 +80,12 @@ def normal_ranks(rows: Floats) -> NormalRanks:
     return NormalRanks(np.sort(rows, axis=0), np.asarray(ndtri((np.arange(number) + 0.5) / number), dtype=float))
 
 
+def completed_of(configurations: Sequence[Sequence[BankTraining]]) -> list[list[BankTraining]]:
+    """Return the trainings of each configuration that completed, without configurations of which none did."""
+    found = [[training for training in of_one if training.outcome == COMPLETED] for of_one in configurations]
+    return [of_one for of_one in found if of_one]
+
+
 class Surrogate:
     """A model of curves; see the module.
 
@@ -98,8 +104,7 @@ class Surrogate:
     ) -> None:
         self._space, self._units = space, max_units
         self._metrics, self._bounds = tuple(metric.name for metric in metrics), [metric.bounds for metric in metrics]
-        completed = [[t for t in of_one if t.outcome == COMPLETED] for of_one in configurations]
-        completed = [of_one for of_one in completed if of_one]
+        completed = completed_of(configurations)
         if len(completed) < MIN_CONFIGURATIONS:
             raise BenchmarkError(
                 f"the bank has {len(completed)} configurations that completed, but a model of its curves needs "
@@ -174,7 +179,7 @@ class Surrogate:
     def _row(self, training: BankTraining) -> list[float]:
         curve = recorded_curve(training)
         values = [unit.metrics[name] for name in self._metrics for unit in curve.units]
-        values += [_known(unit.train_loss, unit.metrics[self._metrics[0]]) for unit in curve.units]
+        values += [first_known(unit.train_loss, unit.metrics[self._metrics[0]]) for unit in curve.units]
         values += [training.test[name] for name in self._metrics] if self._has_test else []
         number = len(curve.units)
         seconds = (
@@ -201,10 +206,6 @@ class Surrogate:
             name: min(max(value, low), high)
             for name, value, (low, high) in zip(self._metrics, values, self._bounds, strict=False)
         }
-
-
-def _known(value: float | None, otherwise: float) -> float:
-    return otherwise if value is None else value
 
 
 def fit_process(points: Floats, outputs: Floats) -> Any:

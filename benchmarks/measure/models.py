@@ -19,7 +19,7 @@ from scipy.stats import spearmanr
 
 from benchmarks.banks import bank as banks
 from benchmarks.banks.encoding import Floats, encode
-from benchmarks.banks.surrogate import COMPLETED, fit_process, normal_ranks
+from benchmarks.banks.surrogate import completed_of, fit_process, normal_ranks
 from benchmarks.clock import REAL
 from benchmarks.files import BenchmarkError
 from benchmarks.space import Space
@@ -59,8 +59,7 @@ def read(path: Path) -> tuple[Floats, Floats]:
     if not bank.header.space:
         raise BenchmarkError(f"{path}: has no search space, by which configurations are compared")
     space: Space = TypeAdapter(Space).validate_python(bank.header.space)
-    completed = [[t for t in of_one if t.outcome == COMPLETED] for of_one in bank.configurations()]
-    completed = [of_one for of_one in completed if of_one]
+    completed = completed_of(bank.configurations())
     if len(completed) < 2 * FOLDS:
         raise BenchmarkError(f"{path}: has {len(completed)} configurations that completed, but this needs {2 * FOLDS}")
     curves = [[[unit.metrics[bank.header.metric] for unit in t.units] for t in of_one] for of_one in completed]

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field, PositiveFloat
 
@@ -20,10 +20,9 @@ from benchmarks.banks.curves import Curve, Curves, RecordedCurves
 from benchmarks.banks.training import BankTraining
 from benchmarks.clock import Clock
 from benchmarks.files import BenchmarkError
-from benchmarks.space import Config, Strict, describe
-from benchmarks.splits import Split
+from benchmarks.space import Config, describe
 from benchmarks.tasks.task import LOSS, PERPLEXITY, TRAIN_LOSS, TokenStatistics, perplexity
-from benchmarks.trials.trial import OpenRanks, Ranks, TrialProcess
+from benchmarks.trials.trial import OpenRanks, Ranks, TrialProcess, Untrained
 
 if TYPE_CHECKING:  # it has the block
     from benchmarks.spec import Benchmark
@@ -32,7 +31,7 @@ STATE = "recorded.json"
 """File of a checkpoint: configuration, seed and units reached."""
 
 
-class Recorded(Strict):
+class Recorded(Untrained):
     """Recorded learning curves.
 
     Attributes:
@@ -49,13 +48,6 @@ class Recorded(Strict):
     between: Literal["surrogate", "table"] = "surrogate"
     task: str = tasks.DEFAULT
     slower: PositiveFloat = 1.0
-
-    ranks_per_trial: ClassVar[int] = 1
-    trains_model: ClassVar[bool] = False
-    trials_per_gpu: ClassVar[int] = 1
-    model: ClassVar[str] = ""
-    precision: ClassVar[str] = ""
-    splits: ClassVar[Mapping[str, Split]] = {}
 
     def process(self, benchmark: Benchmark, open_ranks: OpenRanks[Ranks], clock: Clock) -> TrialProcess:
         """Return a process that reads curves, without ranks."""
@@ -110,19 +102,23 @@ def configurations_of(benchmark: Benchmark) -> list[list[BankTraining]]:
     found = [
         [training.model_copy(update={"config": benchmark.complete(training.config)}) for training in of_one]
         for of_one in read_bank(benchmark).configurations()
-        if _is_in_space(benchmark, of_one[0].config)
+        if not _fault(benchmark, benchmark.complete(of_one[0].config))
     ]
     if not found:
         raise BenchmarkError(f"{benchmark.name}: no recorded configuration lies in its search space; correct `space`")
     return found
 
 
-def _is_in_space(benchmark: Benchmark, config: Config) -> bool:
+def _fault(benchmark: Benchmark, config: Config) -> str:
+    """Say why the search space cannot propose a complete configuration; empty if it can."""
     default = benchmark.default.model_dump()
-    return all(
-        benchmark.space[name].contains(value) if name in benchmark.space else default.get(name) == value
-        for name, value in benchmark.complete(config).items()
-    )
+    for name, value in config.items():
+        if name in benchmark.space and not benchmark.space[name].contains(value):
+            domain = describe(benchmark.space[name])
+            return f"{name} is {value!r}, but the bank answers within the search space alone: {domain}"
+        if name not in benchmark.space and value != default[name]:
+            return f"{name} is {value!r}, but all recorded trainings have {default[name]!r}"
+    return ""
 
 
 _known: dict[str, Curves] = {}
@@ -149,17 +145,6 @@ def _make_curves(benchmark: Benchmark) -> Curves:
     if benchmark.recorded.between == "table":
         return RecordedCurves(configurations)
     return Surrogate(configurations, benchmark.space, benchmark.metrics, benchmark.resource.max_units)
-
-
-def _require_in_space(benchmark: Benchmark, config: Config) -> None:
-    """Refuse a configuration about which the recorded ones say nothing."""
-    default = benchmark.default.model_dump()
-    for name, value in config.items():
-        if name in benchmark.space and not benchmark.space[name].contains(value):
-            domain = describe(benchmark.space[name])
-            raise BenchmarkError(f"{name} is {value!r}, but the bank answers within the search space alone: {domain}")
-        if name not in benchmark.space and value != default[name]:
-            raise BenchmarkError(f"{name} is {value!r}, but all recorded trainings have {default[name]!r}")
 
 
 class RecordedTrial:
@@ -191,7 +176,8 @@ class RecordedTrial:
         """
         self._config = self._benchmark.hyperparameters(config).model_dump()
         self._seed, self._units = seed, 0
-        _require_in_space(self._benchmark, self._config)
+        if fault := _fault(self._benchmark, self._config):
+            raise BenchmarkError(fault)
         self._curve: Curve = self._curves.curve(self._config, seed)
         self._wait(self._curve.startup_seconds)
 

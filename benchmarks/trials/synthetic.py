@@ -27,7 +27,6 @@ import hashlib
 import json
 import math
 import random
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
@@ -37,10 +36,9 @@ from pydantic import Field, PositiveFloat
 from benchmarks import tasks
 from benchmarks.clock import REAL, Clock
 from benchmarks.hyperparameters import Hyperparameters
-from benchmarks.space import Config, Strict
-from benchmarks.splits import Split
+from benchmarks.space import Config
 from benchmarks.tasks.task import LOSS, PERPLEXITY, TRAIN_LOSS, Metric, TokenStatistics
-from benchmarks.trials.trial import OpenRanks, Ranks, TrialProcess
+from benchmarks.trials.trial import OpenRanks, Ranks, TrialProcess, Untrained
 
 if TYPE_CHECKING:  # it has the block
     from benchmarks.spec import Benchmark
@@ -85,7 +83,7 @@ class CurveState:
 DIVERGED = CurveState(math.nan, math.nan)
 
 
-class Synthetic(Strict):
+class Synthetic(Untrained):
     """Learning curves by a formula (`benchmarks/trials/synthetic.py`), in place of training.
 
     Attributes:
@@ -104,12 +102,6 @@ class Synthetic(Strict):
     memory_limit: PositiveFloat | None = None
 
     task: ClassVar[str] = tasks.DEFAULT
-    ranks_per_trial: ClassVar[int] = 1
-    trains_model: ClassVar[bool] = False
-    trials_per_gpu: ClassVar[int] = 1
-    model: ClassVar[str] = ""
-    precision: ClassVar[str] = ""
-    splits: ClassVar[Mapping[str, Split]] = {}
 
     def require_ready(self, benchmark: Benchmark) -> None:
         """Do nothing: a formula needs nothing."""

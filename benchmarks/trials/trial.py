@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import TYPE_CHECKING, ClassVar, Protocol, TypeVar
 
 from benchmarks.clock import Clock
-from benchmarks.space import Config
+from benchmarks.space import Config, Strict
 from benchmarks.splits import Split
 from benchmarks.tasks.task import TokenStatistics
 
@@ -106,3 +106,14 @@ class TrialSettings(Protocol):
             open_ranks: starts ranks; called only if the trials need them.
             clock: of the study; trials without ranks wait by it.
         """
+
+
+class Untrained(Strict):
+    """Base of a block whose trials train no model: they compute or read their curves, without data or ranks."""
+
+    ranks_per_trial: ClassVar[int] = 1
+    trains_model: ClassVar[bool] = False
+    trials_per_gpu: ClassVar[int] = 1
+    model: ClassVar[str] = ""
+    precision: ClassVar[str] = ""
+    splits: ClassVar[Mapping[str, Split]] = {}

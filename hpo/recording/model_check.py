@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from scipy.stats import spearmanr
 
 from benchmarks.banks.bank import Bank
-from benchmarks.banks.surrogate import COMPLETED, MIN_CONFIGURATIONS, Surrogate
+from benchmarks.banks.surrogate import COMPLETED, MIN_CONFIGURATIONS, Surrogate, completed_of
 from benchmarks.banks.training import BankTraining
 from benchmarks.spec import Benchmark
 from hpo.core.text_tables import markdown_table
@@ -51,8 +51,7 @@ def left_out(bank: Bank, benchmark: Benchmark) -> list[HeldOutAnswer]:
         bank: of the benchmark.
         benchmark: the one that was recorded.
     """
-    completed = [[t for t in of_one if t.outcome == COMPLETED] for of_one in bank.configurations()]
-    completed = [[_whole(t, benchmark) for t in of_one] for of_one in completed if of_one]
+    completed = [[_whole(t, benchmark) for t in of_one] for of_one in completed_of(bank.configurations())]
     if len(completed) * (FOLDS - 1) < MIN_CONFIGURATIONS * FOLDS:
         return []
     found: list[HeldOutAnswer] = []
