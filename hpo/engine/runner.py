@@ -171,24 +171,31 @@ def execute(
                 reason = _fit(executor, study, plan, given, resources(allotment), log)
             log.close()
             where.reclaim()
-        is_kept = is_interruption(reason) and study.kind == "study"  # `confirm` trains the missing ones
-        is_kept &= unfinished.can_be_resumed
+        is_study = study.kind == "study"  # `confirm` trains the missing ones
+        is_kept = is_interruption(reason) and is_study and unfinished.can_be_resumed
         fault = log.deliver(devices.gpu_name is not None, reason)
         reason = "; ".join(filter(None, (reason, fault)))
         if not fault and not is_kept:
             unfinished.remove()
-    incumbent = None if reason.startswith(EVERY_TRIAL_FAILS) else log.books.incumbent()
+    return _finished(tracker, log.books, devices, reason, is_kept, is_delivered=not fault)
+
+
+def _finished(
+    tracker: Tracker, books: Books, devices: Devices, reason: str, is_kept: bool, is_delivered: bool
+) -> Finished:
+    """Return the record of a study that has ended, with its incumbent if it found one."""
+    incumbent = None if reason.startswith(EVERY_TRIAL_FAILS) else books.incumbent()
     best = tracker.best_config(incumbent) if incumbent else None
     return Finished(
         tracker.run_id,
-        log.books,
-        log.books.shares(),
+        books,
+        books.shares(),
         devices.accelerator,
         best,
         not reason,
         reason,
         is_kept,
-        is_delivered=not fault,
+        is_delivered,
     )
 
 
