@@ -32,14 +32,14 @@ def check_start(benchmark: Benchmark) -> list[str]:
     """Check the facts that only the libraries know, before a study or a training starts.
 
     Returns:
-        Warnings of splits on the hub that share content with another; once for the same settings.
+        Warnings of an incomplete bank, or of splits on the hub that share content; once for the same settings.
 
     Raises:
         BenchmarkError: the model or its tokenizer cannot be used here, or a split cannot be read.
     """
-    benchmark.trial.require_ready(benchmark)
+    ready = benchmark.trial.require_ready(benchmark)
     if not benchmark.trial.trains_model:
-        return []
+        return ready
     finetune = benchmark.training_settings()
     if (settings := finetune.model_dump_json()) in _sound:
         return []

@@ -70,8 +70,9 @@ class FineTune(Strict):
         """The three splits by name."""
         return {name: getattr(self.data, name) for name in SPLITS}
 
-    def require_ready(self, benchmark: Benchmark) -> None:
-        """Do nothing here: `benchmarks.check` has the checks of models and data."""
+    def require_ready(self, benchmark: Benchmark) -> list[str]:
+        """Check nothing here: `benchmarks.check` has the checks of models and data."""
+        return []
 
     def process(self, benchmark: Benchmark, open_ranks: OpenRanks[Ranks], clock: Clock) -> Ranks | TrialProcess:
         """Return ranks, which train."""

@@ -53,13 +53,16 @@ class Recorded(Untrained):
         """Return a process that reads curves, without ranks."""
         return RecordedTrial(benchmark, clock)
 
-    def require_ready(self, benchmark: Benchmark) -> None:
-        """Read the bank and fit the model, once per process.
+    def require_ready(self, benchmark: Benchmark) -> list[str]:
+        """Read the bank and fit the model, once per process; warn then of a bank that is incomplete.
 
         Raises:
             BenchmarkError: the bank cannot be read, or is not of this benchmark.
         """
+        if benchmark.model_dump_json() in _known:
+            return []
         curves(benchmark)
+        return extent_warnings(benchmark)
 
 
 def read_bank(benchmark: Benchmark) -> banks.Bank:
@@ -88,6 +91,25 @@ def read_bank(benchmark: Benchmark) -> banks.Bank:
             f"{', '.join(metrics)}; name the recorded `task`"
         )
     return bank
+
+
+def extent_warnings(benchmark: Benchmark) -> list[str]:
+    """Return a sentence if the recording of a benchmark's bank is incomplete.
+
+    Raises:
+        BenchmarkError: see `read_bank`.
+    """
+    bank = read_bank(benchmark)
+    configs, seeds = bank.header.planned
+    if len(bank.trainings) >= configs * seeds:
+        return []
+    assert benchmark.recorded is not None
+    card = benchmark.recorded.bank.with_suffix(".md").name
+    return [
+        f"the bank of {benchmark.name} is incomplete: it has {len(bank.trainings)} of {configs * seeds} planned "
+        f"trainings, of {len(bank.configurations())} configurations, and results will change as it grows; see its "
+        f"card, {card}"
+    ]
 
 
 def configurations_of(benchmark: Benchmark) -> list[list[BankTraining]]:

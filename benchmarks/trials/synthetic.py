@@ -103,8 +103,9 @@ class Synthetic(Untrained):
 
     task: ClassVar[str] = tasks.DEFAULT
 
-    def require_ready(self, benchmark: Benchmark) -> None:
-        """Do nothing: a formula needs nothing."""
+    def require_ready(self, benchmark: Benchmark) -> list[str]:
+        """Check nothing: a formula needs nothing."""
+        return []
 
     def process(self, benchmark: Benchmark, open_ranks: OpenRanks[Ranks], clock: Clock) -> TrialProcess:
         """Return a process that computes, without ranks."""

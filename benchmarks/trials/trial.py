@@ -91,8 +91,11 @@ class TrialSettings(Protocol):
     def splits(self) -> Mapping[str, Split]:
         """Splits of the data by name; none where nothing is trained."""
 
-    def require_ready(self, benchmark: Benchmark) -> None:
+    def require_ready(self, benchmark: Benchmark) -> list[str]:
         """Check the facts that are too dear for reading the file, before a study starts.
+
+        Returns:
+            Warnings; once per process.
 
         Raises:
             BenchmarkError: no trial could run.

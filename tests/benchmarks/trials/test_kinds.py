@@ -71,5 +71,5 @@ def test_trials_of_several_ranks_are_refused_in_this_process(small_nano: Callabl
 @pytest.mark.parametrize("name", spec.names())
 def test_every_benchmark_has_one_block(name: str) -> None:
     benchmark = spec.load(name)
-    assert benchmark.trial is (benchmark.finetune or benchmark.synthetic)
+    assert benchmark.trial is (benchmark.finetune or benchmark.synthetic or benchmark.recorded)
     assert benchmark.ranks_per_trial == benchmark.trial.ranks_per_trial

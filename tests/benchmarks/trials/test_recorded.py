@@ -155,3 +155,21 @@ def test_the_bank_s_content_decides_the_identity(path: Path, tmp_path: Path) -> 
     banks.write(banks.Bank(BANK.header, BANK.trainings[:20]), other)
     digests = [digest(synthetic_bank.recorded(one)) for one in (path, copy, other)]
     assert digests[0] == digests[1] != digests[2]
+
+
+def test_an_incomplete_bank_is_warned_of_once(tmp_path: Path) -> None:
+    header = BANK.header.model_copy(update={"planned": (30, 2)})
+    banks.write(banks.Bank(header, BANK.trainings), tmp_path / "own.parquet")
+    benchmark = synthetic_bank.recorded(tmp_path / "own.parquet")
+    [warning] = check_start(benchmark)
+    assert "it has 48 of 60 planned trainings, of 24 configurations" in warning
+    assert "see its card, own.md" in warning
+    assert check_start(benchmark) == []
+
+
+def test_nano_recorded_is_nano_with_curves_of_nano() -> None:
+    source, replayed = spec.load("nano"), spec.load("nano_recorded")
+    same = ("metric", "mode", "resource", "default", "space", "grid", "diverged_above")
+    assert {name: getattr(replayed, name) for name in same} == {name: getattr(source, name) for name in same}
+    assert replayed.recorded is not None
+    assert replayed.recorded.digest == digest(source)
