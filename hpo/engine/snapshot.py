@@ -28,7 +28,7 @@ from hpo.engine.budgeted import BudgetedScheduler, BudgetedSearch, budgeted
 from hpo.engine.checkpoints import Checkpoints, Pace
 from hpo.engine.study_folder import Unfinished
 from hpo.search.plan import Plan
-from hpo.search.population import PopulationScheduler
+from hpo.search.schedulers.population import PopulationScheduler
 
 BY_THE_LOG = ("books", "log")
 """Attributes that a snapshot leaves out, since the log on disk has them."""
@@ -112,7 +112,7 @@ class State:
         self.seconds, self.log_length = seconds, self.log.length
 
     def listen(self, on_exploit: Callable[[str, str, int, Config], None]) -> None:
-        """Let each takeover be told to a function; see `hpo.search.population`."""
+        """Let each takeover be told to a function; see `hpo.search.schedulers.population`."""
         if self.population is not None:
             self.population.on_exploit = on_exploit
 

@@ -51,8 +51,8 @@ def plan(study: Study, arguments: Arguments) -> Plan:
     from ray.tune.schedulers import AsyncHyperBandScheduler
 
     from hpo.search.randomness import opening
+    from hpo.search.schedulers.stopping_rules import AshaKeepingFirst, FirstInFull
     from hpo.search.searchers import make_searcher
-    from hpo.search.stopping_rules import AshaKeepingFirst, FirstInFull
 
     if arguments.grace_units >= study.max_units:
         raise BenchmarkError(

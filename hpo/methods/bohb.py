@@ -48,8 +48,8 @@ def plan(study: Study, arguments: Arguments) -> Plan:
         BenchmarkError: the reduction factor does not divide the benchmark's `max_units`.
     """
     from hpo.search.bohb_search import BohbScheduler, BohbSearch
-    from hpo.search.brackets import make_brackets
     from hpo.search.randomness import Draws, opening
+    from hpo.search.schedulers.brackets import make_brackets
 
     brackets = make_brackets(study, arguments.reduction_factor)
     draws = Draws(study, opening(study, arguments))

@@ -45,8 +45,8 @@ def plan(study: Study, arguments: Arguments) -> Plan:
     Raises:
         BenchmarkError: the reduction factor does not divide the benchmark's `max_units`.
     """
-    from hpo.search.brackets import BracketScheduler, make_brackets
     from hpo.search.randomness import opening, random_searcher
+    from hpo.search.schedulers.brackets import BracketScheduler, make_brackets
     from hpo.search.space import to_tune
 
     brackets = make_brackets(study, arguments.reduction_factor)

@@ -42,8 +42,8 @@ def plan(study: Study, arguments: Arguments) -> Plan:
         BenchmarkError: the grace period is the full resource.
     """
     from hpo.search.randomness import opening, random_searcher
+    from hpo.search.schedulers.stopping_rules import FirstInFull, MedianRuleKeepingFirst, UnpausedMedianRule
     from hpo.search.space import to_tune
-    from hpo.search.stopping_rules import FirstInFull, MedianRuleKeepingFirst, UnpausedMedianRule
 
     if arguments.grace_units >= study.max_units:
         raise BenchmarkError(

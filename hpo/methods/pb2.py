@@ -46,9 +46,9 @@ def plan(study: Study, arguments: Arguments) -> Plan:
         BenchmarkError: the budget pays for no population, the interval leaves no exchange, no range is left to
             model, or the model itself is searched.
     """
-    from hpo.search.bandit import Pb2Scheduler
-    from hpo.search.population import interval_units, population_size, require_exchangeable
     from hpo.search.randomness import opening, random_searcher
+    from hpo.search.schedulers.bandit import Pb2Scheduler
+    from hpo.search.schedulers.population import interval_units, population_size, require_exchangeable
     from hpo.search.space import to_tune
 
     require_exchangeable(study)

@@ -56,14 +56,14 @@ def plan(study: Study, arguments: Arguments) -> Plan:
         BenchmarkError: the budget pays for no population, the interval leaves no exchange, or the model itself is
             searched.
     """
-    from hpo.search.population import (
+    from hpo.search.randomness import opening, random_searcher
+    from hpo.search.schedulers.population import (
         PopulationScheduler,
         interval_units,
         into_space,
         population_size,
         require_exchangeable,
     )
-    from hpo.search.randomness import opening, random_searcher
     from hpo.search.space import to_tune
 
     require_exchangeable(study)

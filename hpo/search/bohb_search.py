@@ -16,9 +16,9 @@ from ray.tune.search.bohb.bohb_search import _BOHBJobWrapper
 
 from benchmarks.space import Choice, Config, Domain, Integer, LogUniform, Scalar, Space
 from hpo.core.study import Study
-from hpo.search.brackets import BracketScheduler
 from hpo.search.plan import OBJECTIVE
 from hpo.search.randomness import Draws, OwnRandomness
+from hpo.search.schedulers.brackets import BracketScheduler
 
 
 class BohbScheduler(BracketScheduler, HyperBandForBOHB):

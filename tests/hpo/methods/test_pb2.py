@@ -25,7 +25,7 @@ from hpo.core.study import Study
 from hpo.engine.budgeted import BudgetedSearch, budgeted
 from hpo.engine.in_process import InProcess
 from hpo.search import registry
-from hpo.search.bandit import Pb2Scheduler, from_unit_cube, to_unit_cube
+from hpo.search.schedulers.bandit import Pb2Scheduler, from_unit_cube, to_unit_cube
 from tests.hpo.engine.in_process import run
 
 BUDGET, INTERVAL, MAX_UNITS, SEED = 4, 2, 9, 2

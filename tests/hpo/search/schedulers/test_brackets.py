@@ -1,7 +1,7 @@
 """HyperBand's brackets: their arithmetic, what they cost in real studies, and what they repair in Ray's.
 
 Ray's own scheduler goes through the same studies and must go wrong in them: were it corrected upstream,
-`hpo/search/brackets.py` could be shortened.
+`hpo/search/schedulers/brackets.py` could be shortened.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ from hpo.engine.budgeted import BudgetedScheduler, BudgetedSearch
 from hpo.engine.in_process import InProcess
 from hpo.engine.runner import Interruption
 from hpo.search import registry
-from hpo.search.brackets import Brackets, BracketScheduler, make_brackets
 from hpo.search.plan import OBJECTIVE, TIME_ATTRIBUTE
+from hpo.search.schedulers.brackets import Brackets, BracketScheduler, make_brackets
 from tests.hpo.engine.in_process import run, synthetic
 
 EXACT = [(9, 3), (27, 3), (81, 3), (8, 2), (16, 4), (12, 2), (10, 5), (6, 6)]

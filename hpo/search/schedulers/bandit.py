@@ -15,7 +15,7 @@ from ray.tune.schedulers.pb2 import PB2
 from benchmarks.space import Config, Integer, LogUniform, Uniform
 from hpo.core.study import Study
 from hpo.search.plan import TIME_ATTRIBUTE
-from hpo.search.population import PopulationScheduler, clip, within_memory
+from hpo.search.schedulers.population import PopulationScheduler, clip, within_memory
 from hpo.search.space import to_tune
 
 DIGITS = 6

@@ -12,9 +12,9 @@ from benchmarks import spec
 from benchmarks.space import Config, Integer
 from hpo.core.memory.feasibility import Feasibility
 from hpo.core.study import Study
-from hpo.search.population import clip, within_memory
-from tests.hpo.search.population.members import BOUNDED, Population, shrinkage, train_ours, train_rays_own
-from tests.hpo.search.population.studies import BUDGET, EXCHANGES, INTERVAL, MAX_UNITS
+from hpo.search.schedulers.population import clip, within_memory
+from tests.hpo.search.schedulers.population.members import BOUNDED, Population, shrinkage, train_ours, train_rays_own
+from tests.hpo.search.schedulers.population.studies import BUDGET, EXCHANGES, INTERVAL, MAX_UNITS
 from tests.rays import ray_of
 
 

@@ -12,7 +12,7 @@ from mlflow import MlflowClient
 
 from benchmarks.trials.synthetic import SyntheticTrial
 from hpo.engine.in_process import InProcess
-from tests.hpo.search.population.studies import (
+from tests.hpo.search.schedulers.population.studies import (
     BUDGET,
     EXCHANGES,
     INTERVAL,

@@ -21,9 +21,9 @@ from hpo.engine.budgeted import BudgetedSearch, budgeted
 from hpo.engine.checkpoints import Checkpoints
 from hpo.engine.in_process import InProcess
 from hpo.search import registry
-from hpo.search.population import PopulationScheduler
+from hpo.search.schedulers.population import PopulationScheduler
 from hpo.search.space import to_tune
-from tests.hpo.search.population.studies import BUDGET, INTERVAL, MAX_UNITS, SEED, Exploit
+from tests.hpo.search.schedulers.population.studies import BUDGET, INTERVAL, MAX_UNITS, SEED, Exploit
 
 BOUNDED = {
     "learning_rate": Uniform(type="uniform", low=0.1, high=1.0),

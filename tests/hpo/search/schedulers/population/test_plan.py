@@ -12,10 +12,10 @@ from benchmarks.spec import BenchmarkError
 from hpo.core.study import Study
 from hpo.engine.in_process import InProcess
 from hpo.search import registry
-from hpo.search.population import clip, interval_units, into_space, move_integers
+from hpo.search.schedulers.population import clip, interval_units, into_space, move_integers
 from tests.hpo.engine.in_process import run as run_in_process
-from tests.hpo.search.population.members import BOUNDED
-from tests.hpo.search.population.studies import MAX_UNITS, synthetic
+from tests.hpo.search.schedulers.population.members import BOUNDED
+from tests.hpo.search.schedulers.population.studies import MAX_UNITS, synthetic
 
 
 class TestPlan:

@@ -13,7 +13,7 @@ from benchmarks.space import Config
 from benchmarks.spec import Benchmark
 from benchmarks.training.ranks import Ranks
 from hpo.engine.runner import OnRay
-from tests.hpo.search.population.studies import SEED, Ran, run_study
+from tests.hpo.search.schedulers.population.studies import SEED, Ran, run_study
 from tests.rays import ray_of
 
 SCORES = ("train_loss", "eval_loss", "exact_match", "f1")

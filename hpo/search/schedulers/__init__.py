@@ -1,0 +1,1 @@
+"""Schedulers of Ray Tune, corrected: brackets, stopping rules and populations."""
