@@ -52,7 +52,7 @@ def _experiment(name: str) -> AbstractContextManager[None]:
 
 def _function(command: Command) -> Callable[..., int]:
     """Import the function of a command, and with it only the parts that the command needs."""
-    module, name = command.function.split(".")
+    module, _, name = command.function.rpartition(".")
     function: Callable[..., int] = getattr(importlib.import_module(f"hpo.app.{module}"), name)
     return function
 

@@ -11,20 +11,8 @@ from benchmarks.spec import SPLITS
 from benchmarks.zero.settings import Training
 from hpo.app.command import Command as Command
 from hpo.app.command import Option as Option
-
-BENCHMARK = Option("benchmark", "name or YAML path", "nano")
-BUDGET = Option("budget", "full trainings that may be spent", "12", "integer")
-SEED = Option("seed", "drives everything random", "0", "integer")
-SPACE = Option("space", "YAML file that replaces the search space")
-GPU_HOURS = Option("gpu_hours", "cap in device-hours", kind="number")
-FORCE = Option("force", "run finished studies of the store again", "false", "flag")
-PLAN = Option("plan", "file of the plan of a comparison that it is run for")
-EXPERIMENT = Option("experiment", "MLflow experiment to store in and read from (default: the benchmark's name)")
-RUN_ID = Option("run_id", "the study's run in MLflow", is_positional=True)
-CLUSTER = Option("cluster", "YAML file of the cluster profile, see slurm/README.md", None)
-JOB_CLUSTER = replace(CLUSTER, help="YAML file of the cluster profile", default="")
-DRY_RUN = Option("dry_run", "print the job scripts instead", kind="switch")
-STUDY = Option("study", "the study's folder, among the logs", None, is_positional=True)
+from hpo.app.tables.clusters import SLURM
+from hpo.app.tables.shared import BENCHMARK, BUDGET, EXPERIMENT, FORCE, GPU_HOURS, PLAN, RUN_ID, SEED, SPACE
 
 STUDY_OPTIONS = (BENCHMARK, BUDGET, SEED, SPACE, GPU_HOURS, EXPERIMENT, PLAN)
 """Options of every method."""
@@ -216,91 +204,6 @@ WORKSHOP = (
             Option("output", "folder for the tables", "workshop"),
             EXPERIMENT,
         ),
-    ),
-)
-WHAT = Option("what", "", None, is_positional=True)
-SLURM = (
-    Command(
-        "slurm submit",
-        "submit a study, or with `suite`, `confirm` or `resume` one of these",
-        "slurm_commands.submit",
-        (
-            CLUSTER,
-            replace(DRY_RUN, help="print the job script instead"),
-            replace(WHAT, help="a method, `suite`, `confirm` or `resume`, followed by its own options"),
-        ),
-        passes_on=True,
-    ),
-    Command(
-        "slurm array",
-        "without Ray: a job for each trial of random search, Optuna or a grid",
-        "slurm_commands.array",
-        (
-            Option("at_once", "tasks at once at most; 0 for no limit", "0", "integer"),
-            Option("batch", "in batches of so many, each after the one before it; 0 for none", "0", "integer"),
-            CLUSTER,
-            DRY_RUN,
-            replace(WHAT, help="manual, random, default or optuna, followed by its own options"),
-        ),
-        passes_on=True,
-    ),
-    Command(
-        "slurm serial",
-        "without Ray: one job that trains one trial after the other",
-        "slurm_commands.serial",
-        (CLUSTER, DRY_RUN, replace(WHAT, help="manual, random, default or optuna, followed by its own options")),
-        passes_on=True,
-    ),
-    Command(
-        "slurm resume",
-        "train the trials of an array or a serial job that have no result",
-        "slurm_commands.resume",
-        (CLUSTER, STUDY),
-    ),
-    Command(
-        "slurm capacity",
-        "say how many trials run at once, and which resource limits them",
-        "slurm_commands.capacity",
-        (CLUSTER, BENCHMARK),
-    ),
-    Command("slurm doctor", "compare a compute node with this one, through a job", "slurm_commands.doctor", (CLUSTER,)),
-    Command(
-        "slurm collect",
-        "add results to the store that jobs could not add themselves, from their logs of events",
-        "slurm_commands.collect",
-        (CLUSTER, Option("incomplete", "also arrays in which trials have no result", kind="switch")),
-    ),
-    Command(
-        "slurm head",
-        "be the head job",
-        "slurm_commands.head",
-        (
-            JOB_CLUSTER,
-            Option("from_environment", "as head_node.slurm has it, see slurm/jobs/environment.py", kind="switch"),
-            Option("words", "arguments of `python -m hpo`, after --", kind="rest", is_positional=True),
-        ),
-        is_internal=True,
-    ),
-    Command(
-        "slurm worker",
-        "be a worker job",
-        "slurm_commands.worker",
-        (
-            Option("connection", "the head job's connection file", None),
-            Option("cpus", "CPU cores for trials", None, "integer"),
-            Option("gpus", "GPUs for trials", None, "integer"),
-        ),
-        is_internal=True,
-    ),
-    Command("slurm task", "be a task of an array", "slurm_commands.task", (JOB_CLUSTER, STUDY), is_internal=True),
-    Command("slurm serial-job", "be a serial job", "slurm_commands.serial_job", (JOB_CLUSTER, STUDY), is_internal=True),
-    Command("slurm gather-job", "end an array", "slurm_commands.gather_job", (JOB_CLUSTER, STUDY), is_internal=True),
-    Command(
-        "slurm doctor-job",
-        "describe this node",
-        "slurm_commands.doctor_job",
-        (Option("mark", "file beside which to write the description", None),),
-        is_internal=True,
     ),
 )
 BANKS = (

@@ -1,0 +1,1 @@
+"""The commands that hand trials to a cluster, or to HyperQueue."""
