@@ -143,9 +143,13 @@ class BudgetedScheduler(TrialScheduler):
                 self._budget.grant(account, trial.trial_id)
                 return trial
             self._end_by_budget(tune_controller, trial)
-        if self._budget.is_closed:  # no trial will ever be chosen again
-            for trial in [t for t in tune_controller.get_live_trials() if t.status == Trial.PAUSED]:
-                self._end_by_budget(tune_controller, trial)
+        if not self.can_admit():
+            live = [trial for trial in tune_controller.get_live_trials() if not trial.is_finished()]
+            live.sort(key=lambda trial: str(trial.trial_id))
+            paused = [trial for trial in live if trial.status == Trial.PAUSED]
+            if self._budget.is_closed or len(paused) == len(live):  # no trial will ever be chosen again
+                for trial in paused:
+                    self._end_by_budget(tune_controller, trial)
         return None
 
     def _choose(self, tune_controller: Any) -> Trial | None:

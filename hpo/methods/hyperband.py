@@ -3,7 +3,7 @@
 Paper: Li et al., "Hyperband: A Novel Bandit-Based Approach to Hyperparameter Optimization", JMLR 18, 2018,
 https://arxiv.org/abs/1603.06560.
 
-Behaviour: it bracket s begins with n = ceil((s_max + 1) / (s + 1) * eta^s) random configurations at R / eta^s units,
+Behaviour: bracket s begins with n = ceil((s_max + 1) / (s + 1) * eta^s) random configurations at R / eta^s units,
 keeps the best 1/eta of them at each rung, and trains those on to the next. Brackets run from the most aggressive
 (s = s_max) to plain random search at the full resource (s = 0), and then again while the budget lasts. A trial
 that waits for its rung is paused and continues from its checkpoint: no unit is trained twice.

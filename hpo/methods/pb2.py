@@ -3,10 +3,11 @@
 Paper: Parker-Holder et al., "Provably Efficient Online Hyperparameter Optimization with Population-Based Bandits",
 NeurIPS 2020, https://arxiv.org/abs/2002.02518.
 
-Behaviour: it population and exchanges as PBT (see `pbt`), but a member that takes over another chooses its new
-hyperparameters by a Gaussian process: the improvement of the objective per unit, as a function of time, objective
+Behaviour: it has a population and exchanges as PBT does (see `pbt`), but a member that takes over another chooses its
+new hyperparameters by a Gaussian process: the improvement of the objective per unit, as a function of time, objective
 and hyperparameters, maximised by an upper confidence bound. Every value lies within its bounds.
-Limits: it does not model choices (batch sizes, schedules): a member keeps those of the member it took over. Before the
+Limits: it does not explore choices (batch sizes, schedules), as PB2-Mix does (Parker-Holder et al., NeurIPS 2021,
+https://nips.cc/virtual/2021/poster/28806): a member keeps those of the member it took over. Before the
 model has data, at the first exchange, new values are drawn at random from the space.
 
 Arguments and the paper's symbols: `interval_units` is t_ready (0 for a fifth of the full training), `exploit_share`

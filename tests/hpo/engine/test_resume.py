@@ -29,7 +29,9 @@ class KilledError(BaseException):
 
 def study_of(method: str, checkpoint_seconds: float = 60.0) -> Study:
     benchmark = synthetic(diverge_above=1e-3, checkpoint_seconds=checkpoint_seconds)
-    return Study(method, benchmark, seed=SEED, budget=BUDGET)
+    name, _, variant = method.partition(" ")
+    given = dict([variant.split("=")]) if variant else {}
+    return registry.get(name).study(benchmark, SEED, BUDGET, None, given)
 
 
 def killed_at(moments: list[int], seen: list[str]) -> Callable[[Call], bool]:
@@ -95,7 +97,7 @@ def incumbent(finished: Finished) -> int | None:
     return row.number if row else None
 
 
-@pytest.mark.parametrize("method", registry.names())
+@pytest.mark.parametrize("method", [*registry.names(), "asha promotion=true"])
 class TestResume:
     @pytest.mark.parametrize("moment", range(MOMENTS))
     def test_it_ends_as_if_nothing_had_happened(
