@@ -326,8 +326,10 @@ class BudgetedSearch(SearchAlgorithm):
         """Return the next proposal that is worth training; the others are told to the searcher."""
         for skipped in range(MAX_SKIPPED):
             trial = self._propose()
-            is_bold = self._max_trials is None or skipped >= BOLD_AFTER
-            if trial is None or self._feasibility is None or self._feasibility.admits(trial.config, is_bold):
+            if trial is None or self._feasibility is None:
+                return trial
+            has_room = self._max_trials is None and not self._feasibility.is_risking
+            if self._feasibility.admits(trial.config, is_bold=has_room or skipped >= BOLD_AFTER):
                 return trial
             is_infeasible = self._feasibility.is_infeasible(trial.config)
             if not is_infeasible and self._feasibility.is_about_to_know:

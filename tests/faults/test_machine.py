@@ -75,23 +75,21 @@ def test_the_disk_of_the_store_is_full(disk: Path, record: Record) -> None:
 @pytest.mark.parametrize("disk", ["unfinished"], indirect=True)
 def test_the_disk_of_the_checkpoints_is_full(tmp_path: Path, disk: Path, store: str, record: Record) -> None:
     """PBT writes a checkpoint a member and interval; without any, no member gets far, and every one is a row."""
-    benchmark = write_slow_synthetic(tmp_path, 0.3)
+    benchmark = write_slow_synthetic(tmp_path, 2.0)  # the disk is full before the first checkpoint
     driver = start(store, "pbt", "--benchmark", benchmark, "--budget", 4, "--interval-units", 3)
     wait_for_trials(store, "RUNNING")
     fill(disk)
     status, out, err = finish(driver)
     assert "Traceback" not in out + err
     study, trials = read(store)
-    assert status == 0, err
-    assert study.info.status == "FINISHED"
-    failed = [trial for trial in trials if trial.data.tags["hpo.outcome"] == "failed"]
-    assert failed
-    assert all("No space left on device" in trial.data.tags["hpo.reason"] for trial in failed)
-    assert all("hpo.outcome" in trial.data.tags for trial in trials)
+    assert (status, study.info.status) == (1, "FAILED"), err
+    assert "No space left on device" in err.strip().splitlines()[-1]
+    assert {trial.data.tags["hpo.outcome"] for trial in trials} == {"failed"}
+    assert all("No space left on device" in trial.data.tags["hpo.reason"] for trial in trials)
     record(
         "the disk of the checkpoints is full",
-        "a small file system, filled; PBT",
-        "members that cannot be kept are `failed` rows with the reason; the others go on",
+        "a small file system, filled before the first checkpoint; PBT",
+        "each member is a `failed` row with the reason; the study ends early, FAILED, status 1, with it as last line",
     )
 
 

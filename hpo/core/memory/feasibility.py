@@ -8,7 +8,7 @@ lost, a study approaches its limit from below: it trains those that ask for at m
 `MAX_LOST`, and as long as nothing has fitted, it also keeps a distance from what did not fit.
 
 If configurations of the search space differ in their demand, at most `MAX_LOST` trials of which nothing is known run at
-once. So many devices lose no more trials than two do; some of them wait for the first units.
+once, and one after a loss. So many devices lose no more trials than two do; some of them wait for the first units.
 """
 
 from __future__ import annotations
@@ -66,10 +66,15 @@ class Feasibility:
         if is_bold or self._fits(demand):
             return True
         if not self._fitting:
-            return self._is_distant(demand)
+            return not self._unproven and self._is_distant(demand)
         if self._unproven or all(demand.growth_over(known) > STEP for known in self._fitting):
             return False
         return len(self.lost) < MAX_LOST or self._is_distant(demand)
+
+    @property
+    def is_risking(self) -> bool:
+        """Tell whether a trial is in its first unit that may not fit: another would be lost for the same knowledge."""
+        return bool(self._unproven)
 
     @property
     def is_about_to_know(self) -> bool:

@@ -38,6 +38,20 @@ def test_two_trials_of_which_nothing_is_known_run_at_once() -> None:
     assert known.admits(size(32))
 
 
+def test_after_a_loss_one_trial_at_a_time_is_risked() -> None:
+    known = make()
+    known.begin("a", size(8))
+    known.lose("b", size(64))
+    assert not known.admits(size(16))  # a is in its first unit: nothing has fitted yet
+    assert known.is_about_to_know
+    known.prove("a", size(8))
+    assert known.admits(size(16))
+    known.begin("c", size(16))
+    assert known.is_risking
+    assert not known.admits(size(16))
+    assert known.admits(size(8))
+
+
 @pytest.mark.parametrize(
     ("space", "rescue", "waits"),
     [

@@ -194,8 +194,9 @@ class TestOfEveryMethod:
         for seed in range(1, 6):
             self.check(study_of(method, tight(rescue=False, max_units=9), devices, seed, budget=8), method)
 
-    def test_so_do_eight_devices_that_would_begin_with_four_too_large_ones(self) -> None:
-        self.check(study_of("optuna", tight(rescue=False), devices=8, seed=7, budget=8), "optuna")
+    @pytest.mark.parametrize("seed", [4, 7, 13])
+    def test_so_do_eight_devices_that_would_begin_with_several_too_large_ones(self, seed: int) -> None:
+        self.check(study_of("optuna", tight(rescue=False, max_units=9), devices=8, seed=seed, budget=8), "optuna")
 
     def check(self, finished: Finished, method: str) -> None:
         assert not finished.reason
