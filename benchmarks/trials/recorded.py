@@ -234,6 +234,11 @@ class RecordedTrial:
         nothing = {"samples_per_second": 0.0, "peak_memory_mb": 0.0, "train_seconds": 0.0, "evaluate_seconds": 0.0}
         return {"units": self._units, **worst, LOSS.name: float("nan"), PERPLEXITY: float("nan"), **nothing}
 
+    @property
+    def has_test(self) -> bool:
+        """True if the training that has begun has scores on test."""
+        return bool(self._curve.test)
+
     def evaluate(self, split: str) -> dict[str, float]:
         """Return the recorded scores: of the unit reached, or on the test split at the end of the training.
 

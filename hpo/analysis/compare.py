@@ -73,6 +73,7 @@ class Result:
         notes: sentences that a reader must know: studies that are left out, reasons why there is no verdict.
         is_marked: studies had different budgets, and were compared because that was asked for.
         confirm_command: the command that confirms the studies.
+        replay: for replayed studies, the sentence that says so; else empty.
     """
 
     benchmark: Benchmark
@@ -88,6 +89,7 @@ class Result:
     notes: list[str]
     is_marked: bool
     confirm_command: str
+    replay: str = ""
 
     @property
     def pairs(self) -> list[Comparison]:
@@ -167,6 +169,7 @@ def compare(
         notes=[*(f"left out: {text}" for text in records.left_out), *differing, *_failed(found, verdicts), *notes],
         is_marked=chosen.is_marked,
         confirm_command=records.confirm_command,
+        replay=records.replay,
     )
 
 

@@ -25,6 +25,8 @@ def anytime(study: StudyRecord, benchmark: Benchmark) -> pd.DataFrame:
         One row per improvement: `device_hours` and `units` that the study had spent, and `value`, the benchmark's
         metric. Empty if no trial reached the full resource, or the study did not keep its units and its devices.
     """
+    if (kept := study.improvements) is not None:
+        return kept
     columns = ["device_hours", "units", "value"]
     units, reserved = study.units, study.reservations
     if units.empty or not reserved:

@@ -63,6 +63,7 @@ class Records:
         failed: comparable studies that ended with an error, by tags and metrics alone.
         plans: texts of the plans under which studies ran, by checksum.
         comparisons: tags of earlier comparisons of the benchmark.
+        replay: for replayed studies, the sentence that says so, and how far they may be trusted; else empty.
     """
 
     benchmark: Benchmark
@@ -76,6 +77,7 @@ class Records:
     failed: list[StudyRecord] = field(default_factory=list)
     plans: Mapping[str, str] = field(default_factory=dict)
     comparisons: Sequence[Mapping[str, str]] = ()
+    replay: str = ""
 
     @property
     def confirm_command(self) -> str:

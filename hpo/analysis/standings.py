@@ -219,7 +219,7 @@ def _hours_to_grid(contestant: Contestant, grid: Contestant, benchmark: Benchmar
     return [
         curves.hours_to(study, benchmark, targets[seed])
         for seed, study in contestant.studies.items()
-        if seed in targets and not study.units.empty
+        if seed in targets and (study.improvements is not None or not study.units.empty)
     ]
 
 

@@ -107,6 +107,11 @@ class StudyRecord:
         """One row per resource unit, see `hpo.store.files.units_csv`; empty for studies that did not keep them."""
         return frame(self.files.get("units.csv", ""))
 
+    @property
+    def improvements(self) -> pd.DataFrame | None:
+        """Improvements of the incumbent, for a study that keeps them in place of its units; else None."""
+        return None
+
     @cached_property
     def devices(self) -> pd.DataFrame:
         """One row per number of reserved devices, see `hpo.store.files.devices_csv`; empty if it was not kept."""

@@ -1,13 +1,15 @@
-"""The commands of banks: record trainings, and turn them into files."""
+"""The commands of banks: record trainings, turn them into files, and replay studies on them."""
 
 from __future__ import annotations
 
 import argparse
+import os
 from pathlib import Path
 
 from benchmarks.files import BenchmarkError
-from hpo.app.request import load_benchmark
-from hpo.terminal import errors
+from benchmarks.trials.recorded import extent_warnings
+from hpo.app.request import command_line, load_benchmark
+from hpo.terminal import errors, next_steps
 from hpo.terminal.console import open_console, print_line
 
 
@@ -96,6 +98,35 @@ def export(parsed: argparse.Namespace) -> int:
     console = open_console()
     print_line(console, f"{kept} configurations with {parsed.seeds} seeds written to {folder}; {left_out} left out")
     return 0
+
+
+def replay(parsed: argparse.Namespace) -> int:
+    """Replay studies on a virtual clock, and store them as one run."""
+    from hpo.planning import replay_request
+    from hpo.replays import costs, driver
+
+    console, processes = open_console(), parsed.processes or len(os.sched_getaffinity(0))
+    if processes < 1:
+        raise BenchmarkError(f"processes is {processes}, but must be >= 1")
+    benchmark = load_benchmark(parsed.benchmark, parsed.space)
+    asked = replay_request.request(
+        benchmark, parsed.methods, parsed.seeds, parsed.budgets, parsed.devices, parsed.repeats
+    )
+    for warning in (*extent_warnings(benchmark), *asked.header.left_out):
+        errors.warn(warning)
+    print_line(console, f"{len(asked.studies)} studies, {parsed.devices} devices each; {asked.header.certificate}")
+    params = {name: getattr(parsed, name) for name in ("benchmark", "methods", "seeds", "budgets", "devices")}
+    folder, command = Path(parsed.output), command_line(parsed)
+    done = driver.run(asked.studies, asked.header, folder, processes, console, params, command)
+    console.print(costs.table(done.replay.studies, benchmark))
+    print_line(console, f"written: {done.path}")
+    if done.fault:
+        errors.show(f"MLflow lacks a part of this replay ({done.fault}); {done.path} has all of it")
+    if done.missing:
+        errors.show(f"{done.missing} studies are missing, since the replay was interrupted; the same command resumes")
+        return 1
+    print_line(console, f"compare the methods: {next_steps.command('compare', benchmark=parsed.benchmark)}")
+    return 1 if done.fault else 0
 
 
 def _required(parsed: argparse.Namespace, name: str) -> str:

@@ -14,8 +14,9 @@ from hpo.terminal.console import open_console, print_line
 
 def compare(parsed: argparse.Namespace) -> int:
     """Compare the methods of a benchmark, as tables, files and a report."""
-    from hpo.analysis import compare, importance, pareto, records
+    from hpo.analysis import compare, importance, pareto
     from hpo.analysis.conditions import planned
+    from hpo.analysis.replayed import records
     from hpo.analysis.studies import trials_of
     from hpo.report import page, tables
     from hpo.store import runs
@@ -45,6 +46,8 @@ def compare(parsed: argparse.Namespace) -> int:
     else:
         if lacking:
             print_line(console, f"note: MLflow lacks a part of it, the folder has all: {lacking}")
+    if result.replay:  # no trial of it was trained
+        return 0
     print_line(console, f"export the winner: {next_steps.command('export', benchmark=parsed.benchmark)}")
     return 0
 

@@ -180,7 +180,8 @@ def verdicts(
 
 
 def _compared(benchmark: str, budget: int | None, mixed_budgets: bool, reference: str) -> Any:
-    from hpo.analysis import compare, records
+    from hpo.analysis import compare
+    from hpo.analysis.replayed import records
 
     stored = records.read(name_of(benchmark), benchmark)
     return compare.compare(stored, budget=budget, mixed_budgets=mixed_budgets, reference=reference)

@@ -251,6 +251,24 @@ BANKS = (
             Option("output", "new folder for the files", "blackbox"),
         ),
     ),
+    Command(
+        "replay",
+        "replay studies on a virtual clock, from a bank of recorded trainings",
+        "bank_commands.replay",
+        (
+            replace(BENCHMARK, help="name or YAML path of a recorded benchmark", default="nano_recorded"),
+            SUITE_OPTIONS[0],
+            Option("seeds", "comma list, or a range such as 0..199", "0..99"),
+            Option("budgets", "full trainings of each study, likewise", "12"),
+            Option("devices", "devices of each study", "2", "integer"),
+            Option("repeats", "trainings of each incumbent with fresh seeds", "3", "integer"),
+            SPACE,
+            Option("processes", "studies at once (default: one per core)", kind="count"),
+            Option("output", "folder of the studies' file and log; a replay there resumes", "replays"),
+            EXPERIMENT,
+        ),
+        is_entry=True,
+    ),
 )
 GROUPS = {
     "bank": "record trainings, and turn them into files",

@@ -22,12 +22,14 @@ class Traits:
         is_reference: methods are measured by their probability to beat it.
         is_grid: methods are measured by its cost, and by the time until they are as good.
         shares_proposals_by_journal: processes that share only a file can propose for one study.
+        varies_within_trials: it changes hyperparameters within a trial, so that no curve of one configuration tells it.
     """
 
     is_single_config: bool = False
     is_reference: bool = False
     is_grid: bool = False
     shares_proposals_by_journal: bool = False
+    varies_within_trials: bool = False
 
     def belongs_beside(self, own_budget: int, budget: int) -> bool:
         """Tell whether a contestant with a budget of its own belongs beside methods of another budget."""

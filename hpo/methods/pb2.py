@@ -30,7 +30,10 @@ from benchmarks.space import Choice
 from benchmarks.spec import BenchmarkError
 from hpo.core.budget import PerTrial
 from hpo.core.study import Study
+from hpo.core.traits import Traits
 from hpo.search.plan import Plan, SearchArguments
+
+TRAITS = Traits(varies_within_trials=True)
 
 
 class Arguments(SearchArguments):

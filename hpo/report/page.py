@@ -267,6 +267,7 @@ def _page(result: Result, drawn: Sequence[Figure | LeftOut], extent: Extent = Ex
         facts=facts(result),
         notes=result.notes,
         is_marked=result.is_marked,
+        replay=sentences.replayed(result),
         tables={table.name: table for table in shown},
         figures=[_shown(figure, extent) for figure in drawn],
         left_out=LEFT_OUT[extent],

@@ -58,6 +58,11 @@ def _what_it_takes(result: Result) -> str:
     return text
 
 
+def replayed(result: Result) -> str:
+    """Say that studies were replayed, not run, and how far that may be trusted; empty for others."""
+    return f"{result.replay[0].upper()}{result.replay[1:]}." if result.replay else ""
+
+
 def beside(result: Result) -> list[str]:
     """Return the sentences that follow the verdict: the test split, other metrics, the default configuration."""
     return list(filter(None, [of_test_split(result), by_other_metrics(result), against_default(result)]))

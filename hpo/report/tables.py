@@ -22,7 +22,7 @@ from hpo.analysis.statistics.verdicts import Comparison
 from hpo.core.ledger import PARTS
 from hpo.core.text_tables import csv_of, markdown_cell, markdown_table
 from hpo.report.columns import HOW_TO_READ, columns, digits_of
-from hpo.report.sentences import beside, sentence
+from hpo.report.sentences import beside, replayed, sentence
 from hpo.store.stored_trials import StoredTrial
 from hpo.terminal.console import print_line
 
@@ -34,6 +34,8 @@ MAX_INCUMBENTS = 40
 def print_all(console: Console, result: Result) -> None:
     """Print the table of contestants, the shrinkage, the verdicts and the notes."""
     console.print(standings_table(result))
+    if result.replay:
+        print_line(console, replayed(result))
     print_shrinkage(console, result)
     print_line(console, result.plan.sentence)
     if result.pairs:
@@ -100,7 +102,7 @@ def print_best_within(console: Console, found: StoredTrial | str) -> None:
 
 def standings_table(result: Result) -> Table:
     """Lay out one row per contestant."""
-    mark = " - BUDGETS DIFFER" * result.is_marked
+    mark = " - REPLAYED" * bool(result.replay) + " - BUDGETS DIFFER" * result.is_marked
     table = Table(
         title=f"{result.benchmark.name} on {result.accelerator}{mark}",
         caption=HOW_TO_READ,
@@ -160,6 +162,7 @@ def as_json(result: Result) -> dict[str, Any]:
         "digest": result.digest,
         "accelerator": result.accelerator,
         "budgets_differ": result.is_marked,
+        "replayed": result.replay,
         "methods": standing_rows(result),
         "plan": plan_row(result),
         "pairs": pair_rows(result),
@@ -255,9 +258,10 @@ def _ends(name: str, found: Estimate | None) -> dict[str, float | None]:
 
 def markdown(result: Result) -> str:
     """Write the tables and notes on one page."""
-    mark = " (budgets differ)" * result.is_marked
+    mark = " (replayed)" * bool(result.replay) + " (budgets differ)" * result.is_marked
     parts = [
         f"# Methods on {result.benchmark.name}{mark}",
+        *([f"**{replayed(result)}**"] * bool(result.replay)),
         result.plan.sentence,
         f"Accelerator: {result.accelerator}; version of the benchmark: {result.digest}. {HOW_TO_READ}",
         pipe_table(standing_rows(result), _markdown_columns(result.benchmark)),

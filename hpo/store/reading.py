@@ -6,6 +6,7 @@ so they may be repeated.
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,7 +17,7 @@ from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 
 from benchmarks.clock import REAL
-from benchmarks.spec import first_line
+from benchmarks.spec import BenchmarkError, first_line
 from hpo.store import client as store
 
 WAITS_SECONDS = (0.3, 1.0, 3.0)
@@ -75,6 +76,26 @@ def read_files(run: Run, names: Sequence[str]) -> StoredFiles:
         return StoredFiles({}, dict.fromkeys(names, _reason(error)))
     wanted = [name for name in names if name in there]
     return _collect(wanted, lambda name: retried(lambda: mlflow.artifacts.load_text(f"{run.info.artifact_uri}/{name}")))
+
+
+def read_content(run: Run, name: str) -> bytes:
+    """Read an artifact of a run, whatever it holds.
+
+    Raises:
+        BenchmarkError: the run does not have it, or the store cannot be used.
+    """
+    local = Path(run.info.artifact_uri.removeprefix("file://"))
+    try:
+        if local.is_absolute():
+            return (local / name).read_bytes()
+        with tempfile.TemporaryDirectory() as folder:
+            uri = f"{run.info.artifact_uri}/{name}"
+            return Path(retried(lambda: mlflow.artifacts.download_artifacts(uri, dst_path=folder))).read_bytes()
+    except Exception as error:  # each artifact repository raises errors of its own
+        raise BenchmarkError(
+            f"run {run.info.run_id}: {name} cannot be read ({_reason(error)}); restore it, or leave the run out for "
+            f"good: mlflow runs delete --run-id {run.info.run_id}"
+        ) from None
 
 
 def _collect(names: Sequence[str], read: Callable[[str], str]) -> StoredFiles:

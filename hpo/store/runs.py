@@ -145,6 +145,15 @@ class CommandRun:
             if refused:
                 raise BenchmarkError(f"tracking store {store.shown_uri()} did not take {_listed(refused)}")
 
+    def log_content(self, files: Mapping[str, bytes]) -> None:
+        """Write artifacts that are no texts, by name."""
+        with self._noting_faults(), tempfile.TemporaryDirectory() as folder:
+            for name, content in files.items():
+                path = Path(folder, name)
+                path.write_bytes(content)
+                if reason := _log_file(self._client, self.run_id, path, ATTEMPTS):
+                    raise BenchmarkError(f"tracking store {store.shown_uri()} did not take {name} ({reason})")
+
     def add_model(self, log: Callable[[MlflowClient, str], None]) -> bool:
         """Write a model with a function that gets store and run id; returns whether the store has taken it."""
         try:

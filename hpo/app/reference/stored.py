@@ -8,6 +8,9 @@ from collections.abc import Iterable
 from benchmarks import spec, tasks
 from benchmarks.spec import Benchmark
 from benchmarks.tasks.task import LOSS, Metric, TokenStatistics
+from hpo.analysis.replayed import table
+from hpo.analysis.replayed.records import FILE as REPLAYED
+from hpo.analysis.replayed.study import OUTCOMES, FreshTraining, Improvement, ReplayedStudy
 from hpo.app.reference.keys import meanings
 from hpo.core import metrics as unit_metrics
 from hpo.core.ledger import PARTS
@@ -136,9 +139,38 @@ def text() -> str:
         ),
         _columns("ledger.csv", LEDGER, "One row per part of the [device time](../results.md#device-time)."),
         _file("devices.csv", files.devices_csv([]), DEVICES, nano, "One row per number of reserved devices."),
+        _columns(REPLAYED, _replayed(nano), "One row per study of a [replay](../replay.md)."),
         _columns("tokens.csv", meanings(TokenStatistics), "One row per split of the data."),
     ]
     return "\n".join(parts)
+
+
+def _replayed(benchmark: Benchmark) -> dict[str, str]:
+    """Return the columns of replayed studies, with one name for all hyperparameters, and for all metrics."""
+    studies, fresh, improved = meanings(ReplayedStudy), meanings(FreshTraining), meanings(Improvement)
+    known = {
+        **{name: studies[name] for name in (*table.REQUEST, *table.FIGURES)},
+        **{outcome: f"number of trials with the outcome `{outcome}`" for outcome in OUTCOMES},
+        **{f"{part}_seconds": f"device-seconds of the ledger's part `{part}`" for part in PARTS},
+        "config_<name>": studies["config"],
+        "best_<metric>": studies["best"],
+        "test_<metric>": studies["test"],
+        "fresh_seed": f"{studies['fresh']}: their seeds, a list",
+        "fresh_device_seconds": f"a list: {fresh['device_seconds']}",
+        "fresh_<metric>": "a list: their metrics on validation; empty entries of those that diverged",
+        "fresh_test_<metric>": "a list: the same on test",
+        **{column: f"a list, per improvement: {improved[name]}" for name, column in table.IMPROVEMENT_COLUMNS.items()},
+    }
+    names = dict.fromkeys(_general(column, benchmark) for column in table.column_names(benchmark))
+    return {name: known[name] for name in names}
+
+
+def _general(column: str, benchmark: Benchmark) -> str:
+    """Return a column's name with a placeholder for a hyperparameter or a metric."""
+    if column.startswith("config_"):
+        return "config_<name>"
+    ends = [metric.name for metric in benchmark.metrics if column.endswith(f"_{metric.name}")]
+    return column.removesuffix(ends[0]) + "<metric>" if ends else column
 
 
 def _task(name: str) -> str:

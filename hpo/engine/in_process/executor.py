@@ -21,6 +21,7 @@ from benchmarks.training.own_rank import OwnRank
 from benchmarks.trials.trial import TrialProcess
 from hpo.cluster.devices import Allotment, Devices
 from hpo.cluster.ray import Cluster
+from hpo.engine.executor import Executor
 from hpo.engine.in_process.actors import ActorClass, Actors, Death, Queue, Slots, nobody_dies
 from hpo.engine.in_process.controller import Controller, ExperimentHere
 
@@ -71,21 +72,12 @@ class InProcess:
         """Stand in for a running Ray."""
         yield _Here()
 
-    def on(self, cluster: Cluster) -> InProcess:
+    def on(self, cluster: Cluster) -> Executor:
         """Return this executor: there is nothing to start."""
         return self
 
     def fit(
-        self,
-        actor: type[Trainable],
-        given: Mapping[str, Any],
-        resources: PlacementGroupFactory,
-        *,
-        config: dict[str, Any],
-        search_alg: Any,
-        scheduler: Any,
-        callbacks: list[Any],
-        **settings: Any,
+        self, actor: type[Trainable], given: Mapping[str, Any], resources: PlacementGroupFactory, **plan: Any
     ) -> None:
         """Let Tune run a study to its end, as `ray.tune.run` does.
 
@@ -93,12 +85,13 @@ class InProcess:
             actor: the class of a trial.
             given: further arguments of its `setup`, beside a configuration.
             resources: the devices of a trial.
-            config: the space.
-            search_alg: proposes.
-            scheduler: stops and pauses.
-            callbacks: are told of each event.
-            settings: further arguments of Tune's `Experiment`.
+            plan: `config` (the space), `search_alg` (proposes), `scheduler` (stops and pauses), `callbacks` (are told
+                of each event), and further arguments of Tune's `Experiment`.
         """
+        settings = dict(plan)
+        config, search_alg, scheduler, callbacks = (
+            settings.pop(name) for name in ("config", "search_alg", "scheduler", "callbacks")
+        )
         resolvers = create_resolvers_map()
         space = inject_placeholders(copy.deepcopy(config), resolvers)
         trainable = _bind(actor, given, resources, self._open_rank)

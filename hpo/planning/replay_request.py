@@ -1,0 +1,149 @@
+"""A replay as it is asked for, from words to the list of its studies; refusals come here, before anything runs."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from benchmarks.banks.bank import Bank
+from benchmarks.files import BenchmarkError, whole_number
+from benchmarks.identity import digest
+from benchmarks.spec import Benchmark
+from benchmarks.trials.recorded import curves, read_bank
+from hpo.analysis.replayed.study import ReplayHeader
+from hpo.core.study import PROTOCOL, Study
+from hpo.core.wording import counted
+from hpo.planning.contest import SuiteMethod, parse_methods
+from hpo.search import registry
+from hpo.store.runs import versions
+
+MAX_STUDIES = 1_000_000
+RANGE = re.compile(r"([0-9]+)\.\.([0-9]+)")
+
+
+@dataclass(frozen=True)
+class ReplayRequest:
+    """A replay that can run.
+
+    Attributes:
+        studies: one per method, seed and budget; all methods of a seed before the next seed.
+        header: description of the replay.
+    """
+
+    studies: Sequence[Study]
+    header: ReplayHeader
+
+
+def request(benchmark: Benchmark, methods: str, seeds: str, budgets: str, devices: int, repeats: int) -> ReplayRequest:
+    """Check a replay that is asked for.
+
+    Args:
+        benchmark: with a `recorded` block.
+        methods: see `hpo.planning.contest.parse_methods`.
+        seeds: see `parse_numbers`.
+        budgets: likewise.
+        devices: devices of each study.
+        repeats: fresh trainings of each incumbent.
+
+    Raises:
+        BenchmarkError: anything that does not hold.
+    """
+    numbers, trainings = parse_numbers("seeds", seeds), parse_numbers("budgets", budgets)
+    _require_bounds(devices, repeats)
+    wanted = [one for budget in trainings for one in parse_methods(methods, budget)]
+    _require_curves(benchmark)
+    kept = [one for one in wanted if not registry.traits_of(one.method).varies_within_trials]
+    gone = sorted({one.method for one in wanted} - {one.method for one in kept})
+    if not kept:
+        raise BenchmarkError(left_out(gone))
+    if len(kept) * len(numbers) > MAX_STUDIES:
+        raise BenchmarkError(
+            f"{len(kept) * len(numbers)} studies are asked for, but a replay has at most {MAX_STUDIES}"
+        )
+    bank = read_bank(benchmark)
+    curves(benchmark)  # refused if the bank is too small for a model
+    for one in kept:
+        study = one.study(benchmark, numbers[0], None)
+        registry.get(study.method).make_plan(study)
+    header = ReplayHeader(
+        benchmark=benchmark.model_dump(mode="json", exclude_unset=True),
+        digest=digest(benchmark),
+        devices=devices,
+        repeats=repeats,
+        protocol=PROTOCOL,
+        versions=versions(),
+        source=describe_bank(bank),
+        left_out=(left_out(gone),) * bool(gone),
+    )
+    return ReplayRequest(_studies(benchmark, kept, numbers), header)
+
+
+def _studies(benchmark: Benchmark, methods: Sequence[SuiteMethod], seeds: Sequence[int]) -> list[Study]:
+    """Return each study once: random search with twice a budget may be random search with another budget."""
+    every = [one.study(benchmark, seed, None) for seed in seeds for one in methods]
+    return list({(study.method, study.variant, study.seed, study.budget): study for study in every}.values())
+
+
+def _require_bounds(devices: int, repeats: int) -> None:
+    if devices < 1:
+        raise BenchmarkError(f"devices is {devices}, but must be >= 1")
+    if repeats < 0:
+        raise BenchmarkError(f"repeats is {repeats}, but must be >= 0")
+
+
+def _require_curves(benchmark: Benchmark) -> None:
+    """Make sure that any configuration has a curve.
+
+    Raises:
+        BenchmarkError: the benchmark trains or computes, or answers recorded configurations alone.
+    """
+    if benchmark.recorded is None:
+        raise BenchmarkError(
+            f"benchmark {benchmark.name} has no recorded curves to replay; give one with a `recorded` block, such as "
+            "nano_recorded"
+        )
+    if benchmark.recorded.between == "table":
+        raise BenchmarkError(
+            f"{benchmark.name} answers recorded configurations alone (`between: table`), but methods propose others; "
+            "take `between: surrogate`"
+        )
+
+
+def left_out(methods: Sequence[str]) -> str:
+    """Write the sentence on methods that a bank cannot answer."""
+    return (
+        f"{' and '.join(methods)} cannot be replayed: hyperparameters change within a trial, for which no curve was "
+        "recorded; run them on the benchmark that was recorded"
+    )
+
+
+def describe_bank(bank: Bank) -> str:
+    """Describe a bank in a few words: name, trainings, and how far it is recorded."""
+    configs, seeds = bank.header.planned
+    planned = f" of {configs * seeds} planned" if len(bank.trainings) < configs * seeds else ""
+    configurations = counted(len(bank.configurations()), "configuration")
+    return f"the bank {bank.header.name} ({len(bank.trainings)}{planned} trainings of {configurations})"
+
+
+def parse_numbers(name: str, text: str) -> list[int]:
+    """Read whole numbers from a list such as "0,1,2", from a range such as "0..199", or from both.
+
+    Raises:
+        BenchmarkError: the text is no such list.
+    """
+    spans = [_span(word.strip()) for word in text.split(",") if word.strip()]
+    if not spans or not all(spans):
+        raise BenchmarkError(
+            f"{name} is {text!r}, but must be whole numbers with commas between them, or a range such as 0..199"
+        )
+    return list(dict.fromkeys(number for span in spans for number in span))
+
+
+def _span(word: str) -> range:
+    """Return the numbers that a word stands for; none if it stands for none, or for more than any replay has."""
+    found = RANGE.fullmatch(word)
+    first, last = (int(found[1]), int(found[2])) if found else [whole_number(word)] * 2
+    if first is None or last is None or last - first >= MAX_STUDIES:
+        return range(0)
+    return range(first, last + 1)

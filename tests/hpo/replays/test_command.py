@@ -1,0 +1,63 @@
+"""The command: studies over processes, an interruption that loses nothing, one run in the store, and its comparison."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from hpo.analysis.replayed import table
+from hpo.app import cli
+from hpo.store.queries import stored_runs
+from tests.hpo.replays import recorded
+from tests.stores import working_in
+from tests.studies import REPOSITORY
+
+pytestmark = pytest.mark.slow
+
+
+def words(file: Path, seeds: str) -> list[str]:
+    options = ["--methods", "random,asha", "--seeds", seeds, "--budgets", "2,4", "--repeats", "1", "--processes", "2"]
+    return ["replay", "--benchmark", str(file), *options]
+
+
+def test_an_interrupted_replay_keeps_what_has_ended_and_resumes(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file, log = recorded.write(tmp_path), tmp_path / "replays" / "own_recorded.jsonl"
+    with working_in(tmp_path):
+        process = subprocess.Popen(
+            [sys.executable, "-m", "hpo", *words(file, "0..999")],
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        while process.poll() is None and (not log.exists() or log.read_text().count("\n") < 8):
+            time.sleep(0.05)
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=60)
+        assert process.returncode == 1, errors
+        assert "since the replay was interrupted; the same command resumes" in errors
+        kept = table.read(log.with_suffix(".parquet"))
+        assert 7 <= len(kept.studies) == log.read_text().count("\n") - 1 < 6000
+
+        assert cli.main(words(file, "0")) == 0
+        told = capsys.readouterr().out
+        assert "4 of 4 studies are replayed already" in told
+        statuses = {run.info.status for run in stored_runs("own_recorded", "tags.hpo.kind = 'replay'")}
+        assert statuses == {"KILLED", "FINISHED"}
+
+        assert cli.main(["compare", "--benchmark", str(file), "--budget", "4"]) == 0
+        told = capsys.readouterr().out
+        assert "REPLAYED" in told
+        assert "export the winner" not in told
+        frame = pd.read_parquet(log.with_suffix(".parquet"))
+        assert set(frame["method"]) == {"random", "asha"}
