@@ -14,8 +14,8 @@ from benchmarks.files import BenchmarkError
 from benchmarks.hyperparameters import Hyperparameters
 from benchmarks.training.checkpoint.writer import Writer, view, written_by
 from benchmarks.training.deepspeed import Precision, precision_on
+from benchmarks.training.model.zero3 import ZERO_3, release_modules
 from benchmarks.training.process import import_deepspeed, load_random_states, save_random_states
-from benchmarks.training.zero3 import ZERO_3, release_modules
 
 if TYPE_CHECKING:  # torch and deepspeed cost seconds to import; only processes that train pay for them
     import torch

@@ -16,7 +16,7 @@ from benchmarks.tasks.task import IGNORED_LABEL, LOSS, PERPLEXITY, Example, perp
 from benchmarks.training.batches import Inputs, cross_entropy_sum, rank_batches
 from benchmarks.training.deepspeed import zero_stage
 from benchmarks.training.model.resting import BatchSize, at_rest
-from benchmarks.training.zero3 import ZERO_3
+from benchmarks.training.model.zero3 import ZERO_3
 
 if TYPE_CHECKING:
     import torch

@@ -1,10 +1,7 @@
 """One rank's DeepSpeed session: train a unit, evaluate, save, load.
 
-The loop drives the DeepSpeed engine itself, so that a trial can be paused after any unit, cloned, and continued
-with other hyperparameters: `save`, `start` with the other ones, `load`. Where nothing is changed it equals Hugging
-Face Trainer with the same DeepSpeed configuration step for step: same data order, decay groups, schedule,
-token-weighted loss over the global batch. (Trainer's last batch of an epoch is smaller where the batch size does not
-divide the data; here the next epoch fills it up.)
+A trial's `TrainingLoop` drives the DeepSpeed engine itself, so that a trial can be paused after any unit, cloned, and
+continued with other hyperparameters: `save`, `start` with the other ones, `load`.
 
 A `Session` outlives its trials: tokenised data and base weights stay, and `start` makes a new engine around a
 fresh copy of the weights. A search calls `run_unit`; a unit is `unit_samples` training samples, whatever
@@ -14,9 +11,7 @@ the batch size, rounded to whole batches.
 from __future__ import annotations
 
 import gc
-import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,21 +23,11 @@ from benchmarks.space import Config
 from benchmarks.spec import Benchmark
 from benchmarks.tasks.task import Example, TokenStatistics
 from benchmarks.training import memory
-from benchmarks.training.batches import Examples, SampleOrder, cross_entropy_sum
+from benchmarks.training.batches import Examples
 from benchmarks.training.deepspeed import Precision, fill
-from benchmarks.training.engine import (
-    end_engine,
-    frozen_weights,
-    is_scaled_out,
-    load_checkpoint,
-    make_engine,
-    require_precision,
-    save_checkpoint,
-    whole_weights,
-    write_hyperparameters,
-    write_learning_rate,
-)
+from benchmarks.training.engine import end_engine, frozen_weights, make_engine, require_precision, whole_weights
 from benchmarks.training.evaluation import make_evaluation
+from benchmarks.training.loop import TrainingData, TrainingLoop
 from benchmarks.training.model import lora
 from benchmarks.training.model.base import BaseModel
 from benchmarks.training.model.models import load_tokenizer, write_model
@@ -53,38 +38,6 @@ if TYPE_CHECKING:  # torch costs seconds to import; only processes that train pa
     import torch
 
     from benchmarks.training.checkpoint.keeper import Memory
-
-STEPS_PER_CHECK = 8
-"""Steps after which the ranks compare whether losses are finite; each comparison waits for the device."""
-
-
-@dataclass(frozen=True)
-class TrainedUnit:
-    """Training of one unit.
-
-    Attributes:
-        loss: mean train loss over all ranks; None where the unit's boundary takes no step.
-        steps: optimizer steps, the skipped ones included.
-        skipped: steps that DeepSpeed skipped, since their gradients were not finite.
-        is_stuck: it was ended early, since losses are not finite, or fp16's loss scale can fall no further.
-    """
-
-    loss: float | None
-    steps: int
-    skipped: int
-    is_stuck: bool = False
-
-    @property
-    def has_diverged(self) -> bool:
-        """True if the weights are not worth an evaluation."""
-        if self.loss is None:
-            return False
-        return self.is_stuck or self.skipped == self.steps or not math.isfinite(self.loss)
-
-    def metrics(self) -> dict[str, float]:
-        """Return the metrics of a unit; one without a step has no train loss."""
-        loss = {} if self.loss is None else {"train_loss": self.loss}
-        return {**loss, "skipped_steps": self.skipped}
 
 
 class _Mark:
@@ -123,7 +76,7 @@ class Session:
         self._hidden_size = opened.outline.config.get_text_config().hidden_size
         self._evaluation = make_evaluation(opened.outline, self._tokenizer, self._settings, self._device)
         self._base_model = opened.kept_for(self._precision, self._device)  # rounds the outline, so it comes last
-        self._engine: Any = None
+        self._loop: TrainingLoop | None = None
         hide_from_collector()
 
     @property
@@ -134,12 +87,17 @@ class Session:
     @property
     def hyperparameters(self) -> Hyperparameters:
         """Hyperparameters of the current trial."""
-        return self._hp
+        return self._trial.hyperparameters
 
     @property
     def engine(self) -> Any:
         """DeepSpeed engine of the current trial."""
-        return self._engine
+        return self._trial.engine
+
+    @property
+    def _trial(self) -> TrainingLoop:
+        assert self._loop is not None, "start comes first"
+        return self._loop
 
     @property
     def base_model(self) -> BaseModel | BaseInShares:
@@ -175,11 +133,16 @@ class Session:
         self.close()
         set_seed(seed)
         memory.reset_peak(self._device)
-        self._hp = self._benchmark.hyperparameters(config)
-        steps.require_a_step(self._benchmark, self._hp, "this configuration")
-        self._engine = self._make_engine(self._base_model.for_trial(self._hp))
-        self._go_to(units=0, samples=0, seed=seed)
+        hp = self._benchmark.hyperparameters(config)
+        steps.require_a_step(self._benchmark, hp, "this configuration")
+        engine = self._make_engine(self._base_model.for_trial(hp), hp)
+        data = TrainingData(self.examples("train"), self._evaluation.inputs, self._settings.length_grouped)
+        self._loop = TrainingLoop(self._benchmark, hp, engine, data, seed, self._left_out(engine, hp))
         self.examples("validation")  # read now, not in the first unit's time
+
+    def train_step(self) -> torch.Tensor:
+        """Train one optimizer step, see `TrainingLoop.train_step`."""
+        return self._trial.train_step()
 
     def run_unit(self) -> dict[str, float]:
         """Train one resource unit and evaluate on validation.
@@ -192,16 +155,16 @@ class Session:
             the evaluation: `eval_loss` is NaN, and the task's metrics are the worst there are. A unit that a large
             batch of the one before has already reached trains nothing, and has no `train_loss`.
         """
-        began, samples_before = _Mark(), self._samples
-        trained_unit = self._train_unit()
+        began, samples_before = _Mark(), self._trial.samples
+        trained_unit = self._trial.train_unit()
         trained = _Mark()
         scores = self._evaluation.no_scores() if trained_unit.has_diverged else self.evaluate()
         ended = _Mark()
         return {
-            "units": self._units,
+            "units": self._trial.units,
             **trained_unit.metrics(),
             **scores,
-            "samples_per_second": (self._samples - samples_before) / trained.seconds_since(began),
+            "samples_per_second": (self._trial.samples - samples_before) / trained.seconds_since(began),
             "peak_memory_mb": memory.peak_mb(self._device),
             "train_seconds": trained.seconds_since(began),
             "evaluate_seconds": ended.seconds_since(trained),
@@ -225,7 +188,7 @@ class Session:
 
     def _scores(self, split: str, each: dict[str, list[float]] | None = None) -> dict[str, float]:
         try:
-            return self._evaluation.scores(self._engine, self.examples(split), each)
+            return self._evaluation.scores(self.engine, self.examples(split), each)
         except Exception as error:
             if not (sign := sign_of(error)):
                 raise
@@ -239,7 +202,7 @@ class Session:
 
     def predict(self, examples: Sequence[Example]) -> list[str]:
         """Generate greedy answers, one per example."""
-        return self._evaluation.answers(self._engine, examples)
+        return self._evaluation.answers(self.engine, examples)
 
     def save(self, folder: Path, memory: Memory | None = None) -> dict[str, int]:
         """Write weights, optimizer state, position and random states to `folder`; every rank calls it.
@@ -251,9 +214,7 @@ class Session:
         Returns:
             Bytes of each file that this rank has written, by its path within the folder.
         """
-        position = {"units": self._units, "samples": self._samples, "seed": self._seed}
-        position["skipped_samples"] = self._skipped_samples
-        return save_checkpoint(self._engine, folder, position, self._rank, memory, self._left_out())
+        return self._trial.save(folder, memory)
 
     def load(self, folder: Path, memory: Memory | None = None) -> None:
         """Continue from a checkpoint of `save`, with the hyperparameters of this trial, not the saved ones.
@@ -261,15 +222,12 @@ class Session:
         Raises:
             RuntimeError: the saved weights are of another shape, as those of another `lora_rank` are.
         """
-        position = load_checkpoint(self._engine, folder, self._rank, memory, self._left_out())
-        skipped = position.get("skipped_samples", 0)  # a checkpoint of an earlier version has no such number
-        self._go_to(position["units"], position["samples"], position["seed"], skipped)
-        self._write_hyperparameters()
+        self._trial.load(folder, memory)
 
-    def _left_out(self) -> frozenset[str]:
+    def _left_out(self, engine: Any, hp: Hyperparameters) -> frozenset[str]:
         """Name the weights that a checkpoint need not have: the base's, unless trials draw some by their seeds."""
         draws = bool(getattr(self._base_model, "new_weights", ()))
-        return frozen_weights(self._engine) if self._hp.lora_rank and not draws else frozenset()
+        return frozen_weights(engine) if hp.lora_rank and not draws else frozenset()
 
     def save_model(self, folder: Path) -> None:
         """Write the trained model, as safetensors, and its tokenizer to `folder`; every rank calls it.
@@ -280,75 +238,18 @@ class Session:
 
         weights = self._whole_weights()
         if self._rank == 0:
-            model = self._engine.module
-            if self._hp.lora_rank:
-                model, weights = self._base_model.plain(), lora.merged(self._base_model.whole(self._hp), weights)
+            model, hp = self.engine.module, self.hyperparameters
+            if hp.lora_rank:
+                model, weights = self._base_model.plain(), lora.merged(self._base_model.whole(hp), weights)
             write_model(model, weights, self._tokenizer, folder)
         torch.distributed.barrier()
 
     def close(self) -> None:
         """End the current trial; the session can start another."""
-        if self._engine is not None:
-            end_engine(self._engine)
-            self._engine = None
+        if self._loop is not None:
+            end_engine(self._loop.engine)
+            self._loop = None
             gc.collect()  # engines sit in reference cycles; of itself the collector would come once in dozens of trials
-
-    # ---- training
-
-    def train_step(self) -> torch.Tensor:
-        """Train one optimizer step.
-
-        Returns:
-            the global batch's mean loss per answer token, this rank's share of it, `()`.
-        """
-        import torch
-
-        micro_batches = self._next_global_batch()
-        num_tokens = sum(len(e.target) for micro in micro_batches for e in micro)
-        self._write_learning_rate()
-        total = torch.zeros((), device=self._device)
-        for micro in micro_batches:
-            size = self._hp.batch_size_per_device
-            own = micro[self._rank * size : (self._rank + 1) * size]
-            # DeepSpeed averages gradients over ranks: times world_size gives the mean over the global batch.
-            loss = self._loss_sum(own) / num_tokens
-            self._engine.backward(loss * self._world_size, scale_wrt_gas=False)
-            self._engine.step()
-            total += loss.detach()
-        self._samples += self._global_batch_size
-        if not self._engine.was_step_applied():
-            self._skipped_samples += self._global_batch_size
-        return total
-
-    def _train_unit(self) -> TrainedUnit:
-        """Train up to the next unit boundary; end at once a training that goes nowhere."""
-        boundary = (self._units + 1) * self._benchmark.resource.unit_samples
-        losses: list[torch.Tensor] = []
-        skipped, is_stuck = 0, False
-        for _ in range(steps.steps_between(self._samples, boundary, self._global_batch_size)):
-            losses.append(self.train_step())
-            skipped += not self._engine.was_step_applied()
-            is_stuck = is_scaled_out(self._engine) or _is_lost(losses)
-            if is_stuck:
-                break
-        self._units += 1
-        return TrainedUnit(_mean_loss(losses) if losses else None, len(losses), skipped, is_stuck)
-
-    def _loss_sum(self, examples: Sequence[Example]) -> torch.Tensor:
-        """Sum the cross entropy of the answer tokens, `()`."""
-        inputs, labels = self._evaluation.inputs.training(examples)
-        predicted = self._engine(**inputs).logits[:, -labels.shape[1] - 1 : -1]
-        return cross_entropy_sum(predicted, labels)
-
-    def _next_global_batch(self) -> list[list[Example]]:
-        """Take the next optimizer step's examples: a list per forward pass, all ranks' shares in order of rank."""
-        train, size = self.examples("train"), self._hp.batch_size_per_device * self._world_size
-        picked = [train[self._order[self._samples + i]] for i in range(self._global_batch_size)]
-        return [picked[i : i + size] for i in range(0, len(picked), size)]
-
-    @property
-    def _global_batch_size(self) -> int:
-        return steps.global_batch_size(self._hp, self._world_size)
 
     # ---- the engine
 
@@ -360,37 +261,8 @@ class Session:
         """
         return fill(self._settings.deepspeed, hp, self._precision, self._world_size, self._hidden_size)
 
-    def _make_engine(self, model: Any) -> Any:
-        return make_engine(model, self._hp, self._configure(self._hp), self._device)
-
-    def _go_to(self, units: int, samples: int, seed: int, skipped_samples: int = 0) -> None:
-        """Set the position in the training."""
-        self._units, self._samples, self._seed, self._skipped_samples = units, samples, seed, skipped_samples
-        lengths = [e.length for e in self.examples("train")]
-        self._order = SampleOrder(lengths, seed, self._settings.length_grouped)
-
-    def _write_hyperparameters(self) -> None:
-        write_hyperparameters(self._engine, self._hp)
-        self._write_learning_rate()
-
-    def _write_learning_rate(self) -> None:
-        step = (self._samples - self._skipped_samples) / self._global_batch_size  # skipped steps do not count
-        factor = steps.learning_rate_factor(step, steps.total_steps(self._benchmark, self._hp), self._hp)
-        write_learning_rate(self._engine, self._hp.learning_rate * factor)
+    def _make_engine(self, model: Any, hp: Hyperparameters) -> Any:
+        return make_engine(model, hp, self._configure(hp), self._device)
 
     def _whole_weights(self) -> dict[str, torch.Tensor]:
-        return whole_weights(self._engine, self._rank)
-
-
-def _is_lost(losses: list[torch.Tensor]) -> bool:
-    """Tell, every few steps, whether their losses are no longer finite on any rank."""
-    return len(losses) % STEPS_PER_CHECK == 0 and not math.isfinite(_mean_loss(losses[-STEPS_PER_CHECK:]))
-
-
-def _mean_loss(losses: list[torch.Tensor]) -> float:
-    """Average the global batch's loss over steps, to the same number on every rank."""
-    import torch
-
-    mean = torch.stack(losses).mean()
-    torch.distributed.all_reduce(mean)
-    return float(mean)
+        return whole_weights(self.engine, self._rank)

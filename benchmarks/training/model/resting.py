@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.training.zero3 import ZERO_3, gathered
+from benchmarks.training.model.zero3 import ZERO_3, gathered
 
 if TYPE_CHECKING:
     import torch

@@ -15,7 +15,7 @@ from benchmarks.training import memory
 from benchmarks.training.deepspeed import Precision, zero_stage
 from benchmarks.training.model.base import BaseModel, torch_type, with_parts
 from benchmarks.training.model.models import load_base_model
-from benchmarks.training.zero3 import ZERO_3
+from benchmarks.training.model.zero3 import ZERO_3
 
 if TYPE_CHECKING:
     import torch

@@ -14,25 +14,25 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-TARGET = "benchmarks.training.session"
+TARGET = "benchmarks.training.loop"
 
 
 class _Patched(importlib.machinery.SourceFileLoader):
     def exec_module(self, module: ModuleType) -> None:
         super().exec_module(module)
-        train_step = module.Session.train_step
+        train_step = module.TrainingLoop.train_step
 
-        def fail(session: Any) -> Any:
-            hp = session.hyperparameters
+        def fail(loop: Any) -> Any:
+            hp = loop.hyperparameters
             is_rate = hp.learning_rate == float(os.environ.get("FAIL_AT_LEARNING_RATE", "nan"))
             import torch
 
             is_large = hp.batch_size_per_device > float(os.environ.get("FAIL_ABOVE_MICRO_BATCH", "inf"))
             if is_rate or (is_large and torch.distributed.get_rank() == 0):
                 raise torch.OutOfMemoryError("CUDA out of memory. (simulated)")
-            return train_step(session)
+            return train_step(loop)
 
-        module.Session.train_step = fail
+        module.TrainingLoop.train_step = fail
 
 
 class _Finder(importlib.abc.MetaPathFinder):

@@ -53,7 +53,9 @@ def test_no_start_of_a_bf16_trial_makes_the_weights_in_fp32(small_nano: Maker, m
     made: list[torch.dtype] = []
     make_engine = Session._make_engine
     monkeypatch.setattr(
-        Session, "_make_engine", lambda self, m: made.extend(p.dtype for p in m.parameters()) or make_engine(self, m)
+        Session,
+        "_make_engine",
+        lambda self, m, hp: made.extend(p.dtype for p in m.parameters()) or make_engine(self, m, hp),
     )
     session.start(ALL_WEIGHTS, seed=0)
     session.close()

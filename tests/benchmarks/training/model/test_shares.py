@@ -66,9 +66,9 @@ def test_no_rank_ever_holds_the_whole_model(small_nano: Maker, monkeypatch: pyte
     session, whole = Session(small_nano(stage=3, precision="bf16")), []
     make_engine = Session._make_engine
 
-    def counting(self: Session, model: Any) -> Any:
+    def counting(self: Session, model: Any, hp: Any) -> Any:
         whole.append(sum(weight.data.numel() for weight in model.parameters() if not weight.ds_persist))
-        return make_engine(self, model)
+        return make_engine(self, model, hp)
 
     monkeypatch.setattr(Session, "_make_engine", counting)
     session.start(CONFIG, seed=0)
