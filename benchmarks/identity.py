@@ -54,6 +54,8 @@ def digest(benchmark: Benchmark) -> str:
     content = benchmark.model_dump(mode="json", exclude=NOT_TRAINED)
     if benchmark.recorded is None:  # a block that came later: digests from before it still hold
         del content["recorded"]
+    if not benchmark.selects_best:  # likewise
+        del content["select"]
     if benchmark.trial.trains_model:
         finetune = benchmark.training_settings()
         if not finetune.allow_new_weights:  # likewise

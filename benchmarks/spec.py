@@ -13,7 +13,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     Field,
@@ -93,6 +93,8 @@ class Benchmark(Strict):
         recorded: the trial, if it is read from a bank.
         rescue: train a configuration that runs out of memory with smaller micro-batches and more accumulation, as far
             as it takes to fit; the effective batch stays the same.
+        select: the unit that stands for a trial: "last_unit", or "best_unit" for the one with the best `metric`, as
+            Trainer's `load_best_model_at_end`. The best unit's weights are then scored on test, saved and exported.
     """
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,99}$")]
@@ -108,11 +110,14 @@ class Benchmark(Strict):
     synthetic: Synthetic | None = None
     recorded: Recorded | None = None
     rescue: bool = True
+    select: Literal["last_unit", "best_unit"] = "last_unit"
 
     @model_validator(mode="after")
     def _check(self) -> Benchmark:
         if len([block for block in (self.finetune, self.synthetic, self.recorded) if block is not None]) != 1:
             raise ValueError("give one of `finetune`, `synthetic` and `recorded`")
+        if self.recorded is not None and self.selects_best:
+            raise ValueError("select is best_unit, but a bank has test scores of the last unit alone; take last_unit")
         _check_metric(self.metric, self.mode, self.metrics)
         if not self.space:
             raise ValueError("space is empty, but a search needs at least one hyperparameter")
@@ -128,6 +133,11 @@ class Benchmark(Strict):
         block = self.finetune or self.synthetic or self.recorded
         assert block is not None
         return block
+
+    @property
+    def selects_best(self) -> bool:
+        """Tell whether a trial stands by its best unit in place of its last."""
+        return self.select == "best_unit"
 
     @property
     def task(self) -> Task[Any]:

@@ -38,6 +38,9 @@ def anytime(study: StudyRecord, benchmark: Benchmark) -> pd.DataFrame:
             "value": units[benchmark.metric].where(units[LOSS.name] <= benchmark.diverged_above),
         }
     )
+    if benchmark.selects_best:
+        of_trials = curve["value"].groupby(units["trial"])
+        curve["value"] = of_trials.cummin() if benchmark.mode == "min" else of_trials.cummax()
     full = curve[(units["units"] == benchmark.resource.max_units) & curve["value"].notna()]
     best = full["value"].cummin() if benchmark.mode == "min" else full["value"].cummax()
     return full.assign(value=best)[best.diff().fillna(1.0) != 0][columns].reset_index(drop=True)

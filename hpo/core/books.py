@@ -26,6 +26,7 @@ from benchmarks.out_of_memory import OUT_OF_MEMORY
 from benchmarks.spec import Benchmark
 from benchmarks.tasks.task import TokenStatistics
 from hpo.core import events as core
+from hpo.core import metrics as stored
 from hpo.core.ledger import PARTS, Shares
 from hpo.core.results import MIXED, Outcome, TrialRow, UnitRow, divergence
 from hpo.core.study import Study, is_better
@@ -228,8 +229,7 @@ class Books:
             event.trial,
             units=event.units,
             trained_units=row.trained_units + event.trained,
-            metrics=event.metrics,
-            objective=event.objective,
+            **self._selected(row, event),
             device_seconds=used,
             outcome=outcome,
             reason=divergence(event.units, event.metrics) if event.diverged else "",
@@ -241,6 +241,16 @@ class Books:
         self.tokens = self.tokens or event.tokens
         used_precisions = {*self.precision.split(MIXED), event.precision} - {""}
         self.precision = MIXED.join(sorted(used_precisions))  # results of two are comparable with neither
+
+    def _selected(self, row: TrialRow, event: core.Unit) -> dict[str, Any]:
+        """Return the figures of the unit that stands for a trial after a unit; one that diverged stands by its last."""
+        has_earlier = self._benchmark.selects_best and not event.diverged and row.objective is not None
+        if has_earlier and not is_better(self._benchmark, event.objective, _value(row)):
+            names = stored.of_test(self._benchmark)
+            of_test = {name: event.metrics[name] for name in names if name in event.metrics}
+            return {"metrics": {**row.metrics, **of_test}, "last_metrics": event.metrics}
+        own = {"metrics": event.metrics, "last_metrics": {}, "selected_unit": event.units}
+        return {**own, "objective": event.objective}
 
     def _wait_for_checkpoint(self, event: core.Checkpoint) -> None:
         attempt, row = self._attempts.get(event.trial), self._rows[event.trial]

@@ -39,8 +39,10 @@ class TrialRow:
         exploits: number of times that it took over another trial.
         units: resource units reached.
         trained_units: resource units it trained itself, those of failed attempts included.
-        metrics: the last unit's.
-        objective: the last unit's, in the searcher's terms; None before the first unit.
+        metrics: those of the unit that stands for it, see `Benchmark.select`: the last, or the best so far.
+        last_metrics: the last unit's, where another one stands for it; else empty.
+        selected_unit: the unit that stands for it.
+        objective: that unit's, in the searcher's terms; None before the first unit.
         device_seconds: device time it has used in all attempts.
         outcome: completed, stopped, diverged, failed, interrupted, or "running".
         reason: cause of the end, in a sentence.
@@ -62,6 +64,8 @@ class TrialRow:
     units: int = 0
     trained_units: int = 0
     metrics: dict[str, float] = field(default_factory=dict)
+    last_metrics: dict[str, float] = field(default_factory=dict)
+    selected_unit: int = 0
     objective: float | None = None
     device_seconds: float = 0.0
     outcome: Outcome = "running"

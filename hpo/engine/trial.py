@@ -17,9 +17,11 @@ That time is booked as failed too.
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -41,9 +43,12 @@ from hpo.core.ledger import FAILED, PARTS
 from hpo.core.results import MICRO_BATCH, PRECISION, RECORDS, TOKENS, TRAINED_AGAIN
 from hpo.core.study import Schedule, Study, is_diverged, objective, training_of
 from hpo.engine import checkpoints
+from hpo.engine.best_unit import BestUnit
 
 UNITS = "units"
 """File of a checkpoint with the units that its trial had trained."""
+BEST = "best_unit.json"
+"""File of a checkpoint with the trial's best unit so far; see `hpo.engine.best_unit`."""
 FITTING = "micro_batch"
 """File of a checkpoint with the micro-batch that its trial was rescued with; absent if it needed no rescue."""
 
@@ -60,6 +65,7 @@ class TrialActor(tune.Trainable):
     _history: Schedule = ()
     _again: Schedule = ()
     _lost_units = 0
+    _best: BestUnit | None = None
 
     def setup(
         self,
@@ -82,7 +88,7 @@ class TrialActor(tune.Trainable):
     def reset_config(self, new_config: Config) -> bool:
         """Prepare the next trial on the same ranks."""
         self._config, self._started, self._units, self._origin = new_config, False, 0, None
-        self._history, self._again, self._lost_units = (), (), 0
+        self._history, self._again, self._lost_units, self._best = (), (), 0, None
         return True
 
     def step(self) -> dict[str, Any]:
@@ -96,14 +102,19 @@ class TrialActor(tune.Trainable):
         self._seconds["evaluate"] += evaluate_seconds
         self._units = int(metrics["units"])
         diverged = is_diverged(self._study.benchmark, metrics)
+        value = self._objective(process, metrics)
         each: dict[str, list[float]] = {}
         if self._study.kind == "confirmation" and self._units == self._study.max_units and not diverged:
+            if self._best is not None:
+                self._best.return_to(process)
             test, each = process.evaluate_each("test")
+            if self._best is not None:
+                self._best.drop()
             metrics |= {f"test_{name}": score for name, score in test.items()}
             self._mark("evaluate")
         result: dict[str, Any] = {
             **metrics,
-            "objective": objective(self._study.benchmark, metrics),
+            "objective": value,
             "diverged": diverged,
             TOKENS: self._tokens,
             PRECISION: self._precision,
@@ -115,6 +126,22 @@ class TrialActor(tune.Trainable):
         self._seconds, self._tokens, self._lost_units = dict.fromkeys(PARTS, 0.0), (), 0
         return result
 
+    def _objective(self, process: TrialProcess, metrics: Mapping[str, float]) -> float:
+        """Return the result in the searcher's terms: the unit's, or the best unit's where the benchmark says so."""
+        own = objective(self._study.benchmark, metrics)
+        if not self._study.benchmark.selects_best:
+            return own
+        self._best = self._best or self._new_best()
+        self._best.see(process, metrics)
+        self._mark("checkpoint")
+        return own if is_diverged(self._study.benchmark, metrics) or self._best.value is None else self._best.value
+
+    def _new_best(self, **known: Any) -> BestUnit:
+        """Make the record of the best unit; a confirmation keeps its weights, since it is scored on test."""
+        is_scored = self._study.kind == "confirmation"
+        place = partial(checkpoints.new_folder, self._home, self.trial_id) if is_scored else None
+        return BestUnit(self._study.benchmark, place, **known)
+
     def save_checkpoint(self, checkpoint_dir: str) -> None:
         """Write a checkpoint; called by Tune when a scheduler pauses or clones."""
         self._mark("idle")
@@ -122,6 +149,8 @@ class TrialActor(tune.Trainable):
         process.save(folder)
         (folder / UNITS).write_text(str(self._units))
         checkpoints.write_schedule(folder, self._history or self._training.schedule)
+        if self._best is not None:
+            (folder / BEST).write_text(self._best.to_json())
         if self._is_rescued:
             (folder / FITTING).write_text(str(self._used.batch_size_per_device))
         checkpoints.point_to(folder, Path(checkpoint_dir))
@@ -146,6 +175,8 @@ class TrialActor(tune.Trainable):
         try:
             self._load(folder)
             self._origin = folder
+            if (folder / BEST).exists():
+                self._best = self._new_best(**json.loads((folder / BEST).read_text()))
         except LostCheckpointError:
             self._started, self._again, self._lost_units = False, self._history, units
         self._mark("checkpoint")
@@ -190,7 +221,9 @@ class TrialActor(tune.Trainable):
         """Train again the units that were reported and that no checkpoint has kept."""
         while self._units < units:
             self._follow_schedule(process)
-            self._units = int(process.run_unit()["units"])
+            metrics = process.run_unit()
+            self._units = int(metrics["units"])
+            self._objective(process, metrics)  # an actor that takes over knows of no earlier unit
 
     def _follow_schedule(self, process: TrialProcess) -> None:
         """Continue with a schedule's next configuration, through a checkpoint, as a member of a population does."""

@@ -27,10 +27,11 @@ def schedule_of(row: TrialRow) -> list[dict[str, Any]]:
 
 
 def beyond_config(row: TrialRow) -> dict[str, Any]:
-    """Return the parts of `best_config.json` that few trials have: a schedule, and the micro-batch of a rescued one."""
+    """Return the parts of `best_config.json` that few trials have: schedule, micro-batch, an earlier unit."""
     schedule = schedule_of(row)
     rescued = {} if row.micro_batch is None else {"micro_batch": row.micro_batch}
-    return {**({"schedule": schedule} if len(schedule) > 1 else {}), **rescued}
+    earlier = {"selected_unit": row.selected_unit} if row.last_metrics else {}
+    return {**({"schedule": schedule} if len(schedule) > 1 else {}), **rescued, **earlier}
 
 
 def varying(row: TrialRow) -> dict[str, float]:

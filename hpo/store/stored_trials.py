@@ -17,7 +17,7 @@ from pydantic import ValidationError
 from benchmarks import identity
 from benchmarks.hyperparameters import Hyperparameters
 from benchmarks.space import Choice, Config, Space, value_in
-from benchmarks.spec import Benchmark
+from benchmarks.spec import Benchmark, BenchmarkError
 from hpo.core import metrics as stored
 from hpo.core.study import diverged_objective, schedule_digest
 from hpo.store.queries import Run, stored_runs
@@ -197,8 +197,13 @@ def past_trials(benchmark: Benchmark) -> list[PastTrial]:
     training and lies in the search space, and hyperparameters that the space leaves out had the benchmark's default.
 
     Raises:
-        BenchmarkError: the store cannot be used.
+        BenchmarkError: the store cannot be used, or has the last units of trials where the best ones count.
     """
+    if benchmark.selects_best:
+        raise BenchmarkError(
+            f"warm_start is true, but benchmark {benchmark.name} has select: best_unit, and stored runs show the last "
+            "unit of their trials; search without it"
+        )
     return [past for trial in of_runs(benchmark) if (past := _past_trial(benchmark, trial))]
 
 

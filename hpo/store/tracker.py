@@ -363,9 +363,8 @@ class Tracker:
     def _report_trial(self, row: TrialRow) -> None:
         if row.number in self._whole or row.units <= self._written.get(row.number, 0):
             return
-        metrics = files.loggable(
-            {**row.metrics, **files.varying(row), "device_seconds": row.device_seconds, "units": row.units}
-        )
+        spent = {"device_seconds": row.device_seconds, "units": row.units}
+        metrics = files.loggable({**(row.last_metrics or row.metrics), **files.varying(row), **spent})
         reported_at = self._milliseconds(row.reported_seconds)
         batch = [Metric(key, value, reported_at, row.units) for key, value in metrics.items()]
         self._client.log_batch(self._children[row.number], metrics=batch)

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import json
 import math
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -39,6 +38,7 @@ from hpo.cluster.devices import Placement, place
 from hpo.cluster.ray import detect
 from hpo.core import metrics as stored
 from hpo.core.study import Schedule, is_diverged
+from hpo.engine.best_unit import best_unit_of, scheduled_units, selected
 from hpo.report.model_card import CONFIG_FILE
 from hpo.store import files
 from hpo.store import ui_views as views
@@ -77,6 +77,7 @@ class BestConfig(_Stored):
         run_id: its trial's run.
         schedule: the configurations that trained it, where they changed on the way.
         micro_batch: samples of a forward pass that fitted, where its batch size did not.
+        selected_unit: the unit that its metrics are of, where it is not the last.
     """
 
     benchmark: str = ""
@@ -88,6 +89,7 @@ class BestConfig(_Stored):
     run_id: str = ""
     schedule: tuple[Step, ...] = ()
     micro_batch: PositiveInt | None = None
+    selected_unit: PositiveInt | None = None
 
     @property
     def steps(self) -> list[tuple[int, Config]]:
@@ -255,19 +257,23 @@ def _train(
     units: list[dict[str, float]] = []
     names = stored.of_unit(benchmark)
     try:
-        with _ranks(placement) as ranks:
+        with _ranks(placement) as ranks, best_unit_of(benchmark) as best:
             run.tag(precision=ranks.precision())
             tokens = ranks.token_statistics()
             run.log(files.token_metrics(tokens))
             run.log_files(files.token_files(tokens))
             console.print(tokens_table(tokens, benchmark.task))
-            for metrics in _units(ranks, steps, seed, benchmark.resource.max_units):
+            for metrics in scheduled_units(ranks, steps, seed, benchmark.resource.max_units):
                 units.append(metrics)
                 run.log({name: metrics[name] for name in names if name in metrics}, int(metrics["units"]))
                 _show_unit(console, benchmark, metrics)
                 if is_diverged(benchmark, metrics):
                     train_loss = metrics.get(TRAIN_LOSS, math.nan)  # a unit may train nothing
                     return units, {}, f"diverged at unit {len(units)}: train loss {train_loss:g}"
+                best.see(ranks, metrics)
+            if best.units:
+                print_line(console, f"unit {best.units} is the best of {len(units)} on validation, and is kept")
+            best.return_to(ranks)
             test = ranks.evaluate("test")
             _save(ranks, folder / MODEL_FOLDER)
             return units, test, ""
@@ -302,19 +308,6 @@ def _ranks(placement: Placement) -> Iterator[Any]:
         finally:
             ranks.close()
             ray.util.remove_placement_group(group)
-
-
-def _units(ranks: Any, steps: Schedule, seed: int, max_units: int) -> Iterator[dict[str, float]]:
-    """Train unit by unit; a schedule changes as a member of a population does: through a checkpoint."""
-    ranks.start(steps[0][1], seed)
-    due = dict(steps[1:])
-    for unit in range(max_units):
-        if unit in due:
-            with tempfile.TemporaryDirectory(prefix="hpo-schedule-") as checkpoint:
-                ranks.save(Path(checkpoint))
-                ranks.start(due[unit], seed)
-                ranks.load(Path(checkpoint))
-        yield ranks.run_unit()
 
 
 def _save(ranks: Any, folder: Path) -> None:
@@ -369,13 +362,14 @@ def _open_run(benchmark: Benchmark, best: BestConfig, seed: int, command: str, a
 
 def _report(benchmark: Benchmark, best: BestConfig, seed: int, trained: Trained) -> str:
     """Describe the training as `training.json` has it."""
-    last = trained.units[-1] if trained.units else {}
+    last = selected(benchmark, trained.units)
     content = {
         "status": trained.reason or "finished",
         "benchmark": benchmark.name,
         "digest": digest(benchmark),
         "seed": seed,
         "schedule": [{"units": units, "config": config} for units, config in best.steps],
+        **({"selected_unit": int(last["units"])} if benchmark.selects_best and last else {}),
         "validation": {name: last[name] for name in stored.of_unit(benchmark) if name in last},
         "test": trained.test,
         "run_id": trained.run_id,

@@ -51,11 +51,16 @@ def population_size(study: Study) -> int:
 
 
 def require_exchangeable(study: Study) -> None:
-    """Make sure that all members have the same weights, since they take over each other's.
+    """Make sure that all members have the same weights, since they take over each other's, as they are.
 
     Raises:
-        BenchmarkError: the search space varies the model itself.
+        BenchmarkError: the search space varies the model itself, or a trial stands by its best unit.
     """
+    if study.benchmark.selects_best:
+        raise BenchmarkError(
+            f"select is best_unit in benchmark {study.benchmark.name}, but {study.method} copies members as they are "
+            "at an exchange; take `select: last_unit`, or another method"
+        )
     if fixed := [name for name in FIXED_IN_A_TRIAL if name in study.benchmark.space]:
         raise BenchmarkError(
             f"the search space of benchmark {study.benchmark.name} has {fixed[0]}, which cannot change within a trial, "

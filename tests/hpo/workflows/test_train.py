@@ -176,6 +176,24 @@ def ended(tiny: Benchmark, _ray: None) -> Ended:
     return Ended(tiny, trained, console.file.getvalue())
 
 
+def scored_alone(benchmark: Benchmark, folder: Path) -> tuple[float, float]:
+    """Compute loss and Exact Match on test with transformers alone: right padding, one question at a time."""
+    model, tokenizer = AutoModelForCausalLM.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
+    assert benchmark.finetune is not None
+    settings = benchmark.finetune
+    records = squad.read_split(settings.data.test)
+    examples = squad.tokenize(records, tokenizer, settings.max_length, settings.max_answer_tokens, training=False)
+    loss, exact = 0.0, 0.0
+    with torch.no_grad():
+        for e in examples:
+            logits = model(torch.tensor([e.prompt + e.target])).logits[0, len(e.prompt) - 1 : -1]
+            loss += float(torch.nn.functional.cross_entropy(logits, torch.tensor(e.target), reduction="sum"))
+            answer = model.generate(torch.tensor([e.prompt]), max_new_tokens=settings.max_answer_tokens)
+            text = tokenizer.decode(answer[0, len(e.prompt) :], skip_special_tokens=True)
+            exact += squad.exact_match(text.strip(), e.references)
+    return loss / sum(len(e.target) for e in examples), exact / len(examples)
+
+
 @pytest.mark.slow
 class TestATraining:
     def test_it_prints_every_unit_and_the_scores_on_test(self, ended: Ended) -> None:
@@ -195,23 +213,9 @@ class TestATraining:
         assert run.data.metrics["train_mean_tokens"] == pytest.approx(62, abs=2)
 
     def test_the_saved_model_scores_on_test_what_was_printed(self, ended: Ended) -> None:
-        """With transformers alone: right padding, one question at a time."""
-        folder = ended.trained.folder / "model"
-        model, tokenizer = AutoModelForCausalLM.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
-        assert ended.benchmark.finetune is not None
-        settings = ended.benchmark.finetune
-        records = squad.read_split(settings.data.test)
-        examples = squad.tokenize(records, tokenizer, settings.max_length, settings.max_answer_tokens, training=False)
-        loss, exact = 0.0, 0.0
-        with torch.no_grad():
-            for e in examples:
-                logits = model(torch.tensor([e.prompt + e.target])).logits[0, len(e.prompt) - 1 : -1]
-                loss += float(torch.nn.functional.cross_entropy(logits, torch.tensor(e.target), reduction="sum"))
-                answer = model.generate(torch.tensor([e.prompt]), max_new_tokens=settings.max_answer_tokens)
-                text = tokenizer.decode(answer[0, len(e.prompt) :], skip_special_tokens=True)
-                exact += squad.exact_match(text.strip(), e.references)
-        assert loss / sum(len(e.target) for e in examples) == pytest.approx(ended.trained.test["eval_loss"], abs=1e-5)
-        assert exact / len(examples) == pytest.approx(ended.trained.test["exact_match"])
+        loss, exact = scored_alone(ended.benchmark, ended.trained.folder / "model")
+        assert loss == pytest.approx(ended.trained.test["eval_loss"], abs=1e-5)
+        assert exact == pytest.approx(ended.trained.test["exact_match"])
         assert ended.trained.test["exact_match"] > 0
 
     def test_it_follows_the_schedule_as_a_trial_does(self, ended: Ended, process_group: None, tmp_path: Path) -> None:
@@ -289,6 +293,25 @@ def test_a_server_that_refuses_the_model_costs_neither_score_nor_folder(
     assert "the model could not be logged (413" in trained.fault
     assert run.data.metrics["test_f1"] == trained.test["f1"]
     assert (tmp_path / "out" / "model" / "model.safetensors").is_file()
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("_ray")
+def test_the_best_unit_is_scored_and_saved_if_the_benchmark_selects_it(tiny: Benchmark, tmp_path: Path) -> None:
+    """The second unit spoils the first, by a rate that is far too large."""
+    benchmark = tiny.model_copy(update={"select": "best_unit", "name": "best"})
+    spoilt = {**CONFIG, "learning_rate": 0.3}
+    steps = [{"units": 0, "config": CONFIG}, {"units": 1, "config": spoilt}]
+    trained = train.train(
+        write(tmp_path / "config.json", config=spoilt, schedule=steps), benchmark, tmp_path / "out", quiet()
+    )
+    report = json.loads((tmp_path / "out" / "training.json").read_text())
+    first, second = (unit["eval_loss"] for unit in trained.units)
+    assert second > first + 1
+    assert (report["selected_unit"], report["validation"]["eval_loss"]) == (1, first)
+    assert trained.test["eval_loss"] < first + 0.5
+    loss, _ = scored_alone(benchmark, tmp_path / "out" / "model")
+    assert loss == pytest.approx(trained.test["eval_loss"], abs=1e-5)
 
 
 @pytest.mark.thorough  # test_sixteen_bits has trainings that diverge
