@@ -25,8 +25,9 @@ from slurm.scripts import Places
 from slurm.study_folder import SubmittedStudy
 from slurm.submit import cannot_write, logs_folder
 
-Evaluation = Literal["sequential", "batch", "asynchronous"]
-"""One trial after the other; batches, each begun when the one before has ended; each as soon as there is room."""
+Evaluation = Literal["sequential", "batch", "asynchronous", "hyperqueue"]
+"""One trial after the other; batches, each begun when the one before has ended; each as soon as there is room, as a job
+of SLURM or as a task of HyperQueue."""
 
 AFTER_PREVIOUS = "--dependency=afterany:{previous}"
 AFTER_ALL = "--dependency=afterany:{all}"
@@ -61,21 +62,30 @@ def prepare(study: Study, evaluation: Evaluation, profile: Profile, at_once: int
     """
     from hpo.search import searchers
 
-    if study.gpu_hours is not None or study.arguments.get("concurrency"):
-        raise BenchmarkError(
-            "gpu-hours and concurrency take Ray: jobs know nothing of each other; use at-once or batch"
-        )
+    marked = with_evaluation(study, evaluation)
     arguments = registry.get(study.method).parse(study.arguments)
-    marked = replace(
-        study,
-        arguments={**study.arguments, "evaluation": evaluation},
-        variant=f"{study.variant} evaluation={evaluation}".strip(),
-    )
     given = (profile.cpus_per_rank, profile.node.gpus > 0, at_once, command, REAL.epoch())
     if registry.traits_of(study.method).shares_proposals_by_journal:
         assert isinstance(arguments, plan.TPEArguments)
         return SubmittedStudy(marked, (), searchers.initial_points(study, arguments), *given)
     return SubmittedStudy(marked, tuple(searchers.proposals(study)), 0, *given)
+
+
+def with_evaluation(study: Study, evaluation: Evaluation) -> Study:
+    """Return a study as a variant of its own: its trials cost otherwise than under Ray.
+
+    Raises:
+        BenchmarkError: one of its arguments takes Ray.
+    """
+    if study.gpu_hours is not None or study.arguments.get("concurrency"):
+        raise BenchmarkError(
+            "gpu-hours and concurrency take Ray: jobs know nothing of each other; use at-once or batch"
+        )
+    return replace(
+        study,
+        arguments={**study.arguments, "evaluation": evaluation},
+        variant=f"{study.variant} evaluation={evaluation}".strip(),
+    )
 
 
 @contextmanager

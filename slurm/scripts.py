@@ -140,6 +140,20 @@ def trials(
     return _script(profile, name, resources, profile.workers.directives, command, places, log, variables or {})
 
 
+def node(profile: Profile, name: str, command: Sequence[str], places: Places) -> str:
+    """Return the script of a job that has the CPU cores and memory of a whole node, and none of its GPUs.
+
+    Args:
+        profile: the cluster.
+        name: of the job.
+        command: arguments of `python -m hpo`.
+        places: folders and interpreter of the job.
+    """
+    signal = f"--signal=B:USR1@{profile.grace_seconds}"
+    resources = [*_devices(profile, profile.node.cpus, 0, profile.node.memory), signal, "--no-requeue"]
+    return _script(profile, name, resources, profile.workers.directives, command, places)
+
+
 def memory_share(profile: Profile, ranks: int) -> str:
     """Return a trial's share of a node's memory, as SLURM writes it; empty for the site's default.
 

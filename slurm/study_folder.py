@@ -5,6 +5,7 @@
     STUDY/study.json        the study and its proposals; see `SubmittedStudy`
     STUDY/optuna.journal    Optuna's results so far, where it makes the proposals
     STUDY/job-<id>.jsonl    the events of a job (`hpo.core.events`), each on the disk before the job goes on
+    STUDY/job-<id>.slot-<n>.jsonl  those of the trials on one core of a job that trains several at once
     STUDY/trial-<n>.log     the output of a trial's processes
     STUDY/jobs.json         the ids of the jobs that were submitted
     STUDY/gathered.json     the run in MLflow, once the study is there
@@ -29,6 +30,7 @@ from hpo.core.memory.feasibility import Feasibility
 from hpo.core.study import Study
 
 STUDY, JOBS, GATHERED, JOURNAL = "study.json", "jobs.json", "gathered.json", "optuna.journal"
+SLOT = ".slot-"
 FINAL = ("completed", "diverged", "failed")
 """Outcomes that a trial keeps; one that was interrupted is trained again when its job is."""
 WITHOUT_A_WORD = "its job ended without a word: it was killed, or its node failed"
@@ -88,12 +90,17 @@ class SubmittedStudy:
             ) from None
 
 
-def log_of(folder: Path, job: str) -> Path:
+def log_of(folder: Path, job: str, slot: str = "") -> Path:
     """Return the log of a job, which the processes of its trials append their units to; one queued again continues it.
 
     A job and its trials write to it in turn, see `event_log.append`.
+
+    Args:
+        folder: the study's.
+        job: the job's id.
+        slot: place of a trial among those that the job trains at once; each place has a log of its own.
     """
-    return folder / f"job-{job}.jsonl"
+    return folder / f"job-{job}{SLOT if slot else ''}{slot}.jsonl"
 
 
 @dataclass(frozen=True)
@@ -116,13 +123,22 @@ def told(folder: Path) -> Told:
     Raises:
         BenchmarkError: a line is no event of this version.
     """
-    found: list[core.Event] = []
-    torn: list[str] = []
-    for path in sorted(folder.glob("job-*.jsonl")):
-        events, lost = event_log.read(path)
-        found += _ended_for_it(events, path.stem.removeprefix("job-"))
-        torn += [lost] if lost else []
-    return Told(tuple(sorted(found, key=lambda event: event.at)), tuple(torn))  # stable: as its job told them
+    logs = {path: event_log.read(path) for path in sorted(folder.glob("job-*.jsonl"))}
+    last: dict[str, float] = {}
+    for path, (events, _) in logs.items():
+        last[_job_of(path)] = max([last.get(_job_of(path), 0.0), *(event.at for event in events)])
+    found = [
+        event
+        for path, (events, _) in logs.items()
+        for event in _ended_for_it(events, _job_of(path), last[_job_of(path)])
+    ]
+    ordered = sorted(found, key=lambda event: event.at)  # stable: as its job told them
+    return Told(tuple(ordered), tuple(lost for _, lost in logs.values() if lost))
+
+
+def _job_of(log: Path) -> str:
+    """Return the id of the job that wrote a log."""
+    return log.stem.removeprefix("job-").partition(SLOT)[0]
 
 
 def events(folder: Path) -> tuple[core.Event, ...]:
@@ -130,8 +146,14 @@ def events(folder: Path) -> tuple[core.Event, ...]:
     return told(folder).events
 
 
-def _ended_for_it(told_by_job: Sequence[core.Event], job: str) -> Iterator[core.Event]:
-    """Yield a job's events, and an end for each trial left open and for devices that were not released."""
+def _ended_for_it(told_by_job: Sequence[core.Event], job: str, job_until: float) -> Iterator[core.Event]:
+    """Yield the events of a log, and an end for each trial left open and for devices that were not released.
+
+    Args:
+        told_by_job: the log's events.
+        job: the job's id.
+        job_until: time of the last event in all logs of the job.
+    """
     trial, holds, last = "", False, 0.0
     for event in told_by_job:
         if isinstance(event, core.Proposed | core.Reserved | core.Released) and trial:
@@ -147,7 +169,7 @@ def _ended_for_it(told_by_job: Sequence[core.Event], job: str) -> Iterator[core.
     if trial:
         yield core.Ended(last, trial, "interrupted", WITHOUT_A_WORD)
     if holds:
-        yield core.Released(last, job)
+        yield core.Released(job_until, job)
 
 
 def finished(folder: Path) -> set[int]:

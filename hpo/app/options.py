@@ -11,7 +11,7 @@ from benchmarks.spec import SPLITS
 from benchmarks.zero.settings import Training
 from hpo.app.command import Command as Command
 from hpo.app.command import Option as Option
-from hpo.app.tables.clusters import SLURM
+from hpo.app.tables.clusters import HQ, SLURM
 from hpo.app.tables.shared import BENCHMARK, BUDGET, EXPERIMENT, FORCE, GPU_HOURS, PLAN, RUN_ID, SEED, SPACE
 
 STUDY_OPTIONS = (BENCHMARK, BUDGET, SEED, SPACE, GPU_HOURS, EXPERIMENT, PLAN)
@@ -274,6 +274,7 @@ GROUPS = {
     "bank": "record trainings, and turn them into files",
     "workshop": "tables of the workshop",
     "slurm": "submit studies to a SLURM cluster",
+    "hq": "run many short trials with HyperQueue",
 }
 """Groups of commands of two words."""
-COMMANDS = (*STUDIES, *BANKS, *PAGES, *WORKSHOP, *SLURM)
+COMMANDS = (*STUDIES, *BANKS, *PAGES, *WORKSHOP, *SLURM, *HQ)

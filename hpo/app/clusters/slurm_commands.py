@@ -37,7 +37,7 @@ def submit(parsed: argparse.Namespace) -> int:
     fits = capacity.of(cluster, benchmark.ranks_per_trial, benchmark.trials_per_gpu)
     if not fits.trials:
         raise BenchmarkError(f"no trial fits on this cluster: {capacity.sentence(fits)}")
-    _check_start(benchmark)
+    check_start(benchmark)
     name, script = submit.job_name(cluster, command), submit.head_script(cluster, file, command, Path.cwd())
     worker = ""
     if cluster.layout == "jobs":
@@ -79,7 +79,7 @@ def _submit_without_ray(parsed: argparse.Namespace, evaluation: Evaluation, at_o
     study = request.study_of(parse(["run", parsed.what, *parsed.options], parsed.parser))
     arrays.require_whole_gpus(study.benchmark)
     arrays.require_one_node(cluster, study.benchmark.ranks_per_trial)
-    _check_start(study.benchmark)
+    check_start(study.benchmark)
     words = ["python", "-m", "hpo", *parsed.command.verb.split(), parsed.what]
     command = shlex.join([*words, "--cluster", str(file), *own, *parsed.options])
     submitted = arrays.prepare(study, evaluation, cluster, at_once, command)
@@ -125,7 +125,7 @@ def resume(parsed: argparse.Namespace) -> int:
         raise BenchmarkError(f"{folder}: is in the store already, without {len(missing)} trials")
     if running := scheduler.unfinished(study_folder.jobs_of(folder)):
         raise BenchmarkError(f"{folder}: jobs {', '.join(running)} still work on it; see squeue")
-    _check_start(submitted.study.benchmark)
+    check_start(submitted.study.benchmark)
     name = submit.job_name(cluster, ["run", submitted.study.method])
     wanted = arrays.submissions(cluster, file, name, folder, submitted, missing, scheduler.max_array_size())
     return _say_submitted(folder, arrays.submit(folder, name, wanted))
@@ -164,7 +164,7 @@ def gather_job(parsed: argparse.Namespace) -> int:
     return stamps.status
 
 
-def _check_start(benchmark: Benchmark) -> None:
+def check_start(benchmark: Benchmark) -> None:
     """Check model and data here with the libraries of ranks, before a job waits in the queue to fail.
 
     Raises:

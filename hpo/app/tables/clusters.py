@@ -1,11 +1,11 @@
-"""The commands of clusters, `python -m hpo slurm ...`, and their options."""
+"""The commands of clusters, `python -m hpo slurm ...` and `python -m hpo hq ...`, and their options."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 
 from hpo.app.command import Command, Option
-from hpo.app.tables.shared import BENCHMARK, CLUSTER, DRY_RUN, JOB_CLUSTER, STUDY
+from hpo.app.tables.shared import BENCHMARK, CLUSTER, DRY_RUN, EXPERIMENT, JOB_CLUSTER, STUDY
 
 WHAT = Option("what", "", None, is_positional=True)
 SLURM = (
@@ -104,6 +104,38 @@ SLURM = (
         "describe this node",
         "clusters.slurm_commands.doctor_job",
         (Option("mark", "file beside which to write the description", None),),
+        is_internal=True,
+    ),
+)
+HQ_OPTIONS = (
+    Option("workers", "trials at once (default: one for each core)", kind="integer"),
+    Option("per_task", "trials that a task trains, one after the other", "1", "integer"),
+    replace(CLUSTER, help="YAML file of a cluster profile: run as a job of SLURM (default: run here)", default=""),
+    EXPERIMENT,
+)
+HQ = (
+    Command(
+        "hq submit",
+        "many short trials of random search or a grid, as tasks of HyperQueue",
+        "clusters.hq_commands.submit",
+        (
+            *HQ_OPTIONS,
+            Option("output", "folder in which the study's folder is made (with a cluster: among its logs)", "hq"),
+            replace(WHAT, help="manual, random or default, followed by its own options"),
+        ),
+        passes_on=True,
+    ),
+    Command(
+        "hq resume",
+        "train the trials of such a study that have no result, and store it",
+        "clusters.hq_commands.resume",
+        (*HQ_OPTIONS, replace(STUDY, help="the study's folder")),
+    ),
+    Command(
+        "hq job",
+        "be the job of such a study",
+        "clusters.hq_commands.job",
+        (JOB_CLUSTER, *HQ_OPTIONS[:2], STUDY),
         is_internal=True,
     ),
 )
