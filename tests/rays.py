@@ -24,20 +24,23 @@ def ray_of(devices: int, *by_value: ModuleType) -> Iterator[None]:
     import ray
     from ray import cloudpickle
 
+    from hpo.cluster.helpers import no_helpers
+
     cores = os.sched_getaffinity(0)
     with pytest.MonkeyPatch.context() as monkeypatch:
         monkeypatch.setenv("PYTHONPATH", str(REPOSITORY))  # workers change their directory before they import hpo
         os.sched_setaffinity(0, sorted(cores)[:devices])
         for module in by_value:
             cloudpickle.register_pickle_by_value(module)
-        ray.init(
-            address="local",
-            num_cpus=devices,
-            include_dashboard=False,
-            log_to_driver=False,
-            object_store_memory=100 * 2**20,
-            _node_ip_address="127.0.0.1",
-        )
+        with no_helpers():
+            ray.init(
+                address="local",
+                num_cpus=devices,
+                include_dashboard=False,
+                log_to_driver=False,
+                object_store_memory=100 * 2**20,
+                _node_ip_address="127.0.0.1",
+            )
         try:
             yield
         finally:

@@ -34,6 +34,7 @@ from benchmarks.training.pool import RankPool
 from benchmarks.training.ranks import open_ranks
 from hpo.cluster import access as ray_access
 from hpo.cluster.devices import Allotment, Devices, allot, detect_here, fault_of_node, look_at_node
+from hpo.cluster.helpers import no_helpers
 from hpo.core.wording import counted
 
 PROJECT = Path(__file__).parents[2]
@@ -194,16 +195,17 @@ def ray_cluster(devices: Devices) -> Iterator[Cluster]:
     os.environ.update(devices.variables)
     with _unstartable(), ExitStack() as stack:
         settings = stack.enter_context(ray_access.private())
-        ray.init(
-            address="local",
-            num_cpus=devices.cpus,
-            num_gpus=devices.count if devices.gpu_name else 0,
-            include_dashboard=False,
-            object_store_memory=OBJECT_STORE_BYTES,
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-            **settings,
-        )
+        with no_helpers():
+            ray.init(
+                address="local",
+                num_cpus=devices.cpus,
+                num_gpus=devices.count if devices.gpu_name else 0,
+                include_dashboard=False,
+                object_store_memory=OBJECT_STORE_BYTES,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+                **settings,
+            )
         started = stack.pop_all()
     with started:
         try:

@@ -64,6 +64,28 @@ def test_ray_s_own_shutdown_ends_it() -> None:
     assert (done.returncode, done.stdout) == (1, ""), "Ray no longer does: _shut_down_ray may go"
 
 
+HELPERS = """
+import psutil, ray, time
+from ray._private import parameter
+from hpo.cluster.ray import detect, ray_cluster
+
+original = parameter.RayParams
+with ray_cluster(detect()) as cluster:
+    scripts = " ".join(word for child in psutil.Process().children() for word in child.cmdline())
+    assert ray.get(ray.remote(lambda: 1).remote()) == 1
+    assert not cluster.fault, cluster.fault
+    assert parameter.RayParams is original
+assert "gcs_server" in scripts
+assert "monitor.py" not in scripts, scripts
+"""
+
+
+@pytest.mark.slow
+def test_neither_an_autoscaler_nor_a_log_monitor_runs_for_one_machine() -> None:
+    done = subprocess.run([sys.executable, "-c", HELPERS], cwd=REPOSITORY, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
 @pytest.mark.slow
 def test_nothing_of_ray_s_stays_in_the_temporary_folder() -> None:
     with tempfile.TemporaryDirectory(prefix="hpo-") as folder:  # a short path: Ray's sockets lie in it
