@@ -129,6 +129,43 @@ def replay(parsed: argparse.Namespace) -> int:
     return 1 if done.fault else 0
 
 
+def certify(parsed: argparse.Namespace) -> int:
+    """Check replays on a bank against real studies."""
+    from benchmarks.banks import bank as banks
+    from benchmarks.banks import certificate as certificates
+    from hpo.planning import contest
+    from hpo.planning.replay_request import parse_numbers
+    from hpo.recording.certificate import table
+    from hpo.recording.certificate.certify import certify
+    from hpo.recording.certificate.evidence import CertificateRequest
+    from hpo.workflows import doctor
+
+    doctor.require()
+    methods, seeds = contest.parse_methods(parsed.methods, parsed.budget), parse_numbers("seeds", parsed.seeds)
+    if parsed.replays < 1:
+        raise BenchmarkError(f"replays is {parsed.replays}, but must be >= 1; 40 are usual")
+    benchmark, console = load_benchmark(parsed.benchmark), open_console()
+    asked = CertificateRequest(
+        benchmark=contest.GivenBenchmark(benchmark, parsed.benchmark),
+        bank=banks.find(parsed.bank or benchmark.name),
+        methods=methods,
+        seeds=seeds,
+        replays=parsed.replays,
+        budget=parsed.budget,
+        devices=parsed.devices,
+    )
+    certificate, failures = certify(asked, console)
+    console.print(table.table(certificate))
+    for line in table.notes(certificate):
+        print_line(console, line)
+    path = certificates.write(certificate, asked.bank)
+    print_line(console, certificates.words(certificate))
+    print_line(console, f"written: {path}")
+    if failures:
+        errors.show(f"{failures} real studies did not reach their end; the same command runs the missing ones")
+    return 1 if failures else 0
+
+
 def _required(parsed: argparse.Namespace, name: str) -> str:
     value = str(getattr(parsed, name))
     if not value:

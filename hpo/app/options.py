@@ -270,6 +270,22 @@ BANKS = (
         is_entry=True,
     ),
 )
+CERTIFY = Command(
+    "certify",
+    "check replays on a bank against real studies, which are run if the store lacks them",
+    "bank_commands.certify",
+    (
+        replace(BENCHMARK, help="name or YAML path of the benchmark that was recorded"),
+        Option("bank", "name of a shipped bank, or path of a Parquet file (default: the bank of the benchmark's name)"),
+        SUITE_OPTIONS[0],
+        Option("seeds", "real studies of each method, as 0,1,2 or 0..4; a certificate takes at least 5", "0..4"),
+        replace(BUDGET, help="full trainings of each study"),
+        Option("devices", "trials at once (default: as many as fit here; another number is refused)", kind="count"),
+        Option("replays", "replays of each method, with seeds 0, 1, ...", "40", "integer"),
+        EXPERIMENT,
+    ),
+    is_entry=True,
+)
 GROUPS = {
     "bank": "record trainings, and turn them into files",
     "workshop": "tables of the workshop",
@@ -277,4 +293,4 @@ GROUPS = {
     "hq": "run many short trials with HyperQueue",
 }
 """Groups of commands of two words."""
-COMMANDS = (*STUDIES, *BANKS, *PAGES, *WORKSHOP, *SLURM, *HQ)
+COMMANDS = (*STUDIES, *BANKS, CERTIFY, *PAGES, *WORKSHOP, *SLURM, *HQ)

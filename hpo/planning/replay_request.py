@@ -7,11 +7,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from benchmarks.banks.bank import Bank
+from benchmarks.banks.certificate import line as certificate_line
 from benchmarks.files import BenchmarkError, whole_number
 from benchmarks.identity import digest
 from benchmarks.spec import Benchmark
 from benchmarks.trials.recorded import curves, read_bank
-from hpo.analysis.replayed.study import ReplayHeader
+from hpo.analysis.replayed.study import NO_CERTIFICATE, ReplayHeader
 from hpo.core.study import PROTOCOL, Study
 from hpo.core.wording import counted
 from hpo.planning.contest import SuiteMethod, parse_methods
@@ -75,6 +76,7 @@ def request(benchmark: Benchmark, methods: str, seeds: str, budgets: str, device
         versions=versions(),
         source=describe_bank(bank),
         left_out=(left_out(gone),) * bool(gone),
+        certificate=certificate_line(benchmark.recorded.bank) if benchmark.recorded else NO_CERTIFICATE,
     )
     return ReplayRequest(_studies(benchmark, kept, numbers), header)
 

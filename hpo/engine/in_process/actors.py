@@ -28,6 +28,10 @@ MAX_IDLE_ROUNDS = 100
 """Rounds of Tune's loop without a call after which none will ever come."""
 
 
+READY, RESET = "__ray_ready__", "reset"
+"""Methods that start a trial: on a new actor, and on one that had another trial before."""
+
+
 class StalledError(Exception):
     """Tune waits for a call, and none is under way."""
 
@@ -59,6 +63,15 @@ class Call:
     error: Exception | None = None
 
     @property
+    def config(self) -> dict[str, Any]:
+        """The proposal that the call is for: of a new trial where it starts one, else that of the actor's trial."""
+        if self.method == READY:
+            whole = self.actor.config
+        else:
+            whole = self.arguments[0] if self.method == RESET else self.actor.instance.config
+        return {name: value for name, value in whole.items() if not name.startswith("__")}  # those are Tune's own
+
+    @property
     def trial(self) -> int:
         """The number of the trial that the call is for; -1 if the actor has none or its id does not tell."""
         _, _, number = str(getattr(self.actor.instance, "trial_id", "")).partition("_")
@@ -82,10 +95,14 @@ class Actor:
         start: makes the trainable, which waits on the clock that it is given.
         dies: decides in which call it dies.
         queue: of the study: gives calls their moment and number.
+        config: the proposal of its first trial.
     """
 
-    def __init__(self, number: int, start: Callable[[Clock], Any], dies: Death, queue: Queue) -> None:
-        self.number, self.instance = number, None
+    def __init__(
+        self, number: int, start: Callable[[Clock], Any], dies: Death, queue: Queue, config: dict[str, Any]
+    ) -> None:
+        self.number, self.config = number, config
+        self.instance: Any = None
         self.is_dead = False
         self.calls: list[Call] = []
         self._start, self._dies, self._queue = start, dies, queue
@@ -125,7 +142,7 @@ class Actor:
         self.is_dead = self.is_dead or self._dies(call)
         if self.is_dead:
             raise RayActorError
-        if call.method == "__ray_ready__":
+        if call.method == READY:
             self.instance = self._start(self._clock)
             return None
         try:
@@ -187,7 +204,8 @@ class ActorClass(ray.actor.ActorClass):  # Ray's manager asks for one
 
     def remote(self, **keywords: Any) -> Actor:
         """Start an actor."""
-        return Actor(next(self._numbers), partial(self._trainable, **keywords), self._dies, self._queue)
+        start = partial(self._trainable, **keywords)
+        return Actor(next(self._numbers), start, self._dies, self._queue, dict(keywords.get("config") or {}))
 
 
 class Slots(ResourceManager):

@@ -72,6 +72,10 @@ class InProcess:
         """Stand in for a running Ray."""
         yield _Here()
 
+    def make_queue(self) -> Queue:
+        """Make the order of a study's calls."""
+        return Queue(self.clock, self._lot)
+
     def on(self, cluster: Cluster) -> Executor:
         """Return this executor: there is nothing to start."""
         return self
@@ -98,7 +102,7 @@ class InProcess:
         experiment = ExperimentHere(run=trainable, config=space, **settings)
         tell_searcher(search_alg.set_search_properties, None, None, space, **experiment.public_spec)
         tell_scheduler(scheduler.set_search_properties, None, None, **experiment.public_spec)
-        slots, queue = Slots(self._devices), Queue(self.clock, self._lot)
+        slots, queue = Slots(self._devices), self.make_queue()
         controller = Controller(
             Actors(slots, queue),
             ActorClass(trainable, self._dies, queue),

@@ -83,3 +83,4 @@ def test_every_method_but_populations_is_replayed_with_every_seed_and_budget(ben
     assert {("asha", 0, 3), ("asha", 1, 6), ("bohb", 1, 3), ("default", 0, 3), ("random", 0, 12)} <= asked
     assert "pb2 and pbt cannot be replayed" in found.header.left_out[0]
     assert found.header.source == "the bank synthetic (48 trainings of 24 configurations)"
+    assert found.header.certificate.startswith("no certificate of ")

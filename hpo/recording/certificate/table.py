@@ -1,0 +1,47 @@
+"""A certificate on the screen: a table with a line per method, and the faults below it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from rich.box import SIMPLE_HEAD
+from rich.table import Table
+
+from benchmarks.banks.certificate import Certificate, FigureCheck, MethodCertificate
+
+
+def table(certificate: Certificate) -> Table:
+    """Make a table of a certificate: real and replayed mean of each figure, with the interval of their difference."""
+    of = certificate
+    title = f"certificate of {of.benchmark}: {len(of.seeds)} seeds, {of.replays} replays, budget {of.budget}"
+    caption = (
+        f"Each figure: mean of the real studies, of the replays with the same seeds, and the interval of their "
+        f"difference ({of.confidence:.2%}, for all figures together at least 95 %). Decisions are those of the real "
+        f"studies, replayed on their own curves. {of.resolved} of {of.pairs} pairs of methods are resolved by both."
+    )
+    found = Table(title=title, caption=caption, box=SIMPLE_HEAD, title_justify="left", caption_justify="left")
+    for heading in ("method", "seeds", "decisions", "incumbent", "units", "trials", "device-seconds", "holds"):
+        found.add_column(heading, justify="left" if heading == "method" else "right")
+    for method in of.methods:
+        found.add_row(*_row(method))
+    return found
+
+
+def _row(method: MethodCertificate) -> Iterator[str]:
+    yield method.label
+    yield str(len(method.seeds)) if method.seeds else "-"
+    yield f"{method.equal_decisions}/{method.decisions}" if method.decisions else "-"
+    by_name = {figure.name: _figure(figure) for figure in method.figures}
+    yield from (by_name.get(name, "-") for name in ("incumbent", "units", "trials"))
+    yield "-" if method.seconds_ratio is None else f"{method.seconds_ratio:.1%}"
+    yield "yes" if method.holds else "no"
+
+
+def _figure(figure: FigureCheck) -> str:
+    means = f"{figure.real:.4g} {figure.replayed:.4g}"
+    return means if figure.low is None else f"{means} [{figure.low:.2g}, {figure.high:.2g}]"
+
+
+def notes(certificate: Certificate) -> list[str]:
+    """List the reasons why methods do not hold, a line each."""
+    return [f"{method.label}: {fault}" for method in certificate.methods for fault in method.faults]

@@ -1,0 +1,123 @@
+"""A certificate from end to end: real studies in the store, their replays on a bank, the table and the file."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from benchmarks.banks import bank as banks
+from benchmarks.banks import certificate as certificates
+from benchmarks.banks.certificate import Certificate
+from benchmarks.files import BenchmarkError
+from benchmarks.spec import Benchmark
+from hpo.app.cli import main
+from hpo.engine.in_process import InProcess
+from hpo.planning import contest
+from hpo.recording.certificate import table
+from hpo.recording.certificate.certify import certify, require_bank
+from hpo.recording.certificate.evidence import CertificateRequest
+from tests.benchmarks.banks import synthetic_bank
+from tests.hpo.engine.in_process import synthetic
+from tests.stores import working_in
+
+SEEDS = (0, 1, 2, 3, 4)
+
+
+def write_bank(folder: Path, benchmark: Benchmark, **size: int) -> Path:
+    path = folder / "own.parquet"
+    banks.write(synthetic_bank.bank(benchmark, **size), path)
+    return path
+
+
+def certified(folder: Path, benchmark: Benchmark, methods: str, printed: io.StringIO | None = None) -> Certificate:
+    """Certify the bank in a folder, with real studies in this process."""
+    console = Console(file=printed or io.StringIO(), width=200)
+    asked = CertificateRequest(
+        benchmark=contest.GivenBenchmark(benchmark, "synthetic"),
+        bank=folder / "own.parquet",
+        methods=contest.parse_methods(methods, 4),
+        seeds=SEEDS,
+        replays=12,
+        budget=4,
+    )
+    with working_in(folder):
+        certificate, failures = certify(asked, console, InProcess(devices=2))
+    assert failures == 0
+    console.print(table.table(certificate))
+    return certificate
+
+
+@pytest.mark.slow
+def test_a_bank_that_tells_the_truth_is_certified_and_resumes(tmp_path: Path) -> None:
+    benchmark, printed = synthetic(), io.StringIO()
+    path = write_bank(tmp_path, benchmark, configs=150, seeds=2)
+    found = certified(tmp_path, benchmark, "random,asha,pbt,random:budget=8", printed)
+    assert [(method.label, method.faults) for method in found.methods if method.label != "pbt"] == [
+        ("random", ()),
+        ("asha", ()),
+        ("random budget=8", ()),
+    ]
+    [pbt] = [method for method in found.methods if method.label == "pbt"]
+    assert pbt.faults[0].startswith("not replayable: its trials change their hyperparameters")
+    assert all(method.decisions == method.equal_decisions > 100 for method in found.methods if method.holds)
+    assert "random seed 4: best" in printed.getvalue()
+    assert "pbt seed 0" not in printed.getvalue()  # no hours for a method that a bank cannot answer
+    certificates.write(found, path)
+    assert certificates.line(path).startswith("certificate of synthetic: 3 of 4 methods hold (5 seeds, budget 4, ")
+
+    again = io.StringIO()
+    assert certified(tmp_path, benchmark, "random", again).methods[0].seeds == SEEDS
+    assert "5 of 5 studies are finished already" in again.getvalue()
+
+
+@pytest.mark.slow
+def test_a_bank_of_another_landscape_is_not_certified(tmp_path: Path) -> None:
+    """Certify with curves that end too high: seconds are right, incumbents are not."""
+    benchmark = synthetic()
+    path = write_bank(tmp_path, benchmark, configs=60, seeds=1)
+    bank = banks.read(path)
+    worse = [
+        training.model_copy(
+            update={
+                "units": tuple(
+                    unit.model_copy(update={"metrics": {**unit.metrics, "eval_loss": unit.metrics["eval_loss"] + 1.0}})
+                    for unit in training.units
+                )
+            }
+        )
+        for training in bank.trainings
+    ]
+    banks.write(banks.Bank(bank.header, tuple(worse)), path)
+    [random] = certified(tmp_path, benchmark, "random").methods
+    assert not random.holds
+    assert random.faults[0].startswith("mean incumbent")
+    assert random.equal_decisions == random.decisions  # which rest on the studies' own curves
+
+
+def test_a_bank_of_another_benchmark_is_refused(tmp_path: Path) -> None:
+    path = write_bank(tmp_path, synthetic(), configs=2, seeds=1)
+    with pytest.raises(BenchmarkError, match=r"own\.parquet: was recorded of a benchmark with the digest \w{16}, but"):
+        require_bank(synthetic(max_units=3), path)
+    recorded = synthetic_bank.recorded(path)
+    with pytest.raises(BenchmarkError, match=r"own_recorded is replayed from a bank itself; certify the benchmark"):
+        require_bank(recorded, path)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--methods", "asga"], "no method named 'asga'"),
+        (["--replays", "0"], "replays is 0, but must be >= 1"),
+        (["--benchmark", "synthetic"], "no bank named 'synthetic'"),
+        (["--bank", "nowhere.parquet"], "nowhere.parquet: cannot be read"),
+    ],
+)
+def test_words_that_ask_for_no_certificate_are_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], words: list[str], message: str
+) -> None:
+    with working_in(tmp_path):
+        assert main(["certify", *words]) == 2
+    assert message in capsys.readouterr().err
