@@ -1,7 +1,7 @@
 """The certificate of a bank: a small JSON file beside it that says for which methods its replay tells the truth.
 
 `python -m hpo certify` makes it from real studies and their replays. It belongs to one state of the bank, which a
-checksum names. Whoever shows replayed figures shows `line` with them.
+checksum names. Pages with replayed figures show `line`.
 """
 
 from __future__ import annotations
