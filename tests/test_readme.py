@@ -45,6 +45,8 @@ RUN_ELSEWHERE = {
     '-d \'{"dataframe_records": [{"question": "Who was first?", "context": "Ada was first."}]}\'': "tests/hpo/store/"
     "test_served_model.py",
     "python -m hpo slurm submit asha --cluster cluster.yaml": "tests/slurm/test_readme.py",
+    "python -m hpo hq submit random --cluster cluster.yaml --benchmark synthetic --budget 200 --per-task 20": "tests/"
+    "slurm/hq/test_hq.py",
     "python -m hpo run asha --experiment ada-nano": "tests/hpo/store/test_shared_server.py",
     "python -m hpo compare --experiment ada-nano": "tests/hpo/store/test_shared_server.py",
     "mlflow run . -e deepspeed --env-manager local -P benchmark=nano -P configurations=plain,zero2,zero3 "

@@ -205,6 +205,12 @@ WORKSHOP = (
             EXPERIMENT,
         ),
     ),
+    Command(
+        "workshop notebooks",
+        "write the chapters as Jupyter notebooks",
+        "page_commands.workshop_notebooks",
+        (Option("output", "folder for the notebooks", "notebooks"),),
+    ),
 )
 BANKS = (
     Command(
@@ -288,7 +294,7 @@ CERTIFY = Command(
 )
 GROUPS = {
     "bank": "record trainings, and turn them into files",
-    "workshop": "tables of the workshop",
+    "workshop": "tables and notebooks of the workshop",
     "slurm": "submit studies to a SLURM cluster",
     "hq": "run many short trials with HyperQueue",
 }

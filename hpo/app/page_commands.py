@@ -66,3 +66,13 @@ def workshop_table(parsed: argparse.Namespace) -> int:
         print_line(console, f"{one.title}\n\n{workshop.markdown(one)}\n")
     print_line(console, f"written to {output.write(Path(parsed.output), texts)}: {', '.join(texts)}")
     return 0
+
+
+def workshop_notebooks(parsed: argparse.Namespace) -> int:
+    """Write the chapters as Jupyter notebooks."""
+    from hpo.report.notebooks import notebooks
+    from hpo.terminal import files as output
+
+    folder = Path(parsed.output)
+    print(f"written to {output.write(folder, notebooks(folder))}; open them with `jupyter lab` or an editor")
+    return 0
