@@ -10,8 +10,8 @@ from statistics import fmean, median
 
 from benchmarks.spec import Benchmark
 from benchmarks.tasks.task import Metric
-from hpo.analysis import curves
 from hpo.analysis.contestants import Contestant, mean_metric, score
+from hpo.analysis.over_cost import curves
 from hpo.analysis.statistics.estimates import Estimate, mean_of, probability_of_improvement
 from hpo.analysis.studies import StudyRecord
 from hpo.core.ledger import PARTS

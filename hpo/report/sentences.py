@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from hpo.analysis.compare import Result
 from hpo.analysis.conditions.planned import EVERY_PAIR
+from hpo.analysis.over_cost.worth import beside_random
 from hpo.analysis.statistics.paired_tests import ALPHA, blocks_needed
+from hpo.analysis.statistics.random_search import Worth
 from hpo.analysis.statistics.verdicts import Comparison
 from hpo.core.wording import counted
 from hpo.report.columns import digits_of
@@ -64,8 +67,13 @@ def replayed(result: Result) -> str:
 
 
 def beside(result: Result) -> list[str]:
-    """Return the sentences that follow the verdict: the test split, other metrics, the default configuration."""
-    return list(filter(None, [of_test_split(result), by_other_metrics(result), against_default(result)]))
+    """Return the sentences that follow the verdict: test split, other metrics, default, random search."""
+    return list(
+        filter(
+            None,
+            [of_test_split(result), by_other_metrics(result), against_default(result), in_random_trainings(result)],
+        )
+    )
 
 
 def against_default(result: Result) -> str:
@@ -78,6 +86,24 @@ def against_default(result: Result) -> str:
         f"Shown to be better than the untuned default (one-sided, each by itself): {', '.join(shown) or 'none'}. "
         f"Not shown: {', '.join(others) or 'none'}."
     )
+
+
+def in_random_trainings(result: Result) -> str:
+    """Tell how many random trainings each contestant's incumbents are worth; empty if random search is not known."""
+    rows = beside_random(result.contestants, result.benchmark)
+    told = [f"{one.name} at {one.budget} is worth {trainings_in_words(one.worth)}" for one in rows]
+    if not told:
+        return ""
+    by = "by the median incumbent on validation, with 95 % bands of random search"
+    return f"In full trainings of random search ({by}): {'; '.join(told)}."
+
+
+def trainings_in_words(worth: Worth) -> str:
+    """Write a number of random trainings with its band, e.g. "9.3 (7.2 to 12.4)"."""
+    if math.isinf(worth.trainings):
+        return f"more than {worth.low:.2g}, and better than every random one"
+    high = f"to {worth.high:.2g}" if math.isfinite(worth.high) else "or more"
+    return f"{worth.trainings:.2g} ({worth.low:.2g} {high})"
 
 
 def of_test_split(result: Result) -> str:

@@ -64,7 +64,7 @@ class ReplayedRecord(StudyRecord):
 
     @property
     def improvements(self) -> pd.DataFrame:
-        """Every improvement of the incumbent, see `hpo.analysis.curves.anytime`."""
+        """Every improvement of the incumbent, see `hpo.analysis.over_cost.curves.anytime`."""
         found = self.study.improvements
         return pd.DataFrame(
             {

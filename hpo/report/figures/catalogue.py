@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from hpo.analysis.compare import Result
-from hpo.report.figures.anytime import anytime_curves
 from hpo.report.figures.cost_split import cost_split
 from hpo.report.figures.critical_difference import critical_difference_diagram
 from hpo.report.figures.importance import ImportanceShares, hyperparameter_importance
+from hpo.report.figures.over_cost.anytime import anytime_curves
+from hpo.report.figures.over_cost.random_search import random_search_curve
 from hpo.report.figures.parallel import parallel_coordinates
 from hpo.report.figures.pareto import points_of, quality_against_cost
 from hpo.report.figures.plots import (
@@ -39,6 +40,7 @@ def all_of(
         confirmed_scores(result, looks),
         critical_difference_diagram(result, looks),
         anytime_curves(result, looks),
+        random_search_curve(result, looks),
         quality_against_cost(points_of(result), result.benchmark.verdict_metric, looks, intervals),
         cost_split(result),
         timelines(result),

@@ -10,9 +10,10 @@ import pandas as pd
 import pytest
 
 from benchmarks.spec import BenchmarkError
-from hpo.analysis import compare, curves
+from hpo.analysis import compare
 from hpo.analysis.choice import choose
 from hpo.analysis.compare import Result
+from hpo.analysis.over_cost import curves
 from hpo.analysis.statistics.estimates import mean_of
 from hpo.analysis.studies import StudyRecord
 from hpo.core.study import default_schedule, fresh_seeds

@@ -8,8 +8,8 @@ import pytest
 
 from benchmarks import spec
 from benchmarks.spec import Benchmark
-from hpo.analysis import curves
 from hpo.analysis.compare import Result
+from hpo.analysis.over_cost import curves
 from hpo.report import page as report
 from tests.hpo.report.comparisons import (
     IMPORTANCE,

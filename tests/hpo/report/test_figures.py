@@ -14,9 +14,9 @@ from hpo.analysis.contestants import Contestant
 from hpo.analysis.pareto import Point
 from hpo.analysis.records import Records
 from hpo.report.figures import catalogue, parallel, plots
-from hpo.report.figures.anytime import anytime_curves
 from hpo.report.figures.cost_split import cost_split
 from hpo.report.figures.importance import hyperparameter_importance
+from hpo.report.figures.over_cost.anytime import anytime_curves
 from hpo.report.figures.pareto import points_of, quality_against_cost
 from hpo.report.figures.plots import LeftOut
 from hpo.report.figures.schedules import schedules
@@ -165,4 +165,4 @@ class TestFigures:
         whys = {figure.name: figure.why for figure in found if isinstance(figure, LeftOut)}
         assert whys["importance"] == "too few trials"
         assert "python -m hpo confirm --benchmark synthetic" in whys["confirmed_scores"]
-        assert len(set(whys.values())) == len(whys) == 10
+        assert len(set(whys.values())) == len(whys) == 11

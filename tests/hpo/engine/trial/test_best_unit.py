@@ -14,7 +14,7 @@ from rich.console import Console
 from benchmarks.identity import digest
 from benchmarks.spec import Benchmark, BenchmarkError
 from benchmarks.trials.synthetic import SyntheticTrial
-from hpo.analysis.curves import anytime
+from hpo.analysis.over_cost.curves import anytime
 from hpo.analysis.studies import StudyRecord
 from hpo.core.study import CONFIRMS, SCHEDULE, TRAINING_SEED, Study
 from hpo.engine.in_process import InProcess, Unkept, Unstored

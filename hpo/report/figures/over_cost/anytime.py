@@ -8,8 +8,8 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from benchmarks.spec import Benchmark
-from hpo.analysis import curves
 from hpo.analysis.compare import Result
+from hpo.analysis.over_cost import curves
 from hpo.analysis.statistics.estimates import MIN_BLOCKS
 from hpo.report.figures.plots import (
     Figure,

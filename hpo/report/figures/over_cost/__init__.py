@@ -1,0 +1,1 @@
+"""Figures of scores over the cost that was spent."""
