@@ -1,8 +1,8 @@
 """A bank and its file: one Parquet table with a row per unit, and metadata that names benchmark and origin.
 
-`pandas.read_parquet("benchmarks/banks/nano.parquet")` reads it; docs/banks.md describes each column. Columns of a
-training (hyperparameters, seed, outcome) repeat in each of its rows; its test scores stand in its last row. A training
-without a unit has one row, with unit 0.
+`pandas.read_parquet("benchmarks/banks/nano.parquet")` reads it; docs/reference/stored.md describes each column. Columns
+of a training (hyperparameters, seed, outcome) repeat in each of its rows; its test scores stand in its last row. A
+training without a unit has one row, with unit 0.
 
 Reading takes numbers and texts from the file and runs no code.
 """

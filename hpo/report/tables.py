@@ -174,10 +174,11 @@ def as_json(result: Result) -> dict[str, Any]:
 
 def standing_rows(result: Result) -> Rows:
     """Return one row per contestant, values in full."""
-    return [_standing_row(standing, result.benchmark) for standing in result.standings]
+    return [standing_row(standing, result.benchmark) for standing in result.standings]
 
 
-def _standing_row(standing: Standing, benchmark: Benchmark) -> dict[str, Any]:
+def standing_row(standing: Standing, benchmark: Benchmark) -> dict[str, Any]:
+    """Return a contestant's row, values in full."""
     costs, confirmed, grid = standing.costs, standing.confirmed, standing.grid
     return {
         "method": standing.name,
@@ -221,11 +222,18 @@ def pair_rows(result: Result) -> Rows:
     """Return one row per pair and metric, values in full: the metric of verdicts first."""
     first, split = result.benchmark.verdict_metric.on_test, result.verdicts.split
     ends = split.intervals if split else {}
-    rows = [_pair_row(pair, first, ends.get((pair.a, pair.b))) for pair in result.pairs]
-    return rows + [_pair_row(pair, name, None) for name, pairs in result.verdicts.others.items() for pair in pairs]
+    rows = [pair_row(pair, first, ends.get((pair.a, pair.b))) for pair in result.pairs]
+    return rows + [pair_row(pair, name, None) for name, pairs in result.verdicts.others.items() for pair in pairs]
 
 
-def _pair_row(pair: Comparison, metric: str, with_records: Interval | None) -> dict[str, Any]:
+def pair_row(pair: Comparison, metric: str, with_records: Interval | None) -> dict[str, Any]:
+    """Return a pair's row by one metric, values in full.
+
+    Args:
+        pair: the pair.
+        metric: its name on test.
+        with_records: interval of the mean difference over seeds and records of the test split.
+    """
     return {
         "a": pair.a,
         "b": pair.b,

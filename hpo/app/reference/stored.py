@@ -11,6 +11,7 @@ from benchmarks.tasks.task import LOSS, Metric, TokenStatistics
 from hpo.analysis.replayed import table
 from hpo.analysis.replayed.records import FILE as REPLAYED
 from hpo.analysis.replayed.study import OUTCOMES, FreshTraining, Improvement, ReplayedStudy
+from hpo.app.reference import tables_of_files
 from hpo.app.reference.keys import meanings
 from hpo.core import metrics as unit_metrics
 from hpo.core.ledger import PARTS
@@ -141,6 +142,18 @@ def text() -> str:
         _file("devices.csv", files.devices_csv([]), DEVICES, nano, "One row per number of reserved devices."),
         _columns(REPLAYED, _replayed(nano), "One row per study of a [replay](../replay.md)."),
         _columns("tokens.csv", meanings(TokenStatistics), "One row per split of the data."),
+        _columns(
+            "comparison.csv",
+            tables_of_files.comparison(nano),
+            "One row per contestant, written by `compare` into its output folder, as the next two files are.",
+        ),
+        _columns("pairs.csv", tables_of_files.pairs(nano), "One row per pair and metric."),
+        _columns("shrinkage.csv", tables_of_files.shrinkage(), "One row per incumbent that was trained again."),
+        _columns(
+            "A bank's Parquet file",
+            tables_of_files.of_bank(nano),
+            "One row per unit of a training ([banks](../banks.md#columns)).",
+        ),
     ]
     return "\n".join(parts)
 

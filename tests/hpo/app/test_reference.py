@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import re
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 import yaml
 from mlflow import MlflowClient
+from pyarrow import parquet
 
 from benchmarks import spec
 from benchmarks.spec import Benchmark
+from hpo.analysis.standings import Shrinkage
 from hpo.app.cli import main
 from hpo.app.reference import keys, stored
 from hpo.app.reference.pages import PAGES
@@ -118,3 +121,18 @@ def test_every_tag_and_metric_of_a_stored_study_has_a_row(runs: tuple[object, ob
     ):
         assert len(list(names)) >= 5
         assert [name for name in names if not patterns(table).fullmatch(name)] == []
+
+
+def test_the_files_of_a_comparison_and_a_bank_have_each_of_their_columns_described() -> None:
+    page = stored.text()
+    named = {title: set(rows(page, title)) for title in ("comparison.csv", "pairs.csv", "shrinkage.csv")}
+    assert {"method", "validation_<metric>_low", "test_<metric>_high", "over_random_low"} <= named["comparison.csv"]
+    assert {"a", "b", "a_over_b_low", "verdict", "reason"} <= named["pairs.csv"]
+    assert named["shrinkage.csv"] == {field.name for field in fields(Shrinkage)}
+    bank = rows(page, "A bank's Parquet file")
+    [path] = REPOSITORY.glob("benchmarks/banks/nano.parquet")
+    nano = spec.load("nano")
+    for column in parquet.read_schema(path).names:
+        name = re.sub(r"^(test_|)(eval_loss|perplexity|exact_match|f1)$", r"\1<metric>", column)
+        name = "each_<figure>" if column.startswith("each_") else name
+        assert name in bank or column in nano.space or column in nano.default.model_dump(), column
