@@ -18,12 +18,13 @@ if TYPE_CHECKING:
     from hpo.app.notebook import compare as compare
     from hpo.app.notebook import confirm as confirm
     from hpo.app.notebook import export as export
+    from hpo.app.notebook import replay as replay
     from hpo.app.notebook import run as run
     from hpo.app.notebook import studies as studies
     from hpo.app.notebook import trials as trials
     from hpo.app.notebook import verdicts as verdicts
 
-__all__ = ["compare", "confirm", "export", "run", "studies", "trials", "verdicts"]
+__all__ = ["compare", "confirm", "export", "replay", "run", "studies", "trials", "verdicts"]
 
 
 def __getattr__(name: str) -> Any:

@@ -253,7 +253,7 @@ def read(path: Path) -> Bank:
 
     try:
         with path.open("rb") as file:
-            table = parquet.read_table(file, page_checksum_verification=True)
+            table = parquet.read_table(file, page_checksum_verification=True, use_threads=False)
         table.validate(full=True)
         return from_table(table, path)
     except OSError as error:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 from pathlib import Path
 
 from benchmarks.files import BenchmarkError
@@ -105,7 +104,8 @@ def replay(parsed: argparse.Namespace) -> int:
     from hpo.planning import replay_request
     from hpo.replays import costs, driver
 
-    console, processes = open_console(), parsed.processes or len(os.sched_getaffinity(0))
+    console = open_console()
+    processes = driver.cores() if parsed.processes is None else parsed.processes
     if processes < 1:
         raise BenchmarkError(f"processes is {processes}, but must be >= 1")
     benchmark = load_benchmark(parsed.benchmark, parsed.space)

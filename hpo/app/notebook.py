@@ -131,6 +131,59 @@ def confirm(benchmark: str = "nano", *, methods: Sequence[str] = (), repeats: in
     return len(due)
 
 
+def replay(
+    benchmark: str = "nano_recorded",
+    *,
+    methods: str | Sequence[str] = "all",
+    seeds: Sequence[int] = range(100),
+    budgets: Sequence[int] = (12,),
+    devices: int = 2,
+    repeats: int = 3,
+    processes: int | None = None,
+    output: str | Path = "replays",
+) -> pd.DataFrame:
+    """Replay studies on a virtual clock, from a bank of recorded trainings.
+
+    Args:
+        benchmark: name or YAML file of a recorded benchmark.
+        methods: names, with arguments as `asha:searcher=optuna`; "all" for all that a bank can answer.
+        seeds: one study per method and budget for each.
+        budgets: full trainings that a study may spend.
+        devices: devices of each study.
+        repeats: trainings of each incumbent with fresh seeds.
+        processes: studies at once; None for one per core. They import the calling script, so a script calls this under
+            `if __name__ == "__main__"`.
+        output: folder of the studies' file; a replay there resumes.
+
+    Returns:
+        One row per study, with the columns of the file; `attrs["notes"]` has the sentences that a reader must know.
+
+    Raises:
+        BenchmarkError: a value that does not hold, before anything runs; or the replay was interrupted.
+    """
+    from benchmarks.spec import BenchmarkError
+    from hpo.analysis.replayed import table
+    from hpo.planning import replay_request
+    from hpo.replays import driver
+
+    words = {
+        "methods": methods if isinstance(methods, str) else ",".join(methods),
+        "seeds": ",".join(map(str, seeds)),
+        "budgets": ",".join(map(str, budgets)),
+    }
+    asked = replay_request.request(load_benchmark(benchmark), **words, devices=devices, repeats=repeats)
+    params = {"benchmark": benchmark, **words, "devices": devices}
+    command = next_steps.command("replay", **params, repeats=repeats)
+    done = driver.run(
+        asked.studies, asked.header, Path(output), processes or driver.cores(), open_console(), params, command
+    )
+    if done.missing:
+        raise BenchmarkError(f"{done.missing} studies are missing, since the replay was interrupted; call it again")
+    found: pd.DataFrame = table.to_table(done.replay).to_pandas()
+    found.attrs["notes"] = [asked.header.source, asked.header.certificate, *asked.header.left_out]
+    return found
+
+
 def compare(
     benchmark: str = "nano", *, budget: int | None = None, mixed_budgets: bool = False, reference: str = ""
 ) -> pd.DataFrame:

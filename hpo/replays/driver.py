@@ -10,6 +10,7 @@ The same command resumes; more methods, seeds or budgets extend the files.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -41,9 +42,9 @@ class ReplayOutcome:
     """A replay that has ended.
 
     Attributes:
-        replay: all studies of its file.
-        path: the file.
-        missing: studies that were asked for and are not in it.
+        replay: the studies that were asked for and have ended.
+        path: the file, with those of earlier replays too.
+        missing: studies that were asked for and have not ended.
         fault: the reason why the store lacks a part of it; empty if it has all.
     """
 
@@ -51,6 +52,11 @@ class ReplayOutcome:
     path: Path
     missing: int
     fault: str
+
+
+def cores() -> int:
+    """Count the cores that this process may use."""
+    return len(os.sched_getaffinity(0))
 
 
 def run(
@@ -95,10 +101,10 @@ def run(
                     there[study.identity] = study
                     show()
         finally:
-            replay = Replay(header, tuple(there.values()))
-            table.write(replay, path)
-        asked = [there[one] for study in studies if (one := _identity(study)) in there]
-        stored.log_content({records.FILE: table.to_bytes(Replay(header, tuple(asked)))})
+            table.write(Replay(header, tuple(there.values())), path)
+        asked = tuple(there[one] for study in studies if (one := _identity(study)) in there)
+        replay = Replay(header, asked)
+        stored.log_content({records.FILE: table.to_bytes(replay)})
         for budget, metrics in totals(asked, benchmark).items():
             stored.log(metrics, budget)
     stored.end("KILLED" if len(asked) < len(studies) else "FINISHED")

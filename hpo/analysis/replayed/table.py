@@ -186,7 +186,7 @@ def from_bytes(content: bytes, source: str) -> Replay:
     from pyarrow import ArrowException, parquet
 
     try:
-        table = parquet.read_table(io.BytesIO(content), page_checksum_verification=True)
+        table = parquet.read_table(io.BytesIO(content), page_checksum_verification=True, use_threads=False)
         table.validate(full=True)
     except (ArrowException, OSError, UnicodeDecodeError) as error:
         raise BenchmarkError(f"{source}: no Parquet file, or cut off ({first_line(error)}); copy it again") from None

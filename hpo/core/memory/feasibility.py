@@ -40,6 +40,7 @@ class Feasibility:
         self._too_much: list[Demand] = []
         self._fitting: list[Demand] = []
         self._unproven: set[str] = set()
+        self._proven: dict[str, Config] = {}
         self.lost: set[str] = set()
         self.dropped: set[str] = set()
         self.skipped = 0
@@ -89,8 +90,11 @@ class Feasibility:
             self._unproven.add(trial_id)
 
     def prove(self, trial_id: str, config: Config) -> None:
-        """Note that a trial has finished a unit: it fits."""
+        """Note that a trial has finished a unit: it fits. Further units of the same configuration tell nothing new."""
         self._unproven.discard(trial_id)
+        if self._proven.get(trial_id) == config:
+            return
+        self._proven[trial_id] = dict(config)
         demand = self._demand(config)
         if not self._fits(demand):
             self._fitting = [demand, *(known for known in self._fitting if not demand.covers(known))]

@@ -62,6 +62,7 @@ class Controller(TuneController):
     """
 
     def __init__(self, actors: Actors, actor_class: ActorClass, trainable: type[Trainable], **settings: Any) -> None:
+        self._view: Any = None
         super().__init__(resource_manager_factory=lambda: actors.slots, **settings)
         self._actor_manager = actors
         self._trials: list[Trial] = []
@@ -86,6 +87,11 @@ class Controller(TuneController):
         """Show the study all its trials at its end."""
         self._trials = self._all_trials
         super().end_experiment_callbacks()
+
+    def _wrapped(self) -> Any:
+        """Return the view of this controller that schedulers get; Tune makes one for each question."""
+        self._view = self._view or super()._wrapped()
+        return self._view
 
     def on_step_begin(self) -> None:
         """Ask no Ray for its resources."""

@@ -12,6 +12,7 @@ from typing import Any
 from ray.tune import PlacementGroupFactory, Trainable, with_resources
 from ray.tune.experiment import Experiment
 from ray.tune.impl.placeholder import create_resolvers_map, inject_placeholders
+from ray.tune.result import TIME_THIS_ITER_S, TIME_TOTAL_S, TRIAL_ID
 from ray.tune.schedulers.util import _set_search_properties_backwards_compatible as tell_scheduler
 from ray.tune.search.util import _set_search_properties_backwards_compatible as tell_searcher
 
@@ -141,6 +142,10 @@ def _bind(
         def open_ranks(self, benchmark: Benchmark) -> TrialProcess:
             _require_one_rank(benchmark)
             return Timed(lambda: open_rank(benchmark), self._own_clock)
+
+        def get_auto_filled_metrics(self, *about: Any, **more: Any) -> dict[str, Any]:
+            """Fill in what Tune counts by; neither dates nor hosts, nor each hyperparameter in each result."""
+            return {TRIAL_ID: self.trial_id, TIME_THIS_ITER_S: 0.0, TIME_TOTAL_S: 0.0}
 
         def _setup_logdir(self) -> None:
             """Make no folder, and do not change to it."""

@@ -12,7 +12,7 @@ from scipy.stats import spearmanr
 
 from benchmarks import spec
 from benchmarks.banks.curves import RecordedCurves
-from benchmarks.banks.surrogate import MIN_CONFIGURATIONS, Surrogate
+from benchmarks.banks.surrogate import MIN_CONFIGURATIONS, ProcessMean, Surrogate, fit_process
 from benchmarks.files import BenchmarkError
 from benchmarks.space import Config
 from tests.benchmarks.banks import synthetic_bank
@@ -98,6 +98,15 @@ def test_a_small_bank_has_no_model() -> None:
     few = [of_one for of_one in BANK.configurations() if of_one[0].outcome == "completed"][: MIN_CONFIGURATIONS - 1]
     with pytest.raises(BenchmarkError, match=r"has 9 configurations that completed, .* needs 10; record more"):
         Surrogate(few, BENCHMARK.space, METRICS, UNITS)
+
+
+def test_the_mean_of_the_process_is_that_of_scikit_learn() -> None:
+    lot = np.random.default_rng(0)
+    points, outputs = lot.random((30, 3)), lot.random((30, 4)) * 10
+    model = fit_process(points, outputs)
+    mean = ProcessMean.of(model)
+    for point in lot.random((20, 3)):
+        assert mean.at(point) == pytest.approx(model.predict(point[np.newaxis])[0], rel=1e-9)
 
 
 class TestTable:

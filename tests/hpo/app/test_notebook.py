@@ -13,6 +13,7 @@ import pytest
 import hpo
 from benchmarks.spec import BenchmarkError
 from hpo.engine.in_process import InProcess
+from tests.hpo.replays import recorded
 from tests.stores import working_in
 
 
@@ -23,7 +24,7 @@ def test_an_import_of_the_package_imports_none_of_its_parts() -> None:
 
 
 def test_an_unknown_name_is_refused_with_those_there_are() -> None:
-    with pytest.raises(AttributeError, match="no attribute 'serch'; it has compare, confirm, export, run"):
+    with pytest.raises(AttributeError, match="no attribute 'serch'; it has compare, confirm, export, replay, run"):
         _ = hpo.serch
     assert set(hpo.__all__) <= set(dir(hpo))
 
@@ -92,3 +93,17 @@ def test_a_mistake_is_refused_before_anything_starts(folder: Path, method: str, 
     with pytest.raises(BenchmarkError, match=message):
         hpo.run(method, "synthetic", budget=budget)
     assert len(hpo.studies("synthetic")) == 0
+
+
+@pytest.mark.slow
+def test_studies_are_replayed_and_compared(tmp_path: Path) -> None:
+    with working_in(tmp_path):
+        file = str(recorded.write(tmp_path))
+        found = hpo.replay(file, methods=["random", "asha"], seeds=range(5), budgets=[2], processes=1)
+        assert len(found) == 10
+        assert set(found["method"]) == {"random", "asha"}
+        assert found.attrs["notes"][0] == "the bank synthetic (48 trainings of 24 configurations)"
+        compared = hpo.compare(file)
+        assert set(compared["method"]) >= {"random", "asha"}
+        mean = found[found["method"] == "asha"]["best_eval_loss"].mean()
+        assert compared.set_index("method")["validation_eval_loss"]["asha"] == pytest.approx(mean)
