@@ -94,7 +94,7 @@ def contestants(records: Records, studies: Sequence[StudyRecord]) -> list[Contes
     lost = [study for study in records.failed if study.allowance in {one.allowance for one in studies}]
     groups: dict[tuple[str, int], list[StudyRecord]] = {}
     for study in (*studies, *lost):
-        groups.setdefault((study.label, study.budget), []).append(study)
+        groups.setdefault((study.label, 0 if study.traits.is_single_config else study.budget), []).append(study)
     finished = {study.run_id for study in studies}
     found = [_contestant(records, own, finished, usual[0][0] if usual else own[0].budget) for own in groups.values()]
     if not any(contestant.traits.is_single_config for contestant in found):
@@ -109,12 +109,13 @@ def _contestant(records: Records, studies: Sequence[StudyRecord], finished: Set[
         if study.seed not in by_seed or study.started > by_seed[study.seed].started:
             by_seed[study.seed] = study
     first = studies[0]
+    studies_of = Counter(study.seed for study in studies if study.budget == by_seed.get(study.seed, first).budget)
     return Contestant(
         _name(first.label, first.budget, first, usual_budget),
         first.method,
         by_seed,
         {seed: records.confirmations_of(study) for seed, study in by_seed.items()},
-        Counter(study.seed for study in studies if study.seed in by_seed),
+        Counter({seed: number for seed, number in studies_of.items() if seed in by_seed}),
         frozenset(study.seed for study in studies) - set(by_seed),
     )
 

@@ -82,9 +82,15 @@ def request(benchmark: Benchmark, methods: str, seeds: str, budgets: str, device
 
 
 def _studies(benchmark: Benchmark, methods: Sequence[SuiteMethod], seeds: Sequence[int]) -> list[Study]:
-    """Return each study once: random search with twice a budget may be random search with another budget."""
-    every = [one.study(benchmark, seed, None) for seed in seeds for one in methods]
-    return list({(study.method, study.variant, study.seed, study.budget): study for study in every}.values())
+    """Return each study once: random search with twice a budget may be random search with another budget.
+
+    A method that trains one configuration has no budget of its own.
+    """
+    studies: dict[tuple[str, str, int, int], Study] = {}
+    for study in (one.study(benchmark, seed, None) for seed in seeds for one in methods):
+        budget = 0 if registry.traits_of(study.method).is_single_config else study.budget
+        studies.setdefault((study.method, study.variant, study.seed, budget), study)
+    return list(studies.values())
 
 
 def _require_bounds(devices: int, repeats: int) -> None:

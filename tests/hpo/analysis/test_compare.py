@@ -209,6 +209,12 @@ class TestBudgets:
         with pytest.raises(BenchmarkError, match=r"12 trainings within 0\.5 device-hours"):
             compare.compare(records([study("asha"), capped]))
 
+    def test_the_default_of_two_budgets_is_one_contestant(self) -> None:
+        studies = [study("asha"), study("default", budget=3), study("default", budget=12), study("default", seed=1)]
+        found = [one for one in compare.compare(records(studies)).contestants if one.name == "default"]
+        assert [sorted(one.studies) for one in found] == [[0, 1]]
+        assert found[0].runs == {0: 1, 1: 1}  # none counts as replaced
+
     def test_twice_the_budget_of_random_and_any_of_the_default_belong(self) -> None:
         studies = [study("asha"), study("random"), study("random", budget=24), study("default", budget=3)]
         result = compare.compare(records(studies))

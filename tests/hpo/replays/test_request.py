@@ -81,6 +81,7 @@ def test_every_method_but_populations_is_replayed_with_every_seed_and_budget(ben
     assert len(found.studies) == len(asked)
     assert {method for method, _, _ in asked}.isdisjoint({"pbt", "pb2"})
     assert {("asha", 0, 3), ("asha", 1, 6), ("bohb", 1, 3), ("default", 0, 3), ("random", 0, 12)} <= asked
+    assert ("default", 0, 6) not in asked  # it has no budget of its own
     assert "pb2 and pbt cannot be replayed" in found.header.left_out[0]
     assert found.header.source == "the bank synthetic (48 trainings of 24 configurations)"
     assert found.header.certificate.startswith("no certificate of ")
