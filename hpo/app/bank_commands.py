@@ -13,10 +13,11 @@ from hpo.terminal.console import open_console, print_line
 
 
 def record(parsed: argparse.Namespace) -> int:
-    """Record a benchmark's trainings."""
+    """Record a benchmark's trainings: those of the sample, then those where searchers go."""
     from benchmarks.check.start import check_start
     from hpo.cluster.ray import detect
     from hpo.recording.configurations import configurations
+    from hpo.recording.dense.second_sample import samples
     from hpo.recording.files import Files, only_recorder
     from hpo.recording.processes import places_of
     from hpo.recording.recorder import Recording, progress
@@ -24,24 +25,52 @@ def record(parsed: argparse.Namespace) -> int:
 
     doctor.require()
     benchmark, console = load_benchmark(parsed.benchmark), open_console()
-    listed = configurations(benchmark, parsed.configs, seed=0)
-    files = Files(Path(parsed.output), benchmark.name)
+    first = configurations(benchmark, parsed.configs, seed=0)
+    files, hours, failed, left = Files(Path(parsed.output), benchmark.name), parsed.hours, 0, 0
     with only_recorder(files):
-        recording = Recording(benchmark, files, listed, parsed.seeds, console)
-        print_line(console, f"{recording.due} of {len(listed) * parsed.seeds} trainings are due")
-        if not recording.due:
-            recording.write()
-            return 0
-        placement = places_of(benchmark, detect(), parsed.devices)
-        for warning in check_start(benchmark):
-            errors.warn(warning)
-        tally = recording.run(placement, parsed.hours)
-    print_line(console, progress(benchmark.name, tally))
+        for listed in samples(benchmark, files, first, parsed.dense):
+            recording = Recording(benchmark, files, listed, parsed.seeds, console)
+            print_line(console, f"{recording.due} of {len(listed) * parsed.seeds} trainings are due")
+            if not recording.due:
+                recording.write()
+                continue
+            placement = places_of(benchmark, detect(), parsed.devices)
+            for warning in check_start(benchmark):
+                errors.warn(warning)
+            tally = recording.run(placement, hours)
+            print_line(console, progress(benchmark.name, tally))
+            failed, left = failed + tally.ended["failed"], tally.due - tally.ended.total()
+            hours = hours and max(0.0, hours - tally.wall_seconds / 3600)
+            if left:
+                break
     if files.bank.exists():
         print_line(console, f"written: {files.bank}, {files.card}")
-    if tally.ended.total() < tally.due:
-        print_line(console, f"{tally.due - tally.ended.total()} trainings are left; the same command resumes")
-    return 1 if tally.ended["failed"] else 0
+    if left:
+        print_line(console, f"{left} trainings are left; the same command resumes")
+    return 1 if failed else 0
+
+
+def card(parsed: argparse.Namespace) -> int:
+    """Write the card of a bank anew."""
+    from benchmarks import spec
+    from benchmarks.banks import bank as banks
+    from benchmarks.files import write_whole
+    from hpo.recording.card import card
+    from hpo.recording.files import require_bank
+
+    path = banks.find(parsed.bank)
+    bank, file, benchmark = banks.read(path), path.with_suffix(".md"), None
+    if parsed.benchmark or bank.header.digest:  # a bank of another program has no benchmark here
+        benchmark = spec.load(parsed.benchmark or bank.header.name)
+        require_bank(benchmark, path)
+    try:
+        write_whole(file, card(bank, benchmark))
+    except OSError as error:
+        raise BenchmarkError(
+            f"{file}: cannot be written ({error.strerror}); copy the bank to a folder of yours"
+        ) from None
+    print_line(open_console(), f"written: {file}")
+    return 0
 
 
 def collect(parsed: argparse.Namespace) -> int:
@@ -57,7 +86,7 @@ def collect(parsed: argparse.Namespace) -> int:
         raise BenchmarkError(f"none of the store's trials of {benchmark.name} can be collected; record a bank")
     with only_recorder(files):
         before = stored(files, header_of(benchmark))
-        write(joined(before, found.sessions, found.trainings), files)
+        write(joined(before, found.sessions, found.trainings), files, benchmark)
     print_line(console, f"{len(found.trainings)} trainings of {len(found.sessions)} studies collected")
     if found.num_mixed:
         print_line(console, f"{found.num_mixed} trials were trained by several configurations, and are left out")
@@ -155,6 +184,11 @@ def certify(parsed: argparse.Namespace) -> int:
         devices=parsed.devices,
     )
     certificate, failures = certify(asked, console)
+    if certificate is None:
+        errors.show(
+            "interrupted before all real studies had ended, so no certificate is made; the same command resumes"
+        )
+        return 1
     console.print(table.table(certificate))
     for line in table.notes(certificate):
         print_line(console, line)

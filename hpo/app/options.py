@@ -221,9 +221,26 @@ BANKS = (
             BENCHMARK,
             Option("configs", "configurations: the default, the grid, then a random sample", "400", "integer"),
             Option("seeds", "trainings of each, with seeds 0, 1, ...", "3", "integer"),
+            Option(
+                "dense",
+                "further configurations, where searchers go by a model of the others; 0 for none",
+                "0",
+                "integer",
+            ),
             Option("hours", "time after which no other training begins (default: no limit)", kind="number"),
             Option("devices", "trainings at once (default: as many as fit)", kind="count"),
             Option("output", "folder of bank, log and card; a recording there resumes", "banks"),
+        ),
+    ),
+    Command(
+        "bank card",
+        "write the card of a bank anew, with the check of a model of its curves",
+        "bank_commands.card",
+        (
+            Option("bank", "name of a shipped bank, or path of a Parquet file", "nano"),
+            replace(
+                BENCHMARK, help="name or YAML path of the benchmark that was recorded (default: the bank's)", default=""
+            ),
         ),
     ),
     Command(

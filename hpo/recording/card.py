@@ -21,8 +21,10 @@ from sklearn.ensemble import RandomForestRegressor
 from benchmarks.banks.bank import TEST, Bank, Header
 from benchmarks.banks.training import BankTraining
 from benchmarks.space import Space, value_in
+from benchmarks.spec import Benchmark
 from hpo.analysis.importance import MIN_TRIALS, TREES, decompose, position
 from hpo.core.text_tables import markdown_table
+from hpo.recording.model_check import section
 
 Floats = NDArray[np.float64]
 _DOMAINS: TypeAdapter[Space] = TypeAdapter(Space)
@@ -33,11 +35,13 @@ SHOWN_UNITS = 12
 """Units in the table of early looks at most; of a longer training, those at equal distances."""
 
 
-def card(bank: Bank) -> str:
+def card(bank: Bank, benchmark: Benchmark | None = None) -> str:
     """Write the card of a bank in Markdown.
 
     Args:
         bank: at least one training.
+        benchmark: the one that was recorded, to check a model of its curves, a minute at 400 configurations; None for
+            a card without this check.
     """
     parts = [
         f"# {bank.header.name}: recorded trainings\n\n{bank.header.description}",
@@ -45,6 +49,7 @@ def card(bank: Bank) -> str:
         _looks(bank),
         _seeds(bank),
         _importance(bank),
+        section(bank, benchmark) if benchmark else "",
         _seconds(bank),
         _origin(bank),
     ]

@@ -56,14 +56,19 @@ class Files:
         return self.folder / f"{self.name}.md"
 
 
-def write(bank: Bank, files: Files) -> None:
+def write(bank: Bank, files: Files, benchmark: Benchmark | None = None) -> None:
     """Write a bank and its card.
+
+    Args:
+        bank: at least one training.
+        files: where to.
+        benchmark: the one that was recorded, for the card's check of a model; None for a card without it.
 
     Raises:
         BenchmarkError: the folder cannot be written.
     """
     banks.write(bank, files.bank)
-    write_whole(files.card, card(bank))
+    write_whole(files.card, card(bank, benchmark))
 
 
 def stored(files: Files, header: Header) -> Bank:
@@ -83,6 +88,25 @@ def stored(files: Files, header: Header) -> Bank:
                 f"{files.bank} has the {name.replace('_', ' ')} {found}, but the new trainings have {wanted}; give "
                 "another folder with --output"
             )
+    return bank
+
+
+def require_bank(benchmark: Benchmark, path: Path) -> Bank:
+    """Read the bank of a benchmark.
+
+    Raises:
+        BenchmarkError: it cannot be read, is of another benchmark, or the benchmark is a recorded one itself.
+    """
+    if benchmark.recorded is not None:
+        raise BenchmarkError(
+            f"{benchmark.name} is read from a bank itself; name the benchmark that was recorded, such as nano"
+        )
+    bank = banks.read(path)
+    if bank.header.digest != (own := digest(benchmark)):
+        raise BenchmarkError(
+            f"{path}: was recorded of a benchmark with the digest {bank.header.digest or 'of no benchmark'}, but "
+            f"{benchmark.name} has {own}; take its bank, or record one"
+        )
     return bank
 
 

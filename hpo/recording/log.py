@@ -1,4 +1,4 @@
-"""The log of a recording: JSON lines, a session or a training each, appended and brought to the disk one by one.
+"""The log of a recording: JSON lines, each a session, a training or a choice, appended and brought to the disk.
 
 A driver may be killed at any moment. A torn last line is left out when the log is read, and cut off before the next
 one is written. The first line of each session names the benchmark's digest, so that no log mixes two benchmarks.
@@ -15,7 +15,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 
 from benchmarks.banks.training import BankSession, BankTraining
 from benchmarks.files import BenchmarkError
-from benchmarks.space import Strict
+from benchmarks.space import Config, Strict
 
 
 class SessionLine(Strict):
@@ -34,9 +34,15 @@ class TrainingLine(Strict):
     training: BankTraining
 
 
-_LINE: TypeAdapter[SessionLine | TrainingLine] = TypeAdapter(
-    Annotated[SessionLine | TrainingLine, Field(discriminator="kind")]
-)
+class DenseLine(Strict):
+    """Configurations that were chosen where searchers go."""
+
+    kind: Literal["dense"] = "dense"
+    configs: tuple[Config, ...]
+
+
+Line = SessionLine | TrainingLine | DenseLine
+_LINE: TypeAdapter[Line] = TypeAdapter(Annotated[Line, Field(discriminator="kind")])
 
 
 @dataclass
@@ -47,11 +53,13 @@ class Logged:
         digest: of the benchmark; empty for a log without a session.
         sessions: in order.
         trainings: in order of their ends.
+        dense: configurations that were chosen where searchers go, in order.
     """
 
     digest: str = ""
     sessions: list[BankSession] = field(default_factory=list)
     trainings: list[BankTraining] = field(default_factory=list)
+    dense: list[Config] = field(default_factory=list)
 
 
 def read(path: Path) -> Logged:
@@ -76,6 +84,9 @@ def read(path: Path) -> Logged:
         if isinstance(line, TrainingLine):
             logged.trainings.append(line.training)
             continue
+        if isinstance(line, DenseLine):
+            logged.dense.extend(line.configs)
+            continue
         if logged.digest not in ("", line.digest):
             raise BenchmarkError(f"{path}, line {number}: another version of {line.name} was recorded into this log")
         logged.digest = line.digest
@@ -94,7 +105,7 @@ class RecordingLog:
         self._path = path
         self._length = path.read_bytes().rfind(b"\n") + 1 if path.exists() else 0
 
-    def add(self, line: SessionLine | TrainingLine) -> None:
+    def add(self, line: Line) -> None:
         """Append a line, and bring it to the disk.
 
         Raises:

@@ -135,17 +135,21 @@ class Recording:
                 with ThreadPoolExecutor(len(work)) as threads:
                     for ended in [threads.submit(self._work, *one) for one in work]:
                         ended.result()
-        self.write()
+        self.write(is_last=True)
         if self._fault:
             raise BenchmarkError(self._fault)
         return self._tally
 
-    def write(self) -> Bank:
-        """Write bank and card anew; neither without a training."""
+    def write(self, is_last: bool = False) -> Bank:
+        """Write bank and card anew; neither without a training.
+
+        Args:
+            is_last: whether the session ends with it: then the card checks a model of the curves, which takes time.
+        """
         bank = self._merged()
         if not bank.trainings:
             return bank
-        write(bank, self._files)
+        write(bank, self._files, self._benchmark if is_last else None)
         return bank
 
     def _merged(self) -> Bank:

@@ -3,41 +3,22 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from pathlib import Path
 
 from rich.console import Console
 
-from benchmarks.banks import bank as banks
 from benchmarks.banks.certificate import Certificate, checksum
 from benchmarks.files import BenchmarkError
-from benchmarks.identity import digest
-from benchmarks.spec import Benchmark
+from hpo.core.budget import is_interruption
 from hpo.engine.executor import Executor, OnRay
 from hpo.recording.certificate.checks import check, confidence
 from hpo.recording.certificate.evidence import CertificateRequest, Gathering, is_replayable
+from hpo.recording.files import require_bank
 from hpo.workflows.suite import run_suite
 
 
-def require_bank(benchmark: Benchmark, path: Path) -> banks.Bank:
-    """Read the bank of a benchmark.
-
-    Raises:
-        BenchmarkError: it cannot be read, is of another benchmark, or the benchmark is a recorded one itself.
-    """
-    if benchmark.recorded is not None:
-        raise BenchmarkError(
-            f"{benchmark.name} is replayed from a bank itself; certify the benchmark that was recorded, such as nano"
-        )
-    bank = banks.read(path)
-    if bank.header.digest != (own := digest(benchmark)):
-        raise BenchmarkError(
-            f"{path}: was recorded of a benchmark with the digest {bank.header.digest or 'of no benchmark'}, but "
-            f"{benchmark.name} has {own}; take its bank, or record one"
-        )
-    return bank
-
-
-def certify(asked: CertificateRequest, console: Console, executor: Executor | None = None) -> tuple[Certificate, int]:
+def certify(
+    asked: CertificateRequest, console: Console, executor: Executor | None = None
+) -> tuple[Certificate | None, int]:
     """Make a certificate.
 
     Args:
@@ -46,7 +27,8 @@ def certify(asked: CertificateRequest, console: Console, executor: Executor | No
         executor: where missing real studies run; by default on a Ray of their own.
 
     Returns:
-        The certificate, and the number of real studies that did not reach their end.
+        The certificate, None if the real studies were interrupted, and the number of those that did not reach their
+        end.
 
     Raises:
         BenchmarkError: bank, methods or store cannot be used, or the devices are not those that were asked for.
@@ -63,6 +45,8 @@ def certify(asked: CertificateRequest, console: Console, executor: Executor | No
     gathering = Gathering(asked, here, console)  # fits the model before hours are spent
     able = [method for method in asked.methods if is_replayable(method)]
     failures = run_suite(able, asked.benchmark, asked.seeds, None, False, console, executor).failures if able else []
+    if any(is_interruption(reason) for _, reason in failures):
+        return None, len(failures)
     evidence = gathering.gather()
     methods, pairs = check(evidence)
     certificate = Certificate(

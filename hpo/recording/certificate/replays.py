@@ -27,6 +27,7 @@ from hpo.engine.study_folder import Unfinished
 from hpo.recording.certificate.decisions import DecisionsCompared, arrivals, compared, training_key, unrepeatable
 from hpo.recording.collecting import trainings_of
 from hpo.recording.files import header_of
+from hpo.search.plan import Plan
 
 
 @dataclass(frozen=True)
@@ -44,12 +45,13 @@ class StudyInProcess:
     reason: str
 
 
-def replayed(study: Study, executor: InProcess) -> StudyInProcess:
+def replayed(study: Study, executor: InProcess, plan: Plan | None = None) -> StudyInProcess:
     """Run a study in this process, and leave nothing behind.
 
     Args:
         study: of a benchmark with a `recorded` block.
         executor: its place.
+        plan: of its method, for those who ask its searcher afterwards.
 
     Raises:
         BenchmarkError: the bank cannot answer, or the method cannot be used.
@@ -62,7 +64,7 @@ def replayed(study: Study, executor: InProcess) -> StudyInProcess:
 
     with Path("/dev/null").open("w", encoding="utf-8") as nowhere:
         console = Console(file=nowhere)
-        done = execute(study, "", console, executor, open_tracker=Unstored, open_folder=open_folder)
+        done = execute(study, "", console, executor, plan=plan, open_tracker=Unstored, open_folder=open_folder)
     events = tuple(event_of(line) for line in folders[0].log.text().splitlines())
     return StudyInProcess(events, done.books, done.reason)
 

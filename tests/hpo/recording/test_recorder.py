@@ -114,14 +114,14 @@ def test_it_resumes_from_the_bank_alone(tmp_path: Path) -> None:
 
 
 def test_it_resumes_from_a_log_that_is_cut_off_anywhere(tmp_path: Path) -> None:
-    _, whole = record(tmp_path, seeds=1)
+    _, whole = record(tmp_path, configs=8, seeds=1)
     log = tmp_path / "synthetic.jsonl"
     text = log.read_bytes()
     for length in range(0, len(text), len(text) // 7):
         (tmp_path / "synthetic.parquet").unlink()
         log.write_bytes(text[:length])
-        tally, bank = record(tmp_path, seeds=1)
-        assert tally.due == 14 - max(0, text[:length].count(b"\n") - 1)
+        tally, bank = record(tmp_path, configs=8, seeds=1)
+        assert tally.due == 8 - max(0, text[:length].count(b"\n") - 1)
         assert contents(bank) == contents(whole)
 
 

@@ -17,8 +17,9 @@ from hpo.app.cli import main
 from hpo.engine.in_process import InProcess
 from hpo.planning import contest
 from hpo.recording.certificate import table
-from hpo.recording.certificate.certify import certify, require_bank
+from hpo.recording.certificate.certify import certify
 from hpo.recording.certificate.evidence import CertificateRequest
+from hpo.recording.files import require_bank
 from tests.benchmarks.banks import synthetic_bank
 from tests.hpo.engine.in_process import synthetic
 from tests.stores import working_in
@@ -45,6 +46,7 @@ def certified(folder: Path, benchmark: Benchmark, methods: str, printed: io.Stri
     )
     with working_in(folder):
         certificate, failures = certify(asked, console, InProcess(devices=2))
+    assert certificate is not None
     assert failures == 0
     console.print(table.table(certificate))
     return certificate
@@ -102,7 +104,7 @@ def test_a_bank_of_another_benchmark_is_refused(tmp_path: Path) -> None:
     with pytest.raises(BenchmarkError, match=r"own\.parquet: was recorded of a benchmark with the digest \w{16}, but"):
         require_bank(synthetic(max_units=3), path)
     recorded = synthetic_bank.recorded(path)
-    with pytest.raises(BenchmarkError, match=r"own_recorded is replayed from a bank itself; certify the benchmark"):
+    with pytest.raises(BenchmarkError, match=r"own_recorded is read from a bank itself; name the benchmark"):
         require_bank(recorded, path)
 
 

@@ -1,0 +1,1 @@
+"""The second sample of a bank: configurations where searchers go."""
