@@ -130,7 +130,7 @@ def test_every_shipped_bank_can_be_read_and_has_a_card() -> None:
         assert path.with_suffix(".md").is_file()
 
 
-def test_the_page_on_banks_describes_every_column() -> None:
-    page = (banks.HERE.parents[1] / "docs/banks.md").read_text()
+def test_the_page_of_stored_names_describes_every_column() -> None:
+    page = (banks.HERE.parents[1] / "docs/reference/stored.md").read_text()
     names = banks.column_names(made.HEADER.model_copy(update={"hyperparameters": (), "metrics": ()}), ())
     assert [name for name in names if f"`{name}`" not in page] == []
