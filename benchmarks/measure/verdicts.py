@@ -3,13 +3,12 @@
 Simulates families of comparisons with the scores of real studies, and prints family-wise errors, wrong equivalences,
 coverage of intervals, and the blocks that a difference takes. Seeds are fixed; two minutes on one core.
 
-The scores that come with it are the confirmed test F1 of 12 contestants with 40 seeds on `synthetic`::
+The scores that come with it are the confirmed test F1 of 12 contestants with 40 seeds on `synthetic`, three trainings
+each, of studies that ran in one process::
 
-    python -m hpo suite --benchmark synthetic --seeds $(seq -s, 0 39)
-    python -m hpo confirm --benchmark synthetic --repeats 3
-    python -m hpo compare --benchmark synthetic --output out    # out/figure_confirmed_scores.csv
+    python -m hpo.planning.simulated_scores --seeds 40 --output benchmarks/measure/synthetic_scores.csv
 
-`--scores` takes the same file of another comparison, such as a pilot on a model of your own.
+`--scores` takes the `figure_confirmed_scores.csv` of a comparison, such as a pilot on a model of your own.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ import argparse
 import json
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +63,7 @@ def text_of(found: Mapping[str, Any]) -> str:
     for row in found["rates"]:
         lines.append("")
         lines += [f"{title:52} {_shown(name, row[name]):>7}" for name, title in RATES.items()]
+    lines += ["", *_pairings(found["pairings"])]
     lines += ["", "blocks for a power of 80 %, one comparison (standard deviation, true difference, in points):"]
     lines += [
         f"  {100 * one['spread']:.1f}  {100 * one['difference']:.1f}  {one['blocks'] or 'more than 120'}"
@@ -76,6 +76,21 @@ def holds(found: Mapping[str, Any], families: int) -> bool:
     """Tell whether errors stay at 5 % of families, or above by no more than two standard errors of the simulation."""
     most = 0.05 + 2 * (0.05 * 0.95 / families) ** 0.5
     return all(row[name] <= most for row in found["rates"] for name in ("family_wise_error", "wrong_equivalence"))
+
+
+def _pairings(found: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Lay out the spread of each method's difference from random search, in points; no line without random search."""
+    if not found:
+        return []
+    lines = ["standard deviations in points, each method beside random search:"]
+    lines += [f"  {'':18}   own  paired  apart  correlation  ties  worst block"]
+    for one in found:
+        own, paired, apart, worst = (100 * one[name] for name in ("spread", "paired", "apart", "worst"))
+        lines += [
+            f"  {one['method']:18} {own:5.1f}  {paired:6.1f}  {apart:5.1f}  {one['correlation']:11.2f}  "
+            f"{one['ties']:4.0%}  {worst:11.1f}"
+        ]
+    return lines
 
 
 def _shown(name: str, value: float) -> str:

@@ -11,6 +11,8 @@ them with replacement, so that the truth is known: it is what holds over all of 
   corrected for having been chosen. A choice errs if the truly best method is called worse.
 - **Coverage**: how often the interval of a mean difference holds the mean over all rows, for Student's t and for the
   percentile bootstrap.
+- **Pairing**: how much of a difference's spread the shared block takes away: the standard deviation of the difference
+  from random search within blocks, beside that of methods which share nothing.
 - **Power**: the fewest blocks that resolve a normal difference in 80 of 100 cases.
 
 It prints one JSON object. The same seed gives the same figures.
@@ -42,6 +44,8 @@ SPREADS, DIFFERENCES = (0.006, 0.012, 0.025), (0.005, 0.01, 0.02)
 """Standard deviations of paired differences, and true differences, on a scale from 0 to 1."""
 POWER, MOST_BLOCKS, POWER_DRAWS = 0.8, 120, 400
 RESAMPLES = 1000
+REFERENCE = "random"
+"""Method with which the others are paired."""
 
 
 @dataclass(frozen=True)
@@ -84,6 +88,55 @@ class Needed:
     spread: float
     difference: float
     blocks: int | None
+
+
+@dataclass(frozen=True)
+class Pairing:
+    """A method beside the reference, on the blocks of a table.
+
+    Attributes:
+        method: its name.
+        spread: standard deviation of its own scores.
+        correlation: with the reference's scores over blocks; NaN where one of them never varies.
+        ties: share of blocks in which both have the same score.
+        paired: standard deviation of the difference within blocks.
+        apart: the same if blocks shared nothing: the root of the sum of both variances.
+        worst: lowest difference of a block, in the unit of the scores.
+    """
+
+    method: str
+    spread: float
+    correlation: float
+    ties: float
+    paired: float
+    apart: float
+    worst: float
+
+
+def pairings(table: pd.DataFrame, reference: str = REFERENCE) -> list[Pairing]:
+    """Compare each method's scores with the reference's, block by block; none without the reference.
+
+    Args:
+        table: one row per block, one column per method.
+        reference: a column.
+    """
+    if reference not in table:
+        return []
+    base, found = table[reference], []
+    for method, own in table.drop(columns=reference).items():
+        difference = own - base
+        found.append(
+            Pairing(
+                str(method),
+                float(own.std()),
+                float(own.corr(base)),
+                float((difference == 0).mean()),
+                float(difference.std()),
+                float((own.var() + base.var()) ** 0.5),
+                float(difference.min()),
+            )
+        )
+    return found
 
 
 def rates(scores: Floats, blocks: int, families: int = FAMILIES, margin: float = MARGIN, seed: int = 0) -> Rates:
@@ -194,8 +247,8 @@ def simulate(scores: Floats, families: int = FAMILIES) -> dict[str, object]:
     }
 
 
-def read_scores(path: Path) -> Floats:
-    """Read confirmed scores: `(blocks, methods)` of the first metric, for blocks that all methods have.
+def read_table(path: Path) -> pd.DataFrame:
+    """Read confirmed scores of the first metric: a row per block that all methods have, a column per method.
 
     Args:
         path: a CSV file with the columns `method`, `seed`, `score` and, if there are several, `metric`.
@@ -217,14 +270,21 @@ def read_scores(path: Path) -> Floats:
             f"{path}: has {table.shape[1]} methods with {table.shape[0]} blocks in common, but it takes 2 with "
             f"{MIN_BLOCKS}; run more seeds of the same methods"
         )
-    scores: Floats = table.to_numpy(dtype=np.float64)
+    return table
+
+
+def read_scores(path: Path) -> Floats:
+    """Read confirmed scores: `(blocks, methods)`; see `read_table`."""
+    scores: Floats = read_table(path).to_numpy(dtype=np.float64)
     return scores
 
 
 def main(arguments: Sequence[str]) -> None:
     """Simulate with the scores of a file and print the rates."""
     file, *number = arguments
-    print(json.dumps(simulate(read_scores(Path(file)), *map(int, number))))
+    table = read_table(Path(file))
+    found = simulate(table.to_numpy(dtype=np.float64), *map(int, number))
+    print(json.dumps({**found, "pairings": [asdict(one) for one in pairings(table)]}))
 
 
 if __name__ == "__main__":

@@ -60,8 +60,8 @@ def mean_of(values: Sequence[float]) -> Estimate:
     """Average values, with the interval of Student's t.
 
     The mean counts every block: two failed ones of eight move it, while a trimmed mean would leave them out. The
-    interval takes the mean for normal, which few and skewed values are not: a nominal 95 % then covers 87 to 93 %, a
-    percentile bootstrap of 5 values 74 % (`python -m benchmarks.measure.verdicts`).
+    interval takes the mean for normal, which few and skewed values are not: a nominal 95 % then covers 88 to 92 %, a
+    percentile bootstrap of 5 values 77 % (`python -m benchmarks.measure.verdicts`).
 
     Args:
         values: at least one, finite.

@@ -6,10 +6,11 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from benchmarks.spec import BenchmarkError
-from hpo.planning.verdict_rates import Needed, blocks_for, main, rates, read_scores
+from hpo.planning.verdict_rates import Needed, blocks_for, main, pairings, rates, read_scores
 
 TIED = np.where(np.random.default_rng(0).random((40, 3)) < 0.3, 0.3, 0.7)
 """Scores of three methods that tie in most blocks and differ much in others."""
@@ -49,6 +50,23 @@ def test_the_blocks_of_a_large_difference_are_the_fewest_there_are() -> None:
 
 def test_a_difference_that_no_number_of_blocks_finds_has_none() -> None:
     assert blocks_for(0.1, 0.0, draws=50).blocks is None
+
+
+def test_blocks_that_methods_share_take_spread_away_and_others_do_not() -> None:
+    rng = np.random.default_rng(3)
+    base, own = rng.normal(size=400), rng.normal(size=400)
+    found = {
+        one.method: one for one in pairings(pd.DataFrame({"random": base, "like": base + 0.1 * own, "apart": own}))
+    }
+    assert found["like"].paired == pytest.approx(0.1, rel=0.1)
+    assert found["like"].paired < 0.2 * found["like"].apart
+    assert found["apart"].paired == pytest.approx(found["apart"].apart, rel=0.1)
+    assert found["apart"].ties == 0.0
+    assert found["like"].worst == pytest.approx(float(0.1 * own.min()))
+
+
+def test_without_random_search_nothing_is_paired() -> None:
+    assert pairings(pd.DataFrame({"a": [1.0, 2.0], "b": [2.0, 3.0]})) == []
 
 
 def test_figures_are_the_same_each_time() -> None:
