@@ -97,6 +97,7 @@ class Standing:
         grid: the contestant beside the manual grid.
         over_random: probability that one of its studies beats one of random search.
         failed_studies: seeds of the studies that ended with an error, without a score.
+        model_share: share of a study's trials that a model proposed, the mean over studies; None without a model.
     """
 
     name: str
@@ -109,6 +110,7 @@ class Standing:
     grid: GridRace
     over_random: Estimate | None
     failed_studies: tuple[int, ...] = ()
+    model_share: float | None = None
 
     @property
     def score(self) -> Estimate | None:
@@ -173,7 +175,13 @@ def _standing(contestant: Contestant, everyone: Sequence[Contestant], benchmark:
         grid=_grid_race(contestant, everyone, benchmark),
         over_random=_over_random(contestant, everyone, benchmark),
         failed_studies=tuple(sorted(contestant.failed)),
+        model_share=_model_share(studies),
     )
+
+
+def _model_share(studies: Sequence[StudyRecord]) -> float | None:
+    shares = [share for study in studies if (share := study.model_share) is not None]
+    return fmean(shares) if shares else None
 
 
 def _confirmed(contestant: Contestant, benchmark: Benchmark) -> ConfirmedScores:

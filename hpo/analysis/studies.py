@@ -112,6 +112,12 @@ class StudyRecord:
         """Improvements of the incumbent, for a study that keeps them in place of its units; else None."""
         return None
 
+    @property
+    def model_share(self) -> float | None:
+        """Share of its trials that a model proposed; None for methods without one, and if it is not known."""
+        trials = self.trials
+        return float(trials["by_model"].astype(bool).mean()) if "by_model" in trials and len(trials) else None
+
     @cached_property
     def devices(self) -> pd.DataFrame:
         """One row per number of reserved devices, see `hpo.store.files.devices_csv`; empty if it was not kept."""

@@ -207,7 +207,7 @@ class Books:
 
     def _open(self, event: core.Proposed) -> None:
         row = TrialRow(event.number, event.schedule[0][1], event.at, event.seed, event.schedule, event.varies)
-        self._rows[event.trial] = replace(row, exploits=event.exploits)
+        self._rows[event.trial] = replace(row, exploits=event.exploits, by_model=event.by_model)
 
     def _exploit(self, event: core.Exploited) -> None:
         schedule = (*self._rows[event.donor].schedule, (event.units, event.config))

@@ -105,6 +105,7 @@ class Proposed(_OfTrial):
         schedule: its complete configurations, each with the units at which it takes effect, the first with 0.
         varies: whether its hyperparameters may change within the trial.
         exploits: number of takeovers that its schedule comes from, if it was trained elsewhere.
+        by_model: whether a model of earlier results proposed it; None for methods without one, and if it is not known.
     """
 
     number: int
@@ -112,6 +113,7 @@ class Proposed(_OfTrial):
     schedule: tuple[tuple[int, Config], ...]
     varies: bool = False
     exploits: int = 0
+    by_model: bool | None = None
 
 
 @dataclass(frozen=True)
@@ -266,7 +268,13 @@ KINDS: dict[str, type[Event]] = {kind.__name__.lower(): kind for kind in Event._
 
 
 def proposed(
-    study: Study, trial: str, number: int, proposal: Mapping[str, Any], at: float, varies: bool = False
+    study: Study,
+    trial: str,
+    number: int,
+    proposal: Mapping[str, Any],
+    at: float,
+    varies: bool = False,
+    by_model: bool | None = None,
 ) -> Proposed:
     """Make the event of a proposal, of a method or of a confirmation.
 
@@ -277,9 +285,11 @@ def proposed(
         proposal: the proposal, which may leave hyperparameters at the benchmark's default.
         at: seconds since the study began.
         varies: whether the method changes hyperparameters within a trial.
+        by_model: see `Proposed`.
     """
     training = training_of(study, proposal)
-    return Proposed(at, trial, number, training.seed, training.schedule, varies or len(training.schedule) > 1)
+    changes = varies or len(training.schedule) > 1
+    return Proposed(at, trial, number, training.seed, training.schedule, changes, by_model=by_model)
 
 
 def unit(benchmark: Benchmark, trial: str, result: Mapping[str, Any], at: float) -> Unit:

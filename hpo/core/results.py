@@ -37,6 +37,7 @@ class TrialRow:
             one where it took over another trial's weights, whose schedule it then continues.
         varies: whether its method changes hyperparameters within a trial.
         exploits: number of times that it took over another trial.
+        by_model: whether a model of earlier results proposed it; None for methods without one, and if it is not known.
         units: resource units reached.
         trained_units: resource units it trained itself, those of failed attempts included.
         metrics: those of the unit that stands for it, see `Benchmark.select`: the last, or the best so far.
@@ -61,6 +62,7 @@ class TrialRow:
     schedule: tuple[tuple[int, Config], ...] = ()
     varies: bool = False
     exploits: int = 0
+    by_model: bool | None = None
     units: int = 0
     trained_units: int = 0
     metrics: dict[str, float] = field(default_factory=dict)

@@ -274,6 +274,11 @@ class BudgetedSearch(SearchAlgorithm):
         """The searcher, which BOHB's scheduler speaks with; None for algorithms that have none."""
         return getattr(self._inner, "searcher", None)
 
+    def proposed_by_model(self, trial_id: str) -> bool | None:
+        """Tell whether a model proposed a trial; None for searchers without one, which keep no such ids."""
+        by_model = getattr(self.searcher, "by_model", None)
+        return None if by_model is None else trial_id in by_model
+
     @property
     def metric(self) -> Any:
         """The searcher's metric; None for those that look at no metric."""

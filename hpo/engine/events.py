@@ -94,7 +94,9 @@ class StudyLog(tune.Callback):
         """Tell of a trial, once."""
         if trial.trial_id not in self.books:
             varies = self.state.population is not None
-            self._tell(proposed(self._study, trial.trial_id, len(self.books.rows), trial.config, now, varies))
+            by_model = self.state.search.proposed_by_model(trial.trial_id)
+            number = len(self.books.rows)
+            self._tell(proposed(self._study, trial.trial_id, number, trial.config, now, varies, by_model))
 
     def _exploit(self, trial_id: str, donor_id: str, units: int, config: Config) -> None:
         """Tell that a trial takes over another's weights after `units`, and continues with other hyperparameters."""

@@ -91,7 +91,7 @@ class Needed:
 
 
 @dataclass(frozen=True)
-class Pairing:
+class PairedSpread:
     """A method beside the reference, on the blocks of a table.
 
     Attributes:
@@ -113,7 +113,7 @@ class Pairing:
     worst: float
 
 
-def pairings(table: pd.DataFrame, reference: str = REFERENCE) -> list[Pairing]:
+def pairings(table: pd.DataFrame, reference: str = REFERENCE) -> list[PairedSpread]:
     """Compare each method's scores with the reference's, block by block; none without the reference.
 
     Args:
@@ -126,7 +126,7 @@ def pairings(table: pd.DataFrame, reference: str = REFERENCE) -> list[Pairing]:
     for method, own in table.drop(columns=reference).items():
         difference = own - base
         found.append(
-            Pairing(
+            PairedSpread(
                 str(method),
                 float(own.std()),
                 float(own.corr(base)),

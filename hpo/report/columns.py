@@ -64,6 +64,7 @@ def columns(benchmark: Benchmark) -> list[Column]:
         Column("method", _method, is_text=True, printed=lambda cell: cell.text),
         Column("seeds", lambda one: Cell(str(len(one.seeds) or "-"), len(one.seeds) or None)),
         Column("trials", _trials, is_text=True, printed=lambda cell: cell.small or "-"),
+        Column("by model", lambda one: number_cell(one.model_share, ".0%"), printed=None),
         Column(validation, lambda one: estimate_cell(one.validation, digits_of(ranking))),
         *(_test_column(metric) for metric in benchmark.test_metrics),
         Column("failed", _failed),

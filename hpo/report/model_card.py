@@ -67,6 +67,8 @@ def _result(stored: Records, choice: ExportChoice) -> str:
         f"Its incumbent on validation, which chose it: {', '.join(shown)} after {best['units']} of "
         f"{benchmark.resource.max_units} units. That is the best of many trials, so it flatters."
     )
+    if choice.study.model_share is not None:
+        found += f" A model of earlier results proposed {choice.study.model_share:.0%} of that study's trials."
     scores = winner.scores(benchmark.verdict_metric)
     if not is_confirmed(winner, benchmark):
         partly = f" ({len(scores)} of {len(winner.studies)} studies are)" if scores else ""

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from hpo.analysis.compare import Result
 from hpo.analysis.conditions.planned import EVERY_PAIR
+from hpo.analysis.over_cost.early_looks import early_looks
 from hpo.analysis.over_cost.worth import beside_random
 from hpo.analysis.statistics.paired_tests import ALPHA, blocks_needed
 from hpo.analysis.statistics.random_search import Worth
@@ -67,13 +68,9 @@ def replayed(result: Result) -> str:
 
 
 def beside(result: Result) -> list[str]:
-    """Return the sentences that follow the verdict: test split, other metrics, default, random search."""
-    return list(
-        filter(
-            None,
-            [of_test_split(result), by_other_metrics(result), against_default(result), in_random_trainings(result)],
-        )
-    )
+    """Return the sentences that follow the verdict: test split, other metrics, default, random search, early looks."""
+    found = (of_test_split, by_other_metrics, against_default, in_random_trainings, of_early_looks)
+    return [told for one in found if (told := one(result))]
 
 
 def against_default(result: Result) -> str:
@@ -98,12 +95,28 @@ def in_random_trainings(result: Result) -> str:
     return f"In full trainings of random search ({by}): {'; '.join(told)}."
 
 
+def of_early_looks(result: Result) -> str:
+    """Tell how well rungs rank random trainings as full trainings do; empty for too few of them."""
+    looks = early_looks(result.contestants, result.benchmark)
+    if not looks:
+        return ""
+    told = [f"unit {one.units} by {one.correlation:.2f}, and keeps {one.recall:.0%} of the best third" for one in looks]
+    return (
+        f"Early looks, by {looks[0].trainings} random trainings: rankings agree with those of the full training "
+        f"(Spearman) at {'; at '.join(told)}."
+    )
+
+
 def trainings_in_words(worth: Worth) -> str:
     """Write a number of random trainings with its band, e.g. "9.3 (7.2 to 12.4)"."""
     if math.isinf(worth.trainings):
-        return f"more than {worth.low:.2g}, and better than every random one"
-    high = f"to {worth.high:.2g}" if math.isfinite(worth.high) else "or more"
-    return f"{worth.trainings:.2g} ({worth.low:.2g} {high})"
+        return f"more than {_rounded(worth.low)} (better than every random one)"
+    high = f"to {_rounded(worth.high)}" if math.isfinite(worth.high) else "or more"
+    return f"{_rounded(worth.trainings)} ({_rounded(worth.low)} {high})"
+
+
+def _rounded(trainings: float) -> str:
+    return f"{trainings:.2g}" if trainings < 10 else f"{trainings:.0f}"
 
 
 def of_test_split(result: Result) -> str:

@@ -194,6 +194,7 @@ def standing_row(standing: Standing, benchmark: Benchmark) -> dict[str, Any]:
         "blocks": confirmed.blocks,
         "failed_blocks": confirmed.failed,
         "failed_studies": len(standing.failed_studies),
+        "model_share": standing.model_share,
         "device_hours": costs.device_hours,
         "gpu_hours": costs.gpu_hours,
         **{f"device_hours_{part}": costs.parts.get(part) for part in PARTS},

@@ -61,16 +61,16 @@ def trials_csv(benchmark: Benchmark, rows: Sequence[TrialRow]) -> str:
     tested = (key for key in stored.of_test(benchmark) if any(key in row.metrics for row in rows))
     metrics = [*stored.of_unit(benchmark), *tested]
     timing = ["device_seconds", "began_seconds", "ended_seconds"]
-    lines: list[list[Any]] = [
-        ["trial", "outcome", "units", "trained_units", "seed", "schedule", *names, *metrics, *timing, "reason"]
-    ]
+    by_model = ["by_model"] if any(row.by_model is not None for row in rows) else []
+    first = ["trial", "outcome", "units", "trained_units", "seed", "schedule"]
+    lines: list[list[Any]] = [[*first, *names, *metrics, *timing, *by_model, "reason"]]
     for row in rows:
         values = [row.metrics.get(key, "") for key in metrics]
         times = [round(row.device_seconds, 3), round(row.began_seconds, 3), round(row.ended_seconds or 0.0, 3)]
         config = [row.config.get(name, "") for name in names]
         schedule = schedule_digest(benchmark, row.schedule)
         counted = [row.number, row.outcome, row.units, row.trained_units, row.seed, schedule]
-        lines.append([*counted, *config, *values, *times, row.reason])
+        lines.append([*counted, *config, *values, *times, *([row.by_model] if by_model else []), row.reason])
     return csv_text(lines)
 
 

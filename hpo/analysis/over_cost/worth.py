@@ -35,13 +35,18 @@ def random_search(contestants: Sequence[Contestant], benchmark: Benchmark) -> Ra
 
     Trainings of the larger random search count, if there is one: those of the other are the first of them.
     """
-    references = [one for one in contestants if one.traits.is_reference and one.studies]
-    if not references:
+    largest = largest_reference(contestants)
+    if largest is None:
         return None
-    largest = max(references, key=lambda one: one.budget)
     drawn = [score for study in largest.studies.values() for score in _scores(study, benchmark)]
     drawn.sort(key=lambda numbered: numbered[0])  # the first draws of every seed before the second ones
     return RandomSearch.of([score for _, score in drawn], benchmark.mode == "max")
+
+
+def largest_reference(contestants: Sequence[Contestant]) -> Contestant | None:
+    """Return random search with the largest budget; None without random search."""
+    references = [one for one in contestants if one.traits.is_reference and one.studies]
+    return max(references, key=lambda one: one.budget, default=None)
 
 
 def _scores(study: StudyRecord, benchmark: Benchmark) -> Iterator[tuple[int, float]]:
@@ -49,11 +54,16 @@ def _scores(study: StudyRecord, benchmark: Benchmark) -> Iterator[tuple[int, flo
     trials = study.trials
     if trials.empty or benchmark.metric not in trials:
         return
-    begins_with_default = "start_with_default" not in study.variant and benchmark.default_in_space() is not None
     for number, outcome, value in zip(trials["trial"], trials["outcome"], trials[benchmark.metric], strict=True):
-        if (number > 0 or not begins_with_default) and outcome in ("completed", "diverged"):
+        if is_random(study, number, benchmark) and outcome in ("completed", "diverged"):
             is_sound = outcome == "completed" and math.isfinite(value)
             yield int(number), float(value) if is_sound else benchmark.ranking_metric.worst
+
+
+def is_random(study: StudyRecord, number: int, benchmark: Benchmark) -> bool:
+    """Tell whether a trial of random search was drawn; the first one is the default, unless a study left it out."""
+    begins_with_default = "start_with_default" not in study.variant and benchmark.default_in_space() is not None
+    return number > 0 or not begins_with_default
 
 
 def beside_random(contestants: Sequence[Contestant], benchmark: Benchmark) -> list[Beside]:

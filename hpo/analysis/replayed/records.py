@@ -63,6 +63,11 @@ class ReplayedRecord(StudyRecord):
         }
 
     @property
+    def model_share(self) -> float | None:
+        """Share of its trials that a model proposed; None for none of them."""
+        return self.study.model_share or None
+
+    @property
     def improvements(self) -> pd.DataFrame:
         """Every improvement of the incumbent, see `hpo.analysis.over_cost.curves.anytime`."""
         found = self.study.improvements

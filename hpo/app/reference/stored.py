@@ -129,7 +129,8 @@ def text() -> str:
             trial,
             nano,
             "One row per trial. The hyperparameters are columns "
-            "of their own names, between `schedule` and the metrics.",
+            "of their own names, between `schedule` and the metrics. Methods with a model have a column "
+            "`by_model` too, before `reason`: whether the model proposed the trial.",
         ),
         _file(
             "units.csv",

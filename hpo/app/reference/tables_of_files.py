@@ -34,6 +34,7 @@ CONTESTANT = {
     "blocks": "number of seeds with a score on test",
     "failed_blocks": "number of these that count as the worst: no incumbent, or a fresh training diverged",
     "failed_studies": "number of studies that ended with an error, without a score",
+    "model_share": "share of a study's trials that a model proposed, the mean; empty for methods without a model",
     "device_hours": "of a study, mean; reserved devices x time",
     "gpu_hours": "of a study, mean; 0 on CPUs",
     **{f"device_hours_{part}": f"device-hours of the ledger's part `{part}`, mean of a study" for part in PARTS},

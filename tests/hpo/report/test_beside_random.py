@@ -7,9 +7,11 @@ from dataclasses import replace
 
 import pandas as pd
 import pytest
+from scipy.stats import spearmanr
 
 from benchmarks.spec import Benchmark
 from hpo.analysis.compare import Result
+from hpo.analysis.over_cost.early_looks import early_looks
 from hpo.analysis.over_cost.worth import beside_random, random_search
 from hpo.analysis.statistics.random_search import Worth
 from hpo.report import sentences
@@ -65,6 +67,21 @@ def test_the_figure_has_the_curve_and_a_row_for_each_contestant(six: Result) -> 
     marks = data[data["method"] != ""].set_index("method")
     assert marks.loc["random", "worth_low"] < marks.loc["random", "worth"] < marks.loc["random", "worth_high"]
     assert pd.isna(marks.loc["asha", "worth"])
+
+
+def test_early_looks_compare_rungs_with_full_trainings(six: Result) -> None:
+    """Beside the default, one training of each seed ends, and one diverges after its first unit."""
+    [look] = early_looks(six.contestants, six.benchmark)
+    assert (look.units, look.trainings) == (1, 12)
+    early = [25.0, 2.5] * 6
+    late = [value + 0.01 * seed if value < 25 else value for seed in range(6) for value in (25.0, 0.8)]
+    assert look.correlation == pytest.approx(spearmanr(early, late).statistic)
+    assert look.recall == 1.0
+    assert "unit 1 by 0.9" in sentences.of_early_looks(six)
+
+
+def test_few_trainings_tell_nothing_of_early_looks(benchmark: Benchmark) -> None:
+    assert sentences.of_early_looks(make_result(benchmark, seeds=[0, 1])) == ""
 
 
 def test_the_comparison_says_it_in_words(six: Result) -> None:

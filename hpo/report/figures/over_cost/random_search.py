@@ -36,8 +36,9 @@ def random_search_curve(result: Result, looks: Mapping[str, Style]) -> Figure | 
     )
     bounded = curve.assign(method="").replace([-math.inf, math.inf], math.nan)
     data = pd.concat([bounded, _marks(rows)])[["method", *curve.columns, "worth", "worth_low", "worth_high"]]
-    notes = [f"{one.name}: worth {trainings_in_words(one.worth)} random trainings." for one in rows]
-    return Figure(name, title, read, data, {"": _drawn(curve, rows, benchmark, looks)}, tuple(notes))
+    told = "; ".join(f"{one.name}: {trainings_in_words(one.worth)}" for one in rows)
+    notes = (f"Worth in random trainings, with the band's ends: {told}.",)
+    return Figure(name, title, read, data, {"": _drawn(curve, rows, benchmark, looks)}, notes)
 
 
 def _marks(rows: Sequence[Beside]) -> pd.DataFrame:
@@ -56,13 +57,21 @@ def _marks(rows: Sequence[Beside]) -> pd.DataFrame:
     return pd.DataFrame(found).replace([math.inf], math.nan)
 
 
+def _heights(curve: pd.DataFrame, edges: pd.DataFrame, rows: Sequence[Beside]) -> tuple[float, float]:
+    """Return the ends of the axis, for all marks and the curve from a third of the least budget on; it begins steep."""
+    late = curve["trainings"] >= min(one.budget for one in rows) / 3
+    shown = [*edges[late].stack(), *curve["value"][late], *(one.value for one in rows)]
+    room = 0.08 * (max(shown) - min(shown) or 1.0)
+    return min(shown) - room, max(shown) + room
+
+
 def _drawn(curve: pd.DataFrame, rows: Sequence[Beside], benchmark: Benchmark, looks: Mapping[str, Style]) -> go.Figure:
     figure = canvas(400, legend=True)
     figure.update_xaxes(title_text="full trainings", tickformat="d", nticks=8, rangemode="tozero")
     figure.update_yaxes(title=f"validation {words(benchmark.metric)}", automargin=True)
-    shown = pd.concat([curve["value"], pd.Series([one.value for one in rows])])
     edges = curve[["low", "high"]].replace([-math.inf, math.inf], math.nan)
-    lowest, highest = float(min(shown.min(), edges["low"].min())), float(shown.max())
+    lowest, highest = _heights(curve, edges, rows)
+    figure.update_yaxes(range=[lowest, highest])
     x = curve["trainings"].tolist()
     edge = {"x": x, "mode": "lines", "showlegend": False, "hoverinfo": "skip", "line_width": 0}
     figure.add_scatter(y=edges["low"].fillna(lowest).tolist(), **edge)

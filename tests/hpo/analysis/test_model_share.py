@@ -1,0 +1,47 @@
+"""The share of proposals that come from a model: from the searcher through log and table to the comparison."""
+
+from __future__ import annotations
+
+import pytest
+
+from hpo.analysis.studies import StudyRecord
+from hpo.core.books import Books
+from hpo.core.study import Study
+from hpo.engine.in_process import InProcess
+from hpo.report.columns import columns
+from hpo.store import files
+from tests.hpo.engine.in_process import simulate, synthetic
+
+
+def proposed_by_model(method: str, budget: int) -> tuple[list[bool | None], Books]:
+    books = simulate(Study(method, synthetic(), 1, budget), InProcess(devices=1)).books
+    return [row.by_model for row in books.rows], books
+
+
+def record(books: Books) -> StudyRecord:
+    return StudyRecord("a", "hyperopt", "", 1, 6, {}, {}, 0, {"trials.csv": files.trials_csv(synthetic(), books.rows)})
+
+
+def test_tpe_s_model_proposes_after_its_first_points() -> None:
+    """Two trials end before the model proposes; the third is drawn while the second trains."""
+    told, books = proposed_by_model("hyperopt", 6)
+    assert told == [False, False, False, True, True, True]
+    assert record(books).model_share == pytest.approx(1 / 2)
+
+
+def test_a_method_without_a_model_has_no_share() -> None:
+    told, books = proposed_by_model("random", 2)
+    assert told == [None, None]
+    assert record(books).model_share is None
+    assert "by_model" not in files.trials_csv(synthetic(), books.rows)
+
+
+@pytest.mark.slow
+def test_bohb_s_model_has_no_results_to_learn_from_at_a_small_budget() -> None:
+    told, books = proposed_by_model("bohb", 12)
+    assert 0 < sum(map(bool, told)) < len(told) / 3
+    assert record(books).model_share == pytest.approx(sum(map(bool, told)) / len(told))
+
+
+def test_the_report_has_a_column_of_it() -> None:
+    assert "by model" in [column.heading for column in columns(synthetic())]
