@@ -5,8 +5,10 @@ By default the trials are computed curves in this process; `thorough` tests type
 
 from __future__ import annotations
 
+import csv
 import re
 import shlex
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -25,6 +27,8 @@ WORKSHOP = REPOSITORY / "docs/workshop"
 PAGES = {int(path.name[:2]): path for path in sorted(WORKSHOP.glob("0*.md"))}
 ON_SLURM, ON_DEEPSPEED = 6, 8
 """Chapters whose commands take a cluster, and processes of their own."""
+GRIDS = {1: {1e-4: 1, 1e-3: 1, 1e-2: 1}, 2: dict.fromkeys((1e-4, 1e-3, 1e-2), 4)}
+"""Chapters whose table is a grid: how often each learning rate is trained."""
 IN_PROCESS = [number for number in PAGES if number not in (ON_SLURM, ON_DEEPSPEED)]
 
 
@@ -79,6 +83,10 @@ def test_the_commands_of_a_chapter_fill_its_table(number: int, folder: Path) -> 
     table = (folder / f"workshop/chapter-{number}.md").read_text()
     assert table.startswith(f"# Chapter {number}: {CHAPTERS[number].title}\n")
     assert list((folder / "workshop").glob(f"chapter-{number}-*.csv"))
+    if number in GRIDS:
+        [path] = (folder / "workshop").glob(f"chapter-{number}-*.csv")
+        trained = [row["learning_rate"] for row in csv.DictReader(path.read_text().splitlines())]
+        assert Counter(map(float, trained)) == GRIDS[number]
 
 
 @pytest.mark.thorough  # trainings of nano: minutes each; `test_the_commands_of_a_chapter_fill_its_table` takes seconds

@@ -93,7 +93,8 @@ class Bench:
     def _environment(self) -> dict[str, str]:
         kept = {name: value for name, value in os.environ.items() if name != "MLFLOW_RUN_ID"}
         store = f"sqlite:///{self.folder}/mlflow.db"
-        return {**kept, "PYTHONPATH": str(PROJECT), "MLFLOW_TRACKING_URI": store, "CUDA_VISIBLE_DEVICES": ""}
+        own = {"PYTHONPATH": str(PROJECT), "MLFLOW_TRACKING_URI": store, "CUDA_VISIBLE_DEVICES": ""}
+        return {**kept, **own, "RAY_worker_niceness": "0"}  # else other work on the machine delays Ray's trials alone
 
     def _stored(self, since: float) -> Span:
         """Read when the first trial began and the last one ended, of the study that began after a time."""
