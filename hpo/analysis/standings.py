@@ -6,12 +6,13 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from statistics import fmean, median
+from statistics import fmean
 
 from benchmarks.spec import Benchmark
 from benchmarks.tasks.task import Metric
 from hpo.analysis.contestants import Contestant, mean_metric, score
 from hpo.analysis.over_cost import curves
+from hpo.analysis.statistics.censored import Reaching, Spell
 from hpo.analysis.statistics.estimates import Estimate, mean_of, probability_of_improvement
 from hpo.analysis.studies import StudyRecord
 from hpo.core.ledger import PARTS
@@ -73,13 +74,15 @@ class GridRace:
         cost_ratio: its device-hours divided by the grid's; None without a grid.
         reached: number of studies whose incumbent was as good as the grid's of the same seed.
         entered: number of studies with units and with a grid of the same seed.
-        device_hours: median device-hours until then, of the studies that got there; None if none did.
+        device_hours: device-hours until half of all studies are there, by Kaplan and Meier; None if fewer ever are.
+        expected_hours: device-hours of all studies, divided by the number of those that got there; None if none did.
     """
 
     cost_ratio: float | None
     reached: int
     entered: int
     device_hours: float | None
+    expected_hours: float | None = None
 
 
 @dataclass(frozen=True)
@@ -214,18 +217,19 @@ def _grid_race(contestant: Contestant, everyone: Sequence[Contestant], benchmark
         return GridRace(None, 0, 0, None)
     own = mean_metric(list(contestant.studies.values()), "device_hours")
     cost = mean_metric(list(grid.studies.values()), "device_hours")
-    hours = _hours_to_grid(contestant, grid, benchmark)
-    reached = [value for value in hours if value is not None]
     ratio = own / cost if own is not None and cost else None
-    return GridRace(ratio, len(reached), len(hours), median(reached) if reached else None)
+    found = Reaching.of(_on_the_way_to_grid(contestant, grid, benchmark))
+    if found is None:
+        return GridRace(ratio, 0, 0, None)
+    return GridRace(ratio, found.reached, len(found.spells), found.median, found.expected_running_time)
 
 
-def _hours_to_grid(contestant: Contestant, grid: Contestant, benchmark: Benchmark) -> list[float | None]:
-    """Return the device-hours of each study until it was as good as the grid of its seed, None if it never was."""
+def _on_the_way_to_grid(contestant: Contestant, grid: Contestant, benchmark: Benchmark) -> list[Spell]:
+    """Return the device-hours of each study until it was as good as the grid of its seed, if it ever was."""
     key = f"best_{benchmark.metric}"
     targets = {seed: study.metrics[key] for seed, study in grid.studies.items() if key in study.metrics}
     return [
-        curves.hours_to(study, benchmark, targets[seed])
+        curves.spell_in_hours(study, benchmark, targets[seed])
         for seed, study in contestant.studies.items()
         if seed in targets and (study.improvements is not None or not study.units.empty)
     ]

@@ -135,7 +135,7 @@ def _reached_grid(standing: Standing) -> Cell:
     race = standing.grid
     if not race.entered:
         return Cell("-", None)
-    hours = "never" if race.device_hours is None else f"{race.device_hours:.4g} h"
+    hours = "fewer than half" if race.device_hours is None else f"half by {race.device_hours:.4g} h"
     return Cell(f"{race.reached} of {race.entered}", race.reached / race.entered, hours)
 
 

@@ -141,7 +141,7 @@ def methods_table(result: Result) -> Table:
     return Table(
         "methods",
         f"{HOW_TO_READ} x grid: device-hours divided by those of the manual grid. Reached grid: studies that found "
-        "a trial as good as the grid's of the same seed, and the median device-hours until then.",
+        "a trial as good as the grid's of the same seed, and the device-hours until half of all studies had.",
         [column.heading for column in shown],
         [
             [colored(first.cell(one), looks[one.name].color), *(column.cell(one) for column in others)]

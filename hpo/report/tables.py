@@ -204,6 +204,7 @@ def standing_row(standing: Standing, benchmark: Benchmark) -> dict[str, Any]:
         "reached_grid": grid.reached,
         "with_grid": grid.entered,
         "device_hours_to_grid": grid.device_hours,
+        "expected_hours_to_grid": grid.expected_hours,
         **_ends("over_random", standing.over_random),
     }
 

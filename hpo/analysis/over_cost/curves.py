@@ -10,6 +10,7 @@ import pandas as pd
 
 from benchmarks.spec import Benchmark
 from benchmarks.tasks.task import LOSS
+from hpo.analysis.statistics.censored import Spell
 from hpo.analysis.statistics.estimates import mean_of
 from hpo.analysis.studies import StudyRecord
 from hpo.core.books import device_seconds
@@ -51,6 +52,21 @@ def hours_to(study: StudyRecord, benchmark: Benchmark, target: float) -> float |
     curve = anytime(study, benchmark)
     good = curve["value"] <= target if benchmark.mode == "min" else curve["value"] >= target
     return float(curve["device_hours"][good].iloc[0]) if good.any() else None
+
+
+def spell_in_hours(study: StudyRecord, benchmark: Benchmark, target: float) -> Spell:
+    """Return a study's device-hours until it was as good as `target`, or all of them if it never was."""
+    hours = hours_to(study, benchmark, target)
+    return Spell(study.metrics.get("device_hours", 0.0), False) if hours is None else Spell(hours, True)
+
+
+def spell_in_trainings(study: StudyRecord, benchmark: Benchmark, target: float) -> Spell:
+    """Return the same in full trainings; of a study that never was as good, its budget."""
+    curve = anytime(study, benchmark)
+    good = curve["value"] <= target if benchmark.mode == "min" else curve["value"] >= target
+    if not good.any():
+        return Spell(float(study.budget), False)
+    return Spell(float(curve["units"][good].iloc[0]) / benchmark.resource.max_units, True)
 
 
 def band(studies: Sequence[StudyRecord], benchmark: Benchmark) -> pd.DataFrame:

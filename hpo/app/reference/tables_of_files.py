@@ -43,7 +43,8 @@ CONTESTANT = {
     "cost_of_grid": "its device-hours divided by the manual grid's; empty without a grid",
     "reached_grid": "number of its studies whose incumbent was as good as the grid's of the same seed",
     "with_grid": "number of its studies that have a grid of the same seed",
-    "device_hours_to_grid": "median device-hours until then, of the studies that got there",
+    "device_hours_to_grid": "device-hours until half of all studies are there (Kaplan and Meier); empty if fewer are",
+    "expected_hours_to_grid": "device-hours of all studies, divided by the number of those that got there",
     "over_random": "probability that one of its studies beats one of random search",
 }
 """Meanings of the columns of `comparison.csv`."""

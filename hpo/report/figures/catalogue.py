@@ -10,6 +10,7 @@ from hpo.report.figures.critical_difference import critical_difference_diagram
 from hpo.report.figures.importance import ImportanceShares, hyperparameter_importance
 from hpo.report.figures.over_cost.anytime import anytime_curves
 from hpo.report.figures.over_cost.random_search import random_search_curve
+from hpo.report.figures.over_cost.reached import target_reached
 from hpo.report.figures.parallel import parallel_coordinates
 from hpo.report.figures.pareto import points_of, quality_against_cost
 from hpo.report.figures.plots import (
@@ -40,6 +41,7 @@ def all_of(
         confirmed_scores(result, looks),
         critical_difference_diagram(result, looks),
         anytime_curves(result, looks),
+        target_reached(result, looks),
         random_search_curve(result, looks),
         quality_against_cost(points_of(result), result.benchmark.verdict_metric, looks, intervals),
         cost_split(result),

@@ -17,6 +17,7 @@ from hpo.report.figures import catalogue, parallel, plots
 from hpo.report.figures.cost_split import cost_split
 from hpo.report.figures.importance import hyperparameter_importance
 from hpo.report.figures.over_cost.anytime import anytime_curves
+from hpo.report.figures.over_cost.reached import target_reached
 from hpo.report.figures.pareto import points_of, quality_against_cost
 from hpo.report.figures.plots import LeftOut
 from hpo.report.figures.schedules import schedules
@@ -53,6 +54,15 @@ class TestFigures:
         assert asha["device_hours"].iloc[-1] == pytest.approx(10.0 * 2 / 3600)
         assert asha["value"].iloc[0] == pytest.approx(1.11)  # 0.7, 0.71, 0.72, each + 0.4
         assert asha["value"].iloc[-1] == pytest.approx(0.71)
+
+    def test_studies_that_reached_random_search_s_median_are_counted(self, result: Result) -> None:
+        """Random search's incumbents are 0.8, 0.81 and 0.82; ASHA's and PBT's are better from the last unit on."""
+        figure = drawn(target_reached(result, plots.styles(result)))
+        assert "of 0.81," in figure.how_to_read
+        shares = figure.data.groupby("method")["share"].max().to_dict()
+        assert shares == pytest.approx({"asha": 1.0, "pbt": 1.0, "random": 2 / 3})
+        assert figure.notes[0].startswith("asha: 3 of 3 reached it, half of all by ")
+        assert any(note.startswith("random: 2 of 3 reached it") for note in figure.notes)
 
     def test_one_seed_has_no_band_and_a_note_says_so(self, benchmark: Benchmark) -> None:
         one = make_result(benchmark, seeds=[0])
@@ -165,4 +175,4 @@ class TestFigures:
         whys = {figure.name: figure.why for figure in found if isinstance(figure, LeftOut)}
         assert whys["importance"] == "too few trials"
         assert "python -m hpo confirm --benchmark synthetic" in whys["confirmed_scores"]
-        assert len(set(whys.values())) == len(whys) == 11
+        assert len(set(whys.values())) == len(whys) == 12

@@ -54,6 +54,7 @@ class TestFiles:
             "confirmed_scores",
             "critical_difference",
             "anytime",
+            "target_reached",
             "quality_against_cost",
             "cost_split",
             "timelines",
