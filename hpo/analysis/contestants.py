@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from statistics import fmean
 
 from benchmarks.tasks.task import Metric
+from hpo.analysis.over_cost.along import SHARES, schedule_at
 from hpo.analysis.records import Records
 from hpo.analysis.studies import Confirmation, StudyRecord
 from hpo.core.study import default_schedule
@@ -31,6 +32,8 @@ class Contestant:
         confirmations: of the incumbent of each block.
         runs: number of runs of each seed, failed ones included: only the newest finished one is among the studies.
         failed: seeds whose studies ended with an error, and no other study of them finished.
+        along: the confirmations of incumbents at a share of the budget, by that share and block; see `over_cost.along`.
+            None of a block without such an incumbent, and an empty list of one that is not confirmed.
     """
 
     name: str
@@ -39,6 +42,7 @@ class Contestant:
     confirmations: Mapping[int, Sequence[Confirmation]]
     runs: Mapping[int, int] = field(default_factory=dict)
     failed: frozenset[int] = frozenset()
+    along: Mapping[float, Mapping[int, Sequence[Confirmation]]] = field(default_factory=dict)
 
     @property
     def label(self) -> str:
@@ -117,7 +121,17 @@ def _contestant(records: Records, studies: Sequence[StudyRecord], finished: Set[
         {seed: records.confirmations_of(study) for seed, study in by_seed.items()},
         Counter({seed: number for seed, number in studies_of.items() if seed in by_seed}),
         frozenset(study.seed for study in studies) - set(by_seed),
+        _along(records, by_seed) if records.confirmations and not first.traits.is_single_config else {},
     )
+
+
+def _along(records: Records, studies: Mapping[int, StudyRecord]) -> dict[float, dict[int, list[Confirmation]]]:
+    """Return the confirmations of incumbents along the way by share of the budget and block, if there was such."""
+    found: dict[float, dict[int, list[Confirmation]]] = {}
+    for share in SHARES:
+        schedules = {seed: schedule_at(study, records.benchmark, share) for seed, study in studies.items()}
+        found[share] = {seed: records.confirmations_with(steps, seed) for seed, steps in schedules.items() if steps}
+    return found
 
 
 def _confirmed_default(records: Records, blocks: Sequence[int]) -> list[Contestant]:

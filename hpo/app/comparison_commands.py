@@ -63,7 +63,7 @@ def confirm(parsed: argparse.Namespace) -> int:
     stored = records.read(benchmark.name, parsed.benchmark)
     confirm.require_same(benchmark, stored)
     labels = [] if parsed.methods == "all" else [word.strip() for word in parsed.methods.split(",")]
-    due = confirm.due(stored, labels, parsed.repeats)
+    due = confirm.due(stored, labels, parsed.repeats, parsed.along)
     console.print(f"{len(due)} trainings are due", highlight=False)
     reason = ""
     if due:

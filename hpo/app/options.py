@@ -88,6 +88,7 @@ STUDIES = (
             BENCHMARK,
             Option("methods", "comma list of stored methods", "all"),
             Option("repeats", "fresh seeds of each", "5", "integer"),
+            Option("along", "confirm the incumbents at a quarter and half of the budget too", "false", "flag"),
             GPU_HOURS,
             EXPERIMENT,
         ),

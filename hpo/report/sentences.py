@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from hpo.analysis.beside_random.early_looks import early_looks
+from hpo.analysis.beside_random.worth import beside_random
 from hpo.analysis.compare import Result
 from hpo.analysis.conditions.planned import EVERY_PAIR
-from hpo.analysis.over_cost.early_looks import early_looks
-from hpo.analysis.over_cost.worth import beside_random
 from hpo.analysis.statistics.paired_tests import ALPHA, blocks_needed
 from hpo.analysis.statistics.random_search import Worth
 from hpo.analysis.statistics.verdicts import Comparison

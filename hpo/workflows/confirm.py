@@ -19,6 +19,7 @@ from rich.console import Console
 
 from benchmarks.identity import digest
 from benchmarks.spec import Benchmark, BenchmarkError
+from hpo.analysis.over_cost.along import SHARES, schedule_at
 from hpo.analysis.records import Records
 from hpo.core.study import (
     CONFIRMS,
@@ -36,13 +37,14 @@ from hpo.search.plan import Plan
 METHOD = "confirm"
 
 
-def due(records: Records, methods: Sequence[str], repeats: int) -> list[dict[str, Any]]:
+def due(records: Records, methods: Sequence[str], repeats: int, along: bool = False) -> list[dict[str, Any]]:
     """List the trainings that the store lacks: incumbents and the default configuration, with a block's fresh seeds.
 
     Args:
         records: studies and confirmations that are stored.
         methods: labels of the methods to confirm; all of them if empty.
         repeats: fresh seeds of each, at least 1.
+        along: whether the incumbents at a quarter and half of the budget are confirmed too, where there are such.
 
     Returns:
         Proposals, see `study.training_of`; one where several studies came to the same configuration.
@@ -60,6 +62,9 @@ def due(records: Records, methods: Sequence[str], repeats: int) -> list[dict[str
             raise BenchmarkError(f"no finished study of {method!r}; there are: {', '.join(sorted(labels))}")
     chosen = [study for study in records.studies if not methods or study.label in methods]
     wanted = [(study.seed, study.schedule) for study in chosen if study.schedule]
+    if along:
+        halfway = [(one.seed, schedule_at(one, records.benchmark, share)) for one in chosen for share in SHARES]
+        wanted += [(block, schedule) for block, schedule in halfway if schedule]
     wanted += [(block, default_schedule(records.benchmark)) for block in sorted({study.seed for study in chosen})]
     there = {(one.schedule, one.seed) for one in records.confirmations}
     proposals = {

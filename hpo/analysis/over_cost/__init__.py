@@ -1,1 +1,1 @@
-"""Scores over the cost that was spent: curves, what they are worth in random trainings, and targets reached."""
+"""Scores over the cost that was spent: curves, and incumbents along the way."""

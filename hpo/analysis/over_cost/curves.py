@@ -36,15 +36,21 @@ def anytime(study: StudyRecord, benchmark: Benchmark) -> pd.DataFrame:
         {
             "device_hours": [device_seconds(reserved, now) / 3600 for now in units["ended_seconds"]],
             "units": np.arange(1, len(units) + 1),
-            "value": units[benchmark.metric].where(units[LOSS.name] <= benchmark.diverged_above),
+            "value": unit_values(units, benchmark),
         }
     )
-    if benchmark.selects_best:
-        of_trials = curve["value"].groupby(units["trial"])
-        curve["value"] = of_trials.cummin() if benchmark.mode == "min" else of_trials.cummax()
     full = curve[(units["units"] == benchmark.resource.max_units) & curve["value"].notna()]
     best = full["value"].cummin() if benchmark.mode == "min" else full["value"].cummax()
     return full.assign(value=best)[best.diff().fillna(1.0) != 0][columns].reset_index(drop=True)
+
+
+def unit_values(units: pd.DataFrame, benchmark: Benchmark) -> pd.Series:
+    """Return what each stored unit makes of its trial, by the benchmark's metric; NaN where it has diverged."""
+    values = units[benchmark.metric].where(units[LOSS.name] <= benchmark.diverged_above)
+    if not benchmark.selects_best:
+        return values
+    of_trials = values.groupby(units["trial"])
+    return of_trials.cummin() if benchmark.mode == "min" else of_trials.cummax()
 
 
 def hours_to(study: StudyRecord, benchmark: Benchmark, target: float) -> float | None:

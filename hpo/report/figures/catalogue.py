@@ -8,6 +8,7 @@ from hpo.analysis.compare import Result
 from hpo.report.figures.cost_split import cost_split
 from hpo.report.figures.critical_difference import critical_difference_diagram
 from hpo.report.figures.importance import ImportanceShares, hyperparameter_importance
+from hpo.report.figures.over_cost.along import confirmed_along
 from hpo.report.figures.over_cost.anytime import anytime_curves
 from hpo.report.figures.over_cost.random_search import random_search_curve
 from hpo.report.figures.over_cost.reached import target_reached
@@ -41,6 +42,7 @@ def all_of(
         confirmed_scores(result, looks),
         critical_difference_diagram(result, looks),
         anytime_curves(result, looks),
+        confirmed_along(result, looks),
         target_reached(result, looks),
         random_search_curve(result, looks),
         quality_against_cost(points_of(result), result.benchmark.verdict_metric, looks, intervals),

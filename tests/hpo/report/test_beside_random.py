@@ -10,9 +10,9 @@ import pytest
 from scipy.stats import spearmanr
 
 from benchmarks.spec import Benchmark
+from hpo.analysis.beside_random.early_looks import early_looks
+from hpo.analysis.beside_random.worth import beside_random, random_search
 from hpo.analysis.compare import Result
-from hpo.analysis.over_cost.early_looks import early_looks
-from hpo.analysis.over_cost.worth import beside_random, random_search
 from hpo.analysis.statistics.random_search import Worth
 from hpo.report import sentences
 from hpo.report.figures import plots

@@ -175,4 +175,4 @@ class TestFigures:
         whys = {figure.name: figure.why for figure in found if isinstance(figure, LeftOut)}
         assert whys["importance"] == "too few trials"
         assert "python -m hpo confirm --benchmark synthetic" in whys["confirmed_scores"]
-        assert len(set(whys.values())) == len(whys) == 12
+        assert len(set(whys.values())) == len(whys) == 13

@@ -9,8 +9,8 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from benchmarks.spec import Benchmark
+from hpo.analysis.beside_random.worth import Beside, beside_random, random_search
 from hpo.analysis.compare import Result
-from hpo.analysis.over_cost.worth import Beside, beside_random, random_search
 from hpo.analysis.statistics.random_search import MIN_DRAWS
 from hpo.report.figures.plots import GREY, Figure, LeftOut, Style, canvas, faint, plain, words
 from hpo.report.sentences import trainings_in_words

@@ -13,8 +13,8 @@ import numpy as np
 from scipy.stats import spearmanr
 
 from benchmarks.spec import Benchmark
+from hpo.analysis.beside_random.worth import is_random, largest_reference
 from hpo.analysis.contestants import Contestant
-from hpo.analysis.over_cost.worth import is_random, largest_reference
 from hpo.analysis.studies import StudyRecord
 from hpo.core.study import diverged_objective
 

@@ -1,0 +1,1 @@
+"""Contestants and rungs beside the trainings of random search."""
