@@ -31,6 +31,9 @@ from hpo.core.ledger import PARTS, Shares
 from hpo.core.results import MIXED, Outcome, TrialRow, UnitRow, divergence
 from hpo.core.study import Study, is_better
 
+BUDGET_SPENT = "the study's budget was spent"
+"""Beginning of the reason of a trial that the budget ended, not the method."""
+
 
 @dataclass
 class _Attempt:
@@ -329,7 +332,7 @@ def outcome_of(study: Study, row: TrialRow, budget_spent: bool) -> tuple[Outcome
     if row.units >= study.max_units:
         return "completed", f"reached the full resource of {row.units} units"
     if budget_spent:
-        return "stopped", f"the study's budget was spent at unit {row.units}"
+        return "stopped", f"{BUDGET_SPENT} at unit {row.units}"
     return "stopped", f"{study.method} stopped it at unit {row.units}"
 
 

@@ -18,6 +18,7 @@ from benchmarks.hyperparameters import Hyperparameters
 from benchmarks.spec import BenchmarkError
 from benchmarks.tasks.task import LOSS, PERPLEXITY, TRAIN_LOSS
 from hpo.analysis import frames
+from hpo.core.books import BUDGET_SPENT
 from hpo.core.ledger import PARTS
 from hpo.core.text_tables import csv_of, markdown_cell, markdown_table
 from hpo.store.queries import stored_runs
@@ -213,13 +214,15 @@ def _study(row: Mapping[str, Any]) -> dict[str, Any]:
 def _studies_and_rungs(benchmark: str, studies: pd.DataFrame) -> list[ResultTable]:
     asha = studies[studies["method"] == "asha"]
     trials = frames.trials(benchmark, [asha["run_id"].iloc[-1]]) if len(asha) else pd.DataFrame()
-    rungs = sorted(set(trials["units"])) if len(trials) else []
+    at_rungs = [not text.startswith(BUDGET_SPENT) for text in trials["reason"]] if len(trials) else []
+    rungs = sorted(set(trials["units"][at_rungs])) if len(trials) else []
     rows = [
         {
             "rung": int(rung),
             "reached": int((trials["units"] >= rung).sum()),
             "stopped_there": len(_stopped_at(trials, rung)),
             "best_eval_loss_of_the_stopped": _stopped_at(trials, rung)["eval_loss"].min(),
+            "ended_by_the_budget": _ended_by_budget(trials, rung, rungs),
         }
         for rung in rungs
     ]
@@ -227,7 +230,16 @@ def _studies_and_rungs(benchmark: str, studies: pd.DataFrame) -> list[ResultTabl
 
 
 def _stopped_at(trials: pd.DataFrame, rung: float) -> pd.DataFrame:
-    return trials[(trials["units"] == rung) & (trials["outcome"] == "stopped")]
+    """Return the trials that the method stopped at a rung."""
+    is_method = ~trials["reason"].str.startswith(BUDGET_SPENT)
+    return trials[(trials["units"] == rung) & (trials["outcome"] == "stopped") & is_method]
+
+
+def _ended_by_budget(trials: pd.DataFrame, rung: float, rungs: Sequence[float]) -> int:
+    """Count the trials that the study's budget ended at a rung, or between it and the next one."""
+    end = next((other for other in rungs if other > rung), float("inf"))
+    is_budget = trials["reason"].str.startswith(BUDGET_SPENT)
+    return int((is_budget & (trials["units"] >= rung) & (trials["units"] < end)).sum())
 
 
 def _studies_and_members(benchmark: str, studies: pd.DataFrame) -> list[ResultTable]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -28,15 +28,18 @@ def folder(tmp_path: Path) -> Iterator[Path]:
         yield tmp_path
 
 
-def store(method: str, *units: int, variant: str = "", loss: float = 0.5) -> None:
-    """Store a study whose trials end at these units, each with a lower loss than the one before."""
+def store(method: str, *units: int, variant: str = "", loss: float = 0.5, by_budget: Sequence[int] = ()) -> None:
+    """Store a study whose trials end at these units, each with a lower loss than the one before.
+
+    The budget ends the trials whose numbers are in `by_budget`, the method the others.
+    """
     study = Study(method, spec.load("synthetic"), budget=3, variant=variant)
     told = Told(study, Tracker(study, "cpu", "python -m hpo run"))
     for number, reached in enumerate(units):
         name, scores = str(number), {"eval_loss": loss - 0.1 * number, "train_loss": 0.4, "exact_match": 0.5, "f1": 0.6}
         told.begin(name, CONFIG)
         told.report(name, {"units": reached, "objective": 0.5, **scores}, device_seconds=10.0)
-        told.end(name)
+        told.end(name, budget_spent=number in by_budget)
     told.finish(at=60.0)
 
 
@@ -68,6 +71,16 @@ def test_rungs_count_the_trials_that_reached_them_and_those_that_stopped(folder:
         ("9", "1", "0"),
     ]
     assert rows[0]["best_eval_loss_of_the_stopped"] == "0.4"
+
+
+def test_the_end_of_the_budget_is_no_rung_and_no_decision_of_the_method(folder: Path) -> None:
+    store("asha", 1, 1, 2, 3, 9, 8, by_budget=(1, 2, 5))
+    keys = ("rung", "reached", "stopped_there", "ended_by_the_budget")
+    assert [tuple(row[key] for key in keys) for row in table(3, "rungs")] == [
+        ("1", "6", "1", "2"),
+        ("3", "3", "1", "1"),
+        ("9", "1", "0", "0"),
+    ]
 
 
 def test_stamps_follow_each_other_and_the_best_so_far_never_rises(folder: Path) -> None:
