@@ -12,7 +12,18 @@ from benchmarks.zero.settings import Training
 from hpo.app.command import Command as Command
 from hpo.app.command import Option as Option
 from hpo.app.tables.clusters import HQ, SLURM
-from hpo.app.tables.shared import BENCHMARK, BUDGET, EXPERIMENT, FORCE, GPU_HOURS, PLAN, RUN_ID, SEED, SPACE
+from hpo.app.tables.shared import (
+    BENCHMARK,
+    BUDGET,
+    EXPERIMENT,
+    FORCE,
+    GPU_HOURS,
+    PLAN,
+    RECORDING_OPTIONS,
+    RUN_ID,
+    SEED,
+    SPACE,
+)
 
 STUDY_OPTIONS = (BENCHMARK, BUDGET, SEED, SPACE, GPU_HOURS, EXPERIMENT, PLAN)
 """Options of every method."""
@@ -220,17 +231,8 @@ BANKS = (
         "bank_commands.record",
         (
             BENCHMARK,
-            Option("configs", "configurations: the default, the grid, then a random sample", "400", "integer"),
-            Option("seeds", "trainings of each, with seeds 0, 1, ...", "3", "integer"),
-            Option(
-                "dense",
-                "further configurations, where searchers go by a model of the others; 0 for none",
-                "0",
-                "integer",
-            ),
-            Option("hours", "time after which no other training begins (default: no limit)", kind="number"),
+            *RECORDING_OPTIONS,
             Option("devices", "trainings at once (default: as many as fit)", kind="count"),
-            Option("output", "folder of bank, log and card; a recording there resumes", "banks"),
         ),
     ),
     Command(

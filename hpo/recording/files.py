@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import importlib.metadata
 import os
 import platform
@@ -25,6 +26,7 @@ from hpo.recording.card import card
 
 PACKAGES = ("torch", "transformers", "deepspeed", "peft", "tokenizers", "numpy", "scipy")
 """Packages on whose versions a training's figures depend."""
+PART = ".part-"
 PROJECT = Path(__file__).parents[2]
 
 
@@ -35,15 +37,29 @@ class Files:
     Attributes:
         folder: where they lie.
         name: of the benchmark.
+        part: number of a part that is recorded by a process of its own, into a log of its own; None for the whole.
     """
 
     folder: Path
     name: str
+    part: int | None = None
 
     @property
     def log(self) -> Path:
-        """The log."""
-        return self.folder / f"{self.name}.jsonl"
+        """The log that this process writes."""
+        return self.folder / f"{self.stem}.jsonl"
+
+    @property
+    def logs(self) -> list[Path]:
+        """Logs of the whole and of all parts, those that there are."""
+        whole = self.folder / f"{self.name}.jsonl"
+        parts = sorted(self.folder.glob(f"{glob.escape(self.name)}{PART}*.jsonl"))
+        return [*([whole] if whole.exists() else []), *parts]
+
+    @property
+    def stem(self) -> str:
+        """Name of the log without its ending."""
+        return self.name if self.part is None else f"{self.name}{PART}{self.part}"
 
     @property
     def bank(self) -> Path:
@@ -161,7 +177,7 @@ def only_recorder(files: Files) -> Iterator[None]:
     """
     try:
         files.folder.mkdir(parents=True, exist_ok=True)
-        with FileLock(files.folder / f".{files.name}.lock", timeout=0):
+        with FileLock(files.folder / f".{files.stem}.lock", timeout=0):
             yield
     except Timeout:
         raise BenchmarkError(f"{files.log}: another process records into it; wait, or give --output") from None

@@ -5,6 +5,7 @@ The folder gets, by the benchmark's name::
     NAME.jsonl     the log; a driver that is killed loses the trainings that were under way, and no other
     NAME.parquet   the bank, written anew from the file before it and the log: now and then, and at the end
     NAME.md        its card
+    NAME.part-I.jsonl  the log of a part, where several processes record one bank, such as tasks of an array
 
 A recording resumes from the bank as well as from the log, so either file may be lost, or come from elsewhere.
 """
@@ -89,16 +90,25 @@ class Recording:
         listed: the configurations.
         seeds: trainings of each.
         console: gets the progress.
+        parts: processes that record the bank; the part of this one is that of its files. A part writes its log alone.
     """
 
     def __init__(
-        self, benchmark: Benchmark, files: Files, listed: Sequence[ListedConfiguration], seeds: int, console: Console
+        self,
+        benchmark: Benchmark,
+        files: Files,
+        listed: Sequence[ListedConfiguration],
+        seeds: int,
+        console: Console,
+        parts: int = 1,
     ) -> None:
         self._benchmark, self._files, self._console = benchmark, files, console
         self._planned, self._header = (len(listed), seeds), header_of(benchmark)
         sound = [one for one in self._merged().trainings if one.outcome not in ("failed", "stopped")]
         recorded = {training.identity for training in sound}
-        self._due = [order for order in orders(listed, seeds) if order.identity not in recorded]
+        every = orders(listed, seeds)
+        own = every if files.part is None else every[files.part :: parts]
+        self._due = [order for order in own if order.identity not in recorded]
         self._lock, self._is_revoked, self._failures = Lock(), False, 0
         self._fault = ""
 
@@ -147,17 +157,19 @@ class Recording:
             is_last: whether the session ends with it: then the card checks a model of the curves, which takes time.
         """
         bank = self._merged()
-        if not bank.trainings:
+        if not bank.trainings or self._files.part is not None:
             return bank
         write(bank, self._files, self._benchmark if is_last else None)
         return bank
 
     def _merged(self) -> Bank:
-        """Join the bank that is there with the log."""
-        logged = logs.read(self._files.log)
-        before = stored(self._files, self._header)
-        require_same(self._files.log, logged.digest, self._header)
-        return joined(before, logged.sessions, logged.trainings, self._planned)
+        """Join the bank that is there with the logs."""
+        merged = stored(self._files, self._header)
+        for path in self._files.logs:
+            logged = logs.read(path)
+            require_same(path, logged.digest, self._header)
+            merged = joined(merged, logged.sessions, logged.trainings)
+        return joined(merged, (), (), self._planned)
 
     # ---- one device after another
 

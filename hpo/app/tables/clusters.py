@@ -5,9 +5,14 @@ from __future__ import annotations
 from dataclasses import replace
 
 from hpo.app.command import Command, Option
-from hpo.app.tables.shared import BENCHMARK, CLUSTER, DRY_RUN, EXPERIMENT, JOB_CLUSTER, STUDY
+from hpo.app.tables.shared import BENCHMARK, CLUSTER, DRY_RUN, EXPERIMENT, JOB_CLUSTER, RECORDING_OPTIONS, STUDY
 
 WHAT = Option("what", "", None, is_positional=True)
+RECORDING = (
+    Option("tasks", "tasks of the array, each of which records a part", "16", "integer"),
+    BENCHMARK,
+    *RECORDING_OPTIONS,
+)
 SLURM = (
     Command(
         "slurm submit",
@@ -63,6 +68,26 @@ SLURM = (
         "add results to the store that jobs could not add themselves, from their logs of events",
         "clusters.slurm_commands.collect",
         (CLUSTER, Option("incomplete", "also arrays in which trials have no result", kind="switch")),
+    ),
+    Command(
+        "slurm record",
+        "record a bank as an array of jobs, and gather it",
+        "clusters.recording_commands.record",
+        (CLUSTER, *RECORDING, DRY_RUN),
+    ),
+    Command(
+        "slurm record-task",
+        "be a task of a recording",
+        "clusters.recording_commands.task",
+        (JOB_CLUSTER, *RECORDING),
+        is_internal=True,
+    ),
+    Command(
+        "slurm record-gather",
+        "end a recording",
+        "clusters.recording_commands.gather",
+        (JOB_CLUSTER, *RECORDING),
+        is_internal=True,
     ),
     Command(
         "slurm head",

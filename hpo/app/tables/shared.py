@@ -19,3 +19,11 @@ CLUSTER = Option("cluster", "YAML file of the cluster profile, see slurm/README.
 JOB_CLUSTER = replace(CLUSTER, help="YAML file of the cluster profile", default="")
 DRY_RUN = Option("dry_run", "print the job scripts instead", kind="switch")
 STUDY = Option("study", "the study's folder, among the logs", None, is_positional=True)
+RECORDING_OPTIONS = (
+    Option("configs", "configurations: the default, the grid, then a random sample", "400", "integer"),
+    Option("seeds", "trainings of each, with seeds 0, 1, ...", "3", "integer"),
+    Option("dense", "more configurations, where searchers go by a model of the others", "0", "integer"),
+    Option("hours", "time after which no other training begins (default: no limit)", kind="number"),
+    Option("output", "folder of bank, log and card; a recording there resumes", "banks"),
+)
+"""Options of every recording of a bank."""
