@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from benchmarks.spec import BenchmarkError
 from hpo.app.commands import end_undelivered
@@ -11,10 +12,16 @@ from hpo.app.request import command_line, load_benchmark, name_of
 from hpo.terminal import errors, next_steps
 from hpo.terminal.console import open_console, print_line
 
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from hpo.analysis.compare import Result
+    from hpo.report.figures.importance import ImportanceShares
+
 
 def compare(parsed: argparse.Namespace) -> int:
     """Compare the methods of a benchmark, as tables, files and a report."""
-    from hpo.analysis import compare, importance, pareto
+    from hpo.analysis import compare, pareto
     from hpo.analysis.conditions import planned
     from hpo.analysis.replayed import records
     from hpo.analysis.studies import trials_of
@@ -26,13 +33,11 @@ def compare(parsed: argparse.Namespace) -> int:
     stored, console = records.read(name_of(parsed.benchmark), parsed.benchmark), open_console()
     plan = planned.read_plan(Path(parsed.plan)) if parsed.plan else None
     result = compare.compare(stored, budget=budget, mixed_budgets=mixed, reference=parsed.reference, plan=plan)
-    found = importance.importances(result.studies, result.benchmark)
     tables.print_all(console, result)
-    tables.print_importance(console, found)
+    drawn = result, *_importance(console, result)
     if any(limit is not None for limit in limits):
         trials = trials_of(result.studies, result.benchmark)
         tables.print_best_within(console, pareto.best_within(trials, result.benchmark, *limits))
-    drawn = result, tables.importance_shares(found), tables.importance_notes(found)
     files = {**tables.files(result), **page.files(*drawn)}
     folder = output.write(Path(parsed.output), files)
     print_line(console, f"written to {folder}: {', '.join(files)}")
@@ -50,6 +55,18 @@ def compare(parsed: argparse.Namespace) -> int:
         return 0
     print_line(console, f"export the winner: {next_steps.command('export', benchmark=parsed.benchmark)}")
     return 0
+
+
+def _importance(console: Console, result: Result) -> tuple[ImportanceShares | str | None, list[str]]:
+    """Print the importance of hyperparameters; return it as the report takes it. A replay keeps no trials for it."""
+    from hpo.analysis import importance
+    from hpo.report import tables
+
+    if result.replay:
+        return None, []
+    found = importance.importances(result.studies, result.benchmark)
+    tables.print_importance(console, found)
+    return tables.importance_shares(found), tables.importance_notes(found)
 
 
 def confirm(parsed: argparse.Namespace) -> int:

@@ -59,5 +59,6 @@ def test_an_interrupted_replay_keeps_what_has_ended_and_resumes(
         told = capsys.readouterr().out
         assert "REPLAYED" in told
         assert "export the winner" not in told
+        assert "importance of hyperparameters" not in told
         frame = pd.read_parquet(log.with_suffix(".parquet"))
         assert set(frame["method"]) == {"random", "asha"}
