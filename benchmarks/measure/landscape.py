@@ -9,8 +9,10 @@ base model at the full resource, and checks five properties that a benchmark of 
 4. rankings at a third of the resource and at the full one correlate, but not perfectly (Spearman 0.4 to 0.95);
 5. one full training takes at most 20 s on one core.
 
-The score is the task's first metric of which more is better. Writes the numbers and a figure to --output; exits with 1
-if a property does not hold.
+The score is the task's first metric of which more is better. Beside these properties it prints for each rung (1, 3, 9,
+... units, where methods compare trials by default) how rankings correlate with those of the full training, and which
+share of the best third a cut to the best third would keep. Writes the numbers and a figure to --output; exits with 1 if
+a property does not hold.
 """
 
 from __future__ import annotations
@@ -37,6 +39,10 @@ from benchmarks.training.session import Session
 LEARNING_RATES = (3e-5, 1e-4, 3e-4, 1e-3, 2e-3, 4e-3, 1e-2, 3e-2)
 SEEDS = (0, 1, 2, 3, 4)
 RANDOM_CONFIGS = 24
+REDUCTION_FACTOR = 3
+"""Factor between rungs, as in methods by default."""
+AT_RUNG = f"{LOSS.name}_unit_"
+"""Begin of the name of a column: the loss at a rung, whose units follow."""
 TrainingRow = dict[str, object]
 
 
@@ -117,6 +123,7 @@ def train(session: Session, benchmark: Benchmark, purpose: str, config: Config, 
         "warmup_ratio": settings.warmup_ratio,
         "lr_scheduler": settings.lr_scheduler,
         **{metric.name: last[metric.name] for metric in (*benchmark.task.metrics, LOSS)},
+        **{f"{AT_RUNG}{unit}": units[unit - 1][LOSS.name] for unit in rungs(len(units))},
         f"{score.name}_third": third[score.name],
         f"{LOSS.name}_third": third[LOSS.name],
         "seconds": seconds,
@@ -127,6 +134,29 @@ def train(session: Session, benchmark: Benchmark, purpose: str, config: Config, 
         flush=True,
     )
     return row
+
+
+def rungs(max_units: int) -> list[int]:
+    """Return the units below the full resource at which methods compare trials by default."""
+    return [REDUCTION_FACTOR**k for k in range(max_units) if REDUCTION_FACTOR**k < max_units]
+
+
+def early_looks(rows: list[TrainingRow]) -> dict[str, float]:
+    """Compute for each rung the rank correlation with the full training, and the share of the best third it keeps."""
+    drawn = [row for row in rows if row["purpose"] == "random"]
+    late, found = np.array([row[LOSS.name] for row in drawn], dtype=float), dict[str, float]()
+    for name in (key for key in rows[0] if key.startswith(AT_RUNG)):
+        early, unit = np.array([row[name] for row in drawn], dtype=float), name.removeprefix(AT_RUNG)
+        found[f"spearman_{name}"] = _rank_correlation(early, late)
+        found[f"best_third_kept_at_unit_{unit}"] = _recall(early, late)
+    return found
+
+
+def _recall(early: np.ndarray, late: np.ndarray) -> float:
+    """Return the share of the lowest third of `late` that is in the lowest third of `early`; NaN is the highest."""
+    third = max(1, len(late) // 3)
+    best = [set(np.argsort(values, kind="stable")[:third].tolist()) for values in (early, late)]
+    return len(best[0] & best[1]) / third
 
 
 def summarise(rows: list[TrainingRow], score: Metric) -> dict[str, float]:
@@ -148,6 +178,7 @@ def summarise(rows: list[TrainingRow], score: Metric) -> dict[str, float]:
         f"spearman_{score.name}": _rank_correlation(
             column("random", f"{score.name}_third"), column("random", score.name)
         ),
+        **early_looks(rows),
         "seconds_median": float(np.median([float(str(row["seconds"])) for row in rows])),
         "seconds_max": float(max(float(str(row["seconds"])) for row in rows)),
     }
