@@ -66,7 +66,7 @@ def _space() -> dict[str, Any]:
 
 def _formula() -> Any:
     """Make a blackbox that computes its curves."""
-    base: Any = _part("blackbox_repository.blackbox_base").Blackbox
+    base: Any = _part("blackbox_repository.blackbox").Blackbox
     units = np.arange(1, MAX_UNITS + 1)
 
     class Formula(base):

@@ -83,35 +83,59 @@ def run(
         BenchmarkError: the folder holds another replay or cannot be written, the store cannot be used, or a process
             died; studies that have ended are kept.
     """
-    benchmark = header.content
-    path = folder / f"{benchmark.name}{table.SUFFIX}"
+    path = folder / f"{header.content.name}{table.SUFFIX}"
     logged = path.with_suffix(".jsonl")
-    there = {study.identity: study for study in log.read(logged, header)}
-    due = [study for study in studies if _identity(study) not in there]
-    stored = CommandRun(benchmark.name, _name(studies, header), params, _tags(header, command))
-    with stored.ending():
-        writing = log.ReplayLog(logged, Replay(header, tuple(there.values())))
-        if len(due) < len(studies):
-            print_line(console, f"{len(studies) - len(due)} of {len(studies)} studies are replayed already")
-        work = Replaying(benchmark, header.devices, header.repeats, min(processes, max(1, len(due))))
-        try:
-            with GracefulSignals(work), _progress(console, len(due)) as show:
-                for study in work.run(due) if due else ():
-                    writing.add(study)
-                    there[study.identity] = study
-                    show()
-        finally:
-            table.write(Replay(header, tuple(there.values())), path)
-        asked = tuple(there[one] for study in studies if (one := _identity(study)) in there)
-        replay = Replay(header, asked)
-        stored.log_content({records.FILE: table.to_bytes(replay)})
-        for budget, metrics in totals(asked, benchmark).items():
-            stored.log(metrics, budget)
-    stored.end("KILLED" if len(asked) < len(studies) else "FINISHED")
+    with log.only_replay(logged):
+        there = {study.identity: study for study in _before(logged, path, header)}
+        stored = CommandRun(header.content.name, _name(studies, header), params, _tags(header, command))
+        with stored.ending():
+            _replay_due(studies, there, header, path, processes, console)
+            asked = tuple(there[one] for study in studies if (one := _identity(study)) in there)
+            replay = Replay(header, asked)
+            stored.log_content({records.FILE: table.to_bytes(replay)})
+            for budget, metrics in totals(asked, header.content).items():
+                stored.log(metrics, budget)
+        stored.end("KILLED" if len(asked) < len(studies) else "FINISHED")
     return ReplayOutcome(replay, path, len(studies) - len(asked), stored.fault)
 
 
-def _identity(study: Study) -> tuple[str, str, int, int]:
+Identity = tuple[str, str, int, int]
+
+
+def _before(logged: Path, path: Path, header: ReplayHeader) -> Sequence[ReplayedStudy]:
+    """Return the studies of the log, or of the table where the log is lost."""
+    if logged.exists() or not path.exists():
+        return log.read(logged, header)
+    before = table.read(path)
+    log.require_same(path, before.header, header)
+    return before.studies
+
+
+def _replay_due(
+    studies: Sequence[Study],
+    there: dict[Identity, ReplayedStudy],
+    header: ReplayHeader,
+    path: Path,
+    processes: int,
+    console: Console,
+) -> None:
+    """Replay the studies that are not there, add each to log and dictionary, and write the table in any case."""
+    due = [study for study in studies if _identity(study) not in there]
+    if len(due) < len(studies):
+        print_line(console, f"{len(studies) - len(due)} of {len(studies)} studies are replayed already")
+    writing = log.ReplayLog(path.with_suffix(".jsonl"), Replay(header, tuple(there.values())))
+    work = Replaying(header.content, header.devices, header.repeats, min(processes, max(1, len(due))))
+    try:
+        with GracefulSignals(work), _progress(console, len(due)) as show:
+            for study in work.run(due) if due else ():
+                writing.add(study)
+                there[study.identity] = study
+                show()
+    finally:
+        table.write(Replay(header, tuple(there.values())), path)
+
+
+def _identity(study: Study) -> Identity:
     return study.method, study.variant, study.seed, study.budget
 
 

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+from filelock import FileLock, Timeout
 from pydantic import ValidationError
 
 from benchmarks.files import BenchmarkError
@@ -32,9 +35,39 @@ def read(path: Path, header: ReplayHeader) -> list[ReplayedStudy]:
     except ValidationError as error:
         fault = error.errors()[0]["msg"]
         raise BenchmarkError(f"{path}: no log of a replay ({fault}); delete it, or give another --output") from None
+    require_same(path, before, header)
+    return studies
+
+
+def require_same(path: Path, before: ReplayHeader, header: ReplayHeader) -> None:
+    """Make sure that studies of a file go together with those of another description.
+
+    Raises:
+        BenchmarkError: they do not.
+    """
     if differs := before.differs_from(header):
         raise BenchmarkError(f"{path}: holds studies with {differs}; give another folder with --output")
-    return studies
+
+
+@contextmanager
+def only_replay(path: Path) -> Iterator[None]:
+    """Keep other processes from writing to the same log.
+
+    Raises:
+        BenchmarkError: one does, or the folder cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(path.with_name(f".{path.stem}.lock"), timeout=0):
+            yield
+    except Timeout:
+        raise BenchmarkError(f"{path}: another replay writes to it; wait, or give another --output") from None
+    except OSError as error:
+        raise _unwritable(path, error) from None
+
+
+def _unwritable(path: Path, error: OSError) -> BenchmarkError:
+    return BenchmarkError(f"{path}: cannot be written ({error.strerror}); give another folder with --output")
 
 
 class ReplayLog:
@@ -58,7 +91,7 @@ class ReplayLog:
                 beside.write_text(text)
                 os.replace(beside, path)
         except OSError as error:
-            raise self._fault(error) from None
+            raise _unwritable(path, error) from None
 
     def add(self, study: ReplayedStudy) -> None:
         """Append a study.
@@ -70,7 +103,4 @@ class ReplayLog:
             with self._path.open("ab") as file:
                 file.write(f"{study.model_dump_json()}\n".encode())
         except OSError as error:
-            raise self._fault(error) from None
-
-    def _fault(self, error: OSError) -> BenchmarkError:
-        return BenchmarkError(f"{self._path}: cannot be written ({error.strerror}); give another folder with --output")
+            raise _unwritable(self._path, error) from None

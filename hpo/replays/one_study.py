@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from rich.console import Console
@@ -19,7 +19,6 @@ from hpo.core.study import Study, fresh_seeds, is_better, is_diverged
 from hpo.engine.in_process import InProcess, Unkept, Unstored
 from hpo.engine.runner import execute
 from hpo.search import registry
-from hpo.search.plan import Plan
 
 
 def replay(study: Study, devices: int, repeats: int) -> ReplayedStudy:
@@ -52,17 +51,17 @@ def replay(study: Study, devices: int, repeats: int) -> ReplayedStudy:
         wall_seconds=finished.books.seconds,
         device_seconds=shares.reserved_seconds,
         parts=shares.seconds,
-        model_share=_model_share(plan, finished.books),
+        model_share=_model_share(finished.books.rows),
         improvements=tuple(improvements(finished.books, study)),
         cpu_seconds=computed_seconds() - began,
         **found,
     )
 
 
-def _model_share(plan: Plan, books: Books) -> float:
-    """Return the share of trials that a model proposed; searchers that have one keep the ids of its proposals."""
-    by_model: set[str] = getattr(plan.searcher, "by_model", set())
-    return sum(trial in books for trial in by_model) / len(books.rows) if books.rows else 0.0
+def _model_share(rows: Sequence[TrialRow]) -> float | None:
+    """Return the share of trials that a model proposed; None for a method without one."""
+    known = [row.by_model for row in rows if row.by_model is not None]
+    return sum(known) / len(known) if known else None
 
 
 def _incumbent(study: Study, row: TrialRow, repeats: int) -> dict[str, Any]:

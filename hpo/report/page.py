@@ -33,6 +33,8 @@ from hpo.report.figures.plots import Figure, LeftOut, styles
 
 ASSETS = Path(__file__).parent / "assets"
 REPORT = "report.html"
+MAX_LISTED_SEEDS = 20
+"""Seeds that are listed one by one, where more follow each other."""
 
 
 class Extent(Enum):
@@ -123,12 +125,19 @@ def facts(result: Result) -> dict[str, str]:
         "accelerator": result.accelerator,
         "budget of a study": f"{shown} full trainings{cap}{doubled}",
         "full training": f"{benchmark.resource.max_units} units of {benchmark.resource.unit_samples} samples",
-        "seeds": ", ".join(map(str, seeds)) or "none",
+        "seeds": _listed(seeds),
         "studies": str(len(studies)),
         "trials are chosen by": f"validation {benchmark.metric.replace('_', ' ')} ({benchmark.mode})",
         "confirmations": f"{counted(sum(one.confirmed.trainings for one in result.standings), 'training')}, "
         f"{result.confirmation_hours:.4g} device-hours of their own",
     }
+
+
+def _listed(seeds: Sequence[int]) -> str:
+    """List seeds; many that follow each other by the first and the last."""
+    if len(seeds) > MAX_LISTED_SEEDS and seeds[-1] - seeds[0] == len(seeds) - 1:
+        return f"{seeds[0]} to {seeds[-1]}"
+    return ", ".join(map(str, seeds)) or "none"
 
 
 # ---- tables

@@ -64,8 +64,8 @@ class ReplayedRecord(StudyRecord):
 
     @property
     def model_share(self) -> float | None:
-        """Share of its trials that a model proposed; None for none of them."""
-        return self.study.model_share or None
+        """Share of its trials that a model proposed; None for a method without one."""
+        return self.study.model_share
 
     @property
     def improvements(self) -> pd.DataFrame:

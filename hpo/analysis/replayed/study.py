@@ -62,7 +62,7 @@ class ReplayedStudy(_OfAReplay):
         wall_seconds: from its first request for devices to its end, by the virtual clock.
         device_seconds: devices that it had reserved, times seconds.
         parts: device-seconds by part of the ledger.
-        model_share: share of its trials that a model proposed.
+        model_share: share of its trials that a model proposed; None for a method without one.
         config: the incumbent's hyperparameters; none if no trial was sound.
         incumbent_units: resource units of the incumbent.
         best: the incumbent's metrics on validation, which chose it.
@@ -82,7 +82,7 @@ class ReplayedStudy(_OfAReplay):
     wall_seconds: NonNegativeFloat
     device_seconds: NonNegativeFloat
     parts: dict[str, float]
-    model_share: float = 0.0
+    model_share: float | None = None
     config: dict[str, Scalar] = Field(default_factory=dict)
     incumbent_units: NonNegativeInt = 0
     best: dict[str, float] = Field(default_factory=dict)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
@@ -19,6 +19,7 @@ from ray.train._internal.storage import StorageContext
 from ray.tune import Trainable, TuneError
 from ray.tune.execution.tune_controller import TuneController
 from ray.tune.experiment import Experiment, Trial
+from ray.tune.search import basic_variant, search_generator
 
 from hpo.engine.budgeted import CautiousTrial
 from hpo.engine.in_process.actors import ActorClass, Actors
@@ -147,6 +148,30 @@ def _as_tune_error() -> Iterator[None]:
         yield
     except Exception as error:
         raise TuneError(traceback.format_exc()) from error
+
+
+def _trial_of(specification: Mapping[str, Any], parser: object, **given: Any) -> Trial:
+    """Make a trial of an `ExperimentHere`."""
+    return Trial(
+        trainable_name=specification["run"],
+        config=specification["config"],
+        stopping_criterion=specification["stop"],
+        max_failures=specification["max_failures"],
+        **given,
+    )
+
+
+@contextmanager
+def making_trials_directly() -> Iterator[None]:
+    """Make trials without a command line, which Tune's searchers write, with all values as JSON, and parse again."""
+    before = [(module, module._create_trial_from_spec) for module in (basic_variant, search_generator)]
+    for module, _ in before:
+        module._create_trial_from_spec = _trial_of
+    try:
+        yield
+    finally:
+        for module, function in before:
+            module._create_trial_from_spec = function
 
 
 class StorageHere(StorageContext):

@@ -24,7 +24,7 @@ from hpo.cluster.devices import Allotment, Devices
 from hpo.cluster.ray import Cluster
 from hpo.engine.executor import Executor
 from hpo.engine.in_process.actors import ActorClass, Actors, Death, Queue, Slots, nobody_dies
-from hpo.engine.in_process.controller import Controller, ExperimentHere
+from hpo.engine.in_process.controller import Controller, ExperimentHere, making_trials_directly
 
 
 class _Here(Cluster):
@@ -173,7 +173,7 @@ def _run(controller: Controller, experiment: Experiment) -> None:
     controller.search_alg.add_configurations([experiment])
     controller.update_max_pending_trials()
     controller.setup_experiments([experiment], total_num_samples=controller.search_alg.total_samples)
-    with _without_chatter():
+    with _without_chatter(), making_trials_directly():
         try:
             while not controller.is_finished():
                 controller.step()

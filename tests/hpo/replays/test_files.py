@@ -141,6 +141,14 @@ def test_studies_of_another_replay_are_not_mixed_in(tmp_path: Path, change: dict
         log.read(tmp_path / "own.jsonl", HEADER.model_copy(update=change))
 
 
+def test_two_replays_do_not_write_to_one_log(tmp_path: Path) -> None:
+    path = tmp_path / "own.jsonl"
+    with log.only_replay(path), pytest.raises(BenchmarkError, match=r"own\.jsonl: another replay writes to it; wait"):
+        log.only_replay(path).__enter__()
+    with log.only_replay(path):
+        pass
+
+
 def test_a_log_that_is_none_is_refused(tmp_path: Path) -> None:
     (tmp_path / "own.jsonl").write_text("{}\n")
     with pytest.raises(BenchmarkError, match=r"own\.jsonl: no log of a replay"):

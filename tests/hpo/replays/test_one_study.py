@@ -78,7 +78,8 @@ def test_a_training_that_diverges_has_no_scores(benchmark: Benchmark) -> None:
     assert all((train(benchmark, steep, seed).metrics == {}) == (outcomes[seed] == "diverged") for seed in outcomes)
 
 
-@pytest.mark.parametrize(("method", "least"), [("random", 0.0), ("hyperopt", 0.1)])
-def test_the_share_of_proposals_by_a_model_is_told(benchmark: Benchmark, method: str, least: float) -> None:
-    share = replay(study_of(benchmark, method, budget=6), devices=1, repeats=0).model_share
-    assert share == 0.0 if not least else least < share < 1.0
+def test_the_share_of_proposals_by_a_model_is_told(benchmark: Benchmark) -> None:
+    assert replay(study_of(benchmark, "random"), devices=1, repeats=0).model_share is None
+    share = replay(study_of(benchmark, "hyperopt", budget=6), devices=1, repeats=0).model_share
+    assert share is not None
+    assert 0.1 < share < 1.0
