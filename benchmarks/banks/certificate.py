@@ -17,6 +17,8 @@ from benchmarks.files import BenchmarkError, write_whole
 from benchmarks.space import Strict
 
 SUFFIX = ".certificate.json"
+BUDGET = " budget="
+"""Words before the budget in the label of a method whose budget is its own."""
 
 
 class FigureCheck(Strict):
@@ -59,6 +61,11 @@ class MethodCertificate(Strict):
     figures: tuple[FigureCheck, ...] = ()
     seconds_ratio: float | None = None
     faults: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """The method with its arguments, without a budget."""
+        return self.label.partition(BUDGET)[0]
 
     @property
     def holds(self) -> bool:
@@ -170,6 +177,20 @@ def line(bank: Path) -> str:
     if certificate is None:
         return f"no certificate of {bank.stem}: no real studies stand beside its replays"
     return words(certificate, is_current=checksum(bank) == certificate.bank)
+
+
+def failing(bank: Path) -> dict[str, str]:
+    """Return the methods for which the certificate of a bank does not hold, each with its first reason.
+
+    None where there is no certificate, or it is of an earlier state of the bank; `line` says so.
+
+    Raises:
+        BenchmarkError: see `read`.
+    """
+    certificate = read(bank)
+    if certificate is None or certificate.bank != checksum(bank):
+        return {}
+    return {method.name: method.faults[0] for method in reversed(certificate.methods) if not method.holds}
 
 
 def words(certificate: Certificate, is_current: bool = True) -> str:

@@ -6,8 +6,8 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from benchmarks.banks import certificate as certificates
 from benchmarks.banks.bank import Bank
-from benchmarks.banks.certificate import line as certificate_line
 from benchmarks.files import BenchmarkError, whole_number
 from benchmarks.identity import digest
 from benchmarks.spec import Benchmark
@@ -76,7 +76,8 @@ def request(benchmark: Benchmark, methods: str, seeds: str, budgets: str, device
         versions=versions(),
         source=describe_bank(bank),
         left_out=(left_out(gone),) * bool(gone),
-        certificate=certificate_line(benchmark.recorded.bank) if benchmark.recorded else NO_CERTIFICATE,
+        certificate=certificates.line(benchmark.recorded.bank) if benchmark.recorded else NO_CERTIFICATE,
+        uncertified=certificates.failing(benchmark.recorded.bank) if benchmark.recorded else {},
     )
     return ReplayRequest(_studies(benchmark, kept, numbers), header)
 

@@ -121,7 +121,13 @@ def records_of(replay: Replay, run_id: str, given: str = "", left_out: list[str]
         BenchmarkError: it has no study.
     """
     header, benchmark = replay.header, replay.header.content
-    ended = [study for study in replay.studies if not study.reason]
+    certified = [study for study in replay.studies if study.label not in header.uncertified]
+    ended = [study for study in certified if not study.reason]
+    if replay.studies and not certified:
+        raise BenchmarkError(
+            f"the certificate of the bank holds for none of the replayed methods ({', '.join(header.uncertified)}); "
+            "compare real studies, or record more and certify the bank again"
+        )
     if not ended:
         raise BenchmarkError(f"the replay of {benchmark.name} has no study that reached its end; replay it again")
     return Records(
@@ -130,11 +136,20 @@ def records_of(replay: Replay, run_id: str, given: str = "", left_out: list[str]
         studies=[_record(study, header, benchmark, run_id) for study in ended],
         confirmations=list({(one.schedule, one.seed): one for one in _confirmations(ended, benchmark)}.values()),
         confirmation_hours=sum(one.device_seconds for study in ended for one in study.fresh) / 3600,
-        left_out=[*(left_out or []), *header.left_out],
+        left_out=[*(left_out or []), *header.left_out, *_uncertified(replay)],
         given=given or benchmark.name,
-        failed=[_record(study, header, benchmark, run_id) for study in replay.studies if study.reason],
+        failed=[_record(study, header, benchmark, run_id) for study in certified if study.reason],
         replay=f"replayed, not run: studies on a virtual clock, with curves of {header.source}; {header.certificate}",
     )
+
+
+def _uncertified(replay: Replay) -> list[str]:
+    """Write a sentence for each replayed method for which the bank's certificate does not hold."""
+    methods = dict.fromkeys(study.label for study in replay.studies if study.label in replay.header.uncertified)
+    return [
+        f"replays of {label}, for which the certificate does not hold: {replay.header.uncertified[label]}"
+        for label in methods
+    ]
 
 
 def _record(study: ReplayedStudy, header: ReplayHeader, benchmark: Benchmark, run_id: str) -> ReplayedRecord:

@@ -121,6 +121,7 @@ class ReplayHeader(_OfAReplay):
         source: a sentence on the bank: its trainings, and how far it is recorded.
         left_out: methods that cannot be replayed, a sentence each.
         certificate: sentence on the certificate of the bank.
+        uncertified: methods for which the certificate does not hold, with the reason; no verdict rests on them.
     """
 
     schema_version: int = SCHEMA_VERSION
@@ -133,6 +134,7 @@ class ReplayHeader(_OfAReplay):
     source: str = ""
     left_out: tuple[str, ...] = ()
     certificate: str = NO_CERTIFICATE
+    uncertified: dict[str, str] = Field(default_factory=dict)
 
     @property
     def content(self) -> Benchmark:

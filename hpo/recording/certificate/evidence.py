@@ -9,6 +9,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from benchmarks.banks.certificate import BUDGET
 from benchmarks.clock import REAL
 from hpo.analysis.replayed.study import ReplayedStudy
 from hpo.analysis.studies import StudyRecord
@@ -66,8 +67,8 @@ class CertificateRequest:
     def label(self, method: SuiteMethod) -> str:
         """Name a method, with its budget if that is its own."""
         [study] = self.studies(method, [0])
-        own = f"budget={method.budget}" if method.budget != self.budget else ""
-        return " ".join(filter(None, [method.method, study.variant, own]))
+        own = f"{BUDGET}{method.budget}" if method.budget != self.budget else ""
+        return " ".join(filter(None, [method.method, study.variant])) + own
 
 
 @dataclass(frozen=True)

@@ -54,6 +54,15 @@ def test_the_line_says_how_many_methods_hold_and_which_do_not(bank: Path) -> Non
     assert certificates.line(bank) == expected
 
 
+def test_failing_methods_are_those_of_the_present_bank(bank: Path) -> None:
+    written = certificate(bank)
+    doubled = MethodCertificate(label="asha budget=8", faults=("units are off", "seconds are off"))
+    certificates.write(written.model_copy(update={"methods": (*written.methods, doubled)}), bank)
+    assert certificates.failing(bank) == {"asha": "units are off", "pbt": "not replayable"}
+    bank.write_bytes(b"a larger bank")
+    assert certificates.failing(bank) == {}
+
+
 def test_the_line_of_a_bank_that_has_grown_says_so(bank: Path) -> None:
     certificates.write(certificate(bank), bank)
     bank.write_bytes(b"a larger bank")

@@ -76,6 +76,17 @@ def test_a_study_that_ended_early_counts_as_failed(replayed: Replay) -> None:
     assert standing.failed_studies == (first.seed,)
 
 
+def test_no_verdict_rests_on_a_method_that_fails_its_certificate(replayed: Replay) -> None:
+    header = replayed.header.model_copy(update={"uncertified": {"asha": "units are off", "bohb": "not replayable"}})
+    found = records_of(Replay(header, replayed.studies), "run")
+    assert {study.method for study in found.studies} == {"random", "manual"}
+    assert found.left_out == ["replays of asha, for which the certificate does not hold: units are off"]
+    assert "asha" not in {one.name for one in compare(found).standings}
+    nothing = header.model_copy(update={"uncertified": dict.fromkeys(("asha", "random", "manual"), "off")})
+    with pytest.raises(BenchmarkError, match=r"holds for none of the replayed methods .*; compare real studies"):
+        records_of(Replay(nothing, replayed.studies), "run")
+
+
 def test_a_replay_without_a_finished_study_is_refused(replayed: Replay) -> None:
     with pytest.raises(BenchmarkError, match="has no study that reached its end"):
         records_of(Replay(replayed.header, ()), "run")
