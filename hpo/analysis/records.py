@@ -81,8 +81,8 @@ class Records:
 
     @property
     def confirm_command(self) -> str:
-        """The command that confirms its studies."""
-        return self.command("confirm")
+        """The command that confirms its studies; a replay has fresh trainings of its own."""
+        return self.command("replay", repeats="3") if self.replay else self.command("confirm")
 
     def command(self, verb: str, **options: str) -> str:
         """Write a command for this benchmark, see `hpo.terminal.next_steps.command`."""

@@ -68,6 +68,11 @@ def test_it_is_marked_wherever_it_is_shown(records: Records) -> None:
     assert "REPLAYED" in shown["terminal"]
 
 
+def test_no_page_of_it_names_a_command_for_stored_studies(records: Records) -> None:
+    assert records.confirm_command.startswith("python -m hpo replay --benchmark ")
+    assert "hpo confirm" not in page.files(compare(records))[page.REPORT]
+
+
 def test_a_study_that_ended_early_counts_as_failed(replayed: Replay) -> None:
     first, *others = replayed.studies
     lost = first.model_copy(update={"reason": "random raised ValueError"})

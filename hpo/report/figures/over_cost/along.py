@@ -18,13 +18,19 @@ WHOLE = 1.0
 NOT_YET = "incumbents along the way are not confirmed"
 
 
+def _next_step(result: Result) -> str:
+    if result.replay:
+        return "a replay has fresh trainings of the last ones alone"
+    return f"run: {result.confirm_command} --along true"
+
+
 def confirmed_along(result: Result, looks: Mapping[str, Style]) -> Figure | LeftOut:
     """Draw the mean confirmed score of each method's incumbents over the share of the budget that was spent."""
     name, title, metric = "confirmed_along", "Confirmed along the way", result.benchmark.verdict_metric
     told = [one for one in result.contestants if _is_confirmed(one)]
     data = pd.DataFrame([row for one in told for row in _rows(one, metric)])
     if data.empty:
-        return LeftOut(name, title, f"{NOT_YET}; run: {result.confirm_command} --along true")
+        return LeftOut(name, title, f"{NOT_YET}; {_next_step(result)}")
     is_whole = data.groupby(["method", "seed"])["share"].transform("nunique") == len(SHARES) + 1
     kept, blocks = data[is_whole], data.groupby("method")["seed"].nunique()
     if kept.empty:
