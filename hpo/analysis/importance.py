@@ -1,15 +1,6 @@
 """Importance of hyperparameters and of their pairs: functional ANOVA over stored trials. Pure.
 
-A random forest learns the metric from the configurations of all comparable trials. Its variance over the search space
-is divided exactly into the share of each hyperparameter alone and the share of each pair beyond the two alone
-(Hutter, Hoos and Leyton-Brown 2014, http://proceedings.mlr.press/v32/hutter14.html). Both come from one closed form:
-over a tree's leaves, which are boxes, the variance of a marginal is a sum over pairs of boxes.
-
-It agrees with `optuna.importance.FanovaImportanceEvaluator` on the same forest to rounding, which a test holds it to,
-and is not a call of it for three reasons: that one gives no pairs; it averages learning rates on a linear scale, where
-nine tenths of three decades are the last one; and it takes several times as long, which repeats on resampled trials
-would have to pay for. PED-ANOVA, Optuna's default, answers another question (the traits of the best tenth),
-and wants five trials in that tenth.
+A random forest learns the metric from the configurations of all comparable trials, see `hpo.analysis.forest`.
 
 It does not tell cause from coincidence if a searcher looked mostly at one corner. Nor does it count diverged trials,
 which have no score: learning rates that diverge are left out, not bad. A noisy metric shows shares for everything;
@@ -19,14 +10,12 @@ which have no score: learning rates that diverge are left out, not bad. A noisy 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.ensemble import RandomForestRegressor
 
 from benchmarks.space import Choice, Domain, Integer, LogUniform, Scalar
 from benchmarks.spec import Benchmark
@@ -40,9 +29,6 @@ MIN_TRIALS = 20
 """Number of trials below which nothing is shown: three hyperparameters' intervals would span most of [0, 1]."""
 MOST_TRIALS = 400
 """Number of trials that count at most, drawn by lot: shares change little, and the time grows with the square."""
-TREES = 64
-TREES_OF_RESAMPLE = 16
-"""Number of trees of a resample, fewer for time's sake: their scatter widens the intervals a little."""
 RESAMPLES = 30
 CONFIDENCE = 0.9
 """Confidence of the intervals: of 30 resamples, 1.5 lie beyond either end."""
@@ -142,33 +128,19 @@ def importances(
         what = "all have the same configuration" if not names else f"all have the same {benchmark.metric}"
         return f"{len(scored)} trials of {benchmark.name} at {units} units, but {what}: there is nothing to explain"
     positions = np.array([[config[name] for name in names] for config, _ in scored])
-    forest = RandomForestRegressor(TREES, oob_score=True, random_state=seed).fit(positions, values)
-    spread = _resampled(positions, values, resamples, seed)
-    estimates = [_estimate(share, spread[:, k]) for k, share in enumerate(decompose(forest))]
+    from hpo.analysis import forest  # scikit-learn costs a second to import
+
+    grown = forest.grow(positions, values, resamples, seed)
+    estimates = [_estimate(share, grown.spread[:, k]) for k, share in enumerate(grown.shares)]
     alone, pairs = estimates[: len(names)], zip(combinations(names, 2), estimates[len(names) :], strict=True)
     return Importances(
         units,
         benchmark.resource.max_units,
         len(scored),
-        float(forest.oob_score_),
+        grown.r_squared,
         sorted(map(Importance, names, alone), key=lambda found: -found.share.value),
         sorted((Interaction(a, b, share) for (a, b), share in pairs), key=lambda found: -found.share.value),
     )
-
-
-def decompose(forest: RandomForestRegressor) -> Floats:
-    """Divide the variance of a random forest over the unit cube.
-
-    Args:
-        forest: fitted to positions in [0, 1], see `position`.
-
-    Returns:
-        Shares (hyperparameters + pairs,), the mean over trees: first of each hyperparameter alone, then of each pair,
-        in the order of `itertools.combinations`. Trees that are the same everywhere do not count.
-    """
-    shares = [share for tree in forest.estimators_ if (share := _tree_shares(tree.tree_)) is not None]
-    num_effects = forest.n_features_in_ * (forest.n_features_in_ + 1) // 2
-    return np.asarray(np.mean(shares, axis=0)) if shares else np.zeros(num_effects)
 
 
 def position(domain: Domain, value: Scalar) -> float:
@@ -229,68 +201,6 @@ def _scored_by_unit(
             if trial in places and is_sound and units < benchmark.resource.max_units:
                 scores.setdefault(units, {})[trial] = float(row[benchmark.metric])
     return {units: [(places[trial], value) for trial, value in found.items()] for units, found in scores.items()}
-
-
-# ---- the decomposition
-
-
-def _tree_shares(tree: Any) -> Floats | None:
-    """Compute the shares of one tree, see `decompose`; None for a tree that is the same everywhere.
-
-    With a leaf's value v, its volume and its sides, the mean square of the marginal over hyperparameters U is the sum
-    over pairs of leaves of v v' volume volume' times, for each of U, the overlap of their sides by the sides' product.
-    """
-    low, high, values = _leaves(tree)
-    sides = high - low
-    weighted = values * sides.prod(axis=1)
-    mean = weighted.sum()
-    variance = float(values @ (values * sides.prod(axis=1)) - mean**2)
-    if variance <= np.finfo(float).eps * float(np.abs(values).max()) ** 2:
-        return None
-    overlaps = [_overlap(low[:, k], high[:, k]) for k in range(low.shape[1])]
-    alone = np.array([weighted @ overlap @ weighted - mean**2 for overlap in overlaps])
-    pairs = [
-        weighted @ (overlaps[i] * overlaps[j]) @ weighted - mean**2 - alone[i] - alone[j]
-        for i, j in combinations(range(len(overlaps)), 2)
-    ]
-    return np.clip(np.array([*alone, *pairs]) / variance, 0.0, None)
-
-
-def _overlap(low: Floats, high: Floats) -> Floats:
-    """Compute (leaves, leaves): the overlap of the sides of two leaves, divided by the product of their lengths."""
-    common = np.minimum(high[:, None], high[None, :]) - np.maximum(low[:, None], low[None, :])
-    sides = high - low
-    return np.asarray(np.clip(common, 0.0, None) / (sides[:, None] * sides[None, :]))
-
-
-def _leaves(tree: Any) -> tuple[Floats, Floats, Floats]:
-    """Find lower and upper corners (leaves, hyperparameters) and values (leaves,) of a tree over the unit cube."""
-    low, high = np.zeros((tree.node_count, tree.n_features)), np.ones((tree.node_count, tree.n_features))
-    for node, left, right, feature, threshold in _splits(tree):
-        for child in (left, right):
-            low[child], high[child] = low[node], high[node]
-        high[left, feature] = low[right, feature] = threshold
-    is_leaf = tree.children_left < 0
-    return low[is_leaf], high[is_leaf], tree.value[is_leaf, 0, 0]
-
-
-def _splits(tree: Any) -> Iterator[tuple[int, int, int, int, float]]:
-    """Yield inner nodes, parents before children, as scikit-learn numbers them."""
-    columns = (tree.children_left, tree.children_right, tree.feature, tree.threshold)
-    for node, (left, right, feature, threshold) in enumerate(zip(*(c.tolist() for c in columns), strict=True)):
-        if left >= 0:
-            yield node, left, right, feature, threshold
-
-
-def _resampled(positions: Floats, values: Floats, resamples: int, seed: int) -> Floats:
-    """Compute (resamples, effects): the shares on trials drawn with replacement."""
-    rng = np.random.default_rng(seed)
-    drawn = rng.integers(len(values), size=(resamples, len(values)))
-    forests = (
-        RandomForestRegressor(TREES_OF_RESAMPLE, random_state=seed + k).fit(positions[rows], values[rows])
-        for k, rows in enumerate(drawn, 1)
-    )
-    return np.array([decompose(forest) for forest in forests])
 
 
 def _estimate(share: float, spread: Floats) -> Estimate:

@@ -32,17 +32,17 @@ def unit_parts(study: StudyRecord, devices_per_trial: float = 1) -> pd.DataFrame
     """
     units = study.units
     spans = pd.DataFrame({part: units.get(f"{part}_seconds", 0.0) for part in MEASURED}, index=units.index).fillna(0.0)
-    began = (units["ended_seconds"] - spans.sum(axis=1)).clip(lower=0.0)
-    stints = _stints(units["trial"].tolist(), began.tolist(), units["ended_seconds"].tolist())
+    began_at = (units["ended_seconds"] - spans.sum(axis=1)).clip(lower=0.0).tolist()
+    stints = _stints(units["trial"].tolist(), began_at, units["ended_seconds"].tolist())
     rows = pack([(stint.began, stint.ended) for stint in stints], rows_of(study, devices_per_trial))
-    found = []
+    numbers = list(zip(units["trial"].tolist(), units["units"].tolist(), strict=True))
+    seconds_of, found = spans[list(IN_A_UNIT)].to_numpy(float).tolist(), []
     for row, stint in sorted(zip(rows, stints, strict=True), key=lambda pair: pair[1].began):
         for number in stint.units:
-            now, is_first = began.iloc[number], number == stint.units[0]
-            for part in IN_A_UNIT:
-                seconds = float(spans[part].iloc[number])
+            now, is_first = began_at[number], number == stint.units[0]
+            for part, seconds in zip(IN_A_UNIT, seconds_of[number], strict=True):
                 if seconds > 0:
-                    of = (row, int(units["trial"].iloc[number]), int(units["units"].iloc[number]), part)
+                    of = (row, *map(int, numbers[number]), part)
                     found.append((*of, round(now, 4), round(now + seconds, 4), is_first))
                     now, is_first = now + seconds, False
     columns = ["row", "trial", "units", "part", "began_seconds", "ended_seconds", "begins"]

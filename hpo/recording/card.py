@@ -22,7 +22,8 @@ from benchmarks.banks.bank import TEST, Bank, Header
 from benchmarks.banks.training import BankTraining
 from benchmarks.space import Space, value_in
 from benchmarks.spec import Benchmark
-from hpo.analysis.importance import MIN_TRIALS, TREES, decompose, position
+from hpo.analysis.forest import TREES, decompose
+from hpo.analysis.importance import MIN_TRIALS, position
 from hpo.core.text_tables import markdown_table
 from hpo.recording.model_check import section
 

@@ -10,7 +10,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import spearmanr
 
 from benchmarks.spec import Benchmark
 from hpo.analysis.beside_random.worth import is_random, largest_reference
@@ -47,6 +46,8 @@ def early_looks(contestants: Sequence[Contestant], benchmark: Benchmark) -> list
     curves = np.array([curve for study in studies for curve in _curves(study, benchmark)])
     if len(curves) < MIN_TRAININGS:
         return []
+    from scipy.stats import spearmanr  # most of half a second, which few trials do not need
+
     late = curves[:, -1]
     return [
         EarlyLook(unit, len(curves), float(spearmanr(early, late).statistic), _recall(early, late))

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
+from scipy import special
 
 from benchmarks.spec import BenchmarkError
 
@@ -79,7 +79,8 @@ def mean_of(values: Sequence[float]) -> Estimate:
     if array.size < MIN_BLOCKS:
         return Estimate(mean, None)
     if np.ptp(array) > 0:
-        half = float(stats.sem(array) * stats.t.ppf((1 + CONFIDENCE) / 2, array.size - 1))
+        error = float(array.std(ddof=1)) / math.sqrt(array.size)
+        half = error * float(special.stdtrit(array.size - 1, (1 + CONFIDENCE) / 2))  # Student t's quantile
     return Estimate(mean, Interval(mean - half, mean + half))
 
 

@@ -10,7 +10,6 @@ from itertools import count
 from typing import Literal
 
 import numpy as np
-from scipy import stats
 
 from benchmarks.spec import BenchmarkError
 from hpo.analysis.statistics.estimates import Floats, finite
@@ -66,6 +65,8 @@ def signed_rank_p(a: Sequence[float], b: Sequence[float], alternative: Alternati
     Raises:
         BenchmarkError: a score that is not finite, or the numbers of blocks differ.
     """
+    from scipy import stats  # most of half a second, which only confirmed studies need
+
     differences = _ticks(finite(a), finite(b))
     sizes = np.abs(differences)
     doubled_ranks = (2 * stats.rankdata(sizes)).astype(int)  # whole numbers, also for ties
@@ -160,6 +161,8 @@ def _ticks(a: Floats, b: Floats) -> Floats:
 @cache
 def _of_coins(within: int, blocks: int) -> tuple[float, float]:
     """Return the p of so many heads or more of fair coins, and Clopper and Pearson's bound of the share of tails."""
+    from scipy import stats  # most of half a second, which only confirmed studies need
+
     beyond = stats.binomtest(blocks - within, blocks, alternative="less").proportion_ci(1 - ALPHA)
     return float(stats.binomtest(within, blocks, 0.5, alternative="greater").pvalue), float(beyond.high)
 

@@ -14,7 +14,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
 
 from hpo.analysis.statistics.estimates import finite
 from hpo.analysis.statistics.paired_tests import ALPHA
@@ -59,6 +58,8 @@ def rank_methods(scores: Mapping[str, Mapping[int, float]], higher_is_better: bo
     Raises:
         BenchmarkError: a score that is not finite.
     """
+    from scipy import stats  # most of half a second, which only confirmed studies need
+
     blocks = common_blocks(scores)
     names = [name for name, found in scores.items() if set(blocks) <= set(found)]
     if len(names) < MIN_METHODS or len(blocks) < MIN_RANKED_BLOCKS:
@@ -86,6 +87,8 @@ def critical_difference(num_methods: int, num_blocks: int, alpha: float = ALPHA)
         num_blocks: at least 1.
         alpha: level for all pairs together, in (0, 1).
     """
+    from scipy import stats  # most of half a second, which only confirmed studies need
+
     quantile = float(stats.studentized_range.ppf(1 - alpha, num_methods, math.inf)) / math.sqrt(2)
     return quantile * math.sqrt(num_methods * (num_methods + 1) / (6 * num_blocks))
 

@@ -32,15 +32,16 @@ MOST_ROW_NAMES = 16
 def timelines(result: Result) -> Figure | LeftOut:
     """Draw a Gantt chart of each study: the trials on its devices, and the parts of their time."""
     name, title = "timelines", "Timelines of the studies"
-    kept = {_study_name(c, s): s for c in result.contestants for s in in_order(c) if _has_durations(s)}
+    benchmark, each = result.benchmark, result.benchmark.devices_per_trial
+    studies = {_study_name(c, s): s for c in result.contestants for s in in_order(c) if not s.units.empty}
+    parts = {label: unit_parts(study, each) for label, study in studies.items()}
+    kept = {label: study for label, study in studies.items() if not parts[label].empty}  # others took no time
     if not kept:
         return LeftOut(name, title, "no study has kept its units and how long they took (`units.csv`)")
     drawn = kept
     if len(kept) > MOST_STUDIES:
         first = {_study_name(c, study) for c in result.contestants for study in in_order(c)[:1]}
         drawn = {label: study for label, study in kept.items() if label in first}
-    benchmark, each = result.benchmark, result.benchmark.devices_per_trial
-    parts = {label: unit_parts(study, each) for label, study in drawn.items()}
     views = {
         f"{label} ({_useful(study)} useful)": _gantt(parts[label], study, benchmark) for label, study in drawn.items()
     }
@@ -50,15 +51,10 @@ def timelines(result: Result) -> Figure | LeftOut:
         "resumes. Empty is time in which no trial held the row, or that a failed attempt lost. Below, the share of all "
         "devices that train or evaluate. Equal devices are not told apart: rows are packed from the times."
     )
-    data = pd.concat([frame.assign(study=label) for label, frame in parts.items()], ignore_index=True)
+    data = pd.concat([parts[label].assign(study=label) for label in drawn], ignore_index=True)
     left = len(kept) - len(drawn)
     notes = (f"Of {len(kept)} studies the first seed of each method is drawn.",) * bool(left)
     return Figure(name, title, read, data[["study", *data.columns.drop("study")]], views, notes)
-
-
-def _has_durations(study: StudyRecord) -> bool:
-    """Tell whether any unit took time: an imported study, or a curve computed at once, may have none to draw."""
-    return not study.units.empty and not unit_parts(study).empty
 
 
 def _study_name(contestant: Contestant, study: StudyRecord) -> str:

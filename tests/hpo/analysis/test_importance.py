@@ -19,7 +19,8 @@ from benchmarks import spec
 from benchmarks.space import Choice, Config, Domain, Integer, LogUniform, Scalar, Uniform
 from benchmarks.spec import Benchmark
 from hpo.analysis import importance
-from hpo.analysis.importance import Importances, decompose, importances, position
+from hpo.analysis.forest import decompose
+from hpo.analysis.importance import Importances, importances, position
 from hpo.analysis.studies import StudyRecord
 from hpo.core.study import Study
 from hpo.store.files import trials_csv, units_csv
