@@ -41,6 +41,8 @@ from slurm.study_folder import SubmittedStudy
 LAST_ROUND = 2
 CORES = "HQ_RESOURCE_VALUES_cpus"
 """Variable by which HyperQueue tells a task the cores that it has for itself, such as 3."""
+INSTANCE = "HQ_INSTANCE_ID"
+"""Variable that tells how often HyperQueue has started this task before: it does so after the loss of a worker."""
 FAILED = 1
 
 
@@ -54,7 +56,7 @@ class _Task:
     """
 
     def __init__(self, folder: Path, job: str, is_last: bool) -> None:
-        self._submitted, self._is_last = SubmittedStudy.read(folder), is_last
+        self._folder, self._submitted, self._is_last = folder, SubmittedStudy.read(folder), is_last
         cores = re.sub(r"\D+", "-", os.environ.get(CORES, "0"))
         self._log = event_log.EventLog(study_folder.log_of(folder, job, cores))
         cpus = self._submitted.threads
@@ -64,7 +66,10 @@ class _Task:
     def train(self, trials: Sequence[int]) -> int:
         """Train trials; return the exit status."""
         began = psutil.Process().create_time()
+        done = study_folder.finished(self._folder) if os.environ.get(INSTANCE, "0") != "0" else set()
         for trial in trials:
+            if trial in done:
+                continue
             config = self._submitted.proposals[trial]
             self._begin(trial, config, began)
             outcome, reason = self._outcome(trial, config, began)

@@ -8,8 +8,10 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
+import psutil
 import pytest
 import yaml
 
@@ -67,6 +69,24 @@ def test_a_study_that_was_killed_resumes_with_the_trials_that_lack_a_result(plac
     assert done.returncode == 0, done.stdout + done.stderr
     begun = [int(event.trial) for event in study_folder.events(folder) if isinstance(event, core.Began)]
     assert all(begun.count(trial) == 1 for trial in before)
+    [study] = records.finished("short")
+    assert (study.metrics["num_trials"], study.metrics["units"]) == (6, 54)
+
+
+@pytest.mark.thorough  # HyperQueue's own heartbeat decides; the others of this file run tasks to their ends
+def test_a_server_that_was_paused_with_its_machine_goes_on(place: Path) -> None:
+    """HyperQueue takes its worker for lost then, kills its tasks, and would wait for another for ever."""
+    write_slow_synthetic(place, 0.5)
+    words = ["hq", "submit", "random", "--benchmark", "slow.yaml", "--budget", "6", "--workers", "2"]
+    driver = subprocess.Popen([sys.executable, "-m", "hpo", *words], cwd=place, stdout=subprocess.PIPE, text=True)
+    wait_until(lambda: any(study_folder.finished(found) for found in place.glob("hq/hq-random-*")), "a trial")
+    [server] = [child for child in psutil.Process(driver.pid).children() if "slurm.hq.server" in child.cmdline()]
+    server.suspend()
+    time.sleep(60)
+    server.resume()
+    printed, _ = driver.communicate()
+    assert driver.returncode == 0, printed
+    assert "HyperQueue has lost its worker" in printed
     [study] = records.finished("short")
     assert (study.metrics["num_trials"], study.metrics["units"]) == (6, 54)
 

@@ -45,6 +45,16 @@ def test_one_process_trains_its_trials_one_after_the_other(tmp_path: Path, monke
     assert first > 10 * second  # the start of Python is paid once
 
 
+def test_a_task_that_is_started_again_keeps_the_trials_that_have_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = make(tmp_path, limited(100))
+    assert task.main([str(folder), "hq0", "1", "0"]) == 0
+    monkeypatch.setenv(task.INSTANCE, "1")
+    assert task.main([str(folder), "hq0", "1", "0", "1"]) == 0
+    assert ended(folder) == [("0", "completed"), ("1", "completed")]
+
+
 def test_a_trial_that_raises_ends_the_first_round_s_task_and_is_a_result_of_the_second(tmp_path: Path) -> None:
     folder = make(tmp_path, limited(0.5))
     assert task.main([str(folder), "hq0", "1", "0", "1"]) == task.FAILED
