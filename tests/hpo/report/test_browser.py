@@ -108,7 +108,7 @@ DRAWN = """() => Object.fromEntries([...document.querySelectorAll('.plot')].map(
 class TestInABrowser:
     def test_every_figure_is_drawn(self, laptop: Reader) -> None:
         found = laptop.page.evaluate(DRAWN)
-        assert len(found) == 10
+        assert len(found) == 11
         for name, (width, height, marks) in found.items():
             assert width > 600, name
             assert height > 150, name
