@@ -62,6 +62,9 @@ RUN_ELSEWHERE = {
     "python -m hpo bank import deberta-base_tuning.results.jsonl --format opda --licence CC-BY-SA-4.0": "tests/hpo/"
     "recording/test_importing.py",
     "python -m hpo bank export --bank nano --seeds 2 --output blackbox": "tests/hpo/recording/test_blackbox.py",
+    "python -m hpo slurm record --cluster cluster.yaml --tasks 16 --benchmark nano --configs 400 --seeds 3": (
+        "tests/slurm/recording/test_array.py"
+    ),
     "python -m hpo certify --benchmark nano": "tests/hpo/recording/certificate/test_certify.py",
     "python -m hpo replay --benchmark nano_recorded --methods all --seeds 0..199 --budgets 4,8,12,24,48 --devices 2": (
         "tests/hpo/replays/test_command.py"

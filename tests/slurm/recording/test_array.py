@@ -43,6 +43,7 @@ def recorded_parts(folder: Path, cluster: Profile, parts: range, seeds: int = 1)
         assert record(planned(folder, seeds=seeds), cluster, part, 3, None) == 0
 
 
+@pytest.mark.slow
 def test_parts_record_each_training_once_and_are_gathered(tmp_path: Path, cluster: Profile) -> None:
     folder = tmp_path / "banks"
     recorded_parts(folder, cluster, range(2))
