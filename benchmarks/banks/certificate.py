@@ -52,6 +52,7 @@ class MethodCertificate(Strict):
         figures: each figure that was compared.
         seconds_ratio: device-seconds of the replays divided by those of the real studies; None without any.
         faults: reasons why it does not hold, a sentence each.
+        notes: real studies whose decisions could not be compared, a sentence each.
     """
 
     label: str
@@ -61,6 +62,7 @@ class MethodCertificate(Strict):
     figures: tuple[FigureCheck, ...] = ()
     seconds_ratio: float | None = None
     faults: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:

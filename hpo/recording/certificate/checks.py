@@ -65,6 +65,7 @@ class MethodEvidence:
         real: its real studies by seed.
         replayed: its replays by seed, those of the real seeds among them.
         decisions: of each real study that could be replayed on its own curves.
+        notes: a sentence for each that could not, such as one that was interrupted and resumed.
         faults: reasons found before any check, such as a study that failed.
     """
 
@@ -72,6 +73,7 @@ class MethodEvidence:
     real: dict[int, StudyFigures] = field(default_factory=dict)
     replayed: dict[int, StudyFigures] = field(default_factory=dict)
     decisions: list[DecisionsCompared] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
     faults: list[str] = field(default_factory=list)
 
     @property
@@ -131,6 +133,7 @@ def check(evidence: Sequence[MethodEvidence]) -> tuple[list[MethodCertificate], 
                 figures=figures,
                 seconds_ratio=ratio,
                 faults=tuple(faults),
+                notes=tuple(one.notes),
             )
         )
     return found, pairs
@@ -223,6 +226,8 @@ def _few_seeds(one: MethodEvidence) -> list[str]:
 
 
 def _decision_faults(one: MethodEvidence) -> list[str]:
+    if one.notes and not one.decisions:
+        return ["no real study could be replayed unit by unit"]
     different = [compared for compared in one.decisions if compared.difference]
     if not different:
         return []

@@ -159,7 +159,10 @@ class Gathering:
         if why := self._fault(real):
             evidence.faults.append(f"seed {study.seed}: {why}")
             return
-        evidence.decisions.append(same_decisions(study, real.events, self._at_once))
+        if why := unrepeatable(real.events):
+            evidence.notes.append(f"seed {study.seed} is not replayed unit by unit: {why}")
+        else:
+            evidence.decisions.append(same_decisions(study, real.events, self._at_once))
         figures = figures_of(real.books)
         assert figures is not None
         evidence.real[study.seed] = figures
@@ -169,8 +172,6 @@ class Gathering:
         devices = self._at_once * self._benchmark.devices_per_trial
         if real.books.reservations[0][1] != devices:
             return f"it ran on {real.books.reservations[0][1]:g} devices, not {devices:g}"
-        if why := unrepeatable(real.events):
-            return f"it cannot be replayed unit by unit: {why}"
         return "" if figures_of(real.books) else "it found no sound trial"
 
     def _read(self, record: StudyRecord) -> RealStudy | None:

@@ -43,5 +43,5 @@ def _figure(figure: FigureCheck) -> str:
 
 
 def notes(certificate: Certificate) -> list[str]:
-    """List the reasons why methods do not hold, a line each."""
-    return [f"{method.label}: {fault}" for method in certificate.methods for fault in method.faults]
+    """List the reasons why methods do not hold, and studies without comparison of decisions, a line each."""
+    return [f"{of.label}: {text}" for of in certificate.methods for text in (*of.faults, *of.notes)]

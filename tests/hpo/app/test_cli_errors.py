@@ -96,7 +96,7 @@ class TestNames:
     def test_an_unknown_benchmark_is_named_with_those_there_are(self, fails: Fails) -> None:
         error = fails("run", "random", "--benchmark", "nanoo")
         assert "'nanoo'" in error
-        assert "nano, nano_llama, nano_lora, nano_recorded, nano_short, nano_topics, synthetic" in error
+        assert "nano, nano_llama, nano_long, nano_lora, nano_recorded, nano_short, nano_topics, synthetic" in error
 
     def test_a_benchmark_file_that_is_not_there_is_named(self, fails: Fails) -> None:
         assert "nowhere.yaml: no such benchmark file" in fails("run", "random", "--benchmark", "nowhere.yaml")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -15,6 +17,7 @@ from benchmarks.files import BenchmarkError
 from benchmarks.spec import Benchmark
 from hpo.app.cli import main
 from hpo.engine.in_process import InProcess
+from hpo.engine.in_process.actors import Call
 from hpo.planning import contest
 from hpo.recording.certificate import table
 from hpo.recording.certificate.certify import certify
@@ -33,10 +36,9 @@ def write_bank(folder: Path, benchmark: Benchmark, **size: int) -> Path:
     return path
 
 
-def certified(folder: Path, benchmark: Benchmark, methods: str, printed: io.StringIO | None = None) -> Certificate:
-    """Certify the bank in a folder, with real studies in this process."""
-    console = Console(file=printed or io.StringIO(), width=200)
-    asked = CertificateRequest(
+def request(folder: Path, benchmark: Benchmark, methods: str) -> CertificateRequest:
+    """Ask for a certificate of the bank in a folder."""
+    return CertificateRequest(
         benchmark=contest.GivenBenchmark(benchmark, "synthetic"),
         bank=folder / "own.parquet",
         methods=contest.parse_methods(methods, 4),
@@ -44,8 +46,13 @@ def certified(folder: Path, benchmark: Benchmark, methods: str, printed: io.Stri
         replays=12,
         budget=4,
     )
+
+
+def certified(folder: Path, benchmark: Benchmark, methods: str, printed: io.StringIO | None = None) -> Certificate:
+    """Certify the bank in a folder, with real studies in this process."""
+    console = Console(file=printed or io.StringIO(), width=200)
     with working_in(folder):
-        certificate, failures = certify(asked, console, InProcess(devices=2))
+        certificate, failures = certify(request(folder, benchmark, methods), console, InProcess(devices=2))
     assert certificate is not None
     assert failures == 0
     console.print(table.table(certificate))
@@ -97,6 +104,34 @@ def test_a_bank_of_another_landscape_is_not_certified(tmp_path: Path) -> None:
     assert not random.holds
     assert random.faults[0].startswith("mean incumbent")
     assert random.equal_decisions == random.decisions  # which rest on the studies' own curves
+
+
+class InterruptedOnce:
+    """Ctrl-C in the first unit of the first study, as a person gives it."""
+
+    def __init__(self) -> None:
+        self._is_over = False
+
+    def __call__(self, call: Call) -> bool:
+        if call.method == "train" and not self._is_over:
+            self._is_over = True
+            os.kill(os.getpid(), signal.SIGINT)
+        return False
+
+
+@pytest.mark.slow
+def test_no_certificate_is_made_of_half_of_the_studies(tmp_path: Path) -> None:
+    benchmark, console = synthetic(), Console(file=io.StringIO(), width=200)
+    write_bank(tmp_path, benchmark, configs=40, seeds=1)
+    with working_in(tmp_path):
+        executor = InProcess(devices=2, dies=InterruptedOnce())
+        assert certify(request(tmp_path, benchmark, "random"), console, executor) == (None, 1)
+    resumed = io.StringIO()
+    found = certified(tmp_path, benchmark, "random", resumed)
+    assert found.methods[0].seeds == SEEDS
+    assert found.methods[0].notes == ("seed 0 is not replayed unit by unit: its log has the event interrupted",)
+    assert found.methods[0].decisions > 100  # of the other seeds
+    assert "random seed 0: resumes where it was interrupted" in resumed.getvalue()
 
 
 def test_a_bank_of_another_benchmark_is_refused(tmp_path: Path) -> None:

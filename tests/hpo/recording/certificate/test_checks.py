@@ -101,6 +101,15 @@ def test_methods_in_the_other_order_are_both_marked() -> None:
     assert faults[2] == ()
 
 
+def test_a_study_whose_decisions_cannot_be_compared_counts_with_its_figures() -> None:
+    one = evidence()
+    one.notes.append("seed 5 is not replayed unit by unit: its log has the event interrupted")
+    one.decisions.pop()
+    assert faults_of(one) == [()]
+    one.decisions.clear()
+    assert faults_of(one) == [("no real study could be replayed unit by unit",)]
+
+
 def test_few_seeds_certify_nothing() -> None:
     one = evidence()
     one.real = {seed: of for seed, of in one.real.items() if seed < 4}
