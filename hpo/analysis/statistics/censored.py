@@ -12,10 +12,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
-from statsmodels.duration.survfunc import SurvfuncRight
 
 HALF = 0.5 + 1e-12
 """Share that is left where half have arrived, whatever products of shares round to."""
@@ -77,6 +77,8 @@ class Reaching:
         final = float(share[-1]) if len(share) else 0.0
         return pd.DataFrame({"cost": [0.0, *curve.surv_times, last], "share": [0.0, *share, final]})
 
-    def _curve(self) -> SurvfuncRight:
+    def _curve(self) -> Any:
+        from statsmodels.duration.survfunc import SurvfuncRight  # half a second, which only units that were kept need
+
         costs = np.array([spell.cost for spell in self.spells])
         return SurvfuncRight(costs, np.array([spell.has_reached for spell in self.spells], dtype=int))
