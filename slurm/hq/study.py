@@ -19,7 +19,7 @@ from filelock import FileLock, Timeout
 
 from benchmarks.clock import REAL
 from benchmarks.spec import Benchmark, BenchmarkError
-from hpo.cluster.devices import CPU
+from hpo.cluster.devices import CPU, detect_here
 from hpo.core import event_log
 from hpo.core import events as core
 from hpo.core.study import Study
@@ -50,6 +50,20 @@ def require(benchmark: Benchmark) -> None:
     if importlib.util.find_spec(PACKAGE) is None:
         raise BenchmarkError(f"the package {PACKAGE} is not installed; type `pip install -r requirements-run.txt`")
     isolation.require()
+
+
+def require_cores(benchmark: Benchmark) -> None:
+    """Refuse to train a model on CPU cores of a machine that has GPUs.
+
+    Raises:
+        BenchmarkError: such a machine.
+    """
+    gpu = detect_here().gpu_name
+    if gpu and benchmark.trial.trains_model:
+        raise BenchmarkError(
+            f"this machine has {gpu}, but HyperQueue's workers know CPU cores only; use `run` or `slurm array`, or set "
+            "CUDA_VISIBLE_DEVICES= to train on cores"
+        )
 
 
 def prepare(study: Study, workers: int, threads: int, command: str) -> SubmittedStudy:

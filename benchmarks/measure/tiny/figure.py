@@ -23,10 +23,12 @@ def draw(sizes: Sequence[int], found: dict[str, list[float]], path: Path) -> Non
     figure = Figure(figsize=(7.2, 4.0), layout="constrained")
     axes = figure.subplots()
     axes.axhline(PLACES * RATE, color="#777777", linestyle="--", linewidth=1)
-    axes.text(sizes[0], PLACES * RATE * 1.06, "no overhead", color="#555555")
+    axes.text(sizes[0], PLACES * RATE * 1.08, "no overhead", color="#555555")
     for (way, rates), colour in zip(found.items(), COLOURS, strict=True):
         axes.plot(sizes, rates, marker="o", color=colour, label=way)
     axes.set(xscale="log", yscale="log", xlabel="sequences of a trial", ylabel="sequences per second")
+    axes.set_ylim(1, 2 * PLACES * RATE)
+    axes.set_yticks([1, 10, 100], ["1", "10", "100"])
     axes.set_xticks(sizes, [f"{size}\n({size / RATE:g} s)" for size in sizes])
     axes.minorticks_off()
     axes.grid(alpha=0.3)

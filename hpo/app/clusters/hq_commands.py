@@ -20,6 +20,8 @@ def submit(parsed: argparse.Namespace) -> int:
 
     wanted = request.study_of(parse(["run", parsed.what, *parsed.options], parsed.parser))
     study.require(wanted.benchmark)
+    if not parsed.cluster:
+        study.require_cores(wanted.benchmark)
     check_start(wanted.benchmark)
     workers = _workers(parsed)
     words = ["python", "-m", "hpo", *parsed.command.verb.split(), parsed.what, "--workers", str(workers)]
@@ -44,8 +46,10 @@ def resume(parsed: argparse.Namespace) -> int:
 def _go(parsed: argparse.Namespace, folder: Path, workers: int) -> int:
     if parsed.cluster:
         return _submit_job(parsed, folder, workers)
-    from slurm.hq import ending
+    from slurm.hq import ending, study
+    from slurm.study_folder import SubmittedStudy
 
+    study.require_cores(SubmittedStudy.read(folder).study.benchmark)
     return ending.train_and_store(folder, workers, parsed.per_task)
 
 

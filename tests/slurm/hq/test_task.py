@@ -9,6 +9,7 @@ import pytest
 
 from benchmarks import spec
 from benchmarks.spec import Benchmark, BenchmarkError
+from hpo.cluster.devices import Devices
 from hpo.core import event_log
 from hpo.core import events as core
 from hpo.search import registry
@@ -96,3 +97,11 @@ def test_a_folder_that_cannot_be_made_is_refused(tmp_path: Path) -> None:
     submitted = study.prepare(registry.get("random").study(spec.load("synthetic"), 0, 2, None, {}), 2, 1, "")
     with pytest.raises(BenchmarkError, match="cannot be written"):
         study.new_folder(tmp_path / "file", replace(submitted, at_once=1))
+
+
+def test_a_model_is_not_trained_on_the_cores_of_a_machine_with_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    study.require_cores(spec.load("nano"))
+    monkeypatch.setattr(study, "detect_here", lambda: Devices(2, "NVIDIA A100", 16))
+    study.require_cores(spec.load("synthetic"))
+    with pytest.raises(BenchmarkError, match=r"this machine has NVIDIA A100, but .* CPU cores only"):
+        study.require_cores(spec.load("nano"))
