@@ -150,7 +150,7 @@ class TestInABrowser:
 
     def test_every_entry_of_the_contents_leads_somewhere(self, laptop: Reader) -> None:
         targets = laptop.page.eval_on_selector_all("nav a", "links => links.map((a) => a.getAttribute('href'))")
-        assert len(targets) == 13
+        assert len(targets) == 16
         assert all(laptop.page.query_selector(target) for target in targets)
 
     def test_a_phone_needs_no_scrolling_sideways(self, browser: Any, path: Path) -> None:
