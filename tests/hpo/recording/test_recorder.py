@@ -103,6 +103,7 @@ def test_what_is_recorded_is_not_trained_again(tmp_path: Path) -> None:
     assert contents(before).items() <= contents(after).items()
 
 
+@pytest.mark.slow
 def test_it_resumes_from_the_bank_alone(tmp_path: Path) -> None:
     _, before = record(tmp_path, seeds=1)
     (tmp_path / "synthetic.jsonl").unlink()

@@ -121,6 +121,7 @@ def test_a_method_without_replays_keeps_its_own_fault_alone() -> None:
     assert faults == ("not replayable",)
 
 
+@pytest.mark.slow
 def test_the_energy_distance_rejects_as_often_as_its_level_says() -> None:
     lot = np.random.default_rng(0)
     p_values = [same_distribution(lot.normal(size=5), lot.normal(size=20), seed) for seed in range(40)]
