@@ -30,7 +30,7 @@ class BankUnit(_Recorded):
         peak_memory_mb: largest memory of any rank since the training began, MiB.
         train_seconds: wall seconds of the training steps; None where it is not known.
         evaluate_seconds: wall seconds of the evaluation on validation.
-        train_cpu_seconds: seconds that rank 0 computed meanwhile, which other processes do not prolong.
+        train_cpu_seconds: seconds that rank 0 computed meanwhile, which other processes do not prolong; none on GPUs.
         evaluate_cpu_seconds: likewise in the evaluation.
     """
 

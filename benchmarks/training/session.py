@@ -149,11 +149,11 @@ class Session:
 
         Returns:
             `units` reached, `train_loss`, the keys of `evaluate`, `skipped_steps` of the unit, whose gradients were not
-            finite, `samples_per_second`, `peak_memory_mb`, `train_seconds`, `evaluate_seconds`, and the time that this
-            process computed in these two, `train_cpu_seconds` and `evaluate_cpu_seconds`, which other processes on the
-            machine do not prolong. A train loss that is not finite, or a unit whose steps were all skipped, leaves out
-            the evaluation: `eval_loss` is NaN, and the task's metrics are the worst there are. A unit that a large
-            batch of the one before has already reached trains nothing, and has no `train_loss`.
+            finite, `samples_per_second`, `peak_memory_mb`, `train_seconds` and `evaluate_seconds`; without a GPU also
+            the time that this process computed in these two, which other processes on the machine do not prolong,
+            `train_cpu_seconds` and `evaluate_cpu_seconds`. A train loss that is not finite, or a unit whose steps were
+            all skipped, leaves out the evaluation: `eval_loss` is NaN, and the task's metrics are the worst there are.
+            A unit that a large batch of the one before has already reached trains nothing, and has no `train_loss`.
         """
         began, samples_before = _Mark(), self._trial.samples
         trained_unit = self._trial.train_unit()
@@ -168,6 +168,14 @@ class Session:
             "peak_memory_mb": memory.peak_mb(self._device),
             "train_seconds": trained.seconds_since(began),
             "evaluate_seconds": ended.seconds_since(trained),
+            **self._computing(began, trained, ended),
+        }
+
+    def _computing(self, began: _Mark, trained: _Mark, ended: _Mark) -> dict[str, float]:
+        """Return the seconds that this process computed; none on a GPU, which computes while the process waits."""
+        if self._device.type != "cpu":
+            return {}
+        return {
             "train_cpu_seconds": trained.cpu_seconds - began.cpu_seconds,
             "evaluate_cpu_seconds": ended.cpu_seconds - trained.cpu_seconds,
         }
