@@ -1,4 +1,4 @@
-"""ASHA: many short trials, of which the best third go on, asynchronously.
+"""ASHA (stopping): many short trials, each stopped at a rung unless it is in the best third so far.
 
 Paper: Li et al., "A System for Massively Parallel Hyperparameter Tuning", MLSys 2020,
 https://arxiv.org/abs/1810.05934.

@@ -1,4 +1,4 @@
-"""PB2: population based training that explores by a bandit model instead of at random.
+"""PB2: population based training that explores numbers by a bandit model, and copies choices from better members.
 
 Paper: Parker-Holder et al., "Provably Efficient Online Hyperparameter Optimization with Population-Based Bandits",
 NeurIPS 2020, https://arxiv.org/abs/2002.02518.
