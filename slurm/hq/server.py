@@ -69,7 +69,7 @@ def _shared_out(trials: Sequence[int], size: int) -> list[Sequence[int]]:
 @contextmanager
 def _started(folder: Path, workers: int) -> Iterator[LocalCluster]:
     """Start the server and its worker; both end with the block."""
-    with tempfile.TemporaryDirectory(prefix="hpo-hq-") as directory:  # the path must be absolute, its mode is 0700
+    with tempfile.TemporaryDirectory(prefix="server-") as directory:  # the path must be absolute, its mode is 0700
         with _stdout_into(folder / "hyperqueue.log"):
             cluster = LocalCluster(directory, WorkerConfig(cores=workers))
         with cluster:

@@ -34,6 +34,7 @@ from slurm.study_folder import SubmittedStudy
 PACKAGE = "hyperqueue"
 LOCK = "hq.lock"
 POLL_SECONDS = 0.1
+LONGEST_FOLDER = 40
 
 
 def require(benchmark: Benchmark) -> None:
@@ -143,9 +144,18 @@ def _serve(folder: Path, job: str, workers: int, per_task: int, signals: Signals
     words = [sys.executable, "-m", "slurm.hq.server", str(folder), job, str(workers), str(per_task)]
     path = os.pathsep.join(filter(None, [str(PROJECT), os.environ.get("PYTHONPATH", "")]))
     variables = {"PYTHONPATH": path, "CUDA_VISIBLE_DEVICES": "", "RUST_BACKTRACE": "0"}
-    with Child(isolation.command(words), variables) as child:
+    with (
+        tempfile.TemporaryDirectory(prefix="hpo-hq-", dir=_short_folder()) as own,  # HyperQueue leaves folders there
+        Child(isolation.command(words), {**variables, "TMPDIR": own}) as child,
+    ):
         while child.status is None and not signals.received:
             REAL.sleep(POLL_SECONDS)
+
+
+def _short_folder() -> str:
+    """Return the folder for temporary files, or /tmp if it is too long: paths of sockets have at most 107 bytes."""
+    usual = tempfile.gettempdir()
+    return usual if len(os.fsencode(usual)) <= LONGEST_FOLDER else "/tmp"  # noqa: S108 - a new folder of mode 700
 
 
 @contextmanager

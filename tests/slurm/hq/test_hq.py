@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -40,7 +42,9 @@ def folder_in(text: str) -> Path:
     return Path(re.findall(r"the study is in (.*)\n", text)[0])
 
 
-def test_trials_are_tasks_and_become_a_study(place: Path) -> None:
+def test_trials_are_tasks_and_become_a_study(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    temporary = Path(tempfile.mkdtemp(prefix="t-", dir="/tmp"))
+    monkeypatch.setenv("TMPDIR", str(temporary))
     done = hpo(place, "hq", "submit", "random", "--benchmark", "synthetic", "--budget", "7", "--per-task", "3")
     assert done.returncode == 0, done.stdout + done.stderr
     folder = folder_in(done.stdout)
@@ -50,6 +54,8 @@ def test_trials_are_tasks_and_become_a_study(place: Path) -> None:
     assert (study.method, study.variant) == ("random", "evaluation=hyperqueue")
     assert (study.metrics["num_trials"], study.metrics["units"]) == (7, 63)
     assert not list(folder.glob("task-*.log"))  # a task that is well leaves none
+    assert not [path for path in temporary.iterdir() if "hq" in path.name]
+    shutil.rmtree(temporary)
     assert len(list(folder.glob("*.slot-*.jsonl"))) <= len(os.sched_getaffinity(0))
     again = hpo(place, "hq", "resume", str(folder))
     assert (again.returncode, "is in the store already" in again.stderr) == (2, True)
