@@ -65,8 +65,13 @@ def configurations(benchmark: Benchmark, number: int, seed: int) -> list[ListedC
         seed: scrambles the random sequence.
 
     Raises:
-        BenchmarkError: the number is below 1, or the space has fewer configurations.
+        BenchmarkError: the number is below 1, the space has fewer configurations, or the benchmark selects best units.
     """
+    if benchmark.selects_best:
+        raise BenchmarkError(
+            f"select is best_unit in benchmark {benchmark.name}, but a bank keeps test scores of the last unit alone; "
+            "record one with select: last_unit"
+        )
     if number < 1:
         raise BenchmarkError(f"configs is {number}, but must be >= 1; 400 are usual")
     found: dict[tuple[tuple[str, Scalar], ...], ListedConfiguration] = {}

@@ -70,6 +70,11 @@ def test_a_prefix_has_many_configurations_and_repeats_all_over_the_space() -> No
     assert {order.seed for order in ordered[len(first_wave) :][:92]} == {1}
 
 
+def test_a_benchmark_that_selects_best_units_is_refused() -> None:
+    with pytest.raises(BenchmarkError, match=r"select is best_unit in benchmark nano.*last_unit"):
+        configurations(NANO.model_copy(update={"select": "best_unit"}), 3, seed=0)
+
+
 @pytest.mark.parametrize(("number", "seeds", "said"), [(0, 1, "configs is 0"), (1, 0, "seeds is 0")])
 def test_numbers_below_one_are_refused(number: int, seeds: int, said: str) -> None:
     with pytest.raises(BenchmarkError, match=said):
