@@ -170,7 +170,8 @@ def test_a_trial_whose_loss_explodes_is_a_row_and_never_the_best(tmp_path: Path,
     defaults = {**spec.load("nano").default.model_dump(), "max_grad_norm": 0.0}
     benchmark = write_benchmark(tmp_path, default=defaults)
     grid = write_grid(tmp_path, [1e30, 0.5, 1e-3])
-    status, _, err = finish(start(store, "manual", "--benchmark", benchmark, "--space", grid, "--shift", "false"))
+    words = ("manual", "--benchmark", benchmark, "--space", grid, "--shift", "false", "--start-with-default", "false")
+    status, _, err = finish(start(store, *words))
     assert status == 0, err
     study, trials = read(store)
     outcomes = [trial.data.tags["hpo.outcome"] for trial in trials]
