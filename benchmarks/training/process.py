@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copyreg
 import ctypes
 import gc
 import os
@@ -161,13 +162,18 @@ def hide_from_collector() -> None:
 
 
 def _allow_in_checkpoints() -> None:
-    """Name the classes that DeepSpeed writes into its checkpoints beside tensors; torch reads no others."""
+    """Name the classes that DeepSpeed writes into its checkpoints beside tensors; torch reads no others.
+
+    Python 3.11.2, Debian's, writes a member of an enumeration as a call of `getattr`, which torch refuses to read: a
+    stage is written as later versions do.
+    """
     import torch
     from deepspeed.runtime.fp16.loss_scaler import DynamicLossScaler, LossScaler
     from deepspeed.runtime.zero.config import ZeroStageEnum
     from deepspeed.utils.tensor_fragment import fragment_address
 
     torch.serialization.add_safe_globals([LossScaler, DynamicLossScaler, ZeroStageEnum, fragment_address])
+    copyreg.pickle(ZeroStageEnum, lambda stage: (ZeroStageEnum, (stage.value,)))
 
 
 @contextlib.contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -58,3 +59,14 @@ def test_an_interface_for_nccl_that_a_site_has_set_stays(monkeypatch: pytest.Mon
     monkeypatch.setenv("NCCL_SOCKET_IFNAME", "ib0")
     bind_interfaces_to("127.0.0.1")
     assert [os.environ[name] for name in INTERFACES] == ["lo", "ib0"]
+
+
+@pytest.mark.slow
+def test_a_stage_is_saved_alike_by_every_python(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Python 3.11.2 would write it as a call of `getattr`, which torch refuses to read."""
+    process.import_deepspeed()
+    from deepspeed.runtime.zero.config import ZeroStageEnum
+
+    monkeypatch.setattr(ZeroStageEnum, "__reduce_ex__", lambda self, _: (getattr, (type(self), self._name_)))
+    torch.save({"zero_stage": ZeroStageEnum.weights}, tmp_path / "state")
+    assert torch.load(tmp_path / "state", weights_only=True) == {"zero_stage": ZeroStageEnum.weights}
