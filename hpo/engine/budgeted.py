@@ -15,6 +15,7 @@ from benchmarks.out_of_memory import sign_of
 from benchmarks.spec import first_line
 from hpo.core.budget import Admission, Budget, PerTrial
 from hpo.core.memory.feasibility import Feasibility
+from hpo.engine.checkpoints import units_lost
 from hpo.search.plan import Plan
 
 MAX_SKIPPED = 300
@@ -105,7 +106,7 @@ class BudgetedScheduler(TrialScheduler):
                 tune_controller.add_trial(other)
             return
         if trial.trial_id in self._accounts:
-            lost_again = min(_units_lost(trial), self._budget.free)
+            lost_again = min(units_lost(trial), self._budget.free)
             self._budget.reserve(self._accounts[trial.trial_id], max(0, lost_again))
             self._admission.on_trial_retry(trial)
             return
@@ -194,13 +195,6 @@ class BudgetedScheduler(TrialScheduler):
         return str(self._inner.debug_string())
 
 
-def _units_lost(trial: Trial) -> int:
-    """Count the units that a failed attempt had trained since its checkpoint, or since the beginning."""
-    checkpoint = trial.latest_checkpoint_result
-    kept = checkpoint.metrics.get("units", 0) if checkpoint else 0
-    return int(trial.last_result.get("units", 0)) - int(kept)
-
-
 def budgeted(plan: Plan, budget: Budget, max_units: int, feasibility: Feasibility | None = None) -> BudgetedScheduler:
     """Hold a plan's scheduler to a budget, or one that lets every trial run on where the plan has none."""
     admission = plan.admission or PerTrial(1 if plan.scheduler else max_units)
@@ -220,7 +214,11 @@ def raised(trial: Trial) -> Any:
 
 
 class CautiousTrial(Trial):
-    """A trial that is not tried again if it ran out of memory: unchanged, it would again."""
+    """A trial that is not tried again if it ran out of memory, and has one place in Tune's sets in every run."""
+
+    def __hash__(self) -> int:
+        """Return its number; Tune's trials are hashed by their places in memory, which give each run another order."""
+        return int(str(self.trial_id).rpartition("_")[2], 36)
 
     def should_recover(self) -> bool:
         """Tell whether to try a failed trial again; see `Trial`."""

@@ -226,3 +226,10 @@ def _delete(path: Path) -> None:
     with suppress(OSError):
         path.rename(gone)
         gone.unlink() if gone.is_file() else shutil.rmtree(gone, ignore_errors=True)
+
+
+def units_lost(trial: Trial) -> int:
+    """Count the units that a failed attempt had trained since its checkpoint, or since the beginning."""
+    checkpoint = trial.latest_checkpoint_result
+    kept = checkpoint.metrics.get("units", 0) if checkpoint else 0
+    return int(trial.last_result.get("units", 0)) - int(kept)

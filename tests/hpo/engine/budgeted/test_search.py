@@ -132,3 +132,8 @@ class TestSpendingItAll:
             for trial in live + study.create(side_by_side - len(live)):
                 units[trial] = units.get(trial, 0) + 1
                 study.report(trial, units[trial])
+
+
+def test_trials_are_hashed_by_number_so_that_every_run_goes_through_tune_s_sets_alike(tmp_path: Path) -> None:
+    trials = make_study(tmp_path, Budget(100), num_samples=8).create(4)
+    assert [hash(trial) for trial in trials] == [0, 1, 2, 3]
