@@ -58,12 +58,12 @@ def rank_methods(scores: Mapping[str, Mapping[int, float]], higher_is_better: bo
     Raises:
         BenchmarkError: a score that is not finite.
     """
-    from scipy import stats  # most of half a second, which only confirmed studies need
-
     blocks = common_blocks(scores)
     names = [name for name, found in scores.items() if set(blocks) <= set(found)]
     if len(names) < MIN_METHODS or len(blocks) < MIN_RANKED_BLOCKS:
         return None
+    from scipy import stats  # most of half a second, which only confirmed studies need
+
     table = finite(np.array([[scores[name][block] for name in names] for block in blocks]))  # (blocks, methods)
     ranks = stats.rankdata(-table if higher_is_better else table, axis=1).mean(axis=0)
     ordered = {names[place]: float(ranks[place]) for place in np.argsort(ranks, kind="stable")}
