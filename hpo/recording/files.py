@@ -7,13 +7,11 @@ import importlib.metadata
 import os
 import platform
 import subprocess
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-
-from filelock import FileLock, Timeout
 
 from benchmarks.banks import bank as banks
 from benchmarks.banks.bank import Bank, Header
@@ -23,6 +21,7 @@ from benchmarks.identity import digest
 from benchmarks.spec import Benchmark
 from hpo.cluster.devices import Placement
 from hpo.recording.card import card
+from hpo.terminal.files import only_writer
 
 PACKAGES = ("torch", "transformers", "deepspeed", "peft", "tokenizers", "numpy", "scipy")
 """Packages on whose versions a training's figures depend."""
@@ -168,23 +167,14 @@ def joined(
     return Bank(header, tuple(merged.values()))
 
 
-@contextmanager
-def only_recorder(files: Files) -> Iterator[None]:
+def only_recorder(files: Files) -> AbstractContextManager[None]:
     """Keep other processes from recording into the same files.
 
     Raises:
         BenchmarkError: one does, or the folder cannot be written.
     """
-    try:
-        files.folder.mkdir(parents=True, exist_ok=True)
-        with FileLock(files.folder / f".{files.stem}.lock", timeout=0):
-            yield
-    except Timeout:
-        raise BenchmarkError(f"{files.log}: another process records into it; wait, or give --output") from None
-    except OSError as error:
-        raise BenchmarkError(
-            f"output {files.folder}: cannot be written ({error.strerror}); give another folder with --output"
-        ) from None
+    busy = f"{files.log}: another process records into it; wait, or give --output"
+    return only_writer(files.folder / f".{files.stem}.lock", f"output {files.folder}", busy)
 
 
 def header_of(benchmark: Benchmark) -> Header:

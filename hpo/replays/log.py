@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 
-from filelock import FileLock, Timeout
 from pydantic import ValidationError
 
 from benchmarks.files import BenchmarkError
 from hpo.analysis.replayed.study import ReplayedStudy, ReplayHeader
 from hpo.analysis.replayed.table import Replay
+from hpo.terminal.files import only_writer, unwritable
 
 
 def read(path: Path, header: ReplayHeader) -> list[ReplayedStudy]:
@@ -49,25 +48,14 @@ def require_same(path: Path, before: ReplayHeader, header: ReplayHeader) -> None
         raise BenchmarkError(f"{path}: holds studies with {differs}; give another folder with --output")
 
 
-@contextmanager
-def only_replay(path: Path) -> Iterator[None]:
+def only_replay(path: Path) -> AbstractContextManager[None]:
     """Keep other processes from writing to the same log.
 
     Raises:
         BenchmarkError: one does, or the folder cannot be written.
     """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(path.with_name(f".{path.stem}.lock"), timeout=0):
-            yield
-    except Timeout:
-        raise BenchmarkError(f"{path}: another replay writes to it; wait, or give another --output") from None
-    except OSError as error:
-        raise _unwritable(path, error) from None
-
-
-def _unwritable(path: Path, error: OSError) -> BenchmarkError:
-    return BenchmarkError(f"{path}: cannot be written ({error.strerror}); give another folder with --output")
+    busy = f"{path}: another replay writes to it; wait, or give another --output"
+    return only_writer(path.with_name(f".{path.stem}.lock"), str(path), busy)
 
 
 class ReplayLog:
@@ -91,7 +79,7 @@ class ReplayLog:
                 beside.write_text(text)
                 os.replace(beside, path)
         except OSError as error:
-            raise _unwritable(path, error) from None
+            raise unwritable(str(path), error) from None
 
     def add(self, study: ReplayedStudy) -> None:
         """Append a study.
@@ -103,4 +91,4 @@ class ReplayLog:
             with self._path.open("ab") as file:
                 file.write(f"{study.model_dump_json()}\n".encode())
         except OSError as error:
-            raise _unwritable(self._path, error) from None
+            raise unwritable(str(self._path), error) from None
