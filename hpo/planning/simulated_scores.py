@@ -12,22 +12,20 @@ from __future__ import annotations
 
 import argparse
 import csv
-import io
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from ray import tune
 from ray.tune.search import BasicVariantGenerator
-from rich.console import Console
 
 from benchmarks import spec
 from benchmarks.spec import Benchmark, BenchmarkError
 from benchmarks.tasks.task import Metric
 from hpo.core.results import TrialRow
 from hpo.core.study import CONFIRMS, SCHEDULE, TRAINING_SEED, Study, fresh_seeds
-from hpo.engine.in_process import InProcess, Unkept, Unstored
-from hpo.engine.runner import Finished, execute
+from hpo.engine.in_process import InProcess
+from hpo.engine.in_process.simulated import simulated
 from hpo.planning.contest import ALL, SuiteMethod, parse_methods
 from hpo.search.plan import Plan
 
@@ -48,7 +46,7 @@ def score(
         devices: trials at once.
     """
     executor = InProcess(devices)
-    found = _run(contestant.study(benchmark, seed, None), executor).books.incumbent()
+    found = simulated(contestant.study(benchmark, seed, None), executor).books.incumbent()
     if found is None:
         return metric.worst
     seeds = fresh_seeds(seed, repeats)
@@ -62,12 +60,7 @@ def _confirm(benchmark: Benchmark, found: TrialRow, seeds: Sequence[int], execut
     proposals = [{TRAINING_SEED: seed, SCHEDULE: schedule} for seed in seeds]
     study = Study("confirm", benchmark, 0, len(seeds), kind="confirmation")
     plan = Plan(BasicVariantGenerator(), {CONFIRMS: tune.grid_search(proposals)}, num_samples=1, is_list=True)
-    return _run(study, executor, plan).books.rows
-
-
-def _run(study: Study, executor: InProcess, plan: Plan | None = None) -> Finished:
-    console = Console(file=io.StringIO())
-    return execute(study, "", console, executor, plan=plan, open_tracker=Unstored, open_folder=Unkept)
+    return simulated(study, executor, plan).books.rows
 
 
 def _name(study: Study, budget: int) -> str:

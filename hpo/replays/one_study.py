@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterator, Sequence
 from typing import Any
-
-from rich.console import Console
 
 from benchmarks.clock import VirtualClock, computed_seconds
 from benchmarks.space import Config
@@ -16,8 +13,8 @@ from hpo.analysis.replayed.study import FreshTraining, Improvement, ReplayedStud
 from hpo.core.books import Books, device_seconds
 from hpo.core.results import TrialRow, counts
 from hpo.core.study import Study, fresh_seeds, is_better, is_diverged
-from hpo.engine.in_process import InProcess, Unkept, Unstored
-from hpo.engine.runner import execute
+from hpo.engine.in_process import InProcess
+from hpo.engine.in_process.simulated import simulated
 from hpo.search import registry
 
 
@@ -34,9 +31,7 @@ def replay(study: Study, devices: int, repeats: int) -> ReplayedStudy:
     """
     began = computed_seconds()
     plan = registry.get(study.method).make_plan(study)
-    console = Console(file=io.StringIO(), width=160)
-    executor = InProcess(devices)
-    finished = execute(study, "", console, executor, plan=plan, open_tracker=Unstored, open_folder=Unkept)
+    finished = simulated(study, InProcess(devices), plan)
     incumbent = finished.books.incumbent() if finished.best is not None else None
     found = {} if incumbent is None else _incumbent(study, incumbent, repeats)
     shares = finished.shares

@@ -7,19 +7,16 @@ the model of its curves. Seconds are those that this process computed, which oth
 from __future__ import annotations
 
 import argparse
-import io
 import json
 import statistics
 from dataclasses import replace
 from typing import Any
 
-from rich.console import Console
-
 from benchmarks import spec
 from benchmarks.clock import computed_seconds
 from hpo.core.study import Study
-from hpo.engine.in_process import InProcess, Unkept, Unstored
-from hpo.engine.runner import execute
+from hpo.engine.in_process import InProcess
+from hpo.engine.in_process.simulated import simulated
 from hpo.replays.one_study import replay
 from hpo.search import registry
 
@@ -33,15 +30,7 @@ def asha(trials: int, seeds: int) -> dict[str, Any]:
         study = Study("asha", spec.load("synthetic"), seed, budget=trials)
         plan = replace(registry.get("asha").make_plan(study), num_samples=trials)
         began = computed_seconds()
-        finished = execute(
-            study,
-            "",
-            Console(file=io.StringIO()),
-            InProcess(DEVICES),
-            plan=plan,
-            open_tracker=Unstored,
-            open_folder=Unkept,
-        )
+        finished = simulated(study, InProcess(DEVICES), plan)
         seconds.append(computed_seconds() - began)
         units = finished.books.trained_units
         assert len(finished.books.rows) == trials

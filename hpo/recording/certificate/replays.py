@@ -8,8 +8,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
 from benchmarks.banks import bank as banks
 from benchmarks.banks.bank import Bank
 from benchmarks.banks.training import BankSession
@@ -20,9 +18,9 @@ from hpo.core.books import Books
 from hpo.core.event_log import event_of
 from hpo.core.events import Event
 from hpo.core.study import Study, training_of
-from hpo.engine.in_process import InProcess, Unkept, Unstored
+from hpo.engine.in_process import InProcess, Unkept
 from hpo.engine.in_process.arrivals import InOrder
-from hpo.engine.runner import execute
+from hpo.engine.in_process.simulated import simulated
 from hpo.engine.study_folder import Unfinished
 from hpo.recording.certificate.decisions import DecisionsCompared, arrivals, compared, training_key, unrepeatable
 from hpo.recording.collecting import trainings_of
@@ -62,9 +60,7 @@ def replayed(study: Study, executor: InProcess, plan: Plan | None = None) -> Stu
         folders.append(Unkept(run_id))
         return folders[-1]
 
-    with Path("/dev/null").open("w", encoding="utf-8") as nowhere:
-        console = Console(file=nowhere)
-        done = execute(study, "", console, executor, plan=plan, open_tracker=Unstored, open_folder=open_folder)
+    done = simulated(study, executor, plan, open_folder)
     events = tuple(event_of(line) for line in folders[0].log.text().splitlines())
     return StudyInProcess(events, done.books, done.reason)
 

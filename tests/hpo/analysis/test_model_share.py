@@ -8,13 +8,14 @@ from hpo.analysis.studies import StudyRecord
 from hpo.core.books import Books
 from hpo.core.study import Study
 from hpo.engine.in_process import InProcess
+from hpo.engine.in_process.simulated import simulated
 from hpo.report.columns import columns
 from hpo.store import files
-from tests.hpo.engine.in_process import simulate, synthetic
+from tests.hpo.engine.in_process import synthetic
 
 
 def proposed_by_model(method: str, budget: int) -> tuple[list[bool | None], Books]:
-    books = simulate(Study(method, synthetic(), 1, budget), InProcess(devices=1)).books
+    books = simulated(Study(method, synthetic(), 1, budget), InProcess(devices=1)).books
     return [row.by_model for row in books.rows], books
 
 

@@ -12,15 +12,9 @@ from rich.console import Console
 from benchmarks import spec
 from benchmarks.spec import Benchmark
 from hpo.core.study import Study
-from hpo.engine.in_process import InProcess, Unkept, Unstored
+from hpo.engine.in_process import InProcess, Unstored
 from hpo.engine.in_process.actors import Call, Death
 from hpo.engine.runner import Finished, execute
-
-
-def simulate(study: Study, executor: InProcess) -> Finished:
-    """Run a study that leaves nothing behind."""
-    console = Console(file=io.StringIO(), width=160)
-    return execute(study, "python -m hpo", console, executor, open_tracker=Unstored, open_folder=Unkept)
 
 
 def run(study: Study, executor: InProcess, folder: Path | None = None, run_id: str | None = None) -> Finished:

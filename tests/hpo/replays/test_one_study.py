@@ -9,9 +9,9 @@ from benchmarks.spec import Benchmark
 from benchmarks.trials.recorded import curves
 from hpo.core.study import Study, fresh_seeds
 from hpo.engine.in_process import InProcess
+from hpo.engine.in_process.simulated import simulated
 from hpo.replays.one_study import replay, train
 from hpo.search import registry
-from tests.hpo.engine.in_process import simulate
 from tests.hpo.replays import recorded
 
 pytestmark = pytest.mark.slow
@@ -29,7 +29,7 @@ def study_of(benchmark: Benchmark, method: str, budget: int = 4) -> Study:
 
 def test_it_is_the_study_of_the_same_executor(benchmark: Benchmark) -> None:
     found = replay(study_of(benchmark, "asha"), devices=2, repeats=0)
-    books = simulate(study_of(benchmark, "asha"), InProcess(2)).books
+    books = simulated(study_of(benchmark, "asha"), InProcess(2)).books
     assert (found.wall_seconds, found.device_seconds) == (books.seconds, books.shares().reserved_seconds)
     assert found.num_trials == len(books.rows) > 4
     assert found.units == sum(row.units for row in books.rows) == 36
@@ -41,7 +41,7 @@ def test_it_is_the_study_of_the_same_executor(benchmark: Benchmark) -> None:
 
 def test_it_takes_the_recorded_seconds_on_so_many_devices(benchmark: Benchmark) -> None:
     one, four = (replay(study_of(benchmark, "random"), devices, repeats=0) for devices in (1, 4))
-    trials = simulate(study_of(benchmark, "random"), InProcess(1)).books.rows
+    trials = simulated(study_of(benchmark, "random"), InProcess(1)).books.rows
     seconds = [train(benchmark, row.config, SEED).device_seconds for row in trials]
     assert min(seconds) > 4 * recorded.SECONDS_PER_UNIT
     assert one.wall_seconds == one.device_seconds == pytest.approx(sum(seconds))

@@ -14,12 +14,13 @@ from hpo.analysis.studies import Confirmation, StudyRecord
 from hpo.core.books import Books
 from hpo.core.study import SCHEDULE, TRAINING_SEED, Study, default_schedule, schedule_digest
 from hpo.engine.in_process import InProcess
+from hpo.engine.in_process.simulated import simulated
 from hpo.report.figures import plots
 from hpo.report.figures.over_cost.along import confirmed_along
 from hpo.report.figures.plots import Figure, LeftOut
 from hpo.store import files
 from hpo.workflows import confirm
-from tests.hpo.engine.in_process import simulate, synthetic
+from tests.hpo.engine.in_process import synthetic
 
 BUDGET = 8
 Found = tuple[Books, StudyRecord]
@@ -27,7 +28,7 @@ Found = tuple[Books, StudyRecord]
 
 def searched(method: str, seed: int = 4) -> Found:
     benchmark = synthetic()
-    books = simulate(Study(method, benchmark, seed, BUDGET), InProcess(devices=1)).books
+    books = simulated(Study(method, benchmark, seed, BUDGET), InProcess(devices=1)).books
     incumbent = books.incumbent()
     assert incumbent is not None
     best = {"config": incumbent.last_config, "metrics": incumbent.metrics, "units": incumbent.units}

@@ -19,12 +19,13 @@ from hpo.analysis.studies import StudyRecord
 from hpo.core.study import CONFIRMS, SCHEDULE, TRAINING_SEED, Study
 from hpo.engine.in_process import InProcess, Unkept, Unstored
 from hpo.engine.in_process.actors import Call, nobody_dies
+from hpo.engine.in_process.simulated import simulated
 from hpo.engine.runner import execute
 from hpo.search import registry
 from hpo.search.plan import Plan
 from hpo.store import files
 from hpo.store.stored_trials import past_trials
-from tests.hpo.engine.in_process import every, first, simulate, synthetic, units_of
+from tests.hpo.engine.in_process import every, first, synthetic, units_of
 
 CONFIG = {"learning_rate": 5e-4, "batch_size_per_device": 8, "weight_decay": 0.01}
 SEED = 8
@@ -41,7 +42,7 @@ def noisy(select: str = "best_unit", **changes: Any) -> Benchmark:
 
 @pytest.mark.parametrize("method", ["random", "hyperband", "asha"])
 def test_a_trial_stands_by_its_best_unit(method: str) -> None:
-    books = simulate(Study(method, noisy(), 1, 4), InProcess(devices=2)).books
+    books = simulated(Study(method, noisy(), 1, 4), InProcess(devices=2)).books
     units = sorted(books.units, key=lambda unit: unit.trial)
     for number, of_trial in groupby(units, key=lambda unit: unit.trial):
         row, losses = books.rows[number], [unit.metrics["eval_loss"] for unit in of_trial]
@@ -124,7 +125,7 @@ def test_a_checkpoint_outlives_a_death_of_the_actor() -> None:
 
 def test_curves_over_the_cost_show_the_best_unit() -> None:
     benchmark = noisy()
-    books = simulate(Study("random", benchmark, 1, 2), InProcess(devices=1)).books
+    books = simulated(Study("random", benchmark, 1, 2), InProcess(devices=1)).books
     kept = {"units.csv": files.units_csv(benchmark, books.units), "devices.csv": files.devices_csv(books.reservations)}
     curve = anytime(StudyRecord("random", "random", "", 1, 2, {}, {}, 0, kept), benchmark)
     incumbent = books.incumbent()
