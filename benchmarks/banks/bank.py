@@ -9,7 +9,6 @@ Reading takes numbers and texts from the file and runs no code.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field, ValidationError, model_validator
 
+from benchmarks.banks.described import DescribedTable
 from benchmarks.banks.training import BankSession, BankTraining, BankUnit, Identity
 from benchmarks.faults import explained
 from benchmarks.files import BenchmarkError, first_line, replacing
@@ -92,6 +92,9 @@ class Header(Strict):
     def mode(self) -> Mode:
         """Better direction of the ranking metric."""
         return self.modes[self.metrics.index(self.metric)]
+
+
+TABLE = DescribedTable(KEY, SCHEMA_VERSION, Header, "bank", "bank of recorded trainings", "record it again")
 
 
 @dataclass(frozen=True)
@@ -272,40 +275,13 @@ def from_table(table: pyarrow.Table, path: Path) -> Bank:
     Raises:
         BenchmarkError: see `read`.
     """
-    header = header_of(table.schema.metadata or {}, path)
+    header = TABLE.header_in(table.schema.metadata or {}, str(path))
     figures = [name.removeprefix(EACH) for name in table.column_names if name.startswith(EACH)]
-    expected = column_names(header, figures)
-    if table.column_names != expected:
-        odd = sorted(set(table.column_names) ^ set(expected)) or ["their order"]
-        raise BenchmarkError(f"{path}: its columns are not those of a bank ({', '.join(odd)}); record it again")
+    TABLE.require_columns(table.column_names, column_names(header, figures), str(path))
     try:
         return Bank(header, tuple(_trainings(header, figures, table.to_pylist())))
     except ValidationError as error:
         raise BenchmarkError(f"{path}: a training cannot be used: {explained(error, BankTraining)}") from None
-
-
-def header_of(metadata: Mapping[bytes, bytes], path: Path) -> Header:
-    """Return the header of a bank's metadata.
-
-    Raises:
-        BenchmarkError: the file is no bank, or one of another schema.
-    """
-    if KEY not in metadata:
-        raise BenchmarkError(f"{path}: a Parquet file, but no bank of recorded trainings")
-    try:
-        content = json.loads(metadata[KEY])
-        version = content.get("schema_version")
-    except (ValueError, AttributeError):
-        raise BenchmarkError(f"{path}: its description is no JSON; copy it again") from None
-    if version != SCHEMA_VERSION:
-        raise BenchmarkError(
-            f"{path}: its schema has version {version}, but this suite reads {SCHEMA_VERSION}; take the suite that "
-            "wrote it, or record it again"
-        )
-    try:
-        return Header.model_validate(content)
-    except ValidationError as error:
-        raise BenchmarkError(f"{path}: its description cannot be used: {explained(error, Header)}") from None
 
 
 def _trainings(header: Header, figures: Sequence[str], rows: Sequence[dict[str, Any]]) -> Iterable[BankTraining]:

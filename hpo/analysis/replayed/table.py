@@ -7,7 +7,6 @@ numbers and texts from the file and runs no code.
 from __future__ import annotations
 
 import io
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
+from benchmarks.banks.described import DescribedTable
 from benchmarks.faults import explained
 from benchmarks.files import BenchmarkError, first_line, read_bytes, replacing
 from benchmarks.space import Config
@@ -34,6 +34,7 @@ if TYPE_CHECKING:  # its import takes a while
 
 KEY = b"hpo_replay"
 """Key of the table's metadata that holds `ReplayHeader` as JSON."""
+TABLE = DescribedTable(KEY, SCHEMA_VERSION, ReplayHeader, "replay", "replay of studies", "replay it again")
 SUFFIX = ".parquet"
 REQUEST = ("method", "variant", "seed", "budget")
 FIGURES = ("reason", "units", "wall_seconds", "device_seconds", "model_share", "incumbent_units", "cpu_seconds")
@@ -190,35 +191,13 @@ def from_bytes(content: bytes, source: str) -> Replay:
         table.validate(full=True)
     except (ArrowException, OSError, UnicodeDecodeError) as error:
         raise BenchmarkError(f"{source}: no Parquet file, or cut off ({first_line(error)}); copy it again") from None
-    header = _header(table.schema.metadata or {}, source)
+    header = TABLE.header_in(table.schema.metadata or {}, source)
     try:
         benchmark = header.content
-        expected = column_names(benchmark)
-        if table.column_names != expected:
-            odd = sorted(set(table.column_names) ^ set(expected)) or ["their order"]
-            raise BenchmarkError(f"{source}: its columns are not those of a replay ({', '.join(odd)}); replay it again")
+        TABLE.require_columns(table.column_names, column_names(benchmark), source)
         return Replay(header, tuple(_study(row, benchmark) for row in table.to_pylist()))
     except ValidationError as error:
         raise BenchmarkError(f"{source}: a study cannot be used: {explained(error, ReplayedStudy)}") from None
-
-
-def _header(metadata: Mapping[bytes, bytes], source: str) -> ReplayHeader:
-    if KEY not in metadata:
-        raise BenchmarkError(f"{source}: a Parquet file, but no replay of studies")
-    try:
-        content = json.loads(metadata[KEY])
-        version = content.get("schema_version")
-    except (ValueError, AttributeError):
-        raise BenchmarkError(f"{source}: its description is no JSON; copy it again") from None
-    if version != SCHEMA_VERSION:
-        raise BenchmarkError(
-            f"{source}: its schema has version {version}, but this suite reads {SCHEMA_VERSION}; take the suite that "
-            "wrote it, or replay it again"
-        )
-    try:
-        return ReplayHeader.model_validate(content)
-    except ValidationError as error:
-        raise BenchmarkError(f"{source}: its description cannot be used: {explained(error, ReplayHeader)}") from None
 
 
 def _study(row: Mapping[str, Any], benchmark: Benchmark) -> ReplayedStudy:
