@@ -53,11 +53,16 @@ def unit_values(units: pd.DataFrame, benchmark: Benchmark) -> pd.Series:
     return of_trials.cummin() if benchmark.mode == "min" else of_trials.cummax()
 
 
-def hours_to(study: StudyRecord, benchmark: Benchmark, target: float) -> float | None:
-    """Return the device-hours after which a study's incumbent was as good as `target`; None if it never was."""
+def _cost_to(study: StudyRecord, benchmark: Benchmark, target: float, cost: str) -> float | None:
+    """Return the cost, a column of `anytime`, after which a study's incumbent was as good as `target`, if it was."""
     curve = anytime(study, benchmark)
     good = curve["value"] <= target if benchmark.mode == "min" else curve["value"] >= target
-    return float(curve["device_hours"][good].iloc[0]) if good.any() else None
+    return float(curve[cost][good].iloc[0]) if good.any() else None
+
+
+def hours_to(study: StudyRecord, benchmark: Benchmark, target: float) -> float | None:
+    """Return the device-hours after which a study's incumbent was as good as `target`; None if it never was."""
+    return _cost_to(study, benchmark, target, "device_hours")
 
 
 def spell_in_hours(study: StudyRecord, benchmark: Benchmark, target: float) -> Spell:
@@ -68,11 +73,8 @@ def spell_in_hours(study: StudyRecord, benchmark: Benchmark, target: float) -> S
 
 def spell_in_trainings(study: StudyRecord, benchmark: Benchmark, target: float) -> Spell:
     """Return the same in full trainings; of a study that never was as good, its budget."""
-    curve = anytime(study, benchmark)
-    good = curve["value"] <= target if benchmark.mode == "min" else curve["value"] >= target
-    if not good.any():
-        return Spell(float(study.budget), False)
-    return Spell(float(curve["units"][good].iloc[0]) / benchmark.resource.max_units, True)
+    units = _cost_to(study, benchmark, target, "units")
+    return Spell(float(study.budget), False) if units is None else Spell(units / benchmark.resource.max_units, True)
 
 
 def band(studies: Sequence[StudyRecord], benchmark: Benchmark) -> pd.DataFrame:
