@@ -75,13 +75,22 @@ def mean_of(values: Sequence[float]) -> Estimate:
     array = finite(values)
     if array.size == 0:
         raise BenchmarkError("there are no values, but a mean needs at least one; give one per seed")
-    mean, half = float(array.mean()), 0.0
-    if array.size < MIN_BLOCKS:
-        return Estimate(mean, None)
-    if np.ptp(array) > 0:
-        error = float(array.std(ddof=1)) / math.sqrt(array.size)
-        half = error * float(special.stdtrit(array.size - 1, (1 + CONFIDENCE) / 2))  # Student t's quantile
-    return Estimate(mean, Interval(mean - half, mean + half))
+    mean = float(array.mean())
+    return Estimate(mean, student_interval(array, CONFIDENCE) if array.size >= MIN_BLOCKS else None)
+
+
+def student_interval(values: Floats, confidence: float) -> Interval:
+    """Return the interval of Student's t of a mean; a single point where all values are equal.
+
+    Args:
+        values: at least two, finite.
+        confidence: nominal coverage, in (0, 1).
+    """
+    mean, half = float(values.mean()), 0.0
+    if np.ptp(values) > 0:
+        error = float(values.std(ddof=1)) / math.sqrt(values.size)
+        half = error * float(special.stdtrit(values.size - 1, (1 + confidence) / 2))  # Student t's quantile
+    return Interval(mean - half, mean + half, confidence)
 
 
 def probability_of_improvement(

@@ -22,10 +22,9 @@ from itertools import combinations
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
 
 from benchmarks.banks.certificate import FigureCheck, MethodCertificate
-from hpo.analysis.statistics.estimates import MIN_BLOCKS
+from hpo.analysis.statistics.estimates import MIN_BLOCKS, student_interval
 from hpo.analysis.statistics.paired_tests import holm
 from hpo.core.wording import counted
 from hpo.recording.certificate.decisions import DecisionsCompared
@@ -192,9 +191,8 @@ def difference_interval(differences: Sequence[float], coverage: float) -> tuple[
     """Return Student's interval of a mean; None with fewer than `MIN_BLOCKS` values."""
     if len(differences) < MIN_BLOCKS:
         return None
-    values = np.asarray(differences, dtype=np.float64)
-    half = float(stats.sem(values) * stats.t.ppf((1 + coverage) / 2, len(values) - 1)) if np.ptp(values) > 0 else 0.0
-    return float(values.mean()) - half, float(values.mean()) + half
+    found = student_interval(np.asarray(differences, dtype=np.float64), coverage)
+    return found.low, found.high
 
 
 def _figure(one: MethodEvidence, name: str, coverage: float, p: float) -> FigureCheck:
