@@ -195,7 +195,23 @@ def ranges(indices: Sequence[int]) -> str:
 
 
 def submit(folder: Path, name: str, wanted: Sequence[Submission]) -> list[str]:
+    """Submit all of it, and note the jobs in the study's folder; return their ids.
+
+    Raises:
+        BenchmarkError: SLURM refused; the jobs that were submitted before are cancelled.
+    """
+    jobs = submit_all(folder, name, wanted)
+    study_folder.add_jobs(folder, jobs)
+    return jobs
+
+
+def submit_all(folder: Path, name: str, wanted: Sequence[Submission]) -> list[str]:
     """Submit all of it; return the jobs' ids.
+
+    Args:
+        folder: gets the scripts.
+        name: of the scripts, which a number follows.
+        wanted: in this order; options may name the job before, or all before.
 
     Raises:
         BenchmarkError: SLURM refused; the jobs that were submitted before are cancelled.
@@ -211,7 +227,6 @@ def submit(folder: Path, name: str, wanted: Sequence[Submission]) -> list[str]:
     except BaseException:
         scheduler.cancel(jobs)
         raise
-    study_folder.add_jobs(folder, jobs)
     return jobs
 
 

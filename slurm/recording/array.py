@@ -6,7 +6,6 @@ each other. Each skips what any log or the bank has already: the same submission
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +15,6 @@ from slurm import arrays, scheduler, scripts
 from slurm.arrays import AFTER_PREVIOUS, Submission
 from slurm.profile import Profile
 from slurm.scripts import Places
-from slurm.submit import logs_folder
 
 
 @dataclass(frozen=True)
@@ -69,22 +67,3 @@ def submissions(
 def job_name(profile: Profile, benchmark: Benchmark) -> str:
     """Name the jobs of a recording."""
     return f"{profile.job_name}-record-{benchmark.name}"
-
-
-def submit(profile: Profile, name: str, wanted: Sequence[Submission]) -> list[str]:
-    """Submit all of it; return the jobs' ids.
-
-    Raises:
-        BenchmarkError: SLURM refused; the jobs that were submitted before are cancelled.
-    """
-    logs, jobs = logs_folder(profile), list[str]()
-    try:
-        for number, submission in enumerate(wanted):
-            script = logs / f"{name}-{number}.sbatch"
-            script.write_text(submission.script)
-            options = [option.format(previous=jobs[-1] if jobs else "") for option in submission.options]
-            jobs.append(scheduler.submit(script, Path.cwd(), options))
-    except BaseException:
-        scheduler.cancel(jobs)
-        raise
-    return jobs

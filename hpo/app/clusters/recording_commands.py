@@ -22,8 +22,9 @@ RECORDING_OPTIONS = ("benchmark", "configs", "seeds", "dense", "hours", "output"
 
 def record(parsed: argparse.Namespace) -> int:
     """Submit an array that records a bank."""
-    from slurm import profile, scheduler
+    from slurm import arrays, profile, scheduler
     from slurm.recording import array
+    from slurm.submit import logs_folder
 
     file = Path(parsed.cluster)
     cluster, planned = profile.load(file), _planned(parsed)
@@ -38,7 +39,7 @@ def record(parsed: argparse.Namespace) -> int:
         return 0
     planned.choose_dense()
     planned.listed()  # refused here rather than in each job
-    jobs = array.submit(cluster, array.job_name(cluster, planned.benchmark), wanted)
+    jobs = arrays.submit_all(logs_folder(cluster), array.job_name(cluster, planned.benchmark), wanted)
     print(f"submitted jobs {', '.join(jobs)}; the last one writes {planned.files().bank}")
     return 0
 
