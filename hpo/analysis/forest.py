@@ -14,14 +14,16 @@ and wants five trials in that tenth.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn import config_context
 from sklearn.ensemble import RandomForestRegressor
+from sklearn.tree import DecisionTreeRegressor
 
 TREES = 64
 TREES_OF_RESAMPLE = 16
@@ -69,8 +71,13 @@ def decompose(forest: RandomForestRegressor) -> Floats:
         Shares (hyperparameters + pairs,), the mean over trees: first of each hyperparameter alone, then of each pair,
         in the order of `itertools.combinations`. Trees that are the same everywhere do not count.
     """
-    shares = [share for tree in forest.estimators_ if (share := _tree_shares(tree.tree_)) is not None]
-    num_effects = forest.n_features_in_ * (forest.n_features_in_ + 1) // 2
+    return _mean_shares([tree.tree_ for tree in forest.estimators_])
+
+
+def _mean_shares(trees: Sequence[Any]) -> Floats:
+    """Compute the mean over trees of their shares, see `decompose`."""
+    shares = [share for tree in trees if (share := _tree_shares(tree)) is not None]
+    num_effects = trees[0].n_features * (trees[0].n_features + 1) // 2
     return np.asarray(np.mean(shares, axis=0)) if shares else np.zeros(num_effects)
 
 
@@ -123,11 +130,24 @@ def _splits(tree: Any) -> Iterator[tuple[int, int, int, int, float]]:
 
 
 def _resampled(positions: Floats, values: Floats, resamples: int, seed: int) -> Floats:
-    """Compute (resamples, effects): the shares on trials drawn with replacement."""
-    rng = np.random.default_rng(seed)
+    """Compute (resamples, effects): the shares on trials drawn with replacement.
+
+    Each tree draws from its resample once more, as in a random forest. scikit-learn's forests spend most of the time of
+    so few trees on checks and copies of their arguments, so that the trees are grown here.
+    """
+    rng, state = np.random.default_rng(seed), np.random.RandomState(seed)
+    inputs, outputs = np.asarray(positions, dtype=np.float32), np.asarray(values).reshape(-1, 1)
     drawn = rng.integers(len(values), size=(resamples, len(values)))
-    forests = (
-        RandomForestRegressor(TREES_OF_RESAMPLE, random_state=seed + k).fit(positions[rows], values[rows])
-        for k, rows in enumerate(drawn, 1)
-    )
-    return np.array([decompose(forest) for forest in forests])
+    again = rng.integers(len(values), size=(resamples, TREES_OF_RESAMPLE, len(values)))
+    with config_context(skip_parameter_validation=True):
+        return np.array(
+            [
+                _mean_shares([_grown(inputs[rows[tree]], outputs[rows[tree]], state) for tree in trees])
+                for rows, trees in zip(drawn, again, strict=True)
+            ]
+        )
+
+
+def _grown(inputs: NDArray[np.float32], outputs: Floats, state: np.random.RandomState) -> Any:
+    """Grow a tree; one random state for all, since each new one takes as long as a tree."""
+    return DecisionTreeRegressor(random_state=state).fit(inputs, outputs, check_input=False).tree_

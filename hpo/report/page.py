@@ -21,6 +21,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
+from plotly.utils import PlotlyJSONEncoder
 
 from hpo.analysis.compare import Result
 from hpo.analysis.statistics.verdicts import Comparison
@@ -297,7 +298,7 @@ def _shown(figure: Figure | LeftOut, extent: Extent) -> dict[str, Any]:
     if isinstance(figure, LeftOut):
         return {**asdict(figure), "views": []}
     is_whole = extent is Extent.WHOLE
-    plots = [json.loads(plot.to_json()) for plot in figure.views.values()] if is_whole else []
+    plots = [{"data": plot.data, "layout": plot.layout} for plot in figure.views.values()] if is_whole else []
     csv = "" if extent is Extent.TABLES else base64.b64encode(_csv(figure).encode()).decode()
     return {
         "name": figure.name,
@@ -314,7 +315,7 @@ def _shown(figure: Figure | LeftOut, extent: Extent) -> dict[str, Any]:
 
 def _json_in_html(value: Any) -> Markup:
     """Write JSON that can stand in a script element: nothing in it ends the element, or begins a comment."""
-    text = json.dumps(value, separators=(",", ":"), allow_nan=False)
+    text = json.dumps(value, separators=(",", ":"), cls=PlotlyJSONEncoder)  # numpy's numbers; null for NaN
     for character in "<>&\u2028\u2029":
         text = text.replace(character, f"\\u{ord(character):04x}")
     return Markup(text)  # noqa: S704 - made safe above

@@ -6,6 +6,7 @@ import importlib.metadata
 import math
 import os
 import subprocess
+import sys
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -15,6 +16,7 @@ from pathlib import Path
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
+from mlflow.tracking.context.jupyter_notebook_context import JupyterNotebookRunContext
 from mlflow.tracking.context.registry import resolve_tags
 
 from benchmarks.clock import REAL
@@ -60,7 +62,10 @@ def versions() -> dict[str, str]:
 @cache
 def origin_tags() -> dict[str, str]:
     """Return MLflow's own tags of the user and the program that started this, which its client alone does not set."""
-    return {str(name): str(value) for name, value in resolve_tags().items()}
+    in_notebook = "IPython" in sys.modules  # else MLflow imports it, to ask it
+    unasked = [] if in_notebook else [JupyterNotebookRunContext]
+    found = resolve_tags(ignore=unasked)  # type: ignore[arg-type]  # annotated as instances, compared as classes
+    return {str(name): str(value) for name, value in found.items()}
 
 
 def open_run(client: MlflowClient, experiment_id: str, name: str, launch_run: str | None) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pandas as pd
-import plotly.graph_objects as go
 
 from hpo.analysis.compare import Result
 from hpo.analysis.studies import StudyRecord
@@ -12,6 +11,7 @@ from hpo.report.figures.plots import (
     PART_COLORS,
     Figure,
     LeftOut,
+    Plot,
     by_method,
     rounded,
 )
@@ -46,10 +46,10 @@ def _is_total(study: StudyRecord) -> bool:
     return study.tags.get("hpo.ledger") == "total"
 
 
-def _stacked(data: pd.DataFrame) -> go.Figure:
+def _stacked(data: pd.DataFrame) -> Plot:
     methods = list(dict.fromkeys(data["method"]))
     figure = by_method(methods, "mean device-hours of a study", legend=True)
-    figure.update_layout(barmode="stack", legend_traceorder="normal")
+    figure.update_layout(barmode="stack", legend={"traceorder": "normal"})
     for part in PARTS:
         rows = data[data["part"] == part]
         figure.add_bar(
@@ -57,7 +57,7 @@ def _stacked(data: pd.DataFrame) -> go.Figure:
             x=rows["device_hours"].tolist(),
             y=list(range(len(methods))),
             name=part,
-            marker_color=PART_COLORS[part],
+            marker={"color": PART_COLORS[part]},
             customdata=rows["share"].tolist(),
             hovertemplate="%{customdata:.1%}, %{value:.4g} device-hours<extra>%{fullData.name}</extra>",
         )

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import pandas as pd
-import plotly.graph_objects as go
 
 from hpo.analysis.compare import Result
 from hpo.analysis.statistics.paired_tests import ALPHA
 from hpo.analysis.statistics.ranks import Ranking, rank_methods
-from hpo.report.figures.plots import GREY, Figure, LeftOut, Style, by_method, words
+from hpo.report.figures.plots import GREY, Figure, LeftOut, Plot, Style, by_method, words
 
 STEP = 0.5
 """Rows between two bars of groups."""
@@ -44,14 +43,14 @@ def critical_difference_diagram(result: Result, looks: Mapping[str, Style]) -> F
     return Figure(name, title, read, pd.DataFrame(rows), {"": _diagram(ranking, looks)}, notes)
 
 
-def _diagram(ranking: Ranking, looks: Mapping[str, Style]) -> go.Figure:
+def _diagram(ranking: Ranking, looks: Mapping[str, Style]) -> Plot:
     """Draw one row per contestant below the bars of the groups."""
     methods = list(ranking.mean_ranks)
     figure = by_method(methods, "mean rank (1 is the best)", row_height=34)
     bars = {STEP * (number - len(ranking.groups)) - 0.6: group for number, group in enumerate(ranking.groups)}
     top = min(bars, default=-0.5) - 0.4
     figure.update_yaxes(range=[len(methods) - 0.5, top])
-    figure.update_layout(height=figure.layout.height + round(34 * (-0.5 - top)))
+    figure.update_layout(height=figure.layout["height"] + round(34 * (-0.5 - top)))
     figure.update_xaxes(range=[0.8, len(methods) + 0.2], dtick=1, tickformat="d")
     for place, group in bars.items():
         ends = [ranking.mean_ranks[group[0]] - 0.04, ranking.mean_ranks[group[-1]] + 0.04]

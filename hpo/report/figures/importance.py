@@ -33,7 +33,7 @@ def hyperparameter_importance(importance: ImportanceShares | str, notes: Sequenc
     data = pd.DataFrame([(key, *given) for key, given in ranked], columns=["hyperparameter", "value", "low", "high"])
     figure = by_method(data["hyperparameter"].tolist(), "importance")
     places = list(range(len(data)))
-    bars = {"orientation": "h", "width": 0.6, "marker_color": METHOD_COLORS[0]}
+    bars = {"orientation": "h", "width": 0.6, "marker": {"color": METHOD_COLORS[0]}}
     figure.add_bar(x=data["value"].tolist(), y=places, hovertemplate="%{x:.3g}<extra></extra>", **bars)
     for place, row in zip(places, data.itertuples(), strict=True):  # an interval need not contain its value
         if pd.notna(row.low) and pd.notna(row.high):

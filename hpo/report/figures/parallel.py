@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import plotly.graph_objects as go
 
 from benchmarks.space import Choice, Domain, LogUniform, Scalar
 from benchmarks.spec import Benchmark
@@ -19,6 +18,7 @@ from hpo.report.figures.plots import (
     WIDE_RATIO,
     Figure,
     LeftOut,
+    Plot,
     canvas,
     in_order,
     plain,
@@ -135,7 +135,7 @@ def _marks(low: float, high: float, is_log: bool) -> list[float]:
     return [low, *(power for power in inner if low + room < power < high - room), high]
 
 
-def _parallel(data: pd.DataFrame, axes: Mapping[str, _Axis], benchmark: Benchmark) -> go.Figure:
+def _parallel(data: pd.DataFrame, axes: Mapping[str, _Axis], benchmark: Benchmark) -> Plot:
     figure = canvas(430, legend=True)
     scores = pd.to_numeric(data[benchmark.metric]).replace([np.inf, -np.inf], np.nan)
     ranks = scores.rank(method="first", pct=True, ascending=benchmark.mode == "min")

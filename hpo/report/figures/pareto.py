@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import pandas as pd
-import plotly.graph_objects as go
 
 from benchmarks.tasks.task import Metric
 from hpo.analysis.compare import Result
@@ -16,6 +15,7 @@ from hpo.report.figures.plots import (
     WIDE_RATIO,
     Figure,
     LeftOut,
+    Plot,
     Style,
     canvas,
     error_bar,
@@ -68,13 +68,15 @@ def quality_against_cost(
     return Figure(name, title, read, data, {"": _pareto(data, best, metric, looks)})
 
 
-def _pareto(data: pd.DataFrame, best: Sequence[Point], metric: Metric, looks: Mapping[str, Style]) -> go.Figure:
+def _pareto(data: pd.DataFrame, best: Sequence[Point], metric: Metric, looks: Mapping[str, Style]) -> Plot:
     figure = canvas(400, legend=True)
     hours = data["device_hours"]
     kind = "log" if hours.max() > WIDE_RATIO * hours.min() else "linear"
     ends = [0.0, 2 * hours.max()] if hours.max() == hours.min() else None
-    figure.update_xaxes(title_text="mean device-hours of a study", type=kind, range=ends, tickformat=".3~g", nticks=6)
-    figure.update_yaxes(title=f"confirmed test {metric.title}", automargin=True)
+    figure.update_xaxes(
+        title={"text": "mean device-hours of a study"}, type=kind, range=ends, tickformat=".3~g", nticks=6
+    )
+    figure.update_yaxes(title={"text": f"confirmed test {metric.title}"}, automargin=True)
     figure.add_scatter(
         x=[*(point.cost for point in best), hours.max()],
         y=[*(point.quality for point in best), best[-1].quality],

@@ -6,8 +6,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
-import plotly.graph_objects as go
-from plotly.subplots import make_subplots
 
 from benchmarks.space import Scalar
 from hpo.analysis.compare import Result
@@ -15,6 +13,7 @@ from hpo.report.figures.plots import (
     WIDE_RATIO,
     Figure,
     LeftOut,
+    Plot,
     Style,
     canvas,
     in_order,
@@ -64,26 +63,19 @@ def _with_ends(
     return [(since, until, config) for (since, config), until in zip(schedule, ends, strict=True)]
 
 
-def _steps(data: pd.DataFrame, looks: Mapping[str, Style]) -> go.Figure:
+def _steps(data: pd.DataFrame, looks: Mapping[str, Style]) -> Plot:
     keys = list(dict.fromkeys(data["hyperparameter"]))
-    figure = make_subplots(
-        rows=len(keys),
-        cols=1,
-        shared_xaxes=True,
-        vertical_spacing=0.22 / len(keys),
-        subplot_titles=[plain(key) for key in keys],
-        figure=canvas(60 + 170 * len(keys), legend=True),
-    )
-    for row, key in enumerate(keys, start=1):
+    figure = _canvas(keys)
+    for axis, key in zip(_axes(len(keys)), keys, strict=True):
         mine = data[data["hyperparameter"] == key]
-        figure.update_yaxes(row=row, col=1, automargin=True, **_value_axis(mine["value"].tolist()))
+        figure.update_layout(**{f"yaxis{axis}": {"automargin": True, **_value_axis(mine["value"].tolist())}})
         codes = {value: place for place, value in enumerate(dict.fromkeys(mine["value"]))}
         for (method, seed), steps in mine.groupby(["method", "seed"], sort=False):
             values = [value if is_number(value) else codes[value] for value in steps["value"]]
-            look, is_first = looks[method], not any(trace.legendgroup == method for trace in figure.data)
+            look, is_first = looks[method], not any(trace["legendgroup"] == method for trace in figure.data)
             figure.add_scatter(
-                row=row,
-                col=1,
+                xaxis=f"x{axis}",
+                yaxis=f"y{axis}",
                 x=[*steps["from_unit"], steps["to_unit"].iloc[-1]],
                 y=[*values, values[-1]],
                 mode="lines+markers",
@@ -94,8 +86,33 @@ def _steps(data: pd.DataFrame, looks: Mapping[str, Style]) -> go.Figure:
                 showlegend=is_first,
                 hovertemplate=f"seed {seed}, " + "unit %{x}: %{y:.4g}<extra>%{fullData.name}</extra>",
             )
-    figure.update_xaxes(row=len(keys), col=1, title="units trained")
     return figure
+
+
+def _canvas(keys: Sequence[str]) -> Plot:
+    """Make one empty plot per hyperparameter, below each other, with one x axis that all share."""
+    figure, axes = canvas(60 + 170 * len(keys), legend=True), _axes(len(keys))
+    gap, last = 0.22 / len(keys), axes[-1]
+    height = (1 - gap * (len(keys) - 1)) / len(keys)
+    for row, (axis, key) in enumerate(zip(axes, keys, strict=True)):
+        top = 1 - row * (height + gap)
+        shared = (
+            {"title": {"text": "units trained"}} if axis == last else {"matches": f"x{last}", "showticklabels": False}
+        )
+        x, y = {"anchor": f"y{axis}", **shared}, {"anchor": f"x{axis}", "domain": [top - height, top]}
+        figure.update_layout(**{f"xaxis{axis}": x, f"yaxis{axis}": y})
+        figure.layout.setdefault("annotations", []).append(_heading(plain(key), top))
+    return figure
+
+
+def _axes(number: int) -> list[str]:
+    """List the ends of plotly's names of axes: the first has none."""
+    return ["", *map(str, range(2, number + 1))]
+
+
+def _heading(text: str, height: float) -> dict[str, Any]:
+    place = {"x": 0.5, "xref": "paper", "xanchor": "center", "y": height, "yref": "paper", "yanchor": "bottom"}
+    return {"text": text, "showarrow": False, "font": {"size": 16}, **place}
 
 
 def _value_axis(values: Sequence[Any]) -> dict[str, Any]:

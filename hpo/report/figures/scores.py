@@ -6,13 +6,13 @@ from collections.abc import Mapping
 from typing import Any
 
 import pandas as pd
-import plotly.graph_objects as go
 
 from benchmarks.tasks.task import Metric
 from hpo.analysis.compare import Result
 from hpo.report.figures.plots import (
     Figure,
     LeftOut,
+    Plot,
     Style,
     by_method,
     error_bar,
@@ -62,7 +62,7 @@ def _unconfirmed(result: Result) -> tuple[str, ...]:
     return (f"Not confirmed: {', '.join(missing)}.",) if missing else ()
 
 
-def _scores(data: pd.DataFrame, metric: Metric, looks: Mapping[str, Style]) -> go.Figure:
+def _scores(data: pd.DataFrame, metric: Metric, looks: Mapping[str, Style]) -> Plot:
     methods = list(dict.fromkeys(data["method"]))
     figure = by_method(methods, f"{metric.words_on_test} ({metric.direction})")
     for place, method in enumerate(methods):

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import pandas as pd
-import plotly.graph_objects as go
 
 from benchmarks.tasks.task import Metric
 from hpo.analysis.compare import Result
@@ -13,6 +12,7 @@ from hpo.report.figures.plots import (
     GREY,
     Figure,
     LeftOut,
+    Plot,
     Style,
     by_method,
     share,
@@ -42,7 +42,7 @@ def shrinkage(result: Result, looks: Mapping[str, Style]) -> Figure | LeftOut:
     return Figure(name, title, read, data, {"": _paired(data, metric, looks)})
 
 
-def _paired(data: pd.DataFrame, metric: Metric, looks: Mapping[str, Style]) -> go.Figure:
+def _paired(data: pd.DataFrame, metric: Metric, looks: Mapping[str, Style]) -> Plot:
     methods = list(dict.fromkeys(data["method"]))
     most = int(data.groupby("method").size().max())
     figure = by_method(methods, metric.title, legend=True, row_height=max(34, 12 * most))

@@ -6,7 +6,6 @@ import math
 from typing import Any
 
 import pandas as pd
-import plotly.graph_objects as go
 
 from benchmarks.spec import Benchmark
 from hpo.analysis.compare import Result
@@ -18,6 +17,7 @@ from hpo.report.figures.plots import (
     PART_COLORS,
     Figure,
     LeftOut,
+    Plot,
     canvas,
     in_order,
 )
@@ -65,7 +65,7 @@ def _useful(study: StudyRecord) -> str:
     return f"{study.metrics.get('utilization', 0.0):.0%}"
 
 
-def _gantt(parts: pd.DataFrame, study: StudyRecord, benchmark: Benchmark) -> go.Figure:
+def _gantt(parts: pd.DataFrame, study: StudyRecord, benchmark: Benchmark) -> Plot:
     rows = max(rows_of(study, benchmark.devices_per_trial), int(parts["row"].max()) + 1)
     until = max(study.metrics.get("wall_seconds", 0.0), float(parts["ended_seconds"].max()))
     row_height = max(8, min(34, 400 // rows))
@@ -79,10 +79,10 @@ def _gantt(parts: pd.DataFrame, study: StudyRecord, benchmark: Benchmark) -> go.
     named = list(range(0, rows, math.ceil(rows / MOST_ROW_NAMES)))
     names = [_row_name(row, benchmark) for row in named]
     above = {"domain": [0.38, 1], "range": [rows - 0.5, -0.5], "showgrid": False, "zeroline": False}
-    below = {"domain": [0, 0.27], "range": [0, 1.05], "tickformat": ".0%", "nticks": 3, "title": "in use"}
+    below = {"domain": [0, 0.27], "range": [0, 1.05], "tickformat": ".0%", "nticks": 3, "title": {"text": "in use"}}
     figure.update_layout(
         barmode="overlay",
-        xaxis={"title": "seconds since the study began", "range": [0, until], "anchor": "y2"},
+        xaxis={"title": {"text": "seconds since the study began"}, "range": [0, until], "anchor": "y2"},
         yaxis={**above, "tickvals": named, "ticktext": names, "automargin": True},
         yaxis2={**below, "anchor": "x"},
     )

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
+import plotly.graph_objects as go
 import pytest
+from plotly.utils import PlotlyJSONEncoder
 
 from benchmarks import spec
 from benchmarks.spec import Benchmark
@@ -68,9 +71,9 @@ class TestFigures:
         one = make_result(benchmark, seeds=[0])
         figure = drawn(anytime_curves(one, plots.styles(one)))
         assert figure.notes == ("Without a band, which takes 5 seeds: asha, random, pbt.",)
-        assert all(trace.fill is None for trace in figure.views[""].data)
+        assert all("fill" not in trace for trace in figure.views[""].data)
         for trace in figure.views[""].data:  # a point where it steps, and the first and the last
-            assert 2 <= len(trace.y) <= len(set(trace.y)) + 1
+            assert 2 <= len(trace["y"]) <= len(set(trace["y"])) + 1
 
     def test_parts_add_up_to_the_device_hours(self, result: Result) -> None:
         data = drawn(cost_split(result)).data
@@ -84,7 +87,7 @@ class TestFigures:
         figure = drawn(quality_against_cost(points, result.benchmark.metrics[-1], looks, {}))
         assert figure.data.set_index("method")["on_front"].to_dict() == {"a": True, "b": True, "c": False}
         line = figure.views[""].data[0]
-        assert (list(line.x), list(line.y), line.line.shape) == ([1.0, 2.0, 3.0], [0.8, 0.9, 0.9], "hv")
+        assert (line["x"], line["y"], line["line"]["shape"]) == ([1.0, 2.0, 3.0], [0.8, 0.9, 0.9], "hv")
 
     def test_points_are_what_the_table_says(self, result: Result) -> None:
         found = {point.name: (point.quality, point.cost) for point in points_of(result)}
@@ -101,7 +104,7 @@ class TestFigures:
     def test_trials_without_a_score_are_drawn_and_the_best_fifth_is_named(self, result: Result) -> None:
         views = drawn(parallel.parallel_coordinates(result)).views
         assert list(views) == ["all methods", "asha", "random", "pbt"]
-        names = [trace.name for trace in views["all methods"].data]
+        names = [trace["name"] for trace in views["all methods"].data]
         assert names[0] == "no finite score"
         assert names[-1].startswith("best fifth: 0.7 to ")
 
@@ -109,9 +112,9 @@ class TestFigures:
         trace = (
             drawn(parallel.parallel_coordinates(result)).views["all methods"].data[0]
         )  # trial 2: 0.05, 4, 0.01, none
-        assert list(trace.x[:5]) == [0, 1, 2, 3, None]
-        assert trace.y[0] == pytest.approx(0.9398, abs=1e-4)  # log10(0.05 / 1e-6) / log10(0.1 / 1e-6)
-        assert list(trace.y[1:5]) == [0.0, 1.0, None, None]
+        assert trace["x"][:5] == [0, 1, 2, 3, None]
+        assert trace["y"][0] == pytest.approx(0.9398, abs=1e-4)  # log10(0.05 / 1e-6) / log10(0.1 / 1e-6)
+        assert trace["y"][1:5] == [0.0, 1.0, None, None]
 
     def test_schedules_hold_what_changed(self, result: Result) -> None:
         data = drawn(schedules(result, plots.styles(result))).data
@@ -128,6 +131,17 @@ class TestFigures:
         figure = drawn(hyperparameter_importance({"a": (0.1, 0.0, 0.2), "b": (0.7, None, None)}, ["R2 is 0.5."]))
         assert figure.data["hyperparameter"].tolist() == ["b", "a"]
         assert figure.notes == ("R2 is 0.5.",)
+
+    def test_plotly_knows_every_key_and_value_of_all_plots(self, benchmark: Benchmark) -> None:
+        """Its Python objects refuse unknown keys and values; they also part short keys such as `line_width`."""
+        figures = catalogue.all_of(make_result(benchmark, seeds=list(range(6))), {"a": (0.1, 0.0, 0.2)})
+        views = [(one.name, view) for one in figures if isinstance(one, plots.Figure) for view in one.views.values()]
+        assert len({name for name, _ in views}) >= 9
+        for name, view in views:
+            written = json.loads(json.dumps({"data": view.data, "layout": view.layout}, cls=PlotlyJSONEncoder))
+            checked = json.loads(go.Figure(**written, layout_template="none").to_json())
+            del checked["layout"]["template"]
+            assert checked == written, name
 
     def test_each_method_has_one_look_of_its_own(self, result: Result) -> None:
         looks = plots.styles(result)
@@ -152,7 +166,7 @@ class TestFigures:
         study = replace(study, files={"units.csv": units, "devices.csv": "since_seconds,devices\n0.0,4\n"})
         found = compare.compare(Records(two, "", [study], [], 0.0, []))
         (view,) = drawn(timelines(found)).views.values()
-        assert list(view.layout.yaxis.ticktext) == ["devices 1 to 2", "devices 3 to 4"]
+        assert view.layout["yaxis"]["ticktext"] == ["devices 1 to 2", "devices 3 to 4"]
 
     @pytest.mark.parametrize("train", ["0.0", ""])
     def test_a_study_whose_units_took_no_time_is_left_out(self, benchmark: Benchmark, train: str) -> None:

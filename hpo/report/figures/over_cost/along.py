@@ -6,13 +6,12 @@ from collections.abc import Iterator, Mapping
 from statistics import fmean
 
 import pandas as pd
-import plotly.graph_objects as go
 
 from benchmarks.tasks.task import Metric
 from hpo.analysis.compare import Result
 from hpo.analysis.contestants import Contestant, score
 from hpo.analysis.over_cost.along import SHARES
-from hpo.report.figures.plots import Figure, LeftOut, Style, canvas, plain, words
+from hpo.report.figures.plots import Figure, LeftOut, Plot, Style, canvas, plain, words
 
 WHOLE = 1.0
 NOT_YET = "incumbents along the way are not confirmed"
@@ -68,12 +67,12 @@ def _rows(contestant: Contestant, metric: Metric) -> Iterator[dict[str, object]]
         yield {"method": contestant.name, "share": WHOLE, "seed": seed, "score": mean}
 
 
-def _drawn(means: pd.DataFrame, metric: Metric, looks: Mapping[str, Style]) -> go.Figure:
+def _drawn(means: pd.DataFrame, metric: Metric, looks: Mapping[str, Style]) -> Plot:
     figure = canvas(400, legend=True)
     figure.update_xaxes(
-        title_text="share of the budget", tickformat=".0%", tickvals=[0.25, 0.5, 1.0], range=[0.2, 1.05]
+        title={"text": "share of the budget"}, tickformat=".0%", tickvals=[0.25, 0.5, 1.0], range=[0.2, 1.05]
     )
-    figure.update_yaxes(title=metric.words_on_test, automargin=True)
+    figure.update_yaxes(title={"text": metric.words_on_test}, automargin=True)
     for method, of_one in means.groupby("method", sort=False):
         look, steps = looks[str(method)], of_one.sort_values("share")
         figure.add_scatter(

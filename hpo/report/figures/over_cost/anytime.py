@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import pandas as pd
-import plotly.graph_objects as go
 
 from benchmarks.spec import Benchmark
 from hpo.analysis.compare import Result
@@ -14,6 +13,7 @@ from hpo.analysis.statistics.estimates import MIN_BLOCKS
 from hpo.report.figures.plots import (
     Figure,
     LeftOut,
+    Plot,
     Style,
     canvas,
     faint,
@@ -52,15 +52,21 @@ def anytime_curves(result: Result, looks: Mapping[str, Style]) -> Figure | LeftO
 
 def _curves(
     bands: Mapping[str, pd.DataFrame], benchmark: Benchmark, looks: Mapping[str, Style], with_intervals: bool = True
-) -> go.Figure:
+) -> Plot:
     figure = canvas(400, legend=True)
-    figure.update_xaxes(type="log", title_text="device-hours reserved", nticks=6, tickformat=".3~g")
-    figure.update_yaxes(title=f"validation {words(benchmark.metric)}", automargin=True)
+    figure.update_xaxes(type="log", title={"text": "device-hours reserved"}, nticks=6, tickformat=".3~g")
+    figure.update_yaxes(title={"text": f"validation {words(benchmark.metric)}"}, automargin=True)
     for method, band in bands.items():
         look, steps = looks[method], _changes(band)
-        shared = {"x": steps["device_hours"].tolist(), "legendgroup": method, "line_shape": "hv"}
+        shared = {"x": steps["device_hours"].tolist(), "legendgroup": method}
         if with_intervals and band["low"].notna().all():
-            edge = {**shared, "mode": "lines", "showlegend": False, "hoverinfo": "skip", "line_width": 0}
+            edge = {
+                **shared,
+                "mode": "lines",
+                "showlegend": False,
+                "hoverinfo": "skip",
+                "line": {"shape": "hv", "width": 0},
+            }
             figure.add_scatter(y=steps["low"].tolist(), **edge)
             figure.add_scatter(y=steps["high"].tolist(), fill="tonexty", fillcolor=faint(look.color), **edge)
         figure.add_scatter(
@@ -68,7 +74,7 @@ def _curves(
             mode="lines+markers",
             y=steps["value"].tolist(),
             name=plain(method),
-            line={"color": look.color, "dash": look.dash, "width": 2.5},
+            line={"shape": "hv", "color": look.color, "dash": look.dash, "width": 2.5},
             marker={"symbol": look.symbol, "size": 8, "line": {"width": 0}},
             hovertemplate="%{x:.4g} device-hours: %{y:.4g}<extra>%{fullData.name}</extra>",
         )

@@ -6,13 +6,12 @@ import math
 from collections.abc import Mapping, Sequence
 
 import pandas as pd
-import plotly.graph_objects as go
 
 from benchmarks.spec import Benchmark
 from hpo.analysis.beside_random.worth import Beside, beside_random, random_search
 from hpo.analysis.compare import Result
 from hpo.analysis.statistics.random_search import MIN_DRAWS
-from hpo.report.figures.plots import GREY, Figure, LeftOut, Style, canvas, faint, plain, words
+from hpo.report.figures.plots import GREY, Figure, LeftOut, Plot, Style, canvas, faint, plain, words
 from hpo.report.sentences import trainings_in_words
 
 ROOM = 1.5
@@ -65,15 +64,15 @@ def _heights(curve: pd.DataFrame, edges: pd.DataFrame, rows: Sequence[Beside]) -
     return min(shown) - room, max(shown) + room
 
 
-def _drawn(curve: pd.DataFrame, rows: Sequence[Beside], benchmark: Benchmark, looks: Mapping[str, Style]) -> go.Figure:
+def _drawn(curve: pd.DataFrame, rows: Sequence[Beside], benchmark: Benchmark, looks: Mapping[str, Style]) -> Plot:
     figure = canvas(400, legend=True)
-    figure.update_xaxes(title_text="full trainings", tickformat="d", nticks=8, rangemode="tozero")
-    figure.update_yaxes(title=f"validation {words(benchmark.metric)}", automargin=True)
+    figure.update_xaxes(title={"text": "full trainings"}, tickformat="d", nticks=8, rangemode="tozero")
+    figure.update_yaxes(title={"text": f"validation {words(benchmark.metric)}"}, automargin=True)
     edges = curve[["low", "high"]].replace([-math.inf, math.inf], math.nan)
     lowest, highest = _heights(curve, edges, rows)
     figure.update_yaxes(range=[lowest, highest])
     x = curve["trainings"].tolist()
-    edge = {"x": x, "mode": "lines", "showlegend": False, "hoverinfo": "skip", "line_width": 0}
+    edge = {"x": x, "mode": "lines", "showlegend": False, "hoverinfo": "skip", "line": {"width": 0}}
     figure.add_scatter(y=edges["low"].fillna(lowest).tolist(), **edge)
     figure.add_scatter(y=edges["high"].fillna(highest).tolist(), fill="tonexty", fillcolor=faint(GREY), **edge)
     figure.add_scatter(

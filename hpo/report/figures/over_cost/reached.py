@@ -6,14 +6,13 @@ from collections.abc import Mapping
 from statistics import median
 
 import pandas as pd
-import plotly.graph_objects as go
 
 from benchmarks.spec import Benchmark
 from hpo.analysis.compare import Result
 from hpo.analysis.contestants import Contestant
 from hpo.analysis.over_cost.curves import anytime, spell_in_trainings
 from hpo.analysis.statistics.censored import Reaching
-from hpo.report.figures.plots import Figure, LeftOut, Style, canvas, plain, words
+from hpo.report.figures.plots import Figure, LeftOut, Plot, Style, canvas, plain, words
 
 
 def target_reached(result: Result, looks: Mapping[str, Style]) -> Figure | LeftOut:
@@ -62,19 +61,18 @@ def _reaching(contestant: Contestant, benchmark: Benchmark, target: float) -> Re
     return Reaching.of([spell_in_trainings(study, benchmark, target) for study in known])
 
 
-def _drawn(data: pd.DataFrame, looks: Mapping[str, Style]) -> go.Figure:
+def _drawn(data: pd.DataFrame, looks: Mapping[str, Style]) -> Plot:
     figure = canvas(400, legend=True)
-    figure.update_xaxes(title_text="full trainings", rangemode="tozero", nticks=8)
-    figure.update_yaxes(title="share of studies", range=[-0.02, 1.02], tickformat=".0%", automargin=True)
+    figure.update_xaxes(title={"text": "full trainings"}, rangemode="tozero", nticks=8)
+    figure.update_yaxes(title={"text": "share of studies"}, range=[-0.02, 1.02], tickformat=".0%", automargin=True)
     for method, steps in data.groupby("method", sort=False):
         look = looks[str(method)]
         figure.add_scatter(
             x=steps["trainings"].tolist(),
             y=steps["share"].tolist(),
             mode="lines",
-            line_shape="hv",
             name=plain(method),
-            line={"color": look.color, "dash": look.dash, "width": 2.5},
+            line={"shape": "hv", "color": look.color, "dash": look.dash, "width": 2.5},
             hovertemplate="%{x:.3g} trainings: %{y:.0%}<extra>%{fullData.name}</extra>",
         )
     return figure
