@@ -53,6 +53,21 @@ def test_every_command_is_one_of_the_suite_s(path: Path) -> None:
     assert typed or path.stem == "instructor"
 
 
+def test_the_instructor_s_sizes_are_those_of_the_budgets() -> None:
+    """The sum of the chapters' trainings, and the hours that follow from it."""
+    text = (WORKSHOP / "instructor.md").read_text()
+    [budgets, total] = re.findall(r"Chapters 1 to 7 ask for ([\d +]+) = (\d+) full trainings", text)[0]
+    typed = [list(map(int, re.findall(r"--budget (\d+)", "\n".join(commands(path))))) for path in PAGES.values()]
+    assert [int(count) for count in budgets.split(" + ")] == [sum(of_one) for of_one in typed[:7]]
+    assert int(total) == sum(map(sum, typed[:7]))
+    [seconds] = re.findall(r"took ([\d.]+) s on one quiet core", text)
+    [useful] = re.findall(r"useful share of ([\d.]+)", text)
+    rows = re.findall(r"^\| (\d+) \| ([\d.]+) \|$", text, re.MULTILINE)
+    assert [people for people, _ in rows] == ["10", "30", "100"]
+    for people, hours in rows:
+        assert float(hours) == pytest.approx(int(people) * int(total) * float(seconds) / 3600 / float(useful), abs=0.06)
+
+
 def write_files(folder: Path) -> None:
     """Write the file that a chapter asks the reader to save."""
     [text] = [text for path in PAGES.values() for text in blocks(path, "yaml")]
@@ -87,6 +102,25 @@ def test_the_commands_of_a_chapter_fill_its_table(number: int, folder: Path) -> 
         [path] = (folder / "workshop").glob(f"chapter-{number}-*.csv")
         trained = [row["learning_rate"] for row in csv.DictReader(path.read_text().splitlines())]
         assert Counter(map(float, trained)) == GRIDS[number]
+
+
+@pytest.mark.slow
+def test_the_instructor_s_lines_read_the_seconds_of_a_study(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    main(["run", "random", "--benchmark", "synthetic", "--budget", "2"])
+    capsys.readouterr()
+    [code] = blocks(WORKSHOP / "instructor.md", "python")
+    exec(code.replace('"nano"', '"synthetic"'), {})  # the page's own lines
+    seconds, useful = capsys.readouterr().out.splitlines()
+    assert float(seconds.removeprefix("seconds per training: ")) > 0
+    assert 0 < float(useful.removeprefix("useful share: ")) <= 1
+
+
+@pytest.mark.slow
+def test_the_capacity_on_the_page_is_printed(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    [line] = [line for line in commands(PAGES[4]) if " capacity " in line]
+    assert main(shlex.split(line)[3:]) == 0
+    [shown] = blocks(PAGES[4], "text")
+    assert shown in capsys.readouterr().out
 
 
 @pytest.mark.thorough  # trainings of nano: minutes each; `test_the_commands_of_a_chapter_fill_its_table` takes seconds
