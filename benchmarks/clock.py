@@ -49,6 +49,25 @@ def computed_seconds() -> float:
     return time.process_time()
 
 
+class Mark:
+    """A moment of this process: by the clock, and by the computing until then."""
+
+    def __init__(self) -> None:
+        self.seconds, self.computed_seconds = REAL.now(), computed_seconds()
+
+    def times(self, name: str, until: Mark, on_cpu: bool) -> dict[str, float]:
+        """Return the time until a later mark as `<name>_seconds`.
+
+        Args:
+            name: of the work between the two.
+            until: the later mark.
+            on_cpu: the work ran here, not on a GPU that this process waits for: then also the computing, which other
+                processes on the machine do not prolong, as `<name>_cpu_seconds`.
+        """
+        computed = {f"{name}_cpu_seconds": until.computed_seconds - self.computed_seconds} if on_cpu else {}
+        return {f"{name}_seconds": until.seconds - self.seconds, **computed}
+
+
 class VirtualClock:
     """A clock that jumps: waiting takes no time.
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import copy
 import inspect
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from benchmarks import tasks
+from benchmarks.out_of_memory import IN_EVALUATION, sign_of
 from benchmarks.spec import BenchmarkError, FineTune
 from benchmarks.tasks.record_scores import ANSWER_TOKENS
 from benchmarks.tasks.task import IGNORED_LABEL, LOSS, PERPLEXITY, Example, perplexity
@@ -60,37 +62,49 @@ class Evaluation:
 
         Returns:
             `eval_loss` (mean cross entropy per answer token), `perplexity` (its exponential), and the task's metrics.
+
+        Raises:
+            MemoryError: it ran out of memory, which no smaller batch in training would cure.
+        """
+        task = tasks.get(self.settings.task)
+        rows: list[tuple[int, list[float]]] | None = None if each is None else []
+        with _naming_batch_size(self.settings.eval_batch_size):
+            loss_sum, tokens, *figures, number = self._sums(engine, examples, rows)
+        if each is not None and rows is not None:
+            names = (LOSS.name, ANSWER_TOKENS, *task.figures)
+            columns = zip(*self._of_all(rows), strict=True)
+            each |= {name: list(column) for name, column in zip(names, columns, strict=True)}
+        eval_loss = loss_sum / tokens
+        return {LOSS.name: eval_loss, PERPLEXITY: perplexity(eval_loss), **task.summarise(figures, int(number))}
+
+    def _sums(
+        self, engine: Any, examples: Sequence[Example], rows: list[tuple[int, list[float]]] | None
+    ) -> list[float]:
+        """Return sums over all examples of all ranks: loss, answer tokens, the task's figures, examples.
+
+        Args:
+            engine: holds the model.
+            examples: of a split.
+            rows: gets, if it is given, the place of each example of this rank, and its figures.
         """
         import torch
 
         place = {id(example): number for number, example in enumerate(examples)}
-        rows: list[tuple[int, list[float]]] = []
-
         task, sums = tasks.get(self.settings.task), torch.zeros((), dtype=torch.float64)
         with at_rest(engine, self.inputs.device) as is_whole:
             size = self._batch_size(engine, examples, is_whole)
             for batch, counts in rank_batches(examples, size, self.rank, self.world_size):
-                loss, predictions, losses = self._loss_and_answers(engine, batch, each is not None)
+                loss, predictions, losses = self._loss_and_answers(engine, batch, rows is not None)
                 tokens = sum(len(e.target) for e in batch)
                 scored = [task.score(p, e.references) for p, e in zip(predictions, batch, strict=True)]
                 figures = [sum(column) for column in zip(*scored, strict=True)]
                 added = torch.tensor([float(loss), tokens, *figures, len(batch)], dtype=torch.float64)
                 sums = sums + counts * added
-                if counts and each is not None:
+                if counts and rows is not None:
                     found = zip(batch, losses, scored, strict=True)
                     rows += [(place[id(e)], [loss / len(e.target), len(e.target), *own]) for e, loss, own in found]
         torch.distributed.all_reduce(on_device := sums.to(self.inputs.device))
-        loss_sum, tokens, *figures, number = on_device.tolist()
-        eval_loss = loss_sum / tokens
-        if each is not None:
-            names = (LOSS.name, ANSWER_TOKENS, *task.figures)
-            columns = zip(*self._of_all(rows), strict=True)
-            each |= {name: list(column) for name, column in zip(names, columns, strict=True)}
-        return {
-            LOSS.name: eval_loss,
-            PERPLEXITY: perplexity(eval_loss),
-            **task.summarise(figures, int(number)),
-        }
+        return list(map(float, on_device.tolist()))
 
     def _of_all(self, rows: list[tuple[int, list[float]]]) -> list[list[float]]:
         """Gather the rows of all ranks, in the order of their numbers."""
@@ -203,6 +217,17 @@ class Evaluation:
         )
         answers = self.tokenizer.batch_decode(output[:, prompts["input_ids"].shape[1] :], skip_special_tokens=True)
         return [answer.strip() for answer in answers]
+
+
+@contextmanager
+def _naming_batch_size(size: int | str) -> Iterator[None]:
+    """Raise a MemoryError that names the evaluation's batch size instead of an error that tells of memory."""
+    try:
+        yield
+    except Exception as error:
+        if not (sign := sign_of(error)):
+            raise
+        raise MemoryError(f"{IN_EVALUATION}, with eval_batch_size {size}, lower it: {sign}") from None
 
 
 def make_evaluation(model: Any, tokenizer: Any, settings: FineTune, device: torch.device) -> Evaluation:

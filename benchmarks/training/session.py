@@ -16,9 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmarks import steps
-from benchmarks.clock import REAL, computed_seconds
+from benchmarks.clock import Mark
 from benchmarks.hyperparameters import Hyperparameters
-from benchmarks.out_of_memory import IN_EVALUATION, sign_of
 from benchmarks.space import Config
 from benchmarks.spec import Benchmark
 from benchmarks.tasks.task import Example, TokenStatistics
@@ -38,16 +37,6 @@ if TYPE_CHECKING:  # torch costs seconds to import; only processes that train pa
     import torch
 
     from benchmarks.training.checkpoint.keeper import Memory
-
-
-class _Mark:
-    """A moment: by the clock, and by the computing of this process until then."""
-
-    def __init__(self) -> None:
-        self.seconds, self.cpu_seconds = REAL.now(), computed_seconds()
-
-    def seconds_since(self, before: _Mark) -> float:
-        return self.seconds - before.seconds
 
 
 class Session:
@@ -135,7 +124,7 @@ class Session:
         memory.reset_peak(self._device)
         hp = self._benchmark.hyperparameters(config)
         steps.require_a_step(self._benchmark, hp, "this configuration")
-        engine = self._make_engine(self._base_model.for_trial(hp), hp)
+        engine = make_engine(self._base_model.for_trial(hp), hp, self._configure(hp), self._device)
         data = TrainingData(self.examples("train"), self._evaluation.inputs, self._settings.length_grouped)
         self._loop = TrainingLoop(self._benchmark, hp, engine, data, seed, self._left_out(engine, hp))
         self.examples("validation")  # read now, not in the first unit's time
@@ -155,29 +144,19 @@ class Session:
             all skipped, leaves out the evaluation: `eval_loss` is NaN, and the task's metrics are the worst there are.
             A unit that a large batch of the one before has already reached trains nothing, and has no `train_loss`.
         """
-        began, samples_before = _Mark(), self._trial.samples
-        trained_unit = self._trial.train_unit()
-        trained = _Mark()
-        scores = self._evaluation.no_scores() if trained_unit.has_diverged else self.evaluate()
-        ended = _Mark()
+        trial, on_cpu, began = self._trial, self._device.type == "cpu", Mark()
+        samples_before = trial.samples
+        unit = trial.train_unit()
+        trained = Mark()
+        scores = self._evaluation.no_scores() if unit.has_diverged else self.evaluate()
+        times = began.times("train", trained, on_cpu) | trained.times("evaluate", Mark(), on_cpu)
         return {
-            "units": self._trial.units,
-            **trained_unit.metrics(),
+            "units": trial.units,
+            **unit.metrics(),
             **scores,
-            "samples_per_second": (self._trial.samples - samples_before) / trained.seconds_since(began),
+            "samples_per_second": (trial.samples - samples_before) / times["train_seconds"],
             "peak_memory_mb": memory.peak_mb(self._device),
-            "train_seconds": trained.seconds_since(began),
-            "evaluate_seconds": ended.seconds_since(trained),
-            **self._computing(began, trained, ended),
-        }
-
-    def _computing(self, began: _Mark, trained: _Mark, ended: _Mark) -> dict[str, float]:
-        """Return the seconds that this process computed; none on a GPU, which computes while the process waits."""
-        if self._device.type != "cpu":
-            return {}
-        return {
-            "train_cpu_seconds": trained.cpu_seconds - began.cpu_seconds,
-            "evaluate_cpu_seconds": ended.cpu_seconds - trained.cpu_seconds,
+            **times,
         }
 
     def evaluate(self, split: str = "validation") -> dict[str, float]:
@@ -192,21 +171,12 @@ class Session:
         Raises:
             MemoryError: it ran out of memory, which no smaller batch in training would cure.
         """
-        return self._scores(split)
-
-    def _scores(self, split: str, each: dict[str, list[float]] | None = None) -> dict[str, float]:
-        try:
-            return self._evaluation.scores(self.engine, self.examples(split), each)
-        except Exception as error:
-            if not (sign := sign_of(error)):
-                raise
-            size = self._settings.eval_batch_size
-            raise MemoryError(f"{IN_EVALUATION}, with eval_batch_size {size}, lower it: {sign}") from None
+        return self._evaluation.scores(self.engine, self.examples(split))
 
     def evaluate_each(self, split: str) -> tuple[dict[str, float], dict[str, list[float]]]:
         """Score a split as `evaluate` does, and each of its records, see `benchmarks.tasks.record_scores`."""
         each: dict[str, list[float]] = {}
-        return self._scores(split, each), each
+        return self._evaluation.scores(self.engine, self.examples(split), each), each
 
     def predict(self, examples: Sequence[Example]) -> list[str]:
         """Generate greedy answers, one per example."""
@@ -244,7 +214,7 @@ class Session:
         """
         import torch
 
-        weights = self._whole_weights()
+        weights = whole_weights(self.engine, self._rank)
         if self._rank == 0:
             model, hp = self.engine.module, self.hyperparameters
             if hp.lora_rank:
@@ -268,9 +238,3 @@ class Session:
             BenchmarkError: a value of the benchmark's configuration disagrees with the hyperparameters.
         """
         return fill(self._settings.deepspeed, hp, self._precision, self._world_size, self._hidden_size)
-
-    def _make_engine(self, model: Any, hp: Hyperparameters) -> Any:
-        return make_engine(model, hp, self._configure(hp), self._device)
-
-    def _whole_weights(self) -> dict[str, torch.Tensor]:
-        return whole_weights(self.engine, self._rank)

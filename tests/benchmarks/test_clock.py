@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.clock import REAL, VirtualClock
+from benchmarks.clock import REAL, Mark, VirtualClock
 
 PROJECT = Path(__file__).parents[2]
 
@@ -32,6 +32,12 @@ def test_a_virtual_clock_tells_the_date_of_its_seconds() -> None:
     clock = VirtualClock(began_at=1e9)
     clock.sleep(2.5)
     assert clock.epoch() == 1e9 + 2.5
+
+
+def test_a_process_that_waits_for_a_gpu_tells_no_computing_seconds() -> None:
+    began, ended = Mark(), Mark()
+    assert set(began.times("train", ended, on_cpu=False)) == {"train_seconds"}
+    assert set(began.times("train", ended, on_cpu=True)) == {"train_seconds", "train_cpu_seconds"}
 
 
 @pytest.mark.parametrize("call", ["time.time()", "time.monotonic()", "time.perf_counter()", "time.sleep(1)"])

@@ -12,6 +12,7 @@ import torch
 
 from benchmarks.hyperparameters import Hyperparameters
 from benchmarks.spec import Benchmark
+from benchmarks.training import session as training_session
 from benchmarks.training.model.base import BaseModel, is_kept_on_gpu
 from benchmarks.training.model.models import load_base_model
 from benchmarks.training.session import Session
@@ -51,11 +52,11 @@ def test_losses_in_bf16_are_those_of_a_base_in_fp32(
 def test_no_start_of_a_bf16_trial_makes_the_weights_in_fp32(small_nano: Maker, monkeypatch: pytest.MonkeyPatch) -> None:
     session = Session(small_nano(stage=2, precision="bf16"))
     made: list[torch.dtype] = []
-    make_engine = Session._make_engine
+    make_engine = training_session.make_engine
     monkeypatch.setattr(
-        Session,
-        "_make_engine",
-        lambda self, m, hp: made.extend(p.dtype for p in m.parameters()) or make_engine(self, m, hp),
+        training_session,
+        "make_engine",
+        lambda model, *others: made.extend(p.dtype for p in model.parameters()) or make_engine(model, *others),
     )
     session.start(ALL_WEIGHTS, seed=0)
     session.close()

@@ -12,6 +12,7 @@ from transformers import AutoModelForCausalLM
 
 from benchmarks import spec
 from benchmarks.spec import Benchmark
+from benchmarks.training.engine import whole_weights
 from benchmarks.training.model import models
 from benchmarks.training.session import Session
 
@@ -28,7 +29,7 @@ def session(request: pytest.FixtureRequest, small_nano: Maker) -> Iterator[Sessi
 
 
 def weights(session: Session) -> dict[str, torch.Tensor]:
-    return {name: value.clone() for name, value in session._whole_weights().items()}
+    return {name: value.clone() for name, value in whole_weights(session.engine, rank=0).items()}
 
 
 def base() -> dict[str, torch.Tensor]:

@@ -17,6 +17,7 @@ import torch
 from transformers import AutoConfig, BloomConfig, BloomForCausalLM
 
 from benchmarks.spec import Benchmark, BenchmarkError
+from benchmarks.training import session as training_session
 from benchmarks.training.model import shares
 from benchmarks.training.model.shares import needs_shares, share_bytes
 from benchmarks.training.session import Session
@@ -64,13 +65,13 @@ def test_a_model_in_shares_trains_as_a_whole_one(
 def test_no_rank_ever_holds_the_whole_model(small_nano: Maker, monkeypatch: pytest.MonkeyPatch) -> None:
     """Weights come as shares out of `from_pretrained`, and none is whole when the engine is made."""
     session, whole = Session(small_nano(stage=3, precision="bf16")), []
-    make_engine = Session._make_engine
+    make_engine = training_session.make_engine
 
-    def counting(self: Session, model: Any, hp: Any) -> Any:
+    def counting(model: Any, *arguments: Any) -> Any:
         whole.append(sum(weight.data.numel() for weight in model.parameters() if not weight.ds_persist))
-        return make_engine(self, model, hp)
+        return make_engine(model, *arguments)
 
-    monkeypatch.setattr(Session, "_make_engine", counting)
+    monkeypatch.setattr(training_session, "make_engine", counting)
     session.start(CONFIG, seed=0)
     session.close()
     assert whole == [0]

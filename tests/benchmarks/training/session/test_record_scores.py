@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
-import torch
 
 from benchmarks.spec import Benchmark
 from benchmarks.tasks.question_answering import f1
-from benchmarks.training.session import Session, _Mark
+from benchmarks.training.session import Session
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("process_group")]
 
@@ -33,14 +32,3 @@ def test_scores_of_records_add_up_to_those_of_their_split(small_nano: Callable[.
     )
     assert 0 < unit["train_cpu_seconds"] < 10 * unit["train_seconds"]
     assert unit["evaluate_cpu_seconds"] > 0
-
-
-def test_a_process_that_waits_for_a_gpu_tells_no_computing_seconds(
-    small_nano: Callable[..., Benchmark], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    session = Session(small_nano(unit_samples=16))
-    monkeypatch.setattr(session, "_device", torch.device("cuda"))
-    moments = [_Mark() for _ in range(3)]
-    assert session._computing(*moments) == {}
-    monkeypatch.setattr(session, "_device", torch.device("cpu"))
-    assert set(session._computing(*moments)) == {"train_cpu_seconds", "evaluate_cpu_seconds"}
