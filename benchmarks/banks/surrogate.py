@@ -7,9 +7,9 @@ few diverging losses do not outweigh the rest; the way back is the recorded quan
 Forests and boosted trees were less exact on the curves that they were compared on.
 
 The noise of a seed is the difference between a seed's curve and the mean of its configuration's seeds, taken whole from
-one of the nearest configurations that have several: it is correlated over units and metrics as in the recording, and as
-large as it is nearby. Seed and configuration choose it, so a curve is the same whenever it is asked for. A bank with
-one seed per configuration gives curves without noise.
+one of the nearest configurations that have several, with either sign: it is correlated over units and metrics as in the
+recording, and as large as it is nearby. Seed and configuration choose it, so a curve is the same whenever it is asked
+for. A bank with one seed per configuration gives curves without noise.
 
 Configurations diverge, or run out of memory, with the share of their nearest recorded neighbours that did. What is near
 is told by the kernel's length scales: an axis that does not matter does not count.
@@ -36,6 +36,9 @@ MIN_CONFIGURATIONS = 10
 MAX_FITTED = 400
 """Configurations from which the kernel's length scales are found, at most: their cost grows with the cube."""
 NEIGHBOURS = 5
+"""Configurations whose share of failures a configuration takes."""
+NOISY_NEIGHBOURS = 12
+"""Configurations from which noise is taken: two or three seeds of a few tell too little of how wide it is."""
 COMPLETED = "completed"
 
 
@@ -152,25 +155,26 @@ class Surrogate:
     def _completed(self, point: Floats, config: Config, seed: int) -> Curve:
         row = self._mean_row(point)
         if self._noise:
-            near = self._nearest(self._noisy_points, point)
+            near = self._nearest(self._noisy_points, point, NOISY_NEIGHBOURS)
             residuals = self._noise[near[draw(("neighbour", config, seed)) % len(near)]]
-            row = row + residuals[draw(("residual", config, seed)) % len(residuals)]
+            sign = 1 if draw(("sign", config, seed)) % 2 else -1
+            row = row + sign * residuals[draw(("residual", config, seed)) % len(residuals)]
         return self._curve(row)
 
     def _failure(self, point: Floats, config: Config, seed: int) -> BankTraining | None:
         """Return the recorded failure that a configuration repeats with this seed; None if it completes."""
         if not self._every:
             return None
-        near = [self._every[i] for i in self._nearest(self._every_point, point)]
+        near = [self._every[i] for i in self._nearest(self._every_point, point, NEIGHBOURS)]
         failed = [[training for training in of_one if training.outcome != COMPLETED] for of_one in near]
         share = sum(len(some) / len(of_one) for some, of_one in zip(failed, near, strict=True)) / len(near)
         chance = (draw(("failure", config, seed)) + 0.5) / 2**64
         return next(some[0] for some in failed if some) if chance < share else None
 
-    def _nearest(self, points: Floats, point: Floats) -> list[int]:
+    def _nearest(self, points: Floats, point: Floats, most: int) -> list[int]:
         """Return the places of the nearest points, the nearest first."""
         distances = (((points - point) / self._scales) ** 2).sum(axis=1)
-        number = min(NEIGHBOURS, len(points))
+        number = min(most, len(points))
         found = np.argpartition(distances, number - 1)[:number]
         return [int(i) for i in found[np.argsort(distances[found], kind="stable")]]
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from scipy.stats import spearmanr
 
 from benchmarks.banks.bank import Bank
+from benchmarks.banks.curves import Curve
 from benchmarks.banks.surrogate import COMPLETED, MIN_CONFIGURATIONS, Surrogate, completed_of
 from benchmarks.banks.training import BankTraining
 from benchmarks.spec import Benchmark
@@ -21,7 +22,7 @@ from hpo.core.text_tables import markdown_table
 
 Floats = NDArray[np.float64]
 FOLDS = 5
-MODELLED_SEEDS = 40
+MODELLED_SEEDS = 200
 """Seeds that are drawn from the model for each configuration, to compare their spread with a recorded seed."""
 NOMINAL = 0.9
 """Share of the recorded noise that the middle of the modelled noise should hold."""
@@ -35,13 +36,14 @@ class HeldOutAnswer:
         source: origin of the configuration.
         recorded: of each recorded seed, `(seeds, units)`.
         mean: the model's curve without noise, `(units,)`.
-        finals: the model's last value of `MODELLED_SEEDS` seeds.
+        noise: of `MODELLED_SEEDS` seeds of the model, the distance of their last value from that of `mean`; empty where
+            one seed was recorded.
     """
 
     source: str
     recorded: Floats
     mean: Floats
-    finals: Floats
+    noise: Floats
 
 
 def left_out(bank: Bank, benchmark: Benchmark) -> list[HeldOutAnswer]:
@@ -55,10 +57,12 @@ def left_out(bank: Bank, benchmark: Benchmark) -> list[HeldOutAnswer]:
     if len(completed) * (FOLDS - 1) < MIN_CONFIGURATIONS * FOLDS:
         return []
     found: list[HeldOutAnswer] = []
+    places = np.random.default_rng(0).permutation(len(completed)) % FOLDS  # recordings repeat every n-th configuration
     for fold in range(FOLDS):
-        others = [of_one for i, of_one in enumerate(completed) if i % FOLDS != fold]
+        others = [of_one for place, of_one in zip(places, completed, strict=True) if place != fold]
         model = Surrogate(others, benchmark.space, benchmark.metrics, benchmark.resource.max_units)
-        found += [_predicted(of_one, model, benchmark.metric) for of_one in completed[fold::FOLDS]]
+        mine = (of_one for place, of_one in zip(places, completed, strict=True) if place == fold)
+        found += [_predicted(of_one, model, benchmark.metric) for of_one in mine]
     return found
 
 
@@ -67,14 +71,19 @@ def _whole(training: BankTraining, benchmark: Benchmark) -> BankTraining:
 
 
 def _predicted(of_one: Sequence[BankTraining], model: Surrogate, metric: str) -> HeldOutAnswer:
-    config = of_one[0].config
-    curves = [model.curve(config, -1 - seed) for seed in range(MODELLED_SEEDS)]
+    config, mean = of_one[0].config, model.mean_curve(of_one[0].config)
+    seeds = range(-1, -1 - MODELLED_SEEDS, -1) if len(of_one) > 1 else ()
+    finals = [_last(curve, metric) for seed in seeds if (curve := model.curve(config, seed)).outcome == COMPLETED]
     return HeldOutAnswer(
         source=of_one[0].source,
         recorded=np.array([[unit.metrics[metric] for unit in training.units] for training in of_one]),
-        mean=np.array([unit.metrics[metric] for unit in model.mean_curve(config).units]),
-        finals=np.array([curve.units[-1].metrics[metric] for curve in curves if curve.outcome == COMPLETED]),
+        mean=np.array([unit.metrics[metric] for unit in mean.units]),
+        noise=np.array(finals) - _last(mean, metric),
     )
+
+
+def _last(curve: Curve, metric: str) -> float:
+    return curve.units[-1].metrics[metric]
 
 
 def correlations(answers: Sequence[HeldOutAnswer]) -> list[tuple[float, float]]:
@@ -100,10 +109,9 @@ def coverage(answers: Sequence[HeldOutAnswer]) -> float:
     inside: list[np.bool_] = []
     for one in answers:
         number = len(one.recorded)
-        if number > 1 and len(one.finals):
+        if number > 1 and len(one.noise):
             noise = (one.recorded[:, -1] - one.recorded[:, -1].mean()) * np.sqrt(number / (number - 1))
-            modelled = one.finals - one.finals.mean()
-            low, high = np.quantile(modelled, ((1 - NOMINAL) / 2, (1 + NOMINAL) / 2))
+            low, high = np.quantile(one.noise, ((1 - NOMINAL) / 2, (1 + NOMINAL) / 2))
             inside += [*((low <= noise) & (noise <= high))]
     return float(np.mean(inside)) if inside else np.nan
 
@@ -122,10 +130,11 @@ def section(bank: Bank, benchmark: Benchmark) -> str:
         (str(unit), f"{model:.3f}", "-" if np.isnan(ceiling) else f"{ceiling:.3f}")
         for unit, (model, ceiling) in enumerate(correlations(answers), start=1)
     ]
-    has_seeds = any(len(one.recorded) > 1 for one in answers)
+    repeated = sum(len(one.recorded) > 1 for one in answers)
     spread = (
-        f"The middle {NOMINAL:.0%} of the modelled noise of seeds holds {coverage(answers):.0%} of the recorded noise."
-        if has_seeds
+        f"The middle {NOMINAL:.0%} of the modelled noise of seeds holds {coverage(answers):.0%} of the recorded noise, "
+        f"by {repeated} configurations of several seeds."
+        if repeated
         else "Each configuration has one seed, so the model has no noise."
     )
     dense = [one for one in answers if one.source == "dense"]
