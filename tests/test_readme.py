@@ -65,6 +65,7 @@ RUN_ELSEWHERE = {
     "python -m hpo slurm record --cluster cluster.yaml --tasks 16 --benchmark nano --configs 400 --seeds 3": (
         "tests/slurm/recording/test_array.py"
     ),
+    "python -m hpo compare --benchmark nano,nano_short,nano_lora": "tests/hpo/app/test_several_benchmarks.py",
     "python -m hpo certify --benchmark nano": "tests/hpo/recording/certificate/test_certify.py",
     "python -m hpo replay --benchmark nano_recorded --methods all --seeds 0..199 --budgets 4,8,12,24,48 --devices 2": (
         "tests/hpo/replays/test_command.py"

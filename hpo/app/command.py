@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-Kind = Literal["text", "count", "integer", "number", "counts", "flag", "switch", "rest"]
+Kind = Literal["text", "count", "integer", "number", "counts", "texts", "flag", "switch", "rest"]
 """Rule by which a text becomes a value, see `hpo.app.parser.value_of`."""
 
 

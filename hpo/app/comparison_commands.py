@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,19 +19,29 @@ if TYPE_CHECKING:
     from hpo.analysis.compare import Result
     from hpo.report.figures.importance import ImportanceShares
 
+SEVERAL = "several benchmarks"
+"""MLflow experiment of comparisons over several benchmarks."""
+
 
 def compare(parsed: argparse.Namespace) -> int:
-    """Compare the methods of a benchmark, as tables, files and a report."""
+    """Compare the methods of a benchmark or of several, as tables, files and a report."""
+    given = list(dict.fromkeys(parsed.benchmark))
+    if given == ["all"] or len(given) > 1:
+        return _compare_tasks(parsed, given)
+    if not given:
+        raise BenchmarkError("benchmark is empty, but must be a name or a YAML file, or all (--benchmark)")
+    return _compare_one(parsed, given[0])
+
+
+def _compare_one(parsed: argparse.Namespace, given: str) -> int:
     from hpo.analysis import compare, pareto
     from hpo.analysis.conditions import planned
     from hpo.analysis.replayed import records
     from hpo.analysis.studies import trials_of
     from hpo.report import page, tables
-    from hpo.store import runs
-    from hpo.terminal import files as output
 
     budget, mixed, limits = parsed.budget, parsed.mixed_budgets, (parsed.max_gpu_hours, parsed.max_memory_mb)
-    stored, console = records.read(name_of(parsed.benchmark), parsed.benchmark), open_console()
+    stored, console = records.read(name_of(given), given), open_console()
     plan = planned.read_plan(Path(parsed.plan)) if parsed.plan else None
     result = compare.compare(stored, budget=budget, mixed_budgets=mixed, reference=parsed.reference, plan=plan)
     tables.print_all(console, result)
@@ -38,23 +49,59 @@ def compare(parsed: argparse.Namespace) -> int:
     if any(limit is not None for limit in limits):
         trials = trials_of(result.studies, result.benchmark)
         tables.print_best_within(console, pareto.best_within(trials, result.benchmark, *limits))
-    files = {**tables.files(result), **page.files(*drawn)}
-    folder = output.write(Path(parsed.output), files)
-    print_line(console, f"written to {folder}: {', '.join(files)}")
     tags, smaller = {"hpo.benchmark_digest": result.digest}, {page.REPORT: page.smaller(*drawn)}
     if result.evidence:  # a look at the verdicts, which the next one counts
         tags |= {"hpo.evidence": result.evidence, "hpo.plan": result.plan.plan.checksum if result.plan.plan else ""}
+    files = {**tables.files(result), **page.files(*drawn)}
+    _deliver(console, Path(parsed.output), result.benchmark.name, files, tags, smaller)
+    if not result.replay:  # whose trials were trained
+        print_line(console, f"export the winner: {next_steps.command('export', benchmark=given)}")
+    return 0
+
+
+def _compare_tasks(parsed: argparse.Namespace, given: list[str]) -> int:
+    """Compare over several benchmarks; options of a single one are refused."""
+    from hpo.analysis.across import comparison, task_scores
+    from hpo.report.across import page, tables
+
+    of_one = ("plan", "max_gpu_hours", "max_memory_mb")
+    if unused := [
+        option.flag for option in parsed.command.options if option.name in of_one and parsed.texts[option.name]
+    ]:
+        raise BenchmarkError(
+            f"{', '.join(unused)} is for one benchmark, but {', '.join(given)} are several; leave it out"
+        )
+    names = {} if given == [task_scores.ALL] else {name_of(one): one for one in given}
+    tasks, left_out = task_scores.read_tasks(names, parsed.budget, parsed.mixed_budgets)
+    found = comparison.compare_tasks(tasks, left_out, parsed.reference, parsed.mixed_budgets)
+    console = open_console()
+    tables.print_tasks(console, found)
+    tags = {"hpo.benchmarks": ",".join(task.name for task in found.tasks)}
+    files = {**tables.files(found), **page.files(found)}
+    _deliver(console, Path(parsed.output), SEVERAL, files, tags, {page.REPORT: page.smaller(found)})
+    return 0
+
+
+def _deliver(
+    console: Console,
+    folder: Path,
+    experiment: str,
+    files: Mapping[str, str],
+    tags: Mapping[str, str],
+    smaller: Mapping[str, Iterable[str]],
+) -> None:
+    """Write a comparison's files into a folder, and store them in MLflow as far as it takes them."""
+    from hpo.store import runs
+    from hpo.terminal import files as output
+
+    print_line(console, f"written to {output.write(folder, files)}: {', '.join(files)}")
     try:
-        lacking = runs.store_files(result.benchmark.name, "comparison", files, tags, smaller)
+        lacking = runs.store_files(experiment, "comparison", files, tags, smaller)
     except BenchmarkError as error:  # such as another user's experiment, which one may only read
         print_line(console, f"note: MLflow lacks the comparison, the folder has all of it: {error}")
     else:
         if lacking:
             print_line(console, f"note: MLflow lacks a part of it, the folder has all: {lacking}")
-    if result.replay:  # no trial of it was trained
-        return 0
-    print_line(console, f"export the winner: {next_steps.command('export', benchmark=parsed.benchmark)}")
-    return 0
 
 
 def _importance(console: Console, result: Result) -> tuple[ImportanceShares | str | None, list[str]]:

@@ -185,24 +185,31 @@ def replay(
 
 
 def compare(
-    benchmark: str = "nano", *, budget: int | None = None, mixed_budgets: bool = False, reference: str = ""
+    benchmark: str | Sequence[str] = "nano",
+    *,
+    budget: int | None = None,
+    mixed_budgets: bool = False,
+    reference: str = "",
 ) -> pd.DataFrame:
-    """Set the methods of a benchmark side by side: one row per method, the best confirmed score first.
+    """Set the methods of one benchmark or several side by side: one row per method, the best first.
 
     Args:
-        benchmark: its name, or path of its YAML file.
+        benchmark: its name, or path of its YAML file; several in a list, or "all" for every one that has results.
         budget: studies of this budget alone; None for the one there is.
         mixed_budgets: compare studies of different budgets.
         reference: see `verdicts`.
 
     Returns:
-        The columns of `comparison.csv`; `attrs["notes"]` has the sentences that a reader must know.
+        The columns of `comparison.csv`; `attrs["notes"]` has the sentences that a reader must know. For several
+        benchmarks these are of normalised regret, and `attrs["statement"]` tells of a further task.
 
     Raises:
         BenchmarkError: no finished study, or studies of different budgets.
     """
     from hpo.report import tables
 
+    if benchmark == "all" or not isinstance(benchmark, str):
+        return _compared_tasks(benchmark, budget, mixed_budgets, reference)
     result = _compared(benchmark, budget, mixed_budgets, reference)
     found = pd.DataFrame(tables.standing_rows(result))
     found.attrs["notes"] = list(result.notes)
@@ -238,6 +245,20 @@ def _compared(benchmark: str, budget: int | None, mixed_budgets: bool, reference
 
     stored = records.read(name_of(benchmark), benchmark)
     return compare.compare(stored, budget=budget, mixed_budgets=mixed_budgets, reference=reference)
+
+
+def _compared_tasks(
+    benchmarks: str | Sequence[str], budget: int | None, mixed_budgets: bool, reference: str
+) -> pd.DataFrame:
+    from hpo.analysis.across import comparison, task_scores
+    from hpo.report.across import sentences, tables
+
+    names = {} if isinstance(benchmarks, str) else {name_of(one): one for one in benchmarks}
+    tasks, left_out = task_scores.read_tasks(names, budget, mixed_budgets)
+    result = comparison.compare_tasks(tasks, left_out, reference, mixed_budgets)
+    found = pd.DataFrame(tables.method_rows(result))
+    found.attrs |= {"notes": [*sentences.replays(result), *result.notes], "statement": sentences.statement(result)}
+    return found
 
 
 def export(benchmark: str = "nano", *, method: str = "best", output: str | Path = "exported") -> Exported:

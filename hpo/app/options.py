@@ -107,10 +107,14 @@ STUDIES = (
     ),
     Command(
         "compare",
-        "set the methods of a benchmark side by side, with a report",
+        "set the methods of one benchmark or several side by side, with a report",
         "comparison_commands.compare",
         (
-            BENCHMARK,
+            replace(
+                BENCHMARK,
+                help="name or YAML path; several as a comma list or given again, all for every one that has results",
+                kind="texts",
+            ),
             Option("budget", "only studies of this budget (default: the one there is)", kind="count"),
             Option("mixed_budgets", "compare studies of different budgets, and say so", "false", "flag"),
             Option(

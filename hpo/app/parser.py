@@ -6,6 +6,7 @@ import argparse
 import re
 from collections.abc import Sequence
 from functools import cache
+from pathlib import Path
 from typing import Any, NoReturn
 
 from benchmarks.files import whole_number
@@ -32,6 +33,24 @@ class Parser(argparse.ArgumentParser):
         actions = [*self._actions, *(also._actions if also else [])]
         options = sorted({option for action in actions for option in action.option_strings if option != "-h"})
         self.error(f"unrecognized arguments: {' '.join(unknown)} (options here: {', '.join(options)})")
+
+
+class Joined(argparse.Action):
+    """An option that may be given several times: its values with commas between them."""
+
+    def __call__(
+        self, parser: Any, namespace: argparse.Namespace, values: Any, option_string: str | None = None
+    ) -> None:
+        """Take a value; the first one replaces the default."""
+        mark = f"{self.dest} was given"
+        before = [getattr(namespace, self.dest)] if hasattr(namespace, mark) else []
+        setattr(namespace, self.dest, ",".join([*before, values]))
+        setattr(namespace, mark, True)
+
+
+def listed(text: str) -> list[str]:
+    """Divide a text at its commas, unless all of it is a file."""
+    return [text] if Path(text).is_file() else [word.strip() for word in text.split(",") if word.strip()]
 
 
 def parse(words: Sequence[str], also: argparse.ArgumentParser | None = None) -> argparse.Namespace:
@@ -114,6 +133,8 @@ def _add(parser: argparse.ArgumentParser, option: Option, **settings: Any) -> No
         settings |= {"nargs": "?", "const": "true", "choices": ("true", "false")}
     elif option.kind == "switch":
         settings |= {"action": "store_const", "const": "true"}
+    elif option.kind == "texts":
+        settings["action"] = Joined
     elif option.kind == "rest":
         settings["nargs"] = argparse.REMAINDER
     elif option.is_positional:
@@ -138,6 +159,8 @@ def value_of(option: Option, text: Any) -> Any:
     """
     if option.kind in ("text", "rest"):
         return text
+    if option.kind == "texts":
+        return listed(text)
     if option.kind in ("flag", "switch"):
         return text == "true"
     if not text and option.default == "":

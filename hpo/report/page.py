@@ -1,27 +1,11 @@
 """Report of a comparison, one HTML file that needs nothing else: verdict, sortable tables, all figures. Pure.
 
-The file asks no network for anything, and its own Content-Security-Policy holds it to that. Only the scripts that are
-in it run, named by their checksums: a method's or hyperparameter's name that looks like a script stays text, even if
-it were not escaped. Most of its size is plotly.js, which comes with the Python package.
-
-    Path("report.html").write_text(report.html(compare.compare(records.read("nano"))))
+Path("report.html").write_text(files(compare.compare(records.read("nano")))[REPORT])
 """
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import json
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
-from enum import Enum, auto
-from pathlib import Path
-from typing import Any
-
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
-from plotly.offline import get_plotlyjs
-from plotly.utils import PlotlyJSONEncoder
+from collections.abc import Iterator, Sequence
 
 from hpo.analysis.compare import Result
 from hpo.analysis.statistics.verdicts import Comparison
@@ -31,50 +15,11 @@ from hpo.report.columns import HOW_TO_READ, Cell, colored, columns, digits_of, e
 from hpo.report.figures import catalogue
 from hpo.report.figures.importance import ImportanceShares
 from hpo.report.figures.plots import Figure, LeftOut, styles
+from hpo.report.html import REPORT as REPORT
+from hpo.report.html import Extent, Table, data_files, render
 
-ASSETS = Path(__file__).parent / "assets"
-REPORT = "report.html"
 MAX_LISTED_SEEDS = 20
 """Seeds that are listed one by one, where more follow each other."""
-
-
-class Extent(Enum):
-    """Parts of the report that a page has."""
-
-    WHOLE = auto()
-    DATA = auto()
-    """All but the plots and their library."""
-    TABLES = auto()
-    """No data of the figures either."""
-
-
-LEFT_OUT = {
-    Extent.WHOLE: "",
-    Extent.DATA: "The store takes no larger file: plots are left out here, with their data kept. The folder in which "
-    "the comparison was written has the whole report.",
-    Extent.TABLES: "The store takes no larger file: plots and their data are left out here. The folder in which the "
-    "comparison was written has the whole report.",
-}
-"""Sentences on the page about the parts that it lacks."""
-
-
-@dataclass(frozen=True)
-class Table:
-    """A table.
-
-    Attributes:
-        name: its place on the page.
-        caption: its subject, and how to read it.
-        headings: of the columns.
-        rows: cells by row, as many as headings.
-        worded: columns of text, which are aligned to the left.
-    """
-
-    name: str
-    caption: str
-    headings: Sequence[str]
-    rows: Sequence[Sequence[Cell]]
-    worded: frozenset[str]
 
 
 def files(
@@ -88,8 +33,7 @@ def files(
         importance_notes: caveats of the importance, one sentence each.
     """
     drawn = catalogue.all_of(result, importance, importance_notes)
-    data = {_csv_name(figure): _csv(figure) for figure in drawn if isinstance(figure, Figure)}
-    return {REPORT: _page(result, drawn), **data}
+    return {REPORT: _page(result, drawn), **data_files(drawn)}
 
 
 def smaller(
@@ -255,75 +199,17 @@ def shrinkage_table(result: Result) -> Table:
 
 
 def _page(result: Result, drawn: Sequence[Figure | LeftOut], extent: Extent = Extent.WHOLE) -> str:
-    scripts = [(ASSETS / "report.js").read_text(encoding="utf-8")]
-    if extent is Extent.WHOLE:
-        scripts.insert(0, get_plotlyjs())
-    page = Environment(
-        loader=FileSystemLoader(ASSETS),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    ).get_template("report.html.jinja")
-    shown = (methods_table(result), pairs_table(result), others_table(result), shrinkage_table(result))
-    return page.render(
-        title=f"Hyperparameter optimisation on {result.benchmark.name}",
-        policy=_policy(scripts),
-        css=Markup((ASSETS / "report.css").read_text(encoding="utf-8")),  # noqa: S704 - files of ours
-        scripts=[Markup(script) for script in scripts],  # noqa: S704
+    return render(
+        "report.html.jinja",
+        f"Hyperparameter optimisation on {result.benchmark.name}",
+        (methods_table(result), pairs_table(result), others_table(result), shrinkage_table(result)),
+        drawn,
+        extent,
         verdict=sentences.verdict(result),
         plan=result.plan.sentence,
         beside=sentences.beside(result),
         facts=facts(result),
         notes=result.notes,
         is_marked=result.is_marked,
-        replay=sentences.replayed(result),
-        tables={table.name: table for table in shown},
-        figures=[_shown(figure, extent) for figure in drawn],
-        left_out=LEFT_OUT[extent],
+        replays=[told] if (told := sentences.replayed(result)) else [],
     )
-
-
-def _policy(scripts: Iterable[str]) -> str:
-    """Forbid all loading and all scripts but these; plotly sets elements' styles, and saves images through data."""
-    sums = " ".join(f"'sha256-{base64.b64encode(hashlib.sha256(s.encode()).digest()).decode()}'" for s in scripts)
-    return (
-        f"default-src 'none'; script-src {sums}; style-src 'unsafe-inline'; img-src data: blob:; "
-        "base-uri 'none'; form-action 'none'"
-    )
-
-
-def _shown(figure: Figure | LeftOut, extent: Extent) -> dict[str, Any]:
-    """Prepare a figure for the template."""
-    if isinstance(figure, LeftOut):
-        return {**asdict(figure), "views": []}
-    is_whole = extent is Extent.WHOLE
-    plots = [{"data": plot.data, "layout": plot.layout} for plot in figure.views.values()] if is_whole else []
-    csv = "" if extent is Extent.TABLES else base64.b64encode(_csv(figure).encode()).decode()
-    return {
-        "name": figure.name,
-        "title": figure.title,
-        "how_to_read": figure.how_to_read,
-        "notes": figure.notes,
-        "min_width": figure.min_width,
-        "views": list(figure.views),
-        "plots": _json_in_html(plots) if is_whole else "",
-        "csv_name": _csv_name(figure),
-        "csv": f"data:text/csv;charset=utf-8;base64,{csv}" if csv else "",
-    }
-
-
-def _json_in_html(value: Any) -> Markup:
-    """Write JSON that can stand in a script element: nothing in it ends the element, or begins a comment."""
-    text = json.dumps(value, separators=(",", ":"), cls=PlotlyJSONEncoder)  # numpy's numbers; null for NaN
-    for character in "<>&\u2028\u2029":
-        text = text.replace(character, f"\\u{ord(character):04x}")
-    return Markup(text)  # noqa: S704 - made safe above
-
-
-def _csv_name(figure: Figure) -> str:
-    return f"figure_{figure.name}.csv"
-
-
-def _csv(figure: Figure) -> str:
-    return str(figure.data.to_csv(index=False, lineterminator="\n"))

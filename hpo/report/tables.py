@@ -86,7 +86,7 @@ def importance_shares(found: Importances | str) -> dict[str, tuple[float, float 
     """Return by hyperparameter the share and the ends of its interval, or the reason why there is none."""
     if isinstance(found, str):
         return found
-    rows = {one.name: _ends("share", one.share) for one in found.hyperparameters}
+    rows = {one.name: ends_of("share", one.share) for one in found.hyperparameters}
     return {name: (row["share"] or 0.0, row["share_low"], row["share_high"]) for name, row in rows.items()}
 
 
@@ -187,8 +187,8 @@ def standing_row(standing: Standing, benchmark: Benchmark) -> dict[str, Any]:
         "budget": standing.budget,
         "trials": sum(standing.outcomes.values()),
         **{outcome: standing.outcomes.get(outcome, 0) for outcome in ("completed", "stopped", "diverged", "failed")},
-        **_ends(f"validation_{benchmark.metric}", standing.validation),
-        **{key: value for name, found in confirmed.test.items() for key, value in _ends(name, found).items()},
+        **ends_of(f"validation_{benchmark.metric}", standing.validation),
+        **{key: value for name, found in confirmed.test.items() for key, value in ends_of(name, found).items()},
         "trainings": confirmed.trainings,
         "diverged_trainings": confirmed.diverged,
         "blocks": confirmed.blocks,
@@ -205,7 +205,7 @@ def standing_row(standing: Standing, benchmark: Benchmark) -> dict[str, Any]:
         "with_grid": grid.entered,
         "device_hours_to_grid": grid.device_hours,
         "expected_hours_to_grid": grid.expected_hours,
-        **_ends("over_random", standing.over_random),
+        **ends_of("over_random", standing.over_random),
     }
 
 
@@ -246,7 +246,7 @@ def pair_row(pair: Comparison, metric: str, with_records: Interval | None) -> di
         "high": pair.interval.high if pair.interval else None,
         "low_over_records": with_records.low if with_records else None,
         "high_over_records": with_records.high if with_records else None,
-        **_ends("a_over_b", pair.probability_of_improvement),
+        **ends_of("a_over_b", pair.probability_of_improvement),
         "p": pair.p_value,
         "p_holm": pair.p_holm,
         "within_margin": pair.equivalence.within,
@@ -257,7 +257,8 @@ def pair_row(pair: Comparison, metric: str, with_records: Interval | None) -> di
     }
 
 
-def _ends(name: str, found: Estimate | None) -> dict[str, float | None]:
+def ends_of(name: str, found: Estimate | None) -> dict[str, float | None]:
+    """Return an estimate and the ends of its interval as columns, empty where there is none."""
     interval = found.interval if found else None
     return {
         name: found.value if found else None,

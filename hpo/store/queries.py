@@ -58,6 +58,19 @@ def runs_anywhere(condition: str) -> list[Run]:
         return list(_pages(client, experiments, condition)) if experiments else []
 
 
+def benchmarks_with_results() -> list[str]:
+    """List the benchmarks that have a finished study or replay, by name; none without a store.
+
+    Raises:
+        BenchmarkError: the store cannot be used.
+    """
+    if not store.exists():
+        return []
+    done = "attributes.status = 'FINISHED' and tags.hpo.kind = '{}'"
+    runs = [run for kind in ("study", "replay") for run in runs_anywhere(done.format(kind))]
+    return sorted({run.data.tags.get("hpo.benchmark", "") for run in runs} - {""})
+
+
 def history(run_id: str, metric: str) -> list[float]:
     """Read all values of a metric, in the order in which they were written.
 

@@ -28,11 +28,11 @@ def differences(studies: Sequence[StudyRecord]) -> list[str]:
     tags = sorted({tag for study in studies for tag in study.tags if tag.startswith(VERSION)})
     conditions = {tag.removeprefix(VERSION): [study.tags.get(tag, UNKNOWN) for study in studies] for tag in tags}
     conditions["the suite's commit"] = [study.tags.get(COMMIT, UNKNOWN)[:SHOWN_CHARACTERS] for study in studies]
-    conditions["the number of devices"] = [_devices(study) for study in studies]
+    conditions["the number of devices"] = [devices_of(study) for study in studies]
     return [clause for name, values in conditions.items() if (clause := _clause(name, values, studies))]
 
 
-def _devices(study: StudyRecord) -> str:
+def devices_of(study: StudyRecord) -> str:
     """Return the number of devices that a study held at once at most."""
     return f"{max((devices for _, devices in study.reservations), default=0.0):g}" if study.reservations else UNKNOWN
 

@@ -21,6 +21,7 @@ KINDS = {
     "integer": "whole number",
     "number": "number",
     "counts": "whole numbers, such as 1,2",
+    "texts": "text, several with commas between them",
     "flag": "true or false",
     "switch": "given or not",
     "rest": "words",

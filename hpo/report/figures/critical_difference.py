@@ -9,6 +9,7 @@ import pandas as pd
 from hpo.analysis.compare import Result
 from hpo.analysis.statistics.paired_tests import ALPHA
 from hpo.analysis.statistics.ranks import Ranking, rank_methods
+from hpo.core.wording import counted
 from hpo.report.figures.plots import GREY, Figure, LeftOut, Plot, Style, by_method, words
 
 STEP = 0.5
@@ -17,16 +18,30 @@ STEP = 0.5
 
 def critical_difference_diagram(result: Result, looks: Mapping[str, Style]) -> Figure | LeftOut:
     """Draw the mean rank of each contestant by the metric of verdicts, with a bar over each group that shows none."""
-    name, title, metric = "critical_difference", "Critical differences", result.benchmark.verdict_metric
+    metric = result.benchmark.verdict_metric
     scores = {c.name: found for c in result.contestants if (found := c.scores(metric))}
     ranking = rank_methods(scores, metric.higher_is_better)
+    return diagram_of(ranking, looks, f"{words(metric.words_on_test)} of a block (seed)", "confirmed block")
+
+
+def diagram_of(ranking: Ranking | None, looks: Mapping[str, Style], best: str, noun: str) -> Figure | LeftOut:
+    """Draw a ranking.
+
+    Args:
+        ranking: the ranking; None for a figure that is left out.
+        looks: of its methods.
+        best: the value whose best has rank 1.
+        noun: one of the blocks that it is over, in the singular.
+    """
+    name, title = "critical_difference", "Critical differences"
     if ranking is None:
-        return LeftOut(name, title, "it takes three contestants with two confirmed blocks in common")
+        return LeftOut(name, title, f"it takes three contestants with two {noun}s in common")
     read = (
-        f"Rank 1 is the best {words(metric.words_on_test)} of a block (seed); a mark is the mean rank over "
-        f"{ranking.num_blocks} blocks. Contestants under one bar are not shown to differ: their mean ranks are closer "
-        f"than {ranking.critical_difference:.2f}, Nemenyi's critical difference of all pairs at the level {ALPHA:g}. "
-        f"Friedman's test of all being alike: p = {ranking.friedman_p:.3g}. Ranks alone count here, not by how much."
+        f"Rank 1 is the best {best}; a mark is the mean rank over "
+        f"{counted(ranking.num_blocks, noun.removeprefix('confirmed '))}. Contestants under one bar are not shown to "
+        f"differ: their mean ranks are closer than {ranking.critical_difference:.2f}, Nemenyi's critical difference of "
+        f"all pairs at the level {ALPHA:g}. Friedman's test of all being alike: p = {ranking.friedman_p:.3g}. Ranks "
+        "alone count here, not by how much."
     )
     notes = (f"Not in it, for want of blocks: {', '.join(ranking.left_out)}.",) if ranking.left_out else ()
     rows = [

@@ -143,14 +143,22 @@ class LeftOut:
 
 def styles(result: Result) -> dict[str, Style]:
     """Choose a style for each contestant; the default is grey."""
+    return styles_of({one.name: one.traits.is_single_config for one in result.contestants})
+
+
+def styles_of(methods: Mapping[str, bool]) -> dict[str, Style]:
+    """Choose a style for each method; those that search for nothing are grey.
+
+    Args:
+        methods: by name, whether it searches for nothing.
+    """
     looks: dict[str, Style] = {}
     symbols = cycle(SYMBOLS)
-    for contestant in result.contestants:
+    for method, is_default in methods.items():
         number = sum(look.color != GREY for look in looks.values())
-        is_default = contestant.traits.is_single_config
         color = GREY if is_default else METHOD_COLORS[number % len(METHOD_COLORS)]
         dash = "dash" if is_default else DASHES[number // len(METHOD_COLORS) % len(DASHES)]
-        looks[contestant.name] = Style(color, next(symbols), dash)
+        looks[method] = Style(color, next(symbols), dash)
     return looks
 
 

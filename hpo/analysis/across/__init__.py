@@ -1,0 +1,1 @@
+"""Methods compared over several benchmarks, a task each: scores, regrets, and statements about further tasks."""

@@ -1,0 +1,181 @@
+"""Comparison of methods over several tasks: a pure function of their scores.
+
+A verdict on one benchmark holds there alone, however many seeds it rests on. Over tasks, the tasks are the sample:
+ranks take them as blocks, and the hierarchical model predicts a further one. Fewer than three are no sample, and their
+regrets are told without any statement.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import combinations
+from statistics import fmean
+from typing import Literal
+
+from benchmarks.spec import BenchmarkError
+from hpo.analysis.across.common import Common, common_ground
+from hpo.analysis.across.task_scores import TaskScores
+from hpo.analysis.conditions.planned import EVERY_PAIR, default_reference
+from hpo.analysis.statistics.aggregates import Aggregate, aggregate
+from hpo.analysis.statistics.hierarchical import MIN_TASKS, FurtherTask, further_task
+from hpo.analysis.statistics.ranks import Ranking, rank_methods
+
+CREDIBLE = 0.95
+"""Probability from which a statement about a further task is made."""
+Statement = Literal["better", "practically equal", "worse", "not resolved"]
+
+
+@dataclass(frozen=True)
+class TaskPair:
+    """A method beside another, over all tasks.
+
+    Attributes:
+        a: the method.
+        b: the other.
+        further: probabilities for a further task.
+    """
+
+    a: str
+    b: str
+    further: FurtherTask
+
+    @property
+    def statement(self) -> Statement:
+        """The outcome whose probability is at least `CREDIBLE`, for a beside b."""
+        found = self.further
+        outcomes: tuple[Statement, ...] = ("better", "practically equal", "worse")
+        chances = zip(outcomes, (found.better, found.equal, found.worse), strict=True)
+        return next((outcome for outcome, chance in chances if chance >= CREDIBLE), "not resolved")
+
+
+@dataclass(frozen=True)
+class AcrossTasks:
+    """A comparison over tasks.
+
+    Attributes:
+        tasks: the tasks.
+        blocks: by task, the seeds that count there: those that all methods here have.
+        regrets: normalised, by method, task and block; the method with the lowest mean over tasks first.
+        untuned: methods among them that search for nothing.
+        reference: the method that the others are compared with; "all" for every pair.
+        notes: sentences that a reader must know.
+        aggregates: over tasks, by method; none for too few tasks.
+        ranking: of mean regrets, with the tasks as blocks; None for too few tasks or methods.
+        pairs: statements about a further task; none for too few tasks.
+    """
+
+    tasks: list[TaskScores]
+    blocks: Mapping[str, tuple[int, ...]]
+    regrets: Mapping[str, Mapping[str, Mapping[int, float]]]
+    untuned: frozenset[str]
+    reference: str
+    notes: list[str]
+    aggregates: Mapping[str, Aggregate]
+    ranking: Ranking | None = None
+    pairs: Sequence[TaskPair] = ()
+
+    @property
+    def has_statement(self) -> bool:
+        """Tell whether there are tasks enough for a statement across them."""
+        return len(self.tasks) >= MIN_TASKS
+
+    @property
+    def has_mixed_budgets(self) -> bool:
+        """Tell whether studies of different budgets were compared."""
+        budgets = {task.budget for task in self.tasks}
+        return len(budgets) > 1 or 0 in budgets
+
+    def runs(self, method: str) -> list[list[float]]:
+        """Return a method's regrets, a list for each task."""
+        return [list(self.regrets[method][task.name].values()) for task in self.tasks]
+
+
+def compare_tasks(
+    tasks: Sequence[TaskScores], left_out: Sequence[str] = (), reference: str = "", mixed_budgets: bool = False
+) -> AcrossTasks:
+    """Compare the methods that have results on all tasks.
+
+    Args:
+        tasks: the tasks.
+        left_out: sentences about benchmarks that are none of them.
+        reference: the method that the others are compared with; "all" for every pair. By default random search.
+        mixed_budgets: take tasks with different budgets.
+
+    Raises:
+        BenchmarkError: tasks with different budgets, none at all, no method that all have, or no such reference.
+    """
+    common = common_ground(tasks, mixed_budgets)
+    regrets = {method: _regrets(common, method) for method in common.methods}
+    mean = {method: fmean(fmean(own.values()) for own in by_task.values()) for method, by_task in regrets.items()}
+    chosen, notes = _reference(reference, common.methods)
+    of_tasks = [f"{task.name}: {note}" for task in common.tasks for note in task.notes]
+    found = AcrossTasks(
+        tasks=common.tasks,
+        blocks=common.blocks,
+        regrets={method: regrets[method] for method in sorted(regrets, key=lambda method: mean[method])},
+        untuned=frozenset.union(*(task.untuned for task in common.tasks)) & set(common.methods),
+        reference=chosen,
+        notes=[*left_out, *common.notes, *notes, *_narrow(common.tasks), *of_tasks],
+        aggregates={},
+    )
+    return _with_statements(found) if found.has_statement else found
+
+
+def _with_statements(found: AcrossTasks) -> AcrossTasks:
+    means = {method: dict(enumerate(map(fmean, found.runs(method)))) for method in found.regrets}
+    rivals = [method for method in found.regrets if method not in found.untuned or method == found.reference]
+    others = [method for method in rivals if method != found.reference]
+    pairs = [*combinations(rivals, 2)] if found.reference == EVERY_PAIR else [(a, found.reference) for a in others]
+    predicted = ((a, b, further_task(_in_margins(found, a, b))) for a, b in pairs)
+    return replace(
+        found,
+        aggregates={method: aggregate(found.runs(method)) for method in found.regrets},
+        ranking=rank_methods(means, higher_is_better=False),
+        pairs=[TaskPair(a, b, further) for a, b, further in predicted if further is not None],
+    )
+
+
+def _regrets(common: Common, method: str) -> dict[str, dict[int, float]]:
+    return {
+        task.name: {block: task.scale.regret(task.scores[method][block]) for block in common.blocks[task.name]}
+        for task in common.tasks
+    }
+
+
+def _in_margins(found: AcrossTasks, a: str, b: str) -> list[list[float]]:
+    """Return by how many margins of its task's metric a is better than b in each block, a list for each task."""
+    return [
+        [
+            task.scale.metric.gain(task.scores[a][block], task.scores[b][block]) / task.scale.metric.margin
+            for block in found.blocks[task.name]
+        ]
+        for task in found.tasks
+    ]
+
+
+def _reference(asked: str, methods: Sequence[str]) -> tuple[str, list[str]]:
+    """Return the method that the others are compared with, or "all", and a note if it is not the usual one.
+
+    Raises:
+        BenchmarkError: the one that was asked for is not among the methods.
+    """
+    if asked and asked != EVERY_PAIR and asked not in methods:
+        raise BenchmarkError(
+            f"reference is {asked!r}, but must be {EVERY_PAIR!r} or a method with scores on all tasks: "
+            f"{', '.join(methods)}"
+        )
+    wanted = asked or default_reference()
+    if wanted == EVERY_PAIR or wanted in methods:
+        return wanted, []
+    return EVERY_PAIR, [f"{wanted}, with which the others are to be compared, is left out: every pair is compared"]
+
+
+def _narrow(tasks: Sequence[TaskScores]) -> list[str]:
+    """Name the tasks on which a whole unit of regret is less than the margin."""
+    return [
+        f"{task.name}: random search's median lies within the margin ({task.scale.metric.margin:g}) of the best known "
+        "score, so regrets there tell of differences that do not matter"
+        for task in tasks
+        if task.scale.width < task.scale.metric.margin
+    ]

@@ -1,0 +1,1 @@
+"""Report of a comparison over several tasks: tables, sentences, figures, page."""
