@@ -1,27 +1,59 @@
-"""The workshop's chapter on job arrays, on a SLURM of two nodes."""
+"""The workshop's commands for a cluster, on a SLURM of two nodes: as a participant types them."""
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 
 from tests.slurm.testbed.drills import REPOSITORY, SECONDS, squeue, typed, wait_until
-from tests.test_readme import commands
+from tests.test_readme import blocks, commands
+from tests.workshop.test_chapters import ON_SLURM, PAGES
 
-PAGE = REPOSITORY / "docs/workshop/06-arrays.md"
+PAGE = PAGES[ON_SLURM]
+BENCHMARK = "--benchmark slow.yaml"
+"""Computed curves in place of nano: the jobs are the same."""
+
+
+def on_a_cluster(path: Path) -> list[str]:
+    """List the commands that a page shows for a cluster, beside those to type on any machine."""
+    lines = [line for block in blocks(path, "text") for line in block.splitlines()]
+    return [line for line in lines if line.startswith("python -m hpo slurm")]
+
+
+def assert_table_of_ways(text: str) -> None:
+    for way in ("sequential", "batch", "asynchronous"):
+        assert f"| random evaluation={way} | 0 | 4 |" in text
+
+
+def wait_for_jobs(title: str) -> None:
+    wait_until(lambda: not squeue(), f"the end of {title}", 2 * SECONDS)
 
 
 @pytest.mark.thorough  # tests/slurm/test_arrays.py runs each kind of array with fewer trials
 @pytest.mark.slow
 @pytest.mark.timeout(4 * SECONDS)
 def test_the_commands_of_the_chapter_fill_its_table(work: Path) -> None:
-    """On computed curves in place of nano: the jobs are the same."""
     *submit, table = commands(PAGE)
     for line in submit:
-        typed(work, line.replace("--benchmark nano", "--benchmark slow.yaml"))
-        wait_until(lambda: not squeue(), f"the end of {line}", 2 * SECONDS)
-    typed(work, f"{table} --benchmark slow.yaml")
-    text = (work / "workshop/chapter-6.md").read_text()
-    for way in ("sequential", "batch", "asynchronous"):
-        assert f"| random evaluation={way} | 0 | 4 |" in text
+        typed(work, line.replace("--benchmark nano", BENCHMARK))
+        wait_for_jobs(line)
+    typed(work, f"{table} {BENCHMARK}")
+    assert_table_of_ways((work / f"workshop/chapter-{ON_SLURM}.md").read_text())
+
+
+@pytest.mark.thorough  # tests/slurm/test_arrays.py runs a serial job and an array with fewer trials
+@pytest.mark.slow
+@pytest.mark.timeout(4 * SECONDS)
+@pytest.mark.parametrize("name", ["02-manual", "07-optuna"])
+def test_the_commands_for_a_cluster_run_to_their_end(name: str, work: Path) -> None:
+    [line] = on_a_cluster(REPOSITORY / f"docs/workshop/{name}.md")
+    typed(work, line.replace("--benchmark nano", BENCHMARK))
+    wait_for_jobs(line)
+    logs = [path.read_text() for path in work.glob("logs/*.out")]
+    assert logs
+    for text in logs:
+        assert re.search(r"^START ", text, re.MULTILINE), text
+        assert set(re.findall(r"^FINISH .* exit status (\d+)$", text, re.MULTILINE)) == {"0"}, text
+    assert list(work.glob("logs/*.csv"))
