@@ -8,7 +8,8 @@ matters, and tasks with other metrics can stand together:
 - s_i^2 is scaled inverse chi squared, worth one block with a difference of one margin: ties of a few blocks then do
   not make a task certain;
 - over tasks, d_i is Student t around m with scale t and n degrees of freedom, so that one may be far from the others;
-- m is flat; t is half-Cauchy with scale `SPREAD`; n is gamma with shape 2 and rate 0.1 (Juarez and Steel 2010), on
+- m is flat, and so is t (Gelman 2006: three groups suffice for it). A scale of its own for t makes statements of few
+  tasks too sure where methods differ by many margins. n is gamma with shape 2 and rate 0.1 (Juarez and Steel 2010), on
   the points of `FREEDOMS`.
 
 Not as in the paper: blocks are seeds and no folds of a cross-validation, so they are not correlated; and the integral
@@ -31,8 +32,6 @@ from hpo.analysis.statistics.estimates import CONFIDENCE, Estimate, Floats, Inte
 
 MIN_TASKS = 3
 """Fewer tasks cannot tell how tasks vary."""
-SPREAD = 5.0
-"""Scale of the prior of the spread over tasks, in margins: half of it lies below."""
 SHAPE, RATE = 2.0, 0.1
 """Gamma prior of the degrees of freedom."""
 MEANS, SPREADS = 61, 25
@@ -101,7 +100,7 @@ def _posterior(tasks: Sequence[Floats]) -> tuple[Floats, Floats, Floats, Floats]
     width = float(np.median(np.abs(centres - middle) + errors)) / math.sqrt(len(tasks))
     means, density_of_means = middle + width * np.sinh(u), np.cosh(u)  # flat in m
     spreads = np.geomspace(0.03, 1000, SPREADS)
-    density_of_spreads = spreads / (1 + (spreads / SPREAD) ** 2)  # half-Cauchy, on a logarithmic grid
+    density_of_spreads = spreads  # flat, on a logarithmic grid
     freedoms = np.array(FREEDOMS)
     density_of_freedoms = freedoms**SHAPE * np.exp(-RATE * freedoms)  # on a logarithmic grid too
     densities = (density_of_means[:, None, None], density_of_spreads[:, None], density_of_freedoms)
