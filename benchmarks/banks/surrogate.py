@@ -149,6 +149,16 @@ class Surrogate:
         """Return the curve of a configuration without the noise of a seed, as if it completed."""
         return self._curve(self._mean_row(encode(config, self._space)))
 
+    def noise_at_end(self, config: Config, metric: str) -> tuple[Floats, Floats]:
+        """Return the noise of seeds in a metric at the last unit: all values that it can take, and their chances."""
+        if not self._noise:
+            return np.empty(0), np.empty(0)
+        column = self._metrics.index(metric) * self._units + self._units - 1
+        near = self._nearest(self._noisy_points, encode(config, self._space), NOISY_NEIGHBOURS)
+        of_each = [np.concatenate([self._noise[i][:, column], -self._noise[i][:, column]]) for i in near]
+        chances = [np.full(len(values), 1 / len(values) / len(near)) for values in of_each]
+        return np.concatenate(of_each), np.concatenate(chances)
+
     def _mean_row(self, point: Floats) -> Floats:
         return self._to_normal.back(self._model.at(point))
 

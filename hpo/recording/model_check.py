@@ -14,16 +14,13 @@ from numpy.typing import NDArray
 from scipy.stats import spearmanr
 
 from benchmarks.banks.bank import Bank
-from benchmarks.banks.curves import Curve
-from benchmarks.banks.surrogate import COMPLETED, MIN_CONFIGURATIONS, Surrogate, completed_of
+from benchmarks.banks.surrogate import MIN_CONFIGURATIONS, Surrogate, completed_of
 from benchmarks.banks.training import BankTraining
 from benchmarks.spec import Benchmark
 from hpo.core.text_tables import markdown_table
 
 Floats = NDArray[np.float64]
 FOLDS = 5
-MODELLED_SEEDS = 200
-"""Seeds that are drawn from the model for each configuration, to compare their spread with a recorded seed."""
 NOMINAL = 0.9
 """Share of the recorded noise that the middle of the modelled noise should hold."""
 
@@ -36,14 +33,13 @@ class HeldOutAnswer:
         source: origin of the configuration.
         recorded: of each recorded seed, `(seeds, units)`.
         mean: the model's curve without noise, `(units,)`.
-        noise: of `MODELLED_SEEDS` seeds of the model, the distance of their last value from that of `mean`; empty where
-            one seed was recorded.
+        middle: ends of the middle `NOMINAL` of the modelled noise of a seed's last value; NaN without noise.
     """
 
     source: str
     recorded: Floats
     mean: Floats
-    noise: Floats
+    middle: tuple[float, float]
 
 
 def left_out(bank: Bank, benchmark: Benchmark) -> list[HeldOutAnswer]:
@@ -71,19 +67,21 @@ def _whole(training: BankTraining, benchmark: Benchmark) -> BankTraining:
 
 
 def _predicted(of_one: Sequence[BankTraining], model: Surrogate, metric: str) -> HeldOutAnswer:
-    config, mean = of_one[0].config, model.mean_curve(of_one[0].config)
-    seeds = range(-1, -1 - MODELLED_SEEDS, -1) if len(of_one) > 1 else ()
-    finals = [_last(curve, metric) for seed in seeds if (curve := model.curve(config, seed)).outcome == COMPLETED]
+    mean = model.mean_curve(of_one[0].config)
     return HeldOutAnswer(
         source=of_one[0].source,
         recorded=np.array([[unit.metrics[metric] for unit in training.units] for training in of_one]),
         mean=np.array([unit.metrics[metric] for unit in mean.units]),
-        noise=np.array(finals) - _last(mean, metric),
+        middle=_middle(*model.noise_at_end(of_one[0].config, metric)),
     )
 
 
-def _last(curve: Curve, metric: str) -> float:
-    return curve.units[-1].metrics[metric]
+def _middle(values: Floats, chances: Floats) -> tuple[float, float]:
+    if not len(values):
+        return np.nan, np.nan
+    ends = ((1 - NOMINAL) / 2, (1 + NOMINAL) / 2)
+    low, high = np.quantile(values, ends, method="inverted_cdf", weights=chances)
+    return float(low), float(high)
 
 
 def correlations(answers: Sequence[HeldOutAnswer]) -> list[tuple[float, float]]:
@@ -109,9 +107,9 @@ def coverage(answers: Sequence[HeldOutAnswer]) -> float:
     inside: list[np.bool_] = []
     for one in answers:
         number = len(one.recorded)
-        if number > 1 and len(one.noise):
+        low, high = one.middle
+        if number > 1 and not np.isnan(low):
             noise = (one.recorded[:, -1] - one.recorded[:, -1].mean()) * np.sqrt(number / (number - 1))
-            low, high = np.quantile(one.noise, ((1 - NOMINAL) / 2, (1 + NOMINAL) / 2))
             inside += [*((low <= noise) & (noise <= high))]
     return float(np.mean(inside)) if inside else np.nan
 

@@ -7,6 +7,8 @@ depend on the results of the others by then, so a study is reproducible only if 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -69,10 +71,27 @@ def ask(path: Path, study: Study, initial_points: int, trial: int, rejected: int
     infeasible = len(_open(path, study.benchmark).get_trials(deepcopy=False, states=[TrialState.PRUNED]))
     sampler = TPESampler(seed=seed, n_startup_trials=initial_points + infeasible)
     journal = _open(path, study.benchmark, sampler)
-    _enqueue_draw(journal, initial_points)
-    asked = journal.ask(distributions(study.benchmark))
+    with _asking(path):
+        _enqueue_draw(journal, initial_points)
+        asked = journal.ask(distributions(study.benchmark))
     asked.set_user_attr(TRIAL, trial)
     return dict(asked.params), asked.number
+
+
+@contextmanager
+def _asking(path: Path) -> Iterator[None]:
+    """Keep other processes from asking meanwhile: two at once would take the same draw.
+
+    A lock whose holder died lasts for as long as Optuna's own locks of the journal do.
+    """
+    from optuna.storages.journal import JournalFileOpenLock
+
+    lock = JournalFileOpenLock(f"{path}.asking")
+    lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _enqueue_draw(journal: Journal, initial_points: int) -> None:

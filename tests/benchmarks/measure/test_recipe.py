@@ -9,6 +9,8 @@ import pytest
 from benchmarks.measure import recipe
 from benchmarks.measure.recipe import Match
 
+pytestmark = pytest.mark.slow
+
 
 def test_the_chance_of_a_match_grows_with_the_draws() -> None:
     found = Match(followers=5, score=0.9, draws=100, as_good=10)

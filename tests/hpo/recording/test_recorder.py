@@ -57,6 +57,7 @@ def contents(bank: Bank) -> dict[Any, Any]:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("devices", [1, 2])
 def test_every_training_of_the_list_is_recorded_in_full(tmp_path: Path, devices: int) -> None:
     tally, bank = record(tmp_path, devices=devices)
@@ -81,6 +82,7 @@ def test_a_diverged_training_is_a_row_with_its_reason(tmp_path: Path) -> None:
     assert all("diverged at unit 2" in training.reason and not training.test for training in lost)
 
 
+@pytest.mark.slow
 def test_a_training_without_memory_is_rescued_as_in_a_study(tmp_path: Path) -> None:
     _, bank = record(tmp_path, benchmark=synthetic(memory_limit=4.0))
     sizes = {(t.config["batch_size_per_device"], t.micro_batch, t.outcome) for t in bank.trainings}
@@ -96,6 +98,7 @@ def test_a_training_without_memory_is_a_row_where_nothing_rescues_it(tmp_path: P
     assert all(training.reason.startswith("out of memory") and not training.units for training in lost)
 
 
+@pytest.mark.slow
 def test_what_is_recorded_is_not_trained_again(tmp_path: Path) -> None:
     _, before = record(tmp_path)
     tally, after = record(tmp_path, configs=16, seeds=2)
@@ -154,6 +157,7 @@ def test_it_ends_where_every_training_fails(tmp_path: Path, monkeypatch: pytest.
     assert len(logs.read(tmp_path / "synthetic.jsonl").trainings) == 3
 
 
+@pytest.mark.slow
 def test_another_version_of_the_benchmark_is_refused_and_nothing_written(tmp_path: Path) -> None:
     record(tmp_path)
     files = {path: path.read_bytes() for path in tmp_path.iterdir()}

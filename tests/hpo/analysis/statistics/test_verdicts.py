@@ -260,6 +260,7 @@ def test_each_of_several_looks_has_its_share_of_the_level() -> None:
     assert "takes at least 8 for 1 comparison and 4 looks at 0.05" in often.reason
 
 
+@pytest.mark.slow
 def test_looking_at_growing_data_finds_false_winners_unless_the_looks_were_planned() -> None:
     """The level of each of 15 looks, from 6 to 20 blocks, at differences that are noise alone."""
     rng, plain, planned = np.random.default_rng(0), 0, 0
