@@ -58,6 +58,12 @@ def common_ground(tasks: Sequence[TaskScores], mixed_budgets: bool = False) -> C
     return Common(kept, methods, blocks, notes)
 
 
+def has_mixed_budgets(tasks: Sequence[TaskScores]) -> bool:
+    """Tell whether budgets differ between tasks, or within one."""
+    budgets = {task.budget for task in tasks}
+    return len(budgets) > 1 or 0 in budgets
+
+
 def _distinct(tasks: Sequence[TaskScores]) -> tuple[list[TaskScores], list[str]]:
     """Keep one of the tasks that are the same, such as a benchmark and its replay."""
     kept: dict[str, TaskScores] = {}
@@ -78,10 +84,9 @@ def _differing(tasks: Sequence[TaskScores], mixed_budgets: bool) -> list[str]:
     Raises:
         BenchmarkError: tasks with different budgets, unless they were asked for.
     """
-    budgets = {task.name: task.budget for task in tasks}
     notes = []
-    if len(set(budgets.values())) > 1 or 0 in budgets.values():
-        shown = ", ".join(f"{name}: {number or 'several'}" for name, number in budgets.items())
+    if has_mixed_budgets(tasks):
+        shown = ", ".join(f"{task.name}: {task.budget or 'several'}" for task in tasks)
         if not mixed_budgets:
             raise BenchmarkError(
                 f"tasks have different budgets ({shown}), but methods are compared at equal ones; choose with "

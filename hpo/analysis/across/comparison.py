@@ -14,7 +14,7 @@ from statistics import fmean
 from typing import Literal
 
 from benchmarks.spec import BenchmarkError
-from hpo.analysis.across.common import Common, common_ground
+from hpo.analysis.across.common import Common, common_ground, has_mixed_budgets
 from hpo.analysis.across.task_scores import TaskScores
 from hpo.analysis.conditions.planned import EVERY_PAIR, default_reference
 from hpo.analysis.statistics.aggregates import Aggregate, aggregate
@@ -23,7 +23,8 @@ from hpo.analysis.statistics.ranks import Ranking, rank_methods
 
 CREDIBLE = 0.95
 """Probability from which a statement about a further task is made."""
-Statement = Literal["better", "practically equal", "worse", "not resolved"]
+Outcome = Literal["better", "practically equal", "worse"]
+Statement = Outcome | Literal["not resolved"]
 
 
 @dataclass(frozen=True)
@@ -41,12 +42,14 @@ class TaskPair:
     further: FurtherTask
 
     @property
+    def chances(self) -> dict[Outcome, float]:
+        """The probability of each outcome on a further task, for a beside b."""
+        return {"better": self.further.better, "practically equal": self.further.equal, "worse": self.further.worse}
+
+    @property
     def statement(self) -> Statement:
         """The outcome whose probability is at least `CREDIBLE`, for a beside b."""
-        found = self.further
-        outcomes: tuple[Statement, ...] = ("better", "practically equal", "worse")
-        chances = zip(outcomes, (found.better, found.equal, found.worse), strict=True)
-        return next((outcome for outcome, chance in chances if chance >= CREDIBLE), "not resolved")
+        return next((outcome for outcome, chance in self.chances.items() if chance >= CREDIBLE), "not resolved")
 
 
 @dataclass(frozen=True)
@@ -83,8 +86,7 @@ class AcrossTasks:
     @property
     def has_mixed_budgets(self) -> bool:
         """Tell whether studies of different budgets were compared."""
-        budgets = {task.budget for task in self.tasks}
-        return len(budgets) > 1 or 0 in budgets
+        return has_mixed_budgets(self.tasks)
 
     def runs(self, method: str) -> list[list[float]]:
         """Return a method's regrets, a list for each task."""

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from hpo.analysis.statistics.estimates import CONFIDENCE, MIN_BLOCKS, Estimate, Floats, Interval, finite
+from hpo.analysis.statistics.estimates import CONFIDENCE, MIN_BLOCKS, Estimate, Floats, finite, percentile_interval
 
 RESAMPLES = 2000
 """Bootstrap resamples, as in rliable's figures: ends of intervals then move by about 2 % of the width."""
@@ -79,7 +79,7 @@ def aggregate(runs: Sequence[Sequence[float]], seed: int = 0, resamples: int = R
 
     def estimate(function: Callable[[Floats, Floats], Floats], weights: Floats | None) -> Estimate:
         value = float(function(values, equal[None])[0])
-        return Estimate(value, None if weights is None else _interval(function(values, weights)))
+        return Estimate(value, None if weights is None else percentile_interval(function(values, weights)))
 
     return Aggregate(
         estimate(_means, over_seeds),
@@ -142,8 +142,3 @@ def _interquartile_means(values: Floats, weights: Floats) -> Floats:
     inside = np.diff(total, axis=1, prepend=QUARTILES[0])
     means: Floats = inside @ values[order] / (QUARTILES[1] - QUARTILES[0])
     return means
-
-
-def _interval(resampled: Floats) -> Interval:
-    low, high = np.quantile(resampled, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
-    return Interval(float(low), float(high))

@@ -135,10 +135,11 @@ def probability_of_improvement(
     times_a = rng.multinomial(num_a, np.full(num_a, 1 / num_a), size=resamples)  # (resamples, num_a)
     times_b = rng.multinomial(num_b, np.full(num_b, 1 / num_b), size=resamples)
     resampled = ((times_a @ beats) * times_b).sum(axis=1) / (num_a * num_b)
-    return Estimate(value, _percentiles(resampled, confidence))
+    return Estimate(value, percentile_interval(resampled, confidence))
 
 
-def _percentiles(resampled: Floats, confidence: float) -> Interval:
+def percentile_interval(resampled: Floats, confidence: float = CONFIDENCE) -> Interval:
+    """Return the central interval of resampled values, `(resamples,)`."""
     low, high = np.quantile(resampled, [(1 - confidence) / 2, (1 + confidence) / 2])
     return Interval(float(low), float(high), confidence)
 

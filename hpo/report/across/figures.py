@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 import pandas as pd
 
-from hpo.analysis.across.comparison import CREDIBLE, AcrossTasks
+from hpo.analysis.across.comparison import CREDIBLE, AcrossTasks, Outcome
 from hpo.analysis.statistics.aggregates import Aggregate, PerformanceProfile, profile
 from hpo.analysis.statistics.estimates import Estimate
 from hpo.report.across.sentences import intervals
@@ -33,7 +33,7 @@ BOUNDS = 201
 SHOWN_SHARE = 0.95
 """Share of all runs that a profile's axis reaches; it shows at least `LEAST_BOUND`."""
 LEAST_BOUND = 1.5
-OUTCOME_COLORS = {"better": "#0072b2", "practically equal": "#a5abb1", "worse": "#d55e00"}
+OUTCOME_COLORS: Mapping[Outcome, str] = {"better": "#0072b2", "practically equal": "#a5abb1", "worse": "#d55e00"}
 MEDIAN_LINE = {
     "type": "line",
     "x0": 1,
@@ -165,10 +165,9 @@ def _lines(profiles: Mapping[str, PerformanceProfile], looks: Mapping[str, Style
             x=bounds,
             y=own.shares.tolist(),
             mode="lines",
-            line_shape="hv",
             name=plain(method),
             legendgroup=method,
-            line={"color": look.color, "dash": look.dash, "width": 2.5},
+            line={"shape": "hv", "color": look.color, "dash": look.dash, "width": 2.5},
             hovertemplate="regret at most %{x:.2f}: %{y:.0%}<extra>%{fullData.name}</extra>",
         )
     return figure
@@ -187,19 +186,18 @@ def practical_equality(found: AcrossTasks) -> Figure | LeftOut:
         "first method is better than the second, practically equal (within the margin of the task's metric), or worse. "
         f"A statement is made from {CREDIBLE:g} on. Few tasks leave much open, however many seeds each has."
     )
-    chances = [(pair, (pair.further.better, pair.further.equal, pair.further.worse)) for pair in found.pairs]
     rows = [
         {"a": pair.a, "b": pair.b, "outcome": outcome, "probability": chance}
-        for pair, three in chances
-        for outcome, chance in zip(OUTCOME_COLORS, three, strict=True)
+        for pair in found.pairs
+        for outcome, chance in pair.chances.items()
     ]
     figure = by_method([f"{pair.a} / {pair.b}" for pair in found.pairs], "probability", legend=True, row_height=34)
     figure.update_xaxes(range=[0, 1.01], tickformat=".0%", dtick=0.25)
     figure.update_layout(barmode="stack", legend={"traceorder": "normal"})
-    for number, (outcome, color) in enumerate(OUTCOME_COLORS.items()):
+    for outcome, color in OUTCOME_COLORS.items():
         figure.add_bar(
-            x=[three[number] for _, three in chances],
-            y=list(range(len(chances))),
+            x=[pair.chances[outcome] for pair in found.pairs],
+            y=list(range(len(found.pairs))),
             orientation="h",
             name=outcome,
             marker={"color": color},

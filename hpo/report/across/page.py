@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from hpo.analysis.across.comparison import AcrossTasks
+from hpo.analysis.conditions.planned import EVERY_PAIR
 from hpo.report.across import figures, sentences, tables
 from hpo.report.figures.plots import Figure, LeftOut
 from hpo.report.html import REPORT as REPORT
@@ -37,7 +38,7 @@ def facts(found: AcrossTasks) -> dict[str, str]:
         "methods with scores on all of them": str(len(found.regrets)),
         "seeds on a task": " to ".join(dict.fromkeys((str(seeds[0]), str(seeds[-1])))),
         "budget of a study": f"{' or '.join(str(budget or 'several') for budget in budgets)} full trainings",
-        "methods are compared with": "every other" if found.reference == "all" else found.reference,
+        "methods are compared with": "every other" if found.reference == EVERY_PAIR else found.reference,
     }
 
 

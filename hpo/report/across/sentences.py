@@ -40,11 +40,10 @@ def statement(found: AcrossTasks) -> str:
 
 def in_words(pair: TaskPair) -> str:
     """Write a statement with its probability."""
-    chances = {"better": pair.further.better, "practically equal": pair.further.equal, "worse": pair.further.worse}
     joined = {"better": "better than", "practically equal": "practically equal to", "worse": "worse than"}
     if pair.statement == "not resolved":
         return f"{pair.a} and {pair.b}: not resolved"
-    chance = chances[pair.statement]
+    chance = pair.chances[pair.statement]
     shown = f"{chance:.3f}" if chance < MAX_SHOWN else f"more than {MAX_SHOWN:g}"
     return f"{pair.a} is {joined[pair.statement]} {pair.b} with a probability of {shown}"
 

@@ -23,7 +23,6 @@ from hpo.terminal.console import print_line
 
 MAX_PRINTED_TASKS = 6
 """Tasks that the terminal shows in a column each."""
-OUTCOMES = ("better", "practically equal", "worse")
 
 
 def print_tasks(console: Console, found: AcrossTasks) -> None:
@@ -124,19 +123,18 @@ def pairs_table(found: AcrossTasks) -> Table:
         "further task like these, by a hierarchical model of differences in margins (Corani et al. 2017). Typical: "
         "the centre of the tasks' mean differences, in margins, above 0 where a is better, with its 95 % credible "
         "interval.",
-        ("a", "b", *OUTCOMES, "typical", "statement"),
+        ("a", "b", "better", "practically equal", "worse", "typical", "statement"),
         [_pair_cells(pair) for pair in found.pairs],
         frozenset({"a", "b", "statement"}),
     )
 
 
 def _pair_cells(pair: TaskPair) -> list[Cell]:
-    further = pair.further
     return [
         Cell(pair.a, pair.a),
         Cell(pair.b, pair.b),
-        *(number_cell(chance, ".3f") for chance in (further.better, further.equal, further.worse)),
-        estimate_cell(further.typical, 1),
+        *(number_cell(chance, ".3f") for chance in pair.chances.values()),
+        estimate_cell(pair.further.typical, 1),
         Cell(pair.statement, pair.statement),
     ]
 

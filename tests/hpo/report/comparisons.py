@@ -8,6 +8,8 @@ from dataclasses import replace
 from typing import Any
 
 import pandas as pd
+import plotly.graph_objects as go
+from plotly.utils import PlotlyJSONEncoder
 
 from benchmarks.space import Choice, LogUniform
 from benchmarks.spec import Benchmark
@@ -18,7 +20,7 @@ from hpo.analysis.records import Records
 from hpo.analysis.statistics.verdicts import Comparison
 from hpo.analysis.studies import Confirmation, StudyRecord
 from hpo.core.study import fresh_seeds, schedule_digest
-from hpo.report.figures.plots import Figure, LeftOut
+from hpo.report.figures.plots import Figure, LeftOut, Plot
 
 MAX_UNITS = 3
 SEEDS = (0, 1, 2)
@@ -177,3 +179,16 @@ def hostile(result: Result) -> Result:
         contestants=[renamed(contestant) for contestant in result.contestants],
         notes=list(HOSTILE),
     )
+
+
+def as_written(view: Plot) -> dict[str, Any]:
+    """A plot as the page holds it."""
+    written: dict[str, Any] = json.loads(json.dumps({"data": view.data, "layout": view.layout}, cls=PlotlyJSONEncoder))
+    return written
+
+
+def as_plotly_reads(view: Plot) -> dict[str, Any]:
+    """A plot by plotly's Python objects, which refuse unknown keys and values, and part keys such as `line_width`."""
+    read: dict[str, Any] = json.loads(go.Figure(**as_written(view), layout_template="none").to_json())
+    del read["layout"]["template"]
+    return read

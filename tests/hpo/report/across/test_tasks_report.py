@@ -12,9 +12,11 @@ import pandas as pd
 import pytest
 
 from hpo.analysis.across.comparison import AcrossTasks, compare_tasks
-from hpo.report.across import page, sentences, tables
+from hpo.report.across import figures, page, sentences, tables
+from hpo.report.figures.plots import Figure
 from hpo.terminal.console import open_console
 from tests.hpo.analysis.across.made_tasks import drawn
+from tests.hpo.report.comparisons import as_plotly_reads, as_written
 from tests.hpo.report.test_browser import Reader
 
 REPLAY = "replayed, not run: studies on a virtual clock; no certificate: nothing shows that its verdicts hold"
@@ -73,6 +75,13 @@ def test_a_replayed_task_is_marked_everywhere(found: AcrossTasks) -> None:
     for text in (tables.markdown(mixed), page.files(mixed)[page.REPORT]):
         assert f"task0: {REPLAY}." in text
     assert tables.task_rows(mixed)[0]["replayed"] is True
+
+
+def test_plotly_knows_every_key_and_value_of_all_plots(found: AcrossTasks) -> None:
+    views = [view for one in figures.all_of(found) if isinstance(one, Figure) for view in one.views.values()]
+    assert len(views) >= 5
+    for view in views:
+        assert as_plotly_reads(view) == as_written(view)
 
 
 @pytest.mark.slow
