@@ -49,6 +49,17 @@ def computed_seconds() -> float:
     return time.process_time()
 
 
+def process_began_at() -> float:
+    """Return when this process was started, in seconds since 1970, to a hundredth.
+
+    The kernel counts from its own start, which it tells in whole seconds only: `psutil` may be a second early.
+    """
+    import psutil  # no other user of the clock needs it
+
+    since_boot = psutil.Process().create_time() - psutil.boot_time()
+    return time.time() - (time.clock_gettime(time.CLOCK_BOOTTIME) - since_boot)
+
+
 class Mark:
     """A moment of this process: by the clock, and by the computing until then."""
 

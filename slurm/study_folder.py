@@ -16,8 +16,9 @@ No job needs a server, so none can be lost with one. `slurm.gather` brings all o
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TypeGuard
 
@@ -128,12 +129,12 @@ def told(folder: Path) -> Told:
     for path, (events, _) in logs.items():
         last[_job_of(path)] = max([last.get(_job_of(path), 0.0), *(event.at for event in events)])
     found = [
-        event
+        (path, event)
         for path, (events, _) in logs.items()
         for event in _ended_for_it(events, _job_of(path), last[_job_of(path)])
     ]
-    ordered = sorted(found, key=lambda event: event.at)  # stable: as its job told them
-    return Told(tuple(ordered), tuple(lost for _, lost in logs.values() if lost))
+    ordered = sorted(found, key=lambda of_log: of_log[1].at)  # stable: as its job told them
+    return Told(tuple(_in_turn(ordered)), tuple(lost for _, lost in logs.values() if lost))
 
 
 def _job_of(log: Path) -> str:
@@ -170,6 +171,29 @@ def _ended_for_it(told_by_job: Sequence[core.Event], job: str, job_until: float)
         yield core.Ended(last, trial, "interrupted", WITHOUT_A_WORD)
     if holds:
         yield core.Released(job_until, job)
+
+
+def _in_turn(found: Iterable[tuple[Path, core.Event]]) -> Iterator[core.Event]:
+    """Yield events so that an attempt at a trial begins after the end of the one before it.
+
+    By the clocks of two nodes it may begin a moment before. Its events until that end are moved there.
+
+    Args:
+        found: the events in order of time, each with its log.
+    """
+    writers, waiting, left = dict[str, Path](), dict[str, list[tuple[Path, core.Event]]](), deque(found)
+    while left:
+        log, event = left.popleft()
+        trial = getattr(event, "trial", "")
+        if writers.get(trial, log) != log:
+            waiting.setdefault(trial, []).append((log, event))
+            continue
+        yield event
+        if isinstance(event, core.Proposed):
+            writers[trial] = log
+        elif isinstance(event, core.Ended):
+            writers.pop(trial, None)
+            left.extendleft((other, replace(late, at=event.at)) for other, late in reversed(waiting.pop(trial, [])))
 
 
 def finished(folder: Path) -> set[int]:

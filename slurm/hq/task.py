@@ -20,9 +20,7 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
-import psutil
-
-from benchmarks.clock import REAL
+from benchmarks.clock import REAL, process_began_at
 from benchmarks.out_of_memory import failure_reason
 from benchmarks.parent import end_with_parent
 from benchmarks.space import Config
@@ -65,7 +63,7 @@ class _Task:
 
     def train(self, trials: Sequence[int]) -> int:
         """Train trials; return the exit status."""
-        began = psutil.Process().create_time()
+        began = process_began_at()
         done = study_folder.finished(self._folder) if os.environ.get(INSTANCE, "0") != "0" else set()
         for trial in trials:
             if trial in done:

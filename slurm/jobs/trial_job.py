@@ -11,9 +11,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import psutil
-
-from benchmarks.clock import REAL
+from benchmarks.clock import REAL, process_began_at
 from benchmarks.files import whole_number
 from benchmarks.hyperparameters import Hyperparameters
 from benchmarks.out_of_memory import IN_EVALUATION, OUT_OF_MEMORY, failure_reason, rescued, with_micro_batch
@@ -140,7 +138,7 @@ class _Job:
             )
         self._devices, self._placed = devices, place(self._benchmark, devices, concurrency=1).benchmark
         done = study_folder.finished(self._folder)
-        began = psutil.Process().create_time() - self._submitted.began_at  # the job's script has become this process
+        began = process_began_at() - self._submitted.began_at  # the job's script has become this process
         self._tell(core.Reserved(min(self._now(), began), ranks, job_id(), devices.accelerator))
         try:
             return [self._train(trial) for trial in trials or range(self._submitted.trials) if trial not in done]

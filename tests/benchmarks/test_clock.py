@@ -34,6 +34,17 @@ def test_a_virtual_clock_tells_the_date_of_its_seconds() -> None:
     assert clock.epoch() == 1e9 + 2.5
 
 
+def test_a_process_knows_when_it_was_started_to_the_hundredth() -> None:
+    """Not to the second, as by the kernel's own start: a trial would begin before the one whose task it takes over."""
+    program = "from benchmarks.clock import process_began_at; print(process_began_at())"
+    for _ in range(3):
+        before = REAL.epoch()
+        with subprocess.Popen([sys.executable, "-c", program], cwd=PROJECT, stdout=subprocess.PIPE, text=True) as child:
+            after = REAL.epoch()
+            told, _ = child.communicate()
+        assert before - 0.011 <= float(told) <= after + 0.001
+
+
 def test_a_process_that_waits_for_a_gpu_tells_no_computing_seconds() -> None:
     began, ended = Mark(), Mark()
     assert set(began.times("train", ended, on_cpu=False)) == {"train_seconds"}

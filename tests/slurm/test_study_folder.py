@@ -76,6 +76,23 @@ class TestRecords:
         assert kinds(folder) == [*told, ("reserved", ""), ("released", "")]
         assert study_folder.told(folder).torn == ()
 
+    def test_an_attempt_begins_after_the_end_of_the_one_before_whatever_the_clock_of_its_node_says(
+        self, folder: Path
+    ) -> None:
+        Job(folder, "7").reserve().begin(1).unit(1).end("interrupted", "an error").release()
+        Job(folder, "8", at=1.25).reserve().whole(0, 0.5).release()
+        Job(folder, "9", at=1.5).reserve().begin(1).end("interrupted", "another").release()
+        Job(folder, "10", at=1.75).reserve().begin(1).unit(1).end("failed", "the error again").release()
+        assert [kind for kind, trial in kinds(folder) if trial == "1"] == [
+            *("began", "unit", "ended"),
+            *("began", "ended"),
+            *("began", "unit", "failed", "ended"),
+        ]
+        found = [event.at for event in study_folder.events(folder)]
+        assert found == sorted(found)
+        row = gather.gather(folder, incomplete=True).results["1"]
+        assert (row.outcome, row.reason) == ("failed", "the error again")
+
     def test_a_folder_of_something_else_is_refused(self, tmp_path: Path) -> None:
         with pytest.raises(BenchmarkError, match=r"study\.json: cannot be read"):
             SubmittedStudy.read(tmp_path)
