@@ -226,10 +226,10 @@ def last_unit(folder: Path, trial: int) -> core.Unit | None:
     return found[-1] if found else None
 
 
-def proposal_of(folder: Path, trial: int) -> Config | None:
-    """Return the complete configuration that a trial began with; None before it began."""
+def proposal_of(folder: Path, trial: int) -> core.Proposed | None:
+    """Return the event of a trial's creation, with its complete configuration; None before it began."""
     found = [event for event in events(folder) if isinstance(event, core.Proposed) and event.trial == str(trial)]
-    return found[-1].schedule[0][1] if found else None
+    return found[-1] if found else None
 
 
 def add_jobs(folder: Path, jobs: Sequence[str]) -> None:

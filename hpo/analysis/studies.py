@@ -114,9 +114,11 @@ class StudyRecord:
 
     @property
     def model_share(self) -> float | None:
-        """Share of its trials that a model proposed; None for methods without one, and if it is not known."""
-        trials = self.trials
-        return float(trials["by_model"].astype(bool).mean()) if "by_model" in trials and len(trials) else None
+        """Share that a model proposed of its trials of which it is known; None if it is known of none."""
+        if "by_model" not in self.trials:
+            return None
+        known = self.trials["by_model"].dropna()
+        return float(known.astype(bool).mean()) if len(known) else None
 
     @cached_property
     def devices(self) -> pd.DataFrame:

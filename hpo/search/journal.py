@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,7 +22,6 @@ from hpo.core.study import Study
 if TYPE_CHECKING:  # they take seconds to import
     from optuna import Study as Journal
     from optuna.distributions import BaseDistribution
-    from optuna.samplers import TPESampler
 
     from hpo.search.plan import TPEArguments
 
@@ -31,6 +31,21 @@ TRIAL = "trial"
 
 DRAWS, DRAWN = "draws", "drawn"
 """Attribute of the journal, the draws of `hpo.search.randomness` for a whole budget; and of a trial that is one."""
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """A configuration to train.
+
+    Attributes:
+        config: the hyperparameters.
+        number: the number by which to `tell` of it; None if no journal proposed it.
+        by_model: see `hpo.core.events.Proposed`.
+    """
+
+    config: Config
+    number: int | None = None
+    by_model: bool | None = None
 
 
 def begin(path: Path, study: Study, arguments: TPEArguments) -> None:
@@ -54,28 +69,31 @@ def begin(path: Path, study: Study, arguments: TPEArguments) -> None:
         journal.add_trial(create_trial(params=dict(past.config), distributions=space, value=past.objective))
 
 
-def ask(path: Path, study: Study, initial_points: int, trial: int, rejected: int = 0) -> tuple[Config, int]:
-    """Return a proposal, and the number by which to `tell` of it.
+def ask(path: Path, study: Study, initial_points: int, trial: int, rejected: int = 0) -> Proposal:
+    """Propose: the next draw until enough trials have ended, afterwards by the model.
+
+    The choice is made here, once, and not left to Optuna: it counts as well the trials that are told while it proposes,
+    and nothing would tell which of the two it took.
 
     Args:
         path: the journal.
         study: the study that searches.
-        initial_points: trials that end before the model proposes.
+        initial_points: trials that end before the model proposes; those that do not fit into memory do not count.
         trial: its number in the study, which seeds its proposal.
         rejected: proposals for the trial that did not fit into memory; the next one differs.
     """
-    from optuna.samplers import TPESampler
-    from optuna.trial import TrialState
+    from optuna.samplers import RandomSampler, TPESampler
 
     seed = int(np.random.SeedSequence([study.seed, trial, *([rejected] if rejected else [])]).generate_state(1)[0])
-    infeasible = len(_open(path, study.benchmark).get_trials(deepcopy=False, states=[TrialState.PRUNED]))
-    sampler = TPESampler(seed=seed, n_startup_trials=initial_points + infeasible)
-    journal = _open(path, study.benchmark, sampler)
+    journal = _open(path, study.benchmark)
     with _asking(path):
-        _enqueue_draw(journal, initial_points)
+        by_model = _is_models_turn(journal, initial_points)
+        journal.sampler = TPESampler(seed=seed, n_startup_trials=0) if by_model else RandomSampler(seed=seed)
+        if not by_model:
+            _enqueue_draw(journal)
         asked = journal.ask(distributions(study.benchmark))
     asked.set_user_attr(TRIAL, trial)
-    return dict(asked.params), asked.number
+    return Proposal(dict(asked.params), asked.number, by_model)
 
 
 @contextmanager
@@ -94,15 +112,22 @@ def _asking(path: Path) -> Iterator[None]:
         lock.release()
 
 
-def _enqueue_draw(journal: Journal, initial_points: int) -> None:
-    """Make the next trial the next draw, unless one waits, enough trials have ended for a model, or none is left."""
+def _is_models_turn(journal: Journal, initial_points: int) -> bool:
+    """Tell whether enough trials have ended for a model, and no proposal of an earlier time waits."""
+    from optuna.trial import TrialState
+
+    states = [trial.state for trial in journal.get_trials(deepcopy=False)]
+    return TrialState.WAITING not in states and states.count(TrialState.COMPLETE) >= initial_points
+
+
+def _enqueue_draw(journal: Journal) -> None:
+    """Make the next trial the next draw, unless one waits or none is left."""
     from optuna.trial import TrialState
 
     trials, draws = journal.get_trials(deepcopy=False), journal.user_attrs[DRAWS]
-    ended = sum(trial.state == TrialState.COMPLETE for trial in trials)
     drawn = sum(DRAWN in trial.user_attrs for trial in trials)
     is_waiting = any(trial.state == TrialState.WAITING for trial in trials)
-    if not is_waiting and ended < initial_points and drawn < len(draws):
+    if not is_waiting and drawn < len(draws):
         journal.enqueue_trial(draws[drawn], user_attrs={DRAWN: True})
 
 
@@ -139,7 +164,7 @@ def _distribution(domain: Domain) -> BaseDistribution:
     return FloatDistribution(domain.low, domain.high, log=isinstance(domain, LogUniform))
 
 
-def _open(path: Path, benchmark: Benchmark, sampler: TPESampler | None = None) -> Journal:
+def _open(path: Path, benchmark: Benchmark) -> Journal:
     from optuna import create_study
     from optuna.logging import WARNING, set_verbosity
     from optuna.storages import JournalStorage
@@ -148,7 +173,6 @@ def _open(path: Path, benchmark: Benchmark, sampler: TPESampler | None = None) -
     set_verbosity(WARNING)  # it would announce every study and trial on stderr
     return create_study(
         storage=JournalStorage(JournalFileBackend(str(path))),
-        sampler=sampler,
         study_name="study",
         direction="minimize" if benchmark.mode == "min" else "maximize",
         load_if_exists=True,

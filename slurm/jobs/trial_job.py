@@ -25,6 +25,7 @@ from hpo.core.results import Outcome
 from hpo.core.study import training_of
 from hpo.engine import one_trial
 from hpo.search import journal
+from hpo.search.journal import Proposal
 from slurm import scheduler, study_folder
 from slurm.processes import Child, Signals, Stamps, job_id, node_name, say
 from slurm.profile import Profile
@@ -154,42 +155,44 @@ class _Job:
             self._tell(core.Skipped(self._now(), 1, str(trial)))
             say(f"SKIP trial {trial}: it asks for the memory of one that ran out of it")
             return "skipped"
-        config, number = proposed
-        self._tell(core.proposed(self._submitted.study, str(trial), trial, config, self._now()))
+        study, config, now = self._submitted.study, proposed.config, self._now()
+        self._tell(core.proposed(study, str(trial), trial, config, now, by_model=proposed.by_model))
         say(f"START trial {trial}: {' '.join(f'{name}={value}' for name, value in config.items())}")
         outcome, reason = self._attempts(trial, config)
         self._tell(core.Ended(self._now(), str(trial), outcome, reason))
         last = study_folder.last_unit(self._folder, trial) if outcome in ("completed", "diverged") else None
-        if number is not None and outcome != "interrupted":
+        if outcome != "interrupted":
             value = last.objective if last else None
-            self._answer(number, value, is_infeasible=reason.startswith(OUT_OF_MEMORY))
+            self._answer(proposed, value, is_infeasible=reason.startswith(OUT_OF_MEMORY))
         found = f", {self._benchmark.metric} {last.metrics[self._benchmark.metric]:.4f}" if last else ""
         say(f"FINISH trial {trial}: {outcome}{found}{f' ({reason})' if reason else ''}")
         return outcome
 
-    def _propose(self, trial: int) -> tuple[Config, int | None] | None:
-        """Return the trial's proposal, and its number where Optuna made it; the same again if it was begun before.
+    def _propose(self, trial: int) -> Proposal | None:
+        """Return the trial's proposal; the same again if it was begun before.
 
         None if it asks for at least the memory of one that ran out of it. Optuna is told, and proposes another.
         """
+        is_drawn, path = bool(self._submitted.proposals), self._journal
         if begun := study_folder.proposal_of(self._folder, trial):
-            return begun, None if self._submitted.proposals else journal.number_of(
-                self._journal, self._benchmark, trial
-            )
+            number = None if is_drawn else journal.number_of(path, self._benchmark, trial)
+            return Proposal(begun.schedule[0][1], number, begun.by_model)
         known = study_folder.feasibility(self._folder, self._submitted.study)
-        if self._submitted.proposals:
-            proposal = self._submitted.proposals[trial]
-            return None if known.is_infeasible(proposal) else (proposal, None)
-        path, study, initial_points = self._journal, self._submitted.study, self._submitted.initial_points
+        if is_drawn:
+            config = self._submitted.proposals[trial]
+            return None if known.is_infeasible(config) else Proposal(config)
+        study, initial_points = self._submitted.study, self._submitted.initial_points
         for rejected in range(MAX_REJECTED):
-            config, number = journal.ask(path, study, initial_points, trial, rejected)
-            if not known.is_infeasible(config):
-                return config, number
-            self._answer(number, None, is_infeasible=True)
+            proposal = journal.ask(path, study, initial_points, trial, rejected)
+            if not known.is_infeasible(proposal.config):
+                return proposal
+            self._answer(proposal, None, is_infeasible=True)
         return None
 
-    def _answer(self, number: int, value: float | None, is_infeasible: bool) -> None:
-        journal.tell(self._journal, self._benchmark, number, value, is_infeasible)
+    def _answer(self, proposal: Proposal, value: float | None, is_infeasible: bool) -> None:
+        """Tell the journal of the end of a proposal that it made."""
+        if proposal.number is not None:
+            journal.tell(self._journal, self._benchmark, proposal.number, value, is_infeasible)
 
     @property
     def _journal(self) -> Path:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from hpo.analysis.studies import StudyRecord
@@ -28,6 +30,14 @@ def test_tpe_s_model_proposes_after_its_first_points() -> None:
     told, books = proposed_by_model("hyperopt", 6)
     assert told == [False, False, False, True, True, True]
     assert record(books).model_share == pytest.approx(1 / 2)
+
+
+def test_the_share_leaves_out_trials_of_which_it_is_not_known() -> None:
+    """An array that was submitted by an older version, and resumed by this one."""
+    _, books = proposed_by_model("hyperopt", 4)
+    table = files.trials_csv(synthetic(), [replace(books.rows[0], by_model=None), *books.rows[1:]])
+    assert [row.by_model for row in books.rows[1:]] == [False, False, True]
+    assert StudyRecord("a", "hyperopt", "", 1, 4, {}, {}, 0, {"trials.csv": table}).model_share == pytest.approx(1 / 3)
 
 
 def test_a_method_without_a_model_has_no_share() -> None:

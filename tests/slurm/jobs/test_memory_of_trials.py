@@ -12,6 +12,7 @@ from mlflow import MlflowClient
 from benchmarks import spec
 from benchmarks.space import Choice
 from benchmarks.spec import Benchmark
+from hpo.analysis import records
 from hpo.search import registry
 from slurm import arrays, gather, study_folder
 from slurm.jobs import trial_job
@@ -91,4 +92,10 @@ def test_optuna_is_told_and_proposes_another(tmp_path: Path) -> None:
     folder, outcomes = train(tmp_path, tight(rescue=False), "optuna", budget=6)
     assert 1 <= outcomes.count("failed") <= 3
     assert "skipped" not in outcomes
-    assert [row.config["batch_size_per_device"] for row in gather.gather(folder).results.rows[-3:]] == [4] * 3
+    gathered = gather.gather(folder)
+    rows = gathered.results.rows
+    assert [row.config["batch_size_per_device"] for row in rows[-3:]] == [4] * 3
+    [study] = records.read("synthetic").studies
+    assert study.trials["by_model"].tolist() == [row.by_model for row in rows]
+    drawn = [row.outcome == "completed" for row in rows].index(True, outcomes.index("completed") + 1) + 1
+    assert [row.by_model for row in rows] == [place >= drawn for place in range(6)]  # two results, then the model

@@ -22,6 +22,7 @@ from optuna.storages.journal import JournalFileBackend
 
 from benchmarks import spec
 from benchmarks.spec import Benchmark, BenchmarkError
+from hpo.core import event_log
 from hpo.core import events as core
 from hpo.search import journal, registry
 from hpo.search.plan import TPEArguments
@@ -240,9 +241,19 @@ def test_optuna_proposes_what_it_has_learnt_from_other_processes(tmp_path: Path)
     order, untold = study_folder.SubmittedStudy.read(folder), tmp_path / "untold.journal"
     journal.begin(untold, order.study, TPEArguments())
     for trial in range(6):
-        proposed, _ = journal.ask(untold, order.study, order.initial_points, trial)
+        proposed = journal.ask(untold, order.study, order.initial_points, trial).config
         is_drawn = trial < order.initial_points  # by the study's seed alone
         assert ({**begun[trial], **proposed} == begun[trial]) is is_drawn, trial
+    assert [event.by_model for event in told(folder, core.Proposed)] == [False, False, True, True, True, True]
+
+
+def test_a_trial_that_is_begun_again_keeps_whether_a_model_proposed_it(tmp_path: Path) -> None:
+    folder = make(tmp_path, slow(0.0), "optuna", 1)
+    study, log = study_folder.SubmittedStudy.read(folder).study, study_folder.log_of(folder, "1")
+    event_log.append(log, core.proposed(study, "0", 0, {}, 0.5, by_model=True))
+    event_log.append(log, core.Ended(1.0, "0", "interrupted", "the time limit is near"))
+    assert train(folder) == ["completed"]
+    assert [event.by_model for event in told(folder, core.Proposed)] == [True, True]
 
 
 def optuna_study(path: Path) -> optuna.Study:
