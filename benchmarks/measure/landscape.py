@@ -110,10 +110,10 @@ def train(session: Session, benchmark: Benchmark, purpose: str, config: Config, 
     """Train once in full."""
     session.start(config, seed)
     began = REAL.now()
-    units = [session.run_unit() for _ in range(session.max_units)]
+    units = [session.run_unit() for _ in range(benchmark.resource.max_units)]
     seconds = REAL.now() - began
     third, last, score = units[len(units) // 3 - 1], units[-1], score_of(benchmark)
-    settings = session.hyperparameters
+    settings = session.trial.hyperparameters
     row: TrainingRow = {
         "purpose": purpose,
         "seed": seed,

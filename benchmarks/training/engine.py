@@ -21,6 +21,8 @@ if TYPE_CHECKING:  # torch and deepspeed cost seconds to import; only processes 
     import torch
 
     from benchmarks.training.checkpoint.keeper import Memory
+    from benchmarks.training.model.base import BaseModel
+    from benchmarks.training.model.shares import BaseInShares
 
 CHECKPOINT_TAG = "unit"
 RANDOM_STATES = "random-states-{rank}.safetensors"
@@ -195,8 +197,13 @@ def load_checkpoint(
     return dict(position)
 
 
-def frozen_weights(engine: Any) -> frozenset[str]:
-    """Return the names of weights that no step changes, such as LoRA's base; a weight that is tied has several."""
+def frozen_weights(engine: Any, base_model: BaseModel | BaseInShares) -> frozenset[str]:
+    """Name the weights that a checkpoint need not have, since no step changes them: those of LoRA's base.
+
+    A weight that is tied has several names. A base of which each trial draws weights by its seed is kept.
+    """
+    if getattr(base_model, "new_weights", ()):
+        return frozenset()
     named = engine.module.named_parameters(remove_duplicate=False)
     return frozenset(name for name, weight in named if not weight.requires_grad)
 

@@ -28,14 +28,11 @@ from benchmarks.training.engine import end_engine, frozen_weights, make_engine, 
 from benchmarks.training.evaluation import make_evaluation
 from benchmarks.training.loop import TrainingData, TrainingLoop
 from benchmarks.training.model import lora
-from benchmarks.training.model.base import BaseModel
 from benchmarks.training.model.models import load_tokenizer, write_model
-from benchmarks.training.model.shares import BaseInShares, open_base
+from benchmarks.training.model.shares import open_base
 from benchmarks.training.process import hide_from_collector
 
 if TYPE_CHECKING:  # torch costs seconds to import; only processes that train pay for it
-    import torch
-
     from benchmarks.training.checkpoint.keeper import Memory
 
 
@@ -44,6 +41,10 @@ class Session:
 
     Args:
         benchmark: a benchmark with a `finetune` block, whose `precision` is settled for all ranks, not "auto".
+
+    Attributes:
+        examples: the splits, each read and tokenised at first use and kept.
+        base_model: weights that trials start from.
 
     Raises:
         BenchmarkError: model or data cannot be used.
@@ -60,46 +61,23 @@ class Session:
         memory.take_share(self._device, self._settings.trials_per_gpu)
         self._precision = require_precision(self._settings.precision)
         self._tokenizer = load_tokenizer(self._settings.model)
-        self._examples = Examples(self._settings, self._tokenizer)
+        self.examples = Examples(self._settings, self._tokenizer)
         opened = open_base(self._settings, self._precision, self._device, self._configure)
         self._hidden_size = opened.outline.config.get_text_config().hidden_size
         self._evaluation = make_evaluation(opened.outline, self._tokenizer, self._settings, self._device)
-        self._base_model = opened.kept_for(self._precision, self._device)  # rounds the outline, so it comes last
+        self.base_model = opened.kept_for(self._precision, self._device)  # rounds the outline, so it comes last
         self._loop: TrainingLoop | None = None
         hide_from_collector()
 
     @property
-    def max_units(self) -> int:
-        """Number of units of a full training."""
-        return self._benchmark.resource.max_units
-
-    @property
-    def hyperparameters(self) -> Hyperparameters:
-        """Hyperparameters of the current trial."""
-        return self._trial.hyperparameters
-
-    @property
-    def engine(self) -> Any:
-        """DeepSpeed engine of the current trial."""
-        return self._trial.engine
-
-    @property
-    def _trial(self) -> TrainingLoop:
+    def trial(self) -> TrainingLoop:
+        """The current trial's training, which has its DeepSpeed engine and hyperparameters."""
         assert self._loop is not None, "start comes first"
         return self._loop
 
-    @property
-    def base_model(self) -> BaseModel | BaseInShares:
-        """Weights that trials start from."""
-        return self._base_model
-
-    def examples(self, name: str) -> list[Example]:
-        """Return a split's examples, read and tokenised at first use and kept."""
-        return self._examples[name]
-
     def token_statistics(self) -> list[TokenStatistics]:
         """Describe the tokens of the three splits."""
-        return self._examples.token_statistics()
+        return self.examples.token_statistics()
 
     def precision(self) -> Precision:
         """Tell the arithmetic that this session's trials are trained in."""
@@ -124,14 +102,11 @@ class Session:
         memory.reset_peak(self._device)
         hp = self._benchmark.hyperparameters(config)
         steps.require_a_step(self._benchmark, hp, "this configuration")
-        engine = make_engine(self._base_model.for_trial(hp), hp, self._configure(hp), self._device)
-        data = TrainingData(self.examples("train"), self._evaluation.inputs, self._settings.length_grouped)
-        self._loop = TrainingLoop(self._benchmark, hp, engine, data, seed, self._left_out(engine, hp))
-        self.examples("validation")  # read now, not in the first unit's time
-
-    def train_step(self) -> torch.Tensor:
-        """Train one optimizer step, see `TrainingLoop.train_step`."""
-        return self._trial.train_step()
+        engine = make_engine(self.base_model.for_trial(hp), hp, self._configure(hp), self._device)
+        data = TrainingData(self.examples["train"], self._evaluation.inputs, self._settings.length_grouped)
+        left_out = frozen_weights(engine, self.base_model) if hp.lora_rank else frozenset()
+        self._loop = TrainingLoop(self._benchmark, hp, engine, data, seed, left_out)
+        self.examples["validation"]  # read now, not in the first unit's time
 
     def run_unit(self) -> dict[str, float]:
         """Train one resource unit and evaluate on validation.
@@ -144,7 +119,7 @@ class Session:
             all skipped, leaves out the evaluation: `eval_loss` is NaN, and the task's metrics are the worst there are.
             A unit that a large batch of the one before has already reached trains nothing, and has no `train_loss`.
         """
-        trial, on_cpu, began = self._trial, self._device.type == "cpu", Mark()
+        trial, on_cpu, began = self.trial, self._device.type == "cpu", Mark()
         samples_before = trial.samples
         unit = trial.train_unit()
         trained = Mark()
@@ -171,16 +146,16 @@ class Session:
         Raises:
             MemoryError: it ran out of memory, which no smaller batch in training would cure.
         """
-        return self._evaluation.scores(self.engine, self.examples(split))
+        return self._evaluation.scores(self.trial.engine, self.examples[split])
 
     def evaluate_each(self, split: str) -> tuple[dict[str, float], dict[str, list[float]]]:
         """Score a split as `evaluate` does, and each of its records, see `benchmarks.tasks.record_scores`."""
         each: dict[str, list[float]] = {}
-        return self._evaluation.scores(self.engine, self.examples(split), each), each
+        return self._evaluation.scores(self.trial.engine, self.examples[split], each), each
 
     def predict(self, examples: Sequence[Example]) -> list[str]:
         """Generate greedy answers, one per example."""
-        return self._evaluation.answers(self.engine, examples)
+        return self._evaluation.answers(self.trial.engine, examples)
 
     def save(self, folder: Path, memory: Memory | None = None) -> dict[str, int]:
         """Write weights, optimizer state, position and random states to `folder`; every rank calls it.
@@ -192,7 +167,7 @@ class Session:
         Returns:
             Bytes of each file that this rank has written, by its path within the folder.
         """
-        return self._trial.save(folder, memory)
+        return self.trial.save(folder, memory)
 
     def load(self, folder: Path, memory: Memory | None = None) -> None:
         """Continue from a checkpoint of `save`, with the hyperparameters of this trial, not the saved ones.
@@ -200,12 +175,7 @@ class Session:
         Raises:
             RuntimeError: the saved weights are of another shape, as those of another `lora_rank` are.
         """
-        self._trial.load(folder, memory)
-
-    def _left_out(self, engine: Any, hp: Hyperparameters) -> frozenset[str]:
-        """Name the weights that a checkpoint need not have: the base's, unless trials draw some by their seeds."""
-        draws = bool(getattr(self._base_model, "new_weights", ()))
-        return frozen_weights(engine) if hp.lora_rank and not draws else frozenset()
+        self.trial.load(folder, memory)
 
     def save_model(self, folder: Path) -> None:
         """Write the trained model, as safetensors, and its tokenizer to `folder`; every rank calls it.
@@ -214,11 +184,11 @@ class Session:
         """
         import torch
 
-        weights = whole_weights(self.engine, self._rank)
+        weights = whole_weights(self.trial.engine, self._rank)
         if self._rank == 0:
-            model, hp = self.engine.module, self.hyperparameters
+            model, hp = self.trial.engine.module, self.trial.hyperparameters
             if hp.lora_rank:
-                model, weights = self._base_model.plain(), lora.merged(self._base_model.whole(hp), weights)
+                model, weights = self.base_model.plain(), lora.merged(self.base_model.whole(hp), weights)
             write_model(model, weights, self._tokenizer, folder)
         torch.distributed.barrier()
 

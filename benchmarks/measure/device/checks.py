@@ -86,7 +86,7 @@ def _is_gone_after_use(session: Any) -> bool:
     """Train, evaluate and end a trial; tell whether its engine is gone."""
     trials.train(session, 2)
     session.evaluate()
-    engine = weakref.ref(session.engine)
+    engine = weakref.ref(session.trial.engine)
     session.close()
     gc.collect()
     return engine() is None
@@ -141,14 +141,14 @@ def skipped(node: CheckedNode) -> Found:
         session = trials.open_session(trials.nano(2, "fp16", deepspeed=block, unit_samples=128, max_units=2))
         session.start({**CONFIG, "lr_scheduler": "linear"}, 3)
         trials.train(session, 32)
-        rate, steps = session.engine.optimizer.param_groups[0]["lr"], session.engine.skipped_steps
+        rate, steps = session.trial.engine.optimizer.param_groups[0]["lr"], session.trial.engine.skipped_steps
         expected = CONFIG["learning_rate"] * (1 - (31 - steps) / 32)
         found["fp16"] = {"skipped": steps, "last rate": rate, "rate as Trainer": expected}
         session.close()
     for stage in STAGES:
         session = trials.open_session(trials.nano(stage, "bf16"))
         session.start(CONFIG, 3)
-        next(session.engine.module.parameters()).register_hook(lambda gradient: gradient * math.nan)
+        next(session.trial.engine.module.parameters()).register_hook(lambda gradient: gradient * math.nan)
         found[f"bf16 stage {stage}, eval loss"] = session.run_unit()["eval_loss"]
         session.close()
     fp16 = found.get("fp16", {"last rate": 0.0, "rate as Trainer": 0.0})
@@ -218,7 +218,7 @@ def answers(node: CheckedNode) -> Found:
     session = trials.open_session(trials.nano(0, "fp32"))
     session.start(CONFIG, 0)
     session.run_unit()
-    examples = session.examples("validation")
+    examples = session.examples["validation"]
     same = sum(
         answer == session.predict([example])[0]
         for answer, example in zip(session.predict(examples), examples, strict=True)

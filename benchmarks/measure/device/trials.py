@@ -142,13 +142,13 @@ def seconds_of(work: Callable[..., object], *arguments: Any) -> float:
 def samples_per_second(session: Any, steps: int) -> float:
     """Measure the training's speed, after as many steps as warm it up."""
     train(session, steps)
-    samples = steps * session.hyperparameters.batch_size_per_device
+    samples = steps * session.trial.hyperparameters.batch_size_per_device
     return float(samples / seconds_of(train, session, steps))
 
 
 def train(session: Any, steps: int) -> list[float]:
     """Train some steps; return their losses."""
-    return [float(loss) for loss in [session.train_step() for _ in range(steps)]]
+    return [float(loss) for loss in [session.trial.train_step() for _ in range(steps)]]
 
 
 def allocated_mb() -> float:

@@ -147,7 +147,7 @@ def _block(benchmark: Benchmark, side: Side) -> Block:
 def _train(session: Session, side: Side) -> Answer:
     import torch
 
-    return {"loss": float(torch.stack([session.train_step() for _ in range(STEPS)]).mean())}
+    return {"loss": float(torch.stack([session.trial.train_step() for _ in range(STEPS)]).mean())}
 
 
 def _evaluate(session: Session, side: Side) -> Answer:
@@ -156,7 +156,7 @@ def _evaluate(session: Session, side: Side) -> Answer:
 
 
 def _generate(session: Session, side: Side) -> Answer:
-    examples, size = session.examples("validation")[:QUESTIONS], side.batch or QUESTIONS
+    examples, size = session.examples["validation"][:QUESTIONS], side.batch or QUESTIONS
     for i in range(0, len(examples), size):
         session.predict(examples[i : i + size])
     return {}

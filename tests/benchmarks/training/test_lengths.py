@@ -63,16 +63,16 @@ def trained_on(benchmark: Benchmark, seed: int, folder: Path) -> list[tuple[int,
         seen.extend(tuple(token for token, real in zip(*row, strict=True) if real) for row in rows)
 
     session.start({"batch_size_per_device": 32}, seed)
-    session.engine.module.register_forward_pre_hook(note, with_kwargs=True)
+    session.trial.engine.module.register_forward_pre_hook(note, with_kwargs=True)
     for _ in range(5):
-        session.train_step()
+        session.trial.train_step()
     session.save(folder)
     session.start({"batch_size_per_device": 24}, seed)
     session.load(folder)
-    session.engine.module.register_forward_pre_hook(note, with_kwargs=True)
-    while len(seen) < len(session.examples("train")):
-        session.train_step()
-    assert sorted(seen) == sorted(tuple(e.prompt + e.target) for e in session.examples("train"))
+    session.trial.engine.module.register_forward_pre_hook(note, with_kwargs=True)
+    while len(seen) < len(session.examples["train"]):
+        session.trial.train_step()
+    assert sorted(seen) == sorted(tuple(e.prompt + e.target) for e in session.examples["train"])
     session.close()
     return seen
 

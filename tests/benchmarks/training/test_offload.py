@@ -31,7 +31,7 @@ def offloaded(stage: int, parameters: bool = False, pin_memory: bool = False) ->
 def losses(benchmark: Benchmark, config: dict[str, Any]) -> list[float]:
     session = Session(benchmark)
     session.start(config, seed=3)
-    found = [float(session.train_step()) for _ in range(4)]
+    found = [float(session.trial.train_step()) for _ in range(4)]
     found.append(session.evaluate()["eval_loss"])
     session.close()
     return found

@@ -38,8 +38,8 @@ def test_a_trial_leaves_neither_its_modules_nor_its_tensors(stage: int, precisio
     for trial in range(3):
         session.start(CONFIG, seed=trial)
         session.run_unit()  # trains and evaluates
-        parts = [*session.engine.module.modules(), *session.engine.module.parameters()]
-        alive = [weakref.ref(part) for part in (session.engine, session.engine.optimizer, *parts)]
+        parts = [*session.trial.engine.module.modules(), *session.trial.engine.module.parameters()]
+        alive = [weakref.ref(part) for part in (session.trial.engine, session.trial.engine.optimizer, *parts)]
         del parts
         session.close()
         assert sum(part() is not None for part in alive) == 0
@@ -58,10 +58,10 @@ def test_a_trial_that_fails_in_a_forward_pass_leaves_nothing(stage: int, small_n
     def fail(*_: object) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    session.engine.module.transformer.h[1].register_forward_pre_hook(fail)
+    session.trial.engine.module.transformer.h[1].register_forward_pre_hook(fail)
     with pytest.raises(torch.OutOfMemoryError):
         session.run_unit()
-    alive = [weakref.ref(part) for part in session.engine.module.modules()]
+    alive = [weakref.ref(part) for part in session.trial.engine.module.modules()]
     session.close()
     gc.collect()  # the exception of `raises` is gone with its block
     assert sum(part() is not None for part in alive) == 0

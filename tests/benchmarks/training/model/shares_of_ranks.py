@@ -25,11 +25,11 @@ def rank_of_two(rank: int, store: str, benchmark: Benchmark, found: Any) -> None
     shares.memory.gpu_bytes = lambda device: 1
     session = Session(benchmark)
     session.start({"learning_rate": 1e-3, "batch_size_per_device": 4}, 3)
-    weights = list(session.engine.module.parameters())
+    weights = list(session.trial.engine.module.parameters())
     held = sum(weight.ds_tensor.nbytes for weight in weights if not weight.ds_persist)
     whole = sum(weight.data.nbytes for weight in weights if not weight.ds_persist)
     expected = sum(2 * weight.ds_numel for weight in weights if not weight.ds_persist)
-    losses = [float(session.train_step()) for _ in range(2)]
+    losses = [float(session.trial.train_step()) for _ in range(2)]
     session.evaluate()
     found.put((rank, held, whole, expected, losses))
     session.close()

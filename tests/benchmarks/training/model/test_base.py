@@ -27,9 +27,9 @@ GIB = 2**30
 def losses(benchmark: Benchmark, config: dict[str, Any]) -> list[float]:
     session = Session(benchmark)
     session.start({"learning_rate": 1e-2, "batch_size_per_device": 16}, seed=1)  # another trial leaves the base alone
-    session.train_step()
+    session.trial.train_step()
     session.start(config, seed=3)
-    found = [float(session.train_step()) for _ in range(6)]
+    found = [float(session.trial.train_step()) for _ in range(6)]
     session.close()
     return found
 
@@ -68,7 +68,7 @@ def test_no_start_of_a_bf16_trial_makes_the_weights_in_fp32(small_nano: Maker, m
 def test_a_lora_model_is_merged_without_rounding(small_nano: Maker, tmp_path: Path) -> None:
     session = Session(small_nano(stage=2, precision="bf16"))
     session.start(LORA, seed=0)
-    session.train_step()
+    session.trial.train_step()
     session.save_model(tmp_path)
     session.close()
     from safetensors.torch import load_file

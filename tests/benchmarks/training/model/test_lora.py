@@ -29,7 +29,7 @@ def session(request: pytest.FixtureRequest, small_nano: Maker) -> Iterator[Sessi
 
 
 def weights(session: Session) -> dict[str, torch.Tensor]:
-    return {name: value.clone() for name, value in whole_weights(session.engine, rank=0).items()}
+    return {name: value.clone() for name, value in whole_weights(session.trial.engine, rank=0).items()}
 
 
 def base() -> dict[str, torch.Tensor]:
@@ -90,7 +90,7 @@ def test_the_saved_model_is_a_plain_one_that_scores_the_same(session: Session, t
     assert not [name for name in saved.state_dict() if "lora" in name or "base_layer" in name]
     ids = torch.arange(10, 60)[None]
     with torch.no_grad():
-        expected = session.engine.module.eval()(ids).logits
+        expected = session.trial.engine.module.eval()(ids).logits
     torch.testing.assert_close(saved(ids).logits, expected, atol=1e-4, rtol=1e-4)
 
 
@@ -114,6 +114,6 @@ def test_dropout_is_in_training_alone(session: Session) -> None:
 def test_gradient_checkpointing_changes_no_result(session: Session) -> None:
     config = {"learning_rate": 1e-3, "batch_size_per_device": 8}
     kept, again = run(session, config), run(session, {**config, "gradient_checkpointing": True})
-    assert session.engine.module.is_activation_checkpointing
+    assert session.trial.engine.module.is_activation_checkpointing
     assert again["eval_loss"] == pytest.approx(kept["eval_loss"], abs=1e-5)
     assert again["exact_match"] == kept["exact_match"]

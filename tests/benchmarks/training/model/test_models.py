@@ -233,7 +233,7 @@ class TestGenerationSettingsOfTheModel:
         session = Session(small_nano(model=str(folder), unit_samples=8, max_answer_tokens=16))
         session.start({"batch_size_per_device": 8}, seed=0)
         session.save_model(tmp_path / "saved")
-        example = session.examples("validation")[0]
+        example = session.examples["validation"][0]
         [expected] = session.predict([example])
         session.close()
         saved = AutoModelForCausalLM.from_pretrained(tmp_path / "saved")

@@ -88,18 +88,18 @@ def test_it_learns(session: Session) -> None:
     first = session.run_unit()
     for _ in range(2):
         last = session.run_unit()
-    assert first["train_loss"] == pytest.approx(math.log(session.engine.module.config.vocab_size), rel=0.15)
+    assert first["train_loss"] == pytest.approx(math.log(session.trial.engine.module.config.vocab_size), rel=0.15)
     assert last["train_loss"] < 0.95 * first["train_loss"]
 
 
 def test_padding_changes_nothing(model: str, session: Session, small_nano: Maker) -> None:
     """Prompts of all lengths in one batch, padded on the left, score and answer as each alone does."""
     session.start({}, seed=0)
-    together, answers = session.evaluate(), session.predict(session.examples("validation")[:8])
+    together, answers = session.evaluate(), session.predict(session.examples["validation"][:8])
     alone = Session(small_nano(model=model, eval_batch_size=1))
     alone.start({}, seed=0)
     assert alone.evaluate()["eval_loss"] == pytest.approx(together["eval_loss"], abs=1e-4)
-    assert [alone.predict([example])[0] for example in alone.examples("validation")[:8]] == answers
+    assert [alone.predict([example])[0] for example in alone.examples["validation"][:8]] == answers
     alone.close()
 
 
@@ -110,7 +110,7 @@ def test_the_saved_model_loads_anywhere(session: Session, tmp_path: Path) -> Non
     saved = AutoModelForCausalLM.from_pretrained(tmp_path, dtype=torch.float32)
     ids = torch.arange(10, 30)[None]
     with torch.no_grad():
-        torch.testing.assert_close(saved(ids).logits, session.engine.module.eval()(ids).logits)
+        torch.testing.assert_close(saved(ids).logits, session.trial.engine.module.eval()(ids).logits)
 
 
 # ---- how other models take padding and caches

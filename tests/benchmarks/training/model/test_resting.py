@@ -48,18 +48,18 @@ def test_an_evaluation_at_zero_3_gathers_weights_once_if_they_fit(
     block["zero_optimization"] |= {"stage3_max_live_parameters": 0, "stage3_max_reuse_distance": 0}  # as a large model
     session = Session(small_nano(deepspeed=block, precision=precision, eval_batch_size=16))
     session.start(CONFIG, seed=0)
-    session.train_step()
+    session.trial.train_step()
     gathers.clear()
     scores = session.evaluate()
     assert gathers == []
-    losses = [float(session.train_step()) for _ in range(2)]
+    losses = [float(session.trial.train_step()) for _ in range(2)]
     monkeypatch.setattr(resting, "fits_whole", lambda module, device: False)
     session.start(CONFIG, seed=0)
-    session.train_step()
+    session.trial.train_step()
     gathers.clear()
     assert session.evaluate() == scores
     assert len(gathers) > 100
-    assert [float(session.train_step()) for _ in range(2)] == losses
+    assert [float(session.trial.train_step()) for _ in range(2)] == losses
     session.close()
 
 
@@ -70,13 +70,13 @@ def test_weights_are_shares_again_after_an_evaluation_that_failed(small_nano: Ma
     session.start(CONFIG, seed=0)
 
     def fail() -> None:
-        with resting.at_rest(session.engine, torch.device("cpu")):
+        with resting.at_rest(session.trial.engine, torch.device("cpu")):
             raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
         fail()
-    assert all(weight.ds_persist or weight.data.numel() == 0 for weight in session.engine.module.parameters())
-    assert float(session.train_step()) > 0
+    assert all(weight.ds_persist or weight.data.numel() == 0 for weight in session.trial.engine.module.parameters())
+    assert float(session.trial.train_step()) > 0
     session.close()
 
 

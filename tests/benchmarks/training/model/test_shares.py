@@ -39,9 +39,9 @@ def tiny_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
 def losses_and_scores(benchmark: Benchmark, config: dict[str, Any]) -> tuple[list[float], dict[str, float]]:
     session = Session(benchmark)
     session.start({**CONFIG, "learning_rate": 1e-2}, seed=1)
-    session.train_step()
+    session.trial.train_step()
     session.start(config, seed=3)
-    losses = [float(session.train_step()) for _ in range(4)]
+    losses = [float(session.trial.train_step()) for _ in range(4)]
     scores = session.evaluate()
     session.close()
     return losses, scores
@@ -83,7 +83,7 @@ def test_a_trial_in_shares_leaves_nothing(small_nano: Maker) -> None:
     session = Session(small_nano(stage=3, unit_samples=16))
     session.start(CONFIG, seed=0)
     session.run_unit()
-    alive = [weakref.ref(part) for part in (session.engine, *session.engine.module.parameters())]
+    alive = [weakref.ref(part) for part in (session.trial.engine, *session.trial.engine.module.parameters())]
     session.close()
     gc.collect()
     assert sum(part() is not None for part in alive) == 0
@@ -94,7 +94,7 @@ def test_a_trial_in_shares_leaves_nothing(small_nano: Maker) -> None:
 def test_a_lora_model_in_shares_is_saved_whole(small_nano: Maker, tmp_path: Path) -> None:
     session = Session(small_nano(stage=3))
     session.start({**CONFIG, "lora_rank": 4}, seed=0)
-    session.train_step()
+    session.trial.train_step()
     session.save_model(tmp_path)
     session.close()
     assert (

@@ -62,7 +62,7 @@ def losses(
                 for file in (pauses / str(unit)).rglob("*.pt"):
                     file.unlink()
             session.start({**config, "learning_rate": 1e-2}, seed=unit)
-            session.train_step()
+            session.trial.train_step()
             session.start(config, seed=3)
             session.load(pauses / str(unit), memory)
     session.close()
@@ -114,10 +114,10 @@ class TestATrialThatPausesAtEachUnit:
         """Else the tests above would hold for any random state."""
         session = Session(small_nano(unit_samples=32, model=model_with_dropout))
         session.start(ALL_WEIGHTS, seed=3)
-        first = float(session.train_step())
+        first = float(session.trial.train_step())
         session.start(ALL_WEIGHTS, seed=3)
         torch.manual_seed(4)
-        assert float(session.train_step()) != first
+        assert float(session.trial.train_step()) != first
         session.close()
 
 
@@ -139,7 +139,7 @@ def test_a_checkpoint_of_lora_has_no_frozen_weight(stage: int, small_nano: Maker
 
 
 def named_weights(session: Session) -> list[tuple[str, Any]]:
-    module = session.engine.module
+    module = session.trial.engine.module
     with zero.GatheredParameters(list(module.parameters())):
         return [(name, weight.detach().clone()) for name, weight in module.named_parameters()]
 
@@ -171,7 +171,7 @@ def test_a_clone_clips_by_its_own_gradient_norm(stage: int, precision: str, smal
         session.save(tmp_path / f"{saved}")  # before any step: both checkpoints hold the same weights
         session.start({**plain, "max_grad_norm": own, "adam_epsilon": 1.0}, seed=0)
         session.load(tmp_path / f"{saved}")
-        session.train_step()
+        session.trial.train_step()
         return session.evaluate()["eval_loss"]
 
     assert after_a_load(saved=0.1, own=50.0) == after_a_load(saved=50.0, own=50.0) != after_a_load(50.0, 0.1)
@@ -198,8 +198,10 @@ def test_the_schedule_ends_with_the_last_step_of_half_a_batch(small_nano: Maker)
     session = Session(small_nano(unit_samples=1, max_units=5))
     session.start({"batch_size_per_device": 2, "learning_rate": 3e-4}, seed=0)
     rates = []
-    session.engine.module.register_forward_pre_hook(
-        lambda module, _: rates.append(session.engine.optimizer.param_groups[0]["lr"]) if module.training else None
+    session.trial.engine.module.register_forward_pre_hook(
+        lambda module, _: (
+            rates.append(session.trial.engine.optimizer.param_groups[0]["lr"]) if module.training else None
+        )
     )
     for _ in range(5):
         session.run_unit()
@@ -214,7 +216,7 @@ def test_a_clone_accumulates_as_its_own_configuration_says(stage: int, small_nan
     """A donor of three passes per step leaves a clone no pass short: two of 4 are one of 8."""
     session = Session(small_nano(unit_samples=48, max_units=4, stage=stage))
     session.start({"batch_size_per_device": 4, "gradient_accumulation_steps": 3, "learning_rate": 1e-3}, seed=0)
-    session.train_step()
+    session.trial.train_step()
     session.save(tmp_path)
     found = []
     for size, passes in ((4, 2), (8, 1)):
@@ -222,6 +224,6 @@ def test_a_clone_accumulates_as_its_own_configuration_says(stage: int, small_nan
             {"batch_size_per_device": size, "gradient_accumulation_steps": passes, "learning_rate": 1e-3}, seed=0
         )
         session.load(tmp_path)
-        found.append([float(session.train_step()) for _ in range(3)])
+        found.append([float(session.trial.train_step()) for _ in range(3)])
     assert found[0] == pytest.approx(found[1], abs=1e-5)
     session.close()

@@ -25,7 +25,7 @@ def test_scores_of_records_add_up_to_those_of_their_split(small_nano: Callable[.
     assert loss == pytest.approx(scores["eval_loss"], rel=1e-5)
     for name in ("exact_match", "f1"):
         assert sum(each[name]) / 48 == pytest.approx(scores[name])
-    examples = session.examples("validation")
+    examples = session.examples["validation"]
     answers = session.predict(examples)
     assert each["f1"] == pytest.approx(
         [f1(*pair) for pair in zip(answers, (e.references for e in examples), strict=True)]

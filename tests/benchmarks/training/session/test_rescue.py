@@ -28,10 +28,10 @@ def limit_memory(session: Session, most: int) -> None:
     """Let forward passes of more than so many samples run out of memory."""
 
     def check(_: Any, __: Any, inputs: dict[str, Any]) -> None:
-        if session.engine.module.training and len(inputs["input_ids"]) > most:
+        if session.trial.engine.module.training and len(inputs["input_ids"]) > most:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB (simulated)")
 
-    session.engine.module.register_forward_pre_hook(check, with_kwargs=True)
+    session.trial.engine.module.register_forward_pre_hook(check, with_kwargs=True)
 
 
 def train(session: Session, config: Config, most: int | None = None) -> list[dict[str, float]]:
@@ -68,7 +68,7 @@ def test_losses_equal_those_of_the_whole_batch(stage: int, size: int, most: int,
 def test_answers_of_many_and_few_tokens_weigh_alike(small_nano: Maker) -> None:
     """A mean over micro-batches would weigh short answers more; the loss is that of the tokens of all."""
     session = Session(small_nano(unit_samples=24, max_units=2))
-    lengths = {len(example.target) for example in session.examples("train")[:64]}
+    lengths = {len(example.target) for example in session.examples["train"][:64]}
     assert len(lengths) > 1
     whole, single = (
         train(session, {"batch_size_per_device": size, "gradient_accumulation_steps": 12 // size}) for size in (12, 1)
@@ -83,10 +83,10 @@ def test_an_evaluation_that_runs_out_says_what_to_change(small_nano: Maker) -> N
     session.start({"batch_size_per_device": 16}, seed=0)
 
     def fail(*_: object) -> None:
-        if not session.engine.module.training:
+        if not session.trial.engine.module.training:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB (simulated)")
 
-    session.engine.module.register_forward_pre_hook(fail)
+    session.trial.engine.module.register_forward_pre_hook(fail)
     with pytest.raises(MemoryError, match=f"{IN_EVALUATION}, with eval_batch_size 48, lower it: .*2.00 GiB"):
         session.run_unit()
     session.close()

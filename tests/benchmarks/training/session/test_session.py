@@ -43,7 +43,7 @@ def run_script(name: str, *arguments: Path) -> Any:
 
 
 def digest(session: Session) -> str:
-    state = session.engine.module.state_dict()
+    state = session.trial.engine.module.state_dict()
     return hashlib.sha256(b"".join(state[name].contiguous().numpy().tobytes() for name in sorted(state))).hexdigest()
 
 
@@ -61,7 +61,7 @@ def test_equals_hugging_face_trainer_step_for_step(stage: int, small_nano: Maker
     micro_losses = run_script("trainer_reference.py", path)
     session = Session(benchmark)
     session.start(config, seed=3)
-    ours = [float(session.train_step()) for _ in range(steps)]
+    ours = [float(session.trial.train_step()) for _ in range(steps)]
     session.close()
     theirs = [sum(micro_losses[i : i + 2]) for i in range(0, len(micro_losses), 2)]
     assert len(theirs) == steps
@@ -87,7 +87,7 @@ def test_accumulated_steps_equal_one_large_batch(small_nano: Maker) -> None:
     losses = {}
     for size, accumulation in ((16, 1), (4, 4)):
         session.start({"batch_size_per_device": size, "gradient_accumulation_steps": accumulation}, seed=0)
-        losses[size] = [float(session.train_step()) for _ in range(6)]
+        losses[size] = [float(session.trial.train_step()) for _ in range(6)]
     assert losses[16] == pytest.approx(losses[4], abs=1e-5)
 
 
@@ -97,7 +97,7 @@ def test_a_trial_s_engine_is_gone_with_it(small_nano: Maker) -> None:
     for size in (16, 8, 16):
         session.start({"batch_size_per_device": size}, seed=0)
         assert [engine() for engine in engines] == [None] * len(engines)
-        engines.append(weakref.ref(session.engine))
+        engines.append(weakref.ref(session.trial.engine))
     session.close()
     assert engines[-1]() is None
 
@@ -106,12 +106,12 @@ def test_a_trial_s_engine_is_gone_with_it(small_nano: Maker) -> None:
 def test_hyperparameters_reach_the_optimizer(stage: int, small_nano: Maker) -> None:
     session = Session(small_nano(stage=stage))
     session.start({"learning_rate": 7e-4, "weight_decay": 0.05, "batch_size_per_device": 16, "adam_beta2": 0.9}, seed=0)
-    session.train_step()
-    decayed, not_decayed = session.engine.optimizer.param_groups
+    session.trial.train_step()
+    decayed, not_decayed = session.trial.engine.optimizer.param_groups
     assert (decayed["lr"], not_decayed["lr"]) == (7e-4, 7e-4)
     assert (decayed["weight_decay"], not_decayed["weight_decay"]) == (0.05, 0.0)
     assert decayed["betas"] == (0.9, 0.9)
-    assert session.engine.train_micro_batch_size_per_gpu() == 16
+    assert session.trial.engine.train_micro_batch_size_per_gpu() == 16
     session.close()
 
 
@@ -120,8 +120,8 @@ def test_weight_decay_changes_weights(small_nano: Maker) -> None:
     digests = set()
     for weight_decay in (0.0, 0.1):
         session.start({"learning_rate": 1e-3, "weight_decay": weight_decay}, seed=0)
-        session.train_step()
-        session.train_step()
+        session.trial.train_step()
+        session.trial.train_step()
         digests.add(digest(session))
     assert len(digests) == 2
 
@@ -181,7 +181,7 @@ def test_a_restored_trial_takes_the_new_hyperparameters(stage: int, small_nano: 
     session.save(tmp_path)
     session.start({"learning_rate": 2e-3, "weight_decay": 0.1, "batch_size_per_device": 8}, seed=1)
     session.load(tmp_path)
-    decayed = session.engine.optimizer.param_groups[0]
+    decayed = session.trial.engine.optimizer.param_groups[0]
     assert (decayed["lr"], decayed["weight_decay"]) == (pytest.approx(2e-3 * 0.75), 0.1)
 
 
@@ -190,14 +190,14 @@ def test_a_changed_batch_size_keeps_weights_and_moments(small_nano: Maker, tmp_p
     session.start({"learning_rate": 1e-3, "batch_size_per_device": 8}, seed=1)
     session.run_unit()
     before = digest(session)
-    moment = next(iter(session.engine.optimizer.state.values()))["exp_avg"].clone()
+    moment = next(iter(session.trial.engine.optimizer.state.values()))["exp_avg"].clone()
     session.save(tmp_path)
     session.start({"learning_rate": 5e-4, "batch_size_per_device": 16}, seed=1)
     assert digest(session) != before
     session.load(tmp_path)
     assert digest(session) == before
-    assert torch.equal(next(iter(session.engine.optimizer.state.values()))["exp_avg"], moment)
-    assert session.engine.train_micro_batch_size_per_gpu() == 16
+    assert torch.equal(next(iter(session.trial.engine.optimizer.state.values()))["exp_avg"], moment)
+    assert session.trial.engine.train_micro_batch_size_per_gpu() == 16
     assert session.run_unit()["units"] == 2
 
 
@@ -205,7 +205,7 @@ def test_batched_answers_equal_single_ones(small_nano: Maker) -> None:
     session = Session(small_nano())
     session.start({"learning_rate": 1e-3}, seed=0)
     session.run_unit()
-    examples = session.examples("validation")
+    examples = session.examples["validation"]
     assert session.predict(examples) == [session.predict([example])[0] for example in examples]
 
 
@@ -228,7 +228,7 @@ def test_padding_to_the_maximum_changes_no_result(small_nano: Maker) -> None:
     for pad_to_max in (False, True):
         session = Session(small_nano(pad_to_max=pad_to_max))
         session.start({"learning_rate": 1e-3}, seed=0)
-        losses.append(float(session.train_step()))
+        losses.append(float(session.trial.train_step()))
     assert losses[0] == pytest.approx(losses[1], abs=1e-5)
 
 
@@ -236,7 +236,7 @@ def test_padding_to_the_maximum_changes_no_result(small_nano: Maker) -> None:
 def test_bf16_trains(stage: int, small_nano: Maker) -> None:
     session = Session(small_nano(precision="bf16", stage=stage))
     session.start({"learning_rate": 1e-3, "batch_size_per_device": 8}, seed=0)
-    assert next(session.engine.module.parameters()).dtype == torch.bfloat16
+    assert next(session.trial.engine.module.parameters()).dtype == torch.bfloat16
     losses = [session.run_unit()["eval_loss"] for _ in range(3)]
     assert losses[2] < losses[0]
 

@@ -44,7 +44,7 @@ def fp16_block(stage: int, initial_scale_power: int, **more: Any) -> dict[str, A
 
 def spoil_gradients(session: Session) -> None:
     """Let every gradient be NaN, with finite losses."""
-    weight = next(p for p in session.engine.module.parameters() if p.requires_grad)
+    weight = next(p for p in session.trial.engine.module.parameters() if p.requires_grad)
     weight.register_hook(lambda gradient: gradient * math.nan)
 
 
@@ -71,9 +71,9 @@ def test_three_skipped_steps_of_sixteen_leave_the_schedule_where_trainer_leaves_
     session.start({**CONFIG, "warmup_ratio": 0.25}, seed=3)
     ours, rates = [], []
     for _ in range(16):
-        ours.append(float(session.train_step()))
-        rates.append(session.engine.optimizer.param_groups[0]["lr"])
-    assert session.engine.skipped_steps == 3
+        ours.append(float(session.trial.train_step()))
+        rates.append(session.trial.engine.optimizer.param_groups[0]["lr"])
+    assert session.trial.engine.skipped_steps == 3
     session.close()
     assert rates[-1] == pytest.approx(1e-3 * (16 - 12) / 12)  # the rate of the thirteenth step
     assert ours == pytest.approx(trainer_losses(settings, tmp_path), abs=2e-2)
@@ -109,7 +109,7 @@ def test_a_loss_scale_that_can_fall_no_further_ends_the_unit_as_diverged(small_n
     """DeepSpeed would raise, which counts as a failure that is tried again."""
     session = Session(small_nano(unit_samples=128, max_units=2, deepspeed=fp16_block(2, 3)))
     session.start(CONFIG, seed=3)
-    session.train_step()
+    session.trial.train_step()
     spoil_gradients(session)
     result = session.run_unit()
     session.close()
@@ -136,7 +136,7 @@ def test_bf16_at_stage_0_equals_the_other_stages(small_nano: Maker) -> None:
     for stage in (0, 1, 2, 3):
         session = Session(small_nano(stage=stage, precision="bf16"))
         session.start({**CONFIG, "weight_decay": 0.5, "learning_rate": 3e-3, "max_grad_norm": 0.0}, seed=3)
-        losses[stage] = [float(session.train_step()) for _ in range(8)]
+        losses[stage] = [float(session.trial.train_step()) for _ in range(8)]
         session.close()
     assert losses[0] == losses[1] == losses[2] == losses[3]
 
@@ -144,7 +144,7 @@ def test_bf16_at_stage_0_equals_the_other_stages(small_nano: Maker) -> None:
 def test_a_fresh_bf16_optimizer_of_stage_0_has_taken_no_step(small_nano: Maker) -> None:
     session = Session(small_nano(precision="bf16"))
     session.start({**CONFIG, "weight_decay": 0.5}, seed=3)
-    engine = session.engine
+    engine = session.trial.engine
     assert {float(state["step"]) for state in engine.optimizer.state.values()} <= {0.0}
     for masters, weights in zip(engine.optimizer.fp32_groups, engine.optimizer.fp16_groups, strict=True):
         assert all(torch.equal(a, b.float()) for a, b in zip(masters, weights, strict=True))

@@ -26,7 +26,7 @@ def main() -> None:
         session.start(config, seed)
         startup_seconds = time.perf_counter() - began
         metrics = session.run_unit()
-    state = session.engine.module.state_dict()
+    state = session.trial.engine.module.state_dict()
     weights = b"".join(state[name].contiguous().numpy().tobytes() for name in sorted(state))
     result = {"weights": hashlib.sha256(weights).hexdigest(), "eval_loss": metrics["eval_loss"], "f1": metrics["f1"]}
     print(json.dumps({"result": result, "startup_seconds": startup_seconds}))

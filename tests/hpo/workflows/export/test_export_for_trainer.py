@@ -160,7 +160,7 @@ class TestTrainer:
         micro_losses = run_trainer(tmp_path, nano.finetune.model, train.file, train.limit, *lengths)
         session = Session(nano)
         session.start(read(tmp_path, "best_config.json")["config"], seed=3)
-        ours = [float(session.train_step()) for _ in range(total_steps(nano, nano.hyperparameters(config)))]
+        ours = [float(session.trial.train_step()) for _ in range(total_steps(nano, nano.hyperparameters(config)))]
         session.close()
         theirs = [sum(micro_losses[i : i + 2]) for i in range(0, len(micro_losses), 2)]
         assert len(theirs) == 16
