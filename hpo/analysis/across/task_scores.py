@@ -18,6 +18,7 @@ from hpo.analysis.conditions import origins
 from hpo.analysis.contestants import Contestant, contestants
 from hpo.analysis.records import Records
 from hpo.analysis.replayed import records as stored
+from hpo.analysis.studies import StudyRecord
 from hpo.core.wording import counted
 from hpo.store.queries import benchmarks_with_results
 
@@ -62,7 +63,7 @@ class TaskScores:
         untuned: contestants that search for nothing, such as the default configuration.
         scale: of its regrets.
         budget: full trainings of a study; 0 for mixed budgets.
-        conditions: accelerator, number of devices and protocol, in words.
+        conditions: see `conditions_of`.
         replay: for replayed studies, the sentence that says so; else empty.
         notes: sentences about studies that are left out or lack a score.
     """
@@ -142,14 +143,19 @@ def task_of(records: Records, budget: int | None = None, mixed_budgets: bool = F
         untuned=frozenset(one.name for one in found if one.traits.is_single_config),
         scale=_scale(found, scores, records),
         budget=chosen.budget,
-        conditions={
-            "accelerator": first.accelerator,
-            "devices": origins.devices_of(first),
-            "protocol": first.tags.get("hpo.protocol", origins.UNKNOWN),
-        },
+        conditions=conditions_of(first),
         replay=records.replay,
         notes=tuple(notes),
     )
+
+
+def conditions_of(study: StudyRecord) -> dict[str, str]:
+    """Return the conditions of a study in which tasks may differ, in words."""
+    return {
+        "accelerator": study.accelerator,
+        "devices": origins.devices_of(study),
+        "protocol": study.tags.get("hpo.protocol", origins.UNKNOWN),
+    }
 
 
 def _lost(contestant: Contestant) -> str:

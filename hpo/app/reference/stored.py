@@ -11,7 +11,7 @@ from benchmarks.tasks.task import LOSS, Metric, TokenStatistics
 from hpo.analysis.replayed import table
 from hpo.analysis.replayed.records import FILE as REPLAYED
 from hpo.analysis.replayed.study import OUTCOMES, FreshTraining, Improvement, ReplayedStudy
-from hpo.app.reference import tables_of_files
+from hpo.app.reference import tables_across, tables_of_files
 from hpo.app.reference.keys import meanings
 from hpo.core import metrics as unit_metrics
 from hpo.core.ledger import PARTS
@@ -150,6 +150,10 @@ def text() -> str:
         ),
         _columns("pairs.csv", tables_of_files.pairs(nano), "One row per pair and metric."),
         _columns("shrinkage.csv", tables_of_files.shrinkage(), "One row per incumbent that was trained again."),
+        *(
+            _columns(title, tables_across.columns(file, nano), about)
+            for file, (title, _, about) in tables_across.FILES.items()
+        ),
         _columns(
             "A bank's Parquet file",
             tables_of_files.of_bank(nano),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import fields
 from typing import get_args
 
@@ -87,14 +88,14 @@ def comparison(benchmark: Benchmark) -> dict[str, str]:
     unknown = ConfirmedScores(None, {metric.on_test: None for metric in benchmark.test_metrics}, 0, 0, 0, 0)
     costs, grid = Costs(None, None, {}, True, None, None), GridRace(None, 0, 0, None)
     nothing = Standing("", (), 0, {}, None, unknown, costs, grid, None)
-    return _known(tables.standing_row(nothing, benchmark), CONTESTANT, benchmark)
+    return with_meanings(tables.standing_row(nothing, benchmark), CONTESTANT, benchmark)
 
 
 def pairs(benchmark: Benchmark) -> dict[str, str]:
     """Return the columns of `pairs.csv` with their meanings."""
     same = Equivalence(1.0, 0, 0, 1.0, 1.0)
     nothing = Comparison("", "", 0, None, None, None, 1.0, 1.0, same, 1.0, "not resolved", "")
-    return _known(tables.pair_row(nothing, benchmark.verdict_metric.on_test, None), PAIR, benchmark)
+    return with_meanings(tables.pair_row(nothing, benchmark.verdict_metric.on_test, None), PAIR, benchmark)
 
 
 def shrinkage() -> dict[str, str]:
@@ -115,13 +116,19 @@ def of_bank(benchmark: Benchmark) -> dict[str, str]:
     return {name: known[name] for name in dict.fromkeys(general)}
 
 
-def _known(row: dict[str, object], known: dict[str, str], benchmark: Benchmark) -> dict[str, str]:
-    """Return a row's columns with their meanings: a column without one is an error."""
+def with_meanings(row: Mapping[str, object], known: dict[str, str], benchmark: Benchmark) -> dict[str, str]:
+    """Return a row's columns with their meanings: a column without one is an error.
+
+    Args:
+        row: a row as the code that writes the file makes it.
+        known: meanings by column, with placeholders for metrics; the ends of an interval need none.
+        benchmark: the benchmark whose metrics have placeholders.
+    """
     found = {}
     for name in row:
         end = next((end for end in INTERVAL if name.endswith(end) and name.removesuffix(end) in row), "")
         general = _general(name.removesuffix(end), benchmark)
-        found[general + end] = INTERVAL[end] if end else known[general]
+        found[general + end] = known.get(general + end) or (INTERVAL[end] if end else known[general])
     return found
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import re
 from dataclasses import fields
 from pathlib import Path
@@ -13,12 +14,15 @@ from pyarrow import parquet
 
 from benchmarks import spec
 from benchmarks.spec import Benchmark
+from hpo.analysis.across.comparison import compare_tasks
 from hpo.analysis.standings import Shrinkage
 from hpo.app.cli import main
-from hpo.app.reference import keys, stored
+from hpo.app.reference import keys, stored, tables_across
 from hpo.app.reference.pages import PAGES
 from hpo.core.study import Study
+from hpo.report.across import tables
 from hpo.store.tracker import Tracker
+from tests.hpo.analysis.across.made_tasks import drawn
 from tests.hpo.told import Told
 from tests.stores import working_in
 
@@ -136,3 +140,21 @@ def test_the_files_of_a_comparison_and_a_bank_have_each_of_their_columns_describ
         name = re.sub(r"^(test_|)(eval_loss|perplexity|exact_match|f1)$", r"\1<metric>", column)
         name = "each_<figure>" if column.startswith("each_") else name
         assert name in bank or column in nano.space or column in nano.default.model_dump(), column
+
+
+def test_the_files_of_a_comparison_over_tasks_have_each_of_their_columns_described() -> None:
+    """No other column either, in a comparison with statements."""
+    written = tables.files(compare_tasks(drawn(3)))
+    page = stored.text()
+    for file, (title, known, _) in tables_across.FILES.items():
+        [header, *_] = csv.reader(written[file].splitlines())
+        columns = {re.sub(r"^regret_task\d$", "regret_<task>", column) for column in header}
+        assert set(rows(page, title)) == columns, file
+        assert known.keys() <= columns, file
+
+
+def test_a_column_without_a_meaning_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    _, known, _ = tables_across.FILES["regrets.csv"]
+    monkeypatch.delitem(known, "score")
+    with pytest.raises(KeyError, match="score"):
+        stored.text()

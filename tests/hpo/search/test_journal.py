@@ -1,4 +1,4 @@
-"""Optuna's journal: whose turn a proposal is, the draws' or the model's. For processes that share one, see test_trial_job."""
+"""Turns of an Optuna journal: a proposal is the next draw or the model's. Processes that share one: test_trial_job"""
 
 from __future__ import annotations
 
