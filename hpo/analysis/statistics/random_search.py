@@ -2,9 +2,7 @@
 
 Random draws are independent, so the distribution of one draw's score gives that of the best of n: its median is the
 score v with F(v)^n = 1/2, where F(v) is the share of draws that v is at least as good as. The bands hold the whole
-distribution at once with the confidence that they name, whatever it is (Lourie, Cho and He, "Show Your Work with
-Confidence: Confidence Bands for Tuning Curves", NAACL 2024, https://arxiv.org/abs/2311.09480). `opda` computes them.
-Pure.
+distribution at once with the confidence that they name, whatever it is, see `bands`. Pure.
 
     found = RandomSearch.of((0.41, 0.38, 0.52, 0.47), higher_is_better=False)
     found.curve(12)
@@ -14,26 +12,24 @@ Pure.
 from __future__ import annotations
 
 import math
-import warnings
 from dataclasses import dataclass
-from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
+from hpo.analysis.statistics import bands
 from hpo.analysis.statistics.estimates import CONFIDENCE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-METHOD = "ld_equal_tailed"
-"""Bands whose error is spread over all of the distribution: those of Kolmogorov are too wide at its best end."""
-MAX_DRAWS = 120
-"""Draws that bands are computed for, the first ones: with three times as many they take twenty times as long."""
+MAX_DRAWS = 400
+"""Draws that count, the first ones: the time of the bands grows with the square, and for so many is 0.3 s."""
 MIN_DRAWS = 10
-SEED = 0
-"""Seed of the simulation by which `opda` finds the level of the bands."""
+ROUNDING = 1e-12
+"""Difference of shares that are the same."""
 
 
 @dataclass(frozen=True)
@@ -56,14 +52,15 @@ class RandomSearch:
     """The distribution of one random training's score.
 
     Attributes:
-        draws: number of trainings that it is known from.
+        scores: (draws,), each times `sign`, the best first.
         sign: 1 where lower scores are better, else -1.
-        bands: distributions at the lower end of the band, as estimated, and at the upper end, of scores times `sign`.
+        distributions: (3, draws + 1), the share of all draws that are at least as good as each score, none before the
+            first: lower end of the band, estimate, upper end. A row's k-th value holds from the k-th score to the next.
     """
 
-    draws: int
+    scores: NDArray[np.float64]
     sign: float
-    bands: tuple[Any, Any, Any]
+    distributions: NDArray[np.float64]
 
     @classmethod
     def of(cls, scores: Sequence[float], higher_is_better: bool) -> RandomSearch | None:
@@ -76,8 +73,15 @@ class RandomSearch:
         if len(scores) < MIN_DRAWS:
             return None
         sign = -1.0 if higher_is_better else 1.0
-        kept = tuple(sign * score for score in scores[:MAX_DRAWS])
-        return cls(len(kept), sign, _bands(kept))
+        ordered = np.sort(sign * np.asarray(scores[:MAX_DRAWS], dtype=np.float64))
+        low, high = bands.shares(len(ordered), CONFIDENCE)
+        estimate = np.arange(len(ordered) + 1) / len(ordered)
+        return cls(ordered, sign, np.array([[0.0, *low], estimate, [*high, 1.0]]))
+
+    @property
+    def draws(self) -> int:
+        """Number of trainings that the distribution is known from."""
+        return len(self.scores)
 
     def curve(self, trainings: int) -> pd.DataFrame:
         """Return the median of the best of 1, 2, ... trainings.
@@ -86,27 +90,17 @@ class RandomSearch:
             `trainings`, `value`, and `low` and `high`, the ends of the band; infinite where there is none.
         """
         number = np.arange(1, trainings + 1)
-        one, middle, other = (
-            self.sign * np.asarray(band.quantile_tuning_curve(number, q=0.5, minimize=True)) for band in self.bands
-        )
+        due = 1 - 0.5 ** (1 / number)
+        least = (np.searchsorted(row, due - ROUNDING) for row in self.distributions)  # the first that has the share
+        one, middle, other = (self.sign * np.array([-np.inf, *self.scores, np.inf])[place] for place in least)
         ends = {"low": np.minimum(one, other), "high": np.maximum(one, other)}
         return pd.DataFrame({"trainings": number, "value": middle, **ends})
 
     def worth(self, score: float) -> Worth:
         """Return the number of random trainings that are as good as a score."""
-        low, middle, high = (_trainings(float(one.cdf(self.sign * score))) for one in self.bands)
+        reached = int(np.searchsorted(self.scores, self.sign * score, side="right"))
+        low, middle, high = map(_trainings, self.distributions[:, reached].tolist())
         return Worth(middle, min(low, high), max(low, high))
-
-
-@cache
-def _bands(scores: tuple[float, ...]) -> tuple[Any, Any, Any]:
-    from opda.nonparametric import EmpiricalDistribution
-
-    settings = {"method": METHOD, "generator": np.random.default_rng(SEED), "n_jobs": 1}
-    with warnings.catch_warnings():  # of scores that are equal: bands are then wider than need be, never narrower
-        warnings.filterwarnings("ignore", "Duplicates detected", RuntimeWarning)
-        found: tuple[Any, Any, Any] = EmpiricalDistribution.confidence_bands(np.array(scores), CONFIDENCE, **settings)
-    return found
 
 
 def _trainings(share: float) -> float:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 import statistics
+import warnings
 
 import numpy as np
 import pytest
 
+from hpo.analysis.statistics.estimates import CONFIDENCE
 from hpo.analysis.statistics.random_search import MAX_DRAWS, RandomSearch
 
 SCORES = [float(n) for n in range(1, 21)]
@@ -57,7 +59,29 @@ def test_a_score_better_than_every_draw_has_a_lower_end_alone() -> None:
 
 def test_few_draws_tell_nothing_and_very_many_are_cut() -> None:
     assert RandomSearch.of(SCORES[:9], higher_is_better=False) is None
-    assert MAX_DRAWS == 120
+    assert known(np.random.default_rng(0).uniform(size=MAX_DRAWS + 1).tolist()).draws == MAX_DRAWS == 400
+
+
+@pytest.mark.slow
+def test_it_is_opda_s_within_the_error_of_its_simulation() -> None:
+    """Estimates to rounding, ends of the band as far as the level that it simulates is off; scores that repeat too."""
+    from opda.nonparametric import EmpiricalDistribution
+
+    scores = np.random.default_rng(1).uniform(size=24).round(1)
+    with warnings.catch_warnings():  # of scores that are equal
+        warnings.simplefilter("ignore", RuntimeWarning)
+        made = {"method": "ld_equal_tailed", "generator": np.random.default_rng(0), "n_jobs": 1}
+        bands = EmpiricalDistribution.confidence_bands(scores, CONFIDENCE, **made)
+    found, numbers = known(scores.tolist()), np.arange(1, 41)
+    curves = [band.quantile_tuning_curve(numbers, q=0.5, minimize=True) for band in bands]
+    curve = found.curve(40)
+    assert curve["value"].tolist() == curves[1].tolist()
+    assert (curve["low"] == np.minimum(curves[0], curves[2])).mean() > 0.9
+    assert (curve["high"] == np.maximum(curves[0], curves[2])).mean() > 0.9
+    for score in (-1.0, 0.0, 0.15, 0.3, 0.5, 2.0):
+        reached = int(np.searchsorted(found.scores, score, side="right"))
+        for row, band in zip(found.distributions, bands, strict=True):
+            assert row[reached] == pytest.approx(float(band.cdf(score)), abs=1e-3)
 
 
 @pytest.mark.slow
