@@ -14,16 +14,16 @@ and wants five trials in that tenth.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import combinations
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn import config_context
-from sklearn.ensemble import RandomForestRegressor
-from sklearn.tree import DecisionTreeRegressor
+
+if TYPE_CHECKING:  # scikit-learn takes half a second to import
+    from sklearn.ensemble import RandomForestRegressor
 
 TREES = 64
 TREES_OF_RESAMPLE = 16
@@ -47,6 +47,15 @@ class ForestShares:
     r_squared: float
 
 
+Grow = Callable[[Floats, Floats, int, int], ForestShares]
+"""See `grow`; it may grow them in another process."""
+
+
+def prepare() -> None:
+    """Import what `grow` needs, before there is something to grow."""
+    import sklearn.ensemble  # noqa: F401
+
+
 def grow(positions: Floats, values: Floats, resamples: int, seed: int) -> ForestShares:
     """Grow a forest on all trials, and a smaller one on each resample, and divide the variance of each.
 
@@ -56,6 +65,8 @@ def grow(positions: Floats, values: Floats, resamples: int, seed: int) -> Forest
         resamples: number of them, at least 1.
         seed: of forests and resamples.
     """
+    from sklearn.ensemble import RandomForestRegressor
+
     forest = RandomForestRegressor(TREES, oob_score=True, random_state=seed).fit(positions, values)
     spread = _resampled(positions, values, resamples, seed)
     return ForestShares(decompose(forest), spread, float(forest.oob_score_))
@@ -135,6 +146,8 @@ def _resampled(positions: Floats, values: Floats, resamples: int, seed: int) -> 
     Each tree draws from its resample once more, as in a random forest. scikit-learn's forests spend most of the time of
     so few trees on checks and copies of their arguments, so that the trees are grown here.
     """
+    from sklearn import config_context
+
     rng, state = np.random.default_rng(seed), np.random.RandomState(seed)
     inputs, outputs = np.asarray(positions, dtype=np.float32), np.asarray(values).reshape(-1, 1)
     drawn = rng.integers(len(values), size=(resamples, len(values)))
@@ -150,4 +163,6 @@ def _resampled(positions: Floats, values: Floats, resamples: int, seed: int) -> 
 
 def _grown(inputs: NDArray[np.float32], outputs: Floats, state: np.random.RandomState) -> Any:
     """Grow a tree; one random state for all, since each new one takes as long as a tree."""
+    from sklearn.tree import DecisionTreeRegressor
+
     return DecisionTreeRegressor(random_state=state).fit(inputs, outputs, check_input=False).tree_

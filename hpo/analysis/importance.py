@@ -20,6 +20,8 @@ from numpy.typing import NDArray
 from benchmarks.space import Choice, Domain, Integer, LogUniform, Scalar
 from benchmarks.spec import Benchmark
 from benchmarks.tasks.task import LOSS
+from hpo.analysis import forest
+from hpo.analysis.forest import Grow
 from hpo.analysis.pareto import is_full
 from hpo.analysis.statistics.estimates import Estimate, Interval
 from hpo.analysis.studies import StudyRecord, trials_of
@@ -98,6 +100,7 @@ def importances(
     min_trials: int = MIN_TRIALS,
     resamples: int = RESAMPLES,
     seed: int = 0,
+    grow: Grow = forest.grow,
 ) -> Importances | str:
     """Compute the importances and interactions of the search space's hyperparameters.
 
@@ -111,6 +114,7 @@ def importances(
         min_trials: trials that are needed.
         resamples: of the trials, with replacement, each with a forest of its own, for the intervals; at least 1.
         seed: of forests and resamples.
+        grow: grows the forests.
 
     Returns:
         Shares with intervals, which need not contain the share itself: a forest on a resample has seen fewer trials.
@@ -128,9 +132,7 @@ def importances(
         what = "all have the same configuration" if not names else f"all have the same {benchmark.metric}"
         return f"{len(scored)} trials of {benchmark.name} at {units} units, but {what}: there is nothing to explain"
     positions = np.array([[config[name] for name in names] for config, _ in scored])
-    from hpo.analysis import forest  # scikit-learn costs a second to import
-
-    grown = forest.grow(positions, values, resamples, seed)
+    grown = grow(positions, values, resamples, seed)
     estimates = [_estimate(share, grown.spread[:, k]) for k, share in enumerate(grown.shares)]
     alone, pairs = estimates[: len(names)], zip(combinations(names, 2), estimates[len(names) :], strict=True)
     return Importances(

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from hpo.analysis.compare import Result
+    from hpo.analysis.forest import Grow
     from hpo.report.figures.importance import ImportanceShares
 
 SEVERAL = "several benchmarks"
@@ -30,10 +31,13 @@ def compare(parsed: argparse.Namespace) -> int:
         return _compare_tasks(parsed, given)
     if not given:
         raise BenchmarkError("benchmark is empty, but must be a name or a YAML file, or all (--benchmark)")
-    return _compare_one(parsed, given[0])
+    from hpo.app.second_process import growing_forests
+
+    with growing_forests() as grow:
+        return _compare_one(parsed, given[0], grow)
 
 
-def _compare_one(parsed: argparse.Namespace, given: str) -> int:
+def _compare_one(parsed: argparse.Namespace, given: str, grow: Grow) -> int:
     from hpo.analysis import compare, pareto
     from hpo.analysis.conditions import planned
     from hpo.analysis.replayed import records
@@ -45,7 +49,7 @@ def _compare_one(parsed: argparse.Namespace, given: str) -> int:
     plan = planned.read_plan(Path(parsed.plan)) if parsed.plan else None
     result = compare.compare(stored, budget=budget, mixed_budgets=mixed, reference=parsed.reference, plan=plan)
     tables.print_all(console, result)
-    drawn = result, *_importance(console, result)
+    drawn = result, *_importance(console, result, grow)
     if any(limit is not None for limit in limits):
         trials = trials_of(result.studies, result.benchmark)
         tables.print_best_within(console, pareto.best_within(trials, result.benchmark, *limits))
@@ -104,14 +108,14 @@ def _deliver(
             print_line(console, f"note: MLflow lacks a part of it, the folder has all: {lacking}")
 
 
-def _importance(console: Console, result: Result) -> tuple[ImportanceShares | str | None, list[str]]:
+def _importance(console: Console, result: Result, grow: Grow) -> tuple[ImportanceShares | str | None, list[str]]:
     """Print the importance of hyperparameters; return it as the report takes it. A replay keeps no trials for it."""
     from hpo.analysis import importance
     from hpo.report import tables
 
     if result.replay:
         return None, []
-    found = importance.importances(result.studies, result.benchmark)
+    found = importance.importances(result.studies, result.benchmark, grow=grow)
     tables.print_importance(console, found)
     return tables.importance_shares(found), tables.importance_notes(found)
 

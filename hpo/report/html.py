@@ -10,7 +10,8 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from enum import Enum, auto
 from pathlib import Path
@@ -19,7 +20,6 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
-from plotly.utils import PlotlyJSONEncoder
 
 from hpo.report.columns import Cell
 from hpo.report.figures.plots import Figure, LeftOut
@@ -143,7 +143,7 @@ def _shown(figure: Figure | LeftOut, extent: Extent) -> dict[str, Any]:
 
 def _json_in_html(value: Any) -> Markup:
     """Write JSON that can stand in a script element: nothing in it ends the element, or begins a comment."""
-    text = json.dumps(value, separators=(",", ":"), cls=PlotlyJSONEncoder)  # numpy's numbers; null for NaN
+    text = json.dumps(_plain(value), separators=(",", ":"), allow_nan=False)
     for character in "<>&\u2028\u2029":
         text = text.replace(character, f"\\u{ord(character):04x}")
     return Markup(text)  # noqa: S704 - made safe above
@@ -155,3 +155,14 @@ def _csv_name(figure: Figure) -> str:
 
 def _csv(figure: Figure) -> str:
     return str(figure.data.to_csv(index=False, lineterminator="\n"))
+
+
+def _plain(value: Any) -> Any:
+    """Return a value of Python's own types, numpy's and pandas' among them; null for what is no number of JSON."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(of) for key, of in value.items()}
+    if hasattr(value, "tolist"):
+        value = value.tolist()
+    if isinstance(value, list | tuple):
+        return [_plain(of) for of in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -10,10 +10,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 
 from benchmarks.spec import Benchmark
 from hpo.analysis.beside_random.worth import is_random, largest_reference
 from hpo.analysis.contestants import Contestant
+from hpo.analysis.statistics.estimates import Floats
 from hpo.analysis.studies import StudyRecord
 from hpo.core.study import diverged_objective
 
@@ -46,14 +48,17 @@ def early_looks(contestants: Sequence[Contestant], benchmark: Benchmark) -> list
     curves = np.array([curve for study in studies for curve in _curves(study, benchmark)])
     if len(curves) < MIN_TRAININGS:
         return []
-    from scipy.stats import spearmanr  # most of half a second, which few trials do not need
-
     late = curves[:, -1]
     return [
-        EarlyLook(unit, len(curves), float(spearmanr(early, late).statistic), _recall(early, late))
+        EarlyLook(unit, len(curves), _rank_correlation(early, late), _recall(early, late))
         for unit in _rungs(benchmark.resource.max_units)
         if np.ptp(early := curves[:, unit - 1]) > 0
     ]
+
+
+def _rank_correlation(a: Floats, b: Floats) -> float:
+    """Compute Spearman's correlation; `scipy.stats` has it too, and takes half a second to import."""
+    return float(pd.Series(a).rank().corr(pd.Series(b).rank()))
 
 
 def _rungs(max_units: int) -> Iterator[int]:

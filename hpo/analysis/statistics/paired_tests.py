@@ -10,6 +10,8 @@ from itertools import count
 from typing import Literal
 
 import numpy as np
+import pandas as pd
+from scipy import special
 
 from benchmarks.spec import BenchmarkError
 from hpo.analysis.statistics.estimates import Floats, finite
@@ -65,11 +67,9 @@ def signed_rank_p(a: Sequence[float], b: Sequence[float], alternative: Alternati
     Raises:
         BenchmarkError: a score that is not finite, or the numbers of blocks differ.
     """
-    from scipy import stats  # most of half a second, which only confirmed studies need
-
     differences = _ticks(finite(a), finite(b))
     sizes = np.abs(differences)
-    doubled_ranks = (2 * stats.rankdata(sizes)).astype(int)  # whole numbers, also for ties
+    doubled_ranks = (2 * pd.Series(sizes).rank()).to_numpy(dtype=int)  # whole numbers, also for ties
     chances = _rank_sum_chances(tuple(sorted(doubled_ranks[differences != 0].tolist())))
     observed = int(doubled_ranks[differences > 0].sum())
     greater, less = float(chances[observed:].sum()), float(chances[: observed + 1].sum())
@@ -161,10 +161,8 @@ def _ticks(a: Floats, b: Floats) -> Floats:
 @cache
 def _of_coins(within: int, blocks: int) -> tuple[float, float]:
     """Return the p of so many heads or more of fair coins, and Clopper and Pearson's bound of the share of tails."""
-    from scipy import stats  # most of half a second, which only confirmed studies need
-
-    beyond = stats.binomtest(blocks - within, blocks, alternative="less").proportion_ci(1 - ALPHA)
-    return float(stats.binomtest(within, blocks, 0.5, alternative="greater").pvalue), float(beyond.high)
+    bound = special.betaincinv(blocks - within + 1, within, 1 - ALPHA) if within else 1.0
+    return float(special.bdtrc(within - 1, blocks, 0.5)) if within else 1.0, float(bound)
 
 
 def _require_pairs(a: Floats, b: Floats) -> None:

@@ -12,6 +12,7 @@ from scipy import stats as scipy_stats
 from statsmodels.stats.multitest import multipletests
 
 from benchmarks.spec import BenchmarkError
+from hpo.analysis.statistics import paired_tests
 from hpo.analysis.statistics.paired_tests import blocks_needed, equivalence, holm, signed_rank_p, smallest_p
 
 
@@ -67,6 +68,15 @@ def test_a_true_null_is_rejected_no_more_often_than_the_level_says() -> None:
     ]
     for level in (0.02, 0.05, 0.1, 0.3):
         assert np.mean([p <= level for p in p_values]) <= level
+
+
+@pytest.mark.parametrize("blocks", [1, 5, 12, 40])
+def test_coins_are_scipy_s(blocks: int) -> None:
+    """The p of so many heads or more, and Clopper and Pearson's bound of tails."""
+    for within in range(blocks + 1):
+        tails = scipy_stats.binomtest(blocks - within, blocks, alternative="less").proportion_ci(0.95)
+        heads = scipy_stats.binomtest(within, blocks, 0.5, alternative="greater").pvalue
+        assert paired_tests._of_coins(within, blocks) == pytest.approx((heads, tails.high), rel=1e-9)
 
 
 def test_each_zero_costs_a_block() -> None:
@@ -147,7 +157,7 @@ def test_blocks_within_the_margin_are_counted() -> None:
     b = [0.700, 0.713, 0.690, 0.702, 0.720, 0.742]
     result = equivalence(a, b, 0.005)
     assert (result.within, result.num_blocks) == (5, 6)
-    assert result.p_value == (6 + 1) / 2**6  # 5 or 6 of 6 fair coins
+    assert result.p_value == pytest.approx((6 + 1) / 2**6)  # 5 or 6 of 6 fair coins
 
 
 @pytest.mark.parametrize("sign", [-1, 1])
