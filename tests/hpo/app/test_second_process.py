@@ -94,7 +94,7 @@ from hpo.app import comparison_commands
 from hpo.analysis import compare, importance
 from hpo.analysis.beside_random import early_looks
 from hpo.report import page, tables
-print(sorted({"sklearn", "scipy.stats", "opda", "plotly.utils"} & set(sys.modules)))
+print(sorted({"sklearn", "scipy.stats", "statsmodels", "plotly.utils"} & set(sys.modules)))
 """
     done = subprocess.run([sys.executable, "-c", program], cwd=PROJECT, capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from statsmodels.duration.survfunc import SurvfuncRight
 
 from hpo.analysis.statistics.censored import Reaching, Spell
 
@@ -19,6 +20,17 @@ def test_shares_are_those_of_kaplan_and_meier() -> None:
     shares = known((1, True), (2, False), (3, True), (4, False)).shares()
     assert shares["cost"].tolist() == [0.0, 1.0, 3.0, 4.0]
     assert shares["share"].tolist() == pytest.approx([0.0, 0.25, 0.625, 0.625])
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_the_curve_is_that_of_statsmodels(seed: int) -> None:
+    """Studies that arrive, and that end without, at the same cost as others among them."""
+    rng = np.random.default_rng(seed)
+    costs, reached = rng.integers(1, 9, size=30).astype(float), rng.random(30) < 0.6
+    curve = SurvfuncRight(costs, reached.astype(int))
+    shares = known(*zip(costs.tolist(), reached.tolist(), strict=True)).shares()
+    assert shares["cost"].tolist() == [0.0, *curve.surv_times, costs.max()]
+    assert shares["share"].tolist() == pytest.approx([0.0, *(1 - curve.surv_prob), 1 - curve.surv_prob[-1]])
 
 
 def test_the_median_counts_those_that_never_arrive() -> None:
