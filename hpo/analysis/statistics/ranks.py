@@ -12,15 +12,20 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
+import pandas as pd
+from scipy import special
 
-from hpo.analysis.statistics.estimates import finite
+from hpo.analysis.statistics.estimates import Floats, finite
 from hpo.analysis.statistics.paired_tests import ALPHA
 from hpo.analysis.statistics.selection import common_blocks
 
 MIN_METHODS, MIN_RANKED_BLOCKS = 3, 2
 """Fewer methods are a pair, and fewer blocks have no spread."""
+LARGEST_RANGE, HALVINGS = 16.0, 50
+"""Where a quantile is looked for, and the halvings that bring it to rounding."""
 
 
 @dataclass(frozen=True)
@@ -62,17 +67,15 @@ def rank_methods(scores: Mapping[str, Mapping[int, float]], higher_is_better: bo
     names = [name for name, found in scores.items() if set(blocks) <= set(found)]
     if len(names) < MIN_METHODS or len(blocks) < MIN_RANKED_BLOCKS:
         return None
-    from scipy import stats  # most of half a second, which only confirmed studies need
-
     table = finite(np.array([[scores[name][block] for name in names] for block in blocks]))  # (blocks, methods)
-    ranks = stats.rankdata(-table if higher_is_better else table, axis=1).mean(axis=0)
+    ranked = pd.DataFrame(-table if higher_is_better else table).rank(axis=1).to_numpy()
+    ranks = ranked.mean(axis=0)
     ordered = {names[place]: float(ranks[place]) for place in np.argsort(ranks, kind="stable")}
     critical = critical_difference(len(names), len(blocks))
-    is_tied = bool((table == table[:, :1]).all())
     return Ranking(
         ordered,
         len(blocks),
-        1.0 if is_tied else float(stats.friedmanchisquare(*table.T).pvalue),
+        _friedman_p(ranked),
         critical,
         _groups(ordered, critical),
         tuple(name for name in scores if name not in names),
@@ -87,10 +90,44 @@ def critical_difference(num_methods: int, num_blocks: int, alpha: float = ALPHA)
         num_blocks: at least 1.
         alpha: level for all pairs together, in (0, 1).
     """
-    from scipy import stats  # most of half a second, which only confirmed studies need
-
-    quantile = float(stats.studentized_range.ppf(1 - alpha, num_methods, math.inf)) / math.sqrt(2)
+    quantile = _range_quantile(1 - alpha, num_methods) / math.sqrt(2)
     return quantile * math.sqrt(num_methods * (num_methods + 1) / (6 * num_blocks))
+
+
+def _friedman_p(ranked: Floats) -> float:
+    """Compute the p of Friedman's test, corrected for ties, by the chi squared distribution; 1 if all ranks tie.
+
+    `scipy.stats` has it and the next function's figure too, and takes half a second to import.
+
+    Args:
+        ranked: (blocks, methods), the ranks within each block.
+    """
+    blocks, methods = ranked.shape
+    expected = (methods + 1) / 2
+    spread = float(((ranked - expected) ** 2).sum())
+    if spread == 0.0:
+        return 1.0
+    of_means = float(((ranked.mean(axis=0) - expected) ** 2).sum())
+    return float(special.chdtrc(methods - 1, (methods - 1) * blocks**2 * of_means / spread))
+
+
+@cache
+def _range_quantile(share: float, number: int) -> float:
+    """Return what the range of so many independent standard normal values stays below with a probability.
+
+    Args:
+        share: the probability, in (0, 1).
+        number: of the values, at least 2.
+    """
+    smallest, step = np.linspace(-8.0, 8.0, 1601, retstep=True)
+    density = np.exp(-(smallest**2) / 2) / math.sqrt(2 * math.pi)
+    low, high = 0.0, LARGEST_RANGE
+    for _ in range(HALVINGS):
+        middle = (low + high) / 2
+        others_within = special.ndtr(smallest + middle) - special.ndtr(smallest)
+        held = number * step * float(density @ others_within ** (number - 1))
+        low, high = (middle, high) if held < share else (low, middle)
+    return low
 
 
 def _groups(ordered: Mapping[str, float], critical: float) -> tuple[tuple[str, ...], ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from hpo.analysis.statistics.ranks import critical_difference, rank_methods
 
@@ -37,6 +38,19 @@ def test_the_example_of_the_paper() -> None:
 def test_quantiles_are_those_of_the_paper_s_table(methods: int, quantile: float) -> None:
     ratio = (methods * (methods + 1) / 60) ** 0.5  # of ten blocks
     assert critical_difference(methods, 10) / ratio == pytest.approx(quantile, abs=0.001)
+
+
+@pytest.mark.parametrize("methods", [3, 4, 9, 20])
+def test_p_and_critical_difference_are_scipy_s(methods: int) -> None:
+    """Scores of two digits, so that many tie."""
+    table = np.random.default_rng(methods).uniform(size=(8, methods)).round(1)
+    found = rank_methods({str(k): dict(enumerate(column.tolist())) for k, column in enumerate(table.T)}, True)
+    assert found is not None
+    assert found.friedman_p == pytest.approx(stats.friedmanchisquare(*table.T).pvalue, rel=1e-9)
+    for alpha in (0.01, 0.05, 0.2):
+        quantile = stats.studentized_range.ppf(1 - alpha, methods, np.inf) / 2**0.5
+        expected = quantile * (methods * (methods + 1) / (6 * 8)) ** 0.5
+        assert critical_difference(methods, 8, alpha) == pytest.approx(expected, rel=1e-9)
 
 
 def test_methods_that_are_not_shown_to_differ_are_in_one_group() -> None:
