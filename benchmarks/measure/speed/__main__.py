@@ -1,8 +1,8 @@
 """Measure speed in turns: `python -m benchmarks.measure.speed` (15 minutes or more on 2 cores).
 
-Each comparison starts its two sides, each a process of its own with one thread, and lets them take turns, A B B A ...,
-a block of steps each; start-up and the first block do not count. It prints the median of the pairs' ratios,
-first side to second, with the quartiles: machines drift, ratios measured side by side do not. The sides:
+Each comparison starts its two sides, each a process of its own, with one thread unless said, and lets them take turns,
+A B B A ..., a block of steps each; start-up and the first block do not count. It prints the median of the pairs'
+ratios, first side to second, with the quartiles: machines drift, ratios measured side by side do not. The sides:
 
 * noise: the same thing twice;
 * Trainer: Hugging Face Trainer, against our loop, with the same DeepSpeed configuration, order and batches; the losses
@@ -10,6 +10,8 @@ first side to second, with the quartiles: machines drift, ratios measured side b
 * padding: every batch to `max_length`, against to its longest sequence (the default), and against that with batches of
   similar lengths (`length_grouped`);
 * allocator: glibc as it is, against keeping freed pages (the default);
+* waiting: two threads that spin while they wait for each other, as OpenMP lets them, against threads that sleep (the
+  default); once alone, and once beside a process that computes;
 * precision: fp32, against bf16, on a CPU alone, since a GPU trains in bf16 here anyway;
 * generation: one question at a time, against batches (the default).
 
@@ -57,6 +59,7 @@ class Pairing:
         at_least: the ratio that must be reached; None where there is no such claim.
         lengths_vary: whether blocks of one side differ in lengths: the ratio is then of all blocks together.
         on_gpu: whether it says something where there is a GPU.
+        busy: other processes that compute all the while.
     """
 
     name: str
@@ -65,12 +68,14 @@ class Pairing:
     at_least: float | None = None
     lengths_vary: bool = False
     on_gpu: bool = True
+    busy: int = 0
 
 
 LIKE = {"squad_lengths": True}
 TO_MAX = {**LIKE, "pad_to_max": True}
 GROUPED = {**LIKE, "length_grouped": True}
 BF16 = {"precision": "bf16"}
+SPINNING, SLEEPING = {"threads": 2, "spins": 300_000}, {"threads": 2}  # libgomp's own number of spins
 TWO, EIGHT = {"batch": 2}, {"batch": 8}  # of `bloom_560m_squad_two_gpus`, and Trainer's default
 COMPARISONS = (
     Pairing("noise", {}, {}),
@@ -81,6 +86,8 @@ COMPARISONS = (
     Pairing("padding and grouping, batch 8", {**TO_MAX, **EIGHT}, {**GROUPED, **EIGHT}, TWICE, lengths_vary=True),
     Pairing("grouping alone, batch 8", {**LIKE, **EIGHT}, {**GROUPED, **EIGHT}, lengths_vary=True),
     Pairing("allocator", {"keep_freed_memory": False}, {}, on_gpu=False),
+    Pairing("waiting", SPINNING, SLEEPING, on_gpu=False),
+    Pairing("waiting, beside other work", SPINNING, SLEEPING, on_gpu=False, busy=1),
     Pairing("precision, training", {}, BF16, on_gpu=False),
     Pairing("precision, evaluation", {"work": "evaluate"}, {"work": "evaluate", **BF16}, on_gpu=False),
     Pairing("generation", {"work": "generate", "batch": 1}, {"work": "generate", "batch": QUESTIONS}),
@@ -145,7 +152,7 @@ def measure(comparison: Pairing, benchmark: str, rounds: int) -> Timing:
         BenchmarkError: a side could not run.
     """
     first, second = (Side(benchmark=benchmark, **given) for given in (comparison.first, comparison.second))
-    with _running(first) as one, _running(second) as other:
+    with _computing(comparison.busy), _running(first) as one, _running(second) as other:
         pairs = [_pair(one, other, turn) for turn in range(rounds + 1)][1:]
     ratios = [a["seconds"] / b["seconds"] for a, b in pairs]
     low, _, high = statistics.quantiles(ratios, n=4, method="inclusive") if rounds > 1 else ratios * 3
@@ -162,6 +169,18 @@ def _pair(one: Block, other: Block, turn: int) -> tuple[Answer, Answer]:
         answer = other()
         return one(), answer
     return one(), other()
+
+
+@contextmanager
+def _computing(processes: int) -> Iterator[None]:
+    """Keep so many other processes busy."""
+    busy = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(processes)]
+    try:
+        yield
+    finally:
+        for process in busy:
+            process.kill()
+            process.wait()
 
 
 @contextmanager
@@ -205,7 +224,7 @@ def line(comparison: Pairing, measured: Timing) -> str:
     """Describe a comparison in a line."""
     (a, b), (low, high) = measured.seconds, measured.quartiles
     text = f"{comparison.name:30} {a:7.3f} s {b:7.3f} s | ratio {measured.ratio:.3f} ({low:.3f} .. {high:.3f})"
-    if comparison.first.get("work") == "trainer":
+    if comparison.first.get("work") == "trainer" or comparison.first.get("spins"):
         text += f" | losses differ by {measured.loss_difference:.0e} at most"
     if comparison.at_least is not None:
         text += f" | {'PASS' if passes(comparison, measured) else 'FAIL'}, at least {comparison.at_least:g}"

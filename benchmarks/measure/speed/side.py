@@ -43,6 +43,8 @@ class Side(BaseModel):
         work: our loop's training, Trainer's, our evaluation, or our generation of `QUESTIONS` answers.
         squad_lengths: train on lengths as SQuAD has them, see `data`, in place of the benchmark's.
         batch: batch size, of training or of generation; 0 for the default.
+        threads: CPU threads.
+        spins: looks of a thread for the others before it sleeps; None for none, see `process.prepare_process`.
         keep_freed_memory: see `process.prepare_process`.
         pad_to_max: see `spec.FineTune`, as are the next two.
         length_grouped: neighbours of similar length.
@@ -55,6 +57,8 @@ class Side(BaseModel):
     work: Literal["train", "trainer", "evaluate", "generate"] = "train"
     squad_lengths: bool = False
     batch: int = 0
+    threads: int = 1
+    spins: int | None = None
     keep_freed_memory: bool = True
     pad_to_max: bool = False
     length_grouped: bool = False
@@ -69,7 +73,9 @@ def main() -> None:
     """Prepare, then answer every line."""
     answers = _own_output()
     side = Side.model_validate_json(sys.argv[1])
-    prepare_process(threads=1, keep_freed_memory=side.keep_freed_memory)
+    if side.spins is not None:
+        os.environ["GOMP_SPINCOUNT"] = str(side.spins)  # goes before OMP_WAIT_POLICY
+    prepare_process(side.threads, keep_freed_memory=side.keep_freed_memory)
     join_process_group()
     with tempfile.TemporaryDirectory() as folder:
         benchmark = _benchmark(side, Path(folder))

@@ -9,7 +9,7 @@ import pytest
 
 from benchmarks import spec
 from benchmarks.measure.speed import data
-from benchmarks.measure.speed.__main__ import Pairing, Timing, line, measure, padding_lines, passes
+from benchmarks.measure.speed.__main__ import SLEEPING, SPINNING, Pairing, Timing, line, measure, padding_lines, passes
 from benchmarks.spec import HERE, BenchmarkError
 from benchmarks.tasks import question_answering as squad
 
@@ -69,6 +69,15 @@ def test_our_loop_and_trainer_take_turns_with_the_same_losses() -> None:
     assert min(found.seconds) > 0
     low, high = found.quartiles
     assert 0 < low <= found.ratio <= high
+
+
+@pytest.mark.thorough
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_threads_that_sleep_are_quicker_beside_other_work_with_the_same_losses() -> None:
+    found = measure(Pairing("waiting", SPINNING, SLEEPING, busy=1), "nano", rounds=3)
+    assert found.loss_difference == 0
+    assert found.ratio > 1
 
 
 @pytest.mark.slow
