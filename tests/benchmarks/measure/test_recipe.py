@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import math
+import re
+from pathlib import Path
 
 import pytest
 
+from benchmarks.banks import bank
 from benchmarks.measure import recipe
 from benchmarks.measure.recipe import Match
 
+REPOSITORY = Path(__file__).parents[3]
 pytestmark = pytest.mark.slow
 
 
@@ -30,6 +34,16 @@ def test_a_good_recipe_of_nano_takes_more_draws_than_its_default(capsys: pytest.
         needed.append(int(printed.partition("for an even chance: ")[2].partition(",")[0]))
     assert needed[0] == 1
     assert needed[1] > 12
+
+
+def test_the_chapter_s_row_of_nano_is_what_its_command_finds() -> None:
+    """A bank that grows changes the row: type the command of the chapter, and write down what it prints."""
+    page = (REPOSITORY / "docs/workshop/09-choice.md").read_text()
+    [low, high] = re.findall(r"recipe nano --within learning_rate=(\S+)\.\.(\S+)", page)[0]
+    found = recipe.match(bank.read(bank.find("nano")), {"learning_rate": (float(low), float(high))})
+    row = f"{found.as_good} of {found.draws:,} | {found.trainings(0.5)} | {found.trainings(0.9)}"
+    assert f"| `nano` | rate {low} to {high} | {row} |" in page
+    assert f"`nano` on the {found.draws} random configurations" in page
 
 
 def test_a_recipe_that_no_training_follows_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
