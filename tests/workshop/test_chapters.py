@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from matplotlib.image import imread
 
 from hpo.app.cli import main
 from hpo.app.parser import parse
@@ -21,6 +22,7 @@ from hpo.report.workshop import CHAPTERS
 from tests.stores import fresh_store, working_in
 from tests.studies import make_project
 from tests.test_readme import blocks, commands, type_all
+from tests.workshop import figures
 
 REPOSITORY = Path(__file__).parents[2]
 WORKSHOP = REPOSITORY / "docs/workshop"
@@ -29,6 +31,9 @@ ON_SLURM, ON_DEEPSPEED = 6, 8
 """Chapters whose commands take a cluster, and processes of their own."""
 GRIDS = {1: {1e-4: 1, 1e-3: 1, 1e-2: 1}, 2: dict.fromkeys((1e-4, 1e-3, 1e-2), 4)}
 """Chapters whose table is a grid: how often each learning rate is trained."""
+FIGURE = re.compile(r"^!\[[^]]+\]\(\.\./images/([^)]+)\.png\)$", re.MULTILINE)
+FIGURES_OF_RESULTS = (ON_DEEPSPEED, max(PAGES))
+"""Chapters whose figure shows what the exercise finds."""
 IN_PROCESS = [number for number in PAGES if number not in (ON_SLURM, ON_DEEPSPEED)]
 
 
@@ -39,8 +44,37 @@ def test_each_chapter_has_a_page_with_all_its_parts() -> None:
         assert text.startswith(f"# {number}. ")
         assert re.findall("^## (.*)$", text, re.MULTILINE) == ["Concept", "Exercise", "Expected result", "Quiz"]
         quiz = text.partition("## Quiz")[2]
+        concept = text.partition("## Exercise")[0]
+        assert FIGURE.search(concept if number not in FIGURES_OF_RESULTS else text), path.name
         assert quiz.count("<summary>") == quiz.count('<details markdown="1">') == quiz.count("</details>") >= 5
         assert f"[{number}. " in (WORKSHOP / "index.md").read_text()
+
+
+def test_each_drawn_figure_is_on_a_page_with_the_command_that_draws_it() -> None:
+    shown = {name: path for path in PAGES.values() for name in FIGURE.findall(path.read_text())}
+    assert {name for name in shown if name.startswith("workshop-")} == set(figures.FIGURES)
+    for name in figures.FIGURES:
+        assert "`python -m tests.workshop.figures docs/images`" in " ".join(shown[name].read_text().split())
+        assert (WORKSHOP.parent / f"images/{name}.png").is_file()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", figures.FIGURES)
+def test_a_figure_is_drawn(name: str, tmp_path: Path) -> None:
+    assert figures.main([str(tmp_path), "--only", name]) == 0
+    [path] = tmp_path.iterdir()
+    assert path.name == f"{name}.png"
+    assert imread(path).std() > 0.05
+
+
+@pytest.mark.slow
+def test_the_brackets_of_the_figure_are_those_of_hyperband() -> None:
+    """Each trial belongs to one, and only those of the first are stopped at unit 1."""
+    trials = figures.searched("hyperband", "nano_recorded", 9).rows
+    of = {number: name for name, (numbers, _) in figures.BRACKETS.items() for number in numbers}
+    assert sorted(of) == [row.number for row in trials]
+    least = {name: min(row.units for row in trials if of[row.number] == name) for name in figures.BRACKETS}
+    assert least == {"s = 2": 1, "s = 1": 3, "s = 0": 9}
 
 
 @pytest.mark.parametrize("path", sorted(WORKSHOP.glob("*.md")), ids=lambda path: path.stem)
