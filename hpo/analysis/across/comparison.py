@@ -19,10 +19,11 @@ from hpo.analysis.across.task_scores import TaskScores
 from hpo.analysis.conditions.planned import EVERY_PAIR, default_reference
 from hpo.analysis.statistics.aggregates import Aggregate, aggregate
 from hpo.analysis.statistics.hierarchical import MIN_TASKS, FurtherTask, further_task
+from hpo.analysis.statistics.paired_tests import ALPHA, holm
 from hpo.analysis.statistics.ranks import Ranking, rank_methods
 
-CREDIBLE = 0.95
-"""Probability from which a statement about a further task is made."""
+CREDIBLE = 1 - ALPHA
+"""Probability from which a statement about a further task is made, that of all statements together."""
 Outcome = Literal["better", "practically equal", "worse"]
 Statement = Outcome | Literal["not resolved"]
 
@@ -35,21 +36,43 @@ class TaskPair:
         a: the method.
         b: the other.
         further: probabilities for a further task.
+        doubt: probability that the likeliest outcome does not hold there, corrected for all pairs; see `doubts`.
     """
 
     a: str
     b: str
     further: FurtherTask
+    doubt: float
 
     @property
     def chances(self) -> dict[Outcome, float]:
         """The probability of each outcome on a further task, for a beside b."""
-        return {"better": self.further.better, "practically equal": self.further.equal, "worse": self.further.worse}
+        return chances_of(self.further)
 
     @property
     def statement(self) -> Statement:
-        """The outcome whose probability is at least `CREDIBLE`, for a beside b."""
-        return next((outcome for outcome, chance in self.chances.items() if chance >= CREDIBLE), "not resolved")
+        """The likeliest outcome, for a beside b, if little doubt is left."""
+        return likeliest(self.further) if self.doubt <= ALPHA else "not resolved"
+
+
+def chances_of(further: FurtherTask) -> dict[Outcome, float]:
+    """Return the probability of each outcome on a further task."""
+    return {"better": further.better, "practically equal": further.equal, "worse": further.worse}
+
+
+def likeliest(further: FurtherTask) -> Outcome:
+    """Return the outcome with the highest probability."""
+    chances = chances_of(further)
+    return max(chances, key=chances.__getitem__)
+
+
+def doubts(family: Sequence[FurtherTask]) -> list[float]:
+    """Return for each pair the probability that its likeliest outcome does not hold, corrected for the whole family.
+
+    By Holm's steps, as p values are: without them, one of many pairs is soon sure of what holds for none
+    (`hpo.planning.task_rates`).
+    """
+    return holm([max(0.0, 1 - max(chances_of(one).values())) for one in family])
 
 
 @dataclass(frozen=True)
@@ -129,12 +152,13 @@ def _with_statements(found: AcrossTasks) -> AcrossTasks:
     rivals = [method for method in found.regrets if method not in found.untuned or method == found.reference]
     others = [method for method in rivals if method != found.reference]
     pairs = [*combinations(rivals, 2)] if found.reference == EVERY_PAIR else [(a, found.reference) for a in others]
-    predicted = ((a, b, further_task(_in_margins(found, a, b))) for a, b in pairs)
+    predicted = [(a, b, further_task(_in_margins(found, a, b))) for a, b in pairs]
+    known = [(a, b, further) for a, b, further in predicted if further is not None]
     return replace(
         found,
         aggregates={method: aggregate(found.runs(method)) for method in found.regrets},
         ranking=rank_methods(means, higher_is_better=False),
-        pairs=[TaskPair(a, b, further) for a, b, further in predicted if further is not None],
+        pairs=[TaskPair(*one, doubt) for one, doubt in zip(known, doubts([one[2] for one in known]), strict=True)],
     )
 
 

@@ -42,6 +42,8 @@ MIXTURE = (-10, 4)
 """Points of a Student t as a mixture of normals: from its tails, of low precision, to the last but one."""
 STEP = 1.5
 """Distance of two such points, in standard deviations of the logarithm of the precision."""
+VARIANCES = np.arange(-12.0, 31.0, 0.2)
+"""Logarithms of variances of d_i around m; between two of them, densities are interpolated."""
 MAX_FREEDOM = 100.0
 """Degrees of freedom from which a Student t is as good as normal."""
 REACH = 8.0
@@ -105,26 +107,46 @@ def _posterior(tasks: Sequence[Floats]) -> tuple[Floats, Floats, Floats, Floats]
     density_of_freedoms = freedoms**SHAPE * np.exp(-RATE * freedoms)  # on a logarithmic grid too
     densities = (density_of_means[:, None, None], density_of_spreads[:, None], density_of_freedoms)
     logs = np.log(densities[0]) + np.log(densities[1]) + np.log(densities[2])
+    over_tasks = _weights_over_tasks(spreads)
     for centre, error, count in zip(centres, errors, counts, strict=True):
-        logs += np.stack([_log_likelihood(means - centre, spreads, n, error, count) for n in freedoms], axis=-1)
+        logs += _log_likelihood(means - centre, error, count, over_tasks)
     weights = np.exp(logs - logs.max())
     return means, spreads, freedoms, weights / weights.sum()
 
 
-def _log_likelihood(distances: Floats, spreads: Floats, freedom: float, error: float, count: float) -> Floats:
-    """Return the log density of a task's mean at each distance from m and each spread, `(m, t)`, up to a constant.
+def _log_likelihood(distances: Floats, error: float, count: float, over_tasks: Floats) -> Floats:
+    """Return the log density of a task's mean at each distance from m, spread and freedom, up to a constant.
 
     The task's own mean is Student t around d_i, and d_i is Student t around m. Given the precisions of both mixtures,
     their sum is normal.
+
+    Args:
+        distances: of the task's mean from m, `(m,)`.
+        error: scale of the task's own mean.
+        count: its degrees of freedom.
+        over_tasks: see `_weights_over_tasks`.
     """
     own, own_weights = _precisions(min(count, MAX_FREEDOM))
-    over, over_weights = _precisions(freedom)
-    variances = spreads[:, None, None] ** 2 / over[:, None] + error**2 / own  # (t, over, own)
-    weights = over_weights[:, None] * own_weights / np.sqrt(variances)
-    flat, weights = variances.reshape(len(spreads), -1), weights.reshape(len(spreads), -1)
-    found = (np.exp(-0.5 * distances[:, None, None] ** 2 / flat) * weights).sum(axis=-1)
-    logs: Floats = np.log(np.maximum(found, np.finfo(float).tiny))
-    return logs
+    variances = np.exp(VARIANCES)[:, None] + error**2 / own  # (variance, own)
+    squares = distances[:, None, None] ** 2
+    found = (np.exp(-0.5 * squares / variances) * (own_weights / np.sqrt(variances))).sum(axis=-1)  # (m, variance)
+    logs: Floats = np.log(np.maximum(found @ over_tasks, np.finfo(float).tiny))  # (t, m, n) from (t, variance, n)
+    return logs.transpose(1, 0, 2)
+
+
+def _weights_over_tasks(spreads: Floats) -> Floats:
+    """Return the weights of `VARIANCES` for each spread and freedom, `(t, variance, n)`.
+
+    Given its precision, d_i is normal around m. Its variance lies between two points, which share its weight.
+    """
+    weights = np.zeros((len(spreads), len(VARIANCES), len(FREEDOMS)))
+    for which, freedom in enumerate(FREEDOMS):
+        precisions, shares = _precisions(freedom)
+        places = np.interp(np.log(spreads[:, None] ** 2 / precisions), VARIANCES, np.arange(len(VARIANCES)))
+        below = np.minimum(places.astype(int), len(VARIANCES) - 2)
+        for place, share in ((below, 1 - (places - below)), (below + 1, places - below)):
+            np.add.at(weights[..., which], (np.arange(len(spreads))[:, None], place), share * shares)
+    return weights
 
 
 def _precisions(freedom: float) -> tuple[Floats, Floats]:

@@ -60,6 +60,8 @@ PAIRS = {
     "p_better": "probability that `a` is better by more than the metric's margin on a further task",
     "p_equal": "probability that both are within the margin there",
     "p_worse": "probability that `a` is worse by more than the margin there",
+    "doubt_holm": "probability that the likeliest of the three does not hold, corrected for all pairs; a statement "
+    "takes 0.05 or less",
     "typical_margins": "centre of the tasks' mean differences in margins, above 0 where `a` is better",
     "typical_margins_low": "lower end of its 95 % credible interval",
     "statement": "`better`, `practically equal`, `worse` or `not resolved`: of `a`, against `b`",
@@ -98,6 +100,6 @@ def _nothing(benchmark: Benchmark) -> AcrossTasks:
         replay="",
         notes=(),
     )
-    pair = TaskPair("", "", FurtherTask(0.0, 1.0, 0.0, Estimate(0.0, None)))
+    pair = TaskPair("", "", FurtherTask(0.0, 1.0, 0.0, Estimate(0.0, None)), 0.0)
     regrets = {"": {task.name: {0: 0.0}}}
     return AcrossTasks([task], {task.name: (0,)}, regrets, frozenset(), "", [], aggregates={}, pairs=[pair])

@@ -184,7 +184,8 @@ def practical_equality(found: AcrossTasks) -> Figure | LeftOut:
     read = (
         f"A bar is what the model expects of a further task like these {len(found.tasks)}: the probability that the "
         "first method is better than the second, practically equal (within the margin of the task's metric), or worse. "
-        f"A statement is made from {CREDIBLE:g} on. Few tasks leave much open, however many seeds each has."
+        f"A statement is made from {CREDIBLE:g} on, or more if there are several pairs. Few tasks leave much open, "
+        "however many seeds each has."
     )
     rows = [
         {"a": pair.a, "b": pair.b, "outcome": outcome, "probability": chance}

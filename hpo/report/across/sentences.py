@@ -32,9 +32,10 @@ def statement(found: AcrossTasks) -> str:
     if not others:
         return told.strip()
     rest = ", ".join(f"{pair.a} against {pair.b}" for pair in others[:4]) + ", ..." * (len(others) > 4)
+    corrected = f", corrected for {len(found.pairs)} pairs" if len(found.pairs) > 1 else ""
     return (
         f"{told}Not resolved across {number} tasks: {rest}; no outcome on a further task has a probability of "
-        f"{CREDIBLE:g}."
+        f"{CREDIBLE:g}{corrected}."
     )
 
 

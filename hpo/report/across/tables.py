@@ -122,7 +122,7 @@ def pairs_table(found: AcrossTasks) -> Table:
         "Probabilities that a is better, practically equal (within the margin of the metric) or worse than b on a "
         "further task like these, by a hierarchical model of differences in margins (Corani et al. 2017). Typical: "
         "the centre of the tasks' mean differences, in margins, above 0 where a is better, with its 95 % credible "
-        "interval.",
+        "interval. Statements are corrected for all pairs together.",
         ("a", "b", "better", "practically equal", "worse", "typical", "statement"),
         [_pair_cells(pair) for pair in found.pairs],
         frozenset({"a", "b", "statement"}),
@@ -241,6 +241,7 @@ def pair_rows(found: AcrossTasks) -> Rows:
             "p_better": pair.further.better,
             "p_equal": pair.further.equal,
             "p_worse": pair.further.worse,
+            "doubt_holm": pair.doubt,
             **ends_of("typical_margins", pair.further.typical),
             "statement": pair.statement,
         }

@@ -7,7 +7,9 @@ from dataclasses import replace
 import pytest
 
 from benchmarks.spec import BenchmarkError
-from hpo.analysis.across.comparison import compare_tasks
+from hpo.analysis.across.comparison import TaskPair, compare_tasks, doubts
+from hpo.analysis.statistics.estimates import Estimate
+from hpo.analysis.statistics.hierarchical import FurtherTask
 from tests.hpo.analysis.across.made_tasks import drawn, task
 
 TWO = {"asha": [0.70, 0.74], "random": [0.60, 0.66]}
@@ -106,3 +108,14 @@ def test_the_default_has_regrets_and_is_no_part_of_the_pairs() -> None:
     found = compare_tasks(tasks, reference="all")
     assert "default" in found.regrets
     assert [(pair.a, pair.b) for pair in found.pairs] == [("asha", "random")]
+
+
+def test_a_statement_is_corrected_for_all_pairs_of_the_comparison() -> None:
+    """A probability of 0.97 is a statement by itself, and none among two such pairs or beside an open one."""
+    sure = FurtherTask(0.97, 0.02, 0.01, Estimate(3.0, None))
+    surer = FurtherTask(0.001, 0.009, 0.99, Estimate(-3.0, None))
+    said = [
+        [TaskPair("a", "b", one, doubt).statement for one, doubt in zip(family, doubts(family), strict=True)]
+        for family in ([sure], [sure, sure], [sure, surer])
+    ]
+    assert said == [["better"], ["not resolved", "not resolved"], ["better", "worse"]]
