@@ -65,6 +65,12 @@ def digest(benchmark: Benchmark) -> str:
         content["finetune"] |= {"model": _model(finetune), "data": _data(finetune)}
     elif benchmark.recorded is not None:
         content["recorded"]["bank"] = _checksum(benchmark.recorded.bank)
+        if not benchmark.recorded.accelerator:  # likewise
+            del content["recorded"]["accelerator"]
+        if benchmark.recorded.seconds_of is None:  # likewise
+            del content["recorded"]["seconds_of"]
+        else:
+            content["recorded"]["seconds_of"] = _checksum(benchmark.recorded.seconds_of)
     else:
         if content["synthetic"]["memory_limit"] is None:  # likewise
             del content["synthetic"]["memory_limit"]

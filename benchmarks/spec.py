@@ -302,8 +302,10 @@ def _read_space(path: Path) -> dict[str, Any]:
 def _resolve_paths(content: dict[str, Any], folder: Path) -> None:
     """Make the paths in a freshly read file absolute."""
     recorded = content.get("recorded")
-    if isinstance(recorded, dict) and isinstance(recorded.get("bank"), str):
-        recorded["bank"] = str(place(folder, recorded["bank"]))
+    if isinstance(recorded, dict):
+        for name in ("bank", "seconds_of"):
+            if isinstance(recorded.get(name), str):
+                recorded[name] = str(place(folder, recorded[name]))
     finetune = content.get("finetune")
     if not isinstance(finetune, dict):
         return

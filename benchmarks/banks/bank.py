@@ -120,6 +120,16 @@ class Bank:
             found.setdefault(training.identity[0], []).append(training)
         return [sorted(of_one, key=lambda training: training.seed) for of_one in found.values()]
 
+    def accelerators(self) -> list[str]:
+        """Return the names of the accelerators that trainings were recorded on."""
+        names = {session.key: session.accelerator for session in self.header.sessions}
+        return sorted({names[training.session] for training in self.trainings} - {""})
+
+    def on(self, accelerator: str) -> Bank:
+        """Return the trainings that were recorded on an accelerator."""
+        keys = {session.key for session in self.header.sessions if session.accelerator == accelerator}
+        return Bank(self.header, tuple(training for training in self.trainings if training.session in keys))
+
 
 def names() -> list[str]:
     """Return the names of the banks that come with the suite."""

@@ -108,11 +108,11 @@ class RecordedCurves:
     """
 
     def __init__(self, configurations: Sequence[Sequence[BankTraining]]) -> None:
-        self._by_config = {_key(of_one[0].config): of_one for of_one in configurations}
+        self._by_config = {key_of(of_one[0].config): of_one for of_one in configurations}
 
     def curve(self, config: Config, seed: int) -> Curve:
         """See `Curves`; a seed that was not recorded takes the curve of one that was, chosen by its number."""
-        found = self._by_config.get(_key(config))
+        found = self._by_config.get(key_of(config))
         if found is None:
             raise BenchmarkError(
                 f"configuration {config} is not in the bank, and `between: table` answers recorded ones alone; take "
@@ -122,5 +122,6 @@ class RecordedCurves:
         return recorded_curve(same or found[draw((seed,)) % len(found)])
 
 
-def _key(config: Mapping[str, Scalar]) -> tuple[tuple[str, Scalar], ...]:
+def key_of(config: Mapping[str, Scalar]) -> tuple[tuple[str, Scalar], ...]:
+    """Return a configuration as the key of a dictionary."""
     return tuple(sorted(config.items()))

@@ -24,7 +24,8 @@ from benchmarks.space import Config, describe
 from benchmarks.tasks.task import LOSS, PERPLEXITY, TRAIN_LOSS, TokenStatistics, perplexity
 from benchmarks.trials.trial import OpenRanks, Ranks, TrialProcess, Untrained
 
-if TYPE_CHECKING:  # it has the block
+if TYPE_CHECKING:  # the one takes a second, and the other has the block
+    from benchmarks.banks.seconds import RecordedDurations
     from benchmarks.spec import Benchmark
 
 STATE = "recorded.json"
@@ -41,6 +42,9 @@ class Recorded(Untrained):
             answers recorded configurations alone.
         task: the task that was recorded, a name in `benchmarks/tasks`.
         slower: factor on all recorded seconds, for an accelerator that takes so many times as long.
+        accelerator: name of the accelerator whose recorded seconds are taken, such as "cpu"; empty for those of each
+            training as it was recorded.
+        seconds_of: Parquet file of another bank of the same benchmark, whose seconds are taken.
     """
 
     bank: Path
@@ -48,6 +52,13 @@ class Recorded(Untrained):
     between: Literal["surrogate", "table"] = "surrogate"
     task: str = tasks.DEFAULT
     slower: PositiveFloat = 1.0
+    accelerator: str = ""
+    seconds_of: Path | None = None
+
+    @property
+    def has_other_seconds(self) -> bool:
+        """Tell whether seconds are not those that were recorded with the curves."""
+        return bool(self.accelerator or self.seconds_of) or self.slower != 1
 
     def process(self, benchmark: Benchmark, open_ranks: OpenRanks[Ranks], clock: Clock) -> TrialProcess:
         """Return a process that reads curves, without ranks."""
@@ -94,21 +105,28 @@ def read_bank(benchmark: Benchmark) -> banks.Bank:
 
 
 def extent_warnings(benchmark: Benchmark) -> list[str]:
-    """Return a sentence if the recording of a benchmark's bank is incomplete.
+    """Return a sentence if a benchmark's bank is incomplete, and one if its seconds are of several accelerators.
 
     Raises:
         BenchmarkError: see `read_bank`.
     """
-    bank = read_bank(benchmark)
+    assert benchmark.recorded is not None
+    bank, found = read_bank(benchmark), list[str]()
+    known = bank.accelerators()
+    if len(known) > 1 and seconds_source(benchmark) is None:
+        found.append(
+            f"the bank of {benchmark.name} has seconds of {' and '.join(known)}, and each curve takes those it was "
+            "recorded with; name one as `accelerator`"
+        )
     configs, seeds = bank.header.planned
     if len(bank.trainings) >= configs * seeds:
-        return []
-    assert benchmark.recorded is not None
+        return found
     card = benchmark.recorded.bank.with_suffix(".md").name
     return [
+        *found,
         f"the bank of {benchmark.name} is incomplete: it has {len(bank.trainings)} of {configs * seeds} planned "
         f"trainings, of {len(bank.configurations())} configurations, and results will change as it grows; see its "
-        f"card, {card}"
+        f"card, {card}",
     ]
 
 
@@ -121,14 +139,52 @@ def configurations_of(benchmark: Benchmark) -> list[list[BankTraining]]:
     Raises:
         BenchmarkError: see `read_bank`; or no configuration lies in the search space.
     """
-    found = [
-        [training.model_copy(update={"config": benchmark.complete(training.config)}) for training in of_one]
-        for of_one in read_bank(benchmark).configurations()
-        if not _fault(benchmark, benchmark.complete(of_one[0].config))
-    ]
+    found = _within_space(benchmark, read_bank(benchmark))
     if not found:
         raise BenchmarkError(f"{benchmark.name}: no recorded configuration lies in its search space; correct `space`")
     return found
+
+
+def _within_space(benchmark: Benchmark, bank: banks.Bank) -> list[list[BankTraining]]:
+    return [
+        [training.model_copy(update={"config": benchmark.complete(training.config)}) for training in of_one]
+        for of_one in bank.configurations()
+        if not _fault(benchmark, benchmark.complete(of_one[0].config))
+    ]
+
+
+def seconds_source(benchmark: Benchmark) -> tuple[banks.Bank, str] | None:
+    """Return the bank and the accelerator whose seconds are taken; None for those recorded with the curves.
+
+    Raises:
+        BenchmarkError: the bank cannot be read or is of another benchmark, or the accelerator is not in it.
+    """
+    block = benchmark.recorded
+    assert block is not None
+    if not block.accelerator and block.seconds_of is None:
+        return None
+    path = block.seconds_of or block.bank
+    bank = banks.read(path)
+    if (bank.header.digest, bank.header.max_units) != (block.digest, benchmark.resource.max_units):
+        raise BenchmarkError(
+            f"{path}: seconds are taken from trainings of the same benchmark, with the digest {block.digest}, but its "
+            f"own is {bank.header.digest or 'none'}"
+        )
+    known = bank.accelerators()
+    wanted = block.accelerator or (known[0] if len(known) == 1 else "")
+    if wanted not in known:
+        named = f"accelerator is {wanted!r}, but" if wanted else "no accelerator is named, and"
+        raise BenchmarkError(f"{named} {path} has trainings on {' and '.join(map(repr, known))}; name one of these")
+    return bank, wanted
+
+
+def _durations_of(benchmark: Benchmark, bank: banks.Bank, accelerator: str) -> RecordedDurations:
+    from benchmarks.banks.seconds import RecordedDurations  # numpy and scikit-learn take a second
+
+    try:
+        return RecordedDurations(_within_space(benchmark, bank.on(accelerator)), benchmark.space)
+    except BenchmarkError as error:
+        raise BenchmarkError(f"{bank.header.name} on {accelerator}: {error}") from None
 
 
 def _fault(benchmark: Benchmark, config: Config) -> str:
@@ -163,10 +219,18 @@ def _make_curves(benchmark: Benchmark) -> Curves:
     from benchmarks.banks.surrogate import Surrogate  # numpy and scikit-learn take a second
 
     assert benchmark.recorded is not None
-    configurations = configurations_of(benchmark)
-    if benchmark.recorded.between == "table":
-        return RecordedCurves(configurations)
-    return Surrogate(configurations, benchmark.space, benchmark.metrics, benchmark.resource.max_units)
+    configurations, source = configurations_of(benchmark), seconds_source(benchmark)
+    is_table, units = benchmark.recorded.between == "table", benchmark.resource.max_units
+    found: Curves = (
+        RecordedCurves(configurations)
+        if is_table
+        else Surrogate(configurations, benchmark.space, benchmark.metrics, units)
+    )
+    if source is None:
+        return found
+    from benchmarks.banks.seconds import Retimed
+
+    return Retimed(found, _durations_of(benchmark, *source))
 
 
 class RecordedTrial:

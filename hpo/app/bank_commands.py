@@ -137,7 +137,8 @@ def replay(parsed: argparse.Namespace) -> int:
     processes = driver.cores() if parsed.processes is None else parsed.processes
     if processes < 1:
         raise BenchmarkError(f"processes is {processes}, but must be >= 1")
-    benchmark = load_benchmark(parsed.benchmark, parsed.space)
+    loaded = load_benchmark(parsed.benchmark, parsed.space)
+    benchmark = replay_request.with_seconds(loaded, parsed.accelerator, parsed.seconds_of)
     asked = replay_request.request(
         benchmark, parsed.methods, parsed.seeds, parsed.budgets, parsed.devices, parsed.repeats
     )

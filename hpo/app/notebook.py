@@ -139,6 +139,8 @@ def replay(
     budgets: Sequence[int] = (12,),
     devices: int = 2,
     repeats: int = 3,
+    accelerator: str = "",
+    seconds_of: str | Path = "",
     processes: int | None = None,
     output: str | Path = "replays",
 ) -> pd.DataFrame:
@@ -151,6 +153,8 @@ def replay(
         budgets: full trainings that a study may spend.
         devices: devices of each study.
         repeats: trainings of each incumbent with fresh seeds.
+        accelerator: take the recorded seconds of this accelerator, such as "cpu"; empty for those of each training.
+        seconds_of: name or file of another bank of the benchmark, whose seconds are taken.
         processes: studies at once; None for one per core. They import the calling script, so a script calls this under
             `if __name__ == "__main__"`.
         output: folder of the studies' file; a replay there resumes.
@@ -171,9 +175,12 @@ def replay(
         "seeds": ",".join(map(str, seeds)),
         "budgets": ",".join(map(str, budgets)),
     }
-    asked = replay_request.request(load_benchmark(benchmark), **words, devices=devices, repeats=repeats)
+    other = {"accelerator": accelerator, "seconds_of": str(seconds_of)}
+    recorded = replay_request.with_seconds(load_benchmark(benchmark), **other)
+    asked = replay_request.request(recorded, **words, devices=devices, repeats=repeats)
     params = {"benchmark": benchmark, **words, "devices": devices}
-    command = next_steps.command("replay", **params, repeats=repeats)
+    named = {name: value for name, value in other.items() if value}
+    command = next_steps.command("replay", **params, repeats=repeats, **named)
     done = driver.run(
         asked.studies, asked.header, Path(output), processes or driver.cores(), open_console(), params, command
     )

@@ -292,6 +292,12 @@ BANKS = (
             Option("budgets", "full trainings of each study, likewise", "12"),
             Option("devices", "devices of each study", "2", "integer"),
             Option("repeats", "trainings of each incumbent with fresh seeds", "3", "integer"),
+            Option(
+                "accelerator",
+                "take the recorded seconds of this accelerator, such as cpu (default: of each training)",
+                "",
+            ),
+            Option("seconds_of", "name or file of another bank of the benchmark, whose seconds are taken", ""),
             SPACE,
             Option("processes", "studies at once (default: one per core)", kind="count"),
             Option("output", "folder of the studies' file and log; a replay there resumes", "replays"),

@@ -6,12 +6,13 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from benchmarks.banks import bank as banks
 from benchmarks.banks import certificate as certificates
 from benchmarks.banks.bank import Bank
 from benchmarks.files import BenchmarkError, whole_number
 from benchmarks.identity import digest
 from benchmarks.spec import Benchmark
-from benchmarks.trials.recorded import curves, read_bank
+from benchmarks.trials.recorded import curves, read_bank, seconds_source
 from hpo.analysis.replayed.study import NO_CERTIFICATE, ReplayHeader
 from hpo.core.study import PROTOCOL, Study
 from hpo.core.wording import counted
@@ -67,6 +68,8 @@ def request(benchmark: Benchmark, methods: str, seeds: str, budgets: str, device
     for one in kept:
         study = one.study(benchmark, numbers[0], None)
         registry.get(study.method).make_plan(study)
+    block = benchmark.recorded
+    certified = None if block is None or block.has_other_seconds else block.bank  # async methods depend on seconds
     header = ReplayHeader(
         benchmark=benchmark.model_dump(mode="json", exclude_unset=True),
         digest=digest(benchmark),
@@ -74,10 +77,10 @@ def request(benchmark: Benchmark, methods: str, seeds: str, budgets: str, device
         repeats=repeats,
         protocol=PROTOCOL,
         versions=versions(),
-        source=describe_bank(bank),
+        source=describe_bank(bank) + _seconds_in_words(benchmark),
         left_out=(left_out(gone),) * bool(gone),
-        certificate=certificates.line(benchmark.recorded.bank) if benchmark.recorded else NO_CERTIFICATE,
-        uncertified=certificates.failing(benchmark.recorded.bank) if benchmark.recorded else {},
+        certificate=certificates.line(certified) if certified else NO_CERTIFICATE,
+        uncertified=certificates.failing(certified) if certified else {},
     )
     return ReplayRequest(_studies(benchmark, kept, numbers), header)
 
@@ -133,6 +136,36 @@ def describe_bank(bank: Bank) -> str:
     planned = f" of {configs * seeds} planned" if len(bank.trainings) < configs * seeds else ""
     configurations = counted(len(bank.configurations()), "configuration")
     return f"the bank {bank.header.name} ({len(bank.trainings)}{planned} trainings of {configurations})"
+
+
+def with_seconds(benchmark: Benchmark, accelerator: str, seconds_of: str) -> Benchmark:
+    """Return a recorded benchmark with the seconds of another accelerator.
+
+    Args:
+        benchmark: with a `recorded` block.
+        accelerator: see `benchmarks.trials.recorded.Recorded`; empty for the benchmark's own.
+        seconds_of: name or file of a bank, likewise.
+
+    Raises:
+        BenchmarkError: the benchmark has no `recorded` block, or there is no such bank.
+    """
+    if not accelerator and not seconds_of:
+        return benchmark
+    _require_curves(benchmark)
+    assert benchmark.recorded is not None
+    changes = {"accelerator": accelerator or benchmark.recorded.accelerator}
+    others = {"seconds_of": banks.find(seconds_of).resolve()} if seconds_of else {}
+    return benchmark.model_copy(update={"recorded": benchmark.recorded.model_copy(update={**changes, **others})})
+
+
+def _seconds_in_words(benchmark: Benchmark) -> str:
+    """Say whose seconds are taken, if they are not those recorded with the curves; else return nothing."""
+    block, source = benchmark.recorded, seconds_source(benchmark)
+    slower = f", times {block.slower:g}" if block is not None and block.slower != 1 else ""
+    if source is None:
+        return f" with its seconds{slower}" * bool(slower)
+    bank, accelerator = source
+    return f" with the seconds of {accelerator} in the bank {bank.header.name}{slower}"
 
 
 def parse_numbers(name: str, text: str) -> list[int]:

@@ -100,8 +100,13 @@ class TrainingTable:
         """Make the table of a benchmark with a `recorded` block.
 
         Raises:
-            BenchmarkError: see `TrainingTable`; or the bank cannot be read.
+            BenchmarkError: see `TrainingTable`; or the bank cannot be read, or its seconds are not to be taken.
         """
+        if benchmark.recorded is not None and benchmark.recorded.has_other_seconds:
+            raise BenchmarkError(
+                f"{benchmark.name} has other seconds than recorded (`slower`, `accelerator`, `seconds_of`), but a "
+                "table has those of its bank; leave these out, or replay"
+            )
         judge = Judge(
             benchmark.metric,
             benchmark.mode,

@@ -12,6 +12,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from benchmarks.banks import bank as banks
+from benchmarks.banks.training import BankSession
 from hpo.analysis.replayed import table
 from hpo.app import cli
 from hpo.store.queries import stored_runs
@@ -65,3 +67,34 @@ def test_an_interrupted_replay_keeps_what_has_ended_and_resumes(
         assert "importance of hyperparameters" not in told
         frame = pd.read_parquet(log.with_suffix(".parquet"))
         assert set(frame["method"]) == {"random", "asha"}
+
+
+def test_device_hours_are_those_of_the_accelerator_that_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file, own = recorded.write(tmp_path), tmp_path / "own.parquet"
+    faster = banks.read(own)
+    gpu = BankSession(key=faster.header.sessions[0].key, accelerator="A GPU")
+    trainings = [
+        one.model_copy(
+            update={"units": tuple(unit.model_copy(update={"train_seconds": 2.5}) for unit in one.units)},
+        )
+        for one in faster.trainings
+    ]
+    header = faster.header.model_copy(update={"sessions": (gpu,)})
+    banks.write(banks.Bank(header, tuple(trainings)), tmp_path / "gpu.parquet")
+    asked = ["replay", "--benchmark", str(file), "--methods", "random", "--seeds", "0..1", "--budgets", "2"]
+    asked += ["--repeats", "1", "--processes", "1"]
+    with working_in(tmp_path):
+        assert cli.main([*asked, "--output", "cpu"]) == 0
+        assert cli.main([*asked, "--output", "gpu", "--seconds-of", "gpu.parquet"]) == 0
+        assert cli.main([*asked, "--output", "cpu", "--seconds-of", "gpu.parquet"]) == 2
+        assert "give another folder with --output" in capsys.readouterr().err
+        assert cli.main([*asked, "--output", "none", "--accelerator", "TPU"]) == 2
+        assert "accelerator is 'TPU', but" in capsys.readouterr().err
+        on_cpu, on_gpu = (table.read(tmp_path / name / "own_recorded.parquet") for name in ("cpu", "gpu"))
+    assert on_gpu.header.source.endswith("with the seconds of A GPU in the bank synthetic")
+    for slow, fast in zip(on_cpu.studies, on_gpu.studies, strict=True):
+        assert fast.units == slow.units
+        assert fast.best == slow.best
+        assert fast.device_seconds == pytest.approx(slow.device_seconds / 4, rel=0.02)

@@ -140,3 +140,10 @@ def test_a_study_takes_milliseconds(table: TrainingTable) -> None:
     for seed in range(20):
         asha(table, seed, 12, 2)
     assert computed_seconds() - began < 20 * 0.01  # 0.0006 s each, where this was written
+
+
+@pytest.mark.parametrize("seconds", [{"slower": 3.0}, {"accelerator": "cpu"}])
+def test_other_seconds_than_those_of_the_table_are_refused(tmp_path: Path, seconds: dict[str, object]) -> None:
+    benchmark = synthetic_bank.recorded(tmp_path / "own.parquet", recorded={"between": "table", **seconds})
+    with pytest.raises(BenchmarkError, match=r"own_recorded has other seconds than recorded .* or replay"):
+        TrainingTable.of_benchmark(benchmark)
