@@ -23,10 +23,6 @@ M_MMAP_THRESHOLD, M_TRIM_THRESHOLD = -3, -1  # from malloc.h
 def prepare_process(threads: int, keep_freed_memory: bool = True) -> None:
     """Make the settings that a process needs before it imports torch and deepspeed. Call once, first.
 
-    Threads that wait for the last one of them sleep, unless OMP_WAIT_POLICY says otherwise. By OpenMP's default they
-    spin, and may take from the last one the core that it waits for: beside other work, a step of two threads took
-    several times as long (`benchmarks.measure.speed`). The policy changes no sum.
-
     Args:
         threads: CPU threads for tensor operations.
         keep_freed_memory: tell glibc not to hand freed pages back after every step; measured on 2 cores,
@@ -34,8 +30,7 @@ def prepare_process(threads: int, keep_freed_memory: bool = True) -> None:
     """
     if keep_freed_memory:
         _keep_freed_memory()
-    os.environ["OMP_NUM_THREADS"] = str(threads)
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    set_up_threads(threads)
     os.environ.pop("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", None)
     os.environ["TORCH_FORCE_WEIGHTS_ONLY_LOAD"] = "1"  # DeepSpeed asks torch to unpickle everything in a checkpoint
     import torch
@@ -43,6 +38,20 @@ def prepare_process(threads: int, keep_freed_memory: bool = True) -> None:
     torch.set_num_threads(threads)
     if not torch.cuda.is_available():
         os.environ["DS_ACCELERATOR"] = "cpu"
+
+
+def set_up_threads(threads: int) -> None:
+    """Set the variables that OpenMP reads once, as torch is imported.
+
+    Threads that wait for the last one of them sleep, unless OMP_WAIT_POLICY says otherwise. By OpenMP's default they
+    spin, and may take from the last one the core that it waits for: beside other work, a step of two threads took
+    several times as long (`benchmarks.measure.speed`). The policy changes no sum.
+
+    Args:
+        threads: CPU threads for tensor operations.
+    """
+    os.environ["OMP_NUM_THREADS"] = str(threads)
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
 def _keep_freed_memory() -> None:

@@ -212,6 +212,9 @@ class _Rank:
     """One rank's process: a `session.Session` behind Ray's mailbox."""
 
     def __init__(self, threads: int) -> None:
+        from benchmarks.training.process import set_up_threads
+
+        set_up_threads(threads)  # before `open_store`, which imports torch
         self._threads = threads
         self._store: Any = None
         self._session: Any = None

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -15,7 +13,6 @@ import torch
 from benchmarks.training import process
 from benchmarks.training.ranks import bind_interfaces_to
 
-REPOSITORY = Path(__file__).parents[3]
 INTERFACES = ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME")
 
 
@@ -73,28 +70,3 @@ def test_a_stage_is_saved_alike_by_every_python(monkeypatch: pytest.MonkeyPatch,
     monkeypatch.setattr(ZeroStageEnum, "__reduce_ex__", lambda self, _: (getattr, (type(self), self._name_)))
     torch.save({"zero_stage": ZeroStageEnum.weights}, tmp_path / "state")
     assert torch.load(tmp_path / "state", weights_only=True) == {"zero_stage": ZeroStageEnum.weights}
-
-
-def settings_of_openmp(**given: str) -> str:
-    """Return the settings that OpenMP prints as it is loaded into a rank's process of two threads."""
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(("OMP_", "GOMP_"))}
-    code = "from benchmarks.training.process import prepare_process; prepare_process(2)"
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        cwd=REPOSITORY,
-        env={**environment, "OMP_DISPLAY_ENV": "VERBOSE", **given},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    return done.stderr
-
-
-@pytest.mark.slow
-def test_threads_of_a_rank_sleep_while_they_wait_unless_the_user_says_otherwise() -> None:
-    """Spinning threads take the core from the one that they wait for where other work takes part."""
-    printed = settings_of_openmp()
-    assert "OMP_NUM_THREADS = '2'" in printed
-    assert "OMP_WAIT_POLICY = 'PASSIVE'" in printed
-    assert "GOMP_SPINCOUNT = '0'" in printed
-    assert "OMP_WAIT_POLICY = 'ACTIVE'" in settings_of_openmp(OMP_WAIT_POLICY="ACTIVE")
