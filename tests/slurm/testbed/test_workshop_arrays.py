@@ -10,6 +10,7 @@ import pytest
 from tests.slurm.testbed.drills import REPOSITORY, SECONDS, squeue, typed, wait_until
 from tests.test_readme import blocks, commands
 from tests.workshop.test_chapters import ON_SLURM, PAGES
+from tests.workshop.test_notebooks import client_of, printed, written
 
 PAGE = PAGES[ON_SLURM]
 BENCHMARK = "--benchmark slow.yaml"
@@ -35,12 +36,23 @@ def wait_for_jobs(title: str) -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(4 * SECONDS)
 def test_the_commands_of_the_chapter_fill_its_table(work: Path) -> None:
-    *submit, table = commands(PAGE)
-    for line in submit:
+    *submit_and_wait, table = commands(PAGE)
+    for line in submit_and_wait:
         typed(work, line.replace("--benchmark nano", BENCHMARK))
-        wait_for_jobs(line)
     typed(work, f"{table} {BENCHMARK}")
     assert_table_of_ways((work / f"workshop/chapter-{ON_SLURM}.md").read_text())
+
+
+@pytest.mark.thorough  # tests/workshop/test_notebooks.py runs another chapter's in a kernel
+@pytest.mark.slow
+@pytest.mark.timeout(4 * SECONDS)
+def test_the_notebook_of_the_chapter_runs_in_a_kernel(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    notebook = written(work, ON_SLURM, "slow.yaml")
+    (work / "mlflow.db").unlink()  # a participant's folder has no store yet
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    client_of(notebook, work).execute()
+    assert_table_of_ways((work / f"workshop/chapter-{ON_SLURM}.md").read_text())
+    assert "random evaluation=sequential" in printed(notebook)
 
 
 @pytest.mark.thorough  # tests/slurm/test_arrays.py runs a serial job and an array with fewer trials
