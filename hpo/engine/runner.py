@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -156,7 +156,8 @@ def execute(
     placement = placement or place(study.benchmark, executor.detect(), plan.concurrency)
     devices, allotment = placement.devices, placement.allotment
     _check(study, placement, paused=plan.paused if run_id is None else 0)
-    with _opened(study, command, devices, run_id, open_tracker, open_folder) as (tracker, unfinished):
+    opened = _opened(study, command, devices, run_id, open_tracker, open_folder)
+    with opened as (tracker, unfinished), ExitStack() as until_delivered:
         with executor.open(devices) as where:
             where.require_shared(unfinished.folder)
             state, reported = _take_up(unfinished, study, plan, allotment, clock)
@@ -164,7 +165,8 @@ def execute(
                 tracker.reopen()
                 tracker.resume(state.log.events())
             log = StudyLog(study, state, tracker, devices, allotment, console, position, unfinished, where, clock)
-            with where.holding(devices, allotment), log.signals, log.progress:
+            until_delivered.enter_context(log.signals)
+            with where.holding(devices, allotment), log.progress:
                 given = _given(
                     replace(study, benchmark=placement.benchmark), allotment, where, unfinished, reported, clock
                 )

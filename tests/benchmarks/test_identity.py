@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -14,6 +15,7 @@ from benchmarks import identity
 from benchmarks.files import BenchmarkError
 from benchmarks.identity import digest
 from benchmarks.spec import Benchmark, FineTune, load
+from benchmarks.trials import synthetic
 
 SPLIT_FILES = {"data/train.jsonl": '{"a": 1}\n', "data/test.jsonl": '{"a": 2}\n'}
 CARD = "---\nconfigs:\n- config_name: default\n---\n# About\n"
@@ -168,7 +170,7 @@ def test_digest_of_nano_stays_since_recorded_curves_name_it() -> None:
 
 def test_another_formula_is_another_benchmark(monkeypatch: pytest.MonkeyPatch) -> None:
     before = digest(load("synthetic"))
-    monkeypatch.setattr(identity, "FORMULA", identity.FORMULA + 1)
+    monkeypatch.setattr(identity, "FORMULA", synthetic.FORMULA + 1)
     assert digest(load("synthetic")) != before
 
 
@@ -179,7 +181,7 @@ def test_a_file_is_read_once_until_it_changes(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr(identity, "SETTLED_SECONDS", -1.0)
     before = digest(with_model(folder))
     read: list[object] = []
-    real = identity.hashlib.file_digest
+    real = hashlib.file_digest
     monkeypatch.setattr("hashlib.file_digest", lambda file, kind: read.append(file.name) or real(file, kind))
     assert digest(with_model(folder)) == before
     assert read == []

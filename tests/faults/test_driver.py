@@ -61,7 +61,7 @@ def assert_interrupted(store: str, out: str, err: str, because: str = "") -> Non
 @pytest.mark.thorough
 def test_sigterm(tmp_path: Path, store: str, record: Record) -> None:
     """test_concurrency has the other signals."""
-    driver = start(store, "random", "--benchmark", write_slow_synthetic(tmp_path, 0.3), "--budget", 6)
+    driver = start(store, "random", "--benchmark", write_slow_synthetic(tmp_path, 1.0), "--budget", 6)
     wait_for_trials(store, "FINISHED", "RUNNING")
     descendants = psutil.Process(driver.pid).children(recursive=True)
     driver.send_signal(signal.SIGTERM)
@@ -85,7 +85,7 @@ def to_mlflow_alone(launcher: int) -> None:
 @pytest.mark.parametrize("send", [to_the_group, to_mlflow_alone])
 def test_mlflow_run_is_told_to_end(tmp_path: Path, store: str, record: Record, send: Callable[[int], None]) -> None:
     """MLflow passes Ctrl-C on once more, as SIGTERM; killed itself, it passes on nothing."""
-    benchmark = write_slow_synthetic(tmp_path, 0.3)
+    benchmark = write_slow_synthetic(tmp_path, 1.0)
     words = ["mlflow", "run", str(make_project(tmp_path / "project")), "--env-manager", "local", "-e"]
     launcher = launch([*words, "random", "-P", f"benchmark={benchmark}", "-P", "budget=6"], store)
     wait_for_trials(store, "FINISHED", "RUNNING")

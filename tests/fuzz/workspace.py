@@ -117,7 +117,8 @@ def call(*words: str) -> Answer:
             status, study = 0, reached.study
         except SystemExit as left:  # --help
             status = left.code or 0
-    answer = Answer(status, *(stream.buffer.getvalue().decode() for stream in (out, err)), study)
+    printed, complained = (stream.buffer.getvalue().decode() for stream in (out, err))
+    answer = Answer(status, printed, complained, study)
     assert answer.status in (0, 2) or words[:2] == ("slurm", "capacity"), answer
     if answer.status == 2:
         require_paragraph(answer.err)

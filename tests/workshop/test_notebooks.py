@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import re
 from pathlib import Path
@@ -62,7 +63,7 @@ def test_a_missing_package_and_missing_chapters_are_said(tmp_path: Path, monkeyp
     monkeypatch.setattr(notebooks, "CHAPTERS", tmp_path / "none")
     with pytest.raises(BenchmarkError, match="not in the installed package; type this in a clone"):
         notebooks.notebooks(tmp_path)
-    monkeypatch.setattr(notebooks.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(BenchmarkError, match="the package jupytext is not installed"):
         notebooks.notebooks(tmp_path)
 

@@ -20,7 +20,8 @@ V100, P100, K80 = ("Tesla V100", (7, 0)), ("Tesla P100", (6, 0)), ("Tesla K80", 
 T4, H100, B200 = ("Tesla T4", (7, 5)), ("NVIDIA H100", (9, 0)), ("NVIDIA B200", (10, 0))
 FROM_CUDA_12 = "pip uninstall -y torch && pip install torch==2.13.0 --index-url https://download.pytorch.org/whl/cu126"
 FROM_THE_PACKAGE_INDEX = "pip uninstall -y torch && pip install torch==2.13.0"
-Card, Driver = tuple[str, tuple[int, int]], tuple[str, tuple[int, int] | None]
+Card = tuple[str, tuple[int, int]]
+Driver = tuple[str, tuple[int, int] | None]
 
 
 def fault(monkeypatch: pytest.MonkeyPatch, build: TorchBuild, card: Card, driver: Driver) -> str:

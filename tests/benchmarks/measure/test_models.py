@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from benchmarks import spec
 from benchmarks.banks import bank as banks
@@ -38,7 +39,7 @@ def test_a_perfect_model_has_correlations_of_one() -> None:
     points = np.random.default_rng(0).random((20, 2))
 
     class Perfect:
-        def predict(self, asked: models.Floats) -> models.Floats:
+        def predict(self, asked: NDArray[np.float64]) -> NDArray[np.float64]:
             return asked
 
     assert "1.000    1.000    1.000       1.000" in models.line("perfect", lambda *_: Perfect(), points, points)

@@ -14,7 +14,7 @@ from hpo.analysis.compare import Result
 from hpo.analysis.records import Records
 from hpo.analysis.studies import Confirmation, StudyRecord
 from hpo.core.study import diverged_objective, fresh_seeds, objective, schedule_digest
-from hpo.report import tables
+from hpo.report import sentences
 from tests.benchmarks.tasks import own_task
 
 BLOCKS = 6
@@ -56,7 +56,7 @@ def test_the_smaller_error_is_better_and_comes_first(benchmark: Benchmark) -> No
     assert [standing.name for standing in result.standings] == ["random", "asha"]
     [pair] = result.pairs
     assert (pair.a, pair.verdict) == ("asha", "worse")
-    assert tables.sentence(pair) == "asha is worse than random"
+    assert sentences.sentence(pair) == "asha is worse than random"
 
 
 def test_the_margin_of_equivalence_is_the_metric_s(benchmark: Benchmark) -> None:

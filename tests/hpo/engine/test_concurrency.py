@@ -13,12 +13,15 @@ from dataclasses import dataclass
 from functools import cache
 
 import pytest
+from rich.console import Console
 
+from hpo.core.books import Books
 from hpo.core.results import TrialRow
 from hpo.core.study import Study
 from hpo.engine.in_process import InProcess
 from hpo.engine.in_process.actors import Call
-from hpo.engine.runner import Finished
+from hpo.engine.in_process.unstored import Unkept, Unstored
+from hpo.engine.runner import Finished, execute
 from hpo.engine.signals import GRACEFUL_SIGNALS
 from hpo.search import registry
 from tests.hpo.engine.in_process import every, first, run, synthetic, units_of
@@ -208,6 +211,23 @@ def test_every_signal_that_asks_a_study_to_end_ends_it(number: signal.Signals) -
     before = signal.getsignal(number)
     finished = run(Study("random", synthetic(), seed=SEED, budget=6), InProcess(devices=2, dies=interrupt))
     assert (finished.reached_end, finished.reason) == (False, "interrupted")
+    assert signal.getsignal(number) is before
+
+
+@pytest.mark.usefixtures("_without_nohup")
+@pytest.mark.parametrize("number", GRACEFUL_SIGNALS)
+def test_a_signal_after_the_last_trial_does_not_keep_the_study_from_the_store(number: signal.Signals) -> None:
+    """The process would die of it without a word, its study unstored; `resume` and `sync` would find it."""
+    delivered = []
+
+    class Signalled(Unstored):
+        def finish(self, books: Books, log: Callable[[], str], on_gpu: bool, status: str) -> None:
+            os.kill(os.getpid(), number)
+            delivered.append(status)
+
+    study, console, before = Study("random", synthetic(3), budget=1), Console(quiet=True), signal.getsignal(number)
+    finished = execute(study, "", console, InProcess(1), open_tracker=Signalled, open_folder=Unkept)
+    assert (finished.reached_end, delivered) == (True, ["FINISHED"])
     assert signal.getsignal(number) is before
 
 

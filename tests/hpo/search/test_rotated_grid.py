@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmarks import spec
-from benchmarks.space import Choice, Integer, LogUniform, Uniform
+from benchmarks.space import Choice, Domain, Integer, LogUniform, Uniform
 from hpo.search.space import rotated
 
-SPACE = {
+SPACE: dict[str, Domain] = {
     "rate": LogUniform(type="loguniform", low=1e-6, high=1e-1),
     "share": Uniform(type="uniform", low=0.0, high=0.5),
     "rank": Integer(type="int", low=2, high=9),

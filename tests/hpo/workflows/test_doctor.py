@@ -11,30 +11,30 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from hpo.workflows import doctor
+from hpo.workflows import doctor, preflight
 
 
 @pytest.mark.parametrize("version", [(3, 11), (3, 12), (3, 13)])
 def test_supported_pythons_have_no_fault(version: tuple[int, int]) -> None:
-    assert doctor.python_fault(version) == ""
+    assert preflight.python_fault(version) == ""
 
 
 @pytest.mark.parametrize("version", [(3, 9), (3, 10), (3, 14), (4, 0)])
 def test_other_pythons_are_named_with_those_that_are_supported(version: tuple[int, int]) -> None:
-    fault = doctor.python_fault(version)
+    fault = preflight.python_fault(version)
     assert fault.startswith(f"Python is {version[0]}.{version[1]}, but must be 3.11 to 3.13")
 
 
 def test_a_python_s_fault_says_what_to_do() -> None:
-    assert "virtual environment" in doctor.python_fault((3, 10))
+    assert "virtual environment" in preflight.python_fault((3, 10))
 
 
 def test_packages_that_are_there_have_no_fault() -> None:
-    assert doctor.package_fault(("json", "yaml")) == ""
+    assert preflight.package_fault(("json", "yaml")) == ""
 
 
 def test_a_missing_package_is_named_with_the_remedy() -> None:
-    fault = doctor.package_fault(("yaml", "no_such_package"))
+    fault = preflight.package_fault(("yaml", "no_such_package"))
     assert "no_such_package is missing" in fault
     assert "pip install -r requirements.txt" in fault
 

@@ -212,8 +212,8 @@ def test_a_file_is_all_that_a_task_takes(tmp_path: Path) -> None:
     assert "test ECE" in compared
     [header, *_] = csv.reader((tmp_path / "compared/comparison.csv").read_text().splitlines())
     assert [name for name in header if name.startswith("test_") and not name.endswith(("_low", "_high"))] == [
+        "test_accuracy",  # which was tuned
         "test_ece",
-        "test_accuracy",
         "test_eval_loss",
     ]
     suite.command("export", "--method", "random", "--output", tmp_path / "exported")

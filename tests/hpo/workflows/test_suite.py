@@ -21,8 +21,8 @@ from benchmarks import spec
 from benchmarks.spec import Benchmark, BenchmarkError
 from hpo.analysis import records
 from hpo.analysis.studies import StudyRecord
+from hpo.cluster.ray import detect
 from hpo.core.study import Study
-from hpo.engine import runner
 from hpo.engine.in_process import InProcess
 from hpo.planning import contest
 from hpo.search import registry
@@ -297,5 +297,5 @@ def test_ranks_stay_warm_from_study_to_study(store: Path, small_nano: Callable[.
     warm_up_seconds = int(printed[1])
     assert warm_up_seconds > 1
     for study in records.finished("nano"):
-        startup_seconds = study.metrics["device_hours_startup"] * 3600 / runner.detect().count
+        startup_seconds = study.metrics["device_hours_startup"] * 3600 / detect().count
         assert startup_seconds < warm_up_seconds / 2, study.method

@@ -12,6 +12,7 @@ import torch
 
 from benchmarks.hyperparameters import Hyperparameters
 from benchmarks.spec import Benchmark
+from benchmarks.training import engine
 from benchmarks.training import session as training_session
 from benchmarks.training.model.base import BaseModel, is_kept_on_gpu
 from benchmarks.training.model.models import load_base_model
@@ -52,7 +53,7 @@ def test_losses_in_bf16_are_those_of_a_base_in_fp32(
 def test_no_start_of_a_bf16_trial_makes_the_weights_in_fp32(small_nano: Maker, monkeypatch: pytest.MonkeyPatch) -> None:
     session = Session(small_nano(stage=2, precision="bf16"))
     made: list[torch.dtype] = []
-    make_engine = training_session.make_engine
+    make_engine = engine.make_engine
     monkeypatch.setattr(
         training_session,
         "make_engine",

@@ -17,6 +17,7 @@ import torch
 from transformers import AutoConfig, BloomConfig, BloomForCausalLM
 
 from benchmarks.spec import Benchmark, BenchmarkError
+from benchmarks.training import engine, memory
 from benchmarks.training import session as training_session
 from benchmarks.training.model import shares
 from benchmarks.training.model.shares import needs_shares, share_bytes
@@ -33,7 +34,7 @@ BLOOM_7B1 = BloomConfig(vocab_size=250880, hidden_size=4096, n_layer=30, n_head=
 @pytest.fixture
 def tiny_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let no model fit the device."""
-    monkeypatch.setattr(shares.memory, "gpu_bytes", lambda device: 1)
+    monkeypatch.setattr(memory, "gpu_bytes", lambda device: 1)
 
 
 def losses_and_scores(benchmark: Benchmark, config: dict[str, Any]) -> tuple[list[float], dict[str, float]]:
@@ -65,7 +66,7 @@ def test_a_model_in_shares_trains_as_a_whole_one(
 def test_no_rank_ever_holds_the_whole_model(small_nano: Maker, monkeypatch: pytest.MonkeyPatch) -> None:
     """Weights come as shares out of `from_pretrained`, and none is whole when the engine is made."""
     session, whole = Session(small_nano(stage=3, precision="bf16")), []
-    make_engine = training_session.make_engine
+    make_engine = engine.make_engine
 
     def counting(model: Any, *arguments: Any) -> Any:
         whole.append(sum(weight.data.numel() for weight in model.parameters() if not weight.ds_persist))

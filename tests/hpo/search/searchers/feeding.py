@@ -8,7 +8,7 @@ from typing import Any
 from ray.tune.search import Searcher
 
 from benchmarks import spec
-from benchmarks.space import Choice, Config, Integer, LogUniform, Uniform
+from benchmarks.space import Choice, Config, Domain, Integer, LogUniform, Uniform
 from benchmarks.spec import Benchmark
 from hpo.core.study import Study
 from hpo.search.plan import OBJECTIVE, TPEName
@@ -47,7 +47,7 @@ def feed(searcher: Searcher, outcomes: list[Outcome]) -> None:
         searcher.on_trial_complete(str(number), result_at(units, objective))
 
 
-EVERY_DOMAIN = {
+EVERY_DOMAIN: dict[str, Domain] = {
     "learning_rate": LogUniform(type="loguniform", low=1e-6, high=1e-1),
     "warmup_ratio": Uniform(type="uniform", low=0.0, high=0.5),
     "batch_size_per_device": Integer(type="int", low=3, high=6),

@@ -11,7 +11,7 @@ from benchmarks import hyperparameters, spec
 from benchmarks.space import Integer
 from benchmarks.spec import Benchmark, BenchmarkError
 from hpo.workflows import import_rows, importing
-from hpo.workflows.importing import External
+from hpo.workflows.import_events import External
 from tests.hpo.workflows.importing.csv_files import GOOD, HEADING, write
 
 REPOSITORY = Path(__file__).parents[4]

@@ -14,7 +14,7 @@ from ray.tune.schedulers import PopulationBasedTraining
 from ray.tune.search import BasicVariantGenerator, SearchAlgorithm
 
 from benchmarks import spec
-from benchmarks.space import Choice, Config, Integer, Uniform
+from benchmarks.space import Choice, Config, Domain, Integer, Uniform
 from hpo.core.budget import Budget
 from hpo.core.study import Study
 from hpo.engine.budgeted import BudgetedSearch, budgeted
@@ -25,7 +25,7 @@ from hpo.search.schedulers.population import PopulationScheduler
 from hpo.search.space import to_tune
 from tests.hpo.search.schedulers.population.studies import BUDGET, INTERVAL, MAX_UNITS, SEED, Exploit
 
-BOUNDED = {
+BOUNDED: dict[str, Domain] = {
     "learning_rate": Uniform(type="uniform", low=0.1, high=1.0),
     "gradient_accumulation_steps": Integer(type="int", low=1, high=4),
     "batch_size_per_device": Choice(type="choice", values=(8, 16, 32)),
