@@ -100,10 +100,10 @@ def of_early_looks(result: Result) -> str:
     looks = early_looks(result.contestants, result.benchmark)
     if not looks:
         return ""
-    told = [f"unit {one.units} by {one.correlation:.2f}, and keeps {one.recall:.0%} of the best third" for one in looks]
+    told = [f"{one.correlation:.2f} at unit {one.units}, where a cut keeps {one.recall:.0%}" for one in looks]
     return (
-        f"Early looks, by {looks[0].trainings} random trainings: rankings agree with those of the full training "
-        f"(Spearman) at {'; at '.join(told)}."
+        f"Early looks, by {looks[0].trainings} random trainings: the ranking's correlation with that of the full "
+        f"training (Spearman), and the best third's share that a cut to a third keeps: {'; '.join(told)}."
     )
 
 
