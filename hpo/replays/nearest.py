@@ -31,9 +31,10 @@ from benchmarks.banks.curves import Curve, recorded_curve
 from benchmarks.banks.encoding import encode
 from benchmarks.banks.surrogate import Surrogate
 from benchmarks.banks.training import BankTraining
+from benchmarks.files import whole_number
 from benchmarks.space import Config
-from benchmarks.spec import Benchmark
-from benchmarks.trials.recorded import configurations_of, curves
+from benchmarks.spec import Benchmark, BenchmarkError
+from benchmarks.trials.recorded import configurations_of
 from hpo.core.study import diverged_objective, objective
 
 if TYPE_CHECKING:  # they take seconds to import
@@ -89,9 +90,7 @@ class _Answers:
         self._table = [of_one for of_one in of_bank if all(one.outcome in sound for one in of_one)]
         self._points = np.array([encode(of_one[0].config, benchmark.space) for of_one in self._table])
         self._scores = [[self._score(one) for one in of_one] for of_one in self._table]
-        model = curves(benchmark)
-        assert isinstance(model, Surrogate)
-        self._model = model
+        self._model = Surrogate(of_bank, benchmark.space, benchmark.metrics, benchmark.resource.max_units)
 
     def study(self, seed: int, budget: int, way: Way, is_tpe: bool) -> _Study:
         """Run a study; a third of the budget are draws, as in `hpo.methods.optuna`."""
@@ -189,15 +188,27 @@ def rates(benchmark: Benchmark, seeds: int, budgets: Sequence[int] = BUDGETS) ->
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Print the rates of a benchmark: `[BENCHMARK [SEEDS]]`."""
+    """Print the rates of a benchmark: `[BENCHMARK [SEEDS]]`.
+
+    Raises:
+        BenchmarkError: see `rates`; or the benchmark has no `recorded` block, or fewer than two seeds are asked for.
+    """
     from optuna.logging import WARNING, set_verbosity
 
     set_verbosity(WARNING)
     name = arguments[0] if arguments else "nano_recorded"
-    seeds = int(arguments[1]) if len(arguments) > 1 else SEEDS
-    for found in rates(spec.load(name), seeds):
+    seeds = (whole_number(arguments[1]) or 0) if len(arguments) > 1 else SEEDS
+    benchmark = spec.load(name)
+    if benchmark.recorded is None or seeds < 2:
+        raise BenchmarkError(
+            f"{name} with {seeds} seeds: give a benchmark with a `recorded` block, and 2 seeds or more"
+        )
+    for found in rates(benchmark, seeds):
         print(json.dumps(asdict(found)), flush=True)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    try:
+        main(sys.argv[1:])
+    except BenchmarkError as error:
+        sys.exit(f"error: {error}")

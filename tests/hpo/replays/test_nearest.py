@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks import spec
-from benchmarks.spec import Benchmark
+from benchmarks.spec import Benchmark, BenchmarkError
 from benchmarks.trials.recorded import configurations_of
 from hpo.replays import nearest
 from tests.hpo.replays import recorded
@@ -52,3 +52,9 @@ def test_the_command_prints_a_line_for_each_budget_and_way(
     assert [(line["budget"], line["way"]) for line in lines] == [
         (4, way) for way in ("model", "proposed", "replaced", "repeated")
     ]
+
+
+@pytest.mark.parametrize("words", [["nano"], ["nano_recorded", "1"], ["nano_recorded", "many"]])
+def test_a_benchmark_without_a_bank_and_a_single_seed_are_refused(words: list[str]) -> None:
+    with pytest.raises(BenchmarkError, match="give a benchmark with a `recorded` block, and 2 seeds or more"):
+        nearest.main(words)
