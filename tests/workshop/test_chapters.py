@@ -44,8 +44,9 @@ def test_each_chapter_has_a_page_with_all_its_parts() -> None:
         assert text.startswith(f"# {number}. ")
         assert re.findall("^## (.*)$", text, re.MULTILINE) == ["Concept", "Exercise", "Expected result", "Quiz"]
         quiz = text.partition("## Quiz")[2]
-        concept = text.partition("## Exercise")[0]
+        concept, expected = text.partition("## Exercise")[0], text.partition("## Expected result")[2]
         assert FIGURE.search(concept if number not in FIGURES_OF_RESULTS else text), path.name
+        assert re.search(r"^\|(---\|)+$", expected.partition("## Quiz")[0], re.MULTILINE), path.name
         assert quiz.count("<summary>") == quiz.count('<details markdown="1">') == quiz.count("</details>") >= 5
         assert f"[{number}. " in (WORKSHOP / "index.md").read_text()
 
