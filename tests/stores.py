@@ -37,7 +37,7 @@ def fresh_store(folder: Path) -> str:
 @cache
 def empty_store() -> Path:
     """Return an empty SQLite store that this version of MLflow has made; once on a machine."""
-    made = CACHE / f"empty-store-of-mlflow-{version('mlflow')}.db"
+    made = CACHE / f"new-store-of-mlflow-{version('mlflow')}.db"
     CACHE.mkdir(exist_ok=True)
     with FileLock(f"{made}.lock"):
         if not made.exists():
@@ -48,12 +48,10 @@ def empty_store() -> Path:
 
 
 def _make_store(database: Path) -> None:
-    """Let MLflow make a store by its migrations, without its first experiment, whose path is that of this folder."""
-    from mlflow import MlflowClient
+    """Let MLflow make a store by its migrations, as the suite does: its first experiment names no folder."""
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
-    MlflowClient(f"sqlite:///{database}").search_experiments()
-    with closing(sqlite3.connect(database)) as connection, connection:
-        connection.execute("DELETE FROM experiments")
+    SqlAlchemyStore(f"sqlite:///{database}", "file:///unused").engine.dispose()
 
 
 @contextmanager
