@@ -45,6 +45,11 @@ class ExternalTrial:
         return steps
 
     @property
+    def by_model(self) -> bool | None:
+        """The origin of its proposal, true for a model, by its first row that tells; None if none does."""
+        return next((row.by_model for row in self.rows if row.by_model is not None), None)
+
+    @property
     def units(self) -> int:
         """Resource units that it came to the end of."""
         return max((row.unit for row in self.rows if self.reports(row)), default=0)
@@ -116,7 +121,7 @@ def told(content: External, study: Study, books: Books, wall_seconds: float, res
 def _begin(study: Study, trial: ExternalTrial, name: str, number: int, now: float) -> Proposed:
     schedule = tuple((units, study.full_config(config)) for units, config in trial.schedule)
     exploits = len(schedule) - 1  # its weights saw several configurations, wherever they came from
-    return Proposed(now, name, number, study.seed, schedule, varies=exploits > 0, exploits=exploits)
+    return Proposed(now, name, number, study.seed, schedule, exploits > 0, exploits, trial.by_model)
 
 
 def _report(csv_row: CsvRow, benchmark: Benchmark, trained: int, now: float) -> Unit:

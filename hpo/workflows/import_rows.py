@@ -38,6 +38,8 @@ from hpo.core.study import is_diverged
 HYPERPARAMETERS = tuple(Hyperparameters.model_fields)
 REQUIRED = ("trial", "unit", LOSS.name, "seconds", "devices")
 RESOURCES = ("samples_per_second", "peak_memory_mb")
+TEXTS = ("by_model", "outcome", "reason")
+"""Columns about a trial, whose cells may be empty."""
 OUTCOMES = ("completed", "stopped", "diverged", "failed")
 MAX_REASON_CHARACTERS = 4000
 MIN_SECONDS, MAX_SECONDS = 1e-6, 1e10
@@ -52,7 +54,7 @@ def figures(benchmark: Benchmark) -> tuple[str, ...]:
 
 def columns(benchmark: Benchmark) -> tuple[str, ...]:
     """Return all columns that a file may have, beside those of hyperparameters."""
-    return (*REQUIRED, *(name for name in figures(benchmark) if name not in REQUIRED), "outcome", "reason")
+    return (*REQUIRED, *(name for name in figures(benchmark) if name not in REQUIRED), *TEXTS)
 
 
 # ---- the rule of each cell
@@ -117,6 +119,12 @@ def _outcome(text: str) -> str:
     return text
 
 
+def _truth(text: str) -> bool:
+    if text.lower() not in ("true", "false"):
+        raise ValueError(f"is {text!r}, but must be true or false, or empty")
+    return text.lower() == "true"
+
+
 def _reason(text: str) -> str:
     if len(text) > MAX_REASON_CHARACTERS:
         raise ValueError(f"has {len(text)} characters, but must have <= {MAX_REASON_CHARACTERS}: a sentence")
@@ -149,6 +157,7 @@ class CsvRow(Hyperparameters):
         eval_loss: mean cross entropy on validation; None where there was no evaluation. All metrics may be None.
         seconds: wall seconds.
         devices: devices that the trial occupied.
+        by_model: whether a model of earlier results proposed the trial; None if the file does not say.
         outcome: how the trial ended; empty if the file does not say.
         reason: why it ended, in a sentence; empty if the file does not say.
     """
@@ -158,6 +167,7 @@ class CsvRow(Hyperparameters):
     unit: Whole
     seconds: Annotated[Number, AfterValidator(_seconds)]
     devices: Annotated[Whole, AfterValidator(_devices)]
+    by_model: Annotated[bool | None, BeforeValidator(_truth)] = None
     outcome: Annotated[Outcome, BeforeValidator(_outcome)] = ""
     reason: Annotated[str, AfterValidator(_reason)] = ""
     eval_loss: Loss | None = None
@@ -313,7 +323,7 @@ def _heading(path: Path, names: list[str], benchmark: Benchmark) -> list[str]:
 
 def _row(path: Path, number: int, heading: Sequence[str], row: Sequence[str], benchmark: Benchmark) -> CsvRow:
     """Read a row; of several faults, the leftmost is reported."""
-    may_be_empty = (*figures(benchmark), "outcome", "reason")
+    may_be_empty = (*figures(benchmark), *TEXTS)
     if len(row) != len(heading):
         raise BenchmarkError(f"{path}, line {number}: has {len(row)} cells, but the heading has {len(heading)}")
     texts = {name: " ".join(cell.split()) for name, cell in zip(heading, row, strict=True)}

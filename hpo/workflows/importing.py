@@ -150,6 +150,7 @@ def _trials(path: Path, rows: Sequence[CsvRow], benchmark: Benchmark) -> dict[st
 def _trial(path: Path, rows: Sequence[CsvRow], benchmark: Benchmark) -> ExternalTrial:
     _check_order(path, rows)
     _check_one_model(path, rows, benchmark)
+    _check_one_proposer(path, rows)
     outcome = _outcome_of(path, rows, benchmark)
     for row in rows:
         if row.eval_loss is None and not (row is rows[-1] and outcome in ("failed", "diverged")):
@@ -158,6 +159,17 @@ def _trial(path: Path, rows: Sequence[CsvRow], benchmark: Benchmark) -> External
                 "have whose outcome is failed or diverged"
             )
     return ExternalTrial(tuple(rows), outcome, next((row.reason for row in reversed(rows) if row.reason), ""))
+
+
+def _check_one_proposer(path: Path, rows: Sequence[CsvRow]) -> None:
+    """Refuse a trial of which one row says that a model proposed it, and another that none did."""
+    known = [row for row in rows if row.by_model is not None]
+    for row in known:
+        if row.by_model != known[0].by_model:
+            raise BenchmarkError(
+                f"{path}, line {row.number}, column by_model: differs from that of line {known[0].number}, but a trial "
+                "is proposed once"
+            )
 
 
 def _check_order(path: Path, rows: Sequence[CsvRow]) -> None:

@@ -99,6 +99,13 @@ class TestWhatIsRefused:
     def test_a_cell(self, benchmark: Benchmark, file: Path, cells: str, message: str) -> None:
         assert refusal(file, benchmark, cells).startswith(f"line 2, column {message}")
 
+    def test_whether_a_model_proposed_a_trial(self, benchmark: Benchmark, file: Path) -> None:
+        heading = "trial,unit,learning_rate,eval_loss,seconds,devices,by_model"
+        unclear = refusal(file, benchmark, "a,9,1e-3,0.5,10,1,maybe", heading=heading)
+        assert unclear == "line 2, column by_model: is 'maybe', but must be true or false, or empty"
+        differing = refusal(file, benchmark, "a,3,1e-3,0.5,5,1,true", "a,9,1e-3,0.5,5,1,false", heading=heading)
+        assert differing.startswith("line 3, column by_model: differs from that of line 2")
+
     def test_of_several_faulty_cells_the_leftmost_is_named(self, benchmark: Benchmark, file: Path) -> None:
         assert refusal(file, benchmark, "a,0,fast,-1,78,0,0,won,\a").startswith("line 2, column unit: '0'")
         assert refusal(file, benchmark, "a,9,1e-3,-1,78,0,0,won,\a").startswith("line 2, column eval_loss: is -1")

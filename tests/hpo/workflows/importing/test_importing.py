@@ -134,6 +134,13 @@ class TestTheStoredStudy:
         assert study.trials["reason"][1] == "vizier stopped it at unit 3"
         assert list(study.units["units"]) == [9, 3]
 
+    def test_it_has_the_share_of_proposals_that_a_model_made(self, benchmark: Benchmark, file: Path) -> None:
+        lines = ("a,3,1e-3,0.7,5,1,", "a,9,1e-3,0.5,5,1,True", "b,9,2e-3,0.6,5,1,false", "c,9,3e-3,0.8,5,1,")
+        store(file, benchmark, *lines, heading="trial,unit,learning_rate,eval_loss,seconds,devices,by_model")
+        study = only_study(benchmark)
+        assert [by_model for by_model in study.trials["by_model"] if by_model in (True, False)] == [True, False]
+        assert study.model_share == 1 / 2
+
     def test_its_tags_are_those_of_a_study_that_ran_here(self, benchmark: Benchmark, file: Path) -> None:
         store(file, benchmark, GOOD)
         tags = only_study(benchmark).tags
