@@ -12,7 +12,13 @@ The functions for notebooks are those of `hpo.app.notebook`. They are imported w
 from __future__ import annotations
 
 import importlib
+import os
 from typing import TYPE_CHECKING, Any
+
+QUIET = {"DO_NOT_TRACK": "true", "RAY_USAGE_STATS_ENABLED": "0"}
+"""Variables by which MLflow and the client of the model hub, and Ray, do not report to their makers."""
+for _name, _value in QUIET.items():
+    os.environ.setdefault(_name, _value)
 
 if TYPE_CHECKING:
     from hpo.app.notebook import compare as compare

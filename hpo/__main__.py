@@ -21,6 +21,7 @@ def run() -> int:
     from hpo.app.cli import main
 
     status = main()
+    gc.freeze()  # at its end Python would go through all objects for garbage, most of a second after MLflow's import
     try:
         sys.stdout.flush()
     except OSError:  # the reader has gone; Python would say so at its end

@@ -103,3 +103,17 @@ print(sorted({"sklearn", "scipy.stats", "statsmodels", "plotly.utils"} & set(sys
 """
     done = subprocess.run([sys.executable, "-c", program], cwd=PROJECT, capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
+
+
+@pytest.mark.slow
+def test_at_its_end_a_command_looks_for_no_garbage() -> None:
+    """After MLflow's import that takes most of a second."""
+    program = """
+import gc, sys
+from hpo.__main__ import run
+sys.argv = ["hpo", "methods"]
+status = run()
+print(status, gc.get_freeze_count() > 10_000)
+"""
+    done = subprocess.run([sys.executable, "-c", program], cwd=PROJECT, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "0 True"
