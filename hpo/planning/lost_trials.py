@@ -46,11 +46,10 @@ SPACES: Mapping[str, tuple[float, Mapping[str, Domain]]] = {
 
 def benchmark_of(limit: float, domains: Mapping[str, Domain]) -> Benchmark:
     """Make a benchmark whose memory holds a forward pass of `limit` samples, with these domains."""
-    benchmark = spec.load("synthetic")
-    assert benchmark.synthetic is not None
-    settings = benchmark.synthetic.model_copy(update={"memory_limit": limit, "seconds_per_unit": 0.01})
-    changes = {"space": {**benchmark.space, **domains}, "synthetic": settings, "rescue": False}
-    return benchmark.model_copy(update=changes)
+    content = spec.load("synthetic").model_dump(mode="json", exclude_none=True)
+    curves = {**content["synthetic"], "memory_limit": limit, "seconds_per_unit": 0.01}
+    space = {**content["space"], **{name: domain.model_dump(mode="json") for name, domain in domains.items()}}
+    return Benchmark.model_validate({**content, "synthetic": curves, "space": space, "rescue": False})
 
 
 def lost(benchmark: Benchmark, method: str, devices: int, budget: int, seed: int) -> int:
@@ -61,7 +60,6 @@ def lost(benchmark: Benchmark, method: str, devices: int, budget: int, seed: int
 
 def too_large(benchmark: Benchmark) -> float:
     """Return the share of random draws that do not fit, by one trial of a unit for each."""
-    assert benchmark.synthetic is not None
     once = benchmark.model_copy(update={"resource": benchmark.resource.model_copy(update={"max_units": 1})})
     study = Study("random", once, seed=0, budget=DRAWS, kind="confirmation")
     finished = simulated(study, InProcess(1), registry.get("random").make_plan(study))

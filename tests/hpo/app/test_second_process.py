@@ -7,6 +7,8 @@ import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +16,7 @@ import psutil
 import pytest
 
 from hpo.analysis import forest
+from hpo.analysis.forest import Grow
 from hpo.app.second_process import growing_forests
 
 PROJECT = Path(__file__).parents[3]
@@ -27,12 +30,20 @@ def alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(threading, "active_count", lambda: 1)
 
 
+@contextmanager
+def second_process() -> Iterator[tuple[Grow, psutil.Process]]:
+    """Start it beside the processes that other tests have left to this one, such as Ray's."""
+    before = psutil.Process().children()
+    with growing_forests() as grow:
+        [child] = set(psutil.Process().children()) - set(before)
+        yield grow, child
+
+
 @pytest.mark.slow
 @pytest.mark.usefixtures("alone")
 def test_it_grows_what_this_process_would_also_after_its_own_end() -> None:
     here = forest.grow(POSITIONS, VALUES, 3, 0)
-    with growing_forests() as grow:
-        [child] = psutil.Process().children()
+    with second_process() as (grow, child):
         for end in (None, signal.SIGKILL):
             if end:
                 child.send_signal(end)
@@ -46,10 +57,8 @@ def test_it_grows_what_this_process_would_also_after_its_own_end() -> None:
 @pytest.mark.slow
 @pytest.mark.usefixtures("alone")
 def test_its_errors_are_raised_here_and_it_ends_with_the_work() -> None:
-    with growing_forests() as grow:
-        [child] = psutil.Process().children()
-        with pytest.raises(ValueError, match="NaN"):
-            grow(POSITIONS, VALUES * np.nan, 3, 0)
+    with second_process() as (grow, child), pytest.raises(ValueError, match="NaN"):
+        grow(POSITIONS, VALUES * np.nan, 3, 0)
     assert not child.is_running()
 
 
