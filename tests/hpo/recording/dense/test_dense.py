@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from itertools import count
 from pathlib import Path
 from statistics import median
 
@@ -11,6 +12,7 @@ from rich.console import Console
 
 from benchmarks.banks import bank as banks
 from benchmarks.banks.bank import Bank
+from benchmarks.clock import RealClock
 from benchmarks.files import BenchmarkError
 from hpo.app.cli import main
 from hpo.cluster.devices import Devices
@@ -43,7 +45,18 @@ def dense_of(bank: Bank) -> list[object]:
     return [training.config for training in bank.trainings if training.source == "dense"]
 
 
+@pytest.fixture
+def even_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let each look at the clock come a millisecond after the one before, however busy this machine is.
+
+    The seconds of trainings decide the order in which a replayed study's trials end, and with it what is proposed.
+    """
+    looks = count()
+    monkeypatch.setattr(RealClock, "now", lambda self: next(looks) / 1000)
+
+
 @pytest.mark.slow
+@pytest.mark.usefixtures("even_clock")
 def test_dense_configurations_are_better_than_random_ones_and_new(tmp_path: Path) -> None:
     bank = record(tmp_path, configs=60, dense=12)
     losses = {
@@ -103,6 +116,7 @@ def test_fewer_than_no_configurations_are_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("even_clock")
 def test_the_command_records_both_samples_and_writes_the_card_anew(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
