@@ -83,7 +83,8 @@ def write(bank: Bank, files: Files, benchmark: Benchmark | None = None) -> None:
         BenchmarkError: the folder cannot be written.
     """
     banks.write(bank, files.bank)
-    write_whole(files.card, card(bank, benchmark))
+    kept = banks.read(files.bank)  # whose seconds have 32 bits, which may move the fit of the model between curves
+    write_whole(files.card, card(kept, benchmark))
 
 
 def stored(files: Files, header: Header) -> Bank:
