@@ -21,6 +21,7 @@ from benchmarks.spec import Benchmark
 from hpo.core.study import Study
 from hpo.engine.in_process import InProcess
 from hpo.engine.in_process.simulated import simulated
+from hpo.engine.runner import Finished
 from hpo.search import registry
 
 DRAWS = 400
@@ -52,10 +53,14 @@ def benchmark_of(limit: float, domains: Mapping[str, Domain]) -> Benchmark:
     return Benchmark.model_validate({**content, "synthetic": curves, "space": space, "rescue": False})
 
 
+def out_of_memory(finished: Finished) -> int:
+    """Count the trials of a study that ran out of memory."""
+    return sum(row.reason.startswith(OUT_OF_MEMORY) for row in finished.books.rows)
+
+
 def lost(benchmark: Benchmark, method: str, devices: int, budget: int, seed: int) -> int:
     """Run a study; return the number of trials that ran out of memory."""
-    finished = simulated(registry.get(method).study(benchmark, seed, budget, None, {}), InProcess(devices))
-    return sum(row.reason.startswith(OUT_OF_MEMORY) for row in finished.books.rows)
+    return out_of_memory(simulated(registry.get(method).study(benchmark, seed, budget, None, {}), InProcess(devices)))
 
 
 def too_large(benchmark: Benchmark) -> float:
@@ -63,7 +68,7 @@ def too_large(benchmark: Benchmark) -> float:
     once = benchmark.model_copy(update={"resource": benchmark.resource.model_copy(update={"max_units": 1})})
     study = Study("random", once, seed=0, budget=DRAWS, kind="confirmation")
     finished = simulated(study, InProcess(1), registry.get("random").make_plan(study))
-    return sum(row.reason.startswith(OUT_OF_MEMORY) for row in finished.books.rows) / len(finished.books.rows)
+    return out_of_memory(finished) / len(finished.books.rows)
 
 
 def measure(methods: Sequence[str], devices: Sequence[int], budget: int, seeds: int) -> Iterator[dict[str, Any]]:

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
-Floats = NDArray[np.float64]
+from hpo.analysis.statistics.estimates import Floats, last_that
 
 HALVINGS = 24
 """Halvings of the logarithm of an interval's error: its seventh digit is right then."""
@@ -35,14 +35,11 @@ def shares(draws: int, confidence: float) -> tuple[Floats, Floats]:
         Lower and upper bounds, (draws,) each, rising.
     """
     all_wrong = math.log1p(-confidence)  # at one place, as often as at any: too wide an interval leaves too little
-    least, most = all_wrong - math.log(draws), all_wrong
-    for _ in range(HALVINGS):
-        middle = (least + most) / 2
-        if probability(*_intervals(draws, math.exp(middle))) >= confidence:
-            least = middle
-        else:
-            most = middle
-    return _intervals(draws, math.exp(least))
+
+    def holds(error: float) -> bool:
+        return probability(*_intervals(draws, math.exp(error))) >= confidence
+
+    return _intervals(draws, math.exp(last_that(holds, all_wrong - math.log(draws), all_wrong, HALVINGS)))
 
 
 def _intervals(draws: int, error: float) -> tuple[Floats, Floats]:

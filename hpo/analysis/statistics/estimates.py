@@ -6,7 +6,7 @@ Pure functions; nothing here draws from global randomness.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -54,6 +54,24 @@ class Estimate:
 
     value: float
     interval: Interval | None
+
+
+def last_that(holds: Callable[[float], bool], low: float, high: float, halvings: int) -> float:
+    """Find the place between two values up to which a condition holds; `scipy.optimize` takes long to import.
+
+    Args:
+        holds: the condition, true up to some value and false beyond.
+        low: a value for which it holds.
+        high: one for which it does not.
+        halvings: of the distance between the two.
+
+    Returns:
+        A value for which it holds, nearer to the place than the last half.
+    """
+    for _ in range(halvings):
+        middle = (low + high) / 2
+        low, high = (middle, high) if holds(middle) else (low, middle)
+    return low
 
 
 def mean_of(values: Sequence[float]) -> Estimate:

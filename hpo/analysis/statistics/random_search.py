@@ -17,10 +17,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from hpo.analysis.statistics import bands
-from hpo.analysis.statistics.estimates import CONFIDENCE
+from hpo.analysis.statistics.estimates import CONFIDENCE, Floats
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -58,9 +57,9 @@ class RandomSearch:
             first: lower end of the band, estimate, upper end. A row's k-th value holds from the k-th score to the next.
     """
 
-    scores: NDArray[np.float64]
+    scores: Floats
     sign: float
-    distributions: NDArray[np.float64]
+    distributions: Floats
 
     @classmethod
     def of(cls, scores: Sequence[float], higher_is_better: bool) -> RandomSearch | None:

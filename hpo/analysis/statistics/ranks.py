@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 from scipy import special
 
-from hpo.analysis.statistics.estimates import Floats, finite
+from hpo.analysis.statistics.estimates import Floats, finite, last_that
 from hpo.analysis.statistics.paired_tests import ALPHA
 from hpo.analysis.statistics.selection import common_blocks
 
@@ -121,13 +121,12 @@ def _range_quantile(share: float, number: int) -> float:
     """
     smallest, step = np.linspace(-8.0, 8.0, 1601, retstep=True)
     density = np.exp(-(smallest**2) / 2) / math.sqrt(2 * math.pi)
-    low, high = 0.0, LARGEST_RANGE
-    for _ in range(HALVINGS):
-        middle = (low + high) / 2
-        others_within = special.ndtr(smallest + middle) - special.ndtr(smallest)
-        held = number * step * float(density @ others_within ** (number - 1))
-        low, high = (middle, high) if held < share else (low, middle)
-    return low
+
+    def is_below(width: float) -> bool:
+        others_within = special.ndtr(smallest + width) - special.ndtr(smallest)
+        return bool(number * step * (density @ others_within ** (number - 1)) < share)
+
+    return last_that(is_below, 0.0, LARGEST_RANGE, HALVINGS)
 
 
 def _groups(ordered: Mapping[str, float], critical: float) -> tuple[tuple[str, ...], ...]:

@@ -15,7 +15,7 @@ from tests.stores import fresh_store
 from tests.studies import finish, read, start, steps, wait_for_trials, write_benchmark, write_slow_synthetic
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
-if reason := lacks():
+if reason := lacks():  # the system's own words: containers may forbid what two nodes on one machine take
     pytestmark.append(pytest.mark.skip(reason=f"no mount namespace can be made here: {reason}"))
 SHORT = {"unit_samples": 32, "max_units": 3}
 LONG = {"unit_samples": 16, "max_units": 9}
