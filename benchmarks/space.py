@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Annotated, Literal, TypeGuard
 
 from pydantic import (
@@ -158,3 +159,20 @@ def _number(text: str) -> float | None:
         return float(text)
     except ValueError:
         return None
+
+
+def check_grid_axis(name: str, values: Sequence[Scalar], space: Space) -> None:
+    """Require that the values of a hyperparameter of the grid lie in the search space, each once.
+
+    Raises:
+        ValueError: they do not.
+    """
+    if name not in space:
+        raise ValueError(f"grid: {name!r} is not in the search space; it has {', '.join(space)}")
+    if not values:
+        raise ValueError(f"grid.{name} is empty, but an axis needs at least one value")
+    if len(set(values)) < len(values):
+        raise ValueError(f"grid.{name} repeats an entry: {list(values)}")
+    for value in values:
+        if not space[name].contains(value):
+            raise ValueError(f"grid.{name}: {value!r} lies outside the search space, {describe(space[name])}")

@@ -2,7 +2,7 @@
 
 The benchmark owns the metric, the resource, the splits, the search space and the trial; a method only proposes
 configurations and stops trials. `load("nano")` reads `benchmarks/nano.yaml`, `load("my/own.yaml")` reads that file.
-Relative paths in a file are relative to the file.
+Relative paths in a file are relative to the file. With `like: nano`, a file takes all that it does not give from nano.
 
 Nothing here imports torch, so reading a benchmark costs milliseconds, before any process is started.
 """
@@ -15,12 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import (
-    Field,
-    PositiveFloat,
-    ValidationError,
-    model_validator,
-)
+from pydantic import Field, PositiveFloat, ValidationError, model_validator
 
 from benchmarks import tasks
 from benchmarks.clock import REAL, Clock
@@ -39,6 +34,7 @@ from benchmarks.space import (
     Seconds,
     Space,
     Strict,
+    check_grid_axis,
     describe,
 )
 from benchmarks.splits import SPLITS as SPLITS
@@ -51,6 +47,9 @@ from benchmarks.trials.synthetic import Synthetic as Synthetic
 from benchmarks.trials.trial import OpenRanks, Ranks, TrialProcess, TrialSettings
 
 HERE = Path(__file__).parent
+SUFFIXES = (".yaml", ".yml")
+TRIALS = ("finetune", "synthetic", "recorded")
+"""Blocks of a file that describe its trials, of which a benchmark has one."""
 
 
 class Resource(Strict):
@@ -80,6 +79,8 @@ class Benchmark(Strict):
     Attributes:
         name: also the name of the MLflow experiment.
         description: one sentence.
+        like: another benchmark, by name or file, whose keys hold where this file gives none: those of `resource` and of
+            the trial's block one by one, all others as a whole. Only `name` is then required.
         metric: the validation metric that ranks trials: the loss, or one of the task's.
         mode: "min" or "max", the direction in which `metric` improves.
         diverged_above: eval loss above which a trial counts as diverged. The loss of guessing uniformly is
@@ -99,6 +100,7 @@ class Benchmark(Strict):
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,99}$")]
     description: str
+    like: Annotated[str, Field(exclude=True)] = ""  # and empty once a file is read, see `_read`
     metric: str = LOSS.name
     mode: Mode = "min"
     diverged_above: PositiveFloat = 25.0
@@ -124,7 +126,7 @@ class Benchmark(Strict):
         for name, domain in self.space.items():
             _check_domain(name, domain)
         for name, values in self.grid.items():
-            _check_grid_axis(name, values, self.space)
+            check_grid_axis(name, values, self.space)
         return self
 
     @property
@@ -266,10 +268,9 @@ def load(name_or_path: str, space_file: Path | None = None) -> Benchmark:
         BenchmarkError: there is no such benchmark, or a key or value does not hold.
     """
     path = _find(name_or_path)
-    content = read_yaml(path)
+    content = _read(path)
     if space_file is not None:
         content = {**content, **_read_space(space_file)}
-    _resolve_paths(content, path.parent)
     try:
         return Benchmark.model_validate(content)
     except ValidationError as error:
@@ -277,11 +278,46 @@ def load(name_or_path: str, space_file: Path | None = None) -> Benchmark:
         raise BenchmarkError(f"{source}: {explained(error, Benchmark)}") from None
 
 
+def _read(path: Path, variants: tuple[Path, ...] = ()) -> dict[str, Any]:
+    """Read a benchmark's file with absolute paths, over the file of the benchmark that it is like.
+
+    Args:
+        path: the file.
+        variants: the files that are like it, the outermost first.
+    """
+    if path.resolve() in variants:
+        raise BenchmarkError(f"{variants[0]}: `like` leads back to {path}; take one of them away")
+    content = read_yaml(path)
+    _resolve_paths(content, path.parent)
+    if "like" not in content:
+        return content
+    like = str(content.pop("like"))
+    if "name" not in content:
+        raise BenchmarkError(f"{path}: `name` is missing; a benchmark that is like another has results of its own")
+    try:
+        base = _find(str(place(path.parent, like)) if Path(like).suffix in SUFFIXES else like)
+    except BenchmarkError as error:
+        raise BenchmarkError(f"{path}: like: {error}") from None
+    return _over(_read(base, (*variants, path.resolve())), content)
+
+
+def _over(base: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
+    """Return a benchmark's own content over that of another: blocks of settings by key, all else as a whole."""
+    replaced = {"grid"} if "space" in own else set()
+    if any(block in own for block in TRIALS):
+        replaced |= {*TRIALS}
+    content = {key: value for key, value in base.items() if key not in replaced} | own
+    for block in ("resource", *TRIALS):
+        if isinstance(base.get(block), dict) and isinstance(own.get(block), dict):
+            content[block] = base[block] | own[block]
+    return content
+
+
 def _find(name_or_path: str) -> Path:
     if name_or_path in names():
         return HERE / f"{name_or_path}.yaml"
     path = Path(name_or_path)
-    if path.suffix not in (".yaml", ".yml"):
+    if path.suffix not in SUFFIXES:
         raise BenchmarkError(
             f"no benchmark named {name_or_path!r}; choose one of {', '.join(names())}, or give the path of a YAML file"
         )
@@ -359,15 +395,3 @@ def _probes(domain: Domain) -> tuple[Scalar, ...]:
     if isinstance(domain, Integer):
         return domain.low, domain.high
     return domain.low, domain.high, domain.low + (domain.high - domain.low) / math.pi
-
-
-def _check_grid_axis(name: str, values: tuple[Scalar, ...], space: Space) -> None:
-    if name not in space:
-        raise ValueError(f"grid: {name!r} is not in the search space; it has {', '.join(space)}")
-    if not values:
-        raise ValueError(f"grid.{name} is empty, but an axis needs at least one value")
-    if len(set(values)) < len(values):
-        raise ValueError(f"grid.{name} repeats an entry: {list(values)}")
-    for value in values:
-        if not space[name].contains(value):
-            raise ValueError(f"grid.{name}: {value!r} lies outside the search space, {describe(space[name])}")

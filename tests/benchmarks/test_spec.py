@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 
+from benchmarks.files import yaml_text
 from benchmarks.spec import HERE, BenchmarkError, load, names
 from tests.benchmarks.own_benchmark import HYPERPARAMETERS, REMOVED, load_with, write, write_text
 
-TOP_KEYS = "name, description, metric, mode, diverged_above, resource, default, space, grid, finetune, synthetic"
+TOP_KEYS = "name, description, like, metric, mode, diverged_above, resource, default, space, grid, finetune, synthetic"
 
 
 @pytest.mark.parametrize("name", names())
@@ -175,3 +176,65 @@ def test_trial_occupies_its_ranks(tmp_path: Path, finetune: dict[str, Any], rank
 
 def test_synthetic_trial_occupies_one_rank() -> None:
     assert load("synthetic").ranks_per_trial == 1
+
+
+class TestLike:
+    """A benchmark's file that gives only its differences from another."""
+
+    def test_what_it_leaves_out_is_the_other_s(self, tmp_path: Path) -> None:
+        own = written(tmp_path / "own.yaml", {"name": "own", "like": "nano", "resource": {"max_units": 3}})
+        nano, benchmark = load("nano"), load(str(own))
+        resource = nano.resource.model_copy(update={"max_units": 3})
+        assert benchmark == nano.model_copy(update={"name": "own", "resource": resource})
+
+    def test_settings_of_the_trial_are_taken_one_by_one(self, tmp_path: Path) -> None:
+        (tmp_path / "model").mkdir()
+        own = written(tmp_path / "own.yaml", {"name": "own", "like": "nano", "finetune": {"model": "model"}})
+        finetune = load(str(own)).training_settings()
+        assert finetune == load("nano").training_settings().model_copy(update={"model": str(tmp_path / "model")})
+
+    def test_another_kind_of_trial_replaces_the_other_s(self, tmp_path: Path) -> None:
+        content = {"name": "own", "like": "nano", "synthetic": load("synthetic").synthetic.model_dump()}
+        benchmark = load(str(written(tmp_path / "own.yaml", content)))
+        assert benchmark.finetune is None
+        assert benchmark.synthetic == load("synthetic").synthetic
+        assert benchmark.space == load("nano").space
+
+    def test_a_space_of_its_own_comes_without_the_other_s_grid(self, tmp_path: Path) -> None:
+        space = {"weight_decay": {"type": "choice", "values": [0.0, 0.1]}}
+        benchmark = load(str(written(tmp_path / "own.yaml", {"name": "own", "like": "nano", "space": space})))
+        assert (list(benchmark.space), benchmark.grid) == (["weight_decay"], {})
+
+    def test_a_file_may_be_like_a_file_that_is_like_another(self, tmp_path: Path) -> None:
+        (tmp_path / "below").mkdir()
+        written(tmp_path / "first.yaml", {"name": "first", "like": "nano", "description": "The first."})
+        own = written(tmp_path / "below/own.yaml", {"name": "own", "like": "../first.yaml", "select": "best_unit"})
+        benchmark = load(str(own))
+        assert (benchmark.description, benchmark.select) == ("The first.", "best_unit")
+        assert benchmark.finetune == load("nano").finetune
+
+    @pytest.mark.parametrize(
+        ("content", "message"),
+        [
+            (
+                {"like": "nano"},
+                r"own\.yaml: `name` is missing; a benchmark that is like another has ",
+            ),
+            ({"name": "own", "like": "nanoo"}, r"own\.yaml: like: no benchmark named 'nanoo'; choose one of "),
+            ({"name": "own", "like": 5}, r"own\.yaml: like: no benchmark named '5'; choose one of "),
+            ({"name": "own", "like": "none.yaml"}, r"own\.yaml: like: .*/none\.yaml: no such benchmark file"),
+            ({"name": "own", "like": "own.yaml"}, r"own\.yaml: `like` leads back to .*own\.yaml"),
+            ({"name": "own", "like": "other.yaml"}, r"own\.yaml: `like` leads back to .*own\.yaml"),
+            ({"name": "own", "like": "nano", "resource": 5}, r"own\.yaml: resource: must be keys with values"),
+            ({"name": "own", "lik": "nano"}, r"own\.yaml: .*lik: unknown key; .* did you mean `like`\?"),
+        ],
+    )
+    def test_one_that_cannot_be_read_is_refused(self, tmp_path: Path, content: dict[str, Any], message: str) -> None:
+        written(tmp_path / "other.yaml", {"name": "other", "like": "own.yaml"})
+        with pytest.raises(BenchmarkError, match=message):
+            load(str(written(tmp_path / "own.yaml", content)))
+
+
+def written(path: Path, content: dict[str, Any]) -> Path:
+    path.write_text(yaml_text(content))
+    return path

@@ -94,5 +94,5 @@ def test_deepspeed_file_that_is_not_json_is_refused(tmp_path: Path) -> None:
 
 def test_deepspeed_file_that_is_no_object_is_refused(tmp_path: Path) -> None:
     write_text(tmp_path, "zero.json", "[]")
-    with pytest.raises(BenchmarkError, match=r"finetune\.deepspeed: Input should be a valid dictionary"):
+    with pytest.raises(BenchmarkError, match=r"finetune\.deepspeed: must be keys with values"):
         load_with(tmp_path, {"finetune.deepspeed": "zero.json"})

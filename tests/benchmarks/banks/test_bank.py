@@ -122,12 +122,12 @@ def test_a_value_out_of_range_is_named(tmp_path: Path) -> None:
         banks.read(tmp_path / "made.parquet")
 
 
-def test_every_shipped_bank_can_be_read_and_has_a_card() -> None:
-    for name in banks.names():
-        path = banks.HERE / f"{name}.parquet"
-        assert isinstance(banks.read(path).header, Header)
-        assert path.stat().st_size <= 3 * 2**20
-        assert path.with_suffix(".md").is_file()
+@pytest.mark.parametrize("name", banks.names())
+def test_a_shipped_bank_can_be_read_and_has_a_card(name: str) -> None:
+    path = banks.HERE / f"{name}.parquet"
+    assert isinstance(banks.read(path).header, Header)
+    assert path.stat().st_size <= 3 * 2**20
+    assert path.with_suffix(".md").is_file()
 
 
 def test_the_page_of_stored_names_describes_every_column() -> None:

@@ -16,7 +16,7 @@ from benchmarks.check.start import check_start
 from benchmarks.clock import VirtualClock
 from benchmarks.files import BenchmarkError
 from benchmarks.identity import digest
-from benchmarks.trials.recorded import RecordedTrial
+from benchmarks.trials.recorded import RecordedTrial, read_bank
 from tests.benchmarks.banks import synthetic_bank
 
 SYNTHETIC = spec.load("synthetic")
@@ -167,9 +167,16 @@ def test_an_incomplete_bank_is_warned_of_once(tmp_path: Path) -> None:
     assert check_start(benchmark) == []
 
 
-def test_nano_recorded_is_nano_with_curves_of_nano() -> None:
-    source, replayed = spec.load("nano"), spec.load("nano_recorded")
+@pytest.mark.parametrize("name", [name for name in spec.names() if name.endswith("_recorded")])
+def test_a_shipped_recorded_benchmark_is_another_with_its_curves(name: str) -> None:
+    source, replayed = spec.load(name.removesuffix("_recorded")), spec.load(name)
     same = ("metric", "mode", "resource", "default", "space", "grid", "diverged_above")
     assert {name: getattr(replayed, name) for name in same} == {name: getattr(source, name) for name in same}
     assert replayed.recorded is not None
     assert replayed.recorded.digest == digest(source)
+    bank = read_bank(replayed)
+    assert bank.header.name == source.name
+    page = (spec.HERE.parent / "docs/benchmarks.md").read_text()
+    configs, seeds = bank.header.planned
+    row = f"| [`{name}`](../benchmarks/banks/{source.name}.md) | {len(bank.trainings)} of {configs * seeds:,} | "
+    assert row in page
