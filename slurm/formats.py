@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import shlex
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, BeforeValidator
@@ -16,7 +17,7 @@ _TIME = re.compile(
 )
 _WORD = re.compile(r"[\w.@,+:=/\[\]-]+", re.ASCII)
 _JOB_NAME = re.compile(r"[A-Za-z0-9][\w.-]{0,99}", re.ASCII)
-GPU_TYPE = re.compile(r"([A-Za-z][\w.-]*):([0-9]{1,9})", re.ASCII)
+GPU_TYPE = re.compile(r"([\w.-]*[A-Za-z][\w.-]*):([0-9]{1,9})", re.ASCII)
 _MEMORY = re.compile(r"([0-9]{1,12}) ?(?:([KMGT])(?:i?B)?)?", re.IGNORECASE)
 GRES = "--gres"
 OWNED = {
@@ -37,6 +38,33 @@ OWNED = {
     **dict.fromkeys(("--parsable", "--test-only", "--wait", "--wrap"), "`slurm submit`"),
 }
 """Options of sbatch that the suite writes itself, and the key that says so."""
+SHORT = {
+    "-J": "--job-name",
+    "-o": "--output",
+    "-e": "--error",
+    "-t": "--time",
+    "-c": "--cpus-per-task",
+    "-G": "--gpus",
+    "-N": "--nodes",
+    "-n": "--ntasks",
+    "-p": "--partition",
+    "-A": "--account",
+    "-D": "--chdir",
+    "-a": "--array",
+    "-d": "--dependency",
+    "-W": "--wait",
+    "-C": "--constraint",
+    "-q": "--qos",
+    "-w": "--nodelist",
+    "-x": "--exclude",
+    "-L": "--licenses",
+    "-M": "--clusters",
+    "-b": "--begin",
+    "-H": "--hold",
+    "-k": "--no-kill",
+    "-m": "--distribution",
+}
+"""Short options of sbatch, by their long names (https://slurm.schedmd.com/sbatch.html#SECTION_OPTIONS)."""
 
 
 def option_of(directive: str) -> str:
@@ -45,15 +73,31 @@ def option_of(directive: str) -> str:
 
 
 def _check_directive(value: str) -> str:
-    option = option_of(value)
+    option = SHORT.get(value[:2], option_of(value))
     if not option.startswith("--") or option == "--":
-        raise ValueError(f"{value!r} is no option of sbatch; one a line, such as --constraint=v100")
+        raise ValueError(f"{value!r} is no option of sbatch; one per entry, such as --constraint=v100")
     owned = next((name for name in OWNED if name.startswith(option)), None)  # sbatch takes a beginning for the whole
     if owned is not None:
         raise ValueError(f"{value!r} is set by the profile's own keys: {OWNED[owned]}")
     if option == GRES and "gpu" in value.lower():
         raise ValueError(f"{value!r} is set by the profile's own keys: node.gpus, such as 4 or v100:4")
+    if value[:2] in SHORT:
+        raise ValueError(f"{value!r} must have its long name: {option}{value[2:] and '='}{value[2:].strip(' =')}")
+    if len(_options_in(value)) > 1:
+        raise ValueError(f"{value!r} must be one option; write each as an entry of its own")
     return value
+
+
+def _options_in(directive: str) -> list[str]:
+    """Return the words of a directive that sbatch takes for options.
+
+    Raises:
+        ValueError: a quote is not closed.
+    """
+    try:
+        return [word for word in shlex.split(directive) if re.match(r"--?[A-Za-z]", word)]
+    except ValueError:
+        raise ValueError(f"{directive!r} must close its quotes") from None
 
 
 def _as_text(value: Any) -> Any:

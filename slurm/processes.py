@@ -7,7 +7,6 @@ import signal
 import subprocess
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
-from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from types import FrameType, TracebackType
@@ -15,7 +14,7 @@ from typing import IO, Self
 
 import psutil
 
-from benchmarks.clock import REAL
+from benchmarks.clock import REAL, utc
 from benchmarks.parent import end_with_parent
 from benchmarks.spec import BenchmarkError
 
@@ -155,7 +154,7 @@ def node_name() -> str:
 
 def now() -> str:
     """Return the time, to the second."""
-    return datetime.now(UTC).astimezone().isoformat(timespec="seconds")
+    return utc().astimezone().isoformat(timespec="seconds")
 
 
 def say(text: str) -> None:

@@ -133,7 +133,7 @@ class Workers(Strict):
     """The worker jobs of a study; in the file also their number alone.
 
     Attributes:
-        count: their number, each on a node of its own.
+        count: their number, each on one node; SLURM may put two on the same one if both fit.
         directives: further options of sbatch for these jobs and for those that train trials without Ray, such as
             `--constraint=v100`, `--exclusive` or `--qos=long`.
     """

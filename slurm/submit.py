@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -52,6 +53,17 @@ def worker_command(profile: Profile, connection: Path) -> list[str]:
     """
     command = ["slurm", "worker", "--connection", str(connection)]
     return [*command, "--cpus", str(profile.node.cpus - profile.cpus_for_ray), "--gpus", str(profile.node.gpus)]
+
+
+def watching(profile: Profile, name: str, job: str) -> str:
+    """Return the command that shows the log of a job as it grows.
+
+    Args:
+        profile: the cluster.
+        name: of the job.
+        job: SLURM's id of the job.
+    """
+    return shlex.join(["tail", "-F", f"{profile.logs}/{name}-{job}.out"])
 
 
 def connection_file(profile: Profile, name: str, job: str) -> Path:

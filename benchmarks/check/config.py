@@ -127,7 +127,7 @@ def _require_positions(model: str, kind: str, content: Config, max_length: int) 
     name, positions = found[0]
     padding = text.get("pad_token_id", 1)
     offset = padding + 1 if kind in OFFSET_BY_PADDING and isinstance(padding, int) else 0
-    reach = int(positions * _scaling(text)) - offset
+    reach = _reach(text, positions) - offset
     if max_length > reach:
         raise BenchmarkError(
             f"max_length is {max_length}, but {model} has {reach} positions ({name} in its configuration); "
@@ -135,10 +135,14 @@ def _require_positions(model: str, kind: str, content: Config, max_length: int) 
         )
 
 
-def _scaling(text: Config) -> float:
-    """Return the factor by which rotary positions reach further than those of the pretraining, at least 1."""
+def _reach(text: Config, positions: int) -> int:
+    """Return the number of positions, with the factor by which rotary ones reach further than those of the pretraining.
+
+    A configuration that names the positions of the pretraining, as Llama 3.1's does, has the factor in `positions`.
+    """
     for name in ("rope_scaling", "rope_parameters"):
-        factor = text[name].get("factor") if isinstance(text.get(name), dict) else None
+        scaling = text[name] if isinstance(text.get(name), dict) else {}
+        factor, original = scaling.get("factor"), scaling.get("original_max_position_embeddings")
         if isinstance(factor, int | float) and 1 < factor < MAX_SCALING:
-            return factor
-    return 1.0
+            return max(positions, int((original if isinstance(original, int) else positions) * factor))
+    return positions

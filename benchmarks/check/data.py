@@ -92,14 +92,18 @@ def _fits(task: Task[Any], records: Sequence[Any], finetune: FineTune) -> bool:
 
 
 def _tokenizer(path: Path) -> Any:
+    """Read a tokenizer, without the padding and truncation that the file keeps of its last use before it was saved."""
     from tokenizers import Tokenizer
 
     try:
-        return Tokenizer.from_file(str(path))
+        tokenizer = Tokenizer.from_file(str(path))
     except Exception as error:  # the library raises bare Exceptions
         raise BenchmarkError(
             f"{path}: is no tokenizer ({_json_error(path) or error}); save it again with tokenizer.save_pretrained"
         ) from None
+    tokenizer.no_padding()
+    tokenizer.no_truncation()
+    return tokenizer
 
 
 def _json_error(path: Path) -> str:

@@ -13,15 +13,18 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, ValidationError, model_validator
 
 from benchmarks.check.config import hidden_size
+from benchmarks.check.section import Section
 from benchmarks.faults import explained
 from benchmarks.files import BenchmarkError
-from benchmarks.space import Choice, Config, Strict
+from benchmarks.space import Choice, Config
 from benchmarks.spec import Benchmark, FineTune
-from benchmarks.training.deepspeed import Precision, fill
+from benchmarks.training.deepspeed import Precision, fill, zero_stage
 
 SET_BY_DEEPSPEED = {"batch_size_per_device", "gradient_accumulation_steps", "max_grad_norm"}
 """Hyperparameters that a DeepSpeed block names too."""
 HALVES = ("bf16", "fp16")
+FIRST_WITH_SHARED_GRADIENTS = 2
+"""Stage of ZeRO from which each rank keeps its share of the gradients."""
 REMOVED = {
     "amp": 'NVIDIA Apex is no part of DeepSpeed any more; remove the key and set the benchmark\'s `precision: "fp16"`',
     "sparse_gradients": "DeepSpeed has no such switch any more; remove the key",
@@ -35,7 +38,7 @@ Share = Annotated[float, Field(ge=0, le=1)]
 DataType = Literal["fp32", "fp16", "bf16"]
 
 
-class OffloadParameters(Strict):
+class OffloadParameters(Section):
     """Parameters on the host or on a disk, at stage 3."""
 
     device: Literal["none", "cpu", "nvme"]
@@ -46,7 +49,7 @@ class OffloadParameters(Strict):
     pin_memory: bool = True
 
 
-class OffloadOptimizer(Strict):
+class OffloadOptimizer(Section):
     """Optimizer states on the host or on a disk."""
 
     device: Literal["none", "cpu", "nvme"]
@@ -61,7 +64,7 @@ class OffloadOptimizer(Strict):
     cpuadam_cores_perc: Share = 0.8
 
 
-class LeafModule(Strict):
+class LeafModule(Section):
     """Modules whose parameters are gathered together."""
 
     classes: tuple[str, ...] = ()
@@ -69,7 +72,7 @@ class LeafModule(Strict):
     name_suffixes: tuple[str, ...] = ()
 
 
-class Zero(Strict):
+class Zero(Section):
     """The block `zero_optimization`."""
 
     stage: Literal[0, 1, 2, 3] = 0
@@ -96,7 +99,7 @@ class Zero(Strict):
     stage3_use_all_reduce_for_fetch_params: bool = False
     stage3_allgather_sequential: bool = False
     ignore_unused_parameters: bool = True
-    legacy_stage1: bool = False
+    legacy_stage1: Literal[False] = False
     round_robin_gradients: bool = False
     parameter_alignment: bool = False
     zero_hpz_partition_size: NonNegative = 1
@@ -145,7 +148,7 @@ class Zero(Strict):
         return self.offload_optimizer is not None and self.offload_optimizer.device != "none"
 
 
-class Bf16(Strict):
+class Bf16(Section):
     """The block `bf16`."""
 
     enabled: bool = False
@@ -155,7 +158,7 @@ class Bf16(Strict):
     bf16_optimizer_states: bool = False
 
 
-class Fp16(Strict):
+class Fp16(Section):
     """The block `fp16`."""
 
     enabled: bool = False
@@ -169,7 +172,7 @@ class Fp16(Strict):
     fp16_master_weights_and_grads: bool = False
 
 
-class ActivationCheckpointing(Strict):
+class ActivationCheckpointing(Section):
     """The block `activation_checkpointing`."""
 
     partition_activations: bool = False
@@ -180,7 +183,7 @@ class ActivationCheckpointing(Strict):
     cpu_checkpointing: bool = False
 
 
-class FlopsProfiler(Strict):
+class FlopsProfiler(Section):
     """The block `flops_profiler`."""
 
     enabled: bool = False
@@ -192,7 +195,7 @@ class FlopsProfiler(Strict):
     output_file: str | None = None
 
 
-class CommsLogger(Strict):
+class CommsLogger(Section):
     """The block `comms_logger`."""
 
     enabled: bool = False
@@ -202,7 +205,7 @@ class CommsLogger(Strict):
     debug: bool = False
 
 
-class Aio(Strict):
+class Aio(Section):
     """The block `aio`: how offload to a disk reads and writes."""
 
     block_size: Positive = 1_048_576
@@ -213,33 +216,33 @@ class Aio(Strict):
     use_gds: bool = False
 
 
-class CheckpointSection(Strict):
+class CheckpointSection(Section):
     """The block `checkpoint`."""
 
     tag_validation: Literal["Warn", "Ignore", "Fail", "WARN", "IGNORE", "FAIL", "warn", "ignore", "fail"] = "Warn"
     use_node_local_storage: bool = False
 
 
-class DataTypes(Strict):
+class DataTypes(Section):
     """The block `data_types`."""
 
     grad_accum_dtype: DataType | None = None
 
 
-class ThroughputTimer(Strict):
+class ThroughputTimer(Section):
     """The block `timers.throughput`."""
 
     enabled: bool = True
     synchronized: bool = True
 
 
-class Timers(Strict):
+class Timers(Section):
     """The block `timers`."""
 
     throughput: ThroughputTimer = ThroughputTimer()
 
 
-class Block(Strict):
+class Block(Section):
     """A DeepSpeed configuration whose "auto" values are filled."""
 
     train_batch_size: Positive | None = None
@@ -280,8 +283,29 @@ class Block(Strict):
         masters = (self.bf16.bf16_master_weights_and_grads, self.fp16.fp16_master_weights_and_grads)
         if any(masters) and self.zero_optimization.stage == 0:
             raise ValueError("master weights in 16 bits need zero_optimization.stage 1 or higher")
+        if not self.zero_optimization.compute_grad_norm and (norm := self.gradient_clipping) > 0:
+            raise ValueError(
+                f"zero_optimization.compute_grad_norm is false, but trials clip gradients at {norm:g}; "
+                "set max_grad_norm to 0, or remove that key"
+            )
+        self._check_reduction()
         self._check_masters()
         return self
+
+    def _check_reduction(self) -> None:
+        """Refuse divisions of gradients that DeepSpeed does not make where it reduces them in shares."""
+        zero = self.zero_optimization
+        if zero.stage < FIRST_WITH_SHARED_GRADIENTS or not zero.reduce_scatter:
+            return
+        divides = {
+            "prescale_gradients is true": self.prescale_gradients,
+            f"gradient_predivide_factor is {self.gradient_predivide_factor:g}": self.gradient_predivide_factor != 1,
+        }
+        for name in (name for name, does in divides.items() if does):
+            raise ValueError(
+                f"{name}, which does not go with reduce_scatter at stage {zero.stage}; remove that key, or set "
+                "zero_optimization.reduce_scatter to false"
+            )
 
     def _check_masters(self) -> None:
         """Refuse 16-bit masters where DeepSpeed wants an Adam of its own for them."""
@@ -297,7 +321,7 @@ class Block(Strict):
             raise ValueError("bf16.bf16_optimizer_states needs bf16.bf16_master_weights_and_grads: true beside it")
 
 
-class _File(Strict):
+class _File(Section):
     """A file with the block under its key, so that faults name the whole place."""
 
     deepspeed: Block
@@ -319,11 +343,12 @@ def check_deepspeed(benchmark: Benchmark, finetune: FineTune, auto: Precision | 
     if is_open:  # only the ranks know the device
         block = {key: value for key, value in block.items() if key not in HALVES}
     taken: Precision = (auto or "fp32") if precision == "auto" else precision
-    for number, proposal in enumerate(_proposals(benchmark)):
+    for proposal in _proposals(benchmark):
         hyperparameters = benchmark.hyperparameters(proposal)
         filled = fill(block, hyperparameters, taken, finetune.ranks_per_trial, hidden_size(finetune.model))
-        if number == 0:
-            _require_known({**filled, **_halves(finetune.deepspeed)} if is_open else filled)
+        _require_known({**filled, **_halves(finetune.deepspeed)} if is_open else filled)
+        if not is_open:
+            _require_accumulation(filled, taken)
 
 
 def _proposals(benchmark: Benchmark) -> list[Config]:
@@ -354,3 +379,13 @@ def _require_known(filled: dict[str, Any]) -> None:
         _File.model_validate({"deepspeed": filled})
     except ValidationError as error:
         raise BenchmarkError(explained(error, _File)) from None
+
+
+def _require_accumulation(filled: dict[str, Any], precision: Precision) -> None:
+    """Refuse gradients of another type than the weights' at stage 0, where DeepSpeed adds up no others."""
+    kind = filled.get("data_types", {}).get("grad_accum_dtype")
+    if kind is not None and kind != precision and zero_stage(filled) == 0:
+        raise BenchmarkError(
+            f"deepspeed.data_types.grad_accum_dtype is {kind}, but trials train in {precision} at stage 0, which needs "
+            "the same type; remove that key, or take zero_optimization.stage 1 or higher"
+        )

@@ -7,6 +7,7 @@ of the code and not of the weights, so a small model with random weights shows i
 from __future__ import annotations
 
 import copy
+from contextlib import suppress
 from typing import Any
 
 from benchmarks.files import BenchmarkError
@@ -24,6 +25,10 @@ SIZES = {
     **dict.fromkeys(("moe_intermediate_size", "shared_expert_intermediate_size", "mlp_hidden_size"), 32),
 }
 """The size of each part of a small model, by the name under which configurations keep it."""
+MAX_PARAMETERS = 100_000_000
+"""Weights of a model that is tried: BLOOM's vocabulary of 250,880 takes 16 million at this width."""
+SMALL_WINDOW = 4
+"""Tokens of a small model's sliding window, which the few tokens of the trial fill as the data fill the real one."""
 
 
 def require_same_when_padded(content: Any, tokenizer: Any, finetune: FineTune) -> None:
@@ -48,7 +53,12 @@ def require_same_when_padded(content: Any, tokenizer: Any, finetune: FineTune) -
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         torch.manual_seed(0)
         try:
-            small = AutoModelForCausalLM.from_config(shrunk(content), trust_remote_code=False).float().eval()
+            sizes = shrunk(content, filled=finetune.max_length + finetune.max_answer_tokens)
+            with torch.device("meta"):
+                outline = AutoModelForCausalLM.from_config(sizes, trust_remote_code=False)
+            if sum(weight.numel() for weight in outline.parameters()) > MAX_PARAMETERS:
+                return
+            small = AutoModelForCausalLM.from_config(sizes, trust_remote_code=False).float().eval()
             evaluation = evaluation_of(small, tokenizer, finetune, torch.device("cpu"), rank=0, world_size=1)
             require_same(small, evaluation)
         except BenchmarkError:
@@ -57,14 +67,22 @@ def require_same_when_padded(content: Any, tokenizer: Any, finetune: FineTune) -
             return
 
 
-def shrunk(content: Any) -> Any:
-    """Return a copy of a configuration with small layers, few of them, and the vocabulary as it was."""
+def shrunk(content: Any, filled: int = 0) -> Any:
+    """Return a copy of a configuration with small layers, few of them, and the vocabulary as it was.
+
+    Args:
+        content: the configuration.
+        filled: tokens of the longest sequence; a sliding window of at most as many gets small too.
+    """
     small = copy.deepcopy(content)
     text = small.get_text_config(decoder=True)
     layers = text.num_hidden_layers
     for name, size in SIZES.items():
         if isinstance(getattr(text, name, None), int):
-            setattr(text, name, min(size, getattr(text, name)))
+            with suppress(AttributeError):  # one that follows from others
+                setattr(text, name, min(size, getattr(text, name)))
     if isinstance(kinds := getattr(text, "layer_types", None), list) and len(kinds) == layers:
         text.layer_types = kinds[: text.num_hidden_layers]
+    if isinstance(window := getattr(text, "sliding_window", None), int) and window <= filled:
+        text.sliding_window = min(SMALL_WINDOW, window)
     return small

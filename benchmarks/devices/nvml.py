@@ -17,6 +17,23 @@ NO_GPU = (9, 12, 28)
 
 
 @dataclass(frozen=True)
+class Kind:
+    """A kind of GPU, in whose hours a study counts.
+
+    Attributes:
+        name: see `Gpu`.
+        compute_capability: major and minor; a driver that does not know a card yet may give several kinds one name.
+    """
+
+    name: str
+    compute_capability: tuple[int, int]
+
+    def __str__(self) -> str:
+        major, minor = self.compute_capability
+        return f"{self.name}, compute capability {major}.{minor}"
+
+
+@dataclass(frozen=True)
 class Gpu:
     """A GPU, or a slice of one.
 
@@ -37,6 +54,11 @@ class Gpu:
     is_slice: bool = False
     in_mig_mode: bool = False
     memory_bytes: int = 0
+
+    @property
+    def kind(self) -> Kind:
+        """Its kind; hours on GPUs of different kinds are not comparable."""
+        return Kind(self.name, self.compute_capability)
 
     @property
     def id(self) -> str:

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from itertools import takewhile
 
-from benchmarks.devices.nvml import Gpu, Inventory, look
+from benchmarks.devices.nvml import Gpu, Inventory, Kind, look
 from benchmarks.files import BenchmarkError
 
 VISIBLE = "CUDA_VISIBLE_DEVICES"
@@ -28,6 +29,7 @@ def look_at_visible(environment: Mapping[str, str] = os.environ) -> tuple[list[G
     Raises:
         BenchmarkError: the driver does not answer, the list names what is not there, or the GPUs differ.
     """
+    _require_no_gap(environment.get(VISIBLE, ""))
     if environment.get(VISIBLE, "0").split(",")[0].strip() in ENDS:
         return [], Inventory()  # a broken driver is no fault of a training on CPU cores
     inventory = look()
@@ -61,6 +63,16 @@ def _entries(visible: str) -> list[str]:
     entries = [entry.strip() for entry in visible.split(",")]
     ends = [number for number, entry in enumerate(entries) if entry in ENDS]
     return entries[: ends[0]] if ends else entries
+
+
+def _require_no_gap(visible: str) -> None:
+    """Refuse an empty entry before a device, such as that of a variable that is not set."""
+    entries = [entry.strip() for entry in visible.split(",")]
+    listed = list(takewhile(lambda entry: entry not in ENDS[1:], entries))
+    if "" in listed and any(listed[listed.index("") :]):
+        raise BenchmarkError(
+            f"{VISIBLE} is {_short(visible)}, but CUDA ends the list at its empty entry; remove that entry, or write -1"
+        )
 
 
 def _named(entry: str, gpus: Sequence[Gpu], visible: str) -> Gpu:
@@ -98,13 +110,13 @@ def require_one_kind(found: Sequence[Gpu]) -> None:
     Raises:
         BenchmarkError: they differ; names a choice of like ones.
     """
-    kinds: dict[str, list[str]] = {}
+    kinds: dict[Kind, list[str]] = {}
     for gpu in found:
-        kinds.setdefault(gpu.name, []).append(gpu.id)
+        kinds.setdefault(gpu.kind, []).append(gpu.id)
     if len(kinds) < 2:
         return
     most = max(kinds.values(), key=len)
-    told = "; ".join(f"{name} ({', '.join(ids)})" for name, ids in kinds.items())
+    told = "; ".join(f"{kind} ({', '.join(ids)})" for kind, ids in kinds.items())
     raise BenchmarkError(
         f"this machine has GPUs of {len(kinds)} kinds, whose hours cannot be added up: {told}; choose one kind, such "
         f"as with export {VISIBLE}={','.join(most)}"

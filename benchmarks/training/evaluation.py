@@ -69,13 +69,29 @@ class Evaluation:
         task = tasks.get(self.settings.task)
         rows: list[tuple[int, list[float]]] | None = None if each is None else []
         with _naming_batch_size(self.settings.eval_batch_size):
-            loss_sum, tokens, *figures, number = self._sums(engine, examples, rows)
+            loss_sum, tokens, *figures, number = self._sums_that_fit(engine, examples, rows)
         if each is not None and rows is not None:
             names = (LOSS.name, ANSWER_TOKENS, *task.figures)
             columns = zip(*self._of_all(rows), strict=True)
             each |= {name: list(column) for name, column in zip(names, columns, strict=True)}
         eval_loss = loss_sum / tokens
         return {LOSS.name: eval_loss, PERPLEXITY: perplexity(eval_loss), **task.summarise(figures, int(number))}
+
+    def _sums_that_fit(
+        self, engine: Any, examples: Sequence[Example], rows: list[tuple[int, list[float]]] | None
+    ) -> list[float]:
+        """Return the sums of `_sums`, in smaller batches if those that fitted an earlier trial do not fit this one.
+
+        A rank that begins again would leave others waiting, so several ranks do not.
+        """
+        while True:
+            try:
+                return self._sums(engine, examples, rows)
+            except Exception as error:
+                if not sign_of(error) or self.world_size > 1 or not self.size.halve():
+                    raise
+            if rows is not None:
+                rows.clear()
 
     def _sums(
         self, engine: Any, examples: Sequence[Example], rows: list[tuple[int, list[float]]] | None
@@ -282,10 +298,11 @@ def choose_caching(model: Any, settings: FineTune) -> Caching:
 
 
 def require_same_when_padded(model: Any, evaluation: Evaluation) -> None:
-    """Require that padding on the left and the cache change no logits of a model, on sequences of a few tokens.
+    """Require that padding on the left, the cache and later tokens change no logits, on sequences of a few tokens.
 
     Decoders that count the positions of padding, such as BART's, or that begin at another position, such as RoBERTa's,
-    would train and score on other positions than they were pretrained with, and say nothing.
+    would train and score on other positions than they were pretrained with, and say nothing. A model that reads the
+    tokens it is to predict, such as XLNet, would train to a loss that its answers never have.
 
     Args:
         model: on the CPU.
@@ -296,9 +313,23 @@ def require_same_when_padded(model: Any, evaluation: Evaluation) -> None:
     """
     inputs = replace(evaluation.inputs, device=next(model.parameters()).device, width=0)
     evaluation, examples = replace(evaluation, inputs=inputs), _short_examples(model, inputs.pad_token_id)
+    _require_causal(model, evaluation, examples[-1])
     _require_same(model, evaluation, examples, _training_logits(model, inputs, examples), "padded on the left")
     logits, labels, _ = evaluation.reference_logits(model, examples, inputs.prompts(examples))
     _require_same(model, evaluation, examples, (logits, labels), "cached")
+
+
+def _require_causal(model: Any, evaluation: Evaluation, example: Example) -> None:
+    """Require that the logits of a token do not change with the token after it."""
+    import torch
+
+    ids = torch.tensor([example.prompt + example.target], device=evaluation.inputs.device)
+    whole, cut = model(input_ids=ids).logits[:, :-1], model(input_ids=ids[:, :-1]).logits
+    if float((whole - cut).abs().max()) > MAX_ROUNDING * float(cut.abs().max()):
+        raise BenchmarkError(
+            f"model {evaluation.settings.model}: {type(model).__name__} reads tokens that come later, so it would be "
+            "trained to predict words that it sees; take a causal language model, such as GPT-2, OPT, BLOOM or Llama"
+        )
 
 
 def _training_logits(model: Any, inputs: Inputs, examples: Sequence[Example]) -> tuple[torch.Tensor, torch.Tensor]:

@@ -154,17 +154,19 @@ class NodeGpus:
     Attributes:
         gpus: in the order of CUDA_VISIBLE_DEVICES.
         fault: the reason why nothing can be trained on them; empty if it can.
+        driver: version of the driver; empty without one.
     """
 
     gpus: tuple[Gpu, ...]
     fault: str = ""
+    driver: str = ""
 
 
 def look_at_node() -> NodeGpus:
     """Look at the GPUs that this node shows to Ray, and at its torch."""
     try:
         found, inventory = look_at_visible()
-        return NodeGpus(tuple(found), fault_of(installed(), found, inventory))
+        return NodeGpus(tuple(found), fault_of(installed(), found, inventory), inventory.driver)
     except BenchmarkError as error:
         return NodeGpus((), str(error))
 

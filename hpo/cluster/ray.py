@@ -9,13 +9,11 @@ import gc
 import logging
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import replace
 from pathlib import Path
 from threading import Event, Thread
-from typing import Any, TypeVar
 
 import psutil
 import ray
@@ -25,7 +23,7 @@ from ray.actor import ActorHandle
 from ray.exceptions import AuthenticationError, RayActorError
 from ray.util import remove_placement_group
 from ray.util.placement_group import PlacementGroup
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy, PlacementGroupSchedulingStrategy
+from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from benchmarks.devices.visible import BY_BUS, ORDER
 from benchmarks.spec import Benchmark, BenchmarkError, first_line
@@ -33,12 +31,13 @@ from benchmarks.tasks.task import TokenStatistics
 from benchmarks.training.pool import RankPool
 from benchmarks.training.ranks import open_ranks
 from hpo.cluster import access as ray_access
-from hpo.cluster.devices import Allotment, Devices, allot, detect_here, fault_of_node, look_at_node
+from hpo.cluster.devices import Allotment, Devices, allot, detect_here
 from hpo.cluster.helpers import no_helpers
+from hpo.cluster.nodes import Newcomers, ask, devices_of, living, name_of, used
+from hpo.cluster.reservations import on_fit_nodes
 from hpo.core.wording import counted
 
 PROJECT = Path(__file__).parents[2]
-T = TypeVar("T")
 OBJECT_STORE_BYTES = 200 * 2**20
 START_SECONDS = 300.0
 """Time after which a Ray that has not started never will; 5 to 10 seconds are usual."""
@@ -67,6 +66,8 @@ class Cluster:
     def __init__(self, services: Mapping[str, psutil.Process] | None = None) -> None:
         self._services = services or {}
         self._pool: ActorHandle | None = None
+        self._newcomers: Newcomers | None = None
+        self._folder: Path | None = None
 
     def pool_for(self, benchmark: Benchmark) -> ActorHandle | None:
         """Return the warm ranks of all studies that run here, see `benchmarks.training.pool`; None if it needs none."""
@@ -88,16 +89,17 @@ class Cluster:
             ray.get(self._pool.reclaim.remote())
 
     def require_shared(self, folder: Path) -> None:
-        """Make sure that every node of a cluster sees a folder that the driver has made: ranks keep checkpoints there.
+        """Make sure that nodes of a cluster see a folder that the driver has made, since ranks keep checkpoints there.
 
         Raises:
             BenchmarkError: one does not.
         """
         if not os.environ.get(ADDRESS):
             return
-        nodes = _nodes()
-        seen = _ask(nodes, _sees, folder)
-        names = [node["NodeManagerHostname"] for node, sees in zip(nodes, seen, strict=True) if not sees]
+        self._folder = folder
+        nodes = used(living())
+        seen = ask(nodes, _sees, folder)
+        names = [name_of(node) for node, sees in zip(nodes, seen, strict=True) if not sees]
         if names:
             which = f"{counted(len(names), 'node')} of the cluster ({', '.join(names)})"
             raise BenchmarkError(
@@ -112,21 +114,41 @@ class Cluster:
 
     @contextmanager
     def holding(self, devices: Devices, allotment: Allotment) -> Iterator[None]:
-        """Hold the devices that a study on a cluster was not allotted, so that Ray starts no further trial there."""
-        spare = allotment.trials_on(devices) - allotment.concurrency
-        with reserved(allotment, spare if devices.cpus_per_device else 0):
+        """Hold the devices that a study on a cluster was not allotted, so that Ray starts no further trial there.
+
+        Nodes that join meanwhile are asked before a trial begins there.
+        """
+        if not devices.cpus_per_device:
             yield
+            return
+        spare = allotment.trials_on(devices) - allotment.concurrency
+        self._newcomers = Newcomers(devices, self._folder)
+        self._newcomers.wait_for(used(living()))
+        with reserved(allotment, spare), on_fit_nodes(self._newcomers):
+            yield
+
+    def present(self, devices: Devices) -> Devices:
+        """Return the devices that the study has by now: nodes join late and die. A Ray of our own keeps its number."""
+        return self._newcomers.present(living()) if self._newcomers and os.environ.get(ADDRESS) else devices
+
+    @property
+    def refusals(self) -> list[str]:
+        """A sentence about each node that has joined and on which no trial begins."""
+        return self._newcomers.faults if self._newcomers else []
 
     def warm_up(self, benchmark: Benchmark, devices: Devices) -> list[TokenStatistics]:
         """Start ranks for as many trials as fit at once, so that no study pays for it; return the data's statistics.
 
         A benchmark whose trials need no ranks has nothing to start, and no data.
+
+        Raises:
+            RayError: a rank died, or raised.
         """
         pool = self.pool_for(benchmark)
         if pool is None:
             return []
         allotment = allot(devices, benchmark.ranks_per_trial, trials_per_gpu=benchmark.trials_per_gpu)
-        start = ray.remote(num_cpus=0)(_start_and_give_back)
+        start = ray.remote(num_cpus=0, max_retries=0)(_start_and_give_back)
         with reserved(allotment, allotment.concurrency) as groups:
             found: list[list[TokenStatistics]] = ray.get(
                 [
@@ -156,10 +178,11 @@ def _start_and_give_back(
 ) -> list[TokenStatistics]:
     """Begin a trial and leave it."""
     process = open_ranks(benchmark, cpus_per_rank, gpus_per_rank, pool)
-    process.start({}, 0)
-    tokens = process.token_statistics()
-    process.close()
-    return tokens
+    try:
+        process.start({}, 0)
+        return process.token_statistics()
+    finally:
+        process.close()
 
 
 def set_defaults() -> None:
@@ -319,66 +342,20 @@ def connect() -> None:
 
 
 def cluster_devices() -> Devices:
-    """Return the present devices of the cluster; workers that join later count with the next study.
+    """Return the present devices of the cluster; nodes that join later are asked then, see `hpo.cluster.nodes`.
 
     Raises:
         BenchmarkError: it has no devices, or GPUs of different kinds, whose hours could not be added up.
     """
     connect()
-    nodes = _nodes()
+    nodes = living()
     if not nodes:
         raise BenchmarkError(f"the Ray at {os.environ[ADDRESS]} has no node with CPUs to train on; start workers")
-    cpus = [int(node["Resources"]["CPU"]) for node in nodes]
-    shares = [int(node["Resources"].get("GPU", 0)) for node in nodes]
-    if not any(shares):
-        return Devices(sum(cpus), None, sum(cpus), cpus_per_device=1.0, by_node=tuple(cpus))
-    seen, names = _ask(nodes, look_at_node), [node["NodeManagerHostname"] for node in nodes]
-    found = [gpu for node in seen for gpu in node.gpus]
-    kinds = {gpu.name for gpu in found}
-    if len(kinds) > 1:
-        raise BenchmarkError(
-            f"the cluster has GPUs of {len(kinds)} kinds ({', '.join(sorted(kinds))}), whose hours cannot be compared; "
-            "give workers one kind, such as with --constraint"
-        )
-    least = min(cpu / share for cpu, share in zip(cpus, shares, strict=True) if share)
-    capability = min((gpu.compute_capability for gpu in found), default=None)
-    return Devices(
-        sum(shares),
-        kinds.pop() if kinds else "GPU",
-        sum(cpus),
-        least,
-        capability,
-        tuple(shares),
-        are_slices=any(gpu.is_slice for gpu in found),
-        fault=next(filter(None, map(fault_of_node, names, shares, seen)), ""),
-        memory_bytes=min((gpu.memory_bytes for gpu in found), default=0),
-    )
-
-
-def _ask(nodes: Sequence[Mapping[str, Any]], question: Callable[..., T], *arguments: object) -> list[T]:
-    """Call a function on nodes of the cluster; return their answers in order."""
-    probe = ray.remote(num_cpus=0)(question)
-    asked = [probe.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], False)) for node in nodes]
-    answers: list[T] = ray.get([task.remote(*arguments) for task in asked])
-    return answers
+    return devices_of(nodes)
 
 
 def _sees(folder: Path) -> bool:
     return folder.is_dir()
-
-
-def _nodes() -> list[dict[str, Any]]:
-    """List the living nodes of the cluster that can train, as Ray describes them."""
-    return [node for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU", 0) >= 1]
-
-
-def present_devices(before: Devices) -> Devices:
-    """Return the devices that the cluster has by now: workers join late and die. A Ray of our own keeps its number."""
-    if not os.environ.get(ADDRESS):
-        return before
-    kind = "GPU" if before.gpu_name else "CPU"
-    by_node = tuple(int(node["Resources"].get(kind, 0)) for node in _nodes())
-    return replace(before, count=sum(by_node), by_node=by_node)
 
 
 def resources(allotment: Allotment) -> tune.PlacementGroupFactory:

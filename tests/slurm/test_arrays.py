@@ -21,7 +21,7 @@ from tests.slurm.testbed.drills import (
     wait_until,
     write_profile,
 )
-from tests.studies import write_slow_synthetic
+from tests.studies import run_here, write_slow_synthetic
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(2 * SECONDS)]
 
@@ -60,7 +60,7 @@ def test_an_array_trains_a_trial_a_task_and_gathers_them(work: Path) -> None:
     shutil.copytree(folder, folder.with_name("another"))
     (folder.parent / "broken").mkdir()
     (folder.parent / "broken" / study_folder.STUDY).write_text("{")
-    done = hpo(work, "slurm", "collect", "--cluster", "cluster.yaml")
+    done = run_here(work, "slurm", "collect", "--cluster", "cluster.yaml")
     assert done.returncode == 1
     assert "error: broken: " in done.stderr
     assert f"3 trials in {folder}.csv" in done.stdout
@@ -145,15 +145,15 @@ def test_more_trials_than_an_array_may_have_are_trained_in_several(
 
 
 def test_what_cannot_run_without_ray_is_refused_before_anything_is_submitted(work: Path) -> None:
-    done = hpo(work, "slurm", "array", "asha", "--cluster", "cluster.yaml", "--benchmark", "slow.yaml")
+    done = run_here(work, "slurm", "array", "asha", "--cluster", "cluster.yaml", "--benchmark", "slow.yaml")
     assert (done.returncode, done.stdout) == (2, "")
     assert "asha learns from results while trials run, so it needs Ray" in done.stderr
-    done = hpo(work, "slurm", "array", "random", "--cluster", "cluster.yaml", "--at-once", "-1")
+    done = run_here(work, "slurm", "array", "random", "--cluster", "cluster.yaml", "--at-once", "-1")
     assert done.returncode == 2
-    done = hpo(work, "slurm", "array", "random", "--cluster", "cluster.yaml", "--at-onec", "4")
+    done = run_here(work, "slurm", "array", "random", "--cluster", "cluster.yaml", "--at-onec", "4")
     assert (done.returncode, "--at-once" in done.stderr) == (2, True)
     write_profile(work, partition="nowhere")
-    done = hpo(work, "slurm", "array", "random", "--cluster", "cluster.yaml", "--benchmark", "slow.yaml")
+    done = run_here(work, "slurm", "array", "random", "--cluster", "cluster.yaml", "--benchmark", "slow.yaml")
     assert "error: sbatch refused: " in done.stderr
     assert squeue() == []
     assert list((work / "logs").iterdir()) == []

@@ -62,6 +62,16 @@ def test_a_tracking_server_stays_an_address(tmp_path: Path) -> None:
         (SMALLEST + "head: {directives: ['--partition=cpu']}\n", "'--partition=cpu' is set by .*: partition and head"),
         (SMALLEST + "directives: ['--acc=me']\n", "'--acc=me' is set by the profile's own keys: account"),
         (SMALLEST + "directives: ['--gpus-per-task=1']\n", "'--gpus-per-task=1' is set by .*: node.gpus"),
+        (SMALLEST + "directives: ['-N 2']\n", "'-N 2' is set by the profile's own keys: workers"),
+        (SMALLEST + "directives: ['-pgpu']\n", "'-pgpu' is set by the profile's own keys: partition and head"),
+        (SMALLEST + "directives: ['-C v100']\n", "'-C v100' must have its long name: --constraint=v100"),
+        (SMALLEST + "directives: ['-H']\n", "'-H' must have its long name: --hold "),
+        (SMALLEST + "directives: ['--qos=a --nodes=2']\n", "'--qos=a --nodes=2' must be one option; write each as"),
+        (SMALLEST + "directives: ['--comment=\"a']\n", "must close its quotes"),
+        (SMALLEST + "directives: --exclusive\n", r"directives: must be a list, such as \[--exclusive\] \(got"),
+        (SMALLEST + "environment: {modules: cuda}\n", r"environment.modules: must be a list, such as \[cuda\] \(got"),
+        ("node: 4\n", r"node: must be keys with values.* \(got 4\)"),
+        ("node: {cpus: 4, gpus: '1:2'}\n", r"gpus must be a number, or a type and a number, such as 4 or v100:4"),
         (
             SMALLEST + "time: 02:30\n",
             r"to SLURM this is 2 minutes and 30 seconds: for hours and minutes write 02:30:00",
@@ -138,9 +148,10 @@ def test_a_name_may_be_a_whole_number(tmp_path: Path) -> None:
     assert (read.account, read.environment.modules) == ("4711", ("2024",))
 
 
-def test_gpus_may_have_a_type(tmp_path: Path) -> None:
-    node = profile.load(write(tmp_path, "node: {cpus: 20, gpus: a100_3g.20gb:4}\n")).node
-    assert (node.gpus, node.gpu_type) == (4, "a100_3g.20gb")
+@pytest.mark.parametrize("kind", ["v100", "a100_3g.20gb", "1g.10gb"])
+def test_gpus_may_have_a_type(tmp_path: Path, kind: str) -> None:
+    node = profile.load(write(tmp_path, f"node: {{cpus: 20, gpus: '{kind}:4'}}\n")).node
+    assert (node.gpus, node.gpu_type) == (4, kind)
 
 
 def test_an_image_lies_beside_the_profile(tmp_path: Path) -> None:

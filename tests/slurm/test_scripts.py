@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import shlex
 import subprocess
 from pathlib import Path
 
 import pytest
 
 from benchmarks.spec import BenchmarkError
-from slurm import scripts
+from slurm import scripts, submit
 from slurm.profile import Profile
 from slurm.scripts import Places
 
@@ -66,6 +67,11 @@ def test_the_head_job_s_script() -> None:
     """It asks for no GPU, and quotes survive sbatch and bash."""
     cluster = profile(logs='/home/me/logs of 100% "mine"')
     assert scripts.head(cluster, "hpo-asha", COMMAND, PLACES) == HEAD
+
+
+def test_a_log_in_any_folder_is_watched_by_the_printed_command() -> None:
+    shown = submit.watching(profile(logs="/home/me/my 'logs'"), "hpo-asha", "7")
+    assert shlex.split(shown) == ["tail", "-F", "/home/me/my 'logs'/hpo-asha-7.out"]
 
 
 def test_the_script_for_sbatch_alone_asks_for_a_profile_s_defaults() -> None:

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from queue import Queue
 
+from benchmarks.clock import REAL
 from benchmarks.training.checkpoint.free_memory import free_memory_bytes
 
 MAX_MEMORY_SHARE = 0.5
@@ -130,7 +131,7 @@ class CheckpointMemory:
         while True:
             file = self._queue.get()
             while not self._try_to_write(file):
-                threading.Event().wait(SECONDS_PER_TRY)
+                REAL.sleep(SECONDS_PER_TRY)
             self._queue.task_done()
 
     def _try_to_write(self, file: _KeptFile) -> bool:

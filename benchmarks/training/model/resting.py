@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from benchmarks.out_of_memory import sign_of
+from benchmarks.training import memory
 from benchmarks.training.model.zero3 import ZERO_3, gathered
 
 if TYPE_CHECKING:
@@ -45,24 +47,33 @@ def fits_whole(module: Any, device: torch.device) -> bool:
     if device.type != "cuda":
         return True
     size = sum(weight.ds_numel * weight.element_size() for weight in module.parameters())
-    fits = torch.tensor(int(size <= MAX_GATHERED_SHARE * _free_bytes(device)), device=device)
+    fits = torch.tensor(int(size <= MAX_GATHERED_SHARE * free_bytes(device)), device=device)
     torch.distributed.all_reduce(fits, op=torch.distributed.ReduceOp.MIN)
     return bool(fits)
 
 
-def _free_bytes(device: torch.device) -> int:
-    """Count the free memory of a GPU, blocks included that torch keeps for reuse."""
+def free_bytes(device: torch.device) -> int:
+    """Count the memory of a GPU that this process may still take, blocks included that torch keeps for reuse."""
     import torch
 
     free, _ = torch.cuda.mem_get_info(device)
-    return int(free) + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    allocated = torch.cuda.memory_allocated(device)
+    of_share = (memory.gpu_bytes(device) or 0) - allocated  # other trials may have left theirs free
+    return min(int(free) + torch.cuda.memory_reserved(device) - allocated, of_share)
 
 
 @dataclass
 class BatchSize:
-    """The largest batch of an evaluation that fits a GPU, found once."""
+    """The largest batch of an evaluation that fits a GPU, found once, and halved if a later one leaves less room."""
 
     found: int = 0
+
+    def halve(self) -> bool:
+        """Take half of the size that was found; return False if none was, or it is 1."""
+        if self.found < 2:
+            return False
+        self.found //= 2
+        return True
 
     def find(self, device: torch.device, is_whole: bool, run: Callable[[int], object]) -> int:
         """Return the batch size; the first call tries powers of two, from large to small, until one fits.
@@ -84,7 +95,7 @@ def largest_that_fits(run: Callable[[int], object], device: torch.device) -> int
     """Find the largest power of two, at most `MAX_BATCH_SIZE`, that every rank can run; every rank calls it.
 
     Raises:
-        torch.OutOfMemoryError: not even one sequence fits.
+        Exception: not even one sequence fits; or something else went wrong.
     """
     import torch
 
@@ -93,8 +104,8 @@ def largest_that_fits(run: Callable[[int], object], device: torch.device) -> int
         try:
             run(size)
             failure = None
-        except torch.OutOfMemoryError as error:
-            if size == 1:
+        except Exception as error:  # libraries of CUDA have words of their own for it
+            if size == 1 or not sign_of(error):
                 raise
             failure = error.with_traceback(None)  # whose frames would keep the tensors of the failed batch
         fits = torch.tensor(int(failure is None), device=device)

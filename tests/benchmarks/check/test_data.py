@@ -7,10 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tokenizers import Tokenizer
 
+from benchmarks import tasks
 from benchmarks.check import check
+from benchmarks.check.data import check_longest_record, longest, read_local
 from benchmarks.spec import BenchmarkError, load, names
-from tests.benchmarks.check.models import POINTER, nano_with
+from benchmarks.training.model.models import load_tokenizer
+from tests.benchmarks.check.models import POINTER, model_folder, nano_with
 
 
 @pytest.mark.parametrize("split", ["train", "validation", "test"])
@@ -56,6 +60,49 @@ class TestData:
         with pytest.raises(BenchmarkError, match=rf"^{split}: question 'long' leaves no room .* raise max_length, or"):
             check(nano_with(**with_split(split, {"file": path})))
         check(nano_with(**with_split(split, {"file": path}), max_length=2000))
+
+    @pytest.mark.parametrize("name", ["nano", "nano_topics"])
+    def test_the_least_length_is_that_of_training(self, name: str) -> None:
+        benchmark = load(name)
+        finetune = benchmark.training_settings()
+        splits = read_local(finetune)
+        task, tokenizer = tasks.get(finetune.task), load_tokenizer(finetune.model)
+
+        def is_checked(length: int) -> bool:
+            try:
+                check_longest_record(finetune.model_copy(update={"max_length": length}), splits)
+            except BenchmarkError:
+                return False
+            return True
+
+        def is_tokenised(length: int) -> bool:
+            try:
+                for records in splits.values():
+                    records = longest(task, records)
+                    task.tokenize(records, tokenizer, length, finetune.max_answer_tokens, training=True)
+            except BenchmarkError:
+                return False
+            return True
+
+        least = next(filter(is_checked, range(finetune.max_answer_tokens + 2, finetune.max_length)))
+        assert not is_tokenised(least - 1)
+        assert is_tokenised(least)
+
+    def test_lengths_are_those_without_the_padding_and_truncation_of_the_tokenizers_last_use(
+        self, tmp_path: Path
+    ) -> None:
+        path = write_squad(tmp_path / "own.json", {"a": "Since when is it a town? " * 4})
+        folder = model_folder(tmp_path)
+        tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+        of_own = {**with_split("test", {"file": path}), "model": str(folder)}
+        tokenizer.enable_padding(length=512)
+        tokenizer.save(str(folder / "tokenizer.json"))
+        check(nano_with(**of_own, max_length=100))
+        tokenizer.no_padding()
+        tokenizer.enable_truncation(8)
+        tokenizer.save(str(folder / "tokenizer.json"))
+        with pytest.raises(BenchmarkError, match="question 'a' leaves no room"):
+            check(nano_with(**of_own, max_length=40))
 
     @pytest.mark.parametrize("split", ["train", "test"])
     def test_a_data_file_that_is_a_pointer_is_refused(self, tmp_path: Path, split: str) -> None:

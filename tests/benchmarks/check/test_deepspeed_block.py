@@ -6,9 +6,10 @@ import re
 from typing import Any
 
 import pytest
-from pydantic import BaseModel
+from pydantic import BaseModel, TypeAdapter
 
 from benchmarks.check import check, deepspeed
+from benchmarks.space import Space
 from benchmarks.spec import BenchmarkError
 from tests.benchmarks.check.models import nano_with
 
@@ -72,15 +73,36 @@ def test_amp_is_refused_with_what_took_its_place() -> None:
         ({"zero_optimization": {"stage": -1}}, r"deepspeed\.zero_optimization\.stage: .*\(got -1\)"),
         ({"zero_optimization": {"stage": "two"}}, r"deepspeed\.zero_optimization\.stage: .*\(got 'two'\)"),
         ({"zero_optimization": {"reduce_bucket_size": 0}}, r"reduce_bucket_size: .*greater than .*\(got 0\)"),
-        ({"zero_optimization": {"overlap_comm": "maybe"}}, r"overlap_comm: .*boolean.*\(got 'maybe'\)"),
+        ({"zero_optimization": {"overlap_comm": "maybe"}}, r"overlap_comm: must be true or false.*\(got 'maybe'\)"),
         ({"steps_per_print": 0}, r"deepspeed\.steps_per_print: .*\(got 0\)"),
         ({"gradient_allreduce_op": "sum"}, r"deepspeed\.gradient_allreduce_op: .*'mean' \(got 'sum'\)"),
         ({"communication_data_type": "fp64"}, r"deepspeed\.communication_data_type: .*\(got 'fp64'\)"),
         ({"checkpoint": {"tag_validation": "no"}}, r"deepspeed\.checkpoint\.tag_validation: .*\(got 'no'\)"),
         ({"zero_optimization": {"compute_grad_norm": False}}, "compute_grad_norm: false needs stage 1 or 2"),
+        (
+            {"zero_optimization": {"stage": 1, "legacy_stage1": True}},
+            r"legacy_stage1: Input should be False \(got True\)",
+        ),
     ],
 )
 def test_value_out_of_range_is_refused(block: dict[str, Any], message: str) -> None:
+    refused(block, message)
+
+
+@pytest.mark.parametrize(
+    ("block", "message"),
+    [
+        ({"prescale_gradients": "false"}, r"gradients: must be true or false, without quotes \(got 'false'\)$"),
+        ({"zero_optimization": {"overlap_comm": "true"}}, "overlap_comm: must be true or false, without quotes"),
+        ({"timers": {"throughput": {"enabled": "no"}}}, r"timers\.throughput\.enabled: must be true or false"),
+        ({"steps_per_print": "10"}, r"steps_per_print: must be a number, without quotes \(got '10'\)$"),
+        ({"gradient_predivide_factor": "2"}, "gradient_predivide_factor: must be a number, without quotes"),
+        ({"zero_optimization": {"stage": True}}, r"stage: must be a number \(got True\)$"),
+        ({"zero_optimization": {"stage": 3, "reduce_bucket_size": True}}, "reduce_bucket_size: must be a number"),
+    ],
+)
+def test_a_value_of_another_kind_is_refused(block: dict[str, Any], message: str) -> None:
+    """DeepSpeed takes the text "false" for true, and raises in each rank where it compares a text with a number."""
     refused(block, message)
 
 
@@ -114,6 +136,43 @@ def test_offload_without_its_key_is_refused(zero: dict[str, Any], message: str) 
 )
 def test_masters_in_16_bits_that_take_another_optimizer_are_refused(block: dict[str, Any], message: str) -> None:
     refused({"zero_optimization": {"stage": 2}, **block}, message)
+
+
+@pytest.mark.parametrize(
+    ("key", "said"),
+    [
+        ({"prescale_gradients": True}, "prescale_gradients is true"),
+        ({"gradient_predivide_factor": 2.0}, "gradient_predivide_factor is 2"),
+    ],
+)
+@pytest.mark.parametrize("stage", [2, 3])
+def test_gradients_that_are_reduced_in_shares_are_divided_afterwards(
+    stage: int, key: dict[str, Any], said: str
+) -> None:
+    refused(
+        {"zero_optimization": {"stage": stage}, **key},
+        f"{said}, which does not go with reduce_scatter at stage {stage}; remove that key, or set",
+    )
+    check(nano_with(deepspeed={"zero_optimization": {"stage": stage, "reduce_scatter": False}, **key}))
+    check(nano_with(deepspeed={"zero_optimization": {"stage": 1}, **key}))
+
+
+def test_gradients_of_another_type_need_zero() -> None:
+    block = {"data_types": {"grad_accum_dtype": "bf16"}}
+    refused(block, r"grad_accum_dtype is bf16, but trials train in fp32 at stage 0, .*; remove that key, or take")
+    for sound, precision in ((block, "bf16"), (block, "auto"), ({**block, "zero_optimization": {"stage": 1}}, "fp32")):
+        check(nano_with(deepspeed=sound, precision=precision))
+
+
+def test_a_gradient_norm_that_clipping_needs_is_not_left_out() -> None:
+    block = {"zero_optimization": {"stage": 2, "compute_grad_norm": False}}
+    refused(block, "compute_grad_norm is false, but trials clip gradients at 1; set max_grad_norm to 0, or remove")
+    nano = nano_with(deepspeed=block)
+    without = nano.model_copy(update={"default": nano.default.model_copy(update={"max_grad_norm": 0.0})})
+    check(without)
+    space = TypeAdapter(Space).validate_python({"max_grad_norm": {"type": "choice", "values": [0.0, 2.0]}})
+    with pytest.raises(BenchmarkError, match="trials clip gradients at 2"):
+        check(without.model_copy(update={"space": space}))
 
 
 @pytest.mark.parametrize(

@@ -53,6 +53,15 @@ def test_what_it_can_compute_passes(precision: str, devices: Devices) -> None:
     place(nano_with(precision=precision, deepspeed=STAGE_1), devices)
 
 
+@pytest.mark.parametrize(("section", "key"), [("zero_optimization", "zero_quantized_weights"), ("aio", "use_gds")])
+def test_keys_of_a_deepspeed_block_that_need_a_gpu_are_refused_without_one(section: str, key: str) -> None:
+    block = {"zero_optimization": {"stage": 3}}
+    block[section] = {**block.get(section, {}), key: True}
+    with pytest.raises(BenchmarkError, match=rf"deepspeed\.{section}\.{key} is true, but there is no GPU, which it"):
+        place(nano_with(deepspeed=block), CORES)
+    place(nano_with(deepspeed=block), A100)
+
+
 @pytest.mark.parametrize(("devices", "precision"), [(CORES, "fp32"), (A100, "bf16"), (V100, "fp16"), (T4, "fp16")])
 def test_auto_is_settled_for_all_ranks_and_the_study_keeps_the_file_s_word(devices: Devices, precision: str) -> None:
     asked = nano_with(precision="auto", deepspeed=STAGE_1)

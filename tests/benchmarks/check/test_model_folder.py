@@ -194,5 +194,13 @@ class TestConfiguration:
         with pytest.raises(BenchmarkError, match=r"max_length is 257, but model .* has 256 positions"):
             check(nano_with(model=folder, max_length=257))
 
+    def test_positions_that_have_the_scaling_already_are_not_scaled_again(self, tmp_path: Path) -> None:
+        """Llama 3.1 has 131,072 positions, 8,192 of the pretraining, and the factor 8."""
+        scaling = {"rope_type": "llama3", "factor": 8.0, "original_max_position_embeddings": 16}
+        folder = str(model_folder(tmp_path, model_type="llama", max_position_embeddings=256, rope_scaling=scaling))
+        check(nano_with(model=folder, max_length=256))
+        with pytest.raises(BenchmarkError, match=r"max_length is 257, but model .* has 256 positions"):
+            check(nano_with(model=folder, max_length=257))
+
     def test_alibi_has_no_end_of_positions(self, tmp_path: Path) -> None:
         check(nano_with(model=str(model_folder(tmp_path, alibi=True, max_position_embeddings=128))))

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import resource
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from benchmarks.check.small_model import shrunk
+from benchmarks.check.small_model import require_same_when_padded, shrunk
 from benchmarks.check.start import SHIPPED, check_start
 from benchmarks.spec import BenchmarkError, load
 from tests.benchmarks.check.models import model_folder, nano_with
@@ -81,6 +82,20 @@ def test_decoders_that_padding_changes_are_refused_before_a_rank_is_started(
     refused("gives other results for a sequence that is padded on the left", folder)
 
 
+def test_a_sliding_window_that_the_data_fill_is_tried_when_it_is_full() -> None:
+    """Moshi's cache begins anew behind its window, while the trial's sequences have nine tokens."""
+    from transformers import MistralConfig, MoshiConfig
+
+    from benchmarks.training.model.models import load_tokenizer
+
+    nano = load("nano").training_settings()
+    tokenizer = load_tokenizer(nano.model)
+    require_same_when_padded(MistralConfig(vocab_size=1000, sliding_window=16), tokenizer, nano)
+    require_same_when_padded(MoshiConfig(vocab_size=1000, sliding_window=3000), tokenizer, nano)
+    with pytest.raises(BenchmarkError, match="MoshiForCausalLM gives other results for a sequence that is cached"):
+        require_same_when_padded(MoshiConfig(vocab_size=1000, sliding_window=16), tokenizer, nano)
+
+
 @pytest.mark.parametrize("sizes", [{"hidden_size": 4096, "num_hidden_layers": 60, "num_attention_heads": 64}, {}])
 def test_an_architecture_is_tried_small_however_large_the_model_is(sizes: dict[str, int]) -> None:
     from transformers import AutoConfig, AutoModelForCausalLM
@@ -89,6 +104,24 @@ def test_an_architecture_is_tried_small_however_large_the_model_is(sizes: dict[s
     small = AutoModelForCausalLM.from_config(shrunk(content))
     assert sum(weight.numel() for weight in small.parameters()) < 1_000_000
     assert content.intermediate_size == 11008
+
+
+def test_sizes_that_follow_from_others_are_left_to_them() -> None:
+    from transformers import FalconConfig
+
+    small = shrunk(FalconConfig(hidden_size=512, num_attention_heads=8))
+    assert (small.hidden_size, small.num_attention_heads, small.head_dim) == (64, 4, 16)
+
+
+def test_an_architecture_that_stays_large_is_left_to_the_ranks() -> None:
+    """Its sizes are in a part of their own, so that all of its 2.5 billion weights would be drawn."""
+    from transformers import BlenderbotConfig
+
+    from benchmarks.training.model.models import load_tokenizer
+
+    nano, before = load("nano").training_settings(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    require_same_when_padded(BlenderbotConfig(), load_tokenizer(nano.model), nano)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 2**20  # KiB
 
 
 def test_unknown_architecture_is_refused(tmp_path: Path) -> None:

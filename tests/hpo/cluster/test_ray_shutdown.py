@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -16,7 +18,8 @@ from hpo.cluster import access as ray_access
 
 REPOSITORY = Path(__file__).parents[3]
 DRIVER = """
-import gc, ray
+import gc, json, psutil, ray
+from ray._private import parameter
 from ray._private.worker import global_worker
 from hpo.cluster.ray import detect, ray_cluster
 
@@ -38,62 +41,70 @@ class Worker:
             gc.collect()
 
 
-with ray_cluster(detect()):
+original = parameter.RayParams
+with ray_cluster(detect()) as cluster:
+    helpers = [word for child in psutil.Process().children() for word in child.cmdline()]
+    assert ray.get(ray.remote(lambda: 1).remote()) == 1
+    assert not cluster.fault, cluster.fault
+    assert parameter.RayParams is original
     global_worker.core_worker = Worker(global_worker.core_worker)
     SHUT_DOWN
 assert gc.isenabled() and not ray.is_initialized()
-print("ended well")
+print(json.dumps(helpers))
 """
 
 
-def drive(shut_down: str) -> subprocess.CompletedProcess[str]:
+@dataclass(frozen=True)
+class Driven:
+    """A process that has started a Ray and shut it down.
+
+    Attributes:
+        done: its exit status and its output.
+        left: names in Ray's temporary folder after its end.
+    """
+
+    done: subprocess.CompletedProcess[str]
+    left: list[str]
+
+
+def drive(shut_down: str) -> Driven:
     code = DRIVER.replace("SHUT_DOWN", shut_down)
-    return subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=False)
+    with tempfile.TemporaryDirectory(prefix="hpo-") as folder:  # a short path: Ray's sockets lie in it
+        environment = {**os.environ, "RAY_TMPDIR": folder}
+        done = subprocess.run(
+            [sys.executable, "-c", code], cwd=REPOSITORY, env=environment, capture_output=True, text=True, check=False
+        )
+        return Driven(done, sorted(path.name for path in Path(folder).iterdir()))
+
+
+@pytest.fixture(scope="module")
+def driven() -> Driven:
+    return drive("pass")
 
 
 @pytest.mark.slow
-def test_a_collection_of_garbage_in_mid_shutdown_does_not_end_the_process() -> None:
-    done = drive("pass")
-    assert (done.returncode, done.stdout) == (0, "ended well\n"), done.stderr
+def test_a_collection_of_garbage_in_mid_shutdown_does_not_end_the_process(driven: Driven) -> None:
+    assert driven.done.returncode == 0, driven.done.stderr
+    assert driven.done.stdout.count("\n") == 1
 
 
 @pytest.mark.thorough  # it shows that the test above can fail
 @pytest.mark.slow
 def test_ray_s_own_shutdown_ends_it() -> None:
-    done = drive("ray.shutdown()")
+    done = drive("ray.shutdown()").done
     assert (done.returncode, done.stdout) == (1, ""), "Ray no longer does: _shut_down_ray may go"
 
 
-HELPERS = """
-import psutil, ray, time
-from ray._private import parameter
-from hpo.cluster.ray import detect, ray_cluster
-
-original = parameter.RayParams
-with ray_cluster(detect()) as cluster:
-    scripts = " ".join(word for child in psutil.Process().children() for word in child.cmdline())
-    assert ray.get(ray.remote(lambda: 1).remote()) == 1
-    assert not cluster.fault, cluster.fault
-    assert parameter.RayParams is original
-assert "gcs_server" in scripts
-assert "monitor.py" not in scripts, scripts
-"""
+@pytest.mark.slow
+def test_neither_an_autoscaler_nor_a_log_monitor_runs_for_one_machine(driven: Driven) -> None:
+    scripts = " ".join(json.loads(driven.done.stdout))
+    assert "gcs_server" in scripts
+    assert "monitor.py" not in scripts, scripts
 
 
 @pytest.mark.slow
-def test_neither_an_autoscaler_nor_a_log_monitor_runs_for_one_machine() -> None:
-    done = subprocess.run([sys.executable, "-c", HELPERS], cwd=REPOSITORY, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-
-
-@pytest.mark.slow
-def test_nothing_of_ray_s_stays_in_the_temporary_folder() -> None:
-    with tempfile.TemporaryDirectory(prefix="hpo-") as folder:  # a short path: Ray's sockets lie in it
-        code = "from hpo.cluster import ray\nwith ray.ray_cluster(ray.detect()): ..."
-        subprocess.run(
-            [sys.executable, "-c", code], cwd=REPOSITORY, env={**os.environ, "RAY_TMPDIR": folder}, check=True
-        )
-        assert list(Path(folder).iterdir()) == []
+def test_nothing_of_ray_s_stays_in_the_temporary_folder(driven: Driven) -> None:
+    assert driven.left == []
 
 
 def test_what_a_killed_driver_has_left_there_goes_with_the_next_one(tmp_path: Path) -> None:

@@ -32,7 +32,7 @@ from tests.slurm.testbed.drills import (
     wait_until,
     write_profile,
 )
-from tests.studies import write_benchmark, write_slow_synthetic
+from tests.studies import run_here, write_benchmark, write_slow_synthetic
 
 SLOW = ("--budget", "4", "--benchmark", "slow.yaml")
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(2 * SECONDS)]
@@ -171,7 +171,9 @@ def test_a_worker_that_is_cancelled_in_mid_trial_is_replaced(work: Path) -> None
     assert f"worker job {workers[0]} has ended early (CANCELLED)" in text
     [study] = stored(work)
     assert study.info.status == "FINISHED"
-    assert study.data.metrics["units"] >= 54, text
+    # units that the worker had trained are spent; the rest of the budget is then less than a full training
+    assert 5 * 9 < study.data.metrics["units"] <= 6 * 9, text
+    assert study.data.metrics["device_hours_failed"] > 0
 
 
 @pytest.mark.thorough  # the kernel and SLURM's own clock decide
@@ -296,7 +298,7 @@ def test_a_worker_that_runs_and_does_not_join_ends_the_wait_with_the_reason(work
 
 def test_what_slurm_refuses_is_passed_on_in_its_words(work: Path) -> None:
     write_profile(work, partition="nowhere")
-    done = hpo(work, "slurm", "submit", "--cluster", "cluster.yaml", "random", "--benchmark", "slow.yaml")
+    done = run_here(work, "slurm", "submit", "--cluster", "cluster.yaml", "random", "--benchmark", "slow.yaml")
     assert (done.returncode, done.stdout) == (2, "")
     assert "error: sbatch refused: " in done.stderr
     assert "invalid partition" in done.stderr
@@ -305,7 +307,7 @@ def test_what_slurm_refuses_is_passed_on_in_its_words(work: Path) -> None:
 
 def test_what_slurm_refuses_of_the_workers_is_told_before_the_head_is_submitted(work: Path) -> None:
     write_profile(work, workers={"count": 1, "directives": ["--constraint=no-such-feature"]})
-    done = hpo(work, "slurm", "submit", "--cluster", "cluster.yaml", "random", "--benchmark", "slow.yaml")
+    done = run_here(work, "slurm", "submit", "--cluster", "cluster.yaml", "random", "--benchmark", "slow.yaml")
     assert (done.returncode, done.stdout) == (2, "")
     assert "error: sbatch refused: " in done.stderr
     assert "so it says of the worker jobs, and nothing was submitted" in done.stderr
@@ -316,7 +318,7 @@ def test_what_slurm_refuses_of_the_workers_is_told_before_the_head_is_submitted(
 def test_while_all_nodes_are_drained_a_study_is_queued_with_a_warning(bed: Path, work: Path) -> None:
     scheduler._run(["scontrol", "update", "NodeName=n1,n2", "State=DRAIN", "Reason=maintenance"], None)
     try:
-        done = hpo(work, "slurm", "submit", "--cluster", "cluster.yaml", "random", "--benchmark", "slow.yaml")
+        done = run_here(work, "slurm", "submit", "--cluster", "cluster.yaml", "random", "--benchmark", "slow.yaml")
         assert done.returncode == 0, done.stderr
         assert "warning: as the cluster is now, the worker jobs will wait: sbatch refused: allocation" in done.stderr
         assert [(name, state) for _, name, state in squeue()] == [("hpo-random", "PENDING")]
@@ -341,7 +343,7 @@ def test_where_slurm_queues_nothing_again_the_command_that_resumes_is_printed(wo
 
 
 def test_a_mistake_is_found_before_anything_is_submitted(work: Path) -> None:
-    done = hpo(work, "slurm", "submit", "--cluster", "cluster.yaml", "asha", "--reduction-factor", "1")
+    done = run_here(work, "slurm", "submit", "--cluster", "cluster.yaml", "asha", "--reduction-factor", "1")
     assert done.returncode == 2
     assert "reduction_factor" in done.stderr
     assert squeue() == []

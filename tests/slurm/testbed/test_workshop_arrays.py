@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.slurm.testbed.drills import REPOSITORY, SECONDS, squeue, typed, wait_until
-from tests.test_readme import blocks, commands
+from tests.test_readme import blocks, commands, unfolded
 from tests.workshop.test_chapters import ON_SLURM, PAGES
 from tests.workshop.test_notebooks import client_of, printed, written
 
@@ -19,7 +19,7 @@ BENCHMARK = "--benchmark slow.yaml"
 
 def on_a_cluster(path: Path) -> list[str]:
     """List the commands that a page shows for a cluster, beside those to type on any machine."""
-    lines = [line for block in blocks(path, "text") for line in block.splitlines()]
+    lines = [line for block in blocks(path, "text") for line in unfolded(block).splitlines()]
     return [line for line in lines if line.startswith("python -m hpo slurm")]
 
 

@@ -31,6 +31,8 @@ from transformers import (
     RecurrentGemmaConfig,
     RobertaConfig,
     RwkvConfig,
+    XLMConfig,
+    XLNetConfig,
 )
 
 from benchmarks import spec
@@ -232,6 +234,21 @@ def test_loss_and_answers_are_those_of_each_sequence_alone(kind: str) -> None:
 def test_a_model_that_padding_changes_is_refused(config: PreTrainedConfig) -> None:
     model = random_model(config)
     with pytest.raises(BenchmarkError, match="gives other results for a sequence that is padded on the left"):
+        require_same_when_padded(model, evaluation_of(model))
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        XLNetConfig(d_model=32, n_layer=2, n_head=4, d_inner=64, vocab_size=VOCABULARY, is_decoder=True),
+        XLMConfig(emb_dim=32, n_layers=2, n_heads=4, vocab_size=VOCABULARY, is_decoder=True, pad_index=0),
+    ],
+    ids=["xlnet", "xlm"],
+)
+@torch.no_grad()
+def test_a_model_that_reads_later_tokens_is_refused(config: PreTrainedConfig) -> None:
+    model = random_model(config)
+    with pytest.raises(BenchmarkError, match="reads tokens that come later"):
         require_same_when_padded(model, evaluation_of(model))
 
 

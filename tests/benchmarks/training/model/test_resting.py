@@ -12,6 +12,7 @@ import torch
 
 from benchmarks import spec
 from benchmarks.spec import Benchmark, FineTune
+from benchmarks.training import memory
 from benchmarks.training.batches import Inputs
 from benchmarks.training.evaluation import Evaluation
 from benchmarks.training.model import resting
@@ -111,6 +112,20 @@ class TestTheLargestBatchThatFits:
 
         assert largest_that_fits(run, torch.device("cpu")) == found
 
+    @pytest.mark.parametrize(
+        "text", ["CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling", "CUDA error: out of memory"]
+    )
+    def test_is_found_by_whatever_words_tell_of_memory(self, text: str) -> None:
+        def run(size: int) -> None:
+            if size > 100:
+                raise RuntimeError(text)
+
+        assert largest_that_fits(run, torch.device("cpu")) == 64
+
+    def test_is_not_looked_for_after_another_error(self) -> None:
+        with pytest.raises(ZeroDivisionError):
+            largest_that_fits(lambda size: 1 / 0, torch.device("cpu"))
+
     def test_is_none_if_not_even_one_sequence_fits(self) -> None:
         def run(size: int) -> None:
             raise torch.OutOfMemoryError("CUDA out of memory")
@@ -140,6 +155,52 @@ def test_auto_scores_as_a_batch_size_does(small_nano: Maker) -> None:
         scores.append(session.evaluate())
         session.close()
     assert scores[0] == scores[1]
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("process_group")
+def test_auto_is_halved_for_a_trial_that_leaves_less_room(small_nano: Maker, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The batch that fitted a trial of LoRA need not fit one of all weights."""
+    session = Session(small_nano(eval_batch_size=8))
+    session.start(CONFIG, seed=0)
+    expected, each = session.evaluate_each("validation")
+    session.close()
+
+    def find(size: BatchSize, *_: object) -> int:
+        size.found = size.found or 32  # as on a GPU
+        return size.found
+
+    tried: list[int] = []
+    logits = Evaluation.reference_logits
+
+    def limited(evaluation: Evaluation, model: Any, examples: Any, prompts: Any) -> Any:
+        tried.append(len(examples))
+        if len(examples) > 8:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return logits(evaluation, model, examples, prompts)
+
+    session = Session(small_nano(eval_batch_size="auto"))
+    monkeypatch.setattr(BatchSize, "find", find)
+    monkeypatch.setattr(Evaluation, "reference_logits", limited)
+    session.start(CONFIG, seed=0)
+    assert session.evaluate_each("validation") == (expected, each)
+    assert tried[:3] == [32, 16, 8]
+    tried.clear()
+    session.evaluate()
+    assert max(tried) == 8
+    session.close()
+
+
+@pytest.mark.parametrize(("free", "share", "expected"), [(40, 80, 41), (40, 22, 19), (0, 80, 1)])
+def test_weights_are_gathered_into_the_share_of_a_trial(
+    free: int, share: int, expected: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another trial on the GPU may not have taken its own share yet."""
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (free, 80))
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: 4)
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda device: 3)
+    monkeypatch.setattr(memory, "gpu_bytes", lambda device: share)
+    assert resting.free_bytes(torch.device("cuda", 0)) == expected
 
 
 def test_a_batch_size_is_a_count_or_auto() -> None:
