@@ -216,6 +216,7 @@ def draw(rows: list[TrainingRow], score: Metric, path: Path) -> None:
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
+    from matplotlib.ticker import LogLocator, NullLocator
 
     figure, (left, right) = pyplot.subplots(1, 2, figsize=(11, 4.2), layout="constrained")
     for purpose, marker, label in (
@@ -237,6 +238,10 @@ def draw(rows: list[TrainingRow], score: Metric, path: Path) -> None:
     right.plot([row[f"{LOSS.name}_third"] for row in drawn], [row[LOSS.name] for row in drawn], "o")
     right.set(xscale="log", yscale="log", xlabel="eval loss at a third", ylabel="eval loss at the full resource")
     right.set_title("Random configurations: does an early look tell?")
+    for axis in (right.xaxis, right.yaxis):
+        axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axis.set_major_formatter("{x:g}")
+        axis.set_minor_locator(NullLocator())
     figure.savefig(path, dpi=110)
     pyplot.close(figure)
 

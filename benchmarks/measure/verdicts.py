@@ -49,7 +49,11 @@ FALSE = {
     "alike_pooled": "alike, seeds pooled",
 }
 """Shares of families with a false statement, by name, with their headings."""
-COVERED = {"over_seeds": "over seeds", "over_tasks": "over tasks"}
+COVERED = {
+    "over_seeds": "over seeds",
+    "over_tasks": "over tasks",
+    "over_tasks_without_worst": "tasks, worst left out",
+}
 WIDTH = 22
 """Characters of a column of shares."""
 

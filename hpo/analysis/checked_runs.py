@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 import pandas as pd
 
-from benchmarks.spec import Benchmark, first_line
+from benchmarks.spec import Benchmark, BenchmarkError, first_line
 from hpo.analysis.studies import Confirmation, StudyRecord, frame
 from hpo.store import stored_trials
 from hpo.store.files import RECORDS_FILE
@@ -51,8 +52,8 @@ def study_of(run: Run, files: dict[str, str]) -> StudyRecord:
     )
 
 
-def checked_study(run: Run, stored: StoredFiles) -> StudyRecord | Unreadable:
-    """Return a study, or the reason why its files cannot be had.
+def checked_study(run: Run, stored: StoredFiles, benchmark: Benchmark) -> StudyRecord | Unreadable:
+    """Return a study of a benchmark, or the reason why its files cannot be had.
 
     A study without a sound trial has no `best_config.json`. If its run has a best score, the file was there once.
     """
@@ -64,9 +65,12 @@ def checked_study(run: Run, stored: StoredFiles) -> StudyRecord | Unreadable:
     has_trials = bool(metrics.get("num_trials")) and not _refused(run, "trials.csv")
     if not fault and has_trials and not stored.texts.get("trials.csv"):
         fault = "trials.csv is missing or empty, though the study had trials"
-    fault = fault or _content_fault(study)
+    if not fault and metrics.get("units") and not _refused(run, "units.csv") and not stored.texts.get("units.csv"):
+        fault = "units.csv is missing or empty, though the study trained units"
+    fault = fault or _content_fault(study, benchmark)
     if not fault and has_trials and len(study.trials) < metrics["num_trials"]:
         fault = f"trials.csv has {len(study.trials)} of {metrics['num_trials']:g} trials"
+    fault = fault or _contradiction(study, benchmark)
     return Unreadable(run.info.run_id, f"{study.label} seed {study.seed}", study.label, fault) if fault else study
 
 
@@ -75,31 +79,62 @@ def _refused(run: Run, name: str) -> bool:
     return f"{name} (" in run.data.tags.get("hpo.refused_files", "")
 
 
-def _content_fault(study: StudyRecord) -> str:
+def _content_fault(study: StudyRecord, benchmark: Benchmark) -> str:
     """Name the first damaged file of a study; empty if none is."""
     for name, is_sound in _SOUND.items():
         try:
-            if study.files.get(name) and not is_sound(study):
-                return f"{name} is damaged: it lacks columns or keys that the suite writes there"
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            if study.files.get(name) and not is_sound(study, benchmark):
+                return f"{name} is damaged: it lacks columns, keys or numbers that the suite writes there"
+        except (BenchmarkError, ValueError, TypeError, KeyError, AttributeError) as error:
             return f"{name} is damaged ({first_line(error)})"
     return ""
 
 
-def _has_trials(study: StudyRecord) -> bool:
+def _contradiction(study: StudyRecord, benchmark: Benchmark) -> str:
+    """Name the first part of a file that `trials.csv` has and the file lacks; empty if none is lacking."""
+    trials, steps = study.trials, [config for _, config in study.schedule or ()]
+    named = [name for name in benchmark.space if name in trials and trials[name].notna().all()]
+    if lacking := [name for name in named if any(name not in config for config in steps)]:
+        return f"best_config.json is damaged: it lacks {', '.join(lacking)}, which trials.csv has"
+    if cut := _trials_with_fewer_units(study):
+        return f"units.csv is damaged: it lacks units of trial {cut[0]}, which trials.csv has"
+    return ""
+
+
+def _trials_with_fewer_units(study: StudyRecord) -> list[int]:
+    """List the trials of which `units.csv` lacks units; a row is one unit, and may be several of an imported study."""
+    trials, units = study.trials, study.units
+    if units.empty or "trained_units" not in trials:
+        return []
+    rows = units.groupby("trial")["units"].agg(["count", "max"]).max(axis=1)
+    kept = trials["trial"].map(rows).fillna(0)
+    return [int(trial) for trial in trials["trial"][kept < trials["trained_units"]]]
+
+
+def _has_trials(study: StudyRecord, _: Benchmark) -> bool:
     return {"trial", "outcome"} <= set(study.trials)
 
 
-def _has_units(study: StudyRecord) -> bool:
-    return {"trial", "units", "ended_seconds"} <= set(study.units)
+def _has_units(study: StudyRecord, _: Benchmark) -> bool:
+    return _has_numbers(study.units, "trial", "units", "ended_seconds")
 
 
-def _has_devices(study: StudyRecord) -> bool:
-    return {"since_seconds", "devices"} <= set(study.devices)
+def _has_devices(study: StudyRecord, _: Benchmark) -> bool:
+    return _has_numbers(study.devices, "since_seconds", "devices")
 
 
-def _has_best(study: StudyRecord) -> bool:
-    return study.best is not None and isinstance(study.best["metrics"], dict) and bool(study.schedule)
+def _has_numbers(table: pd.DataFrame, *columns: str) -> bool:
+    """Tell whether a table has a number in each row of these columns."""
+    return set(columns) <= set(table) and all(pd.to_numeric(table[name]).notna().all() for name in columns)
+
+
+def _has_best(study: StudyRecord, benchmark: Benchmark) -> bool:
+    """Tell whether an incumbent has its units, its score, and configurations that the benchmark trains."""
+    best = study.best or {}
+    score = best["metrics"][benchmark.metric]
+    for _, config in study.schedule or ():
+        benchmark.hyperparameters(config)
+    return int(best["units"]) > 0 and math.isfinite(score)
 
 
 _SOUND = {

@@ -6,7 +6,7 @@ alone chooses the study within it, as it chose the configuration within the stud
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
@@ -109,18 +109,32 @@ def _choose_best(stored: Records, budget: int | None) -> ExportChoice:
             f"no method of {stored.benchmark.name} has all its studies confirmed, and confirmed scores tell the "
             f"best one; run first: {stored.confirm_command}"
         )
-    selection = choose_best(
-        {name: one.scores(metric) for name, one in rivals.items()},
-        {name: one.device_hours for name, one in rivals.items()},
-        higher_is_better=metric.higher_is_better,
-        margin=metric.margin,
-    )
+    selection = _select({name: one.scores(metric) for name, one in rivals.items()}, rivals, metric)
     lacking = [
         f"no rival: {name}, which lacks {counted(number, 'block')} of the others"
         for name, number in selection.left_out.items()
     ]
     winner = rivals[selection.winner]
-    return ExportChoice(winner, best_study(winner, stored.benchmark), found, selection, (*notes, *lacking))
+    notes = [*notes, *lacking, *_of_failed(found, rivals, selection.winner, metric)]
+    return ExportChoice(winner, best_study(winner, stored.benchmark), found, selection, tuple(notes))
+
+
+def _select(scores: Mapping[str, Mapping[int, float]], rivals: Mapping[str, Contestant], metric: Metric) -> Selection:
+    costs = {name: one.device_hours for name, one in rivals.items()}
+    return choose_best(scores, costs, higher_is_better=metric.higher_is_better, margin=metric.margin)
+
+
+def _of_failed(found: Sequence[Contestant], rivals: Mapping[str, Contestant], winner: str, metric: Metric) -> list[str]:
+    """Count the studies that failed, and name the method that is chosen if they count as the worst there is."""
+    lost = [one for one in found if one.failed]
+    if not lost:
+        return []
+    notes = [
+        f"without a score: {counted(len(one.failed), 'study', 'studies')} of {one.name} that failed" for one in lost
+    ]
+    again = _select({name: one.scores_with_failed(metric) for name, one in rivals.items()}, rivals, metric)
+    changed = f"{again.winner} is chosen" if again.winner != winner else "the choice is the same"
+    return [*notes, f"with failed studies as the worst score there is, {changed}"]
 
 
 def is_confirmed(contestant: Contestant, benchmark: Benchmark) -> bool:

@@ -23,13 +23,12 @@ from hpo.analysis.conditions.planned import (
     parse_plan,
 )
 from hpo.analysis.conditions.split_uncertainty import SplitUncertainty, split_uncertainty
-from hpo.analysis.contestants import Contestant, contestants
+from hpo.analysis.contestants import Contestant, allowances, contestants, is_allowed
 from hpo.analysis.records import Records
 from hpo.analysis.standings import Shrinkage, Standing, shrinkage, standings
 from hpo.analysis.statistics.paired_tests import ALPHA, signed_rank_p
 from hpo.analysis.statistics.verdicts import Comparison, Scored, compare_others, compare_pairs
 from hpo.analysis.studies import StudyRecord
-from hpo.core.traits import large_reference_budget
 from hpo.core.wording import counted
 
 
@@ -90,6 +89,14 @@ class Result:
     is_marked: bool
     confirm_command: str
     replay: str = ""
+
+    @property
+    def look(self) -> dict[str, str]:
+        """Tags by which later comparisons count this one as a look at the verdicts; none without a verdict."""
+        if not self.evidence:
+            return {}
+        plan = self.plan.plan.checksum if self.plan.plan else ""
+        return {"hpo.benchmark_digest": self.digest, "hpo.evidence": self.evidence, "hpo.plan": plan}
 
     @property
     def pairs(self) -> list[Comparison]:
@@ -155,6 +162,9 @@ def compare(
     check = check_plan(plan, found, benchmark, records.digest, reference, looks)
     verdicts = _verdicts(found, benchmark, reference, check.counted_looks, notes)
     differing = [f"studies did not run alike: {clause}" for clause in origins.differences(_studies(found))]
+    unlike = origins.differences_of_confirmations(records.confirmation_runs)
+    differing += [f"confirmations did not run alike: {clause}" for clause in unlike]
+    differing += _unequal_trainings(found)
     return Result(
         benchmark=benchmark,
         digest=records.digest,
@@ -175,6 +185,15 @@ def compare(
 
 def _studies(contestants: Sequence[Contestant]) -> list[StudyRecord]:
     return [study for contestant in contestants for study in contestant.studies.values()]
+
+
+def _unequal_trainings(contestants: Sequence[Contestant]) -> list[str]:
+    """Tell the number of fresh trainings of each contestant's incumbents if it is not the same of all."""
+    numbers = {one.name: sorted({len(own) for own in one.confirmations.values() if own}) for one in contestants}
+    if len({number for own in numbers.values() for number in own}) < 2:
+        return []
+    told = (f"{name} {' or '.join(map(str, own))}" for name, own in numbers.items() if own)
+    return [f"incumbents were trained again unequally often: {', '.join(told)} times"]
 
 
 def _plan_of(records: Records, studies: Sequence[StudyRecord]) -> ComparisonPlan | None:
@@ -212,14 +231,11 @@ def of_equal_budget(
     Raises:
         BenchmarkError: studies of different budgets, or none of the budget that is asked for.
     """
-    searched = [study for study in studies if not study.traits.is_single_config]
-    allowances = {study.allowance for study in searched}
-    larger = {(large_reference_budget(number), cap) for number, cap in allowances}
-    others = {s.allowance for s in searched if not s.traits.is_reference or s.allowance not in larger}
+    others = allowances(studies)
     if budget is not None:
         others = {allowance for allowance in others if allowance[0] == budget}
         if not others:
-            there = ", ".join(str(number) for number, _ in sorted(allowances))
+            there = ", ".join(str(number) for number, _ in sorted(allowances(studies)))
             raise BenchmarkError(f"no study with budget {budget}; there are studies with budget {there}")
     if len(others) > 1 and mixed:
         note = "budgets differ: these figures do not compare methods at equal cost"
@@ -230,15 +246,9 @@ def of_equal_budget(
             "at equal ones; choose with --budget, or --mixed-budgets true compares them all and says so"
         )
     allowed = next(iter(others), (0, ""))
-    kept = [study for study in studies if _is_allowed(study, allowed)]
+    kept = [study for study in studies if is_allowed(study, allowed)]
     gone = len(studies) - len(kept)
     return StudiesOfOneBudget(kept, allowed[0], (f"left out: {gone} studies of other budgets",) * bool(gone))
-
-
-def _is_allowed(study: StudyRecord, allowed: tuple[int, str]) -> bool:
-    (own_budget, own_cap), (budget, cap) = study.allowance, allowed
-    is_same_cap = own_cap == cap or study.traits.is_single_config
-    return is_same_cap and (own_budget == budget or study.traits.belongs_beside(own_budget, budget))
 
 
 def _allowance(allowance: tuple[int, str]) -> str:
@@ -283,7 +293,7 @@ def _verdicts(
     beats = _beats(rivals, default, metric)
     if len(rivals) < 2:
         notes.append(f"{len(rivals)} confirmed contestants: a verdict takes two")
-        return Verdicts(reference, [], {}, [], beats)
+        return Verdicts(reference, [], {}, _with_failed(everyone, metric, reference, looks, []), beats)
     first, *others = (_scored(rivals, metric) for metric in benchmark.test_metrics)
     against = None if reference == EVERY_PAIR else reference
     pairs = compare_pairs(
@@ -291,22 +301,44 @@ def _verdicts(
     )
     compared = compare_others(first, others, reference=against, looks=looks)
     names = [metric.on_test for metric in benchmark.test_metrics[1:]]
-    before = {(pair.a, pair.b): pair.verdict for pair in pairs}
-    counted_in: list[Comparison] = []
-    if any(one.failed for one in everyone.values()):
-        worst = _scored({n: c for n, c in everyone.items() if n in rivals or c.failed}, metric, counts_failed=True)
-        counted_in = compare_pairs(
-            worst.scores, higher_is_better=worst.higher_is_better, margin=worst.margin, reference=against, looks=looks
-        )
-    changed = [pair for pair in counted_in if pair.verdict != before.get((pair.a, pair.b), "not resolved")]
-    split = split_uncertainty(rivals, list(before), benchmark)
+    changed = _with_failed(everyone, metric, reference, looks, pairs)
+    split = split_uncertainty(rivals, [(pair.a, pair.b) for pair in pairs], benchmark)
     return Verdicts(reference, pairs, dict(zip(names, compared, strict=True)), changed, beats, split)
+
+
+def _with_failed(
+    contestants: Mapping[str, Contestant], metric: Metric, reference: str, looks: int, pairs: Sequence[Comparison]
+) -> list[Comparison]:
+    """Return the comparisons that change if a study that failed counts as the worst there is.
+
+    Args:
+        contestants: all of them, with those none of whose studies has a score.
+        metric: of the verdicts.
+        reference: see `Verdicts`.
+        looks: see `compare_pairs`.
+        pairs: the comparisons without failed studies.
+    """
+    kept = {name: one for name, one in contestants.items() if one.failed or one.scores(metric)}
+    if len(kept) < 2 or not any(one.failed for one in kept.values()):
+        return []
+    worst = _scored(kept, metric, counts_failed=True)
+    found = compare_pairs(
+        worst.scores,
+        higher_is_better=worst.higher_is_better,
+        margin=worst.margin,
+        reference=reference if reference in kept else None,
+        looks=looks,
+    )
+    before = {(pair.a, pair.b): pair.verdict for pair in pairs}
+    return [pair for pair in found if pair.verdict != before.get((pair.a, pair.b), "not resolved")]
 
 
 def _scored(contestants: Mapping[str, Contestant], metric: Metric, counts_failed: bool = False) -> Scored:
     """Return the scores by a metric, with a failed study as the worst there is if it is to count."""
-    lost = {name: dict.fromkeys(one.failed, metric.worst) if counts_failed else {} for name, one in contestants.items()}
-    scores = {name: {**lost[name], **one.scores(metric)} for name, one in contestants.items()}
+    scores = {
+        name: one.scores_with_failed(metric) if counts_failed else one.scores(metric)
+        for name, one in contestants.items()
+    }
     return Scored(scores, metric.higher_is_better, metric.margin)
 
 

@@ -17,7 +17,7 @@ from hpo.analysis.over_cost.along import SHARES, schedule_at
 from hpo.analysis.records import Records
 from hpo.analysis.studies import Confirmation, StudyRecord
 from hpo.core.study import default_schedule
-from hpo.core.traits import Traits
+from hpo.core.traits import Traits, large_reference_budget
 from hpo.search import registry
 
 
@@ -78,6 +78,10 @@ class Contestant:
         lost = {block: metric.worst for block, study in self.studies.items() if study.best is None}
         return {**found, **lost}
 
+    def scores_with_failed(self, metric: Metric) -> dict[int, float]:
+        """Return the same, with a study that ended with an error as the worst there is."""
+        return {**dict.fromkeys(self.failed, metric.worst), **self.scores(metric)}
+
     @property
     def failed_blocks(self) -> set[int]:
         """Blocks whose study found nothing, or in which a fresh training of its incumbent diverged."""
@@ -92,10 +96,11 @@ def contestants(records: Records, studies: Sequence[StudyRecord]) -> list[Contes
     Args:
         records: all that is stored, with the studies that failed.
         studies: the finished ones to group. A method all of whose studies failed is a contestant too, if its budget is
-            one of theirs.
+            one that theirs are compared at.
     """
     usual = Counter(study.budget for study in studies if not study.traits.is_single_config).most_common(1)
-    lost = [study for study in records.failed if study.allowance in {one.allowance for one in studies}]
+    allowed = allowances(studies)
+    lost = [study for study in records.failed if any(is_allowed(study, one) for one in allowed)]
     groups: dict[tuple[str, int], list[StudyRecord]] = {}
     for study in (*studies, *lost):
         groups.setdefault((study.label, 0 if study.traits.is_single_config else study.budget), []).append(study)
@@ -104,6 +109,20 @@ def contestants(records: Records, studies: Sequence[StudyRecord]) -> list[Contes
     if not any(contestant.traits.is_single_config for contestant in found):
         found += _confirmed_default(records, sorted({study.seed for study in studies}))
     return found
+
+
+def allowances(studies: Sequence[StudyRecord]) -> set[tuple[int, str]]:
+    """Return the limits of studies that search, but for those of a larger random search beside the others."""
+    searched = [study for study in studies if not study.traits.is_single_config]
+    larger = {(large_reference_budget(budget), cap) for budget, cap in (study.allowance for study in searched)}
+    return {s.allowance for s in searched if not s.traits.is_reference or s.allowance not in larger}
+
+
+def is_allowed(study: StudyRecord, allowed: tuple[int, str]) -> bool:
+    """Tell whether a study had these limits, or belongs beside studies that had."""
+    (own_budget, own_cap), (budget, cap) = study.allowance, allowed
+    is_same_cap = own_cap == cap or study.traits.is_single_config
+    return is_same_cap and (own_budget == budget or study.traits.belongs_beside(own_budget, budget))
 
 
 def _contestant(records: Records, studies: Sequence[StudyRecord], finished: Set[str], usual_budget: int) -> Contestant:

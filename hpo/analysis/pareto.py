@@ -135,5 +135,5 @@ def _excess(trial: StoredTrial, limits: Mapping[str, float]) -> float:
 
 
 def _worded(amounts: Mapping[str, float]) -> str:
-    units = {"max_gpu_hours": "device-hours", "max_memory_mb": "MB"}
+    units = {"max_gpu_hours": "device-hours", "max_memory_mb": "MiB"}
     return " and ".join(f"{amount:.4g} {units[name]}" for name, amount in amounts.items())

@@ -8,6 +8,7 @@ that were stored before ranks reported a precision are a group of their own. Imp
 
 from __future__ import annotations
 
+import shlex
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
@@ -25,7 +26,7 @@ from hpo.core.study import PLAN, fresh_seeds, schedule_digest, text_checksum
 from hpo.core.wording import counted
 from hpo.store import client as store
 from hpo.store.files import RECORDS_FILE
-from hpo.store.queries import Run, stored_runs
+from hpo.store.queries import Run, experiments_with, stored_runs
 from hpo.store.reading import read_files
 from hpo.terminal import next_steps
 
@@ -63,6 +64,7 @@ class Records:
         failed: comparable studies that ended with an error, by tags and metrics alone.
         plans: texts of the plans under which studies ran, by checksum.
         comparisons: tags of earlier comparisons of the benchmark.
+        confirmation_runs: tags of the runs that made the confirmations, by run.
         replay: for replayed studies, the sentence that says so, and how far they may be trusted; else empty.
     """
 
@@ -77,6 +79,7 @@ class Records:
     failed: list[StudyRecord] = field(default_factory=list)
     plans: Mapping[str, str] = field(default_factory=dict)
     comparisons: Sequence[Mapping[str, str]] = ()
+    confirmation_runs: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     replay: str = ""
 
     @property
@@ -152,7 +155,7 @@ def read(benchmark: str, given: str = "") -> Records:
     studies = [run for run in runs if _is_finished_study(run)]
     if not studies:
         raise BenchmarkError(
-            f"no finished study of {benchmark} in {store.shown_uri()}; run one first: "
+            f"no finished study of {benchmark} in {store.shown_uri()}; {_elsewhere(benchmark)}run one first: "
             f"{next_steps.command('run', 'random', benchmark=given or benchmark)}"
         )
     newest = max(studies, key=_age)
@@ -164,7 +167,7 @@ def read(benchmark: str, given: str = "") -> Records:
         content, plans = _benchmark(sorted(comparable, key=_age, reverse=True)), _plans(comparable)
         files = list(readers.map(partial(read_files, names=FILES), comparable))
         trials = list(readers.map(partial(read_files, names=(FILES[0], RECORDS_FILE)), confirmations))
-    found = [checked_study(run, stored) for run, stored in zip(comparable, files, strict=True)]
+    found = [checked_study(run, stored, content) for run, stored in zip(comparable, files, strict=True)]
     trained = [checked_confirmations(run, stored, content) for run, stored in zip(confirmations, trials, strict=True)]
     unreadable = [one for one in (*found, *trained) if isinstance(one, Unreadable)]
     kept = [study for study in found if isinstance(study, StudyRecord)]
@@ -177,12 +180,19 @@ def read(benchmark: str, given: str = "") -> Records:
         confirmations=[one for several in trained if not isinstance(several, Unreadable) for one in several],
         confirmation_hours=sum(run.data.metrics.get("device_hours", 0.0) for run in confirmations),
         given=given or benchmark,
-        left_out=[*left_out, *map(str, unreadable), *_without_trials(kept)],
+        left_out=[*left_out, *map(str, unreadable), *_without_tables(kept)],
         unreadable=unreadable,
         failed=_failed(newest, runs),
         plans=plans,
         comparisons=[run.data.tags for run in runs if run.data.tags.get("hpo.kind") == "comparison"],
+        confirmation_runs={run.info.run_id: run.data.tags for run in confirmations},
     )
+
+
+def _elsewhere(benchmark: str) -> str:
+    """Name an experiment that has studies of a benchmark, which was chosen when they ran, or was renamed since."""
+    names = experiments_with(benchmark)
+    return f"experiment {names[0]!r} has some: add --experiment {shlex.quote(names[0])}; or " if names else ""
 
 
 def _failed(newest: Run, runs: Iterable[Run]) -> list[StudyRecord]:
@@ -199,12 +209,13 @@ def _plans(runs: Iterable[Run]) -> dict[str, str]:
     return {plan: text for plan, text in texts.items() if text_checksum(text) == plan}
 
 
-def _without_trials(studies: Sequence[StudyRecord]) -> list[str]:
-    """Name the studies that count by their incumbent alone, since the store refused their table of trials."""
+def _without_tables(studies: Sequence[StudyRecord]) -> list[str]:
+    """Name the studies that count by their incumbent alone, since the store refused their tables."""
     return [
-        f"trials of {study.label} seed {study.seed} (run {study.run_id}): the store did not take trials.csv"
+        f"{table} of {study.label} seed {study.seed} (run {study.run_id}): the store did not take {table}.csv"
         for study in studies
-        if study.metrics.get("num_trials") and study.trials.empty
+        for table, number in {"trials": "num_trials", "units": "units"}.items()
+        if study.metrics.get(number) and not study.files.get(f"{table}.csv")
     ]
 
 

@@ -14,9 +14,16 @@ from statistics import fmean
 from benchmarks.files import whole_number
 from benchmarks.identity import digest
 from benchmarks.spec import Benchmark, BenchmarkError, first_line
-from hpo.analysis.conditions.planned import EVERY_PAIR, ComparisonPlan, PlannedMethod, default_reference, read_plan
+from hpo.analysis.conditions.planned import (
+    EVERY_PAIR,
+    ComparisonPlan,
+    PlannedMethod,
+    cap_in_words,
+    default_reference,
+    read_plan,
+)
 from hpo.analysis.studies import StudyRecord
-from hpo.core.study import Study
+from hpo.core.study import Study, space_digest
 from hpo.core.traits import large_reference_budget
 from hpo.core.wording import counted
 from hpo.search import registry
@@ -39,6 +46,11 @@ class SuiteMethod:
     method: str
     given: dict[str, str]
     budget: int
+
+    @property
+    def planned(self) -> PlannedMethod:
+        """The contestant as a plan names it."""
+        return PlannedMethod(method=self.method, arguments=self.given, budget=self.budget)
 
     def study(self, benchmark: Benchmark, seed: int, gpu_hours: float | None) -> Study:
         """Describe its study with one seed.
@@ -74,7 +86,8 @@ class GivenBenchmark:
 def parse_methods(text: str, budget: int) -> list[SuiteMethod]:
     """Read methods from a list such as "random,asha:searcher=optuna,random:budget=24".
 
-    "all" stands for every method, and for the larger random search (`hpo.core.traits`).
+    "all" stands for every method, and for the larger random search (`hpo.core.traits`). A contestant that is named
+    twice, such as by an argument's default, is one.
 
     Raises:
         BenchmarkError: no such method, or an argument it does not have.
@@ -85,7 +98,8 @@ def parse_methods(text: str, budget: int) -> list[SuiteMethod]:
         words = [*registry.names(), *(f"{name}:{BUDGET}={large_reference_budget(budget)}" for name in references)]
     if not words:
         raise BenchmarkError(f"methods is {text!r}, but must name at least one; {ALL!r} stands for every method")
-    return [_parse_method(word, budget) for word in dict.fromkeys(words)]
+    named = [_parse_method(word, budget) for word in words]
+    return list({(one.planned.label, one.budget): one for one in named}.values())
 
 
 def _parse_method(word: str, budget: int) -> SuiteMethod:
@@ -144,7 +158,7 @@ class SuiteOptions:
         methods = parse_methods(self.methods, self.budget)
         if self.looks < 1:
             raise BenchmarkError(f"looks is {self.looks}, but must be >= 1")
-        planned = tuple(PlannedMethod(method=m.method, arguments=m.given, budget=m.budget) for m in methods)
+        planned = tuple(method.planned for method in methods)
         metric = benchmark.verdict_metric
         return ComparisonPlan(
             benchmark=benchmark.name,
@@ -157,6 +171,7 @@ class SuiteOptions:
             gpu_hours=self.gpu_hours,
             reference=self._reference([one.label for one in planned if one.budget == self.budget]),
             looks=self.looks,
+            space=space_digest(benchmark),
         )
 
     def _reference(self, labels: Sequence[str]) -> str:
@@ -204,7 +219,7 @@ def settle(path: str, options: SuiteOptions, is_given: Mapping[str, bool], bench
 
 def _agreed(path: str, plan: ComparisonPlan, wanted: ComparisonPlan, is_given: Mapping[str, bool]) -> ComparisonPlan:
     own, other = plan.model_dump(), wanted.model_dump()
-    fixed = ("benchmark", "digest", "metric", "margin", "protocol")
+    fixed = ("benchmark", "digest", "metric", "margin", "protocol", *(["space"] if plan.space else []))
     for name in (*fixed, *(option for option, given in is_given.items() if given)):
         if own[name] != other[name]:
             raise BenchmarkError(
@@ -228,7 +243,7 @@ def require_planned(plan: ComparisonPlan, study: Study, path: str) -> None:
     """Make sure that a study belongs to a plan.
 
     Raises:
-        BenchmarkError: its benchmark, method, budget or seed is not in the plan.
+        BenchmarkError: its benchmark, search space, method, budget, cap or seed is not in the plan.
     """
     label = " ".join(filter(None, [study.method, study.variant]))
     if plan.digest != digest(study.benchmark):
@@ -236,6 +251,12 @@ def require_planned(plan: ComparisonPlan, study: Study, path: str) -> None:
     if (label, study.budget) not in {(one.label, one.budget) for one in plan.methods}:
         there = ", ".join(f"{one.label} with budget {one.budget}" for one in plan.methods)
         raise BenchmarkError(f"{path}: has no {label} with budget {study.budget}; it has {there}")
+    if plan.space and plan.space != study.space_digest:
+        raise BenchmarkError(f"{path}: was made for another search space; run with that one, or make another plan")
+    if plan.gpu_hours != study.gpu_hours:
+        planned, own = cap_in_words(plan.gpu_hours), cap_in_words(study.gpu_hours)
+        follow = f"add --gpu-hours {plan.gpu_hours:g}" if plan.gpu_hours else "leave --gpu-hours out"
+        raise BenchmarkError(f"{path}: has studies with {planned}, but this one has {own}; {follow}")
     if study.seed not in plan.seeds:
         raise BenchmarkError(f"{path}: has no seed {study.seed}; it has {', '.join(map(str, plan.seeds))}")
 
@@ -256,10 +277,16 @@ def explain_blocks(plan: ComparisonPlan, finished: Sequence[StudyRecord]) -> str
     if there >= needed:
         return f"{counted(there, 'seed')} are enough for a verdict on {what}, which takes {needed} that all agree"
     missing = needed - there
-    trainings = missing * sum(one.budget for one in plan.methods)
-    hours = [s.metrics["device_hours"] / s.budget for s in finished if s.metrics.get("device_hours")]
+    trainings = missing * sum(_trainings(one.method, one.budget) for one in plan.methods)
+    known = [study for study in finished if study.metrics.get("device_hours")]
+    hours = [study.metrics["device_hours"] / _trainings(study.method, study.budget) for study in known]
     cost = f", about {trainings * fmean(hours):.3g} device-hours by the studies that are stored" if hours else ""
     return (
         f"{counted(there, 'seed')} are too few for a verdict on {what}: it takes at least {needed} that all agree, so "
         f"{missing} more, at most {trainings} full trainings{cost}"
     )
+
+
+def _trainings(method: str, budget: int) -> int:
+    """Return the full trainings of a study at most: a single configuration takes one, whatever its budget."""
+    return 1 if registry.traits_of(method).is_single_config else budget

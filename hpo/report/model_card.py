@@ -117,7 +117,7 @@ def _corrected(choice: ExportChoice, title: str) -> list[list[str]]:
     heading = "the same, corrected for having been chosen"
     if selection.corrected is None:
         return [chosen, [heading, "takes 2 blocks"]]
-    return [chosen, [heading, f"{selection.corrected:.4f} ({selection.corrected - selection.score:+.4f})"]]
+    return [chosen, [heading, f"{selection.corrected:.4f} ({selection.corrected - selection.score:+z.4f})"]]
 
 
 def _difference(choice: ExportChoice, metric: Metric, name: str) -> str:
@@ -131,7 +131,7 @@ def _difference(choice: ExportChoice, metric: Metric, name: str) -> str:
     if not blocks:
         return "not confirmed"
     difference = fmean(own[block] - other[block] for block in blocks)
-    return f"{difference:+.4f} ({counted(len(blocks), 'block')})"
+    return f"{difference:+z.4f} ({counted(len(blocks), 'block')})"
 
 
 def _cost(choice: ExportChoice) -> str:

@@ -151,11 +151,11 @@ def _with_records(pair: Comparison, result: Result) -> list[Cell]:
     if split is None:
         return []
     ends = split.intervals.get((pair.a, pair.b))
-    return [Cell(f"[{ends.low:+.3f}, {ends.high:+.3f}]", ends.low) if ends else Cell("-", None)]
+    return [Cell(f"[{ends.low:+z.3f}, {ends.high:+z.3f}]", ends.low) if ends else Cell("-", None)]
 
 
 def _pair_row(pair: Comparison) -> list[Cell]:
-    interval = f"[{pair.interval.low:+.3f}, {pair.interval.high:+.3f}]" if pair.interval else ""
+    interval = f"[{pair.interval.low:+z.3f}, {pair.interval.high:+z.3f}]" if pair.interval else ""
     difference = pair.mean_difference
     words = {"better": "a is better", "worse": "a is worse"}
     said = words.get(pair.verdict, pair.verdict)
@@ -164,7 +164,7 @@ def _pair_row(pair: Comparison) -> list[Cell]:
         Cell(pair.b, pair.b),
         Cell(said, said),
         Cell(str(pair.num_blocks), pair.num_blocks),
-        Cell("-" if difference is None else f"{difference:+.3f}", difference, interval),
+        Cell("-" if difference is None else f"{difference:+z.3f}", difference, interval),
         estimate_cell(pair.probability_of_improvement, 2),
         number_cell(pair.p_value, ".3g"),
         number_cell(pair.p_holm, ".3g"),

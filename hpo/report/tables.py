@@ -95,7 +95,7 @@ def print_best_within(console: Console, found: StoredTrial | str) -> None:
     if isinstance(found, str):
         text = f"within the limits: {found}"
     else:
-        memory = "" if found.peak_memory_mb is None else f", {found.peak_memory_mb:.0f} MB"
+        memory = "" if found.peak_memory_mb is None else f", {found.peak_memory_mb:.0f} MiB"
         text = f"within the limits: {found.name}, {found.device_hours:.4f} device-hours{memory}, {found.config}"
     print_line(console, text)
 

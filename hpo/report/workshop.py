@@ -32,9 +32,9 @@ ZERO = {
     "eval_loss": "eval loss",
     "train_samples_per_second": "samples/s",
     "wall_seconds": "seconds",
-    "gpu_peak_mb": "GPU MB, peak",
-    "host_peak_mb": "host MB, peak",
-    "planned_device_mb": "planned MB",
+    "gpu_peak_mb": "GPU MiB, peak",
+    "host_peak_mb": "host MiB, peak",
+    "planned_device_mb": "planned MiB",
 }
 """Metrics of a row of a DeepSpeed study, with their headings."""
 

@@ -9,12 +9,12 @@ import gc
 import math
 import statistics
 import tempfile
-import time
 import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from benchmarks.clock import computed_seconds
 from benchmarks.devices.torch_build import has_kernels
 from benchmarks.measure.device import trials
 from benchmarks.measure.device.trials import CheckedNode
@@ -74,9 +74,9 @@ def overhead(node: CheckedNode) -> Found:
         model = str(trials.narrow_folder(node))
         session, seconds = trials.open_session(trials.nano(stage, "bf16", model=model)), []
         for turn in range(6):
-            began = time.process_time()
+            began = computed_seconds()
             session.start(CONFIG, turn)
-            seconds.append(time.process_time() - began)
+            seconds.append(computed_seconds() - began)
         found[f"stage {stage}, CPU s"] = statistics.median(seconds[1:])
         session.close()
     return None, found

@@ -7,6 +7,7 @@ regrets are told without any statement.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
@@ -24,6 +25,8 @@ from hpo.analysis.statistics.ranks import Ranking, rank_methods
 
 CREDIBLE = 1 - ALPHA
 """Probability from which a statement about a further task is made, that of all statements together."""
+MOST_REPEATS = 32
+"""Repetitions of the tasks at most, to find the number of tasks that a statement takes."""
 Outcome = Literal["better", "practically equal", "worse"]
 Statement = Outcome | Literal["not resolved"]
 
@@ -37,12 +40,14 @@ class TaskPair:
         b: the other.
         further: probabilities for a further task.
         doubt: probability that the likeliest outcome does not hold there, corrected for all pairs; see `doubts`.
+        tasks_needed: see `tasks_needed`; None where the pair is resolved.
     """
 
     a: str
     b: str
     further: FurtherTask
     doubt: float
+    tasks_needed: int | None = None
 
     @property
     def chances(self) -> dict[Outcome, float]:
@@ -73,6 +78,31 @@ def doubts(family: Sequence[FurtherTask]) -> list[float]:
     (`hpo.planning.task_rates`).
     """
     return holm([max(0.0, 1 - max(chances_of(one).values())) for one in family])
+
+
+def tasks_needed(differences: Sequence[Sequence[float]], pairs: int) -> int | None:
+    """Return the number of tasks from which a statement can be expected, if further ones turn out as these did.
+
+    It is a plan and no promise: the tasks' own differences are uncertain, and the more so the fewer there are.
+
+    Args:
+        differences: of the tasks, see `further_task`.
+        pairs: of the comparison, for which a statement is corrected.
+
+    Returns:
+        A multiple of the number of tasks; None if `MOST_REPEATS` times as many resolve nothing, since the outcome
+        differs from task to task.
+    """
+
+    def is_open(repeats: int) -> bool:
+        further = further_task(differences, repeats)
+        return further is None or pairs * (1 - max(chances_of(further).values())) > ALPHA
+
+    if is_open(MOST_REPEATS):
+        return None
+    tried = range(1, MOST_REPEATS)
+    fewest = 1 + bisect_left(tried, True, key=lambda repeats: not is_open(repeats))
+    return fewest * len(differences)
 
 
 @dataclass(frozen=True)
@@ -152,13 +182,17 @@ def _with_statements(found: AcrossTasks) -> AcrossTasks:
     rivals = [method for method in found.regrets if method not in found.untuned or method == found.reference]
     others = [method for method in rivals if method != found.reference]
     pairs = [*combinations(rivals, 2)] if found.reference == EVERY_PAIR else [(a, found.reference) for a in others]
-    predicted = [(a, b, further_task(_in_margins(found, a, b))) for a, b in pairs]
-    known = [(a, b, further) for a, b, further in predicted if further is not None]
+    differences = {pair: _in_margins(found, *pair) for pair in pairs}
+    predicted = {pair: further_task(own) for pair, own in differences.items()}
+    known = {pair: further for pair, further in predicted.items() if further is not None}
     return replace(
         found,
         aggregates={method: aggregate(found.runs(method)) for method in found.regrets},
         ranking=rank_methods(means, higher_is_better=False),
-        pairs=[TaskPair(*one, doubt) for one, doubt in zip(known, doubts([one[2] for one in known]), strict=True)],
+        pairs=[
+            TaskPair(*pair, further, doubt, tasks_needed(differences[pair], len(known)) if doubt > ALPHA else None)
+            for (pair, further), doubt in zip(known.items(), doubts([*known.values()]), strict=True)
+        ],
     )
 
 

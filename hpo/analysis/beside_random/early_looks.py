@@ -15,6 +15,7 @@ import pandas as pd
 from benchmarks.spec import Benchmark
 from hpo.analysis.beside_random.worth import is_random, largest_reference
 from hpo.analysis.contestants import Contestant
+from hpo.analysis.over_cost.curves import unit_values
 from hpo.analysis.statistics.estimates import Floats
 from hpo.analysis.studies import StudyRecord
 from hpo.core.study import diverged_objective
@@ -73,10 +74,11 @@ def _curves(study: StudyRecord, benchmark: Benchmark) -> Iterator[list[float]]:
     if study.units.empty or study.trials.empty or benchmark.metric not in study.units:
         return
     sign = 1.0 if benchmark.mode == "min" else -1.0
+    scores = sign * unit_values(study.units, benchmark)  # schedulers rank by the best unit so far where it counts
     outcomes = dict(zip(study.trials["trial"], study.trials["outcome"], strict=True))
     for trial, of_one in study.units.groupby("trial"):
         outcome = outcomes.get(trial) if is_random(study, trial, benchmark) else None
-        values = (sign * of_one.sort_values("units")[benchmark.metric]).tolist()
+        values = scores[of_one.sort_values("units").index].tolist()
         sound = values[:-1] if outcome == "diverged" else values
         missing = benchmark.resource.max_units - len(sound)
         if outcome == "diverged" or (outcome == "completed" and missing == 0):

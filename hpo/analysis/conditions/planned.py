@@ -66,6 +66,7 @@ class ComparisonPlan(Strict):
         reference: label of the contestant that each other one is compared with, or "all" for every pair.
         looks: times that the results may be looked at while they grow; each has an equal share of the level.
         protocol: version of the rules.
+        space: checksum of the search space; empty in plans that do not name it.
     """
 
     benchmark: str
@@ -79,11 +80,13 @@ class ComparisonPlan(Strict):
     reference: str
     looks: Annotated[int, Field(ge=1)] = 1
     protocol: str = PROTOCOL
+    space: str = ""
 
     @property
     def text(self) -> str:
         """The plan as a file."""
-        return json.dumps(self.model_dump(mode="json"), indent=2, sort_keys=True) + "\n"
+        later = set() if self.space else {"space"}  # a key that came later: checksums from before it still hold
+        return json.dumps(self.model_dump(mode="json", exclude=later), indent=2, sort_keys=True) + "\n"
 
     @property
     def checksum(self) -> str:
@@ -224,7 +227,13 @@ def check_plan(
     return PlanCheck(
         plan,
         looks,
-        (*changed, *_missing(plan, contestants), *_under_other_plans(plan, studies), *differences),
+        (
+            *changed,
+            *_missing(plan, contestants),
+            *_with_other_limits(plan, studies),
+            *_under_other_plans(plan, studies),
+            *differences,
+        ),
     )
 
 
@@ -248,6 +257,25 @@ def _key(method: str, label: str, budget: int) -> tuple[str, int]:
 
 def _seeds(seeds: set[int]) -> str:
     return f"seed{'s' * (len(seeds) > 1)} {', '.join(map(str, sorted(seeds)))}"
+
+
+def _with_other_limits(plan: ComparisonPlan, studies: Sequence[StudyRecord]) -> list[str]:
+    """Count the studies with another cap in device-hours, and tell of another search space, which studies share."""
+    caps = Counter(study.allowance[1] for study in studies if not study.traits.is_single_config)
+    found = [
+        f"{counted(number, 'study', 'studies')} had {cap_in_words(cap)}, planned was {cap_in_words(plan.gpu_hours)}"
+        for cap, number in sorted(caps.items())
+        if cap_in_words(cap) != cap_in_words(plan.gpu_hours)
+    ]
+    spaces = {study.tags.get("hpo.space_digest", "") for study in studies} - {""}
+    if plan.space and spaces - {plan.space}:
+        found.append(f"search space is {', '.join(sorted(spaces))}, planned was {plan.space}")
+    return found
+
+
+def cap_in_words(device_hours: float | str | None) -> str:
+    """Write a study's cap in device-hours, which a tag holds as text."""
+    return f"a cap of {float(device_hours):g} device-hours" if device_hours else "no cap in device-hours"
 
 
 def _under_other_plans(plan: ComparisonPlan, studies: Sequence[StudyRecord]) -> list[str]:

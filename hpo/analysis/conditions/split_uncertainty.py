@@ -17,7 +17,7 @@ from benchmarks.spec import Benchmark, BenchmarkError
 from benchmarks.tasks.record_scores import ANSWER_TOKENS, unpack
 from benchmarks.tasks.task import LOSS, Metric, Task
 from hpo.analysis.contestants import Contestant
-from hpo.analysis.statistics.estimates import CONFIDENCE, Floats, Interval
+from hpo.analysis.statistics.estimates import CONFIDENCE, MIN_BLOCKS, Floats, Interval
 from hpo.analysis.studies import Confirmation
 
 RESAMPLES = 1000
@@ -31,7 +31,8 @@ class SplitUncertainty:
     Attributes:
         num_records: records of the test split.
         standard_error: of a contestant's mean by the sample of records alone; the median over contestants.
-        intervals: by pair, of the mean difference over resampled records and blocks.
+        intervals: by pair, of the mean difference over resampled records and blocks; none of a pair with fewer than
+            `MIN_BLOCKS` blocks.
     """
 
     num_records: int
@@ -115,9 +116,9 @@ def _scores(table: Floats, weights: Floats, metric: Metric, task: Task[object]) 
 
 
 def _interval(a: Mapping[int, Floats], b: Mapping[int, Floats], rng: np.random.Generator) -> Interval | None:
-    """Return the percentile interval of the mean of a - b over resampled records and blocks; None without blocks."""
+    """Return the percentile interval of the mean of a - b over resampled records and blocks; None of too few blocks."""
     both = sorted(a.keys() & b.keys())
-    if not both:
+    if len(both) < MIN_BLOCKS:
         return None
     differences = np.array([a[block] - b[block] for block in both]).T  # (resamples, blocks)
     times = rng.multinomial(len(both), np.full(len(both), 1 / len(both)), size=len(differences)) / len(both)

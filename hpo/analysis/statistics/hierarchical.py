@@ -46,6 +46,8 @@ VARIANCES = np.arange(-12.0, 31.0, 0.2)
 """Logarithms of variances of d_i around m; between two of them, densities are interpolated."""
 MAX_FREEDOM = 100.0
 """Degrees of freedom from which a Student t is as good as normal."""
+NEGLIGIBLE = 1e-100
+"""Share of the highest density below which one counts as none."""
 REACH = 8.0
 """Largest argument of the sinh that spaces the means: the outermost lies 1,490 widths from the centre."""
 
@@ -68,12 +70,13 @@ class FurtherTask:
     typical: Estimate
 
 
-def further_task(differences: Sequence[Sequence[float]]) -> FurtherTask | None:
+def further_task(differences: Sequence[Sequence[float]], repeats: int = 1) -> FurtherTask | None:
     """Compute the probabilities for a further task.
 
     Args:
         differences: for each task, that of each block in margins of its metric, above 0 where the method is better;
             finite, at least one each.
+        repeats: as if that many tasks had been seen of each, with the same differences; for planning.
 
     Returns:
         None for fewer than `MIN_TASKS` tasks.
@@ -84,14 +87,14 @@ def further_task(differences: Sequence[Sequence[float]]) -> FurtherTask | None:
     if len(differences) < MIN_TASKS:
         return None
     tasks = [finite(own) for own in differences]
-    means, spreads, freedoms, weights = _posterior(tasks)
+    means, spreads, freedoms, weights = _posterior(tasks, repeats)
     m, t, n = means[:, None, None], spreads[None, :, None], freedoms[None, None, :]
     better = float((weights * special.stdtr(n, (m - 1) / t)).sum())
     worse = float((weights * special.stdtr(n, (-1 - m) / t)).sum())
     return FurtherTask(better, max(0.0, 1 - better - worse), worse, _typical(means, weights.sum(axis=(1, 2))))
 
 
-def _posterior(tasks: Sequence[Floats]) -> tuple[Floats, Floats, Floats, Floats]:
+def _posterior(tasks: Sequence[Floats], repeats: int) -> tuple[Floats, Floats, Floats, Floats]:
     """Return the grid's means, spreads and degrees of freedom, and the weight of each point, `(m, t, n)`."""
     centres = np.array([own.mean() for own in tasks])
     counts = np.array([own.size for own in tasks], dtype=float)
@@ -99,7 +102,7 @@ def _posterior(tasks: Sequence[Floats]) -> tuple[Floats, Floats, Floats, Floats]
     errors = np.sqrt((1 + squares) / counts) / np.sqrt(counts)  # scale of a Student t with as many degrees as blocks
     middle = float(np.median(centres))
     u = np.linspace(-REACH, REACH, MEANS)
-    width = float(np.median(np.abs(centres - middle) + errors)) / math.sqrt(len(tasks))
+    width = float(np.median(np.abs(centres - middle) + errors)) / math.sqrt(repeats * len(tasks))
     means, density_of_means = middle + width * np.sinh(u), np.cosh(u)  # flat in m
     spreads = np.geomspace(0.03, 1000, SPREADS)
     density_of_spreads = spreads  # flat, on a logarithmic grid
@@ -109,7 +112,7 @@ def _posterior(tasks: Sequence[Floats]) -> tuple[Floats, Floats, Floats, Floats]
     logs = np.log(densities[0]) + np.log(densities[1]) + np.log(densities[2])
     over_tasks = _weights_over_tasks(spreads)
     for centre, error, count in zip(centres, errors, counts, strict=True):
-        logs += _log_likelihood(means - centre, error, count, over_tasks)
+        logs += repeats * _log_likelihood(means - centre, error, count, over_tasks)
     weights = np.exp(logs - logs.max())
     return means, spreads, freedoms, weights / weights.sum()
 
@@ -165,6 +168,7 @@ def _typical(means: Floats, weights: Floats) -> Estimate:
     from scipy import interpolate  # a third of a second, which only comparisons of several tasks need
 
     shares, density = np.array([(1 - CONFIDENCE) / 2, 0.5, (1 + CONFIDENCE) / 2]), weights / np.gradient(means)
+    density[density < NEGLIGIBLE * density.max()] = 0.0  # slopes of the smallest numbers overflow
     fine = np.linspace(0, len(means) - 1, 20 * len(means))
     places, heights = (interpolate.PchipInterpolator(np.arange(len(means)), own)(fine) for own in (means, density))
     total = np.concatenate([[0.0], np.cumsum(np.diff(places) * (heights[1:] + heights[:-1]) / 2)])

@@ -120,9 +120,19 @@ def equivalence(a: Sequence[float], b: Sequence[float], margin: float = MARGIN) 
     _require_pairs(left, right)
     if not len(left):
         return Equivalence(margin, 0, 0, 1.0, 1.0)
-    rounding = TICK * float(np.max(np.abs([left, right])))  # a difference of the margin itself is not below it
-    within, blocks = int(np.sum(np.abs(left - right) < margin - rounding)), len(left)
+    least = least_beyond(margin, np.array([left, right]))
+    within, blocks = int(np.sum(np.abs(left - right) < least)), len(left)
     return Equivalence(margin, within, blocks, *_of_coins(within, blocks))
+
+
+def least_beyond(margin: float, scores: Floats) -> float:
+    """Return the least difference of scores, or of their means, that is no smaller than a margin but for rounding."""
+    return margin - TICK * float(np.max(np.abs(scores), initial=0.0))
+
+
+def num_untied(a: Sequence[float], b: Sequence[float]) -> int:
+    """Count the blocks whose scores differ by more than rounding: a tie is no evidence."""
+    return int(np.count_nonzero(_ticks(finite(a), finite(b))))
 
 
 def smallest_p(num_blocks: int) -> float:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from benchmarks.spec import BenchmarkError
 from hpo.analysis.statistics.estimates import Floats, finite
-from hpo.analysis.statistics.paired_tests import ALPHA, MARGIN, signed_rank_p
+from hpo.analysis.statistics.paired_tests import ALPHA, MARGIN, least_beyond, signed_rank_p
 
 MAX_HALVINGS = 924
 """Ways to halve the blocks that are all tried, those of 12 blocks; so many are drawn of more."""
@@ -82,7 +82,8 @@ def choose_best(
     gains = table if higher_is_better else -table
     means = gains.mean(axis=0)
     order = sorted(range(len(names)), key=lambda place: (-means[place], names[place]))
-    tied = [place for place in order if means[order[0]] - means[place] < margin]
+    least = least_beyond(margin, table)
+    tied = [place for place in order if means[order[0]] - means[place] < least]
     winner = min(tied, key=lambda place: (costs.get(names[place], inf), -means[place], names[place]))
     others = [place for place in order if place != winner]
     shown = {place for place in others if _is_worse(gains[:, place], gains[:, winner], len(others))}

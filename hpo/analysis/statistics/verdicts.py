@@ -43,6 +43,8 @@ from hpo.analysis.statistics.paired_tests import (
     blocks_needed,
     equivalence,
     holm,
+    least_beyond,
+    num_untied,
     signed_rank_p,
     smallest_p,
 )
@@ -77,7 +79,7 @@ class Pair:
     @property
     def num_untied(self) -> int:
         """Number of them whose scores differ: a tie is no evidence."""
-        return sum(difference != 0 for difference in self.differences)
+        return num_untied(self.a_scores, self.b_scores)
 
     @property
     def differences(self) -> list[float]:
@@ -222,7 +224,8 @@ def verdict(
     """
     direction = _direction(pair)
     is_shown = p_holm < ALPHA and direction != 0
-    if p_equivalence_holm < ALPHA and not (is_shown and abs(math.fsum(pair.differences)) >= margin * pair.num_blocks):
+    least = least_beyond(margin, np.array([pair.a_scores, pair.b_scores]))
+    if p_equivalence_holm < ALPHA and not (is_shown and abs(math.fsum(pair.differences)) >= least * pair.num_blocks):
         return "equivalent"
     if not is_shown:
         return "not resolved"

@@ -35,8 +35,25 @@ def statement(found: AcrossTasks) -> str:
     corrected = f", corrected for {len(found.pairs)} pairs" if len(found.pairs) > 1 else ""
     return (
         f"{told}Not resolved across {number} tasks: {rest}; no outcome on a further task has a probability of "
-        f"{CREDIBLE:g}{corrected}."
+        f"{CREDIBLE:g}{corrected}. {_outlook(others)}"
     )
+
+
+def _outlook(others: list[TaskPair]) -> str:
+    """Say how many tasks would resolve the pairs that are open, if further ones turned out as these did."""
+    known = sorted((pair.tasks_needed, pair.a, pair.b) for pair in others if pair.tasks_needed is not None)
+    if not known:
+        return "More tasks like these would not resolve them either: the outcome changes from task to task."
+    first, a, b = known[0]
+    rest = f", and for {counted(len(known), 'pair')} up to {known[-1][0]}" if len(known) > 1 else ""
+    return f"If further tasks turned out as these did, {a} against {b} would take {first} tasks{rest}."
+
+
+def needed(pair: TaskPair) -> str:
+    """Write the number of tasks that would resolve a pair."""
+    if pair.statement != "not resolved":
+        return "-"
+    return "no number" if pair.tasks_needed is None else str(pair.tasks_needed)
 
 
 def in_words(pair: TaskPair) -> str:

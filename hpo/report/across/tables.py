@@ -122,8 +122,9 @@ def pairs_table(found: AcrossTasks) -> Table:
         "Probabilities that a is better, practically equal (within the margin of the metric) or worse than b on a "
         "further task like these, by a hierarchical model of differences in margins (Corani et al. 2017). Typical: "
         "the centre of the tasks' mean differences, in margins, above 0 where a is better, with its 95 % credible "
-        "interval. Statements are corrected for all pairs together.",
-        ("a", "b", "better", "practically equal", "worse", "typical", "statement"),
+        "interval. Statements are corrected for all pairs together. Tasks: how many would resolve the pair, if "
+        "further ones turned out as these did.",
+        ("a", "b", "better", "practically equal", "worse", "typical", "statement", "tasks"),
         [_pair_cells(pair) for pair in found.pairs],
         frozenset({"a", "b", "statement"}),
     )
@@ -136,6 +137,7 @@ def _pair_cells(pair: TaskPair) -> list[Cell]:
         *(number_cell(chance, ".3f") for chance in pair.chances.values()),
         estimate_cell(pair.further.typical, 1),
         Cell(pair.statement, pair.statement),
+        Cell(sentences.needed(pair), pair.tasks_needed),
     ]
 
 
@@ -244,6 +246,7 @@ def pair_rows(found: AcrossTasks) -> Rows:
             "doubt_holm": pair.doubt,
             **ends_of("typical_margins", pair.further.typical),
             "statement": pair.statement,
+            "tasks_needed": pair.tasks_needed,
         }
         for pair in found.pairs
     ]

@@ -42,12 +42,12 @@ def test_statements_across_tasks_are_shown_and_judged_alike() -> None:
     found = {
         "families": 120,
         "rates": [row],
-        "coverage": [{"tasks": 3, "over_seeds": 0.9, "over_tasks": math.nan}],
+        "coverage": [{"tasks": 3, "over_seeds": 0.9, "over_tasks": math.nan, "over_tasks_without_worst": 0.95}],
         "power": [{"tasks": 3, "difference": 8.0, "spread": 2.0, "found": {"1": 0.55, "3": 0.25}}],
     }
     rows = [line.split() for line in verdicts.text_of_tasks(found).splitlines()]
     assert ["3", "11", "0.0", "5.0", "0.0", "10.0", "36.7", "90.0"] in rows
-    assert ["3", "90.0", "-"] in rows
+    assert ["3", "90.0", "-", "95.0"] in rows
     assert ["3", "8", "2", "55.0", "25.0"] in rows
     assert verdicts.tasks_hold(found, families=120)
     assert not verdicts.tasks_hold({"rates": [{**row, "equal_at_margin": 0.1}]}, families=120)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from benchmarks.spec import BenchmarkError
@@ -66,6 +68,26 @@ def test_cost_breaks_ties() -> None:
     choice = choose(found, "best")
     assert choice.contestant.name == "asha"
     assert any("cost decided" in sentence for sentence in choice_in_words(choice))
+
+
+def test_studies_that_failed_are_told_with_the_choice_that_they_would_change() -> None:
+    """Six sound blocks of asha are the best ones, and two further studies of it failed."""
+    eight = {block: 0.6 + 0.01 * block for block in range(8)}
+    better = {block: score + 0.1 for block, score in eight.items() if block < 6}
+    found = stored(("asha", 12, better), ("random", 12, eight), ("bohb", 12, {b: s - 0.01 for b, s in eight.items()}))
+    assert choose(found, "best").contestant.name == "asha"
+    choice = choose(replace(found, failed=[study("asha", 6), study("asha", 7)]), "best")
+    told = " ".join(choice_in_words(choice))
+    assert choice.contestant.name == "asha"
+    assert "Without a score: 2 studies of asha that failed." in told
+    assert "With failed studies as the worst score there is, random is chosen." in told
+
+
+def test_a_failed_study_may_leave_the_choice_as_it_is() -> None:
+    found = stored(("asha", 12, {b: s + 0.1 for b, s in SIX.items()}), ("random", 12, SIX))
+    told = " ".join(choice_in_words(choose(replace(found, failed=[study("random", 6)]), "best")))
+    assert "Without a score: 1 study of random that failed." in told
+    assert "With failed studies as the worst score there is, the choice is the same." in told
 
 
 def test_a_method_that_is_named_has_no_rivals() -> None:

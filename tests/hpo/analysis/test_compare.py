@@ -15,7 +15,7 @@ from hpo.analysis.choice import choose
 from hpo.analysis.compare import Result
 from hpo.analysis.over_cost import curves
 from hpo.analysis.statistics.estimates import mean_of
-from hpo.analysis.studies import StudyRecord
+from hpo.analysis.studies import Confirmation, StudyRecord
 from hpo.core.study import default_schedule, fresh_seeds
 from tests.hpo.analysis.stored import BENCHMARK, BY_LOSS, config_of, confirmed, records, standing, study, trained
 
@@ -286,3 +286,14 @@ class TestCurves:
         interval = mean_of(losses).interval
         assert interval is not None
         assert (last["value"], last["low"], last["high"]) == pytest.approx((1.0, interval.low, interval.high))
+
+
+def test_incumbents_that_were_trained_again_unequally_often_are_named() -> None:
+    a, b, c = study("asha", 0), study("asha", 1), study("random", 0)
+    trainings = [*confirmed(a, 0.7, 0.7), *confirmed(b, 0.7), *confirmed(c, 0.6, 0.6)]
+    assert "incumbents were trained again unequally often: asha 1 or 2, random 2 times" in notes([a, b, c], trainings)
+    assert "unequally often" not in notes([a, c], [*trainings[:2], *trainings[3:]])
+
+
+def notes(studies: list[StudyRecord], trainings: list[Confirmation]) -> str:
+    return "; ".join(compare.compare(records(studies, trainings)).notes)

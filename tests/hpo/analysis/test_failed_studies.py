@@ -55,6 +55,30 @@ def test_a_method_all_of_whose_studies_failed_is_a_contestant() -> None:
     assert standing(result, "asha").failed_studies == tuple(range(8))
 
 
+def test_a_method_all_of_whose_studies_failed_is_worse_with_them_as_the_worst() -> None:
+    sound = [study("random", seed) for seed in range(8)]
+    trainings = [t for s in sound for t in confirmed(s, 0.6 + 0.001 * s.seed)]
+    lost = [study("asha", seed) for seed in range(8)]
+    notes = compare.compare(records(sound, trainings, failed=lost)).notes
+    assert "with failed studies as the worst score there is, random against asha: better" in notes or (
+        "with failed studies as the worst score there is, asha against random: worse" in notes
+    )
+    every = compare.compare(records([study("bohb", s.seed) for s in sound], failed=lost)).notes
+    assert "with failed studies as the worst score there is, no verdict changes" in every  # nothing is confirmed
+
+
+def test_a_larger_random_search_that_failed_altogether_is_a_contestant() -> None:
+    lost = [study("random", seed, budget=24) for seed in range(3)]
+    result = compare.compare(records([study("asha"), study("random")], failed=lost))
+    assert standing(result, "random budget=24").failed_studies == (0, 1, 2)
+
+
+def test_a_failed_study_of_the_larger_random_search_s_budget_is_none_of_the_comparison_s() -> None:
+    sound = [study("asha"), study("random"), study("random", budget=24)]
+    result = compare.compare(records(sound, failed=[study("bohb", budget=24)]))
+    assert [one.name for one in result.standings] == ["asha", "random", "random budget=24"]
+
+
 def test_a_failed_study_of_another_budget_is_none_of_the_comparison_s() -> None:
     result = compare.compare(records([study("asha")], failed=[study("bohb", budget=99)]))
     assert [one.name for one in result.standings] == ["asha"]

@@ -63,6 +63,15 @@ def names(found: Records) -> list[tuple[str, int]]:
     return [(study.method, study.seed) for study in found.studies]
 
 
+WHOLE = {"learning_rate": 1e-4, "batch_size_per_device": 8, "weight_decay": 0.1}
+
+
+def incumbent(**changes: object) -> str:
+    """Write the file of an incumbent that is sound but for the changes."""
+    sound = {"config": WHOLE, "metrics": {"eval_loss": 1.0, "f1": 0.5}, "units": 9}
+    return json.dumps(sound | changes)
+
+
 @pytest.mark.parametrize(
     ("name", "content", "fault"),
     [
@@ -75,7 +84,32 @@ def names(found: Records) -> list[tuple[str, int]]:
         ("trials.csv", "<html>502</html>\n", "trials.csv is damaged"),
         ("trials.csv", "", "trials.csv is missing or empty"),
         ("trials.csv", "trial,outcome\n0,completed\n", "trials.csv has 1 of 3 trials"),
+        ("best_config.json", "null", "best_config.json is damaged"),
+        ("best_config.json", incumbent(units=None), "best_config.json is damaged"),
+        ("best_config.json", incumbent(metrics={}), "best_config.json is damaged"),
+        ("best_config.json", incumbent(metrics={"eval_loss": float("nan")}), "best_config.json is damaged"),
+        ("best_config.json", incumbent(config={"learning_rate": "fast"}), "best_config.json is damaged (configuration"),
+        ("best_config.json", incumbent(config={"learn_rate": 1e-4}), "best_config.json is damaged (configuration"),
+        ("units.csv", None, "units.csv is missing or empty, though the study trained units"),
         ("units.csv", "a,b\n1\n2,3,4\n", "units.csv is damaged"),
+        ("units.csv", "trial,units,ended_seconds\n0,1,1.0\n0,2", "units.csv is damaged"),
+        ("units.csv", "trial,units,ended_seconds\n0,one,1.0\n", "units.csv is damaged"),
+        ("devices.csv", "since_seconds,devices\n0.0,two\n", "devices.csv is damaged"),
+        (
+            "best_config.json",
+            incumbent(config={"learning_rate": 1e-4, "weight_decay": 0.1}),
+            "best_config.json is damaged: it lacks batch_size_per_device, which trials.csv has",
+        ),
+        (
+            "best_config.json",
+            incumbent(schedule=[{"units": 0, "config": WHOLE}, {"units": 3, "config": {"weight_decay": 0.1}}]),
+            "best_config.json is damaged: it lacks learning_rate, batch_size_per_device, which trials.csv has",
+        ),
+        (
+            "units.csv",
+            "trial,units,ended_seconds\n0,1,1.0\n0,2,2.0\n",
+            "units.csv is damaged: it lacks units of trial 0, which trials.csv has",
+        ),
     ],
 )
 def test_a_study_that_found_something_and_lacks_a_file_is_left_out_with_a_note(
@@ -103,17 +137,18 @@ def test_the_report_names_a_study_that_is_left_out(store: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_study_whose_trials_the_store_refused_counts_by_its_incumbent(store: Path) -> None:
+@pytest.mark.parametrize("table", ["trials", "units"])
+def test_a_study_whose_table_the_store_refused_counts_by_its_incumbent(store: Path, table: str) -> None:
     study = the("asha", 1, records.read("synthetic"))
-    file_of(store, study, "trials.csv").unlink()
+    file_of(store, study, f"{table}.csv").unlink()
     client = MlflowClient()
-    client.set_tag(study.run_id, "hpo.refused_files", "trials.csv (413 Request Entity Too Large)")
+    client.set_tag(study.run_id, "hpo.refused_files", f"{table}.csv (413 Request Entity Too Large)")
     try:
         found = records.read("synthetic")
     finally:
         client.delete_tag(study.run_id, "hpo.refused_files")
     assert len(found.studies) == 4
-    assert found.left_out == [f"trials of asha seed 1 (run {study.run_id}): the store did not take trials.csv"]
+    assert found.left_out == [f"{table} of asha seed 1 (run {study.run_id}): the store did not take {table}.csv"]
     assert len(found.confirmations_of(the("asha", 1, found))) == 1
     page.files(compare.compare(found))
 

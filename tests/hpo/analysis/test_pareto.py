@@ -149,8 +149,8 @@ class TestBestWithin:
 
     def test_where_none_fits_the_closest_is_named(self, benchmark: Benchmark) -> None:
         assert best_within(self.TRIALS, benchmark, max_gpu_hours=0.4, max_memory_mb=390) == (
-            "none of 3 trials at the full resource keeps within 0.4 device-hours and 390 MB; the closest is "
-            "trial 2 of asha seed 0 with 0.5 device-hours and 400 MB"
+            "none of 3 trials at the full resource keeps within 0.4 device-hours and 390 MiB; the closest is "
+            "trial 2 of asha seed 0 with 0.5 device-hours and 400 MiB"
         )
 
     def test_unknown_memory_keeps_within_no_limit(self, benchmark: Benchmark) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from benchmarks import spec
+from benchmarks.space import LogUniform
 from benchmarks.spec import BenchmarkError
 from hpo.core.study import Study
 from hpo.planning.contest import SuiteOptions, explain_blocks, methods_of, require_planned, settle
@@ -17,6 +18,8 @@ from tests.hpo.analysis.stored import study
 BENCHMARK = spec.load("synthetic")
 OPTIONS = SuiteOptions("random,asha:searcher=optuna,random:budget=24", "0,1,2", 12, None, "random", 1)
 NOTHING: dict[str, bool] = {}
+NARROW = BENCHMARK.model_copy(update={"space": {"learning_rate": LogUniform(type="loguniform", low=1e-4, high=1e-1)}})
+"""The same benchmark with another search space."""
 
 
 def settled(path: Path | str, options: SuiteOptions = OPTIONS, **given: bool) -> Any:
@@ -33,6 +36,13 @@ def test_a_plan_is_made_of_a_suite_s_options() -> None:
     assert (plan.seeds, plan.reference, plan.looks) == ((0, 1, 2), "random", 1)
     assert plan.metric == BENCHMARK.verdict_metric.name
     assert methods_of(plan)[1].study(BENCHMARK, 0, None).variant == "searcher=optuna"
+
+
+def test_a_contestant_that_is_named_twice_is_one() -> None:
+    methods = "random,asha:promotion=false,random:budget=12,asha,asha:searcher=optuna"
+    plan = settled("", replace(OPTIONS, methods=methods))
+    assert [one.label for one in plan.methods] == ["random", "asha", "asha searcher=optuna"]
+    assert plan.num_comparisons == 2
 
 
 def test_it_is_written_once_and_then_decides(tmp_path: Path) -> None:
@@ -64,6 +74,25 @@ def test_another_version_of_the_benchmark_is_refused(tmp_path: Path) -> None:
         settle(str(tmp_path / "plan.json"), OPTIONS, NOTHING, other)
 
 
+def test_another_search_space_is_refused(tmp_path: Path) -> None:
+    settled(tmp_path / "plan.json")
+    with pytest.raises(BenchmarkError, match=r"space is .*, but the plan in"):
+        settle(str(tmp_path / "plan.json"), OPTIONS, NOTHING, NARROW)
+
+
+def test_a_plan_that_names_no_search_space_is_followed_under_its_own_checksum(tmp_path: Path) -> None:
+    old = settled("").model_copy(update={"space": ""})
+    (tmp_path / "plan.json").write_text(old.text)
+    assert '"space"' not in old.text
+    assert settle(str(tmp_path / "plan.json"), OPTIONS, NOTHING, NARROW).checksum == old.checksum
+    require_planned(old, Study("random", NARROW, 1, 12), "plan.json")
+
+
+def test_a_planned_cap_is_asked_for() -> None:
+    with pytest.raises(BenchmarkError, match=r"with a cap of 2 device-hours, but .* no cap .*; add --gpu-hours 2"):
+        require_planned(settled("", replace(OPTIONS, gpu_hours=2.0)), Study("random", BENCHMARK, 1, 12), "plan.json")
+
+
 def test_a_place_where_nothing_can_be_written_is_refused(tmp_path: Path) -> None:
     with pytest.raises(BenchmarkError, match="the plan cannot be written"):
         settled(tmp_path / "no" / "plan.json")
@@ -83,6 +112,11 @@ def test_a_study_outside_of_its_plan_is_refused() -> None:
         (Study("random", BENCHMARK, 9, 24), "has no seed 9; it has 0, 1, 2"),
         (Study("asha", BENCHMARK, 1, 12), "has no asha with budget 12; it has random with budget 12"),
         (Study("random", BENCHMARK.model_copy(update={"diverged_above": 9.0}), 1, 12), "another version of synthetic"),
+        (Study("random", NARROW, 1, 12), "plan.json: was made for another search space"),
+        (
+            Study("random", BENCHMARK, 1, 12, gpu_hours=0.5),
+            "studies with no cap in device-hours, but this one has a cap of 0.5 device-hours; leave --gpu-hours out",
+        ),
     ):
         with pytest.raises(BenchmarkError, match=message):
             require_planned(plan, outside, "plan.json")
@@ -96,6 +130,14 @@ class TestBlocks:
         )
         known = [study("asha", metrics={"device_hours": 6.0})]  # of 12 trainings
         assert explain_blocks(settled(""), known).endswith("about 96 device-hours by the studies that are stored")
+
+    def test_the_default_configuration_takes_one_training_of_its_budget(self) -> None:
+        plan = settled("", replace(OPTIONS, methods="random,asha,default"))
+        known = [study("asha", metrics={"device_hours": 6.0}), study("default", metrics={"device_hours": 0.5})]
+        text = explain_blocks(plan, known)
+        assert text.endswith(
+            "3 more, at most 75 full trainings, about 37.5 device-hours by the studies that are stored"
+        )
 
     def test_enough_seeds_say_so(self) -> None:
         text = explain_blocks(settled("", replace(OPTIONS, seeds="0,1,2,3,4,5,6")), [])

@@ -80,6 +80,24 @@ def test_early_looks_compare_rungs_with_full_trainings(six: Result) -> None:
     assert sentences.of_early_looks(six).endswith(" at unit 1, where a cut keeps 100%.")
 
 
+def test_early_looks_go_by_the_best_unit_where_the_benchmark_does(six: Result) -> None:
+    """Curves that rise at the end: by the best unit so far, the first unit ranks them without error."""
+    rows = [
+        f"{trial},{unit},{0.5 + 0.01 * trial + (0.3 - 0.02 * trial) * (unit == 3)}"
+        for trial in range(1, 13)
+        for unit in (1, 2, 3)
+    ]
+    trials = "".join(f"{trial},completed\n" for trial in range(1, 13))
+    files = {"units.csv": "\n".join(["trial,units,eval_loss", *rows]), "trials.csv": f"trial,outcome\n{trials}"}
+    [random] = [one for one in six.contestants if one.name == "random"]
+    random = replace(random, studies={0: replace(random.studies[0], files=files)})
+    looks = [
+        early_looks([random], six.benchmark.model_copy(update={"select": select}))[0]
+        for select in ("last_unit", "best_unit")
+    ]
+    assert [look.correlation for look in looks] == pytest.approx([-1.0, 1.0])
+
+
 def test_few_trainings_tell_nothing_of_early_looks(benchmark: Benchmark) -> None:
     assert sentences.of_early_looks(make_result(benchmark, seeds=[0, 1])) == ""
 

@@ -66,6 +66,15 @@ class TestFigures:
         assert figure.notes[0].startswith("asha: 3 of 3 reached it, half of all by ")
         assert any(note.startswith("random: 2 of 3 reached it") for note in figure.notes)
 
+    def test_a_random_search_that_found_nothing_lowers_the_target(self, result: Result) -> None:
+        """Its incumbents are 0.8, 0.81 and 0.82; if the first two found nothing, the median is the worst loss."""
+        random = next(one for one in result.contestants if one.name == "random")
+        lost = {seed: replace(study, files={}) for seed, study in random.studies.items() if seed < 2}
+        changed = replace(random, studies={**random.studies, **lost})
+        others = [changed if one is random else one for one in result.contestants]
+        figure = drawn(target_reached(replace(result, contestants=others), plots.styles(result)))
+        assert f"of {result.benchmark.diverged_above:.4g}," in figure.how_to_read
+
     def test_one_seed_has_no_band_and_a_note_says_so(self, benchmark: Benchmark) -> None:
         one = make_result(benchmark, seeds=[0])
         figure = drawn(anytime_curves(one, plots.styles(one)))

@@ -97,9 +97,10 @@ def test_a_deepspeed_study_is_one_row_per_configuration(folder: Path) -> None:
     for name, loss in (("plain", 1.25), ("zero2", 1.25)):
         params = {"configuration": name, "ranks_per_node": 2, "nodes": 1}
         tags = {"hpo.kind": "configuration", "hpo.outcome": "completed"}
-        run.add_child(name, params, tags, [("train_loss", loss, 0)], "FINISHED")
+        run.add_child(name, params, tags, [("train_loss", loss, 0), ("host_peak_mb", 602.2, 0)], "FINISHED")
     run.end("FINISHED")
     rows = table(8, "configurations")
+    assert [row["host MiB, peak"] for row in rows] == ["602.2", "602.2"]  # the unit of the study's own table
     assert [(row["configuration"], row["ranks"], row["train loss"]) for row in rows] == [
         ("plain", "2", "1.25"),
         ("zero2", "2", "1.25"),

@@ -44,14 +44,15 @@ def in_words(found: Reaching) -> str:
 
 
 def _target(result: Result) -> float | None:
-    """Return random search's median incumbent at the budget of the comparison."""
+    """Return random search's median incumbent at the budget of the comparison; one that found nothing has the worst."""
     references = [one for one in result.contestants if one.traits.is_reference and one.studies]
     if not references:
         return None
     smallest = min(references, key=lambda one: one.budget)
-    curves = [anytime(study, result.benchmark) for study in smallest.studies.values()]
-    values = [float(curve["value"].iloc[-1]) for curve in curves if not curve.empty]
-    return median(values) if values else None
+    curves = {seed: anytime(study, result.benchmark) for seed, study in smallest.studies.items()}
+    values = [float(curve["value"].iloc[-1]) for curve in curves.values() if not curve.empty]
+    lost = [seed for seed, study in smallest.studies.items() if study.best is None and curves[seed].empty]
+    return median([*values, *[result.benchmark.ranking_metric.worst] * len(lost)]) if values else None
 
 
 def _reaching(contestant: Contestant, benchmark: Benchmark, target: float) -> Reaching | None:

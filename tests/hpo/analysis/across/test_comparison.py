@@ -7,9 +7,9 @@ from dataclasses import replace
 import pytest
 
 from benchmarks.spec import BenchmarkError
-from hpo.analysis.across.comparison import TaskPair, compare_tasks, doubts
+from hpo.analysis.across.comparison import TaskPair, compare_tasks, doubts, tasks_needed
 from hpo.analysis.statistics.estimates import Estimate
-from hpo.analysis.statistics.hierarchical import FurtherTask
+from hpo.analysis.statistics.hierarchical import FurtherTask, further_task
 from tests.hpo.analysis.across.made_tasks import drawn, task
 
 TWO = {"asha": [0.70, 0.74], "random": [0.60, 0.66]}
@@ -119,3 +119,24 @@ def test_a_statement_is_corrected_for_all_pairs_of_the_comparison() -> None:
         for family in ([sure], [sure, sure], [sure, surer])
     ]
     assert said == [["better"], ["not resolved", "not resolved"], ["better", "worse"]]
+
+
+def test_the_tasks_that_a_statement_takes_are_the_fewest_that_resolve_it() -> None:
+    differences = [[3.0, 4.5, 2.0], [2.5, 1.0, 3.5], [5.0, 3.0, 4.0]]
+    number = tasks_needed(differences, 3)
+    assert number is not None
+    enough, fewer = further_task(differences * (number // 3)), further_task(differences * (number // 3 - 1))
+    assert enough is not None
+    assert fewer is not None
+    assert 3 * (1 - enough.better) <= 0.05 < 3 * (1 - fewer.better)
+    assert tasks_needed(differences, 1) < number
+
+
+def test_no_number_of_tasks_resolves_methods_that_change_places() -> None:
+    assert tasks_needed([[5.0, 6.0], [-5.0, -6.0], [0.0, 3.0]], 1) is None
+
+
+def test_a_pair_that_is_resolved_needs_no_more_tasks() -> None:
+    needed = {pair.a: pair.tasks_needed for pair in compare_tasks(drawn(5)).pairs}
+    assert needed["asha"] is None
+    assert needed["bohb"] is None or needed["bohb"] > 5

@@ -42,6 +42,23 @@ def test_so_are_the_commit_and_the_number_of_devices() -> None:
     ]
 
 
+def test_confirmations_that_did_not_run_alike_are_named_too() -> None:
+    """Their scores decide: random search on another torch or accelerator than the others is no fair reference."""
+    here = {VERSION: "2.13.0", "hpo.accelerator": "cpu"}
+    other = {VERSION: "2.12.0", "hpo.accelerator": "NVIDIA H100"}
+    assert "confirmations did not run alike" not in told({"a": here, "b": here})
+    assert "confirmations did not run alike: torch is 2.13.0, but 2.12.0 for 1 run (c)" in told(
+        {"a": here, "b": here, "c": other}
+    )
+    assert "confirmations did not run alike: the accelerator is cpu, but NVIDIA H100 for 1 run (c)" in told(
+        {"a": here, "b": here, "c": other}
+    )
+
+
+def told(runs: dict[str, dict[str, str]]) -> str:
+    return "; ".join(compare.compare(records([study("asha")], confirmation_runs=runs)).notes)
+
+
 def test_many_studies_are_not_all_named() -> None:
     studies = [study("asha", seed, tags={VERSION: "1" if seed < 6 else "2"}) for seed in range(11)]
     assert differences(studies)[0].endswith("for 5 studies (asha seed 6, asha seed 7, asha seed 8, ...)")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -30,9 +30,11 @@ def plan_of(
     return ComparisonPlan(**{**given, **changes})
 
 
-def stored(plan: ComparisonPlan | None, seeds: Sequence[int] = range(6), **more: Any) -> Records:
-    """Store confirmed studies that ran under a plan."""
-    tags = {"hpo.accelerator": "cpu", **({"hpo.plan": plan.checksum} if plan else {})}
+def stored(
+    plan: ComparisonPlan | None, seeds: Sequence[int] = range(6), own: Mapping[str, str] | None = None, **more: Any
+) -> Records:
+    """Store confirmed studies that ran under a plan, with tags of their own."""
+    tags = {"hpo.accelerator": "cpu", **({"hpo.plan": plan.checksum} if plan else {}), **(own or {})}
     studies = [study(method, seed, tags=tags) for method in ("asha", "random") for seed in seeds]
     scores = {"asha": 0.7, "random": 0.6}
     trainings = [t for s in studies for t in confirmed(s, scores[s.method] + 0.001 * s.seed)]
@@ -79,6 +81,22 @@ def test_all_that_differs_is_named(planned: dict[str, Any], there: dict[str, Any
     check = compared(stored(plan_of(**planned)), **there).plan
     assert [clause for clause in check.differences if clause.startswith(expected)], check.differences
     assert check.sentence.startswith("Not as planned (plan ")
+
+
+@pytest.mark.parametrize(
+    ("planned", "tags", "expected"),
+    [
+        ({}, {"hpo.gpu_hours": "0.5"}, "12 studies had a cap of 0.5 device-hours, planned was no cap in device-hours"),
+        ({"gpu_hours": 2.0}, {}, "12 studies had no cap in device-hours, planned was a cap of 2 device-hours"),
+        ({"gpu_hours": 2.0}, {"hpo.gpu_hours": "2.0"}, ""),
+        ({"space": "wide"}, {"hpo.space_digest": "narrow"}, "search space is narrow, planned was wide"),
+        ({"space": "wide"}, {"hpo.space_digest": "wide"}, ""),
+        ({}, {"hpo.space_digest": "wide"}, ""),
+    ],
+)
+def test_another_cap_or_search_space_is_named(planned: dict[str, Any], tags: dict[str, str], expected: str) -> None:
+    check = compared(stored(plan_of(**planned), own=tags)).plan
+    assert check.differences == ((expected,) if expected else ())
 
 
 def test_seeds_that_were_added_after_a_first_plan_show() -> None:

@@ -86,12 +86,23 @@ def test_trainings_without_records_tell_nothing() -> None:
 
 
 def test_a_training_that_diverged_is_the_worst_on_any_records() -> None:
-    studies = [study(method) for method in ("asha", "random")]
-    [sound] = confirmed(studies[0], 0.5)
-    trainings = [with_records(sound, [0.5] * 10), *confirmed(studies[1], None)]
-    split = compare.compare(records(studies, trainings)).verdicts.split
+    sound, lost = ([study(method, block) for block in range(5)] for method in ("asha", "random"))
+    trainings = [with_records(one, [0.5] * 10) for s in sound for one in confirmed(s, 0.5)]
+    trainings += [one for s in lost for one in confirmed(s, None)]
+    split = compare.compare(records([*sound, *lost], trainings)).verdicts.split
     assert split is not None
     assert split.intervals["asha", "random"].low == pytest.approx(0.5)
+
+
+def test_no_interval_is_shown_below_five_blocks() -> None:
+    few = compared(noisy, blocks=4)
+    assert few.verdicts.split is not None
+    assert few.verdicts.split.intervals == {}
+    assert sentences.of_test_split(few).endswith("with a standard error of 0.036.")
+    assert tables.pair_rows(few)[0]["low_over_records"] is None
+    enough = compared(noisy, blocks=5).verdicts.split
+    assert enough is not None
+    assert list(enough.intervals) == [("asha", "random")]
 
 
 def test_terminal_page_and_csv_show_it() -> None:

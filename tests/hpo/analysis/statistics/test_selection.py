@@ -30,6 +30,13 @@ def test_the_best_mean_wins_and_those_shown_to_be_worse_are_told_apart() -> None
     assert found.score == pytest.approx(0.7385)
 
 
+@pytest.mark.parametrize(("high", "low"), [(0.205, 0.2), (0.705, 0.7)])
+def test_means_that_differ_by_the_margin_are_no_tie(high: float, low: float) -> None:
+    """The difference of one of the two is less than 0.005 by rounding."""
+    found = best({"dear": blocks(high, high), "cheap": blocks(low, low)}, costs={"dear": 2.0, "cheap": 1.0})
+    assert (found.winner, found.is_cheaper) == ("dear", False)
+
+
 def test_a_loss_is_turned() -> None:
     found = best({"a": blocks(0.3, 0.5), "b": blocks(0.2, 0.4)}, higher_is_better=False)
     assert (found.winner, found.score) == ("b", pytest.approx(0.3))

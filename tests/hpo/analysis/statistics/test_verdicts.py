@@ -40,6 +40,13 @@ def compare_two(a: Sequence[float], b: Sequence[float], higher_is_better: bool =
 # verdicts
 
 
+def test_blocks_that_differ_by_rounding_are_tied() -> None:
+    """Else the reason counts them as evidence that the test does not have."""
+    a, b = ({**dict.fromkeys(range(8), score), 8: last} for score, last in ((0.1 + 0.2, 0.5), (0.3, 0.4)))
+    [pair] = compare_pairs({"a": a, "b": b}, higher_is_better=True, margin=1e-20)
+    assert "p never gets below 1 with 1 block without ties" in pair.reason
+
+
 def test_verdict_is_better_only_below_the_level() -> None:
     pair = Pair("a", "b", tuple(spread(6)), (0.0,) * 6)
     assert verdict(pair, 0.049, NOT_EQUIVALENT, higher_is_better=True) == "better"
