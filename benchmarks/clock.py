@@ -2,13 +2,14 @@
 
 A study gets its clock with its executor and passes it down: to its log, its budget, its trials. So a study runs in real
 time or on a clock that jumps, and nothing in it can tell. Waiting for others, such as SLURM, a store or a disk, is real
-time in any case, and so is a person's: those parts take `REAL`. No other module calls Python's `time`, see
-`pyproject.toml`.
+time in any case, and so is a person's: those parts take `REAL`. No other module asks Python's `time` or `datetime` for
+the time, see `pyproject.toml`.
 """
 
 from __future__ import annotations
 
 import time
+from datetime import UTC, datetime
 from typing import Protocol
 
 
@@ -42,6 +43,11 @@ class RealClock:
 
 
 REAL = RealClock()
+
+
+def utc() -> datetime:
+    """Return the date and the time of the day in Greenwich, by `REAL`."""
+    return datetime.fromtimestamp(REAL.epoch(), UTC)
 
 
 def computed_seconds() -> float:

@@ -10,6 +10,12 @@ from pydantic import BaseModel, ValidationError
 
 MAX_FAULTS = 5
 """Faults of a file that are told at once."""
+LIST, MAPPING = "must be a list", "must be keys with values"
+FORMS = {
+    **dict.fromkeys(("tuple_type", "list_type"), LIST),
+    **dict.fromkeys(("dict_type", "model_type", "model_attributes_type"), MAPPING),
+}
+"""Rules for a value that is no list or mapping, in YAML's words, by pydantic's name of the fault."""
 
 
 def explained(error: ValidationError, model: type[BaseModel], section: Sequence[str] = ()) -> str:
@@ -30,8 +36,12 @@ def _explained(fault: Any, model: type[BaseModel], section: Sequence[str]) -> st
     message = fault["msg"].removeprefix("Value error, ")
     if fault["type"] == "extra_forbidden":
         message = _unknown_key(str(fault["loc"][-1]), _valid_keys(model, (*section, *fault["loc"][:-1])))
-    elif isinstance(fault.get("input"), bool | int | float | str):
-        message += f" (got {fault['input']!r})"
+    else:
+        given = fault.get("input")
+        is_plain = isinstance(given, bool | int | float | str)
+        if form := FORMS.get(fault["type"]):
+            message = f"{form}, such as [{given}]" if is_plain and form == LIST else form
+        message += f" (got {given!r})" if is_plain else ""
     return f"{where}: {message}" if where else message
 
 

@@ -201,6 +201,11 @@ def is_text(text: str) -> bool:
     return True
 
 
+def writable(text: str) -> str:
+    """Return a text as UTF-8 can write it: the bytes of a file's name in another encoding become their codes."""
+    return text.encode(errors="backslashreplace").decode()
+
+
 @contextmanager
 def replacing(path: Path, mode: int = MODE_OF_A_FILE) -> Iterator[IO[bytes]]:
     """Open a new file that takes the place of `path` at the end, so that readers see the old file or all of the new.

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import tasks
+from benchmarks.check.weights import INDEX, WHOLE, shard_names
 from benchmarks.clock import REAL
-from benchmarks.files import BenchmarkError, files_below, is_folder, read_bytes
+from benchmarks.files import BenchmarkError, files_below, is_file, is_folder, read_bytes
 from benchmarks.spec import Benchmark, FineTune, Split
 from benchmarks.trials.synthetic import FORMULA
 
@@ -79,12 +80,15 @@ def digest(benchmark: Benchmark) -> str:
 
 
 def _model(finetune: FineTune) -> dict[str, str] | str:
-    """Return a hub name as it is, and the checksums of a local folder's files by name."""
+    """Return a hub name as it is, and the checksums of a local folder's files by name, shards wherever they lie."""
     folder = Path(finetune.model)
     if not folder.is_absolute() or not is_folder(folder):
         return finetune.model
     files = [*folder.iterdir(), *(folder / TEMPLATES).glob("*")]
-    return {str(path.relative_to(folder)): _checksum(path) for path in files if _is_of_a_model(path)}
+    shards = shard_names(folder / INDEX) if is_file(folder / INDEX) and not is_file(folder / WHOLE) else []
+    return {str(path.relative_to(folder)): _checksum(path) for path in files if _is_of_a_model(path)} | {
+        name: _checksum(folder / name) for name in shards if is_file(folder / name)
+    }
 
 
 def _is_of_a_model(path: Path) -> bool:

@@ -30,7 +30,8 @@ SIGNS = re.compile(
             r"\b(CUDA|HIP)( driver)? error: out of memory",
             r"\bCUDA_ERROR_OUT_OF_MEMORY\b|\bcudaErrorMemoryAllocation\b",
             r"\bCU(BLAS|DNN|SOLVER|SPARSE)_STATUS_\w*ALLOC\w*FAILED\b",
-            r"Cuda failure .{0,6}out of memory|Failed to CUDA \w*alloc",  # NCCL
+            r"Cuda failure .{0,6}out of memory|Failed to (CUDA )?(host )?\w*alloc\b",  # NCCL
+            r": [Oo]ut [Oo]f [Mm]emory\s*([.,;(\[]|$)",  # CUDA by Triton and others, SLURM's srun
             r"DefaultCPUAllocator",
             r"\bstd::bad_alloc\b",
             r"Cannot allocate memory",  # the system's ENOMEM

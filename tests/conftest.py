@@ -34,8 +34,8 @@ LONGEST_FIRST = (
     "test_arrays.py",
 )
 """Files that take longest, begun first so that both of pytest's workers end at about the same time."""
-MARK_OF_ALL = re.compile(r"^pytestmark = pytest\.mark\.(slow|thorough)$", re.MULTILINE)
-"""Line that marks all tests of a module."""
+MARK_OF_ALL = re.compile(r"^pytestmark = (?:\[\s*)?pytest\.mark\.(slow|thorough)\b", re.MULTILINE)
+"""Line that marks all tests of a module, alone or as the first of several marks."""
 NEW_OBJECTS_PER_COLLECTION = 10_000
 """Objects after which the garbage collector looks at new ones; 700 are Python's own number."""
 MAX_CPU_SECONDS = 1.0
@@ -66,8 +66,9 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put the longest files first, after pytest-randomly has shuffled them."""
-    items.sort(key=lambda item: item.path.name not in LONGEST_FIRST)
+    """Put the longest files first and those of fast tests last, after pytest-randomly has shuffled them."""
+    slow = {item.path for item in items if item.get_closest_marker("slow") or item.get_closest_marker("thorough")}
+    items.sort(key=lambda item: (item.path.name not in LONGEST_FIRST, item.path not in slow))
 
 
 def pytest_configure() -> None:
@@ -131,14 +132,15 @@ def _end_what_was_started() -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    """Chromium without a window."""
+def browser(request: pytest.FixtureRequest) -> Iterator[Any]:
+    """Chromium without a window; a module's `BROWSER_OPTIONS` are added to its options."""
+    options = ["--no-sandbox", *getattr(request.module, "BROWSER_OPTIONS", [])]
     sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: no browser tests")
     chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     if chromium is None:
         pytest.skip("no chromium on this machine (apt-get install chromium): no page is looked at in a browser")
     with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        browser = playwright.chromium.launch(executable_path=chromium, args=options)
         yield browser
         browser.close()
 

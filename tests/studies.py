@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
 import subprocess
 import sys
@@ -9,6 +11,7 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import psutil
 import yaml
@@ -16,6 +19,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 
 from benchmarks import spec
+from hpo.app import cli
 
 REPOSITORY = Path(__file__).parent.parent
 TRAINING = "ray::_Rank.run_unit"
@@ -95,11 +99,28 @@ def launch(
     path = os.pathsep.join(str(folder) for folder in (python_path, REPOSITORY) if folder)
     programs = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])  # `mlflow run` looks for python
     environment = {**os.environ, "MLFLOW_TRACKING_URI": store, "PYTHONPATH": path, "PATH": programs, **variables}
+    environment.setdefault("RAY_worker_niceness", "0")  # else other work on the machine holds up Ray's workers alone
     environment.pop("MLFLOW_RUN_ID", None)
     where = folder or Path(store.removeprefix("sqlite:///")).parent
     settings: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     STARTED.append(subprocess.Popen(command, env=environment, cwd=where, start_new_session=True, **settings))
     return STARTED[-1]
+
+
+def run_here(folder: Path, *words: object, **variables: str) -> subprocess.CompletedProcess[str]:
+    """Run `python -m hpo ...` in this process, which spares the imports: two seconds of computing.
+
+    Args:
+        folder: where it runs.
+        words: the command and its options.
+        variables: more of its environment.
+    """
+    typed, out, err = list(map(str, words)), io.StringIO(), io.StringIO()
+    with mock.patch.dict(os.environ, variables), contextlib.chdir(folder):
+        os.environ.pop("MLFLOW_RUN_ID", None)
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            status = cli.main(typed)
+    return subprocess.CompletedProcess(typed, status, out.getvalue(), err.getvalue())
 
 
 def finish(process: subprocess.Popen[str]) -> tuple[int, str, str]:

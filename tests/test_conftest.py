@@ -37,6 +37,18 @@ def test_nor_does_one_of_less() -> None:
     run_as(0.9)
 
 
+def test_long_files_come_first_and_files_of_fast_tests_last() -> None:
+    """Otherwise one of pytest's workers ends long before the other."""
+    first, *_ = conftest.LONGEST_FIRST
+    of_files = [("test_b.py", False), ("test_a.py", False), ("test_a.py", True), (first, True), ("test_c.py", True)]
+    items: Any = [
+        SimpleNamespace(path=Path(name), get_closest_marker=lambda mark, is_slow=is_slow: is_slow and mark == "slow")
+        for name, is_slow in of_files
+    ]
+    conftest.pytest_collection_modifyitems(items)
+    assert [item.path.name for item in items] == [first, "test_a.py", "test_a.py", "test_c.py", "test_b.py"]
+
+
 def is_left_out(module: Path, expression: str) -> bool:
     config: Any = SimpleNamespace(option=SimpleNamespace(markexpr=expression))
     return bool(conftest.pytest_ignore_collect(module, config))
@@ -46,15 +58,18 @@ def is_left_out(module: Path, expression: str) -> bool:
     ("expression", "left_out"),
     [("not slow and not thorough", True), ("slow and not thorough", False), ("not thorough", False), ("", False)],
 )
+@pytest.mark.parametrize(
+    "marks", ["pytest.mark.slow", "[pytest.mark.slow, pytest.mark.timeout(9)]", "[\n    pytest.mark.slow,\n]"]
+)
 def test_a_module_is_not_imported_if_the_mark_of_all_its_tests_is_not_asked_for(
-    tmp_path: Path, expression: str, left_out: bool
+    tmp_path: Path, marks: str, expression: str, left_out: bool
 ) -> None:
     module = tmp_path / "test_trained.py"
-    module.write_text("import pytest\n\npytestmark = pytest.mark.slow\n")
+    module.write_text(f"import pytest\n\npytestmark = {marks}\n")
     assert is_left_out(module, expression) == left_out
 
 
-@pytest.mark.parametrize("line", ["@pytest.mark.slow\ndef test_a(): ...", "pytestmark = pytest.mark.timeout(9)"])
+@pytest.mark.parametrize("line", ["@pytest.mark.slow\ndef test_a(): ...", "pytestmark = [pytest.mark.timeout(9)]"])
 def test_one_of_which_some_are_asked_for_is(tmp_path: Path, line: str) -> None:
     module = tmp_path / "test_mixed.py"
     module.write_text(f"import pytest\n\n{line}\n")

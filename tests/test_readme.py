@@ -24,7 +24,7 @@ from tests.grids import points_of
 from tests.hpo.workflows.export.exports import store_study
 from tests.servers import Server
 from tests.stores import fresh_store, working_in
-from tests.studies import make_project
+from tests.studies import make_project, run_here
 
 REPOSITORY = Path(__file__).parent.parent
 README = REPOSITORY / "README.md"
@@ -34,6 +34,7 @@ RUN_BY_CI = [
     "pip install -r requirements.txt && pytest",
 ]
 SERVER = "mlflow ui --backend-store-uri sqlite:///mlflow.db"
+HPO = "python -m hpo "
 COMPARING = "comparing"
 IN_ORDER = ["start", "methods", COMPARING, "resume", "reliability", "troubleshooting", "import"]
 """Pages in the order in which a reader types their commands."""
@@ -79,6 +80,10 @@ RUN_ELSEWHERE = {
 """Commands that take minutes, a network or a cluster, and the test that runs them smaller."""
 
 
+SMALLER = {"--seeds 120": "--seeds 2", "seeds=0,1,2,3,4,5": "seeds=0,1"}
+"""Numbers on the pages that take minutes of computing, and those that quick tests type in their place."""
+
+
 def page(name: str) -> Path:
     return REPOSITORY / "docs" / f"{name}.md"
 
@@ -90,7 +95,12 @@ def blocks(path: Path, language: str) -> list[str]:
 def commands(path: Path) -> list[str]:
     """List the commands of a page; a block that is a whole script is none."""
     typed = [block for block in blocks(path, "bash") if not block.startswith("#!")]
-    return [line for block in typed for line in re.sub(r" \\\n\s+", " ", block).strip().splitlines()]
+    return [line for block in typed for line in unfolded(block).strip().splitlines()]
+
+
+def unfolded(block: str) -> str:
+    """Return a block with each folded command on one line."""
+    return re.sub(r" \\\n\s+", " ", block)
 
 
 def environment(folder: Path) -> dict[str, str]:
@@ -128,6 +138,13 @@ def commands_of(*pages: str) -> list[str]:
     return [command for command in dict.fromkeys(typed) if command not in [*RUN_BY_CI, SERVER, *RUN_ELSEWHERE]]
 
 
+def smaller(command: str) -> str:
+    """Return a command with small numbers in the place of large ones."""
+    for large, small in SMALLER.items():
+        command = command.replace(large, small)
+    return command
+
+
 def project_in(folder: Path) -> Path:
     """Make a project with the files that pages write, and with a store."""
     fresh_store(folder)
@@ -150,13 +167,26 @@ def type_all(typed: list[str], project: Path) -> None:
         assert done.returncode == 0, f"{command}\n{done.stdout[-1000:]}\n{done.stderr[-2000:]}"
 
 
+def test_each_large_number_is_on_a_page() -> None:
+    typed = commands_of(*IN_ORDER)
+    assert [large for large in SMALLER if sum(large in command for command in typed) == 1] == list(SMALLER)
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_commands_run_in_the_order_of_the_pages(tmp_path: Path) -> None:
+    """Each in a process of its own, but for commands of `hpo` after the first one."""
     typed = commands_of(*(name for name in IN_ORDER if name != COMPARING))
     assert len(typed) >= 8
-    type_all(typed, project_in(tmp_path))
-    assert_stored_as_asked(f"sqlite:///{tmp_path}/mlflow.db")
+    project, store = project_in(tmp_path), f"sqlite:///{tmp_path}/mlflow.db"
+    first = next(command for command in typed if command.startswith(HPO))
+    for command in typed:
+        if command.startswith(HPO) and command != first:
+            done = run_here(project, *shlex.split(command.removeprefix(HPO)), MLFLOW_TRACKING_URI=store)
+            assert done.returncode == 0, f"{command}\n{done.stdout[-1000:]}\n{done.stderr[-2000:]}"
+        else:
+            type_all([smaller(command)], project)
+    assert_stored_as_asked(store)
 
 
 @pytest.mark.thorough  # a suite, confirmations and a training of nano: minutes of computing
@@ -174,7 +204,7 @@ def test_commands_of_a_comparison_run_in_this_process(tmp_path: Path, monkeypatc
     project = load_project(str(REPOSITORY))
     with working_in(tmp_path):
         store_study(spec.load("nano"), "asha")
-        for typed in commands_of(COMPARING):
+        for typed in map(smaller, commands_of(COMPARING)):
             words = shlex.split(typed)
             given = dict(word.split("=", 1) for option, word in pairwise(words) if option == "-P")
             entry = words[words.index("-e") + 1] if "-e" in words else "main"
@@ -227,6 +257,14 @@ def test_the_benchmark_on_the_page_is_usable(tmp_path: Path) -> None:
     assert benchmark.finetune is not None
     assert benchmark.finetune.data.validation.articles == "held_out"
     assert benchmark.finetune.deepspeed["zero_optimization"]["stage"] == 2
+
+
+def test_the_variant_on_the_page_is_usable(tmp_path: Path) -> None:
+    [variant] = [block for block in blocks(page("own-model"), "yaml") if "like:" in block]
+    (tmp_path / "variant.yaml").write_text(variant)
+    benchmark = spec.load(str(tmp_path / "variant.yaml"))
+    assert benchmark.training_settings().model == "bigscience/bloom-1b1"
+    assert benchmark.space == spec.load("bloom_560m_squad").space
 
 
 def test_the_readme_is_one_screen_and_names_every_method_folder_and_page() -> None:

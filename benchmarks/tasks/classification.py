@@ -56,7 +56,7 @@ class Classification(Task[LabelledText]):
     noun = "text"
     prompt = f"{BEFORE}{{text}}{AFTER}"
     example = {"text": "The harbour froze over in March."}  # noqa: RUF012 - constant, as all of it
-    shared_advice = "take splits without common texts"
+    shared_advice = "take splits without common texts or articles"
 
     def read_all(self, split: Split) -> list[LabelledText]:
         """Read all texts of the split's source.
@@ -104,8 +104,8 @@ class Classification(Task[LabelledText]):
         return (float(_plain(prediction) == _plain(references[0])),)
 
     def uncut(self, record: LabelledText) -> str:
-        """Return the prompt without its text, which alone is cut."""
-        return self.prompt.format(text="")
+        """Return the prompt without its text and without the space in front of it, which goes with its first token."""
+        return f"{BEFORE[:-1]}{AFTER}"
 
     def lacks_room(self, record: LabelledText, max_length: int) -> str:
         """Say that the prompt leaves no room for a text."""

@@ -283,11 +283,18 @@ class Task(ABC, Generic[Record]):
     def shared(self, splits: Mapping[str, Sequence[Record]]) -> dict[tuple[str, str], str]:
         """Describe for each pair of splits the content that they share, such as "3 records"; no pair without any.
 
-        Scores on the second split of a pair are better than on new data, so each is warned of.
+        Scores on the second split of a pair are better than on new data, so each is warned of. Splits without common
+        records may have common articles.
         """
-        asked = {name: set(records) for name, records in splits.items()}
-        common = {pair: len(asked[pair[0]] & asked[pair[1]]) for pair in combinations(splits, 2)}
-        return {pair: f"{number:,} {self.noun}{'s' * (number != 1)}" for pair, number in common.items() if number}
+        kinds: dict[str, dict[str, set[Any]]] = {self.noun: {name: set(of) for name, of in splits.items()}}
+        if type(self).article is not Task.article:
+            kinds["article"] = {name: {self.article(record) for record in of} for name, of in splits.items()}
+        found: dict[tuple[str, str], str] = {}
+        for noun, content in kinds.items():
+            for first, second in combinations(splits, 2):
+                if number := len(content[first] & content[second]):
+                    found.setdefault((first, second), f"{number:,} {noun}{'s' * (number != 1)}")
+        return found
 
     shared_advice: str = "take splits without common records"
     """Next step in the warning of shared content."""

@@ -36,7 +36,7 @@ class FineTune(Strict):
             idle. More than 1 goes with one rank per trial, and with GPUs alone.
         precision: "auto" takes bf16 where the device has it, else fp16 on a GPU and fp32 on a CPU.
         eval_batch_size: sequences per forward pass in evaluation; "auto" takes the largest power of two that fits the
-            GPU, found in a session's first evaluation and kept, and 64 on a CPU.
+            GPU, found in a session's first evaluation, halved for a trial that leaves less room, and 64 on a CPU.
         pad_to_max: pad every batch to `max_length`, as fixed-shape pipelines do; slower, for comparison.
         length_grouped: let sequences of similar length follow each other in an epoch, which saves padding; every
             example still comes once per epoch, but no longer in Trainer's order.

@@ -53,9 +53,8 @@ def _compare_one(parsed: argparse.Namespace, given: str, grow: Grow) -> int:
     if any(limit is not None for limit in limits):
         trials = trials_of(result.studies, result.benchmark)
         tables.print_best_within(console, pareto.best_within(trials, result.benchmark, *limits))
-    tags, smaller = {"hpo.benchmark_digest": result.digest}, {page.REPORT: page.smaller(*drawn)}
-    if result.evidence:  # a look at the verdicts, which the next one counts
-        tags |= {"hpo.evidence": result.evidence, "hpo.plan": result.plan.plan.checksum if result.plan.plan else ""}
+    tags = {"hpo.benchmark": result.benchmark.name, "hpo.benchmark_digest": result.digest, **result.look}
+    smaller = {page.REPORT: page.smaller(*drawn)}
     files = {**tables.files(result), **page.files(*drawn)}
     _deliver(console, Path(parsed.output), result.benchmark.name, files, tags, smaller)
     if not result.replay:  # whose trials were trained

@@ -7,17 +7,19 @@ such as `mlflow.search_runs`, work on the same store.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from benchmarks.spec import BenchmarkError
 from hpo.app.request import load_benchmark, name_of
 from hpo.terminal import next_steps
 from hpo.terminal.console import open_console
 
 if TYPE_CHECKING:
+    from hpo.analysis.compare import Result
     from hpo.engine.runner import Finished
     from hpo.workflows.export import Exported
 
@@ -228,6 +230,8 @@ def verdicts(
 ) -> pd.DataFrame:
     """Reach a verdict on each pair of methods, from their confirmed scores.
 
+    New scores are another look, which MLflow keeps and which shares the level, as with `compare`.
+
     Args:
         benchmark: its name, or path of its YAML file.
         budget: studies of this budget alone; None for the one there is.
@@ -246,12 +250,28 @@ def verdicts(
     return pd.DataFrame(tables.pair_rows(_compared(benchmark, budget, mixed_budgets, reference)))
 
 
-def _compared(benchmark: str, budget: int | None, mixed_budgets: bool, reference: str) -> Any:
+def _compared(benchmark: str, budget: int | None, mixed_budgets: bool, reference: str) -> Result:
     from hpo.analysis import compare
     from hpo.analysis.replayed import records
 
     stored = records.read(name_of(benchmark), benchmark)
-    return compare.compare(stored, budget=budget, mixed_budgets=mixed_budgets, reference=reference)
+    result = compare.compare(stored, budget=budget, mixed_budgets=mixed_budgets, reference=reference)
+    _count_look(result, {tags.get("hpo.evidence") for tags in stored.comparisons})
+    return result
+
+
+def _count_look(result: Result, seen: Container[str | None]) -> None:
+    """Store that verdicts were reached on scores that none was reached on before: the level is shared among looks."""
+    from hpo.store import runs
+    from hpo.terminal import errors
+
+    if result.replay or not result.evidence or result.evidence in seen:
+        return
+    name = result.benchmark.name
+    try:
+        runs.store_files(name, "comparison", {}, {"hpo.benchmark": name, **result.look})
+    except BenchmarkError as error:  # such as another user's experiment, which one may only read
+        errors.warn(f"MLflow does not count this look at verdicts: {error}")
 
 
 def _compared_tasks(
@@ -268,13 +288,16 @@ def _compared_tasks(
     return found
 
 
-def export(benchmark: str = "nano", *, method: str = "best", output: str | Path = "exported") -> Exported:
+def export(
+    benchmark: str = "nano", *, method: str = "best", output: str | Path = "exported", budget: int | None = None
+) -> Exported:
     """Write the winning configuration as files for a Trainer script.
 
     Args:
         benchmark: its name, or path of its YAML file.
         method: a stored method; "best" for the best confirmed one.
         output: folder for the files.
+        budget: choose among studies of this budget; None for the one there is.
 
     Returns:
         The export: `folder`, names of its `files`, and whether the method `is_confirmed`.
@@ -284,4 +307,4 @@ def export(benchmark: str = "nano", *, method: str = "best", output: str | Path 
     """
     from hpo.workflows import export
 
-    return export.export(name_of(benchmark), method, Path(output), benchmark)
+    return export.export(name_of(benchmark), method, Path(output), benchmark, budget)

@@ -124,7 +124,7 @@ STUDIES = (
             ),
             replace(PLAN, help="file of the plan to set it beside (default: the one that its studies ran under)"),
             Option("max_gpu_hours", "also name the best trial that cost no more device-hours", kind="number"),
-            Option("max_memory_mb", "also name the best trial that took no more memory", kind="number"),
+            Option("max_memory_mb", "also name the best trial that took no more memory, in MiB", kind="number"),
             Option("output", "folder for tables and report", "results"),
             EXPERIMENT,
         ),

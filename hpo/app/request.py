@@ -82,4 +82,4 @@ def name_of(benchmark: str) -> str:
     Raises:
         BenchmarkError: the file cannot be used.
     """
-    return spec.load(benchmark).name if Path(benchmark).suffix in (".yaml", ".yml") else benchmark
+    return spec.load(benchmark).name if Path(benchmark).suffix in spec.SUFFIXES else benchmark

@@ -16,12 +16,13 @@ booked as failed. Devices that no trial held are idle.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, assert_never
 
-from benchmarks.files import BenchmarkError
+from benchmarks.files import BenchmarkError, writable
 from benchmarks.out_of_memory import OUT_OF_MEMORY
 from benchmarks.spec import Benchmark
 from benchmarks.tasks.task import TokenStatistics
@@ -33,6 +34,8 @@ from hpo.core.study import Study, is_better
 
 BUDGET_SPENT = "the study's budget was spent"
 """Beginning of the reason of a trial that the budget ended, not the method."""
+COUNTED = (core.Exploited, core.Unit, core.Failed, core.Retried)
+"""Events that would count twice if a log had their line twice."""
 
 
 @dataclass
@@ -75,6 +78,7 @@ class Books:
         self.reservations: list[tuple[float, float]] = []
         self._booked = dict.fromkeys(PARTS, 0.0)
         self._attempts: dict[str, _Attempt] = {}
+        self._last: core.Event | None = None
 
     # ---- reading
 
@@ -157,8 +161,12 @@ class Books:
         """
         if not event.at >= self.seconds:
             raise _impossible(event, f"its time is before that of the event before it, {self.seconds!r}")
+        if fault := _fault(event):
+            raise _impossible(event, fault)
         self._require_trial(event)
-        self.seconds = event.at
+        if event.at == self.seconds and isinstance(event, COUNTED) and repr(event) == repr(self._last):
+            raise _impossible(event, "it is there already: a line of the log came twice")
+        self.seconds, self._last = event.at, event
         match event:
             case core.Reserved() | core.Resized():
                 self._hold({**self._devices, event.holder: event.devices})
@@ -178,10 +186,12 @@ class Books:
             case core.Failed():
                 self._fail(event)
             case core.Retried():
-                self._change(event.trial, failures=(*self._rows[event.trial].failures, event.reason))
+                failures = (*self._rows[event.trial].failures, writable(event.reason))
+                self._change(event.trial, failures=failures)
             case core.Ended():
                 self._keep(event.trial)
-                self._change(event.trial, outcome=event.outcome, reason=event.reason, ended_seconds=event.at)
+                reason = writable(event.reason)
+                self._change(event.trial, outcome=event.outcome, reason=reason, ended_seconds=event.at)
             case core.Skipped():
                 self.skipped = event.proposals
             case core.Interrupted():
@@ -268,7 +278,7 @@ class Books:
         since = event.at - attempt.seen if attempt else 0.0
         self._lose(event.trial, since if event.lost_seconds is None else event.lost_seconds)
         if event.raised:
-            self._change(event.trial, raised=(*self._rows[event.trial].raised, event.raised))
+            self._change(event.trial, raised=(*self._rows[event.trial].raised, writable(event.raised)))
 
     def _lose(self, trial: str, seconds: float) -> None:
         """Book an open attempt as failed, with the seconds since its last event, which nothing has reported."""
@@ -341,6 +351,25 @@ def interruption_of(row: TrialRow, reason: str = "") -> tuple[Outcome, str]:
     if row.outcome != "running":
         return row.outcome, row.reason
     return "interrupted", f"the study ended at unit {row.units}" + f": {reason}" * bool(reason)
+
+
+def _fault(event: core.Event) -> str:
+    """Return the reason why no study has such an event at any point; empty if one may have it."""
+    times = [event.at]
+    match event:
+        case core.Reserved() | core.Resized() | core.Began() if not 0 <= event.devices < math.inf:
+            return f"its devices are {event.devices!r}"
+        case core.Proposed() if not event.schedule or event.schedule[0][0] != 0:
+            return "its schedule has no configuration from unit 0 on"
+        case core.Unit():
+            if others := event.seconds.keys() - set(PARTS):
+                return f"{min(others)} is no part of a trial's time, but one of {', '.join(PARTS)} must be"
+            times += event.seconds.values()
+        case core.Checkpoint():
+            times.append(event.seconds)
+        case core.Failed() if event.lost_seconds is not None:
+            times.append(event.lost_seconds)
+    return "" if all(map(math.isfinite, times)) else "one of its times is not finite"
 
 
 def _impossible(event: core.Event, why: str) -> BenchmarkError:

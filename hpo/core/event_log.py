@@ -7,6 +7,7 @@ JSON lacks are written as {"float": "nan"}, {"float": "inf"} and {"float": "-inf
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import os
@@ -164,6 +165,8 @@ class EventLog:
         """
         descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT, MODE)
         try:
+            if os.fstat(descriptor).st_size < self._length:  # it would be filled up with zeros
+                raise OSError(errno.ESTALE, f"{FILE} was deleted or cut meanwhile")
             os.ftruncate(descriptor, self._length)  # off a torn line
             os.lseek(descriptor, self._length, os.SEEK_SET)
             while self._waiting:

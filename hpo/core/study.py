@@ -87,8 +87,8 @@ class Study:
 
     @property
     def space_digest(self) -> str:
-        """Compute a checksum of the search space: methods with different spaces are not comparable."""
-        return _checksum(self.benchmark.model_dump(mode="json", include={"space"}))
+        """Compute the checksum of its search space."""
+        return space_digest(self.benchmark)
 
     def fingerprint(self, benchmark_digest: str) -> str:
         """Compute a checksum of the whole request: studies that share it would repeat each other.
@@ -164,6 +164,11 @@ def filled_in(benchmark: Benchmark, config: Config) -> Config:
     `Benchmark.hyperparameters` also adds the library's own defaults.
     """
     return {**benchmark.default.model_dump(exclude_unset=True), **config}
+
+
+def space_digest(benchmark: Benchmark) -> str:
+    """Compute a checksum of the search space: methods with different spaces are not comparable."""
+    return _checksum(benchmark.model_dump(mode="json", include={"space"}))
 
 
 def default_schedule(benchmark: Benchmark) -> list[tuple[int, Config]]:

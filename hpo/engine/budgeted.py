@@ -178,7 +178,7 @@ class BudgetedScheduler(TrialScheduler):
         """End trials that wait for their first actor, if they would be lost too: Tune takes one more than can run."""
         for trial in sorted(tune_controller.get_live_trials(), key=lambda trial: str(trial.trial_id)):
             is_new = trial.status == Trial.PENDING and not trial.num_failures and "units" not in trial.last_result
-            if is_new and feasibility.drops(trial.trial_id, trial.config):
+            if is_new and not feasibility.reconsider(trial.trial_id, trial.config):
                 self._admission.on_trial_drop(trial)
                 tune_controller.stop_trial(trial)
 

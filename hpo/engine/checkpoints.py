@@ -126,19 +126,19 @@ class Pace:
         """Note the time that a trial has waited for a checkpoint."""
         self._longest = max(self._longest, checkpoint_seconds)
 
-    def is_due(self, trial_id: str, checkpoint_seconds: float, now: float) -> bool:
-        """Tell whether a trial has to write a checkpoint after this unit.
+    def is_due(self, trial_id: str, now: float) -> bool:
+        """Tell whether a trial has to write a checkpoint after a unit.
 
         Args:
             trial_id: the trial.
-            checkpoint_seconds: its time for reading checkpoints since the unit before.
             now: seconds since the study began.
         """
-        self.see(checkpoint_seconds)
-        if now - self._since.get(trial_id, now) < max(self._every_seconds, self._longest / MOST_OF_THE_TIME):
-            return False
+        waited = now - self._since.get(trial_id, now)
+        return waited >= max(self._every_seconds, self._longest / MOST_OF_THE_TIME)
+
+    def ask(self, trial_id: str) -> None:
+        """Note that a trial is asked for a checkpoint."""
         self._asked.add(trial_id)
-        return True
 
     def fail(self, trial_id: str) -> None:
         """Note a failed attempt: if it failed while writing a checkpoint, write no further optional one."""

@@ -12,11 +12,12 @@ from ray.tune.result import DONE, SHOULD_CHECKPOINT
 from rich.console import Console
 
 from benchmarks.clock import REAL, Clock
+from benchmarks.files import writable
 from benchmarks.out_of_memory import failure_reason, innermost
 from benchmarks.space import Config
 from benchmarks.spec import BenchmarkError
 from hpo.cluster.devices import Allotment, Devices
-from hpo.cluster.ray import Cluster, present_devices
+from hpo.cluster.ray import Cluster
 from hpo.core.books import outcome_of
 from hpo.core.budget import EVERY_TRIAL_FAILS, INTERRUPTED, is_interruption
 from hpo.core.events import Began, Checkpoint, Ended, Event, Exploited, Failed, Resized, Retried, proposed, unit
@@ -111,8 +112,10 @@ class StudyLog(tune.Callback):
         if again := result.get(TRAINED_AGAIN):
             number = self.books[trial.trial_id].number
             print_line(self._console, f"trial {number} lost its checkpoint with a node: {again} units trained again")
-        is_due = self.pace.is_due(trial.trial_id, event.seconds["checkpoint"], event.at)
-        if not result.get(DONE) and is_due and not self.checkpoints.unwritten([trial], self.unfinished.folder):
+        self.pace.see(event.seconds["checkpoint"])
+        is_due = not result.get(DONE) and self.pace.is_due(trial.trial_id, event.at)
+        if is_due and not self.checkpoints.unwritten([trial], self.unfinished.folder):
+            self.pace.ask(trial.trial_id)
             result[SHOULD_CHECKPOINT] = True  # Tune does not look at it where the scheduler pauses the trial
 
     def on_checkpoint(self, iteration: int, trials: list[Trial], trial: Trial, checkpoint: Any, **info: Any) -> None:
@@ -149,7 +152,7 @@ class StudyLog(tune.Callback):
         self.pace.fail(trial.trial_id)
         if self._is_open(trial):  # not if its actor died before it began
             error = raised(trial)
-            reason = self._fail(trial, error, _in_a_line(error))
+            reason = self._fail(trial, error, in_a_line(error))
             self._tell(Retried(self._now(), trial.trial_id, reason))
             number = self.books[trial.trial_id].number
             print_line(self._console, f"trial {number} failed and is tried again: {reason}")
@@ -160,7 +163,7 @@ class StudyLog(tune.Callback):
         _forget_averages(trial)
         self._propose(trial, self._now())  # its actor may have died before it began
         error, asked = raised(trial), training_of(self._study, trial.config).config
-        reason = failure_reason(self._study.benchmark, asked, error) or _in_a_line(error)
+        reason = failure_reason(self._study.benchmark, asked, error) or in_a_line(error)
         self._fail(trial, error, reason)
         self._tell(Ended(self._now(), trial.trial_id, "failed", reason))
         if common := self.books.common_failure(max(FAILURES_TO_GIVE_UP, self._allotment.concurrency)):
@@ -183,6 +186,8 @@ class StudyLog(tune.Callback):
         self._keep(trials)
         if self.progress.is_due:
             self.progress.show(self._now(), sum(trial.status == Trial.PAUSED for trial in trials))
+        for refusal in self._cluster.refusals:
+            self.progress.warn(refusal, refusal)
         self.progress.warn("store", self._tracker.fault)
         self.progress.warn("disk", self.unfinished.fault)
 
@@ -205,7 +210,7 @@ class StudyLog(tune.Callback):
         self.state.trials = [trial for trial in trials if not trial.is_finished()]
         is_sound = not self.budget.revoked and not any(trial.is_saving for trial in self.state.trials)
         is_new = is_sound and (signature := self.state.signature) != self._signature
-        if not (is_new and self._has_written_checkpoints()):
+        if not (is_new and self._wait_for_checkpoints()):
             self.unfinished.touch(self._now())
             return
         self.state.mark(self._now())
@@ -215,8 +220,8 @@ class StudyLog(tune.Callback):
             self._signature = signature
             self.checkpoints.prune(self.state.trials, self.unfinished.folder)
 
-    def _has_written_checkpoints(self) -> bool:
-        """Tell whether the checkpoints that live trials need are on the disk; wait for them if that takes long.
+    def _wait_for_checkpoints(self) -> bool:
+        """Wait for the checkpoints that live trials need, if they take long; return whether they are on the disk.
 
         Without the wait, a disk slower than the trials pause would leave a resumed study an ever older state.
         """
@@ -252,7 +257,7 @@ class StudyLog(tune.Callback):
         if was_asked or now < self._counted + SECONDS_PER_COUNT:
             return
         self._counted = now
-        present = allotment.trials_on(present_devices(self._devices)) * allotment.devices_per_trial
+        present = allotment.trials_on(self._cluster.present(self._devices)) * allotment.devices_per_trial
         if present != self.books.devices:
             self._tell(Resized(now, present))
 
@@ -286,9 +291,9 @@ def _forget_averages(trial: Trial) -> None:
     trial.run_metadata.metric_n_steps.clear()
 
 
-def _in_a_line(error: Any) -> str:
-    """Return the reason of a trial's failure: the innermost error, without Ray's wrapping."""
+def in_a_line(error: Any) -> str:
+    """Return the reason of a trial's failure, in characters that can be printed: the innermost error alone."""
     cause = innermost(error)
     lines = [line.strip() for line in str(cause).splitlines() if line.strip()]
     last = lines[-1].partition(RAY_GUESSES)[0] if lines else "no message"
-    return f"{type(cause).__name__}: {last}"
+    return writable(f"{type(cause).__name__}: {last}")

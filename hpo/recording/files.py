@@ -10,12 +10,12 @@ import subprocess
 from collections.abc import Iterable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 
 from benchmarks.banks import bank as banks
 from benchmarks.banks.bank import Bank, Header
 from benchmarks.banks.training import BankSession, BankTraining
+from benchmarks.clock import utc
 from benchmarks.files import BenchmarkError, write_whole
 from benchmarks.identity import digest
 from benchmarks.spec import Benchmark
@@ -197,7 +197,7 @@ def session_of(placement: Placement) -> BankSession:
     """Describe this session of a recording."""
     benchmark = placement.benchmark
     return BankSession(
-        key=f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%S.%fZ} {os.getpid()}",
+        key=f"{utc():%Y-%m-%dT%H:%M:%S.%fZ} {os.getpid()}",
         accelerator=placement.devices.accelerator,
         processor=_processor(),
         precision=benchmark.trial.precision,

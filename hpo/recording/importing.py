@@ -6,15 +6,16 @@ https://arxiv.org/abs/2311.09480), shortened::
     {"iteration": 1, "learning_rate": 6.7e-06, "warmup_steps": 105, "total_model_steps": 7012, "learning_curves":
      {"matched": [[1000, 0.8495], [7012, 0.8741]], "mismatched": [[1000, 0.8449], [7012, 0.8723]]}}
 
-Its trainings have different numbers of steps, so a unit is a share of a training's own steps, and the curve between two
-evaluations is a straight line. The set that chooses, `matched`, is validation; the other is test. It has no seconds and
-no seeds.
+Its trainings have different numbers of steps, so a unit is a share of a training's own steps, and has the last score
+that was measured by then. The set that chooses, `matched`, is validation; the other is test. It has no seconds and no
+seeds.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+from bisect import bisect_right
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -142,7 +143,7 @@ def of_opda(path: Path, max_units: int, licence: str) -> Bank:
     session = BankSession(
         key=f"import {checksum[:16]}",
         accelerator="",
-        origin=f"imported from {path.name}; a unit is 1/{max_units} of a training's steps, interpolated",
+        origin=f"imported from {path.name}; a unit is 1/{max_units} of a training's steps, with its last score",
     )
     names = tuple(lines[0].config)
     trainings: dict[Any, BankTraining] = {}
@@ -193,7 +194,7 @@ def _of_line(path: Path, number: int, line: OpdaLine, max_units: int, session: s
             session=session,
             outcome=outcome,
             units=tuple(
-                BankUnit(unit=unit, metrics={ACCURACY: _between(curves.matched, unit, max_units)})
+                BankUnit(unit=unit, metrics={ACCURACY: _measured_by(curves.matched, unit, max_units)})
                 for unit in range(1, max_units + 1)
             ),
             test={ACCURACY: curves.mismatched[-1][1]},
@@ -202,9 +203,11 @@ def _of_line(path: Path, number: int, line: OpdaLine, max_units: int, session: s
         raise BenchmarkError(f"{path}, line {number}: {explained(error, BankTraining)}") from None
 
 
-def _between(curve: Sequence[tuple[int, float]], unit: int, max_units: int) -> float:
-    """Return the value at a unit, on the straight line between two evaluations; before the first, the first one."""
-    import numpy
+def _measured_by(curve: Sequence[tuple[int, float]], unit: int, max_units: int) -> float:
+    """Return the last value that was measured by the end of a unit; before the first evaluation, its value.
 
+    A straight line between two evaluations would average their noise, so that early looks seemed surer than they are.
+    """
     steps, values = zip(*curve, strict=True)
-    return float(numpy.interp(unit / max_units * steps[-1], steps, values))
+    by_then = bisect_right(steps, unit * steps[-1] // max_units)
+    return float(values[max(0, by_then - 1)])

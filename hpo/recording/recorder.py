@@ -137,7 +137,9 @@ class Recording:
         self._log.add(SessionLine(name=self._benchmark.name, digest=self._header.digest, session=session))
         self._tally, self._queue = Tally(len(self._due), allotment.devices), iter(self._due)
         self._shown = self._written = REAL.now()
-        with GracefulSignals(self), warm_processes(placement) as processes:
+        signals = GracefulSignals(self)
+        with signals, warm_processes(placement) as processes:
+            signals.install()  # Ray has taken SIGTERM
             work = [(process, placement.benchmark, session.key, deadline) for process in processes]
             if len(work) == 1:
                 self._work(*work[0])

@@ -244,8 +244,8 @@ class AshaRungs:
         self._rungs = [TableRung(grace_units * reduction_factor**power) for power in reversed(range(number))]
         self._keeps_first, self._is_overruled = keeps_first, False
 
-    def stops(self, trial: int, units: int, gain: float) -> bool:
-        """Take in a unit; tell whether the trial ends there."""
+    def take(self, trial: int, units: int, gain: float) -> bool:
+        """Take in a unit; return whether the trial ends there."""
         if trial or not self._keeps_first:
             return self._decide(trial, units, gain)
         self._is_overruled = self._is_overruled or self._decide(trial, units, gain)
@@ -381,7 +381,7 @@ class _Simulation:
         self._reserved[trial] -= 1
         stops = False
         if self._rungs is not None and units < self._table.max_units:
-            stops = self._rungs.stops(trial, units, self._table.sign * curve.objectives[units - 1])
+            stops = self._rungs.take(trial, units, self._table.sign * curve.objectives[units - 1])
         stops = stops or units in (self._table.max_units, curve.lost_at)
         if not stops and not self._reserved[trial] and self._free:
             self._free, self._reserved[trial] = self._free - 1, 1

@@ -262,15 +262,24 @@ def making(database: Path) -> FileLock:
 
 def _prepare(client: MlflowClient, experiment: Experiment, tags: Mapping[str, str]) -> str:
     """Give an experiment the tags that it lacks; return its id."""
+    require_active(experiment)
+    for key, value in tags.items():
+        if key not in experiment.tags:
+            client.set_experiment_tag(experiment.experiment_id, key, value)
+    return str(experiment.experiment_id)
+
+
+def require_active(experiment: Experiment) -> None:
+    """Make sure that an experiment has not been deleted: MLflow hides its runs then.
+
+    Raises:
+        BenchmarkError: it was.
+    """
     if experiment.lifecycle_stage == LifecycleStage.DELETED:
         raise BenchmarkError(
             f"experiment {experiment.name!r} of tracking store {shown_uri()} was deleted; restore it with `mlflow "
             f"experiments restore --experiment-id {experiment.experiment_id}`, or choose another with --experiment"
         )
-    for key, value in tags.items():
-        if key not in experiment.tags:
-            client.set_experiment_tag(experiment.experiment_id, key, value)
-    return str(experiment.experiment_id)
 
 
 def _make_experiment(client: MlflowClient, name: str) -> Experiment:

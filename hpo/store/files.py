@@ -50,6 +50,12 @@ def loggable(metrics: Mapping[str, float]) -> dict[str, float]:
     return {key: value for key, value in metrics.items() if math.isfinite(value)}
 
 
+def metrics_of_unit(row: TrialRow) -> dict[str, float]:
+    """Return the metrics of a trial's last unit, with its cost and the hyperparameters that change."""
+    spent = {"device_seconds": row.device_seconds, "units": row.units}
+    return loggable({**(row.last_metrics or row.metrics), **varying(row), **spent})
+
+
 def rescue_tag(row: TrialRow) -> dict[str, str]:
     """Return the tag of a trial that was rescued, with its micro-batch."""
     return {} if row.micro_batch is None else {"hpo.micro_batch": str(row.micro_batch)}

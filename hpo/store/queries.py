@@ -24,7 +24,7 @@ def stored_runs(benchmark: str, condition: str = "") -> list[Run]:
         condition: for the runs to fulfil, in MLflow's search syntax; all runs by default.
 
     Raises:
-        BenchmarkError: the store cannot be used.
+        BenchmarkError: the store cannot be used, or the experiment was deleted.
     """
     if not store.exists():
         return []
@@ -34,6 +34,8 @@ def stored_runs(benchmark: str, condition: str = "") -> list[Run]:
         if name != benchmark:  # an experiment that may hold several benchmarks
             condition = " and ".join(filter(None, [condition, f"tags.hpo.benchmark = '{benchmark}'"]))
         found = retried(lambda: client.get_experiment_by_name(name))
+        if found:
+            store.require_active(found)
         return list(_pages(client, [found.experiment_id], condition)) if found else []
 
 
@@ -69,6 +71,21 @@ def benchmarks_with_results() -> list[str]:
     done = "attributes.status = 'FINISHED' and tags.hpo.kind = '{}'"
     runs = [run for kind in ("study", "replay") for run in runs_anywhere(done.format(kind))]
     return sorted({run.data.tags.get("hpo.benchmark", "") for run in runs} - {""})
+
+
+def experiments_with(benchmark: str) -> list[str]:
+    """List the experiments that have a finished study of a benchmark, by name; none without a store.
+
+    Raises:
+        BenchmarkError: the store cannot be used.
+    """
+    if not store.exists():
+        return []
+    condition = f"attributes.status = 'FINISHED' and tags.hpo.kind = 'study' and tags.hpo.benchmark = '{benchmark}'"
+    numbers = {run.info.experiment_id for run in runs_anywhere(condition)}
+    with store.readable_errors():
+        client = store.open_client()
+        return sorted(str(retried(partial(client.get_experiment, number)).name) for number in numbers)
 
 
 def history(run_id: str, metric: str) -> list[float]:

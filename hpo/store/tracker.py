@@ -75,10 +75,12 @@ class Tracker:
         self._study = study
         self._origin = versions() if origin is None else origin
         self._children: dict[int, str] = {}
-        self._written: dict[int, int] = {}
+        self._written: dict[int, int] = {}  # number of a trial's units that the store has
+        self._told: dict[int, int] = {}  # and of those told: a trial that is tried again goes back to earlier units
         self._whole: set[int] = set()
         self._tried: set[int] = set()
         self._waiting: list[Callable[[], None]] = []
+        self._units: dict[str, list[TrialRow]] = {}  # of a trial, for one write: several cost less time than one each
         self._spool = Spool()
         self.began_at = REAL.epoch()
         self._launch_run = os.environ.pop("MLFLOW_RUN_ID", None)  # of `mlflow run`; Ray's workers must not inherit it
@@ -257,16 +259,25 @@ class Tracker:
 
     def tell(self, event: Event, books: Books) -> None:
         """Queue the writes of an event that these books have just entered, until the state of the study is kept."""
-        if not isinstance(event, Proposed | Unit | Ended):
-            return
-        write = {Proposed: self._start_trial, Unit: self._report_trial, Ended: self._end_trial}[type(event)]
-        self._waiting.append(partial(write, books[event.trial]))
+        if isinstance(event, Unit):
+            number = books[event.trial].number
+            self._told[number] = self._told.get(number, 0) + 1
+            if number in self._whole or self._told[number] <= self._written.get(number, 0):
+                return
+            rows = self._units.setdefault(event.trial, [])
+            if not rows:
+                self._waiting.append(partial(self._report_units, rows))
+            rows.append(books[event.trial])
+        elif isinstance(event, Proposed | Ended):
+            self._units.pop(event.trial, None)
+            write = self._start_trial if isinstance(event, Proposed) else self._end_trial
+            self._waiting.append(partial(write, books[event.trial]))
 
     def deliver(self) -> None:
         """Hand the queued writes to the store."""
         for write in self._waiting:
             self._spool.add(write)
-        self._waiting.clear()
+        self._waiting, self._units = [], {}
 
     @property
     def fault(self) -> str:
@@ -327,10 +338,7 @@ class Tracker:
         if number in ended and run.info.status in ("FINISHED", "FAILED"):
             self._whole.add(number)
         else:
-            self._written[number] = self._last_step(run.info.run_id)
-
-    def _last_step(self, run_id: str) -> int:
-        return max((metric.step for metric in self._client.get_metric_history(run_id, "device_seconds")), default=0)
+            self._written[number] = len(self._client.get_metric_history(run.info.run_id, "device_seconds"))
 
     def _start_trial(self, row: TrialRow) -> None:
         if row.number in self._whole:
@@ -360,14 +368,13 @@ class Tracker:
         name, began_at = f"trial {row.number} of {self._study.name}", self._milliseconds(row.began_seconds)
         return str(self._client.create_run(self._experiment_id, began_at, tags, name).info.run_id)
 
-    def _report_trial(self, row: TrialRow) -> None:
-        if row.number in self._whole or row.units <= self._written.get(row.number, 0):
-            return
-        spent = {"device_seconds": row.device_seconds, "units": row.units}
-        metrics = files.loggable({**(row.last_metrics or row.metrics), **files.varying(row), **spent})
-        reported_at = self._milliseconds(row.reported_seconds)
-        batch = [Metric(key, value, reported_at, row.units) for key, value in metrics.items()]
-        self._client.log_batch(self._children[row.number], metrics=batch)
+    def _report_units(self, rows: Sequence[TrialRow]) -> None:
+        points = [
+            Metric(key, value, self._milliseconds(row.reported_seconds), row.units)
+            for row in rows
+            for key, value in files.metrics_of_unit(row).items()
+        ]
+        self._client.log_batch(self._children[rows[0].number], metrics=points)
 
     def _end_trial(self, row: TrialRow) -> None:
         if row.number in self._whole:

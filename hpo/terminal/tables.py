@@ -29,13 +29,15 @@ LENGTHS = ("mean", "median", "95 %", "longest")
 def describe_incumbent(study: Study, books: Books) -> str:
     """Describe the incumbent, e.g. "eval_loss 0.3481 EM 0.713 (trial 7)"; says so if it is not at the full resource.
 
-    It shows the loss and the task's first metric.
+    It shows the loss and the metric that is tuned; beside a tuned loss, the task's first one.
     """
     row = books.incumbent()
     if row is None:
         return "none yet"
     where = f"trial {row.number}" + ("" if row.units >= study.max_units else f", unit {row.units} of {study.max_units}")
-    scores = [f"{one.short} {row.metrics[one.name]:.{one.digits}f}" for one in study.benchmark.metrics[:2]]
+    loss, *own = study.benchmark.metrics
+    shown = [loss, *([tuned] if (tuned := study.benchmark.ranking_metric) in own else own[:1])]
+    scores = [f"{one.short} {row.metrics[one.name]:.{one.digits}f}" for one in shown]
     return f"{' '.join(scores)} ({where})"
 
 

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from statistics import fmean
 
+from ray.exceptions import RayError
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
@@ -25,6 +26,7 @@ from hpo.cluster.devices import Devices, place
 from hpo.cluster.ray import Cluster, detect
 from hpo.core.budget import is_interruption
 from hpo.core.study import Study
+from hpo.engine.events import in_a_line
 from hpo.engine.progress import SuitePosition
 from hpo.engine.runner import Executor, Finished, OnRay, execute
 from hpo.engine.study_folder import Unfinished, found, like
@@ -130,9 +132,17 @@ def _run_due(
 
 
 def _warm_up(cluster: Cluster, benchmark: Benchmark, devices: Devices, console: Console) -> None:
-    """Start the ranks, so that no study pays for it, and show their statistics of the data."""
+    """Start the ranks, so that no study pays for it, and show their statistics of the data.
+
+    Ranks that cannot start are no reason to end: studies start their own, and fail by their own rules.
+    """
     began = REAL.now()
-    tokens = cluster.warm_up(benchmark, devices)
+    try:
+        tokens = cluster.warm_up(benchmark, devices)
+    except (RayError, OSError, MemoryError) as error:
+        cluster.reclaim()
+        errors.warn(f"ranks could not be warmed up ({in_a_line(error)}); each study starts its own")
+        return
     if not tokens:
         return
     seconds = REAL.now() - began

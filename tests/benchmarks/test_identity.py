@@ -76,6 +76,18 @@ def test_every_file_that_is_read_counts(tmp_path: Path, kind: str, name: str) ->
     assert digest(make(tmp_path / "it")) != before
 
 
+def test_shards_count_wherever_the_index_finds_them(tmp_path: Path) -> None:
+    names = ("shards/first.safetensors", "../shared/second.safetensors")
+    index = json.dumps({"weight_map": dict(zip("ab", names, strict=True))})
+    without = {name: text for name, text in MODEL.items() if name != "model.safetensors"}
+    folder = write(tmp_path / "it", {**without, "model.safetensors.index.json": index, **dict.fromkeys(names, "a")})
+    found = {digest(with_model(folder))}
+    for name in names:
+        (folder / name).write_text("b")
+        found.add(digest(with_model(folder)))
+    assert len(found) == 3
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_copy_elsewhere_is_the_same(tmp_path: Path, kind: str) -> None:
     make, files = KINDS[kind]

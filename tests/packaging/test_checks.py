@@ -14,4 +14,4 @@ def test_every_hook_is_a_command_that_ci_runs() -> None:
     entries = [hook["entry"] for hook in local["hooks"]]
     ci = (REPOSITORY / ".ci/run").read_text().splitlines()
     assert entries == ["ruff check", "ruff format --check", "mypy", "lint-imports"]
-    assert not [entry for entry in entries if not any(line.startswith(entry) for line in ci)]
+    assert not [entry for entry in entries if not any(line.strip().startswith(entry) for line in ci)]

@@ -17,6 +17,7 @@ import yaml
 from benchmarks import spec
 from tests.security.test_checkpoints import Hostile
 from tests.stores import fresh_store
+from tests.studies import run_here
 
 REPOSITORY = Path(__file__).parents[2]
 NANO = REPOSITORY / "benchmarks/assets/nano"
@@ -66,11 +67,7 @@ def with_tokenizer_code(folder: Path, ran: Path) -> None:
 
 
 def hpo(work: Path, *words: object) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "MLFLOW_TRACKING_URI": fresh_store(work), "PYTHONPATH": str(REPOSITORY)}
-    environment |= {"CUDA_VISIBLE_DEVICES": "", "HF_HUB_OFFLINE": "1"}
-    environment.pop("MLFLOW_RUN_ID", None)
-    command = [sys.executable, "-m", "hpo", *map(str, words)]
-    return subprocess.run(command, cwd=work, env=environment, capture_output=True, text=True, check=False)
+    return run_here(work, *words, MLFLOW_TRACKING_URI=fresh_store(work), CUDA_VISIBLE_DEVICES="")
 
 
 def write_config(folder: Path) -> None:

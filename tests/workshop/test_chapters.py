@@ -21,7 +21,7 @@ from hpo.engine.in_process import InProcess
 from hpo.report.workshop import CHAPTERS
 from tests.stores import fresh_store, working_in
 from tests.studies import make_project
-from tests.test_readme import blocks, commands, type_all
+from tests.test_readme import blocks, commands, type_all, unfolded
 from tests.workshop import figures
 
 REPOSITORY = Path(__file__).parents[2]
@@ -47,6 +47,7 @@ def test_each_chapter_has_a_page_with_all_its_parts() -> None:
         concept, expected = text.partition("## Exercise")[0], text.partition("## Expected result")[2]
         assert FIGURE.search(concept if number not in FIGURES_OF_RESULTS else text), path.name
         assert re.search(r"^\|(---\|)+$", expected.partition("## Quiz")[0], re.MULTILINE), path.name
+        assert not re.search(r"^\d+\. ", quiz, re.MULTILINE), "a list begins there, whose number is not shown"
         assert quiz.count("<summary>") == quiz.count('<details markdown="1">') == quiz.count("</details>") >= 5
         assert f"[{number}. " in (WORKSHOP / "index.md").read_text()
 
@@ -81,7 +82,8 @@ def test_the_brackets_of_the_figure_are_those_of_hyperband() -> None:
 @pytest.mark.parametrize("path", sorted(WORKSHOP.glob("*.md")), ids=lambda path: path.stem)
 def test_every_command_is_one_of_the_suite_s(path: Path) -> None:
     """Also those for a cluster, which the text shows beside the ones to type."""
-    listed = [*commands(path), *(line for block in blocks(path, "text") for line in block.splitlines())]
+    shown = [line for block in blocks(path, "text") for line in unfolded(block).splitlines()]
+    listed = [*commands(path), *shown]
     typed = [shlex.split(line)[3:] for line in listed if line.startswith("python -m hpo")]
     for words in typed:
         parse(words)

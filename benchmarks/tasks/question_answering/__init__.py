@@ -73,7 +73,7 @@ class QuestionAnswering(Task[Record]):
 
     def uncut(self, record: Record) -> str:
         """Return the prompt without its context, which alone is cut."""
-        return prompt_of(record.question, "")
+        return tokens.uncut(record)
 
     def lacks_room(self, record: Record, max_length: int) -> str:
         """Say that a question leaves no room for a context."""

@@ -10,10 +10,18 @@ from benchmarks.tasks.question_answering.records import Record
 from benchmarks.tasks.sequences import Offsets, pieces, special_prefix
 from benchmarks.tasks.task import Example
 
+AFTER = " Answer:"
+"""Text between the context and the answer."""
+
 
 def prompt_of(question: str, context: str) -> str:
     """Write the text before the answer."""
-    return f"{_before_context(question)}{context} Answer:"
+    return f"{_before_context(question)}{context}{AFTER}"
+
+
+def uncut(record: Record) -> str:
+    """Return the prompt without its context and without the space in front of it, which goes with its first token."""
+    return f"{_before_context(record.question)[:-1]}{AFTER}"
 
 
 def lacks_room(record: Record, max_length: int) -> str:

@@ -99,7 +99,7 @@ def _output(parsed: argparse.Namespace) -> Path:
 
 def _submit_job(parsed: argparse.Namespace, folder: Path, workers: int) -> int:
     """Submit one job of a whole node, in which the study runs."""
-    from slurm import profile, scheduler, scripts, study_folder
+    from slurm import profile, scheduler, scripts, study_folder, submit
 
     file = Path(parsed.cluster)
     cluster, name = profile.load(file), folder.name
@@ -109,5 +109,5 @@ def _submit_job(parsed: argparse.Namespace, folder: Path, workers: int) -> int:
     script.write_text(scripts.node(cluster, name, words, scripts.Places.here(Path.cwd())))
     number = scheduler.submit(script, Path.cwd())
     study_folder.add_jobs(folder, [number])
-    print(f"submitted job {number}; watch it: tail -F {cluster.logs}/{name}-{number}.out")
+    print(f"submitted job {number}; watch it: {submit.watching(cluster, name, number)}")
     return 0

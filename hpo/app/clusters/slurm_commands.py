@@ -47,7 +47,7 @@ def submit(parsed: argparse.Namespace) -> int:
         return 0
     number = submit.submit(cluster, name, script, worker)
     print(capacity.describe(fits))
-    print(f"submitted job {number}; watch it: tail -F {cluster.logs}/{name}-{number}.out")
+    print(f"submitted job {number}; watch it: {submit.watching(cluster, name, number)}")
     return 0
 
 

@@ -65,6 +65,8 @@ PAIRS = {
     "typical_margins": "centre of the tasks' mean differences in margins, above 0 where `a` is better",
     "typical_margins_low": "lower end of its 95 % credible interval",
     "statement": "`better`, `practically equal`, `worse` or `not resolved`: of `a`, against `b`",
+    "tasks_needed": "number of tasks that would resolve the pair, if further ones turned out as these did; empty where "
+    "it is resolved, or would not be with 32 times as many",
 }
 """Meanings of the columns of `pairs.csv` over several benchmarks."""
 FILES = {

@@ -108,15 +108,15 @@ class Feasibility:
         if not self._fits(demand) and not any(demand.covers(known) for known in self._too_much):
             self._too_much = [demand, *(known for known in self._too_much if not known.covers(demand))]
 
-    def drops(self, trial_id: str, config: Config) -> bool:
-        """Tell whether a trial that has not begun is to end, now that another has been lost; note it if so."""
+    def reconsider(self, trial_id: str, config: Config) -> bool:
+        """Admit a trial that has not begun once more, or drop it, now that another has been lost; return which."""
         self.end(trial_id)
         if self.admits(config):
             self.begin(trial_id, config)
-            return False
+            return True
         self.dropped.add(trial_id)
         self.skipped += 1
-        return True
+        return False
 
     def end(self, trial_id: str) -> None:
         """Note that a trial has ended, in any way."""

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-
 from rich.console import Console
 
 from benchmarks.banks.certificate import Certificate, checksum
+from benchmarks.clock import utc
 from benchmarks.files import BenchmarkError
 from hpo.core.budget import is_interruption
 from hpo.engine.executor import Executor, OnRay
@@ -63,6 +62,6 @@ def certify(
         pairs=pairs.pairs,
         resolved=pairs.resolved,
         methods=tuple(methods),
-        date=f"{datetime.now(UTC):%Y-%m-%d}",
+        date=f"{utc():%Y-%m-%d}",
     )
     return certificate, len(failures)

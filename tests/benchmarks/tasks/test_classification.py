@@ -92,6 +92,12 @@ def test_splits_that_share_a_text_are_told_whatever_its_label(tmp_path: Path) ->
     assert TASK.shared({"train": first, "test": second}) == {("train", "test"): "1 text"}
 
 
+def test_splits_that_share_articles_are_told(tmp_path: Path) -> None:
+    lines = ({"text": text, "label": "a", "article": article} for text, article in zip("abc", "112", strict=True))
+    first, second, other = (read_lines(tmp_path, line) for line in lines)
+    assert TASK.shared({"train": first, "validation": second, "test": other}) == {("train", "validation"): "1 article"}
+
+
 # ---- data sets
 
 

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import mlflow
 import pandas as pd
 import pytest
 
@@ -65,7 +66,11 @@ def test_a_study_is_run_and_read_confirmed_compared_and_exported(folder: Path) -
     assert compared["test_f1"].is_monotonic_decreasing
     verdicts = hpo.verdicts("synthetic", reference="random")
     assert set(verdicts["verdict"]) == {"not resolved"}
-    exported = hpo.export("synthetic", output=folder / "best")
+    again = hpo.verdicts("synthetic", reference="random")
+    assert list(again["p_holm"]) == list(verdicts["p_holm"])  # the same scores are the same look
+    [look] = mlflow.search_runs(["1"], "tags.`hpo.kind` = 'comparison'", output_format="list")
+    assert look.data.tags["hpo.evidence"]
+    exported = hpo.export("synthetic", output=folder / "best", budget=3)
     assert exported.is_confirmed
     assert (folder / "best/best_config.json").is_file()
 

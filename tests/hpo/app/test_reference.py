@@ -74,7 +74,11 @@ def keys_of(content: object) -> set[str]:
 @pytest.mark.parametrize("name", spec.names())
 def test_every_key_of_a_shipped_benchmark_is_on_its_page(name: str) -> None:
     content = yaml.safe_load((REPOSITORY / f"benchmarks/{name}.yaml").read_text())
-    free = {*content["space"], *content.get("grid", {}), *keys_of(content.get("finetune", {}).pop("deepspeed", {}))}
+    free = {
+        *content.get("space", {}),
+        *content.get("grid", {}),
+        *keys_of(content.get("finetune", {}).pop("deepspeed", {})),
+    }
     named = set(re.findall(r"^\| `(\w+)`", keys.benchmark_page(), re.MULTILINE))
     assert keys_of(content) - free <= named
 

@@ -285,6 +285,13 @@ class TestRows:
         row = books_of(*begun(), a_unit(1.0, units=units))["a"]
         assert outcome_of(STUDY, row, budget_spent) == expected
 
+    def test_errors_that_name_a_file_in_another_encoding_can_be_written(self) -> None:
+        text = "no file '/data/\udce9t\udce9'"
+        events = [core.Failed(1.0, "a", text, text), core.Retried(1.0, "a", text), core.Ended(1.0, "a", "failed", text)]
+        row = books_of(core.Reserved(0.0, 1), *begun(), *events)["a"]
+        written = "no file '/data/\\udce9t\\udce9'"
+        assert (row.raised, row.failures, row.reason) == ((written,), (written,), written)
+
     def test_a_diverged_trial_stays_diverged(self) -> None:
         row = books_of(*begun(), core.Unit(1.0, "a", 9, 20.0, True, {}, {}))["a"]
         assert outcome_of(STUDY, row, budget_spent=True) == ("diverged", row.reason)
@@ -311,6 +318,15 @@ class TestRefusals:
             (a_unit(2.0, "paused"), "trial paused holds no devices"),
             (core.Began(2.0, "ended", 1.0), "trial ended has ended"),
             (core.Ended(2.0, "ended", "stopped", ""), "trial ended has ended"),
+            (core.Interrupted(math.inf), "one of its times is not finite"),
+            (core.Resized(2.0, math.nan), "its devices are nan"),
+            (core.Began(2.0, "a", -1.0), r"its devices are -1\.0"),
+            (core.Proposed(2.0, "new", 3, 0, ()), "its schedule has no configuration from unit 0 on"),
+            (core.Proposed(2.0, "new", 3, 0, ((3, CONFIG),)), "its schedule has no configuration from unit 0 on"),
+            (a_unit(2.0, cooling=1.0), "cooling is no part of a trial's time, but one of startup, "),
+            (a_unit(2.0, train=math.nan), "one of its times is not finite"),
+            (core.Checkpoint(2.0, "a", True, math.inf), "one of its times is not finite"),
+            (core.Failed(2.0, "a", "x", lost_seconds=math.nan), "one of its times is not finite"),
         ],
     )
     def test_they_change_nothing(self, event: core.Event, why: str) -> None:
@@ -319,6 +335,24 @@ class TestRefusals:
         before = content(books)
         with pytest.raises(BenchmarkError, match=why):
             books.apply(event)
+        assert content(books) == before
+
+    @pytest.mark.parametrize(
+        "event",
+        [
+            a_unit(1.0, train=1.0),
+            core.Unit(1.0, "a", 1, math.nan, True, {"eval_loss": math.nan}, {}),
+            core.Exploited(1.0, "a", "a", 3, CONFIG),
+            core.Failed(1.0, "a", "x", "Traceback"),
+            core.Retried(1.0, "a", "x"),
+        ],
+    )
+    def test_a_line_that_came_twice_counts_once(self, event: core.Event) -> None:
+        """Also read from a file, where NaN is not the NaN before."""
+        books = books_of(core.Reserved(0.0, 1), *begun(), event)
+        before = content(books)
+        with pytest.raises(BenchmarkError, match="it is there already: a line of the log came twice"):
+            books.apply(event_log.event_of(event_log.line_of(event)))
         assert content(books) == before
 
 

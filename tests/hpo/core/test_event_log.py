@@ -170,6 +170,23 @@ class TestFile:
         log.sync()
         assert read(path) == (SOME, "")
 
+    @pytest.mark.parametrize("left", [None, b"", text_of(SOME[:1]).encode()])
+    def test_a_log_that_was_deleted_or_cut_meanwhile_is_not_filled_up_with_zeros(
+        self, tmp_path: Path, left: bytes | None
+    ) -> None:
+        path = tmp_path / "log"
+        log = EventLog(path)
+        for event in SOME[:2]:
+            log.add(event)
+        log.sync()
+        path.unlink()
+        if left is not None:
+            path.write_bytes(left)
+        log.add(SOME[2])
+        with pytest.raises(OSError, match=r"events\.jsonl was deleted or cut meanwhile"):
+            log.sync()
+        assert path.read_bytes() == (left or b"")
+
     @pytest.mark.parametrize("synced", [0, 1, 2, 4])
     def test_a_study_resumes_from_an_earlier_length(self, tmp_path: Path, synced: int) -> None:
         log, lengths = EventLog(tmp_path / "log"), []

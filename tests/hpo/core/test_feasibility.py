@@ -126,8 +126,8 @@ def test_a_trial_that_waits_is_dropped_if_it_would_be_lost() -> None:
     for trial, waiting in (("b", 32), ("c", 4)):
         known.begin(trial, size(waiting))
     known.lose("a", size(16))
-    assert known.drops("b", size(32))
-    assert not known.drops("c", size(4))
+    assert not known.reconsider("b", size(32))
+    assert known.reconsider("c", size(4))
     assert (known.dropped, known.skipped) == ({"b"}, 1)
 
 

@@ -48,7 +48,9 @@ class _Making:
     waiting: list[str] = field(default_factory=list)
 
     def add(self, kind: type[Any], *arguments: Any, **more: Any) -> None:
-        self.events.append(kind(self.now, *arguments, **more))
+        event = kind(self.now, *arguments, **more)
+        if not self.events or repr(event) != repr(self.events[-1]):  # no study has a line twice
+            self.events.append(event)
 
     def one_of(self, trials: Any) -> str:
         return self.draw(st.sampled_from(sorted(trials)))

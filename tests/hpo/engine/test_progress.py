@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 
 import pytest
 from rich.console import Console
@@ -54,6 +55,19 @@ def test_a_log_file_gets_one_whole_line_without_control_characters(monkeypatch: 
         "[0:02] asha seed 1: 1/18 units | left about 0:34 | best eval_loss 0.5000 EM 0.600 (trial 0, unit 3 of 9) | "
         "trials: 1 running | useful 50% of device time\n"
     )
+
+
+@pytest.mark.parametrize(
+    ("metric", "mode", "scores"),
+    [
+        ("eval_loss", "min", "eval_loss 0.5000 EM 0.600"),
+        ("exact_match", "max", "eval_loss 0.5000 EM 0.600"),
+        ("f1", "max", "eval_loss 0.5000 F1 0.700"),
+    ],
+)
+def test_the_best_trial_is_shown_with_the_metric_that_is_tuned(metric: str, mode: str, scores: str) -> None:
+    benchmark = STUDY.benchmark.model_copy(update={"metric": metric, "mode": mode})
+    assert tables.describe_incumbent(replace(STUDY, benchmark=benchmark), books_of(9)) == f"{scores} (trial 0)"
 
 
 def test_in_a_suite_the_line_has_the_study_s_place_and_the_time_left_for_all(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -67,10 +67,10 @@ class TestCsv:
 
 
 class TestOpda:
-    def test_a_unit_is_a_share_of_the_training_s_own_steps(self, tmp_path: Path) -> None:
+    def test_a_unit_has_the_last_score_measured_by_its_share_of_the_training_s_own_steps(self, tmp_path: Path) -> None:
         bank = importing.of_opda(written(tmp_path, opda()), max_units=6, licence="CC-BY-SA-4.0")
         [training] = bank.trainings
-        assert [unit.metrics["accuracy"] for unit in training.units] == [0.5, 0.5, 0.625, 0.75, 0.875, 1.0]
+        assert [unit.metrics["accuracy"] for unit in training.units] == [0.5, 0.5, 0.5, 0.75, 0.75, 1.0]
         assert training.test == {"accuracy": 0.875}
         assert training.config == {"learning_rate": 1e-5, "cls_drop_out": 0.1, "total_model_steps": 3000}
         assert (bank.header.licence, bank.header.mode) == ("CC-BY-SA-4.0", "max")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 
 from benchmarks.banks import bank as banks
 from benchmarks.banks.bank import Bank
+from hpo.recording import log as logs
 from tests.stores import fresh_store
 from tests.studies import start, write_benchmark
 
@@ -18,11 +20,15 @@ pytestmark = [pytest.mark.thorough, pytest.mark.timeout(2 * MAX_SECONDS)]
 UNITS = 2
 
 
-def record(folder: Path, configs: int, *words: object, ranks: int = 1) -> tuple[str, Bank]:
-    """Record a few short trainings in a process; return the lines that it prints, and the bank."""
+def write_short(folder: Path, ranks: int = 1) -> Path:
     folder.mkdir(exist_ok=True)
     resource = {"unit_samples": 32, "max_units": UNITS}
-    benchmark = write_benchmark(folder, limit=16, finetune={"ranks_per_trial": ranks}, resource=resource)
+    return write_benchmark(folder, limit=16, finetune={"ranks_per_trial": ranks}, resource=resource)
+
+
+def record(folder: Path, configs: int, *words: object, ranks: int = 1) -> tuple[str, Bank]:
+    """Record a few short trainings in a process; return the lines that it prints, and the bank."""
+    benchmark = write_short(folder, ranks)
     sizes = ("--configs", configs, "--seeds", 1)
     process = start(fresh_store(folder), "record", "--benchmark", benchmark, *sizes, *words, verb="bank", folder=folder)
     out, err = process.communicate(timeout=MAX_SECONDS)
@@ -52,6 +58,20 @@ def test_two_devices_record_what_one_records(tmp_path: Path) -> None:
     assert losses(both).keys() == losses(one).keys()
     for identity, curve in losses(one).items():
         assert losses(both)[identity] == pytest.approx(curve, rel=1e-4)
+
+
+def test_a_recording_that_is_told_to_end_writes_its_bank(tmp_path: Path) -> None:
+    words = ("record", "--benchmark", write_short(tmp_path), "--configs", 200, "--seeds", 1, "--devices", 2)
+    process = start(fresh_store(tmp_path), *words, verb="bank", folder=tmp_path)
+    log = tmp_path / "banks/short.jsonl"
+    while not (log.exists() and logs.read(log).trainings):
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.1)
+    process.terminate()
+    out, err = process.communicate(timeout=MAX_SECONDS)
+    assert "trainings are left; the same command resumes" in out, err
+    assert process.returncode == 0
+    assert 0 < len(banks.read(tmp_path / "banks/short.parquet").trainings) < 200
 
 
 def test_two_ranks_record_a_training_together(tmp_path: Path) -> None:

@@ -115,7 +115,7 @@ def test_rungs_decide_as_ray_s(units: list[tuple[int, float]], reduction_factor:
             ray.on_trial_add(None, trial)
         reached[number] = reached.get(number, 0) + 1
         decision = ray.on_trial_result(None, trial, {"units": reached[number], "gain": gain})
-        assert own.stops(number, reached[number], gain) == (decision == "STOP")
+        assert own.take(number, reached[number], gain) == (decision == "STOP")
         stopped |= {number} if decision == "STOP" else set()
 
 

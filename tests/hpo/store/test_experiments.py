@@ -15,9 +15,11 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 
 from benchmarks import spec
+from hpo.analysis import records
 from hpo.app import cli
 from hpo.engine.in_process import InProcess
 from hpo.engine.in_process.actors import Call
+from hpo.store.client import choosing
 from tests.stores import fresh_store
 
 RUN = ["run", "random", "--benchmark", "synthetic", "--budget", "2"]
@@ -85,9 +87,29 @@ class TestExperiment:
         assert "asha" not in out
 
     def test_without_it_nothing_of_it_is_read(self, client: MlflowClient, capsys: pytest.CaptureFixture[str]) -> None:
-        assert cli.main([*RUN, "--experiment", "mine"]) == 0
+        assert cli.main([*RUN, "--experiment", "my own"]) == 0
         assert cli.main(["compare", "--benchmark", "synthetic"]) == 2
-        assert "no finished study of synthetic" in capsys.readouterr().err
+        error = capsys.readouterr().err
+        assert "no finished study of synthetic" in error
+        assert "experiment 'my own' has some: add --experiment 'my own'; or run one first" in error
+
+    @pytest.mark.parametrize("command", ["compare", "export", "confirm"])
+    def test_studies_of_one_that_was_renamed_are_found(
+        self, client: MlflowClient, capsys: pytest.CaptureFixture[str], command: str
+    ) -> None:
+        assert cli.main(RUN) == 0
+        client.rename_experiment("1", "old")
+        assert cli.main([command, "--benchmark", "synthetic"]) == 2
+        assert "experiment 'old' has some: add --experiment old; or run one first" in capsys.readouterr().err
+
+    @pytest.mark.slow  # it compares, with a report
+    def test_earlier_comparisons_in_it_are_read(self, client: MlflowClient) -> None:
+        assert cli.main([*RUN, "--experiment", "mine"]) == 0
+        compare = ["compare", "--benchmark", "synthetic", "--experiment", "mine"]
+        assert cli.main(compare) == 0
+        assert cli.main(compare) == 0
+        with choosing("mine"):
+            assert len(records.read("synthetic").comparisons) == 2
 
     def test_a_study_resumes_where_it_lies_and_makes_no_other(
         self, client: MlflowClient, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
@@ -125,6 +147,9 @@ class TestExperiment:
         error = capsys.readouterr().err
         assert "experiment 'synthetic'" in error
         assert "mlflow experiments restore --experiment-id 1" in error
+        for command in ("compare", "export", "confirm"):
+            assert cli.main([command, "--benchmark", "synthetic"]) == 2
+            assert "mlflow experiments restore --experiment-id 1" in capsys.readouterr().err
         client.restore_experiment("1")
         assert cli.main(RUN) == 0
 

@@ -45,6 +45,28 @@ def test_a_page_into_a_closed_pipe_leaves_no_traceback(words: list[str], tmp_pat
     assert into_closed_pipe(["-m", "hpo", *words], tmp_path, "") == (0, "")
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("words", ["methods", "benchmarks", "methods asha"])
+def test_a_page_on_a_full_disk_is_an_error_in_a_sentence(words: str, tmp_path: Path) -> None:
+    done = shell(f"{sys.executable} -m hpo {words} > /dev/full", tmp_path)
+    assert (done.returncode, done.stderr) == (
+        2,
+        "error: the output cannot be written (No space left on device); free some room, or send it elsewhere\n",
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("closed", [">&-", ">&- 2>&-", "2>&-", "<&- >&-"])
+def test_a_page_without_an_output_ends_as_with_one(closed: str, tmp_path: Path) -> None:
+    done = shell(f"{sys.executable} -m hpo methods {closed}", tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def shell(line: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+    return subprocess.run(["sh", "-c", line], cwd=folder, env=environment, capture_output=True, text=True, check=False)
+
+
 @pytest.mark.slow  # a process of its own imports Ray and MLflow
 def test_a_study_whose_reader_has_gone_reaches_its_end(tmp_path: Path) -> None:
     store = fresh_store(tmp_path)

@@ -19,7 +19,7 @@ from tests.servers import serve
 from tests.stores import fresh_store
 
 REPOSITORY = Path(__file__).parents[3]
-STEP = re.compile(r"^(?:[a-z ]+: +)?((?:MLFLOW_TRACKING_URI=\\S+ )?(?:python -m hpo|mlflow run) .*)$", re.MULTILINE)
+STEP = re.compile(r"^(?:[a-z ]+: +)?((?:MLFLOW_TRACKING_URI=\S+ )?(?:python -m hpo|mlflow run) .*)$", re.MULTILINE)
 
 
 @pytest.fixture
@@ -38,6 +38,20 @@ def steps(out: str) -> list[str]:
     return STEP.findall(out)
 
 
+def typed_in_turn(out: str, capsys: pytest.CaptureFixture[str]) -> list[str]:
+    """Type all commands that are printed, and those that they print; returns their verbs."""
+    waiting, ran = steps(out), []
+    while waiting:
+        words = shlex.split(waiting.pop(0))
+        assert words[:3] == ["python", "-m", "hpo"]
+        if words[3] in ran or words[3] == "train":  # which trains a model; the closed-form curve has none
+            continue
+        ran.append(words[3])
+        assert cli.main(words[3:]) == 0, words
+        waiting += steps(capsys.readouterr().out)
+    return ran
+
+
 class TestEveryPrintedCommandRuns:
     @pytest.mark.slow
     @pytest.mark.parametrize("benchmark", ["synthetic", "my own.yaml"])
@@ -45,25 +59,17 @@ class TestEveryPrintedCommandRuns:
         self, here: Path, benchmark: str, capsys: pytest.CaptureFixture[str]
     ) -> None:
         assert cli.main(["run", "random", "--benchmark", benchmark, "--budget", "2"]) == 0
-        waiting, ran = steps(capsys.readouterr().out), []
-        while waiting:
-            words = shlex.split(waiting.pop(0))
-            assert words[:3] == ["python", "-m", "hpo"]
-            if words[3] in ran or words[3] == "train":  # which trains a model; the closed-form curve has none
-                continue
-            ran.append(words[3])
-            assert cli.main(words[3:]) == 0, words
-            waiting += steps(capsys.readouterr().out)
-        assert ran == ["confirm", "compare", "export"]
+        assert typed_in_turn(capsys.readouterr().out, capsys) == ["confirm", "compare", "export"]
 
     @pytest.mark.slow
-    def test_on_a_server_its_address_is_printed(
+    def test_on_a_server_whose_address_is_printed(
         self, here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
     ) -> None:
         with serve(fresh_store(here / "served"), here) as server:
             monkeypatch.setenv("MLFLOW_TRACKING_URI", server.uri)
             assert cli.main(["run", "random", "--benchmark", "synthetic", "--budget", "1"]) == 0
-        out = capsys.readouterr().out
+            out = capsys.readouterr().out
+            assert typed_in_turn(out, capsys) == ["confirm", "compare", "export"]
         assert f"open it in the browser: {server.uri}/#/experiments/1/runs?viewStateShareKey=hpo-trials" in out
         assert "mlflow ui" not in out
 

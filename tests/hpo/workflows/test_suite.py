@@ -282,6 +282,23 @@ def test_a_part_that_raises_ends_its_study_with_a_reason_and_keeps_its_results(
         assert all(trial.data.tags["hpo.outcome"] in ("completed", "stopped", "interrupted") for trial in trials)
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_ranks_that_cannot_start_are_a_reason_and_no_traceback(
+    store: Path, small_nano: Callable[..., Benchmark], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Before the first study, where no trial is that could fail."""
+    given = contest.GivenBenchmark(small_nano(timeout_seconds=1e-3), "nano")
+    outcome = suite.run_suite(contest.parse_methods("random", 1), given, [0], None, False, Console(quiet=True))
+    silent = "TimeoutError: rank 0 did not answer for 0.001 s (timeout_seconds of the benchmark)"
+    assert [reason for _, reason in outcome.failures] == [f"every trial fails: {silent}"]
+    assert capsys.readouterr().err.splitlines() == [
+        f"warning: ranks could not be warmed up ({silent}); each study starts its own"
+    ]
+    [study] = stored_runs("nano", "tags.hpo.kind = 'study'")
+    assert study.info.status == "FAILED"
+
+
 @pytest.mark.thorough  # test_ranks has the next trial on the same ranks
 @pytest.mark.slow
 def test_ranks_stay_warm_from_study_to_study(store: Path, small_nano: Callable[..., Benchmark]) -> None:

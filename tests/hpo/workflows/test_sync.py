@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,12 +13,14 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from mlflow import MlflowClient
+from mlflow.entities import Metric
 from mlflow.exceptions import MlflowException
 
 from benchmarks import spec
 from benchmarks.spec import BenchmarkError
 from hpo.app.cli import main
 from hpo.core import event_log
+from hpo.core import events as core
 from hpo.core.events import Event
 from hpo.core.study import Study
 from hpo.engine import snapshot
@@ -80,6 +82,32 @@ def test_what_a_study_did_after_it_was_told_to_end_is_done_again_and_stored_once
     assert second.data.params["learning_rate"] == str(OTHER["learning_rate"])
 
 
+def test_units_that_wait_together_are_one_write_for_each_trial(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two trials train at once; the third unit comes after the others were handed to the store."""
+    told, writes, log_batch = Told(STUDY, tracker := new_tracker()), [], MlflowClient.log_batch
+
+    def noting(self: MlflowClient, run_id: str, metrics: Sequence[Metric] = (), **rest: Any) -> None:
+        writes.extend([found] if (found := [point.step for point in metrics if point.key == "eval_loss"]) else [])
+        log_batch(self, run_id, metrics, **rest)
+
+    monkeypatch.setattr(MlflowClient, "log_batch", noting)
+    told.begin("a", FIRST)
+    told.begin("b", OTHER)
+    for units in (1, 2):
+        report(told, "a", units)
+        report(told, "b", units)
+    tracker.deliver()
+    report(told, "a", 3)
+    told.end("a")
+    told.end("b")
+    told.finish()
+    assert writes == [[1, 2], [1, 2], [3]]
+    uri = os.environ["MLFLOW_TRACKING_URI"]
+    _, [first, second] = read(uri, "synthetic")
+    assert [steps(uri, run) for run in (first, second)] == [[1, 2, 3], [1, 2]]
+    assert [run.data.metrics["eval_loss"] for run in (first, second)] == [1 / 3, 1 / 2]
+
+
 @pytest.mark.slow
 def test_a_log_that_is_sent_twice_is_stored_once() -> None:
     """Whatever the first driver got to: the second reads the whole log again."""
@@ -102,6 +130,31 @@ def test_a_log_that_is_sent_twice_is_stored_once() -> None:
     _, trials = read(uri, "synthetic")
     assert [steps(uri, run) for run in trials] == [[1, 2], [1]]
     assert [run.info.status for run in trials] == ["FINISHED", "FAILED"]
+
+
+@pytest.mark.slow
+def test_units_of_a_second_attempt_reach_a_store_that_has_those_of_the_first() -> None:
+    """The driver is killed once the store has all three units of the first attempt; the second begins after the one
+    that a checkpoint kept."""
+    name, config = "a", ((0, FIRST),)
+
+    def a_unit(at: float, units: int) -> Event:
+        return core.Unit(at, name, units, 1.0, False, {"eval_loss": 1.0 / at}, {"train": 1.0})
+
+    events: list[Event] = [core.Reserved(0.0, 1), core.Proposed(0.0, name, 0, 0, config), core.Began(0.0, name, 1.0)]
+    events += [a_unit(1.0, 1), core.Checkpoint(1.0, name, True), a_unit(2.0, 2), a_unit(3.0, 3)]
+    first = len(events)
+    events += [core.Failed(4.0, name, "x"), core.Retried(4.0, name, "x"), core.Began(4.0, name, 1.0)]
+    events += [a_unit(5.0, 2), a_unit(6.0, 3), core.Ended(7.0, name, "stopped", ""), core.Released(7.0)]
+    tracker = new_tracker()
+    tracker.tell_whole(events[:first], on_gpu=False, status="KILLED")
+    again = new_tracker(tracker.run_id)
+    again.began_at = tracker.began_at
+    again.tell_whole(events, on_gpu=False, status="FINISHED")
+    uri = os.environ["MLFLOW_TRACKING_URI"]
+    _, [trial] = read(uri, "synthetic")
+    assert steps(uri, trial) == [1, 2, 3, 2, 3]
+    assert (trial.data.metrics["device_seconds"], trial.data.metrics["eval_loss"]) == (6.0, 1.0 / 6.0)
 
 
 @pytest.mark.slow
@@ -204,7 +257,7 @@ def test_a_state_that_had_no_room_is_kept_once_there_is_some(monkeypatch: pytest
 
 @pytest.mark.slow
 def test_a_confirmation_whose_store_is_away_is_shown_and_not_trained_again(
-    ray_of_two: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     told = Told(STUDY, new_tracker())
     told.begin("a", FIRST)
@@ -217,6 +270,7 @@ def test_a_confirmation_whose_store_is_away_is_shown_and_not_trained_again(
         raise BenchmarkError("tracking store: away")
 
     monkeypatch.setattr(Tracker, "finish", wait_in_vain)
+    monkeypatch.setattr("hpo.engine.runner.OnRay", lambda: InProcess(devices=2))
     assert main(["confirm", "--benchmark", "synthetic", "--repeats", "1"]) == 1
     printed = capsys.readouterr()
     assert "confirm on synthetic" in printed.out

@@ -211,5 +211,12 @@ class TestCard:
         assert "| test eval loss that chose it from 2 methods (2 blocks) | 0.3000 |" in card
         assert "| the same, corrected for having been chosen | 0.5000 (+0.2000) |" in card
 
+    def test_a_difference_by_rounding_has_no_minus(self, benchmark: Benchmark, tmp_path: Path) -> None:
+        store_study(benchmark, "asha", config=GOOD)
+        confirm(benchmark, 0, 0.8, schedule=[(0, GOOD)])
+        confirm(benchmark, 0, 0.8 - 1e-9, schedule=default_schedule(benchmark))
+        card = card_of(export.export(benchmark.name, "asha", tmp_path))
+        assert "| test eval loss minus default's | +0.0000 (1 block) |" in card
+
     def test_values_cannot_break_the_page(self) -> None:
         assert escape("a|b\n# `x` <b> *y* [z](u)") == r"a\|b \# \`x\` \<b\> \*y\* \[z\](u)"
