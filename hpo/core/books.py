@@ -34,6 +34,8 @@ from hpo.core.study import Study, is_better
 
 BUDGET_SPENT = "the study's budget was spent"
 """Beginning of the reason of a trial that the budget ended, not the method."""
+ROUNDING = 1e-3
+"""Seconds by which two clocks may differ over an event."""
 COUNTED = (core.Exploited, core.Unit, core.Failed, core.Retried)
 """Events that would count twice if a log had their line twice."""
 
@@ -355,7 +357,7 @@ def interruption_of(row: TrialRow, reason: str = "") -> tuple[Outcome, str]:
 
 def _fault(event: core.Event) -> str:
     """Return the reason why no study has such an event at any point; empty if one may have it."""
-    times = [event.at]
+    times, lasted = [event.at], list[float]()
     match event:
         case core.Reserved() | core.Resized() | core.Began() if not 0 <= event.devices < math.inf:
             return f"its devices are {event.devices!r}"
@@ -365,11 +367,14 @@ def _fault(event: core.Event) -> str:
             if others := event.seconds.keys() - set(PARTS):
                 return f"{min(others)} is no part of a trial's time, but one of {', '.join(PARTS)} must be"
             times += event.seconds.values()
+            lasted.append(sum(event.seconds.values()))
         case core.Checkpoint():
-            times.append(event.seconds)
+            lasted.append(event.seconds)
         case core.Failed() if event.lost_seconds is not None:
-            times.append(event.lost_seconds)
-    return "" if all(map(math.isfinite, times)) else "one of its times is not finite"
+            lasted.append(event.lost_seconds)
+    if not all(map(math.isfinite, (*times, *lasted))):
+        return "one of its times is not finite"
+    return next((f"its {one!r} s are less than none" for one in lasted if one < -ROUNDING), "")
 
 
 def _impossible(event: core.Event, why: str) -> BenchmarkError:

@@ -40,6 +40,7 @@ class Feasibility:
         self._too_much: list[Demand] = []
         self._fitting: list[Demand] = []
         self._unproven: set[str] = set()
+        self._asked: dict[str, tuple[Config, Demand]] = {}
         self._proven: dict[str, Config] = {}
         self.lost: set[str] = set()
         self.dropped: set[str] = set()
@@ -84,7 +85,7 @@ class Feasibility:
 
     def begin(self, trial_id: str, config: Config) -> None:
         """Note that a trial begins, or goes on with another configuration."""
-        if self._fits(self._demand(config)):
+        if self._fits(self._demand_of(trial_id, config)):
             self._unproven.discard(trial_id)
         else:
             self._unproven.add(trial_id)
@@ -95,7 +96,7 @@ class Feasibility:
         if self._proven.get(trial_id) == config:
             return
         self._proven[trial_id] = dict(config)
-        demand = self._demand(config)
+        demand = self._demand_of(trial_id, config)
         if not self._fits(demand):
             self._fitting = [demand, *(known for known in self._fitting if not demand.covers(known))]
             self._too_much = [lost for lost in self._too_much if not demand.covers(lost)]  # others took its memory
@@ -104,7 +105,7 @@ class Feasibility:
         """Note that a trial ran out of memory; if it asks for no more than what fits, others took its memory."""
         self.end(trial_id)
         self.lost.add(trial_id)
-        demand = self._demand(config)
+        demand = self._demand_of(trial_id, config)
         if not self._fits(demand) and not any(demand.covers(known) for known in self._too_much):
             self._too_much = [demand, *(known for known in self._too_much if not known.covers(demand))]
 
@@ -130,6 +131,14 @@ class Feasibility:
 
     def _fits(self, demand: Demand) -> bool:
         return any(known.covers(demand) for known in self._fitting)
+
+    def _demand_of(self, trial_id: str, config: Config) -> Demand:
+        """Return what a trial asks for; computed anew only if its configuration has changed since the last question."""
+        known, demand = self._asked.get(trial_id, (None, None))
+        if demand is None or known != config:
+            demand = self._demand(config)
+            self._asked[trial_id] = dict(config), demand
+        return demand
 
     def _demand(self, config: Config) -> Demand:
         return least_demand(self._study.benchmark, training_of(self._study, config).config)

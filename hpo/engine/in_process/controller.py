@@ -10,16 +10,18 @@ from __future__ import annotations
 import copy
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest import mock
 
 from ray.train._internal.storage import StorageContext
 from ray.tune import Trainable, TuneError
 from ray.tune.execution.tune_controller import TuneController
 from ray.tune.experiment import Experiment, Trial
 from ray.tune.search import basic_variant, search_generator
+from ray.tune.search.sample import Domain
 
 from hpo.engine.budgeted import CautiousTrial
 from hpo.engine.in_process.actors import ActorClass, Actors
@@ -163,15 +165,15 @@ def _trial_of(specification: Mapping[str, Any], parser: object, **given: Any) ->
 
 @contextmanager
 def making_trials_directly() -> Iterator[None]:
-    """Make trials without a command line, which Tune's searchers write, with all values as JSON, and parse again."""
-    before = [(module, module._create_trial_from_spec) for module in (basic_variant, search_generator)]
-    for module, _ in before:
-        module._create_trial_from_spec = _trial_of
-    try:
+    """Make trials without a command line, which Tune's searchers write, with all values as JSON, and parse again.
+
+    Nor are the domains of the search space copied for each trial, which nobody changes.
+    """
+    with ExitStack() as patches:
+        for module in (basic_variant, search_generator):
+            patches.enter_context(mock.patch.object(module, "_create_trial_from_spec", _trial_of))
+        patches.enter_context(mock.patch.object(Domain, "__deepcopy__", lambda domain, memo: domain, create=True))
         yield
-    finally:
-        for module, function in before:
-            module._create_trial_from_spec = function
 
 
 class StorageHere(StorageContext):

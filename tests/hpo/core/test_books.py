@@ -327,6 +327,9 @@ class TestRefusals:
             (a_unit(2.0, train=math.nan), "one of its times is not finite"),
             (core.Checkpoint(2.0, "a", True, math.inf), "one of its times is not finite"),
             (core.Failed(2.0, "a", "x", lost_seconds=math.nan), "one of its times is not finite"),
+            (a_unit(2.0, train=1.0, evaluate=-2.0), r"its -1\.0 s are less than none"),
+            (core.Checkpoint(2.0, "a", True, -1.0), r"its -1\.0 s are less than none"),
+            (core.Failed(2.0, "a", "x", lost_seconds=-1.0), r"its -1\.0 s are less than none"),
         ],
     )
     def test_they_change_nothing(self, event: core.Event, why: str) -> None:

@@ -157,3 +157,16 @@ def test_what_fits_is_trained_although_it_ran_out_once(is_proven_first: bool) ->
         known.prove("a", size(16))
     assert known.admits(size(8))
     assert known.admits(size(16))
+
+
+def test_a_trial_that_goes_on_with_another_configuration_asks_for_another_amount() -> None:
+    known = make()
+    known.begin("a", size(8))
+    known.prove("a", size(8))
+    known.begin("b", size(8))
+    assert not known.is_risking
+    known.begin("b", size(16))
+    assert known.is_risking
+    known.lose("b", size(16))
+    assert known.is_infeasible(size(16))
+    assert not known.is_infeasible(size(8))
