@@ -167,7 +167,7 @@ def _trial_of(specification: Mapping[str, Any], parser: object, **given: Any) ->
 def making_trials_directly() -> Iterator[None]:
     """Make trials without a command line, which Tune's searchers write, with all values as JSON, and parse again.
 
-    Nor are the domains of the search space copied for each trial, which nobody changes.
+    Nor are the domains of the search space copied for each trial: they never change.
     """
     with ExitStack() as patches:
         for module in (basic_variant, search_generator):
