@@ -7,17 +7,16 @@ import gc
 import os
 import sys
 
+from hpo.cluster import garbage
 from hpo.workflows import preflight
 
-GARBAGE_THRESHOLD = 100_000
-"""New objects after which the collector looks for garbage; with Python's 700 it takes a fifth of the imports' time."""
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 """Errors of an output that takes nothing more, though it has a reader."""
 
 
 def run() -> int:
     """Refuse a Python or a lack of packages that could only end in a traceback, then hand over to the command line."""
-    gc.set_threshold(GARBAGE_THRESHOLD)
+    garbage.rest_while_importing()
     _open_closed_streams()
     fault = preflight.python_fault(sys.version_info[:2]) or preflight.package_fault(preflight.TO_PARSE)
     if fault:

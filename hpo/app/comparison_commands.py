@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
     from hpo.analysis.compare import Result
     from hpo.analysis.forest import Grow
-    from hpo.report.figures.importance import ImportanceShares
+    from hpo.report.figures.plots import Figure, LeftOut
 
 SEVERAL = "several benchmarks"
 """MLflow experiment of comparisons over several benchmarks."""
@@ -48,18 +49,35 @@ def _compare_one(parsed: argparse.Namespace, given: str, grow: Grow) -> int:
     stored, console = records.read(name_of(given), given), open_console()
     plan = planned.read_plan(Path(parsed.plan)) if parsed.plan else None
     result = compare.compare(stored, budget=budget, mixed_budgets=mixed, reference=parsed.reference, plan=plan)
-    tables.print_all(console, result)
-    drawn = result, *_importance(console, result, grow)
+    figures = _show(console, result, grow)
     if any(limit is not None for limit in limits):
         trials = trials_of(result.studies, result.benchmark)
         tables.print_best_within(console, pareto.best_within(trials, result.benchmark, *limits))
     tags = {"hpo.benchmark": result.benchmark.name, "hpo.benchmark_digest": result.digest, **result.look}
-    smaller = {page.REPORT: page.smaller(*drawn)}
-    files = {**tables.files(result), **page.files(*drawn)}
+    smaller = {page.REPORT: page.smaller(result, figures)}
+    files = {**tables.files(result), **page.files(result, figures)}
     _deliver(console, Path(parsed.output), result.benchmark.name, files, tags, smaller)
     if not result.replay:  # whose trials were trained
         print_line(console, f"export the winner: {next_steps.command('export', benchmark=given)}")
     return 0
+
+
+def _show(console: Console, result: Result, grow: Grow) -> list[Figure | LeftOut]:
+    """Print a comparison and the importance of hyperparameters; return the figures, drawn while the forests grow."""
+    from hpo.analysis import importance
+    from hpo.report import tables
+    from hpo.report.figures import catalogue
+
+    if result.replay:  # it keeps no trials for the importance
+        tables.print_all(console, result)
+        return catalogue.all_of(result)
+    with ThreadPoolExecutor(1) as beside:
+        growing = beside.submit(importance.importances, result.studies, result.benchmark, grow=grow)
+        tables.print_all(console, result)
+        figures = catalogue.all_of(result)
+        found = growing.result()
+    tables.print_importance(console, found)
+    return catalogue.with_importance(figures, tables.importance_shares(found), tables.importance_notes(found))
 
 
 def _compare_tasks(parsed: argparse.Namespace, given: list[str]) -> int:
@@ -105,18 +123,6 @@ def _deliver(
     else:
         if lacking:
             print_line(console, f"note: MLflow lacks a part of it, the folder has all: {lacking}")
-
-
-def _importance(console: Console, result: Result, grow: Grow) -> tuple[ImportanceShares | str | None, list[str]]:
-    """Print the importance of hyperparameters; return it as the report takes it. A replay keeps no trials for it."""
-    from hpo.analysis import importance
-    from hpo.report import tables
-
-    if result.replay:
-        return None, []
-    found = importance.importances(result.studies, result.benchmark, grow=grow)
-    tables.print_importance(console, found)
-    return tables.importance_shares(found), tables.importance_notes(found)
 
 
 def confirm(parsed: argparse.Namespace) -> int:

@@ -13,7 +13,6 @@ from hpo.core.wording import counted
 from hpo.report import sentences
 from hpo.report.columns import HOW_TO_READ, Cell, colored, columns, digits_of, estimate_cell, number_cell
 from hpo.report.figures import catalogue
-from hpo.report.figures.importance import ImportanceShares
 from hpo.report.figures.plots import Figure, LeftOut, styles
 from hpo.report.html import REPORT as REPORT
 from hpo.report.html import Extent, Table, data_files, render
@@ -22,31 +21,25 @@ MAX_LISTED_SEEDS = 20
 """Seeds that are listed one by one, where more follow each other."""
 
 
-def files(
-    result: Result, importance: ImportanceShares | str | None = None, importance_notes: Sequence[str] = ()
-) -> dict[str, str]:
+def files(result: Result, figures: Sequence[Figure | LeftOut] | None = None) -> dict[str, str]:
     """Write the report and the data of each figure: `report.html`, and `figure_<name>.csv` for those that have data.
 
     Args:
         result: the comparison.
-        importance: of the hyperparameters, or a sentence why there is none; None leaves that figure away.
-        importance_notes: caveats of the importance, one sentence each.
+        figures: its figures; by default all but the importance of hyperparameters, see `catalogue.all_of`.
     """
-    drawn = catalogue.all_of(result, importance, importance_notes)
+    drawn = catalogue.all_of(result) if figures is None else figures
     return {REPORT: _page(result, drawn), **data_files(drawn)}
 
 
-def smaller(
-    result: Result, importance: ImportanceShares | str | None = None, importance_notes: Sequence[str] = ()
-) -> Iterator[str]:
+def smaller(result: Result, figures: Sequence[Figure | LeftOut] | None = None) -> Iterator[str]:
     """Write the report for a store that refuses it for its size: without plots, then without their data.
 
     Args:
         result: the comparison.
-        importance: see `files`.
-        importance_notes: see `files`.
+        figures: see `files`.
     """
-    drawn = catalogue.all_of(result, importance, importance_notes)
+    drawn = catalogue.all_of(result) if figures is None else figures
     yield _page(result, drawn, Extent.DATA)
     yield _page(result, drawn, Extent.TABLES)
 

@@ -24,6 +24,9 @@ from hpo.report.figures.scores import confirmed_scores
 from hpo.report.figures.shrinkage import shrinkage
 from hpo.report.figures.timelines import timelines
 
+FOLLOWS_IMPORTANCE = "schedules"
+"""Name of the figure before which the importance stands."""
+
 
 def all_of(
     result: Result, importance: ImportanceShares | str | None = None, importance_notes: Sequence[str] = ()
@@ -38,7 +41,7 @@ def all_of(
     """
     looks = styles(result)
     intervals = {standing.name: standing.score.interval for standing in result.standings if standing.score}
-    return [
+    figures = [
         confirmed_scores(result, looks),
         critical_difference_diagram(result, looks),
         anytime_curves(result, looks),
@@ -49,7 +52,21 @@ def all_of(
         cost_split(result),
         timelines(result),
         parallel_coordinates(result),
-        *([] if importance is None else [hyperparameter_importance(importance, importance_notes)]),
         schedules(result, looks),
         shrinkage(result, looks),
     ]
+    return figures if importance is None else with_importance(figures, importance, importance_notes)
+
+
+def with_importance(
+    figures: Sequence[Figure | LeftOut], importance: ImportanceShares | str, notes: Sequence[str] = ()
+) -> list[Figure | LeftOut]:
+    """Add the importance of hyperparameters to the other figures, which can be drawn while the forests grow.
+
+    Args:
+        figures: of a comparison, without the importance.
+        importance: see `hyperparameter_importance`.
+        notes: see `hyperparameter_importance`.
+    """
+    place = next(place for place, figure in enumerate(figures) if figure.name == FOLLOWS_IMPORTANCE)
+    return [*figures[:place], hyperparameter_importance(importance, notes), *figures[place:]]

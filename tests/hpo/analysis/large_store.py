@@ -34,6 +34,7 @@ from hpo.core.ledger import PARTS, Shares
 from hpo.core.study import CONFIRMS, PROTOCOL, SCHEDULE, TRAINING_SEED, Study, fresh_seeds, objective
 from hpo.report import page as report
 from hpo.report import tables
+from hpo.report.figures import catalogue
 from hpo.store import client as store
 from hpo.store.files import devices_csv, ledger_csv, trials_csv, units_csv
 
@@ -209,7 +210,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         made = time.monotonic()
         result = compare.compare(records.read("synthetic"))
         found = importance.importances(result.studies, result.benchmark)
-        texts = {**tables.files(result), **report.files(result, tables.importance_shares(found))}
+        figures = catalogue.all_of(result, tables.importance_shares(found))
+        texts = {**tables.files(result), **report.files(result, figures)}
         ended = time.monotonic()
     print(f"{parsed.studies} studies of {parsed.trials} trials in {uri}, made in {made - began:.1f} s")
     sizes = f"{len(result.standings)} methods, {len(result.pairs)} pairs, {len(texts)} files"

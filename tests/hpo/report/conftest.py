@@ -11,6 +11,7 @@ from benchmarks.spec import Benchmark
 from hpo.analysis.compare import Result
 from hpo.analysis.over_cost import curves
 from hpo.report import page as report
+from hpo.report.figures import catalogue
 from tests.hpo.report.comparisons import (
     IMPORTANCE,
     MAX_UNITS,
@@ -41,4 +42,4 @@ def result(benchmark: Benchmark) -> Result:
 @pytest.fixture(scope="module")
 def files(result: Result) -> dict[str, str]:
     """Every figure has data."""
-    return report.files(result, IMPORTANCE)
+    return report.files(result, catalogue.all_of(result, IMPORTANCE))

@@ -11,6 +11,7 @@ import pytest
 
 from hpo.analysis.compare import Result
 from hpo.report import page as report
+from hpo.report.figures import catalogue
 from tests.hpo.report.colors import contrast, luminance
 from tests.hpo.report.comparisons import (
     HOSTILE,
@@ -178,7 +179,9 @@ class TestInABrowser:
 def reader(browser: Any, result: Result, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Reader]:
     path = tmp_path_factory.mktemp("hostile") / "report.html"
     importance = dict.fromkeys(HOSTILE, (0.1, 0.05, 0.2))
-    path.write_text(report.files(hostile(result), importance, list(HOSTILE))["report.html"], encoding="utf-8")
+    shown = hostile(result)
+    figures = catalogue.all_of(shown, importance, list(HOSTILE))
+    path.write_text(report.files(shown, figures)["report.html"], encoding="utf-8")
     with Reader(browser, path) as reader:
         yield reader
 
