@@ -16,9 +16,7 @@ from benchmarks.spec import BenchmarkError, FineTune
 from benchmarks.tasks.record_scores import ANSWER_TOKENS
 from benchmarks.tasks.task import IGNORED_LABEL, LOSS, PERPLEXITY, Example, perplexity
 from benchmarks.training.batches import Inputs, cross_entropy_sum, rank_batches
-from benchmarks.training.deepspeed import zero_stage
-from benchmarks.training.model.resting import BatchSize, at_rest
-from benchmarks.training.model.zero3 import ZERO_3
+from benchmarks.training.model.resting import OTHER_RANK, BatchSize, at_rest, attempt, fits_all
 
 if TYPE_CHECKING:
     import torch
@@ -80,23 +78,32 @@ class Evaluation:
     def _sums_that_fit(
         self, engine: Any, examples: Sequence[Example], rows: list[tuple[int, list[float]]] | None
     ) -> list[float]:
-        """Return the sums of `_sums`, in smaller batches if those that fitted an earlier trial do not fit this one.
+        """Add up the sums of all ranks, in smaller batches if those that fitted an earlier trial do not fit this one.
 
-        A rank that begins again would leave others waiting, so several ranks do not.
+        Ranks begin again together, where each has evaluated its part alone: with a batch size that was found.
+
+        Returns:
+            Loss, answer tokens, the task's figures, and examples.
         """
+        import torch
+
         while True:
-            try:
-                return self._sums(engine, examples, rows)
-            except Exception as error:
-                if not sign_of(error) or self.world_size > 1 or not self.size.halve():
-                    raise
+            sums, failure = attempt(self._own_sums, engine, examples, rows)
+            if failure and not self.size.found:  # the others may be waiting for this rank's share of weights
+                raise failure
+            if not self.size.found or fits_all(failure is None, self.inputs.device):
+                assert sums is not None
+                torch.distributed.all_reduce(on_device := sums.to(self.inputs.device))
+                return list(map(float, on_device.tolist()))
+            if not self.size.halve():
+                raise failure or MemoryError(OTHER_RANK)
             if rows is not None:
                 rows.clear()
 
-    def _sums(
+    def _own_sums(
         self, engine: Any, examples: Sequence[Example], rows: list[tuple[int, list[float]]] | None
-    ) -> list[float]:
-        """Return sums over all examples of all ranks: loss, answer tokens, the task's figures, examples.
+    ) -> torch.Tensor:
+        """Return sums over this rank's examples: loss, answer tokens, the task's figures, examples.
 
         Args:
             engine: holds the model.
@@ -110,7 +117,7 @@ class Evaluation:
         with at_rest(engine, self.inputs.device) as is_whole:
             size = self._batch_size(engine, examples, is_whole)
             for batch, counts in rank_batches(examples, size, self.rank, self.world_size):
-                loss, predictions, losses = self._loss_and_answers(engine, batch, rows is not None)
+                loss, predictions, losses = self._loss_and_answers(engine, batch, is_whole, rows is not None)
                 tokens = sum(len(e.target) for e in batch)
                 scored = [task.score(p, e.references) for p, e in zip(predictions, batch, strict=True)]
                 figures = [sum(column) for column in zip(*scored, strict=True)]
@@ -119,8 +126,7 @@ class Evaluation:
                 if counts and rows is not None:
                     found = zip(batch, losses, scored, strict=True)
                     rows += [(place[id(e)], [loss / len(e.target), len(e.target), *own]) for e, loss, own in found]
-        torch.distributed.all_reduce(on_device := sums.to(self.inputs.device))
-        return list(map(float, on_device.tolist()))
+        return sums
 
     def _of_all(self, rows: list[tuple[int, list[float]]]) -> list[list[float]]:
         """Gather the rows of all ranks, in the order of their numbers."""
@@ -139,8 +145,8 @@ class Evaluation:
 
     def answers(self, engine: Any, examples: Sequence[Example]) -> list[str]:
         """Generate greedy answers, one per example: batched, with KV cache, each ending at the end token."""
-        with at_rest(engine, self.inputs.device):
-            return self.generate(engine.module, self.inputs.prompts(examples), cache=None)
+        with at_rest(engine, self.inputs.device) as is_whole:
+            return self.generate(engine.module, self.inputs.prompts(examples), None, is_whole)
 
     def _batch_size(self, engine: Any, examples: Sequence[Example], is_whole: bool) -> int:
         """Return the sequences per forward pass; "auto" is settled once, by the longest examples.
@@ -152,13 +158,19 @@ class Evaluation:
             return self.settings.eval_batch_size
         longest = sorted(examples, key=lambda e: len(e.prompt))
         return self.size.find(
-            self.inputs.device, is_whole, lambda size: self._loss_and_answers(engine, longest[-size:])
+            self.inputs.device, is_whole, lambda size: self._loss_and_answers(engine, longest[-size:], True)
         )
 
     def _loss_and_answers(
-        self, engine: Any, examples: Sequence[Example], each: bool = False
+        self, engine: Any, examples: Sequence[Example], is_whole: bool, each: bool = False
     ) -> tuple[float, list[str], list[float]]:
         """Sum the cross entropy of the reference answers, and generate the greedy answers.
+
+        Args:
+            engine: holds the model.
+            examples: a batch.
+            is_whole: see `generate`.
+            each: sum it for each example too.
 
         Returns:
             The sum, the answers, and the sum of each example if `each` asks for it: one after the other, since all of
@@ -171,7 +183,8 @@ class Evaluation:
         rows = range(len(examples)) if each else ()
         losses = [cross_entropy_sum(logits[row : row + 1], labels[row : row + 1]) for row in rows]
         of_each = torch.stack(losses).tolist() if losses else []
-        return float(cross_entropy_sum(logits, labels)), self.generate(engine.module, prompts, cache), of_each
+        answers = self.generate(engine.module, prompts, cache, is_whole)
+        return float(cross_entropy_sum(logits, labels)), answers, of_each
 
     def reference_logits(
         self, model: Any, examples: Sequence[Example], prompts: dict[str, torch.Tensor]
@@ -214,8 +227,17 @@ class Evaluation:
         scored = model(**following, past_key_values=copy.deepcopy(cache), use_cache=True).logits
         return scored[:, :-1], self.inputs.answer_labels(examples), cache
 
-    def generate(self, model: Any, prompts: dict[str, torch.Tensor], cache: Any) -> list[str]:
-        """Generate greedy answers to padded prompts, on top of a cache of all but their last token, if there is one."""
+    def generate(
+        self, model: Any, prompts: dict[str, torch.Tensor], cache: Any, is_whole: bool = True
+    ) -> list[str]:
+        """Generate greedy answers to padded prompts.
+
+        Args:
+            model: the engine's.
+            prompts: padded on the left.
+            cache: of all but their last token, if there is one.
+            is_whole: this rank holds all weights. Otherwise each step gathers them, so that all ranks take as many.
+        """
         from transformers import GenerationConfig
 
         output = model.generate(
@@ -228,8 +250,7 @@ class Evaluation:
                 pad_token_id=self.tokenizer.pad_token_id,
                 eos_token_id=self.tokenizer.eos_token_id,
             ),
-            # At ZeRO 3 each step gathers weights, so all ranks take equally many; elsewhere a rank ends with its batch.
-            synced_gpus=self.world_size > 1 and zero_stage(self.settings.deepspeed) == ZERO_3,
+            synced_gpus=self.world_size > 1 and not is_whole,
         )
         answers = self.tokenizer.batch_decode(output[:, prompts["input_ids"].shape[1] :], skip_special_tokens=True)
         return [answer.strip() for answer in answers]

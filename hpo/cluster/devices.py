@@ -86,6 +86,7 @@ class Allotment:
         gpus_per_rank: 1, a share of one where trials share GPUs, or 0.
         on_one_node: whether a trial keeps to one node, as it does wherever one holds it.
         trials_per_gpu: trials that share a GPU.
+        most_trials: trials at once that were asked for at most; None for as many as fit, on nodes that join later too.
     """
 
     concurrency: int
@@ -94,6 +95,7 @@ class Allotment:
     gpus_per_rank: float
     on_one_node: bool = True
     trials_per_gpu: int = 1
+    most_trials: int | None = None
 
     @property
     def devices_per_trial(self) -> float:
@@ -106,8 +108,9 @@ class Allotment:
         return self.concurrency * self.devices_per_trial
 
     def trials_on(self, devices: Devices) -> int:
-        """Count the trials of this kind that fit some devices."""
-        return devices.trials_at_once(self.ranks_per_trial, self.on_one_node, self.trials_per_gpu)
+        """Count the trials of this kind that may run on some devices at once."""
+        fitting = devices.trials_at_once(self.ranks_per_trial, self.on_one_node, self.trials_per_gpu)
+        return min(fitting, self.most_trials or fitting)
 
 
 @dataclass(frozen=True)
@@ -220,7 +223,7 @@ def allot(devices: Devices, ranks_per_trial: int, concurrency: int | None = None
     """Allot devices to as many trials at once as fit, or to fewer if asked.
 
     On one machine the cores are shared out among the trials at once, which keeps Ray from starting another
-    one. On a cluster no share does that, see `cluster.Cluster.holding`.
+    one. On a cluster no share does that, see `hpo.cluster.reservations`.
 
     Raises:
         BenchmarkError: a trial needs more devices than there are, or trials are to share GPUs and there are none.
@@ -243,7 +246,7 @@ def allot(devices: Devices, ranks_per_trial: int, concurrency: int | None = None
     of_a_device = devices.cpus_per_device and devices.cpus_per_device / trials_per_gpu
     cpus_per_rank = _as_ray_counts(of_a_device or devices.cpus / (at_once * ranks_per_trial))
     gpus_per_rank = _as_ray_counts(1 / trials_per_gpu) if devices.gpu_name else 0
-    return Allotment(at_once, ranks_per_trial, cpus_per_rank, gpus_per_rank, on_one_node, trials_per_gpu)
+    return Allotment(at_once, ranks_per_trial, cpus_per_rank, gpus_per_rank, on_one_node, trials_per_gpu, concurrency)
 
 
 def _as_ray_counts(share: float) -> float:

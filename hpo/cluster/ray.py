@@ -114,17 +114,16 @@ class Cluster:
 
     @contextmanager
     def holding(self, devices: Devices, allotment: Allotment) -> Iterator[None]:
-        """Hold the devices that a study on a cluster was not allotted, so that Ray starts no further trial there.
+        """Keep a study on a cluster to fit nodes, and to the number of trials at once that was asked for.
 
         Nodes that join meanwhile are asked before a trial begins there.
         """
         if not devices.cpus_per_device:
             yield
             return
-        spare = allotment.trials_on(devices) - allotment.concurrency
         self._newcomers = Newcomers(devices, self._folder)
         self._newcomers.wait_for(used(living()))
-        with reserved(allotment, spare), on_fit_nodes(self._newcomers):
+        with on_fit_nodes(self._newcomers, allotment.most_trials):
             yield
 
     def present(self, devices: Devices) -> Devices:

@@ -24,12 +24,13 @@ class FitReservations(PlacementGroupResourceManager):
 
     Args:
         newcomers: judges the nodes.
+        most: groups in use at once, a trial each; None for as many as there is room for, on nodes that join later too.
         update_interval_s: see Ray's class.
     """
 
-    def __init__(self, newcomers: Newcomers, update_interval_s: float = 0.1) -> None:
+    def __init__(self, newcomers: Newcomers, most: int | None = None, update_interval_s: float = 0.1) -> None:
         super().__init__(update_interval_s)
-        self._newcomers = newcomers
+        self._newcomers, self._most = newcomers, most
         self._held = dict[str, list[PlacementGroup]]()
 
     def has_resources_ready(self, resource_request: ResourceRequest) -> bool:
@@ -56,10 +57,12 @@ class FitReservations(PlacementGroupResourceManager):
         for groups in (*self._request_to_staged_pgs.values(), *self._request_to_ready_pgs.values(), self._acquired_pgs):
             for group in groups:
                 remove_placement_group(group)
-        self.__init__(self._newcomers, self.update_interval_s)  # type: ignore[misc]  # as Ray does
+        self.__init__(self._newcomers, self._most, self.update_interval_s)  # type: ignore[misc]  # as Ray does
 
     def _fit(self, request: ResourceRequest) -> PlacementGroup | None:
         """Return a ready group on fit nodes; give up those on others."""
+        if self._most is not None and len(self._acquired_pgs) >= self._most:
+            return None
         for group in list(self._request_to_ready_pgs[request]):
             nodes = _nodes_of(group)
             verdict = self._newcomers.are_fit(nodes)
@@ -94,8 +97,8 @@ def _nodes_of(group: PlacementGroup) -> list[str]:
 
 
 @contextmanager
-def on_fit_nodes(newcomers: Newcomers) -> Iterator[None]:
-    """Let Tune's controllers reserve devices so; `tune.run` takes no argument for it."""
+def on_fit_nodes(newcomers: Newcomers, most_trials: int | None = None) -> Iterator[None]:
+    """Let Tune's controllers reserve devices so, for so many trials at once; `tune.run` takes no argument for it."""
     where = "ray.tune.execution.tune_controller.PlacementGroupResourceManager"
-    with patch(where, lambda: FitReservations(newcomers)):
+    with patch(where, lambda: FitReservations(newcomers, most_trials)):
         yield

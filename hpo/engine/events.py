@@ -251,10 +251,9 @@ class StudyLog(tune.Callback):
         )
 
     def _count_devices(self) -> None:
-        """Book the cluster's present devices; trials follow them by themselves, unless a number of trials was asked."""
+        """Book the devices of as many trials as the cluster's present nodes may run, which trials follow."""
         now, allotment = self._now(), self._allotment
-        was_asked = allotment.concurrency < allotment.trials_on(self._devices)
-        if was_asked or now < self._counted + SECONDS_PER_COUNT:
+        if now < self._counted + SECONDS_PER_COUNT:
             return
         self._counted = now
         present = allotment.trials_on(self._cluster.present(self._devices)) * allotment.devices_per_trial

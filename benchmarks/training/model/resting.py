@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from benchmarks.out_of_memory import sign_of
 from benchmarks.training import memory
@@ -14,11 +14,14 @@ from benchmarks.training.model.zero3 import ZERO_3, gathered
 if TYPE_CHECKING:
     import torch
 
+T = TypeVar("T")
 FIXED_BATCH_SIZE = 64
 """Batch size that "auto" stands for where nothing is tried: on a CPU, and where a GPU holds shares of the weights."""
 MAX_BATCH_SIZE = 512
 MAX_GATHERED_SHARE = 0.5
 """Share of a GPU's free memory up to which an evaluation at ZeRO 3 gathers the weights once."""
+OTHER_RANK = "another rank ran out of memory"
+"""Error of a rank whose own batch fitted."""
 
 
 @contextlib.contextmanager
@@ -34,7 +37,7 @@ def at_rest(engine: Any, device: torch.device) -> Iterator[bool]:
     is_shared = engine.zero_optimization_stage() == ZERO_3
     is_whole = not is_shared or fits_whole(engine.module, device)
     try:
-        with torch.no_grad(), gathered(engine.module, enabled=is_shared and is_whole):
+        with torch.no_grad(), gathered(engine, enabled=is_shared and is_whole):
             yield is_whole
     finally:
         engine.train()
@@ -42,14 +45,19 @@ def at_rest(engine: Any, device: torch.device) -> Iterator[bool]:
 
 def fits_whole(module: Any, device: torch.device) -> bool:
     """Tell whether every rank has room for all weights of a model whose shares it holds; every rank calls it."""
-    import torch
-
     if device.type != "cuda":
         return True
     size = sum(weight.ds_numel * weight.element_size() for weight in module.parameters())
-    fits = torch.tensor(int(size <= MAX_GATHERED_SHARE * free_bytes(device)), device=device)
-    torch.distributed.all_reduce(fits, op=torch.distributed.ReduceOp.MIN)
-    return bool(fits)
+    return fits_all(size <= MAX_GATHERED_SHARE * free_bytes(device), device)
+
+
+def fits_all(fits: bool, device: torch.device) -> bool:
+    """Tell whether something fits the memory of every rank; every rank calls it with its own answer."""
+    import torch
+
+    least = torch.tensor(int(fits), device=device)
+    torch.distributed.all_reduce(least, op=torch.distributed.ReduceOp.MIN)
+    return bool(least)
 
 
 def free_bytes(device: torch.device) -> int:
@@ -97,19 +105,25 @@ def largest_that_fits(run: Callable[[int], object], device: torch.device) -> int
     Raises:
         Exception: not even one sequence fits; or something else went wrong.
     """
-    import torch
-
     size = MAX_BATCH_SIZE
     while True:
-        try:
-            run(size)
-            failure = None
-        except Exception as error:  # libraries of CUDA have words of their own for it
-            if size == 1 or not sign_of(error):
-                raise
-            failure = error.with_traceback(None)  # whose frames would keep the tensors of the failed batch
-        fits = torch.tensor(int(failure is None), device=device)
-        torch.distributed.all_reduce(fits, op=torch.distributed.ReduceOp.MIN)
-        if fits:
+        _, failure = attempt(run, size)
+        if fits_all(failure is None, device):
             return size
+        if size == 1:
+            raise failure or MemoryError(OTHER_RANK)
         size //= 2
+
+
+def attempt(run: Callable[..., T], *arguments: Any) -> tuple[T | None, Exception | None]:
+    """Run something that may take more memory than there is.
+
+    Returns:
+        Its result, or the error that tells of memory, without the frames that would keep the tensors of its batch.
+    """
+    try:
+        return run(*arguments), None
+    except Exception as error:  # libraries of CUDA have words of their own for it
+        if not sign_of(error):
+            raise
+        return None, error.with_traceback(None)

@@ -10,28 +10,39 @@ from typing import Any
 from benchmarks.training.process import import_deepspeed
 
 ZERO_3 = 3
-EVALUATION = -1
-"""Stand-in for a module's number that keeps a weight in use; DeepSpeed counts modules from 0."""
 
 
 @contextmanager
-def gathered(module: Any, enabled: bool = True) -> Iterator[None]:
-    """Hold all weights of a model whole meanwhile: they are gathered once, not in each forward pass.
+def gathered(engine: Any, enabled: bool = True) -> Iterator[None]:
+    """Hold all weights of an engine's model whole meanwhile: they are gathered once, not in each forward pass.
 
-    DeepSpeed's hooks release a weight after each use unless another module is still using it.
+    DeepSpeed's hooks are off meanwhile. They would release a weight after each use, and compare the order of modules
+    with the other ranks in forward passes, of which ranks may take unequally many here.
     """
     if not enabled:
         yield
         return
-    weights = list(module.parameters())
-    with import_deepspeed().zero.GatheredParameters(weights):
-        for weight in weights:
-            weight.ds_active_sub_modules.add(EVALUATION)
-        try:
-            yield
-        finally:
-            for weight in weights:
-                weight.ds_active_sub_modules.discard(EVALUATION)
+    weights = list(engine.module.parameters())
+    with import_deepspeed().zero.GatheredParameters(weights), _without_hooks(engine.optimizer.parameter_offload):
+        yield
+
+
+@contextmanager
+def _without_hooks(offload: Any) -> Iterator[None]:
+    """Take off the hooks by which DeepSpeed follows a model's modules, and put them back in their order."""
+    handles = [*offload.forward_hooks, *offload.backward_hooks, offload.fwd_pre_hook]
+    own = {handle.id for handle in handles}
+    registers = {id(hooks): hooks for handle in handles if (hooks := handle.hooks_dict_ref()) is not None}
+    before = [(hooks, dict(hooks)) for hooks in registers.values()]
+    for hooks, all_hooks in before:
+        for number in own & set(all_hooks):
+            del hooks[number]
+    try:
+        yield
+    finally:
+        for hooks, all_hooks in before:
+            hooks.clear()
+            hooks.update(all_hooks)
 
 
 def release_modules() -> None:

@@ -208,3 +208,13 @@ def test_slices_take_trials_of_one_rank(monkeypatch: pytest.MonkeyPatch) -> None
 def test_a_node_that_offers_gpus_must_have_them(offered: int, gpus: int, fault: str, expected: str) -> None:
     seen = NodeGpus((Gpu("NVIDIA H100", "GPU-1", (9, 0)),) * gpus, fault)
     assert fault_of_node("n1", offered, seen) == expected
+
+
+@pytest.mark.parametrize(("asked", "counts"), [(None, [2, 1, 4]), (2, [2, 1, 2]), (3, [2, 1, 3])])
+def test_a_study_takes_devices_that_join_up_to_the_trials_that_were_asked_for(
+    asked: int | None, counts: list[int]
+) -> None:
+    """And books no more of them: as it begins, with a node lost, and with two that have joined."""
+    nodes = [Devices(number, "NVIDIA H100", 16, 4.0, (9, 0), (1,) * number) for number in (2, 1, 4)]
+    allotment = allot(nodes[0], 1, asked)
+    assert [allotment.trials_on(devices) for devices in nodes] == counts

@@ -102,8 +102,23 @@ def test_no_trial_begins_on_a_node_that_joins_late_with_another_kind(join: Join)
     blind.wait_for(nodes.living())
     assert "cannot see /the/driver/alone/has/it, where the ranks of a trial keep its checkpoints" in blind.faults[0]
     reservations.clear()
+    require_one_at_a_time(FitReservations(newcomers, most=1), request)
     free = ray.util.placement_group([{"GPU": 2.0}])
     assert free.wait(SECONDS)  # nothing is held any more
+
+
+def require_one_at_a_time(reservations: FitReservations, request: ResourceRequest) -> None:
+    """Make sure that a study of one trial at a time begins no second one, though there are two fit nodes."""
+    for _ in range(2):
+        reservations.request_resources(request)
+    wait_until(lambda: not reservations.get_resource_futures() or reservations.update_state())
+    first = reservations.acquire_resources(request)
+    assert first is not None
+    assert not reservations.has_resources_ready(request)
+    assert reservations.acquire_resources(request) is None
+    reservations.free_resources(first)
+    assert reservations.acquire_resources(request) is not None
+    reservations.clear()
 
 
 def nodes_of(acquired: Any) -> list[str]:
@@ -115,7 +130,7 @@ def test_tune_reserves_devices_so() -> None:
     from ray.tune.execution import tune_controller
 
     newcomers = Newcomers(Devices(1, "NVIDIA H100", 1))
-    with on_fit_nodes(newcomers):
+    with on_fit_nodes(newcomers, most_trials=2):
         assert isinstance(tune_controller.PlacementGroupResourceManager(), FitReservations)
     assert tune_controller.PlacementGroupResourceManager is not FitReservations
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +70,20 @@ def test_a_trial_of_one_rank_continues_on_the_other_node(tmp_path: Path, method:
         status, _, err = finish(study_of(tmp_path, environment, method, "--benchmark", benchmark, "--budget", 3))
     assert status == 0, err
     assert_whole(fresh_store(tmp_path), 27)
+
+
+@pytest.mark.thorough  # test_nodes has the reservations, test_devices the numbers
+def test_a_serial_grid_stays_serial_on_two_nodes(tmp_path: Path) -> None:
+    store, benchmark = fresh_store(tmp_path), write_slow_synthetic(tmp_path, 0.1)
+    with two_nodes() as environment:
+        words = ("manual", "--benchmark", benchmark, "--budget", 3, "--concurrency", 1)
+        status, _, err = finish(study_of(tmp_path, environment, *words))
+    assert status == 0, err
+    study, trials = read(store)
+    spans = sorted((trial.info.start_time, trial.info.end_time) for trial in trials)
+    assert len(spans) == 3
+    assert all(ended <= began for (_, ended), (began, _) in pairwise(spans))
+    assert study.data.metrics["device_hours"] * 3.6e6 == pytest.approx(spans[-1][1] - spans[0][0], rel=0.5)
 
 
 @pytest.mark.thorough

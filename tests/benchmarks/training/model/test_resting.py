@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -19,6 +24,8 @@ from benchmarks.training.model import resting
 from benchmarks.training.model.resting import FIXED_BATCH_SIZE, BatchSize, largest_that_fits
 from benchmarks.training.session import Session
 
+HERE = Path(__file__).parent
+REPOSITORY = HERE.parents[3]
 Maker = Callable[..., Benchmark]
 CONFIG = {"learning_rate": 1e-3, "batch_size_per_device": 16}
 
@@ -82,12 +89,12 @@ def test_weights_are_shares_again_after_an_evaluation_that_failed(small_nano: Ma
 
 
 @pytest.mark.parametrize(
-    ("ranks", "stage", "synced"), [(1, 3, False), (2, 0, False), (2, 2, False), (2, 3, True), (8, 3, True)]
+    ("ranks", "is_whole", "synced"), [(1, False, False), (2, True, False), (2, False, True), (8, False, True)]
 )
-def test_ranks_generate_in_step_at_zero_3_alone(ranks: int, stage: int, synced: bool) -> None:
-    nano = spec.load("nano").finetune
-    assert nano is not None
-    settings = nano.model_copy(update={"deepspeed": {"zero_optimization": {"stage": stage}}})
+def test_ranks_generate_in_step_where_they_hold_shares_alone(ranks: int, is_whole: bool, synced: bool) -> None:
+    """At ZeRO 3 each step gathers weights then; elsewhere a rank ends with its own batch."""
+    settings = spec.load("nano").finetune
+    assert settings is not None
     tokenizer = SimpleNamespace(pad_token_id=3, eos_token_id=2, batch_decode=lambda rows, **_: [" a "] * len(rows))
     asked: dict[str, Any] = {}
 
@@ -98,7 +105,7 @@ def test_ranks_generate_in_step_at_zero_3_alone(ranks: int, stage: int, synced: 
     inputs = Inputs(3, torch.device("cpu"), frozenset())
     evaluation = Evaluation(settings, tokenizer, inputs, "none", 0, ranks)
     prompts = {"input_ids": torch.ones(1, 3, dtype=torch.long), "attention_mask": torch.ones(1, 3, dtype=torch.long)}
-    assert evaluation.generate(SimpleNamespace(generate=generate), prompts, cache=None) == ["a"]
+    assert evaluation.generate(SimpleNamespace(generate=generate), prompts, None, is_whole) == ["a"]
     assert asked["synced_gpus"] == synced
 
 
@@ -189,6 +196,26 @@ def test_auto_is_halved_for_a_trial_that_leaves_less_room(small_nano: Maker, mon
     session.evaluate()
     assert max(tried) == 8
     session.close()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("stage", [3, *(pytest.param(stage, marks=pytest.mark.thorough) for stage in (0, 2))])
+def test_two_ranks_take_a_batch_that_fits_both(stage: int, small_nano: Maker, tmp_path: Path) -> None:
+    """A rank that ran out would wait for the other, which generates other numbers of tokens, and compare steps."""
+    benchmark = small_nano(stage=stage, ranks_per_trial=2, eval_batch_size="auto", max_answer_tokens=12)
+    (tmp_path / "benchmark.json").write_text(benchmark.model_dump_json())
+    command = [sys.executable, str(HERE / "evaluations_of_ranks.py"), str(tmp_path / "benchmark.json")]
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "TOKENIZERS_PARALLELISM": "false"}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr[-3000:]
+    ranks = json.loads(done.stdout.strip().splitlines()[-1])
+    for _, (ample, small), tried, (before, after), _ in ranks:
+        assert tried == [16, 8, 4]
+        assert small == pytest.approx(ample, rel=1e-5)
+        assert after == before
+    assert "another rank ran out of memory" in ranks[0][-1]
+    assert "CUDA out of memory (simulated)" in ranks[1][-1]
 
 
 @pytest.mark.parametrize(("free", "share", "expected"), [(40, 80, 41), (40, 22, 19), (0, 80, 1)])
