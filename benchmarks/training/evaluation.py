@@ -227,9 +227,7 @@ class Evaluation:
         scored = model(**following, past_key_values=copy.deepcopy(cache), use_cache=True).logits
         return scored[:, :-1], self.inputs.answer_labels(examples), cache
 
-    def generate(
-        self, model: Any, prompts: dict[str, torch.Tensor], cache: Any, is_whole: bool = True
-    ) -> list[str]:
+    def generate(self, model: Any, prompts: dict[str, torch.Tensor], cache: Any, is_whole: bool = True) -> list[str]:
         """Generate greedy answers to padded prompts.
 
         Args:

@@ -111,12 +111,16 @@ def require_one_at_a_time(reservations: FitReservations, request: ResourceReques
     """Make sure that a study of one trial at a time begins no second one, though there are two fit nodes."""
     for _ in range(2):
         reservations.request_resources(request)
-    wait_until(lambda: not reservations.get_resource_futures() or reservations.update_state())
+    wait_until(lambda: reservations.has_resources_ready(request))
     first = reservations.acquire_resources(request)
     assert first is not None
-    assert not reservations.has_resources_ready(request)
-    assert reservations.acquire_resources(request) is None
+    until = time.monotonic() + 2.0
+    while time.monotonic() < until:
+        assert not reservations.has_resources_ready(request)
+        assert reservations.acquire_resources(request) is None
+        time.sleep(0.1)
     reservations.free_resources(first)
+    wait_until(lambda: reservations.has_resources_ready(request))
     assert reservations.acquire_resources(request) is not None
     reservations.clear()
 

@@ -83,7 +83,8 @@ def test_a_serial_grid_stays_serial_on_two_nodes(tmp_path: Path) -> None:
     spans = sorted((trial.info.start_time, trial.info.end_time) for trial in trials)
     assert len(spans) == 3
     assert all(ended <= began for (_, ended), (began, _) in pairwise(spans))
-    assert study.data.metrics["device_hours"] * 3.6e6 == pytest.approx(spans[-1][1] - spans[0][0], rel=0.5)
+    wall_hours = (study.info.end_time - study.info.start_time) / 3.6e6
+    assert study.data.metrics["device_hours"] <= wall_hours  # of one device
 
 
 @pytest.mark.thorough
