@@ -16,7 +16,11 @@ BankOutcome = Literal["completed", "stopped", "diverged", "out_of_memory", "fail
 
 
 class _Recorded(Strict):
-    model_config = ConfigDict(allow_inf_nan=True, ser_json_inf_nan="strings")  # a diverged training has such metrics
+    model_config = ConfigDict(
+        allow_inf_nan=True,  # a diverged training has such metrics
+        ser_json_inf_nan="strings",
+        defer_build=True,  # few commands read a bank
+    )
 
 
 class BankUnit(_Recorded):

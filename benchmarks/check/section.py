@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from typing import Any, get_args
 
-from pydantic import ValidationInfo, field_validator
+from pydantic import ConfigDict, ValidationInfo, field_validator
 
 from benchmarks.space import Strict
 
 
 class Section(Strict):
     """Base of all parts: a number or truth value is no text, since DeepSpeed takes "false" for true."""
+
+    model_config = ConfigDict(defer_build=True)  # most commands check no block, and the whole of it takes long to build
 
     @field_validator("*", mode="before")
     @classmethod

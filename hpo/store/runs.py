@@ -16,6 +16,10 @@ from pathlib import Path
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
+from mlflow.tracking.context.databricks_command_context import DatabricksCommandRunContext
+from mlflow.tracking.context.databricks_job_context import DatabricksJobRunContext
+from mlflow.tracking.context.databricks_notebook_context import DatabricksNotebookRunContext
+from mlflow.tracking.context.databricks_repo_context import DatabricksRepoRunContext
 from mlflow.tracking.context.jupyter_notebook_context import JupyterNotebookRunContext
 from mlflow.tracking.context.registry import resolve_tags
 
@@ -42,6 +46,14 @@ VERSIONED = (
 """Packages whose version may change a study's result."""
 REFUSALS = (400, 413, 414, 415, 422)
 """HTTP statuses of a server that will not take a file however often it is asked."""
+NOTEBOOKS = [
+    JupyterNotebookRunContext,
+    DatabricksNotebookRunContext,
+    DatabricksJobRunContext,
+    DatabricksCommandRunContext,
+    DatabricksRepoRunContext,
+]
+"""Origins for which MLflow imports IPython, to ask it: a tenth of a second where there is no notebook."""
 ATTEMPTS = 3
 PAUSE_SECONDS = 1.0
 """Between two attempts at a file."""
@@ -62,8 +74,8 @@ def versions() -> dict[str, str]:
 @cache
 def origin_tags() -> dict[str, str]:
     """Return MLflow's own tags of the user and the program that started this, which its client alone does not set."""
-    in_notebook = "IPython" in sys.modules  # else MLflow imports it, to ask it
-    unasked = [] if in_notebook else [JupyterNotebookRunContext]
+    in_notebook = "IPython" in sys.modules or "DATABRICKS_RUNTIME_VERSION" in os.environ
+    unasked = [] if in_notebook else NOTEBOOKS
     found = resolve_tags(ignore=unasked)  # type: ignore[arg-type]  # annotated as instances, compared as classes
     return {str(name): str(value) for name, value in found.items()}
 

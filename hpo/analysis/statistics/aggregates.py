@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy import special
+import scipy  # its parts are imported where they are first used: scipy.special takes a tenth of a second
 
 from hpo.analysis.statistics.estimates import (
     CONFIDENCE,
@@ -115,8 +115,8 @@ def expanded_interval(resampled: Floats, number: int) -> Interval:
         resampled: means, `(resamples,)`.
         number: of values that were resampled, at least 2.
     """
-    wide = math.sqrt(number / (number - 1)) * float(special.stdtrit(number - 1, (1 + CONFIDENCE) / 2))
-    return replace(percentile_interval(resampled, 2 * float(special.ndtr(wide)) - 1), confidence=CONFIDENCE)
+    wide = math.sqrt(number / (number - 1)) * float(scipy.special.stdtrit(number - 1, (1 + CONFIDENCE) / 2))
+    return replace(percentile_interval(resampled, 2 * float(scipy.special.ndtr(wide)) - 1), confidence=CONFIDENCE)
 
 
 def profile(

@@ -14,8 +14,8 @@ import math
 from functools import cache
 
 import numpy as np
+import scipy  # its parts are imported where they are first used: scipy.special takes a tenth of a second
 from numpy.typing import NDArray
-from scipy import special
 
 from hpo.analysis.statistics.estimates import Floats, last_that
 
@@ -45,7 +45,7 @@ def shares(draws: int, confidence: float) -> tuple[Floats, Floats]:
 def _intervals(draws: int, error: float) -> tuple[Floats, Floats]:
     """Return for each draw the interval that its share leaves at either side with half the probability `error`."""
     place = np.arange(1, draws + 1)
-    ends = (special.betaincinv(place, draws + 1 - place, tail) for tail in (error / 2, 1 - error / 2))
+    ends = (scipy.special.betaincinv(place, draws + 1 - place, tail) for tail in (error / 2, 1 - error / 2))
     low, high = map(np.asarray, ends)
     return low, high
 
@@ -77,4 +77,4 @@ def probability(low: Floats, high: Floats) -> float:
 
 def _poisson(numbers: NDArray[np.int64], mean: float) -> Floats:
     """Return the probability of each number of points of a Poisson process."""
-    return np.asarray(np.exp(special.xlogy(numbers, mean) - mean - special.gammaln(numbers + 1)))
+    return np.asarray(np.exp(scipy.special.xlogy(numbers, mean) - mean - scipy.special.gammaln(numbers + 1)))

@@ -26,7 +26,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import special
+import scipy  # its parts are imported where they are first used: scipy.special takes a tenth of a second
 
 from hpo.analysis.statistics.estimates import CONFIDENCE, Estimate, Floats, Interval, finite
 
@@ -89,8 +89,8 @@ def further_task(differences: Sequence[Sequence[float]], repeats: int = 1) -> Fu
     tasks = [finite(own) for own in differences]
     means, spreads, freedoms, weights = _posterior(tasks, repeats)
     m, t, n = means[:, None, None], spreads[None, :, None], freedoms[None, None, :]
-    better = float((weights * special.stdtr(n, (m - 1) / t)).sum())
-    worse = float((weights * special.stdtr(n, (-1 - m) / t)).sum())
+    better = float((weights * scipy.special.stdtr(n, (m - 1) / t)).sum())
+    worse = float((weights * scipy.special.stdtr(n, (-1 - m) / t)).sum())
     return FurtherTask(better, max(0.0, 1 - better - worse), worse, _typical(means, weights.sum(axis=(1, 2))))
 
 

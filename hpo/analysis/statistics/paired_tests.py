@@ -11,7 +11,7 @@ from typing import Literal
 
 import numpy as np
 import pandas as pd
-from scipy import special
+import scipy  # its parts are imported where they are first used: scipy.special takes a tenth of a second
 
 from benchmarks.spec import BenchmarkError
 from hpo.analysis.statistics.estimates import Floats, finite
@@ -171,8 +171,8 @@ def _ticks(a: Floats, b: Floats) -> Floats:
 @cache
 def _of_coins(within: int, blocks: int) -> tuple[float, float]:
     """Return the p of so many heads or more of fair coins, and Clopper and Pearson's bound of the share of tails."""
-    bound = special.betaincinv(blocks - within + 1, within, 1 - ALPHA) if within else 1.0
-    return float(special.bdtrc(within - 1, blocks, 0.5)) if within else 1.0, float(bound)
+    bound = scipy.special.betaincinv(blocks - within + 1, within, 1 - ALPHA) if within else 1.0
+    return float(scipy.special.bdtrc(within - 1, blocks, 0.5)) if within else 1.0, float(bound)
 
 
 def _require_pairs(a: Floats, b: Floats) -> None:

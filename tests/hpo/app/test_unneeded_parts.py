@@ -1,0 +1,40 @@
+"""Commands neither import nor build the parts of packages that they do not need, each most of a tenth of a second."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PROJECT = Path(__file__).parents[3]
+
+
+def printed(program: str) -> str:
+    done = subprocess.run([sys.executable, "-c", program], cwd=PROJECT, capture_output=True, text=True, check=True)
+    return done.stdout
+
+
+@pytest.mark.slow
+def test_runs_get_mlflows_tags_of_their_origin_without_ipython() -> None:
+    program = """
+import sys
+from hpo.store.runs import origin_tags
+ours, imported = origin_tags(), "IPython" in sys.modules
+from mlflow.tracking.context.registry import resolve_tags
+print(imported, ours == resolve_tags(), "mlflow.user" in ours)
+"""
+    assert printed(program) == "False True True\n"
+
+
+@pytest.mark.slow
+def test_the_models_of_a_deepspeed_block_and_a_bank_are_built_where_one_is_read() -> None:
+    program = """
+from benchmarks.banks.training import BankTraining
+from benchmarks.check.deepspeed import Block
+before = Block.__pydantic_complete__, BankTraining.__pydantic_complete__
+Block.model_validate({})
+print(*before, Block.__pydantic_complete__)
+"""
+    assert printed(program) == "False False True\n"
