@@ -8,6 +8,8 @@ of its files are, and a stand-in of these files, which takes no room, is checked
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -23,6 +25,12 @@ MAX_MISMATCHES = 3
 """Weights of another shape that are named."""
 
 SHIPPED = HERE / "assets"
+HAS_DISK_OP = """
+from deepspeed.git_version_info import installed_ops
+from deepspeed.ops.op_builder import AsyncIOBuilder
+raise SystemExit(not (installed_ops.get(AsyncIOBuilder.NAME) or AsyncIOBuilder().is_compatible()))
+"""
+"""Program that ends with 0 where DeepSpeed has its op for offload to a disk, or can compile it."""
 
 _sound: set[str] = set()
 """Settings that passed in this process: a suite asks once for each study."""
@@ -43,12 +51,31 @@ def check_start(benchmark: Benchmark) -> list[str]:
     finetune = benchmark.training_settings()
     if (settings := finetune.model_dump_json()) in _sound:
         return []
+    require_disk_op(finetune.deepspeed)
     is_shipped = Path(finetune.model).is_relative_to(SHIPPED)
     if is_shipped and all(data.is_local(getattr(finetune.data, name)) for name in SPLITS):
         return []
     warnings = check_model(finetune)
     _sound.add(settings)
     return warnings
+
+
+def require_disk_op(block: dict[str, Any]) -> None:
+    """Refuse offload to a disk where ranks could not compile DeepSpeed's op for it.
+
+    Raises:
+        BenchmarkError: it is asked for, and its library or the compiler is missing.
+    """
+    zero = block.get("zero_optimization", {})
+    for name in ("offload_optimizer", "offload_param"):
+        if (zero.get(name) or {}).get("device") != "nvme":
+            continue
+        if subprocess.run([sys.executable, "-c", HAS_DISK_OP], capture_output=True, check=False).returncode:
+            raise BenchmarkError(
+                f'deepspeed.zero_optimization.{name}.device is "nvme", which takes DeepSpeed\'s op async_io, and that '
+                "cannot be compiled here; install libaio with its headers (libaio-dev) and g++, or set the device to "
+                '"cpu"'
+            )
 
 
 def check_model(finetune: FineTune) -> list[str]:

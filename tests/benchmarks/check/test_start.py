@@ -189,3 +189,17 @@ def test_a_benchmark_is_checked_once_in_a_process(tmp_path: Path, monkeypatch: p
     check_start(nano)
     monkeypatch.setattr("benchmarks.check.start.check_model", lambda finetune: pytest.fail("checked again"))
     check_start(nano)
+
+
+@pytest.mark.parametrize("name", ["offload_optimizer", "offload_param"])
+def test_offload_to_a_disk_is_refused_where_its_op_cannot_be_compiled(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each rank would raise "Unable to JIT load the async_io op" as its trial begins."""
+    monkeypatch.setenv("CC", "/bin/false")
+    block = {"stage": 3, name: {"device": "nvme", "nvme_path": str(tmp_path)}}
+    with pytest.raises(
+        BenchmarkError, match=rf'deepspeed\.zero_optimization\.{name}\.device is "nvme", which takes DeepSpeed'
+    ):
+        check_start(nano_with(deepspeed={"zero_optimization": block}))
+    check_start(nano_with(deepspeed={"zero_optimization": {"stage": 3, name: {"device": "cpu"}}}))

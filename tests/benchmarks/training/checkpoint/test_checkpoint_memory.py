@@ -13,6 +13,7 @@ import pytest
 
 from benchmarks.training.checkpoint.files import is_whole, missing, write_list
 from benchmarks.training.checkpoint.memory import CheckpointMemory, write_file
+from benchmarks.training.checkpoint.writer import Writer, view
 
 NAME = "unit/weights"
 CONTENT = b"0123456789abcdef" * 4096
@@ -51,6 +52,24 @@ def test_another_process_reads_the_same_bytes(folder: Path) -> None:
     place = memory.paths(folder)[NAME]
     subprocess.run([sys.executable, "-c", f"open({place!r}, 'r+b').write(b'other')"], check=True)
     assert Path(place).read_bytes() == b"other" + CONTENT[5:]
+
+
+def test_a_checkpoint_in_memory_is_mapped_and_one_on_the_disk_is_read(folder: Path) -> None:
+    """A member that takes over another costs no copy of its files."""
+    import torch
+
+    memory, content = CheckpointMemory(), {"module": {"weight": torch.ones(1 << 16)}}
+    place = memory.open(folder, NAME, 1 << 18)
+    assert place is not None
+    torch.save(content, place)
+    memory.close(folder, NAME)
+    memory.wait()
+    for places, is_mapped in ((memory.paths(folder), True), ({}, False)):
+        with view(folder, places) as seen:
+            found = Writer(None, folder, None).load(str(seen / NAME))
+        assert ("memfd:weights" in Path("/proc/self/maps").read_text()) == is_mapped
+        assert torch.equal(found["module"]["weight"], content["module"]["weight"])
+        del found
 
 
 def test_one_that_lives_for_a_moment_never_reaches_the_disk(folder: Path) -> None:

@@ -12,7 +12,7 @@ import torch
 
 from benchmarks.hyperparameters import Hyperparameters
 from benchmarks.spec import Benchmark
-from benchmarks.training import engine
+from benchmarks.training import engine, memory
 from benchmarks.training import session as training_session
 from benchmarks.training.model.base import BaseModel, is_kept_on_gpu
 from benchmarks.training.model.models import load_base_model
@@ -98,3 +98,23 @@ def test_a_copy_shares_no_memory_with_the_base_and_keeps_tied_weights_tied(preci
 )
 def test_a_base_stays_on_the_gpu_where_it_takes_a_tenth_at_most(parameters: float, gpu_gib: int, is_kept: bool) -> None:
     assert is_kept_on_gpu(int(2 * parameters), gpu_gib * GIB) == is_kept
+
+
+@pytest.mark.parametrize(("gpu_bytes", "moves", "pins"), [(1440, ["cuda"], []), (1439, [], [64, 8])])
+def test_a_base_is_moved_to_the_gpu_or_pinned_in_16_bits(
+    gpu_bytes: int, moves: list[str], pins: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """72 weights of 2 bytes are a tenth of 1440."""
+    moved: list[str] = []
+    pinned: list[torch.Tensor] = []
+    monkeypatch.setattr(memory, "gpu_bytes", lambda device: gpu_bytes)
+    monkeypatch.setattr(torch.nn.Module, "to", lambda module, device: moved.append(device.type))
+    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda tensor: pinned.append(tensor) or tensor)
+    BaseModel(torch.nn.Linear(8, 8)).kept_for("bf16", torch.device("cuda"))
+    assert (moved, [tensor.numel() for tensor in pinned]) == (moves, pins)
+    assert {tensor.dtype for tensor in pinned} <= {torch.bfloat16}
+
+
+def test_a_trial_s_copy_goes_straight_to_its_device() -> None:
+    module = BaseModel(torch.nn.Linear(8, 8), (), torch.device("meta")).for_trial(Hyperparameters())
+    assert {weight.device.type for weight in module.parameters()} == {"meta"}
