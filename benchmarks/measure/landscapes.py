@@ -48,7 +48,7 @@ class Landscape:
     @property
     def third(self) -> int:
         """Number of units of a third of the resource."""
-        return self.losses.shape[1] // 3
+        return int(self.losses.shape[1] // 3)
 
     def correlation(self, unit: int) -> float:
         """Compute Spearman's correlation of the losses at a unit with those of the full training."""
@@ -61,7 +61,7 @@ def landscape_of(recorded: Bank) -> Landscape:
     firsts = [trainings[0] for trainings in recorded.configurations()]
     full = [one for one in firsts if len(one.units) == units and np.isfinite(_loss(one, units))]
     drawn = [one for one in full if one.source == "random"]
-    [default] = [one for one in full if one.source == "default"] or [None]
+    default = next((one for one in full if one.source == "default"), None)
     return Landscape(
         recorded.header.name,
         np.array([_rate(one) for one in drawn]),
