@@ -22,17 +22,13 @@ from tests.prose.count_headless import (
 BANNED_FIRST_WORDS = {"What", "Whether", "Those", "Of", "As", "How", "When", "Whoever", "Which"}
 NAMELESS_ROLES = re.compile(r"\b(?:who(?:m|se)?(?:so)?ever|nobody|somebody|anybody)\b", re.IGNORECASE)
 MAX_HEADLESS_PER_10_000_WORDS = 5
-PARTS = sorted(
-    str(path.relative_to(REPOSITORY))
-    for folder in (*CODE_FOLDERS, "tests")
-    for path in (REPOSITORY / folder).iterdir()
-    if path.is_dir() or path.suffix == ".py"
+FOLDERS = sorted(
+    {
+        str(path.parent.relative_to(REPOSITORY))
+        for folder in (*CODE_FOLDERS, "tests")
+        for path in (REPOSITORY / folder).rglob("*.py")
+    }
 )
-
-
-def python_files(path: Path) -> list[Path]:
-    """List a folder's Python files, or the file itself."""
-    return sorted(path.rglob("*.py")) if path.is_dir() else [path]
 
 
 def docstrings(path: Path) -> Iterator[str]:
@@ -44,11 +40,11 @@ def docstrings(path: Path) -> Iterator[str]:
                     yield str(statement.value.value)
 
 
-@pytest.mark.parametrize("folder", PARTS)
+@pytest.mark.parametrize("folder", FOLDERS)
 def test_no_docstring_begins_with_a_word_that_names_nothing(folder: str) -> None:
     banned = [
         f"{path.relative_to(REPOSITORY)}: {text.splitlines()[0]}"
-        for path in python_files(REPOSITORY / folder)
+        for path in sorted((REPOSITORY / folder).glob("*.py"))
         for text in docstrings(path)
         if text.split() and text.split()[0].strip(",:") in BANNED_FIRST_WORDS
     ]
