@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import tempfile
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ray import tune
 from ray.tune.experiment import Experiment
@@ -18,7 +18,9 @@ from hpo.search import registry
 from hpo.search.plan import Plan, SearcherName, TPEArguments, TPEName
 from hpo.search.randomness import Draws, opening, random_searcher
 from hpo.search.space import to_tune
-from hpo.store.stored_trials import PastTrial, past_trials
+
+if TYPE_CHECKING:
+    from hpo.store.stored_trials import PastTrial
 
 
 def tpe_plan(name: TPEName, study: Study, arguments: TPEArguments) -> Plan:
@@ -32,9 +34,16 @@ def tpe_plan(name: TPEName, study: Study, arguments: TPEArguments) -> Plan:
         study,
         initial_points=initial_points(study, arguments),
         first=opening(study, arguments),
-        past=past_trials(study.benchmark) if arguments.warm_start else [],
+        past=_stored(study) if arguments.warm_start else [],
     )
     return Plan(searcher, space, num_samples=study.budget_units)
+
+
+def _stored(study: Study) -> list[PastTrial]:
+    """List the trials of earlier studies; without them a plan needs no MLflow, and Ray can start before its import."""
+    from hpo.store.stored_trials import past_trials
+
+    return past_trials(study.benchmark)
 
 
 def initial_points(study: Study, arguments: TPEArguments) -> int:

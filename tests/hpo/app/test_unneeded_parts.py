@@ -38,3 +38,20 @@ Block.model_validate({})
 print(*before, Block.__pydantic_complete__)
 """
     assert printed(program) == "False False True\n"
+
+
+@pytest.mark.slow
+def test_ray_starts_before_mlflow_is_imported() -> None:
+    """The two take as long as each other, and go on side by side."""
+    program = """
+import sys
+from benchmarks import spec
+from hpo.cluster import ray
+from hpo.search import registry
+for name in registry.names():
+    method = registry.get(name)
+    method.make_plan(method.study(spec.load("synthetic"), 0, 4, None, {}))
+    if "mlflow" in sys.modules:
+        sys.exit(f"{name} imports MLflow")
+"""
+    printed(program)
