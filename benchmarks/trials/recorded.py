@@ -39,7 +39,7 @@ class Recorded(Untrained):
         bank: Parquet file of a bank, relative to the YAML file.
         digest: digest of the benchmark that was recorded; the bank must have the same.
         between: "surrogate" answers each configuration of the search space by a model of the recorded curves; "table"
-            answers recorded configurations alone.
+            answers recorded configurations alone, and replays draw from them.
         task: the task that was recorded, a name in `benchmarks/tasks`.
         slower: factor on all recorded seconds, for an accelerator that takes so many times as long.
         accelerator: name of the accelerator whose recorded seconds are taken, such as "cpu"; empty for those of each

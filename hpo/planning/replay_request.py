@@ -17,6 +17,7 @@ from hpo.analysis.replayed.study import NO_CERTIFICATE, ReplayHeader
 from hpo.core.study import PROTOCOL, Study
 from hpo.core.wording import counted
 from hpo.planning.contest import SuiteMethod, parse_methods
+from hpo.replays.table_plan import asks_for_recorded, is_table, plan_of
 from hpo.search import registry
 from hpo.store.runs import versions
 
@@ -55,10 +56,10 @@ def request(benchmark: Benchmark, methods: str, seeds: str, budgets: str, device
     _require_bounds(devices, repeats)
     wanted = [one for budget in trainings for one in parse_methods(methods, budget)]
     _require_curves(benchmark)
-    kept = [one for one in wanted if not registry.traits_of(one.method).varies_within_trials]
-    gone = sorted({one.method for one in wanted} - {one.method for one in kept})
+    answered = [(one, _why_unanswered(one, benchmark, numbers[0])) for one in wanted]
+    kept, left_out = [one for one, why in answered if not why], _left_out(answered)
     if not kept:
-        raise BenchmarkError(left_out(gone))
+        raise BenchmarkError("; ".join(left_out))
     if len(kept) * len(numbers) > MAX_STUDIES:
         raise BenchmarkError(
             f"{len(kept) * len(numbers)} studies are asked for, but a replay has at most {MAX_STUDIES}"
@@ -66,8 +67,7 @@ def request(benchmark: Benchmark, methods: str, seeds: str, budgets: str, device
     bank = read_bank(benchmark)
     curves(benchmark)  # refused if the bank is too small for a model
     for one in kept:
-        study = one.study(benchmark, numbers[0], None)
-        registry.get(study.method).make_plan(study)
+        plan_of(one.study(benchmark, numbers[0], None))
     block = benchmark.recorded
     certified = None if block is None or block.has_other_seconds else block.bank  # async methods depend on seconds
     header = ReplayHeader(
@@ -78,7 +78,7 @@ def request(benchmark: Benchmark, methods: str, seeds: str, budgets: str, device
         protocol=PROTOCOL,
         versions=versions(),
         source=describe_bank(bank) + _seconds_in_words(benchmark),
-        left_out=(left_out(gone),) * bool(gone),
+        left_out=left_out,
         certificate=certificates.line(certified) if certified else NO_CERTIFICATE,
         uncertified=certificates.failing(certified) if certified else {},
     )
@@ -105,28 +105,41 @@ def _require_bounds(devices: int, repeats: int) -> None:
 
 
 def _require_curves(benchmark: Benchmark) -> None:
-    """Make sure that any configuration has a curve.
+    """Make sure that there are curves.
 
     Raises:
-        BenchmarkError: the benchmark trains or computes, or answers recorded configurations alone.
+        BenchmarkError: the benchmark trains or computes.
     """
     if benchmark.recorded is None:
         raise BenchmarkError(
             f"benchmark {benchmark.name} has no recorded curves to replay; give one with a `recorded` block, such as "
             "nano_recorded"
         )
-    if benchmark.recorded.between == "table":
-        raise BenchmarkError(
-            f"{benchmark.name} answers recorded configurations alone (`between: table`), but methods propose others; "
-            "take `between: surrogate`"
-        )
 
 
-def left_out(methods: Sequence[str]) -> str:
-    """Write the sentence on methods that a bank cannot answer."""
-    return (
-        f"{' and '.join(methods)} cannot be replayed: hyperparameters change within a trial, for which no curve was "
-        "recorded; run them on the benchmark that was recorded"
+VARIES = (
+    "cannot be replayed: hyperparameters change within a trial, for which no curve was recorded; run them on the "
+    "benchmark that was recorded"
+)
+PROPOSES = (
+    "cannot be replayed on recorded configurations alone (`between: table`): other ones are asked for; take `between: "
+    "surrogate`"
+)
+
+
+def _why_unanswered(method: SuiteMethod, benchmark: Benchmark, seed: int) -> str:
+    """Return the reason why a bank cannot answer a method; empty if it can."""
+    if registry.traits_of(method.method).varies_within_trials:
+        return VARIES
+    study = method.study(benchmark, seed, None)
+    return PROPOSES if is_table(benchmark) and not asks_for_recorded(study) else ""
+
+
+def _left_out(answered: Sequence[tuple[SuiteMethod, str]]) -> tuple[str, ...]:
+    """Write a sentence for each reason on the methods that it leaves out."""
+    return tuple(
+        f"{' and '.join(sorted({one.method for one, own in answered if own == why}))} {why}"
+        for why in dict.fromkeys(why for _, why in answered if why)
     )
 
 

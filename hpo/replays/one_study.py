@@ -15,7 +15,7 @@ from hpo.core.results import TrialRow, counts
 from hpo.core.study import Study, fresh_seeds, is_better, is_diverged
 from hpo.engine.in_process import InProcess
 from hpo.engine.in_process.simulated import simulated
-from hpo.search import registry
+from hpo.replays.table_plan import plan_of
 
 
 def replay(study: Study, devices: int, repeats: int) -> ReplayedStudy:
@@ -30,8 +30,7 @@ def replay(study: Study, devices: int, repeats: int) -> ReplayedStudy:
         BenchmarkError: the study cannot run.
     """
     began = computed_seconds()
-    plan = registry.get(study.method).make_plan(study)
-    finished = simulated(study, InProcess(devices), plan)
+    finished = simulated(study, InProcess(devices), plan_of(study))
     incumbent = finished.books.incumbent() if finished.best is not None else None
     found = {} if incumbent is None else _incumbent(study, incumbent, repeats)
     shares = finished.shares

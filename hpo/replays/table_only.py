@@ -74,6 +74,24 @@ class TableCurve:
     test: float
 
 
+def drawn_order(configurations: int, seed: int) -> list[int]:
+    """Draw the order in which a study with this seed proposes so many configurations, each once."""
+    return [int(place) for place in np.random.default_rng(seed).permutation(configurations)]
+
+
+def require_holds(configurations: int, budget: int) -> None:
+    """Make sure that a study of this budget finds configurations enough, without repeats.
+
+    Raises:
+        BenchmarkError: the table has fewer.
+    """
+    if budget > configurations:
+        raise BenchmarkError(
+            f"budget is {budget}, but the table has {configurations} configurations, and a study draws none twice; "
+            "take a smaller budget, or a larger bank"
+        )
+
+
 class TrainingTable:
     """The recorded trainings of configurations, one row each.
 
@@ -141,19 +159,7 @@ class TrainingTable:
 
     def order(self, seed: int) -> list[int]:
         """Draw the order in which a study with this seed proposes the configurations."""
-        return [int(place) for place in np.random.default_rng(seed).permutation(len(self))]
-
-    def require_holds(self, budget: int) -> None:
-        """Make sure that a study of this budget finds configurations enough, without repeats.
-
-        Raises:
-            BenchmarkError: the table has fewer.
-        """
-        if budget > len(self):
-            raise BenchmarkError(
-                f"budget is {budget}, but the table has {len(self)} configurations, and a study draws none twice; take "
-                "a smaller budget, or a larger bank"
-            )
+        return drawn_order(len(self), seed)
 
 
 def _curve(curve: Curve, judge: Judge) -> TableCurve:
@@ -304,7 +310,7 @@ def run(
     Raises:
         BenchmarkError: the table has fewer configurations than a study of this budget may draw.
     """
-    table.require_holds(budget)
+    require_holds(len(table), budget)
     return _Simulation(table, seed, budget, devices, rungs, (first_units, other_units)).run()
 
 

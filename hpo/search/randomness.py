@@ -28,14 +28,25 @@ def opening(study: Study, arguments: SearchArguments) -> list[Config]:
     return [] if default is None else [default]
 
 
-def random_searcher(study: Study, first: Sequence[Config]) -> BasicVariantGenerator:
-    """Make Tune's random searcher, which proposes the sequence without end.
+class RandomSearcher(BasicVariantGenerator):
+    """Tune's random searcher, which proposes the sequence without end.
 
     Args:
-        study: gives the seed.
+        seed: drives the sequence.
         first: see `opening`.
+
+    Attributes:
+        first: as given.
     """
-    return BasicVariantGenerator(points_to_evaluate=[dict(config) for config in first], random_state=study.seed)
+
+    def __init__(self, seed: int, first: Sequence[Config]) -> None:
+        super().__init__(points_to_evaluate=[dict(config) for config in first], random_state=seed)
+        self.first = tuple(first)
+
+
+def random_searcher(study: Study, first: Sequence[Config]) -> RandomSearcher:
+    """Make the random searcher of a study, which begins with its opening."""
+    return RandomSearcher(study.seed, first)
 
 
 class Draws:

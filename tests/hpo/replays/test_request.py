@@ -55,7 +55,6 @@ def test_a_benchmark_that_trains_is_refused() -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"recorded": {"between": "table"}}, r"answers recorded configurations alone"),
         ({"recorded": {"digest": "0" * 16}}, r"own\.parquet: its benchmark has the digest \w+, but own_recorded names"),
         ({"configs": 4}, r"the bank has \d configurations that completed, but a model of its curves needs 10"),
     ],
