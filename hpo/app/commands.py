@@ -20,7 +20,6 @@ from benchmarks import spec
 from benchmarks.check import check
 from benchmarks.spec import BenchmarkError
 from hpo.app.request import command_line, differs_from_default, load_benchmark, study_of
-from hpo.cluster import garbage
 from hpo.search import registry
 from hpo.terminal import errors, next_steps
 from hpo.terminal.console import open_console, print_line
@@ -79,7 +78,6 @@ def run(parsed: argparse.Namespace) -> int:
     with _ray_in_background(parsed, study, plan) as (early, placement):
         from hpo.engine import runner  # MLflow, beside the start of Ray
 
-        garbage.collect_from_here()
         executor = runner.OnRay(early=early) if early else None
         finished = runner.run(study, command_line(parsed), console, executor, plan, placement)
     return _end(console, study, parsed.benchmark, finished)

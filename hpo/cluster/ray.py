@@ -32,6 +32,7 @@ from benchmarks.training.pool import RankPool
 from benchmarks.training.ranks import open_ranks
 from hpo.cluster import access as ray_access
 from hpo.cluster.devices import Allotment, Devices, allot, detect_here
+from hpo.cluster.garbage import collect_from_here
 from hpo.cluster.helpers import no_helpers
 from hpo.cluster.nodes import Newcomers, ask, devices_of, living, name_of, used
 from hpo.cluster.reservations import on_fit_nodes
@@ -266,13 +267,15 @@ class EarlyRay:
 
     def __enter__(self) -> Cluster:
         try:
-            return self._started.result(START_SECONDS)
+            cluster = self._started.result(START_SECONDS)
         except TimeoutError:  # not one of Ray's own: `ray_cluster` turns those into sentences
             self._hangs = True
             raise BenchmarkError(
                 f"Ray has not started within {START_SECONDS:g} s; end what else keeps this machine busy, and run the "
                 "study again"
             ) from None
+        collect_from_here()  # all is imported and the store is open; `_shut_down_ray` goes through the rest alone
+        return cluster
 
     def __exit__(self, *_: object) -> None:
         self._is_over.set()

@@ -37,3 +37,20 @@ def test_a_study_whose_ray_does_not_start_ends_with_a_sentence(monkeypatch: pyte
         assert time.monotonic() - began < 5
     finally:
         release.set()
+
+
+def test_the_garbage_collector_begins_where_it_has_started(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All is imported then: at Ray's end the collector goes through the study's own objects alone."""
+    begun = []
+
+    @contextmanager
+    def started(_: Devices) -> Iterator[Cluster]:
+        yield Cluster()
+
+    monkeypatch.setattr(cluster, "ray_cluster", started)
+    monkeypatch.setattr(cluster, "collect_from_here", lambda: begun.append(True))
+    early = EarlyRay(DEVICES)
+    assert not begun
+    with early:
+        assert begun == [True]
+    early.close()
