@@ -14,6 +14,7 @@ from hpo.terminal.console import open_console, print_line
 
 def record(parsed: argparse.Namespace) -> int:
     """Record a benchmark's trainings: those of the sample, then those where searchers go."""
+    from benchmarks.check.share import require_share
     from benchmarks.check.start import check_start
     from hpo.cluster.ray import detect
     from hpo.recording.configurations import configurations
@@ -37,6 +38,7 @@ def record(parsed: argparse.Namespace) -> int:
             placement = places_of(benchmark, detect(), parsed.devices)
             for warning in check_start(benchmark):
                 errors.warn(warning)
+            require_share(placement.benchmark, placement.devices.accelerator, placement.devices.memory_bytes)
             tally = recording.run(placement, hours)
             print_line(console, progress(benchmark.name, tally))
             failed, left = failed + tally.ended["failed"], tally.due - tally.ended.total()

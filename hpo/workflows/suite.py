@@ -16,6 +16,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.check.share import require_share
 from benchmarks.check.start import check_start
 from benchmarks.clock import REAL
 from benchmarks.identity import digest
@@ -119,6 +120,7 @@ def _run_due(
     placement = place(benchmark, devices)
     for warning in check_start(benchmark):  # before ranks are warmed up
         errors.warn(warning)
+    require_share(placement.benchmark, devices.accelerator, devices.memory_bytes)
     with executor.open(devices) as cluster:
         _warm_up(cluster, placement.benchmark, devices, console)
         for number, (study, command) in enumerate(due, 1):

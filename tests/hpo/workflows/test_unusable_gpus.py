@@ -85,3 +85,23 @@ def test_the_doctor_says_so(described: str, build: TorchBuild, line: str, monkey
     out = io.StringIO()
     assert doctor.report(Console(file=out, width=40)) == 1
     assert re.search(f"(?m)^{line}", out.getvalue())
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["run", "random", "--budget", "1"],
+        ["suite", "--methods", "random", "--budget", "1", "--seeds", "1"],
+        ["bank", "record", "--configs", "1", "--seeds", "1", "--output", "bank"],
+    ],
+    ids=lambda command: str(command[0]),
+)
+def test_shares_of_a_gpu_that_hold_no_training_are_refused(
+    command: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """nano takes megabytes, and a CUDA context three quarters of a GiB."""
+    put_in(monkeypatch, machine({**gpu(0), "memory": 2 << 30}), build=CUDA_13)
+    Path("shared.yaml").write_text("like: nano\nname: shared\nfinetune: {trials_per_gpu: 3}\n")
+    error = error_of(capsys, [*command, "--benchmark", "shared.yaml"])
+    assert "trials_per_gpu is 3, but weights, gradients and optimizer of a trial take" in error
+    assert error.endswith("lower trials_per_gpu, or train LoRA\n")
