@@ -122,6 +122,7 @@ def test_a_value_out_of_range_is_named(tmp_path: Path) -> None:
         banks.read(tmp_path / "made.parquet")
 
 
+@pytest.mark.slow  # banks grow
 @pytest.mark.parametrize("name", banks.names())
 def test_a_shipped_bank_can_be_read_and_has_a_card(name: str) -> None:
     path = banks.HERE / f"{name}.parquet"

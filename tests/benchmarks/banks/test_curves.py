@@ -50,6 +50,7 @@ def test_new_configurations_are_ranked_as_the_truth_ranks_them(surrogate: Surrog
         assert spearmanr(*by_unit[unit]).statistic > 0.93
 
 
+@pytest.mark.slow
 def test_a_curve_is_the_same_in_another_model_of_the_bank(surrogate: Surrogate) -> None:
     again = Surrogate(BANK.configurations(), BENCHMARK.space, METRICS, UNITS)
     [config] = others(1)
@@ -88,6 +89,7 @@ def test_rates_that_diverge_nearby_diverge(surrogate: Surrogate) -> None:
     assert surrogate.curve(BENCHMARK.complete({}), 0).outcome == "completed"
 
 
+@pytest.mark.slow
 def test_one_seed_per_configuration_gives_curves_without_noise() -> None:
     one = [of_one[:1] for of_one in BANK.configurations()]
     smooth = Surrogate(one, BENCHMARK.space, METRICS, UNITS)

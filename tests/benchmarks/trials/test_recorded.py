@@ -167,6 +167,7 @@ def test_an_incomplete_bank_is_warned_of_once(tmp_path: Path) -> None:
     assert check_start(benchmark) == []
 
 
+@pytest.mark.slow  # banks grow
 @pytest.mark.parametrize("name", [name for name in spec.names() if name.endswith("_recorded")])
 def test_a_shipped_recorded_benchmark_is_another_with_its_curves(name: str) -> None:
     source, replayed = spec.load(name.removesuffix("_recorded")), spec.load(name)

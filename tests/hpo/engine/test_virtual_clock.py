@@ -62,6 +62,7 @@ def test_device_hours_end_a_study_as_on_real_devices() -> None:
     assert 0.5 <= finished.shares.device_hours < 0.6  # no unit is cut off
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["asha", "hyperband", "pbt"])
 def test_a_study_that_leaves_nothing_behind_decides_as_one_that_does(
     method: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -140,6 +140,7 @@ class TestFigures:
         assert figure.data["hyperparameter"].tolist() == ["b", "a"]
         assert figure.notes == ("R2 is 0.5.",)
 
+    @pytest.mark.slow
     def test_plotly_knows_every_key_and_value_of_all_plots(self, benchmark: Benchmark) -> None:
         figures = catalogue.all_of(make_result(benchmark, seeds=list(range(6))), {"a": (0.1, 0.0, 0.2)})
         views = [(one.name, view) for one in figures if isinstance(one, plots.Figure) for view in one.views.values()]
