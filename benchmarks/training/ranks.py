@@ -12,13 +12,14 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import ray
 from ray.actor import ActorHandle
-from ray.exceptions import GetTimeoutError, RayActorError
+from ray.exceptions import GetTimeoutError, RayActorError, RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from benchmarks.devices.places import Place, devices_by_node, find_places
@@ -31,6 +32,9 @@ from benchmarks.training import memory
 from benchmarks.training.checkpoint.files import write_list
 from benchmarks.training.checkpoint.keeper import Keepers, Kept, wait_for
 from benchmarks.trials.trial import TrialProcess
+
+SECONDS_TO_COUNT = 30.0
+"""Time in which a node answers how often its kernel has killed."""
 
 
 def open_ranks(
@@ -63,6 +67,7 @@ class Ranks:
     ) -> None:
         self._pool, self._lease, self._is_sound = pool, -1, True
         self._places = places
+        self._kills: dict[str, ray.ObjectRef] = {}
         self._keepers = Keepers(pool, [place.node_id for place in places]) if pool else None
         settings = benchmark.training_settings()
         self._timeout_seconds, self._precision = settings.timeout_seconds, settings.precision
@@ -161,11 +166,13 @@ class Ranks:
 
         Raises:
             TimeoutError: the ranks that hang.
-            MemoryError: the kernel has killed a rank for want of memory, on this node.
+            MemoryError: the kernel has killed a rank for want of memory.
         """
         kills = memory.kills()
         try:
-            return list(ray.get(calls, timeout=self._timeout_seconds))
+            answers = list(ray.get(calls, timeout=self._timeout_seconds))
+            self._note_kills()
+            return answers
         except GetTimeoutError:
             _, silent = ray.wait(calls, num_returns=len(calls), timeout=0)
             which = ", ".join(str(rank) for rank, call in enumerate(calls) if call in silent)
@@ -176,13 +183,35 @@ class Ranks:
             ) from None
         except RayActorError as error:
             self._is_sound = False
-            if memory.kills() > kills:
+            if memory.kills() > kills or have_grown(self._kills):
                 raise MemoryError("the kernel killed a rank, since memory was used up") from error
             raise
         except Exception as error:
             # The others may be waiting for a rank that has failed; one that is alone can begin its next trial.
             self._is_sound = len(self._actors) == 1 and bool(sign_of(error))
             raise
+
+    def _note_kills(self) -> None:
+        """Ask the other nodes of the trial how often their kernels have killed; they answer before the next call."""
+        here = ray.get_runtime_context().get_node_id()
+        ranks = zip(self._places, self._actors, strict=True)
+        self._kills = {place.node_id: actor.kills.remote() for place, actor in ranks if place.node_id != here}
+
+
+def have_grown(kills: Mapping[str, ray.ObjectRef]) -> bool:
+    """Tell whether the kernel of a node has killed for want of memory since it was asked; one that has died has not.
+
+    Args:
+        kills: answers of `memory.kills` by Ray's id of the node.
+    """
+    count = ray.remote(num_cpus=0)(memory.kills)
+    for node_id, before in kills.items():
+        now = count.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node_id, soft=False)).remote()
+        with suppress(RayError):
+            earlier, later = ray.get([before, now], timeout=SECONDS_TO_COUNT)
+            if later > earlier:
+                return True
+    return False
 
 
 def _current_actor() -> ActorHandle | None:
@@ -264,6 +293,9 @@ class _Rank:
         from benchmarks.training.session import Session
 
         self._session = Session(benchmark)
+
+    def kills(self) -> int:
+        return memory.kills()
 
     def token_statistics(self) -> list[TokenStatistics]:
         result: list[TokenStatistics] = self._session.token_statistics()

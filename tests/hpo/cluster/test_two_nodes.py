@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
+import sys
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from benchmarks.spec import Benchmark
+from benchmarks.training.control_groups import ROOT
 from tests.hpo.cluster.two_nodes import lacks, two_nodes
 from tests.stores import fresh_store
 from tests.studies import finish, read, start, steps, wait_for_trials, write_benchmark, write_slow_synthetic
@@ -101,6 +106,19 @@ def test_an_interrupted_study_resumes_on_both(tmp_path: Path) -> None:
         status, _, err = finish(start(store, run_id, verb="resume", folder=tmp_path, **changes))
     assert status == 0, err
     assert_whole(store, 36)
+
+
+@pytest.mark.thorough  # test_ranks has a kill on the trial's own node
+def test_a_rank_that_the_kernel_kills_on_the_other_node_was_out_of_memory(
+    tmp_path: Path, small_nano: Callable[..., Benchmark]
+) -> None:
+    file = tmp_path / "benchmark.json"
+    file.write_text(small_nano(ranks_per_trial=2).model_dump_json())
+    command = [sys.executable, str(Path(__file__).parent / "killed_elsewhere.py"), str(file)]
+    with two_nodes(ROOT) as environment:
+        done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=tmp_path, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert json.loads(done.stdout.strip().splitlines()[-1]) == ["ActorDiedError", "MemoryError"]
 
 
 def test_a_folder_that_a_node_cannot_see_is_refused_before_the_first_trial(tmp_path: Path) -> None:
