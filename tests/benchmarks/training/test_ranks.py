@@ -15,7 +15,7 @@ from benchmarks.devices.places import find_places
 from benchmarks.out_of_memory import sign_of
 from benchmarks.spec import Benchmark
 from benchmarks.training import memory
-from benchmarks.training.ranks import Ranks
+from benchmarks.training.ranks import Ranks, have_grown
 from benchmarks.training.session import Session
 from tests.studies import processes_of
 
@@ -86,6 +86,13 @@ def test_a_killed_rank_raises_in_its_owner(
     monkeypatch.setattr(memory, "kills", lambda: next(counts))
     with pytest.raises(MemoryError, match="the kernel killed a rank"):
         ranks.run_unit()
+
+
+def test_a_kernel_s_kills_are_counted_on_the_node_where_they_are() -> None:
+    """A node that has died has killed nothing; trials across two nodes are in test_two_nodes."""
+    here, now = ray.get_runtime_context().get_node_id(), memory.kills()
+    assert have_grown({here: ray.put(now - 1)})
+    assert not have_grown({here: ray.put(now), "0" * 56: ray.put(-1)})
 
 
 def test_a_rank_without_memory_goes_on_with_smaller_micro_batches(small_nano: Maker, closing: list[Ranks]) -> None:

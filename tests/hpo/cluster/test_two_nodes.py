@@ -108,6 +108,7 @@ def test_an_interrupted_study_resumes_on_both(tmp_path: Path) -> None:
     assert_whole(store, 36)
 
 
+@pytest.mark.timeout(600)
 @pytest.mark.thorough  # test_ranks has a kill on the trial's own node
 def test_a_rank_that_the_kernel_kills_on_the_other_node_was_out_of_memory(
     tmp_path: Path, small_nano: Callable[..., Benchmark]
