@@ -7,7 +7,7 @@ import gc
 import os
 import sys
 
-from hpo.cluster import garbage
+from hpo.cluster import garbage, plugins
 from hpo.workflows import preflight
 
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -17,6 +17,7 @@ NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 def run() -> int:
     """Refuse a Python or a lack of packages that could only end in a traceback, then hand over to the command line."""
     garbage.rest_while_importing()
+    plugins.look_up_once()
     _open_closed_streams()
     fault = preflight.python_fault(sys.version_info[:2]) or preflight.package_fault(preflight.TO_PARSE)
     if fault:

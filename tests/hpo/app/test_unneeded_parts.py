@@ -41,6 +41,21 @@ print(*before, Block.__pydantic_complete__)
 
 
 @pytest.mark.slow
+def test_a_command_reads_once_which_plug_ins_packages_offer() -> None:
+    program = """
+import importlib.metadata as metadata
+before = {group: metadata.entry_points(group=group) for group in ("pytest11", "console_scripts", "no_such_group")}
+looked_up, distributions = [], metadata.distributions
+metadata.distributions = lambda: looked_up.append(True) or distributions()
+from hpo.cluster import plugins
+plugins.look_up_once()
+print(all(metadata.entry_points(group=group) == found for group, found in before.items()), len(looked_up))
+print(metadata.entry_points(group="pytest11", name="xdist") == before["pytest11"].select(name="xdist"))
+"""
+    assert printed(program) == "True 1\nTrue\n"
+
+
+@pytest.mark.slow
 def test_ray_starts_before_mlflow_is_imported() -> None:
     """The two take as long as each other, and go on side by side."""
     program = """
