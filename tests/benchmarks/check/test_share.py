@@ -13,6 +13,7 @@ from benchmarks import spec
 from benchmarks.check.room import weight_shapes
 from benchmarks.check.share import require_share, state_bytes
 from benchmarks.spec import Benchmark, BenchmarkError
+from benchmarks.training import memory, session
 from benchmarks.training.memory import CONTEXT_BYTES, gpu_bytes, share_bytes, take_share
 
 GIB = 2**30
@@ -79,3 +80,19 @@ def test_a_rank_limits_itself_to_its_share(monkeypatch: pytest.MonkeyPatch) -> N
     assert told == [(pytest.approx(0.5, abs=0.01), gpu)]
     monkeypatch.setattr(torch.cuda, "get_per_process_memory_fraction", lambda device: 0.5)
     assert gpu_bytes(gpu) == 40 * GIB
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("process_group")
+def test_a_session_takes_its_share_before_it_loads_anything(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Weights would come first otherwise, and fill the share of another trial."""
+    taken: list[int] = []
+
+    def fail(model: str) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(memory, "take_share", lambda device, processes: taken.append(processes))
+    monkeypatch.setattr(session, "load_tokenizer", fail)
+    with pytest.raises(ZeroDivisionError):
+        session.Session(sharing(3))
+    assert taken == [3]

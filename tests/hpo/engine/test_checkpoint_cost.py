@@ -8,12 +8,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Thread
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from benchmarks import spec
 from benchmarks.clock import Clock
-from benchmarks.spec import Benchmark
+from benchmarks.spec import Benchmark, BenchmarkError
 from benchmarks.training.checkpoint.files import missing, write_list
 from benchmarks.trials.synthetic import Synthetic, SyntheticTrial
 from hpo.core.study import Study
@@ -22,6 +24,7 @@ from hpo.engine.checkpoints import Pace, folder_of
 from hpo.engine.in_process import InProcess
 from hpo.engine.snapshot import State
 from hpo.engine.study_folder import Unfinished
+from hpo.search import registry
 from tests.hpo.engine.in_process import run, synthetic
 
 SECONDS_TO_SAVE, SECONDS_TO_LOAD = 0.01, 0.005
@@ -87,6 +90,26 @@ def test_the_pace_sees_all_time_that_trials_wait_for_checkpoints(method: str, co
     assert cost.waited - lost <= booked <= cost.waited * 1.000001
     assert sum(cost.seen) == pytest.approx(booked)
     assert sum(row.device_seconds for row in finished.books.rows) <= finished.shares.reserved_seconds
+
+
+@pytest.mark.parametrize(
+    ("method", "arguments"),
+    [("pbt", {}), ("pb2", {}), ("hyperband", {}), ("bohb", {}), ("asha", {"promotion": True})],
+)
+def test_a_study_whose_checkpoints_the_disk_does_not_hold_is_refused_before_it_starts(
+    method: str, arguments: dict[str, Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=0))
+    study = registry.get(method).study(spec.load("nano"), 1, 4, None, arguments)
+    with pytest.raises(BenchmarkError, match=rf"its disk has 0\.0 GB free, but {method} may keep \d+ checkpoints of"):
+        run(study, InProcess(2), tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("method", ["random", "default", "asha", "median", "hyperopt", "optuna", "manual"])
+def test_a_method_that_pauses_no_trial_needs_no_room(method: str) -> None:
+    study = registry.get(method).study(spec.load("nano"), 1, 4, None, {})
+    assert registry.get(method).make_plan(study).paused == 0
 
 
 @dataclass
