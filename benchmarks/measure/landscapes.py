@@ -25,6 +25,8 @@ from benchmarks.tasks.task import LOSS
 
 Losses = NDArray[np.float64]
 RATE = "learning_rate"
+MIN_CONFIGURATIONS = 10
+"""Random configurations below which a bank shows no landscape."""
 FIRST, THIRD = "#D55E00", "#0072B2"
 """Colours of the two early looks, which colour-blind readers tell apart (Okabe and Ito 2008)."""
 
@@ -142,7 +144,10 @@ def main() -> None:
     parser.add_argument("--banks", nargs="+", default=bank.names(), help="names of banks, or files (default: all)")
     parser.add_argument("--output", type=Path, default=Path("outputs/landscapes.png"), help="the picture")
     given = parser.parse_args()
-    landscapes = [landscape_of(bank.read(bank.find(name))) for name in given.banks]
+    found = [landscape_of(bank.read(bank.find(name))) for name in given.banks]
+    landscapes = [one for one in found if len(one.rates) >= MIN_CONFIGURATIONS]
+    if not landscapes:
+        parser.error(f"no bank has {MIN_CONFIGURATIONS} random configurations that were trained in full; record more")
     given.output.parent.mkdir(parents=True, exist_ok=True)
     draw(landscapes, given.output)
     print(f"{'benchmark':14} {'configurations':>14} {'best loss':>10} {'median':>8} {'unit 1':>7} {'a third':>8}")
@@ -152,6 +157,8 @@ def main() -> None:
             f"{one.name:14} {len(last):>14} {last.min():>10.3f} {np.median(last):>8.3f} "
             f"{one.correlation(1):>7.2f} {one.correlation(one.third):>8.2f}"
         )
+    for one in (one for one in found if len(one.rates) < MIN_CONFIGURATIONS):
+        print(f"left out: {one.name}, with {len(one.rates)} random configurations of {MIN_CONFIGURATIONS} at least")
     print(f"written: {given.output}")
 
 

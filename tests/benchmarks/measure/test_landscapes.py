@@ -29,7 +29,8 @@ def test_random_configurations_have_their_first_seed_and_the_others_are_left_out
 def test_shipped_landscapes_have_the_figures_of_their_cards(name: str) -> None:
     found = landscape_of(bank.read(bank.find(name)))
     card = bank.find(name).with_suffix(".md").read_text()
-    for unit in (1, found.third):
+    assert ("## Early looks" in card) == (len(found.rates) >= landscapes.MIN_CONFIGURATIONS)
+    for unit in (1, found.third) if "## Early looks" in card else ():
         assert f"\n| {unit} | {found.correlation(unit):.2f} [" in card
 
 
@@ -39,10 +40,15 @@ def test_the_command_draws_and_prints_a_line_per_landscape(
 ) -> None:
     file, picture = tmp_path / "made.parquet", tmp_path / "new" / "landscapes.png"
     bank.write(made.bank(), file)
-    monkeypatch.setattr(sys, "argv", ["landscapes", "--banks", "nano", str(file), "--output", str(picture)])
+    command = ["landscapes", "--output", str(picture), "--banks"]
+    monkeypatch.setattr(sys, "argv", [*command, "nano_short", str(file)])
     landscapes.main()
     assert picture.read_bytes().startswith(b"\x89PNG")
-    _, nano, own, written = capsys.readouterr().out.splitlines()
-    assert nano.startswith("nano ")
-    assert own.split() == ["made", "3", "1.458", "1.583", "1.00", "1.00"]
+    _, short, left_out, written = capsys.readouterr().out.splitlines()
+    assert short.startswith("nano_short ")
+    assert left_out == "left out: made, with 3 random configurations of 10 at least"
     assert written == f"written: {picture}"
+    monkeypatch.setattr(sys, "argv", [*command, str(file)])
+    with pytest.raises(SystemExit):
+        landscapes.main()
+    assert "no bank has 10 random configurations" in capsys.readouterr().err
