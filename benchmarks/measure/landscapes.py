@@ -25,8 +25,8 @@ from benchmarks.tasks.task import LOSS
 
 Losses = NDArray[np.float64]
 RATE = "learning_rate"
-MIN_CONFIGURATIONS = 10
-"""Random configurations below which a bank shows no landscape."""
+MIN_CONFIGURATIONS = 6
+"""Random configurations below which a bank shows no landscape, nor its card any early looks."""
 FIRST, THIRD = "#D55E00", "#0072B2"
 """Colours of the two early looks, which colour-blind readers tell apart (Okabe and Ito 2008)."""
 

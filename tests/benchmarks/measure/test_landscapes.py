@@ -46,9 +46,9 @@ def test_the_command_draws_and_prints_a_line_per_landscape(
     assert picture.read_bytes().startswith(b"\x89PNG")
     _, short, left_out, written = capsys.readouterr().out.splitlines()
     assert short.startswith("nano_short ")
-    assert left_out == "left out: made, with 3 random configurations of 10 at least"
+    assert left_out == "left out: made, with 3 random configurations of 6 at least"
     assert written == f"written: {picture}"
     monkeypatch.setattr(sys, "argv", [*command, str(file)])
     with pytest.raises(SystemExit):
         landscapes.main()
-    assert "no bank has 10 random configurations" in capsys.readouterr().err
+    assert "no bank has 6 random configurations" in capsys.readouterr().err
