@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import signal
 import subprocess
@@ -15,6 +16,7 @@ import sys
 import tempfile
 import traceback
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from benchmarks.clock import REAL
@@ -37,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     if options.one:
         return _check_here(options.one, CheckedNode(options.folder, not options.cpu))
-    if not options.cpu and (fault := _fault()):
+    if fault := _fault_of_file(options.output) or ("" if options.cpu else _fault()):
         print(f"error: {fault}", file=sys.stderr)
         return 2
     with tempfile.TemporaryDirectory(prefix="device-") as folder:
@@ -57,11 +59,22 @@ def _fault() -> str:
     )
 
 
+def _fault_of_file(path: Path | None) -> str:
+    """Return a sentence if the file for the lines cannot be written, before any check has run; else an empty text."""
+    if path is None:
+        return ""
+    try:
+        path.open("a").close()
+    except OSError as error:
+        return f"output {path}: cannot be written ({error.strerror}); give a file in a folder of yours"
+    return ""
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.measure.device", description=__doc__.split("\n")[0])
     parser.add_argument("--only", type=_names, help=f"checks, separated by commas: {', '.join(CHECKS)}")
     parser.add_argument("--output", type=Path, help="file that gets one JSON line per check")
-    parser.add_argument("--budget", type=float, default=BUDGET_SECONDS, help="seconds for all checks (default: 460)")
+    parser.add_argument("--budget", type=_seconds, default=BUDGET_SECONDS, help="seconds for all checks (default: 460)")
     parser.add_argument("--cpu", action="store_true", help="run without a GPU, on small models")
     parser.add_argument("--one", choices=list(CHECKS), help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
@@ -73,6 +86,13 @@ def _names(text: str) -> str:
     if unknown:
         raise argparse.ArgumentTypeError(f"{unknown[0]!r} is no check; choose from {', '.join(CHECKS)}")
     return text
+
+
+def _seconds(text: str) -> float:
+    with suppress(ValueError):
+        if 0 <= (seconds := float(text)) < math.inf:
+            return seconds
+    raise argparse.ArgumentTypeError(f"{text!r} must be a number of seconds, 0 or more, such as {BUDGET_SECONDS:g}")
 
 
 def check(names: Sequence[str], options: argparse.Namespace, folder: Path) -> list[Line]:

@@ -100,6 +100,23 @@ def test_an_unknown_check_is_refused_with_the_known_ones(capsys: pytest.CaptureF
     assert "'sped' is no check; choose from environment, start, overhead" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("seconds", ["nan", "-1", "inf", "a minute"])
+def test_a_budget_is_a_number_of_seconds(seconds: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main([f"--budget={seconds}"])
+    assert caught.value.code == 2
+    assert f"'{seconds}' must be a number of seconds, 0 or more, such as 460" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("place", ["not/there/lines", "."])
+def test_a_file_that_cannot_be_written_is_refused_before_the_first_check(
+    place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(subprocess, "Popen", lambda *_, **__: pytest.fail("a check was started"))
+    assert main(["--cpu", "--output", str(tmp_path / place)]) == 2
+    assert "cannot be written (" in capsys.readouterr().err
+
+
 def test_the_table_has_one_figure_per_row() -> None:
     lines = [
         Line("speed", "measured", 12.34, {"batch 2": {"samples/s": 101.234567, "kernels": 3126.0}, "batch 8": 7}),
