@@ -16,13 +16,11 @@ from ray import tune
 from ray.tune.error import TuneError
 from rich.console import Console
 
-from benchmarks.check.room import require_room
-from benchmarks.check.share import require_share
 from benchmarks.check.start import check_start
 from benchmarks.clock import Clock
 from benchmarks.identity import digest
 from benchmarks.spec import BenchmarkError, first_line
-from hpo.cluster.devices import Allotment, Devices, Placement, place
+from hpo.cluster.devices import Allotment, Devices, Placement, place, require_room_for
 from hpo.cluster.ray import Cluster, resources, set_defaults
 from hpo.core.books import Books
 from hpo.core.budget import EVERY_TRIAL_FAILS, INTERRUPTED, Budget, is_interruption
@@ -212,13 +210,9 @@ def _check(study: Study, placement: Placement, paused: int) -> None:
     Raises:
         BenchmarkError: model, data, memory or disk do not do.
     """
-    devices = placement.devices
     for warning in check_start(study.benchmark):
         errors.warn(warning)
-    require_share(placement.benchmark, devices.accelerator, devices.memory_bytes)
-    if paused:
-        at_once = paused + placement.allotment.concurrency
-        require_room(study.benchmark, at_once, study.method, devices.compute_capability)
+    require_room_for(placement, study.method, paused)
 
 
 @contextmanager

@@ -5,7 +5,10 @@ from __future__ import annotations
 import io
 import json
 import re
+import shutil
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import ray
@@ -105,3 +108,21 @@ def test_shares_of_a_gpu_that_hold_no_training_are_refused(
     error = error_of(capsys, [*command, "--benchmark", "shared.yaml"])
     assert "trials_per_gpu is 3, but weights, gradients and optimizer of a trial take" in error
     assert error.endswith("lower trials_per_gpu, or train LoRA\n")
+
+
+@pytest.mark.parametrize(
+    ("method", "free_bytes", "message"),
+    [("pbt", 0, "its disk has 0.0 GB free, but pbt may keep"), ("random", 1 << 40, "its share of NVIDIA H100 is")],
+)
+def test_no_ray_is_started_beside_the_checks_of_a_study_that_is_refused(
+    method: str, free_bytes: int, message: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A command that is alone in its process starts one in the background."""
+    put_in(monkeypatch, machine({**gpu(0), "memory": 2 << 30}), build=CUDA_13)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=free_bytes))
+    monkeypatch.setattr("hpo.cluster.ray.EarlyRay", lambda devices: pytest.fail("a Ray was started"))
+    sharing = 1 if method == "pbt" else 3
+    Path("shared.yaml").write_text(f"like: nano\nname: shared\nfinetune: {{trials_per_gpu: {sharing}}}\n")
+    monkeypatch.setattr(sys, "argv", ["hpo", "run", method, "--benchmark", "shared.yaml", "--budget", "4"])
+    assert cli.main() == 2
+    assert message in capsys.readouterr().err
