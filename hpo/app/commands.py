@@ -91,8 +91,9 @@ def _ray_in_background(
     if not parsed.is_process or os.environ.get("RAY_ADDRESS"):
         yield None, None
         return
-    from hpo.cluster.devices import place, require_room_for
+    from hpo.cluster.devices import place
     from hpo.cluster.ray import EarlyRay, detect
+    from hpo.cluster.room import require_room_for
 
     placement = place(study.benchmark, detect(), plan.concurrency)  # refused before anything starts
     if not study.benchmark.trial.trains_model or Path(study.benchmark.training_settings().model).is_absolute():

@@ -7,8 +7,6 @@ import os
 from dataclasses import dataclass
 
 from benchmarks.check.device import settle_precision
-from benchmarks.check.room import require_room
-from benchmarks.check.share import require_share
 from benchmarks.devices.nvml import Gpu
 from benchmarks.devices.torch_build import fault_of, installed
 from benchmarks.devices.visible import BY_BUS, ORDER, VISIBLE, look_at_visible
@@ -188,24 +186,6 @@ def place(benchmark: Benchmark, devices: Devices, concurrency: int | None = None
         require_usable(devices, benchmark.ranks_per_trial)
     settled = settle_precision(benchmark, devices.gpu_name, devices.compute_capability)
     return Placement(devices, allotment, settled)
-
-
-def require_room_for(placement: Placement, method: str, paused: int) -> None:
-    """Refuse trials that do not fit their share of a GPU, or whose checkpoints do not fit the disk.
-
-    Args:
-        placement: of the study.
-        method: the name of its method.
-        paused: trials that may wait with a checkpoint each; 0 leaves the disk unchecked.
-
-    Raises:
-        BenchmarkError: memory or disk do not do.
-    """
-    devices, benchmark = placement.devices, placement.benchmark
-    require_share(benchmark, devices.accelerator, devices.memory_bytes)
-    if paused:
-        at_once = paused + placement.allotment.concurrency
-        require_room(benchmark, at_once, method, devices.compute_capability)
 
 
 def fault_of_node(name: str, offered: int, seen: NodeGpus) -> str:

@@ -20,8 +20,9 @@ from benchmarks.check.start import check_start
 from benchmarks.clock import Clock
 from benchmarks.identity import digest
 from benchmarks.spec import BenchmarkError, first_line
-from hpo.cluster.devices import Allotment, Devices, Placement, place, require_room_for
+from hpo.cluster.devices import Allotment, Devices, Placement, place
 from hpo.cluster.ray import Cluster, resources, set_defaults
+from hpo.cluster.room import require_room_for
 from hpo.core.books import Books
 from hpo.core.budget import EVERY_TRIAL_FAILS, INTERRUPTED, Budget, is_interruption
 from hpo.core.ledger import Shares
