@@ -132,6 +132,7 @@ class SyntheticTrial:
         self._seed, self._units, self._config = seed, 0, self._benchmark.hyperparameters(config)
         self._state = CurveState()
         self._memory, self._config = _memory(self._config), _unaccumulated(self._config)
+        self._config_text = self._config.model_dump_json()
 
     def run_unit(self) -> dict[str, float]:
         """Compute one unit; the keys are those of `session.Session.run_unit`.
@@ -189,7 +190,7 @@ class SyntheticTrial:
         return {LOSS.name: loss, PERPLEXITY: math.exp(loss) if math.isfinite(loss) else math.nan, **own}
 
     def _loss(self, split: str = "") -> float:
-        key = f"{self._seed} {self._config.model_dump_json()} {self._units} {split}".strip().encode()
+        key = f"{self._seed} {self._config_text} {self._units} {split}".strip().encode()
         noise = random.Random(hashlib.sha256(key).digest()).gauss(0.0, self._settings.noise)
         rises = self._is_too_fast() and self._units == 1
         return (RISEN_LOSS if rises else self._state.loss) + noise

@@ -34,6 +34,7 @@ from hpo.core.study import Study, is_better
 
 BUDGET_SPENT = "the study's budget was spent"
 """Beginning of the reason of a trial that the budget ended, not the method."""
+KNOWN_PARTS = frozenset(PARTS)
 ROUNDING = 1e-3
 """Seconds by which two clocks may differ over an event."""
 COUNTED = (core.Exploited, core.Unit, core.Failed, core.Retried)
@@ -254,8 +255,8 @@ class Books:
         )
         self.units.append(UnitRow(row.number, event.units, event.at, event.seconds, event.metrics, used))
         self.tokens = self.tokens or event.tokens
-        used_precisions = {*self.precision.split(MIXED), event.precision} - {""}
-        self.precision = MIXED.join(sorted(used_precisions))  # results of two are comparable with neither
+        if event.precision != self.precision:  # results of two are comparable with neither
+            self.precision = MIXED.join(sorted({*self.precision.split(MIXED), event.precision} - {""}))
 
     def _selected(self, row: TrialRow, event: core.Unit) -> dict[str, Any]:
         """Return the figures of the unit that stands for a trial after a unit; one that diverged stands by its last."""
@@ -364,7 +365,7 @@ def _fault(event: core.Event) -> str:
         case core.Proposed() if not event.schedule or event.schedule[0][0] != 0:
             return "its schedule has no configuration from unit 0 on"
         case core.Unit():
-            if others := event.seconds.keys() - set(PARTS):
+            if others := event.seconds.keys() - KNOWN_PARTS:
                 return f"{min(others)} is no part of a trial's time, but one of {', '.join(PARTS)} must be"
             times += event.seconds.values()
             lasted.append(sum(event.seconds.values()))

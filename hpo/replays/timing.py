@@ -14,6 +14,7 @@ from typing import Any
 
 from benchmarks import spec
 from benchmarks.clock import computed_seconds
+from hpo.cluster import garbage
 from hpo.core.study import Study
 from hpo.engine.in_process import InProcess
 from hpo.engine.in_process.simulated import simulated
@@ -57,6 +58,8 @@ def main() -> None:
     parser.add_argument("--budget", type=int, default=12)
     parser.add_argument("--seeds", type=int, default=5)
     given = parser.parse_args()
+    garbage.rest_while_importing()  # as the processes of a replay do
+    garbage.collect_from_here()
     found = asha(given.trials, given.seeds) if given.trials else methods(given.benchmark, given.budget, given.seeds)
     print(json.dumps(found))
 

@@ -15,6 +15,7 @@ from benchmarks.files import BenchmarkError
 from benchmarks.parent import end_with_parent
 from benchmarks.spec import Benchmark
 from hpo.analysis.replayed.study import ReplayedStudy
+from hpo.cluster import garbage
 from hpo.core.study import Study
 
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
@@ -109,10 +110,12 @@ def _begin(benchmark: dict[str, Any], devices: int, repeats: int) -> None:
     for number in (signal.SIGINT, signal.SIGUSR1, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     end_with_parent()
+    garbage.rest_while_importing()
     from benchmarks.trials.recorded import curves
 
     _setting = (Benchmark.model_validate(benchmark), devices, repeats)
     curves(_setting[0])
+    garbage.collect_from_here()
 
 
 def _replay(words: dict[str, Any]) -> ReplayedStudy:

@@ -113,8 +113,14 @@ class AshaKeepingFirst(KeepsFirst, AsyncHyperBandScheduler):
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(**settings)
-        for bracket in self._brackets:
-            bracket.__class__ = QuickBracket
+        [bracket] = self._brackets  # the method has one
+        bracket.__class__ = QuickBracket
+        self._bracket = bracket
+
+    def on_trial_add(self, tune_controller: Any, trial: Trial) -> None:
+        """Take in a new trial; see `TrialScheduler`. Ray's draws its bracket, of which there is one here."""
+        self._first = self._first or trial.trial_id
+        self._trial_info[trial.trial_id] = self._bracket
 
 
 class MedianRuleKeepingFirst(KeepsFirst, UnpausedMedianRule):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -37,5 +38,11 @@ def test_a_percentile_lies_between_its_neighbours(percent: float, value: float) 
 
 
 def test_asha_decides_by_it() -> None:
-    asha = AshaKeepingFirst(metric="objective", mode="max", max_t=9)
+    asha = AshaKeepingFirst(metric="objective", mode="max", max_t=9, grace_period=1, reduction_factor=3)
+    for number, reward in enumerate((0.0, 3.0, 1.0, 2.0)):
+        trial = SimpleNamespace(trial_id=f"t_{number:05}")
+        asha.on_trial_add(None, trial)
+        result = {"training_iteration": 1, "objective": reward}
+        expected = "STOP" if number == 2 else "CONTINUE"  # 2 is below two thirds of the way from 0 to 3, 3 is not
+        assert asha.on_trial_result(None, trial, result) == expected
     assert {type(bracket) for bracket in asha._brackets} == {QuickBracket}
