@@ -64,12 +64,24 @@ def plan_of(study: Study) -> Plan:
 
 def _proposals(study: Study, first: Sequence[Config]) -> list[Config]:
     """List the table's configurations: the opening, as far as it is recorded, then the others in a drawn order."""
-    configurations = [of_one[0].config for of_one in configurations_of(study.benchmark)]
+    configurations = _recorded(study.benchmark)
     require_holds(len(configurations), study.budget)
     opening = {key_of(study.benchmark.complete(config)) for config in first}
     drawn = [configurations[place] for place in drawn_order(len(configurations), study.seed)]
     drawn.sort(key=lambda config: key_of(config) not in opening)  # stable
     return [{name: config[name] for name in study.benchmark.space} for config in drawn]
+
+
+_known: dict[str, list[Config]] = {}
+"""Recorded configurations of this process by benchmark: each replayed study asks for them."""
+
+
+def _recorded(benchmark: Benchmark) -> list[Config]:
+    """Return the configurations of a benchmark's bank, read once per process as its curves are."""
+    content = benchmark.model_dump_json()
+    if content not in _known:
+        _known[content] = [of_one[0].config for of_one in configurations_of(benchmark)]
+    return _known[content]
 
 
 def is_table(benchmark: Benchmark) -> bool:
@@ -81,5 +93,5 @@ def asks_for_recorded(study: Study) -> bool:
     """Tell whether a table has all configurations that a study may ask for."""
     if registry.traits_of(study.method).is_single_config:
         default = key_of(study.benchmark.complete({}))
-        return any(key_of(of_one[0].config) == default for of_one in configurations_of(study.benchmark))
+        return any(key_of(config) == default for config in _recorded(study.benchmark))
     return isinstance(registry.get(study.method).make_plan(study).searcher, RandomSearcher)
