@@ -29,6 +29,7 @@ from benchmarks.spec import Benchmark
 from benchmarks.tasks.task import Mode
 from benchmarks.trials.recorded import configurations_of
 from hpo.core.study import diverged_objective, is_diverged
+from hpo.search.quantile import quantile
 
 READY, UNIT = 0, 1
 """Calls of a trial: it gets a device, which takes no time, or it trains a unit."""
@@ -226,12 +227,8 @@ class TableRung:
     trials: set[int] = field(default_factory=set)
 
     def cutoff(self, share: float) -> float:
-        """Return the quantile below which trials stop, interpolated as numpy does."""
-        place = (len(self.gains) - 1) * share
-        low = math.floor(place)
-        high, part = min(low + 1, len(self.gains) - 1), place - low
-        below, above = self.gains[low], self.gains[high]
-        return above - (above - below) * (1 - part) if part >= 0.5 else below + (above - below) * part
+        """Return the quantile below which trials stop."""
+        return quantile(self.gains, share)
 
 
 class AshaRungs:

@@ -15,6 +15,7 @@ from ray.tune.schedulers import AsyncHyperBandScheduler, MedianStoppingRule, Tri
 from ray.tune.schedulers.async_hyperband import _Bracket
 
 from hpo.core.budget import PerTrial
+from hpo.search.quantile import quantile
 
 
 class UnpausedMedianRule(MedianStoppingRule):
@@ -99,13 +100,7 @@ def percentile(values: Iterable[float], percent: float) -> float:
         NaN if all values are.
     """
     ordered = sorted([value for value in values if not math.isnan(value)])
-    if not ordered:
-        return math.nan
-    place = (len(ordered) - 1) * (percent / 100)
-    before = math.floor(place)
-    low, high = ordered[before], ordered[min(before + 1, len(ordered) - 1)]
-    share, step = place - before, high - low
-    return low + step * share if share < 0.5 else high - step * (1 - share)
+    return quantile(ordered, percent / 100) if ordered else math.nan
 
 
 class AshaKeepingFirst(KeepsFirst, AsyncHyperBandScheduler):
