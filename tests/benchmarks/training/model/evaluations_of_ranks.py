@@ -6,10 +6,6 @@ losses of two steps after each of the two, and the error of an evaluation for wh
 
 from __future__ import annotations
 
-import json
-import sys
-import tempfile
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -19,6 +15,7 @@ from benchmarks.training.evaluation import Evaluation
 from benchmarks.training.model.resting import BatchSize, largest_that_fits
 from benchmarks.training.process import join_process_group, prepare_process
 from benchmarks.training.session import Session
+from tests.benchmarks.training.model.two_ranks import print_results
 
 CONFIG = {"learning_rate": 1e-3, "batch_size_per_device": 4}
 AMPLE, FOUND, LEFT, NONE = 512, 16, 4, 0
@@ -66,21 +63,5 @@ def _two_steps(session: Session) -> list[float]:
     return [float(session.trial.train_step()) for _ in range(2)]
 
 
-def main() -> None:
-    benchmark = Benchmark.model_validate_json(Path(sys.argv[1]).read_text())
-    context = torch.multiprocessing.get_context("spawn")
-    results = context.Queue()
-    with tempfile.TemporaryDirectory() as folder:
-        ranks = [
-            context.Process(target=rank_of_two, args=(rank, f"{folder}/store", benchmark, results)) for rank in (0, 1)
-        ]
-        for process in ranks:
-            process.start()
-        found = sorted((results.get(timeout=200) for _ in ranks), key=lambda result: result[0])
-        for process in ranks:
-            process.join()
-    print(json.dumps(found))
-
-
 if __name__ == "__main__":
-    main()
+    print_results(rank_of_two)

@@ -5,10 +5,6 @@ Prints, as JSON, the bytes of weights that each rank holds between steps, those 
 
 from __future__ import annotations
 
-import json
-import sys
-import tempfile
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -17,6 +13,7 @@ from benchmarks.spec import Benchmark
 from benchmarks.training import memory
 from benchmarks.training.process import join_process_group, prepare_process
 from benchmarks.training.session import Session
+from tests.benchmarks.training.model.two_ranks import print_results
 
 
 def rank_of_two(rank: int, store: str, benchmark: Benchmark, found: Any) -> None:
@@ -35,21 +32,5 @@ def rank_of_two(rank: int, store: str, benchmark: Benchmark, found: Any) -> None
     session.close()
 
 
-def main() -> None:
-    benchmark = Benchmark.model_validate_json(Path(sys.argv[1]).read_text())
-    context = torch.multiprocessing.get_context("spawn")
-    found = context.Queue()
-    with tempfile.TemporaryDirectory() as folder:
-        ranks = [
-            context.Process(target=rank_of_two, args=(rank, f"{folder}/store", benchmark, found)) for rank in (0, 1)
-        ]
-        for process in ranks:
-            process.start()
-        results = sorted(found.get(timeout=200) for _ in ranks)
-        for process in ranks:
-            process.join()
-    print(json.dumps(results))
-
-
 if __name__ == "__main__":
-    main()
+    print_results(rank_of_two)
