@@ -24,17 +24,17 @@ def run_as(cpu_seconds: float, *marks: str) -> None:
 
 
 def test_a_test_without_a_mark_fails_if_it_computes_for_more_than_a_second() -> None:
-    with pytest.raises(pytest.fail.Exception, match=r"computes for 1\.5 s; make it shorter, or mark it `slow`"):
-        run_as(1.5)
+    with pytest.raises(pytest.fail.Exception, match=r"computes for 1\.6 s; make it shorter, or mark it `slow`"):
+        run_as(1.6)
 
 
 @pytest.mark.parametrize("mark", ["slow", "thorough"])
 def test_one_with_a_mark_does_not(mark: str) -> None:
-    run_as(1.5, mark)
+    run_as(1.6, mark)
 
 
-def test_nor_does_one_of_less() -> None:
-    run_as(0.9)
+def test_nor_does_one_that_may_have_taken_a_second_on_a_quiet_machine() -> None:
+    run_as(1.4)
 
 
 def test_long_files_come_first_and_files_of_fast_tests_last() -> None:

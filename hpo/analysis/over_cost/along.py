@@ -5,8 +5,9 @@ from __future__ import annotations
 from benchmarks.space import Config
 from benchmarks.spec import Benchmark
 from hpo.analysis.over_cost.curves import unit_values
-from hpo.analysis.studies import StudyRecord, trials_of
+from hpo.analysis.studies import StudyRecord
 from hpo.core.study import filled_in
+from hpo.store import stored_trials
 
 SHARES = (0.25, 0.5)
 """Shares of the budget at which incumbents may be confirmed, beside those at its end."""
@@ -32,7 +33,8 @@ def schedule_at(study: StudyRecord, benchmark: Benchmark, share: float) -> list[
     if full.empty:
         return None
     best = units["trial"][full.idxmin() if benchmark.mode == "min" else full.idxmax()]
-    trial = next((one for one in trials_of([study], benchmark) if one.number == best), None)
+    row = study.trials[study.trials["trial"] == best]
+    trial = next(iter(stored_trials.of_table(row, benchmark, study.label, study.seed, study.run_id)), None)
     if trial is None or not trial.is_single:
         return None
     names = {*filled_in(benchmark, {}), *benchmark.space}  # those that are logged of a trial

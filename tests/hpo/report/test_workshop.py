@@ -52,11 +52,9 @@ def test_a_chapter_shows_the_newest_study_of_each_method_with_its_arguments(fold
     store("asha", 9, loss=0.9)
     store("asha", 9, 1)
     store("asha", 9, variant="reduction_factor=9.0")
-    store("random", 9)
     store("pbt", 9)
     rows = table(3, "studies")
     assert [(row["method"], row["trials"]) for row in rows] == [
-        ("random", "1.0"),
         ("asha", "2.0"),
         ("asha reduction_factor=9.0", "1.0"),
     ]

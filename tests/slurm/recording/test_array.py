@@ -61,6 +61,7 @@ def test_parts_record_each_training_once_and_are_gathered(tmp_path: Path, cluste
     assert "14 trainings of 9 units" in (folder / "synthetic.md").read_text()
 
 
+@pytest.mark.slow
 def test_a_recording_without_parts_goes_on_where_parts_were(tmp_path: Path, cluster: Profile) -> None:
     folder = tmp_path / "banks"
     recorded_parts(folder, cluster, range(1))
