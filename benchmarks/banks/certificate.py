@@ -75,6 +75,21 @@ class MethodCertificate(Strict):
         return not self.faults
 
 
+class RealSession(Strict):
+    """Real studies that ran on one machine, one after the other.
+
+    Attributes:
+        session: day and hour at which they were added, UTC.
+        studies: number of them.
+        slower: seconds that their units took, divided by those of the bank for the same configurations; device-seconds
+            of replays are compared after they are multiplied by it.
+    """
+
+    session: str
+    studies: int
+    slower: float
+
+
 class Certificate(Strict):
     """A certificate.
 
@@ -93,6 +108,7 @@ class Certificate(Strict):
         pairs: pairs of methods.
         resolved: pairs whose order both the real and the replayed studies resolve.
         methods: one entry each.
+        sessions: of the real studies.
         date: day on which it was made, UTC.
     """
 
@@ -110,6 +126,7 @@ class Certificate(Strict):
     pairs: int
     resolved: int
     methods: tuple[MethodCertificate, ...]
+    sessions: tuple[RealSession, ...] = ()
     date: str
 
     @property
@@ -202,10 +219,12 @@ def words(certificate: Certificate, is_current: bool = True) -> str:
         certificate: the certificate.
         is_current: whether the bank is still the one that was certified.
     """
-    failing = [method.label for method in certificate.methods if not method.holds]
+    holding = ", ".join(certificate.holding)
+    failing = ", ".join(method.label for method in certificate.methods if not method.holds)
     state = "" if is_current else f"; it is of an earlier state of the bank, with {certificate.trainings} trainings"
     return (
         f"certificate of {certificate.benchmark}: {len(certificate.holding)} of {len(certificate.methods)} methods hold"
-        f" ({len(certificate.seeds)} seeds, budget {certificate.budget}, {certificate.devices:g} devices, "
-        f"{certificate.accelerator})" + (f"; not {', '.join(failing)}" if failing else "") + state
+        + f": {holding}" * bool(holding)
+        + f" ({len(certificate.seeds)} seeds, budget {certificate.budget}, {certificate.devices:g} devices, "
+        f"{certificate.accelerator})" + f"; not {failing}" * bool(failing) + state
     )

@@ -7,7 +7,7 @@ that fails is a line with its reason, and the others run.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from dataclasses import dataclass, field, replace
 from statistics import fmean
 
@@ -59,6 +59,7 @@ def run_suite(
     console: Console,
     executor: Executor | None = None,
     plan: str = "",
+    kept: Set[str] = frozenset(),
 ) -> Outcome:
     """Run the studies that the store has not finished yet, all methods of a seed before the next seed.
 
@@ -73,20 +74,22 @@ def run_suite(
         console: gets the progress.
         executor: where trials run; by default on a Ray of their own.
         plan: text of the plan of the comparison, which each study keeps; empty for none.
+        kept: fingerprints of studies that need not run, since their results lie elsewhere than in the store.
 
     Raises:
         BenchmarkError: a study that cannot be asked for, or a store that cannot be used; nothing has been started.
     """
     os.environ.pop("MLFLOW_RUN_ID", None)  # the run that `mlflow run` opened is the suite's, not the first study's
+    checksum = digest(benchmark.content)
     wanted = [
-        (
-            replace(method.study(benchmark.content, seed, gpu_hours), plan=plan),
-            method.command(benchmark, seed, gpu_hours),
-        )
+        (replace(study, plan=plan), method.command(benchmark, seed, gpu_hours))
         for seed in seeds
         for method in methods
+        if (study := method.study(benchmark.content, seed, gpu_hours)).fingerprint(checksum) not in kept
     ]
     outcome = Outcome([study for study, _ in wanted])
+    if not wanted:
+        return outcome
     there = [None] * len(wanted) if force else stored(outcome.studies)
     due = [entry for entry, study in zip(wanted, there, strict=True) if study is None]
     if len(due) < len(wanted):

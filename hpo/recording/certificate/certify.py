@@ -1,4 +1,7 @@
-"""Certify a bank: run the real studies that the store lacks, replay each, and check them against each other."""
+"""Certify a bank: run the real studies that are lacking, replay each, and check them against each other.
+
+Real studies are kept beside the bank. They run once, and count for the bank as it grows.
+"""
 
 from __future__ import annotations
 
@@ -41,12 +44,14 @@ def certify(
             f"devices is {asked.devices}, but {here} trials run at once here; leave it out, or show the command "
             "as many devices (CUDA_VISIBLE_DEVICES, or taskset for cores)"
         )
-    gathering = Gathering(asked, here, console)  # fits the model before hours are spent
+    gathering = Gathering(asked, here, present.accelerator, console)  # fits the model before hours are spent
     able = [method for method in asked.methods if is_replayable(method)]
-    failures = run_suite(able, asked.benchmark, asked.seeds, None, False, console, executor).failures if able else []
+    ran = run_suite(able, asked.benchmark, asked.seeds, None, False, console, executor, kept=gathering.kept)
+    gathering.keep()
+    failures = ran.failures
     if any(is_interruption(reason) for _, reason in failures):
         return None, len(failures)
-    evidence = gathering.gather()
+    evidence, sessions = gathering.gather()
     methods, pairs = check(evidence)
     certificate = Certificate(
         benchmark=bank.header.name,
@@ -62,6 +67,7 @@ def certify(
         pairs=pairs.pairs,
         resolved=pairs.resolved,
         methods=tuple(methods),
+        sessions=tuple(sessions),
         date=f"{utc():%Y-%m-%d}",
     )
     return certificate, len(failures)

@@ -1,26 +1,32 @@
-"""Evidence of a certificate: figures and decisions of real studies in the store, and of their replays."""
+"""Evidence of a certificate: figures and decisions of real studies, and of their replays."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
 
-from benchmarks.banks.certificate import BUDGET
-from benchmarks.clock import REAL
+from benchmarks.banks.certificate import BUDGET, RealSession
+from benchmarks.banks.curves import first_known
+from benchmarks.clock import REAL, utc
+from benchmarks.identity import digest
+from benchmarks.spec import Benchmark
+from benchmarks.trials.recorded import curves
 from hpo.analysis.replayed.study import ReplayedStudy
-from hpo.analysis.studies import StudyRecord
 from hpo.core import event_log
 from hpo.core.books import Books
 from hpo.core.events import Event
 from hpo.core.study import Study
 from hpo.planning.contest import GivenBenchmark, SuiteMethod
+from hpo.recording.certificate import kept
 from hpo.recording.certificate.checks import MethodEvidence, StudyFigures
 from hpo.recording.certificate.decisions import unrepeatable
+from hpo.recording.certificate.kept import KeptStudy
 from hpo.recording.certificate.replays import recorded_by, same_decisions
+from hpo.recording.collecting import trainings_of
 from hpo.replays.workers import Replaying
 from hpo.search import registry
 from hpo.store.queries import stored_runs
@@ -71,51 +77,72 @@ class CertificateRequest:
         return " ".join(filter(None, [method.method, study.variant])) + own
 
 
-@dataclass(frozen=True)
-class RealStudy:
-    """A real study with its log.
-
-    Attributes:
-        events: all of it.
-        books: its trials and device time.
-    """
-
-    events: tuple[Event, ...]
-    books: Books
-
-
 def is_replayable(method: SuiteMethod) -> bool:
     """Tell whether a bank can answer a method: curves are recorded of hyperparameters that stay."""
     return not registry.traits_of(method.method).varies_within_trials
 
 
 class Gathering:
-    """Evidence that is gathered: first all replays, over processes, then the real studies.
+    """Evidence that is gathered: real studies, kept beside the bank or in the store, and replays over processes.
 
     Args:
         asked: the certificate.
         at_once: trials at once, in real studies and replays.
+        accelerator: of the real studies.
         console: gets the progress.
 
     Raises:
-        BenchmarkError: the bank cannot be modelled.
+        BenchmarkError: the bank cannot be modelled, or the file of kept studies cannot be read.
     """
 
-    def __init__(self, asked: CertificateRequest, at_once: int, console: Console) -> None:
+    def __init__(self, asked: CertificateRequest, at_once: int, accelerator: str, console: Console) -> None:
         self._asked, self._at_once, self._console = asked, at_once, console
-        self._benchmark = asked.benchmark.content
+        self._benchmark, self._digest = asked.benchmark.content, digest(asked.benchmark.content)
         self._model = recorded_by(self._benchmark, asked.bank, "surrogate")
         self._model.trial.require_ready(self._model)
+        self._accelerator = accelerator
+        self._real = {
+            fingerprint: study
+            for fingerprint, study in kept.read(asked.bank).items()
+            if (study.digest, study.accelerator) == (self._digest, accelerator)
+        }
 
-    def gather(self) -> list[MethodEvidence]:
-        """Return the evidence of each method.
+    @property
+    def kept(self) -> Set[str]:
+        """Fingerprints of the real studies that need not run."""
+        return self._real.keys()
+
+    def keep(self) -> None:
+        """Add the finished studies of the store to those beside the bank.
 
         Raises:
-            BenchmarkError: the store cannot be used, or a process of the replays died.
+            BenchmarkError: the store cannot be used, or the bank's folder cannot be written.
         """
-        replays = self._replays()
-        self._runs = {run.info.run_id: run for run in stored_runs(self._benchmark.name, "tags.hpo.kind = 'study'")}
-        return [self._of(method, replays) for method in self._asked.methods]
+        able = [method for method in self._asked.methods if is_replayable(method)]
+        studies = [one for method in able for one in self._asked.studies(method, self._asked.seeds)]
+        lacking = [one for one in studies if one.fingerprint(self._digest) not in self._real]
+        if not lacking:
+            return
+        runs = {run.info.run_id: run for run in stored_runs(self._benchmark.name, "tags.hpo.kind = 'study'")}
+        session, before = f"{utc():%Y-%m-%d %H:%M}", len(self._real)
+        for study, record in zip(lacking, stored(lacking), strict=True):
+            text = read_files(runs[record.run_id], [event_log.FILE]).texts.get(event_log.FILE) if record else None
+            if text is not None:
+                events = tuple(event_log.event_of(line) for line in text.splitlines())
+                own = study.fingerprint(self._digest)
+                self._real[own] = KeptStudy(own, self._digest, study.name, self._accelerator, session, events)
+        if len(self._real) > before:
+            kept.write(self._real.values(), self._asked.bank)
+
+    def gather(self) -> tuple[list[MethodEvidence], list[RealSession]]:
+        """Return the evidence of each method, and the sessions of the real studies.
+
+        Raises:
+            BenchmarkError: a process of the replays died.
+        """
+        replays, sessions = self._replays(), self._sessions()
+        slower = {session.session: session.slower for session in sessions}
+        return [self._of(method, replays, slower) for method in self._asked.methods], sessions
 
     def _replays(self) -> dict[str, list[ReplayedStudy]]:
         """Replay each method with each seed on the bank's model; the studies by method, see `_key`."""
@@ -134,64 +161,86 @@ class Gathering:
                 print_line(self._console, line)
         return found
 
-    def _of(self, method: SuiteMethod, replays: Mapping[str, Sequence[ReplayedStudy]]) -> MethodEvidence:
-        """Read the real studies of a method, and set them beside its replays."""
+    def _sessions(self) -> list[RealSession]:
+        """Compare the seconds of units in each session with the bank's, whose machine may have been another."""
+        studies: dict[str, list[KeptStudy]] = {}
+        for method in self._asked.methods:
+            for study in self._asked.studies(method, self._asked.seeds):
+                if one := self._real.get(study.fingerprint(self._digest)):
+                    studies.setdefault(one.session, []).append(one)
+        return [
+            RealSession(session=session, studies=len(own), slower=slower_than(self._model, self._benchmark, own))
+            for session, own in sorted(studies.items())
+        ]
+
+    def _of(
+        self, method: SuiteMethod, replays: Mapping[str, Sequence[ReplayedStudy]], slower: Mapping[str, float]
+    ) -> MethodEvidence:
+        """Set the real studies of a method beside its replays."""
         evidence = MethodEvidence(self._asked.label(method))
         if not is_replayable(method):
             evidence.faults.append(NOT_REPLAYABLE)
             return evidence
-        studies = self._asked.studies(method, self._asked.seeds)
-        for study, record in zip(studies, stored(studies), strict=True):
-            self._add_real(evidence, study, record)
-        own = sorted(replays.get(_key(studies[0]), ()), key=lambda one: one.seed)
-        for one in own:
+        studies, factors = self._asked.studies(method, self._asked.seeds), dict[int, float]()
+        for study in studies:
+            if real := self._real.get(study.fingerprint(self._digest)):
+                factors[study.seed] = slower[real.session]
+                self._add_real(evidence, study, real.events)
+            else:
+                evidence.faults.append(f"seed {study.seed} has no finished study with its log in the store")
+        for one in sorted(replays.get(_key(studies[0]), ()), key=lambda one: one.seed):
             if one.reason or self._benchmark.metric not in one.best:
                 evidence.faults.append(f"seed {one.seed} cannot be replayed: {one.reason or 'no sound trial'}")
                 break
-            evidence.replayed[one.seed] = self._figures_of(one)
+            evidence.replayed[one.seed] = self._figures_of(one, factors.get(one.seed, 1.0))
         return evidence
 
-    def _add_real(self, evidence: MethodEvidence, study: Study, record: StudyRecord | None) -> None:
-        real = self._read(record) if record else None
-        if real is None:
-            evidence.faults.append(f"seed {study.seed} has no finished study with its log in the store")
-            return
-        if why := self._fault(real):
-            evidence.faults.append(f"seed {study.seed}: {why}")
-            return
-        if why := unrepeatable(real.events):
-            evidence.notes.append(f"seed {study.seed} is not replayed unit by unit: {why}")
-        else:
-            evidence.decisions.append(same_decisions(study, real.events, self._at_once))
-        figures = figures_of(real.books)
-        assert figures is not None
-        evidence.real[study.seed] = figures
-
-    def _fault(self, real: RealStudy) -> str:
-        """Say why a real study cannot be compared with its replay; empty if it can."""
-        devices = self._at_once * self._benchmark.devices_per_trial
-        if real.books.reservations[0][1] != devices:
-            return f"it ran on {real.books.reservations[0][1]:g} devices, not {devices:g}"
-        return "" if figures_of(real.books) else "it found no sound trial"
-
-    def _read(self, record: StudyRecord) -> RealStudy | None:
-        """Read the log of a study; None if the store has none."""
-        text = read_files(self._runs[record.run_id], [event_log.FILE]).texts.get(event_log.FILE)
-        if text is None:
-            return None
-        events, books = tuple(event_log.event_of(line) for line in text.splitlines()), Books(self._benchmark)
+    def _add_real(self, evidence: MethodEvidence, study: Study, events: Sequence[Event]) -> None:
+        books = Books(self._benchmark)
         for event in events:
             books.apply(event)
-        return RealStudy(events, books)
+        figures, devices = figures_of(books), self._at_once * self._benchmark.devices_per_trial
+        if books.reservations[0][1] != devices:
+            why = f"it ran on {books.reservations[0][1]:g} devices, not {devices:g}"
+            evidence.faults.append(f"seed {study.seed}: {why}")
+        elif figures is None:
+            evidence.faults.append(f"seed {study.seed}: it found no sound trial")
+        else:
+            evidence.real[study.seed] = figures
+            if why := unrepeatable(events):
+                evidence.notes.append(f"seed {study.seed} is not replayed unit by unit: {why}")
+            else:
+                evidence.decisions.append(same_decisions(study, events, self._at_once))
 
-    def _figures_of(self, one: ReplayedStudy) -> StudyFigures:
+    def _figures_of(self, one: ReplayedStudy, slower: float) -> StudyFigures:
         """Return the figures of a replay, with the device-seconds of trials on as many devices as real ones."""
         return StudyFigures(
             incumbent=one.best[self._benchmark.metric],
             units=one.units,
             trials=sum(one.outcomes.values()),
-            device_seconds=self._benchmark.devices_per_trial * one.device_seconds,
+            device_seconds=slower * self._benchmark.devices_per_trial * one.device_seconds,
         )
+
+
+def slower_than(model: Benchmark, benchmark: Benchmark, studies: Sequence[KeptStudy]) -> float:
+    """Return the seconds of all units of some real studies, divided by those that a bank has for the same trainings.
+
+    All durations of a replay are seconds of the bank. So the decisions of a replay are the same on a machine that takes
+    longer for everything, and its device-seconds are so many times as long.
+
+    Args:
+        model: the benchmark that reads the bank.
+        benchmark: the one that was recorded.
+        studies: that ran on one machine.
+    """
+    real = recorded = 0.0
+    for study in studies:
+        for training in trainings_of(study.events, benchmark, study.session)[0]:
+            curve = curves(model).curve(training.config, training.seed)
+            for unit, there in zip(training.units, curve.units, strict=False):
+                real += first_known(unit.train_seconds) + first_known(unit.evaluate_seconds)
+                recorded += there.train_seconds + there.evaluate_seconds
+    return real / recorded if recorded else 1.0
 
 
 def _key(study: Study | ReplayedStudy) -> str:

@@ -8,6 +8,7 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from benchmarks.banks.certificate import Certificate, FigureCheck, MethodCertificate
+from hpo.core.wording import counted
 
 
 def table(certificate: Certificate) -> Table:
@@ -17,14 +18,21 @@ def table(certificate: Certificate) -> Table:
     caption = (
         f"Each figure: mean of the real studies, of the replays with the same seeds, and the interval of their "
         f"difference ({of.confidence:.2%}, for all figures together at least 95 %). Decisions are those of the real "
-        f"studies, replayed on their own curves. {of.resolved} of {of.pairs} pairs of methods are resolved by both."
-    )
+        f"studies, replayed on their own curves. {of.resolved} of {of.pairs} pairs of methods are resolved by both. "
+        f"{_sessions(of)}"
+    ).strip()
     found = Table(title=title, caption=caption, box=SIMPLE_HEAD, title_justify="left", caption_justify="left")
     for heading in ("method", "seeds", "decisions", "incumbent", "units", "trials", "device-seconds", "holds"):
         found.add_column(heading, justify="left" if heading == "method" else "right")
     for method in of.methods:
         found.add_row(*_row(method))
     return found
+
+
+def _sessions(certificate: Certificate) -> str:
+    """Say how many times as long units took in each session as in the bank."""
+    found = [f"{one.slower:.2f} ({counted(one.studies, 'study', 'studies')})" for one in certificate.sessions]
+    return f"Device-seconds: the bank's times {', '.join(found)}, as units took in the real studies." if found else ""
 
 
 def _row(method: MethodCertificate) -> Iterator[str]:

@@ -50,7 +50,7 @@ def test_a_certificate_reads_back_as_it_was_written(bank: Path) -> None:
 
 def test_the_line_says_how_many_methods_hold_and_which_do_not(bank: Path) -> None:
     certificates.write(certificate(bank), bank)
-    expected = "certificate of own: 1 of 2 methods hold (5 seeds, budget 4, 2 devices, cpu); not pbt"
+    expected = "certificate of own: 1 of 2 methods hold: random (5 seeds, budget 4, 2 devices, cpu); not pbt"
     assert certificates.line(bank) == expected
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import shutil
 import signal
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from hpo.app.cli import main
 from hpo.engine.in_process import InProcess
 from hpo.engine.in_process.actors import Call
 from hpo.planning import contest
-from hpo.recording.certificate import table
+from hpo.recording.certificate import kept, table
 from hpo.recording.certificate.certify import certify
 from hpo.recording.certificate.evidence import CertificateRequest
 from hpo.recording.files import require_bank
@@ -71,15 +72,24 @@ def test_a_bank_that_tells_the_truth_is_certified_and_resumes(tmp_path: Path) ->
     ]
     [pbt] = [method for method in found.methods if method.label == "pbt"]
     assert pbt.faults[0].startswith("not replayable: its trials change their hyperparameters")
+    [session] = found.sessions
+    assert session.studies == 15
+    assert session.slower == pytest.approx(1.0, abs=0.02)
     assert all(method.decisions == method.equal_decisions > 100 for method in found.methods if method.holds)
     assert "random seed 4: best" in printed.getvalue()
     assert "pbt seed 0" not in printed.getvalue()  # no hours for a method that a bank cannot answer
     certificates.write(found, path)
-    assert certificates.line(path).startswith("certificate of synthetic: 3 of 4 methods hold (5 seeds, budget 4, ")
+    holding = "certificate of synthetic: 3 of 4 methods hold: random, asha, random budget=8 (5 seeds, budget 4, "
+    assert certificates.line(path).startswith(holding)
 
-    again = io.StringIO()
-    assert certified(tmp_path, benchmark, "random", again).methods[0].seeds == SEEDS
-    assert "5 of 5 studies are finished already" in again.getvalue()
+    elsewhere, again = tmp_path / "elsewhere", io.StringIO()
+    elsewhere.mkdir()
+    for file in (path, kept.path_of(path)):
+        shutil.copy(file, elsewhere)
+    of_kept = certified(elsewhere, benchmark, "random,asha,pbt,random:budget=8", again)
+    assert (of_kept.methods, of_kept.sessions) == (found.methods, found.sessions)
+    assert "seed 4: best" not in again.getvalue()  # nothing ran
+    assert not (elsewhere / "mlflow.db").exists()
 
 
 @pytest.mark.slow
