@@ -23,10 +23,10 @@ def schedule_at(study: StudyRecord, benchmark: Benchmark, share: float) -> list[
 
     Returns:
         One configuration. None if no trial was at the full resource by then, if several configurations trained it,
-        as in populations, or if the study did not keep its units.
+        as in populations, or if the store lacks the study's trials or units.
     """
     units, max_units = study.units, benchmark.resource.max_units
-    if units.empty or benchmark.metric not in units:
+    if units.empty or study.trials.empty or benchmark.metric not in units:
         return None
     values = unit_values(units, benchmark).iloc[: int(share * study.budget * max_units)]
     full = values[(units["units"] == max_units).iloc[: len(values)] & values.notna()]
