@@ -152,14 +152,16 @@ def browser(request: pytest.FixtureRequest) -> Iterator[Any]:
 def small_nano() -> Callable[..., Benchmark]:
     """Make nano with short trainings on a part of its data; keyword arguments replace fields of `finetune`."""
 
-    def make(unit_samples: int = 64, max_units: int = 3, stage: int = 0, **finetune: Any) -> Benchmark:
+    def make(
+        unit_samples: int = 64, max_units: int = 3, stage: int = 0, validation: int = 48, **finetune: Any
+    ) -> Benchmark:
         nano = spec.load("nano")
         assert nano.finetune is not None
         data = nano.finetune.data
         limited = data.model_copy(
             update={
                 "train": data.train.model_copy(update={"limit": 512}),
-                "validation": data.validation.model_copy(update={"limit": 48}),
+                "validation": data.validation.model_copy(update={"limit": validation}),
             }
         )
         deepspeed = spec.load_json(REPOSITORY / f"benchmarks/zero/stage{stage}.json")

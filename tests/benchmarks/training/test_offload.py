@@ -15,7 +15,7 @@ from benchmarks.training.session import Session
 
 Maker = Callable[..., Benchmark]
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("process_group")]
-CONFIG = {"learning_rate": 3e-3, "batch_size_per_device": 8, "weight_decay": 0.1, "gradient_accumulation_steps": 2}
+CONFIG = {"learning_rate": 3e-3, "batch_size_per_device": 2, "weight_decay": 0.1, "gradient_accumulation_steps": 2}
 LORA = {**CONFIG, "lora_rank": 4}
 
 
@@ -46,10 +46,10 @@ def losses(benchmark: Benchmark, config: dict[str, Any]) -> list[float]:
 def test_a_trial_with_offload_has_the_losses_of_one_without(
     stage: int, parameters: bool, config: dict[str, Any], precision: str, small_nano: Maker
 ) -> None:
-    benchmark = small_nano(precision=precision, deepspeed=offloaded(stage, parameters))
+    benchmark = small_nano(validation=8, precision=precision, deepspeed=offloaded(stage, parameters))
     check(benchmark)
     assert losses(benchmark, config) == pytest.approx(
-        losses(small_nano(precision=precision, stage=stage), config), abs=1e-5 if precision == "fp32" else 3e-2
+        losses(small_nano(validation=8, precision=precision, stage=stage), config), abs=1e-5 if precision == "fp32" else 3e-2
     )
 
 

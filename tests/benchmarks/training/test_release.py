@@ -34,7 +34,7 @@ def tensor_bytes() -> int:
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 @pytest.mark.parametrize("stage", [0, 1, 2, 3])
 def test_a_trial_leaves_neither_its_modules_nor_its_tensors(stage: int, precision: str, small_nano: Maker) -> None:
-    session, left = Session(small_nano(unit_samples=16, stage=stage, precision=precision)), []
+    session, left = Session(small_nano(unit_samples=16, validation=8, stage=stage, precision=precision)), []
     for trial in range(3):
         session.start(CONFIG, seed=trial)
         session.run_unit()  # trains and evaluates

@@ -20,17 +20,17 @@ from benchmarks.training.session import Session
 
 Maker = Callable[..., Benchmark]
 CPU = torch.device("cpu")
-ALL_WEIGHTS = {"learning_rate": 3e-3, "batch_size_per_device": 8, "weight_decay": 0.1}
+ALL_WEIGHTS = {"learning_rate": 3e-3, "batch_size_per_device": 2, "weight_decay": 0.1}
 LORA = {**ALL_WEIGHTS, "lora_rank": 4, "lora_dropout": 0.2}
 GIB = 2**30
 
 
 def losses(benchmark: Benchmark, config: dict[str, Any]) -> list[float]:
     session = Session(benchmark)
-    session.start({"learning_rate": 1e-2, "batch_size_per_device": 16}, seed=1)  # another trial leaves the base alone
+    session.start({"learning_rate": 1e-2, "batch_size_per_device": 4}, seed=1)  # another trial leaves the base alone
     session.trial.train_step()
     session.start(config, seed=3)
-    found = [float(session.trial.train_step()) for _ in range(6)]
+    found = [float(session.trial.train_step()) for _ in range(4)]
     session.close()
     return found
 

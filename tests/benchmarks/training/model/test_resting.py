@@ -54,7 +54,7 @@ def test_an_evaluation_at_zero_3_gathers_weights_once_if_they_fit(
 ) -> None:
     block = spec.load_json(spec.HERE / "zero/stage3.json")
     block["zero_optimization"] |= {"stage3_max_live_parameters": 0, "stage3_max_reuse_distance": 0}  # as a large model
-    session = Session(small_nano(deepspeed=block, precision=precision, eval_batch_size=16))
+    session = Session(small_nano(deepspeed=block, precision=precision, eval_batch_size=4, validation=12))
     session.start(CONFIG, seed=0)
     session.trial.train_step()
     gathers.clear()

@@ -26,7 +26,7 @@ from benchmarks.training.session import Session
 HERE = Path(__file__).parent
 REPOSITORY = HERE.parents[3]
 Maker = Callable[..., Benchmark]
-CONFIG = {"learning_rate": 3e-3, "batch_size_per_device": 8}
+CONFIG = {"learning_rate": 3e-3, "batch_size_per_device": 2}
 GIB = 2**30
 BLOOM_7B1 = BloomConfig(vocab_size=250880, hidden_size=4096, n_layer=30, n_head=32)
 
@@ -55,7 +55,7 @@ def losses_and_scores(benchmark: Benchmark, config: dict[str, Any]) -> tuple[lis
 def test_a_model_in_shares_trains_as_a_whole_one(
     precision: str, config: dict[str, Any], small_nano: Maker, request: pytest.FixtureRequest
 ) -> None:
-    benchmark = small_nano(stage=3, precision=precision)
+    benchmark = small_nano(stage=3, precision=precision, validation=8)
     whole = losses_and_scores(benchmark, config)
     request.getfixturevalue("tiny_gpu")
     assert losses_and_scores(benchmark, config) == whole

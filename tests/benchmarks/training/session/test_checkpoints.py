@@ -76,7 +76,7 @@ class TestATrialThatPausesAtEachUnit:
     def test_equals_one_that_does_not_with_dropout_of_lora(
         self, stage: int, precision: str, small_nano: Maker, tmp_path: Path
     ) -> None:
-        session = Session(small_nano(unit_samples=32, stage=stage, precision=precision))
+        session = Session(small_nano(unit_samples=16, validation=8, stage=stage, precision=precision))
         assert losses(session, LORA, tmp_path) == losses(session, LORA)
 
     @pytest.mark.parametrize("checkpointing", [False, True])
@@ -106,7 +106,7 @@ class TestATrialThatPausesAtEachUnit:
     def test_equals_one_that_does_not_from_memory_and_from_the_disk(
         self, stage: int, precision: str, config: dict[str, Any], place: str, small_nano: Maker, tmp_path: Path
     ) -> None:
-        session = Session(small_nano(unit_samples=16, stage=stage, precision=precision))
+        session = Session(small_nano(unit_samples=16, validation=8, stage=stage, precision=precision))
         memory = CheckpointMemory() if place == "memory" else None
         assert losses(session, config, tmp_path, memory) == losses(session, config)
 

@@ -234,8 +234,8 @@ def test_padding_to_the_maximum_changes_no_result(small_nano: Maker) -> None:
 
 @pytest.mark.parametrize("stage", [0, 2])
 def test_bf16_trains(stage: int, small_nano: Maker) -> None:
-    session = Session(small_nano(precision="bf16", stage=stage))
-    session.start({"learning_rate": 1e-3, "batch_size_per_device": 8}, seed=0)
+    session = Session(small_nano(unit_samples=32, validation=16, precision="bf16", stage=stage))
+    session.start({"learning_rate": 3e-3, "batch_size_per_device": 4}, seed=0)
     assert next(session.trial.engine.module.parameters()).dtype == torch.bfloat16
     losses = [session.run_unit()["eval_loss"] for _ in range(3)]
     assert losses[2] < losses[0]

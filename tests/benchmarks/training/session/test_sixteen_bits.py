@@ -24,7 +24,7 @@ HERE = Path(__file__).parent
 REPOSITORY = HERE.parents[3]
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("process_group")]
 Maker = Callable[..., Benchmark]
-CONFIG = {"learning_rate": 1e-3, "batch_size_per_device": 8}
+CONFIG = {"learning_rate": 1e-3, "batch_size_per_device": 2}  # processors without 16 bits take ten times as long
 
 
 @pytest.fixture
@@ -64,11 +64,11 @@ def trainer_losses(settings: dict[str, Any], folder: Path) -> list[float]:
 def test_three_skipped_steps_of_sixteen_leave_the_schedule_where_trainer_leaves_it(
     stage: int, small_nano: Maker, tmp_path: Path
 ) -> None:
-    benchmark = small_nano(unit_samples=64, max_units=2, deepspeed=fp16_block(stage, 16))
-    arguments = {"per_device_train_batch_size": 8, "warmup_steps": 0.25, "fp16": True}
+    benchmark = small_nano(unit_samples=32, max_units=2, deepspeed=fp16_block(stage, 16))
+    arguments = {"per_device_train_batch_size": 4, "warmup_steps": 0.25, "fp16": True}
     settings = trainer_settings(benchmark, tmp_path, 16, **arguments)
     session = Session(benchmark)
-    session.start({**CONFIG, "warmup_ratio": 0.25}, seed=3)
+    session.start({**CONFIG, "batch_size_per_device": 4, "warmup_ratio": 0.25}, seed=3)
     ours, rates = [], []
     for _ in range(16):
         ours.append(float(session.trial.train_step()))
@@ -81,7 +81,7 @@ def test_three_skipped_steps_of_sixteen_leave_the_schedule_where_trainer_leaves_
 
 @pytest.mark.usefixtures("fp16")
 def test_a_unit_counts_its_skipped_steps(small_nano: Maker) -> None:
-    session = Session(small_nano(unit_samples=64, max_units=2, deepspeed=fp16_block(2, 17)))
+    session = Session(small_nano(unit_samples=16, max_units=2, validation=8, deepspeed=fp16_block(2, 16)))
     session.start(CONFIG, seed=3)
     first, second = session.run_unit(), session.run_unit()
     session.close()
@@ -91,7 +91,7 @@ def test_a_unit_counts_its_skipped_steps(small_nano: Maker) -> None:
 
 @pytest.mark.usefixtures("fp16")
 def test_skipped_steps_stay_out_of_the_schedule_after_a_pause(small_nano: Maker, tmp_path: Path) -> None:
-    session = Session(small_nano(unit_samples=64, max_units=2, deepspeed=fp16_block(2, 17)))
+    session = Session(small_nano(unit_samples=16, max_units=2, validation=8, deepspeed=fp16_block(2, 16)))
     session.start(CONFIG, seed=3)
     session.run_unit()
     session.save(tmp_path)
@@ -107,7 +107,7 @@ def test_skipped_steps_stay_out_of_the_schedule_after_a_pause(small_nano: Maker,
 @pytest.mark.usefixtures("fp16")
 def test_a_loss_scale_that_can_fall_no_further_ends_the_unit_as_diverged(small_nano: Maker) -> None:
     """DeepSpeed would raise, which counts as a failure that is tried again."""
-    session = Session(small_nano(unit_samples=128, max_units=2, deepspeed=fp16_block(2, 3)))
+    session = Session(small_nano(unit_samples=32, max_units=2, deepspeed=fp16_block(2, 3)))
     session.start(CONFIG, seed=3)
     session.trial.train_step()
     spoil_gradients(session)
@@ -120,7 +120,7 @@ def test_a_loss_scale_that_can_fall_no_further_ends_the_unit_as_diverged(small_n
 @pytest.mark.parametrize("stage", [0, 1, 2, 3])
 def test_gradients_that_are_never_finite_end_a_bf16_trial_as_diverged(stage: int, small_nano: Maker) -> None:
     """DeepSpeed's check for overflow, on by default, would skip each step in silence: losses finite, nothing learnt."""
-    session = Session(small_nano(unit_samples=64, stage=stage, precision="bf16"))
+    session = Session(small_nano(unit_samples=16, stage=stage, precision="bf16"))
     session.start(CONFIG, seed=3)
     spoil_gradients(session)
     result = session.run_unit()
