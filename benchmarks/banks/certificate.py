@@ -7,6 +7,7 @@ checksum names. Pages with replayed figures show `line`.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal
 
@@ -186,8 +187,12 @@ def read(bank: Path) -> Certificate | None:
         raise BenchmarkError(f"{path}: is no certificate: {fault}; delete it, or certify the bank again") from None
 
 
-def line(bank: Path) -> str:
+def line(bank: Path, replayed: Iterable[str] = ()) -> str:
     """Describe the certificate of a bank in a line, for all who show replayed figures.
+
+    Args:
+        bank: the bank.
+        replayed: methods that are shown; those that were not certified are named.
 
     Raises:
         BenchmarkError: see `read`.
@@ -195,7 +200,10 @@ def line(bank: Path) -> str:
     certificate = read(bank)
     if certificate is None:
         return f"no certificate of {bank.stem}: no real studies stand beside its replays"
-    return words(certificate, is_current=checksum(bank) == certificate.bank)
+    known = {method.name for method in certificate.methods}
+    others = ", ".join(name for name in dict.fromkeys(replayed) if name not in known)
+    said = words(certificate, is_current=checksum(bank) == certificate.bank)
+    return said + f"; no real studies of {others}" * bool(others)
 
 
 def failing(bank: Path) -> dict[str, str]:

@@ -68,7 +68,7 @@ def request(benchmark: Benchmark, methods: str, seeds: str, budgets: str, device
     curves(benchmark)  # refused if the bank is too small for a model
     for one in kept:
         plan_of(one.study(benchmark, numbers[0], None))
-    block = benchmark.recorded
+    studies, block = _studies(benchmark, kept, numbers), benchmark.recorded
     certified = None if block is None or block.has_other_seconds else block.bank  # async methods depend on seconds
     header = ReplayHeader(
         benchmark=benchmark.model_dump(mode="json", exclude_unset=True),
@@ -79,10 +79,15 @@ def request(benchmark: Benchmark, methods: str, seeds: str, budgets: str, device
         versions=versions(),
         source=describe_bank(bank) + _seconds_in_words(benchmark),
         left_out=left_out,
-        certificate=certificates.line(certified) if certified else NO_CERTIFICATE,
+        certificate=certificates.line(certified, map(_label, studies)) if certified else NO_CERTIFICATE,
         uncertified=certificates.failing(certified) if certified else {},
     )
-    return ReplayRequest(_studies(benchmark, kept, numbers), header)
+    return ReplayRequest(studies, header)
+
+
+def _label(study: Study) -> str:
+    """Name a method with its arguments, as certificates and replays do."""
+    return f"{study.method} {study.variant}".strip()
 
 
 def _studies(benchmark: Benchmark, methods: Sequence[SuiteMethod], seeds: Sequence[int]) -> list[Study]:

@@ -52,6 +52,8 @@ def test_the_line_says_how_many_methods_hold_and_which_do_not(bank: Path) -> Non
     certificates.write(certificate(bank), bank)
     expected = "certificate of own: 1 of 2 methods hold: random (5 seeds, budget 4, 2 devices, cpu); not pbt"
     assert certificates.line(bank) == expected
+    replayed = ["random", "asha", "random", "asha reduction_factor=9.0"]
+    assert certificates.line(bank, replayed) == f"{expected}; no real studies of asha, asha reduction_factor=9.0"
 
 
 def test_failing_methods_are_those_of_the_present_bank(bank: Path) -> None:

@@ -49,7 +49,8 @@ def test_a_trial_with_offload_has_the_losses_of_one_without(
     benchmark = small_nano(validation=8, precision=precision, deepspeed=offloaded(stage, parameters))
     check(benchmark)
     assert losses(benchmark, config) == pytest.approx(
-        losses(small_nano(validation=8, precision=precision, stage=stage), config), abs=1e-5 if precision == "fp32" else 3e-2
+        losses(small_nano(validation=8, precision=precision, stage=stage), config),
+        abs=1e-5 if precision == "fp32" else 3e-2,
     )
 
 
