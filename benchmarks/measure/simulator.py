@@ -27,6 +27,7 @@ LIMITS = {64: 0.1, 512: 1.0}
 """Seconds of ASHA at most, by number of trials."""
 OTHER_SIDE = Path(__file__).parent / "syne_tune_side.py"
 OF_SUITE = ["-m", "hpo.replays.timing"]
+SYNE_TUNE = "syne-tune[extra]==0.16.0"
 METHODS, SEEDS = 12, 100
 """Size of the replay whose time is told: studies of so many methods, with so many seeds."""
 
@@ -76,7 +77,15 @@ def _asha(trials: int, limit: float, given: argparse.Namespace) -> bool:
 def _run(command: list[str]) -> Any:
     """Run a side on one thread; return what it prints."""
     threads = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
-    done = subprocess.run(command, env={**os.environ, **threads}, stdout=subprocess.PIPE, text=True, check=True)
+    try:
+        done = subprocess.run(command, env={**os.environ, **threads}, stdout=subprocess.PIPE, text=True, check=True)
+    except OSError as error:
+        sys.exit(f"error: {command[0]} cannot be run ({error.strerror}); name the Python of an environment")
+    except subprocess.CalledProcessError as error:
+        sys.exit(
+            f"error: {' '.join(command)} ended with status {error.returncode}, for the reason above; an environment "
+            f"with Syne Tune is made by: python -m venv syne && syne/bin/pip install '{SYNE_TUNE}'"
+        )
     return json.loads(done.stdout.splitlines()[-1])
 
 

@@ -36,6 +36,22 @@ def test_a_time_beyond_its_limit_fails(monkeypatch: pytest.MonkeyPatch, capsys: 
     assert lines[1].endswith("ratio 4.0 | PASS, at most 1")
 
 
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["missing/python"], "missing/python cannot be run (No such file or directory); name the Python of an env"),
+        (
+            [sys.executable, "-c", "import not_there"],
+            "ended with status 1, for the reason above; an environment with Syn",
+        ),
+    ],
+)
+def test_a_side_that_does_not_run_is_named(words: list[str], message: str) -> None:
+    with pytest.raises(SystemExit) as ended:
+        simulator._run(words)
+    assert message in str(ended.value)
+
+
 def _printed(command: list[str]) -> object:
     if "--trials" not in command:
         return {"asha": 0.1}
