@@ -83,7 +83,12 @@ class Study:
         """Short name for people, e.g. "asha searcher=optuna seed 0"."""
         if self.kind == "confirmation":
             return f"confirmation of {self.budget} trainings"
-        return " ".join(filter(None, [self.method, self.variant, f"seed {self.seed}"]))
+        return f"{self.label} seed {self.seed}"
+
+    @property
+    def label(self) -> str:
+        """The method with its arguments other than the defaults."""
+        return " ".join(filter(None, [self.method, self.variant]))
 
     @property
     def space_digest(self) -> str:

@@ -245,7 +245,7 @@ def require_planned(plan: ComparisonPlan, study: Study, path: str) -> None:
     Raises:
         BenchmarkError: its benchmark, search space, method, budget, cap or seed is not in the plan.
     """
-    label = " ".join(filter(None, [study.method, study.variant]))
+    label = study.label
     if plan.digest != digest(study.benchmark):
         raise BenchmarkError(f"{path}: was made for another version of {plan.benchmark}; run with that version")
     if (label, study.budget) not in {(one.label, one.budget) for one in plan.methods}:

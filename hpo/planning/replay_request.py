@@ -79,15 +79,10 @@ def request(benchmark: Benchmark, methods: str, seeds: str, budgets: str, device
         versions=versions(),
         source=describe_bank(bank) + _seconds_in_words(benchmark),
         left_out=left_out,
-        certificate=certificates.line(certified, map(_label, studies)) if certified else NO_CERTIFICATE,
+        certificate=certificates.line(certified, [study.label for study in studies]) if certified else NO_CERTIFICATE,
         uncertified=certificates.failing(certified) if certified else {},
     )
     return ReplayRequest(studies, header)
-
-
-def _label(study: Study) -> str:
-    """Name a method with its arguments, as certificates and replays do."""
-    return f"{study.method} {study.variant}".strip()
 
 
 def _studies(benchmark: Benchmark, methods: Sequence[SuiteMethod], seeds: Sequence[int]) -> list[Study]:

@@ -210,7 +210,7 @@ COST_COLUMNS = ("units", "of", "device-hours", "useful", "wall")
 
 
 def _row(studies: Sequence[Study], there: Sequence[StudyRecord]) -> Iterator[str]:
-    yield " ".join(filter(None, [studies[0].method, studies[0].variant]))
+    yield studies[0].label
     yield f"{len(there)} of {len(studies)}"
     for metric in studies[0].benchmark.metrics:
         yield _mean(there, f"best_{metric.name}", metric.digits)

@@ -74,7 +74,7 @@ class CertificateRequest:
         """Name a method, with its budget if that is its own."""
         [study] = self.studies(method, [0])
         own = f"{BUDGET}{method.budget}" if method.budget != self.budget else ""
-        return " ".join(filter(None, [method.method, study.variant])) + own
+        return study.label + own
 
 
 def is_replayable(method: SuiteMethod) -> bool:

@@ -29,8 +29,9 @@ def nano() -> Benchmark:
 def losses(benchmark: Benchmark, method: str, budget: int) -> list[float]:
     """Mean loss of each study's incumbent, trained again with fresh seeds; a study without one counts as diverged."""
     studies = [registry.get(method).study(benchmark, seed, budget, None, {}) for seed in SEEDS]
-    found = [[one.metrics.get("eval_loss", 25.0) for one in replay(study, 2, repeats=3).fresh] for study in studies]
-    return [statistics.fmean(of_one or [25.0]) for of_one in found]
+    worst = benchmark.diverged_above
+    found = [[one.metrics.get("eval_loss", worst) for one in replay(study, 2, repeats=3).fresh] for study in studies]
+    return [statistics.fmean(of_one or [worst]) for of_one in found]
 
 
 @pytest.fixture(scope="module")

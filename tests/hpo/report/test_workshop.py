@@ -48,13 +48,16 @@ def table(number: int, name: str) -> list[dict[str, str]]:
     return [{key: str(value) for key, value in row.items()} for row in rows]
 
 
+@pytest.mark.slow
 def test_a_chapter_shows_the_newest_study_of_each_method_with_its_arguments(folder: Path) -> None:
     store("asha", 9, loss=0.9)
     store("asha", 9, 1)
     store("asha", 9, variant="reduction_factor=9.0")
+    store("random", 9)
     store("pbt", 9)
     rows = table(3, "studies")
     assert [(row["method"], row["trials"]) for row in rows] == [
+        ("random", "1.0"),
         ("asha", "2.0"),
         ("asha reduction_factor=9.0", "1.0"),
     ]

@@ -95,9 +95,10 @@ def test_without_a_method_in_common_nothing_is_compared() -> None:
         compare_tasks([])
 
 
+@pytest.mark.slow
 def test_every_pair_or_another_reference_can_be_asked_for() -> None:
-    tasks = drawn(3, effects={"asha": 0.06, "hyperopt": 0.0, "random": 0.0})
-    assert len(compare_tasks(tasks, reference="all").pairs) == 3
+    tasks = drawn(3)
+    assert len(compare_tasks(tasks, reference="all").pairs) == 6
     assert {pair.b for pair in compare_tasks(tasks, reference="asha").pairs} == {"asha"}
     with pytest.raises(BenchmarkError, match="reference is 'pbt', but must be 'all' or a method with scores on all"):
         compare_tasks(tasks, reference="pbt")

@@ -29,9 +29,6 @@ def study(number: int, *events: core.Event) -> KeptStudy:
     return KeptStudy(f"{number:016x}", "d" * 16, f"random seed {number}", "cpu", "2026-12-01 12:00", events)
 
 
-WORDS = dict.fromkeys(("fingerprint", "digest", "name", "accelerator", "session"), "")
-
-
 def test_they_are_read_as_they_were_written(tmp_path: Path) -> None:
     bank = tmp_path / "own.parquet"
     assert kept.read(bank) == {}
