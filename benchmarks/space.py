@@ -24,7 +24,7 @@ Seconds = Annotated[float, Field(gt=0, lt=2**31)]
 class Strict(BaseModel):
     """Base of everything that is read from a file: no unknown key, no change afterwards, no NaN."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, defer_build=True)
 
 
 class Uniform(Strict):

@@ -2,7 +2,8 @@
 
 Each command runs five times, in turns with `python -c "import ray.tune, mlflow"`, so that both meet the same machine.
 The table shows medians, in seconds and as multiples of that import. A study is split by its own timestamps: from its
-command to its first trial, and from its last trial's end to the exit. `compare` reads eight studies.
+command to its first trial, and from its last trial's end to the exit. `compare` reads eight studies, once those exist,
+in turns with imports of its own. Ray's own start is what `ray.init` takes in a process that has imported Ray.
 """
 
 from __future__ import annotations
@@ -21,9 +22,16 @@ from benchmarks.clock import REAL
 
 PROJECT = Path(__file__).parents[2]
 IMPORT = [sys.executable, "-c", "import ray.tune, mlflow"]
-RAY = [sys.executable, "-c", "import ray, sys; ray.init(address='local', num_cpus=2, include_dashboard=False)"]
+RAY_CODE = """
+import ray, time
+began = time.perf_counter()
+ray.init(address="local", num_cpus=2, include_dashboard=False)
+print(time.perf_counter() - began)
+"""
 PAGES = {"methods": ["methods"], "--help": ["--help"], "run asha --help": ["run", "asha", "--help"]}
 STUDY = ["run", "asha", "--benchmark", "synthetic", "--budget", "2"]
+BASE = "import ray.tune, mlflow"
+"""What every command is set beside; those after a second row of it are set beside that one."""
 COMPARED = 8
 """Studies that `compare` reads, at least."""
 
@@ -31,8 +39,19 @@ COMPARED = 8
 def seconds_of(command: list[str], folder: Path) -> float:
     """Run a command to its end; return its wall seconds."""
     began = REAL.now()
-    subprocess.run(command, cwd=folder, env=_environment(folder), check=True, stdout=subprocess.DEVNULL)
+    _output_of(command, folder)
     return REAL.now() - began
+
+
+def ray_seconds(folder: Path) -> float:
+    """Return the seconds that `ray.init` takes as Ray's users call it, its import and its end left out."""
+    return float(_output_of([sys.executable, "-c", RAY_CODE], folder))
+
+
+def _output_of(command: list[str], folder: Path) -> str:
+    return subprocess.run(
+        command, cwd=folder, env=_environment(folder), check=True, stdout=subprocess.PIPE, text=True
+    ).stdout
 
 
 def _environment(folder: Path) -> dict[str, str]:
@@ -63,8 +82,8 @@ def measure(rounds: int, folder: Path) -> dict[str, list[float]]:
     """Run every command in turns; return seconds by name."""
     hpo = [sys.executable, "-m", "hpo"]
     timed: Mapping[str, Callable[[], float]] = {
-        "import ray.tune, mlflow": lambda: seconds_of(IMPORT, folder),
-        "import ray, ray.init": lambda: seconds_of(RAY, folder),
+        BASE: lambda: seconds_of(IMPORT, folder),
+        "ray.init": lambda: ray_seconds(folder),
         **{name: lambda words=words: seconds_of([*hpo, *words], folder) for name, words in PAGES.items()},  # type: ignore[misc]
     }
     found: dict[str, list[float]] = {}
@@ -76,7 +95,9 @@ def measure(rounds: int, folder: Path) -> dict[str, list[float]]:
         found.setdefault("last trial to exit", []).append(last)
     for _ in range(rounds, COMPARED):
         study_edges(folder)
-    found["compare"] = [seconds_of([*hpo, "compare", "--benchmark", "synthetic"], folder) for _ in range(rounds)]
+    for _ in range(rounds):
+        found.setdefault(f"{BASE}, again", []).append(seconds_of(IMPORT, folder))
+        found.setdefault("compare", []).append(seconds_of([*hpo, "compare", "--benchmark", "synthetic"], folder))
     return found
 
 
@@ -86,11 +107,12 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5, help="how often each command runs (default: 5)")
     with tempfile.TemporaryDirectory() as name:
         found = measure(parser.parse_args().rounds, Path(name))
-    base = statistics.median(found["import ray.tune, mlflow"])
+    base = 0.0
     for name, seconds in found.items():
         median = statistics.median(seconds)
+        base = median if name.startswith(BASE) else base
         print(
-            f"{name:24} {median:6.2f} s  {median / base:5.2f} x the import  ({min(seconds):.2f} .. {max(seconds):.2f})"
+            f"{name:30} {median:6.2f} s  {median / base:5.2f} x the import  ({min(seconds):.2f} .. {max(seconds):.2f})"
         )
 
 

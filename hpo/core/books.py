@@ -19,7 +19,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, assert_never
 
 from benchmarks.files import BenchmarkError, writable
@@ -223,7 +223,7 @@ class Books:
 
     def _open(self, event: core.Proposed) -> None:
         row = TrialRow(event.number, event.schedule[0][1], event.at, event.seed, event.schedule, event.varies)
-        self._rows[event.trial] = replace(row, exploits=event.exploits, by_model=event.by_model)
+        self._rows[event.trial] = row.changed(exploits=event.exploits, by_model=event.by_model)
 
     def _exploit(self, event: core.Exploited) -> None:
         schedule = (*self._rows[event.donor].schedule, (event.units, event.config))
@@ -303,7 +303,7 @@ class Books:
             self._attempts[trial] = _Attempt(attempt.devices, continues_at)
 
     def _change(self, trial: str, **values: Any) -> None:
-        self._rows[trial] = replace(self._rows[trial], **values)
+        self._rows[trial] = self._rows[trial].changed(**values)
 
     def _hold(self, devices: dict[str, float]) -> None:
         self._devices = devices

@@ -16,4 +16,4 @@ def of_unit(benchmark: Benchmark) -> tuple[str, ...]:
 
 def of_test(benchmark: Benchmark) -> tuple[str, ...]:
     """Return the names of the metrics that a confirmation adds to the last unit of a training."""
-    return tuple(metric.on_test for metric in benchmark.metrics)
+    return tuple(metric.on_test for metric in (LOSS, *benchmark.task.metrics))

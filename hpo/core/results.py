@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 from benchmarks.space import Config
 from benchmarks.tasks.task import LOSS, TRAIN_LOSS
@@ -84,6 +84,20 @@ class TrialRow:
         """The hyperparameters of its latest unit."""
         begun = [config for since, config in self.schedule if since < max(1, self.units)]
         return begun[-1] if begun else self.config
+
+    def changed(self, **values: Any) -> TrialRow:
+        """Return a row with other values of these attributes.
+
+        `dataclasses.replace` sets all 26 one by one, which took a thirtieth of a simulated study.
+
+        Raises:
+            TypeError: it has no such attribute.
+        """
+        if unknown := values.keys() - vars(self).keys():
+            raise TypeError(f"a trial's row has no {min(unknown)}")
+        row = object.__new__(TrialRow)
+        vars(row).update(vars(self), **values)
+        return row
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -218,6 +219,10 @@ class CautiousTrial(Trial):
 
     def __hash__(self) -> int:
         """Return its number; Tune's trials are hashed by their places in memory, which give each run another order."""
+        return self._number
+
+    @cached_property
+    def _number(self) -> int:
         return int(str(self.trial_id).rpartition("_")[2], 36)
 
     def should_recover(self) -> bool:

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 from ray import tune
 
 from benchmarks.clock import REAL, Clock
-from hpo.cluster.actors import ending_at_once
+from hpo.cluster.actors import quick_actors
 from hpo.cluster.devices import Devices
 from hpo.cluster.ray import Cluster, detect, ray_cluster
 
@@ -81,5 +81,5 @@ class OnRay:
         `tune.run`, not a Tuner, which pickles callbacks and stopper: they hold the driver's live objects.
         """
         trainable = tune.with_resources(tune.with_parameters(actor, **given), resources)
-        with ending_at_once():
+        with quick_actors():
             tune.run(trainable, reuse_actors=True, raise_on_failed_trial=False, verbose=0, **plan)

@@ -10,6 +10,7 @@ import logging
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Any
 
 from ray import tune
@@ -306,9 +307,7 @@ def _fit(
     log: StudyLog,
 ) -> str:
     """Let Tune run the study; return the reason if it did not reach its end, or an empty text."""
-    for module in ("execution.tune_controller", "execution.experiment_state", "tune"):
-        # tracebacks of failed trials, of a full disk, and Tune's names of trials that failed: the report has them
-        logging.getLogger(f"ray.tune.{module}").setLevel(logging.CRITICAL)
+    _silence_tune()
     try:
         executor.fit(
             TrialActor,
@@ -329,6 +328,13 @@ def _fit(
     except Exception as error:  # a searcher or scheduler that raises must not cost the results so far
         return _reason(error, study.method)
     return _why_it_ended(study, log)
+
+
+@cache
+def _silence_tune() -> None:
+    """Let Tune log no tracebacks of failed trials or a full disk, and no names of such trials: reports have them."""
+    for module in ("execution.tune_controller", "execution.experiment_state", "tune"):
+        logging.getLogger(f"ray.tune.{module}").setLevel(logging.CRITICAL)
 
 
 class Interruption(tune.Stopper):

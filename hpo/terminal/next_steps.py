@@ -14,8 +14,6 @@ from functools import cache
 from itertools import pairwise
 from pathlib import Path
 
-import psutil
-
 PROJECT = Path(__file__).parents[2]
 SHARED_STORE, CLUSTER_PROFILE = "HPO_SHARED_STORE", "HPO_CLUSTER_PROFILE"
 """Variables by which a SLURM job tells its driver the final store, and the profile for another job."""
@@ -149,6 +147,8 @@ def _launcher() -> _Launcher | None:
     """Find the `mlflow run` that has started this process."""
     if not os.environ.get("MLFLOW_RUN_ID"):
         return None
+    import psutil  # a twentieth of `--help`, which asks nothing of it
+
     try:
         found = next((p for p in psutil.Process().parents() if _is_mlflow_run(p.cmdline())), None)
         return _Launcher(found.cwd(), found.cmdline()) if found else None

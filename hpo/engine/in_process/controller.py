@@ -10,7 +10,7 @@ from __future__ import annotations
 import copy
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -18,10 +18,11 @@ from unittest import mock
 
 from ray.train._internal.storage import StorageContext
 from ray.tune import Trainable, TuneError
+from ray.tune.execution import tune_controller
 from ray.tune.execution.tune_controller import TuneController
 from ray.tune.experiment import Experiment, Trial
-from ray.tune.search import basic_variant, search_generator
-from ray.tune.search.sample import Domain
+from ray.tune.experiment import trial as tune_trial
+from ray.tune.search import basic_variant, search_generator, variant_generator
 
 from hpo.engine.budgeted import CautiousTrial
 from hpo.engine.in_process.actors import ActorClass, Actors
@@ -34,6 +35,10 @@ class TrialHere(CautiousTrial):
     """A trial of Tune's without a folder; it makes one when it fails, since Tune keeps errors in files."""
 
     trainable_class: type[Trainable]
+
+    def __str__(self) -> str:
+        """Return the trial's id; Tune puts each trial's name together for messages that nobody reads."""
+        return str(self.trial_id)
 
     def get_trainable_cls(self) -> type[Trainable]:
         """Return the class, which Tune would unpickle from Ray's store."""
@@ -167,13 +172,32 @@ def _trial_of(specification: Mapping[str, Any], parser: object, **given: Any) ->
 def making_trials_directly() -> Iterator[None]:
     """Make trials without a command line, which Tune's searchers write, with all values as JSON, and parse again.
 
-    Nor are the domains of the search space copied for each trial: they never change.
+    Nor are the domains of the search space copied for each trial: they never change. Nor does Tune warn of steps that
+    take it long: their time is not the study's.
     """
     with ExitStack() as patches:
         for module in (basic_variant, search_generator):
             patches.enter_context(mock.patch.object(module, "_create_trial_from_spec", _trial_of))
-        patches.enter_context(mock.patch.object(Domain, "__deepcopy__", lambda domain, memo: domain, create=True))
+        for module in (variant_generator, tune_trial, tune_controller):
+            patches.enter_context(mock.patch.object(module, "copy", COPY))
+        patches.enter_context(mock.patch.object(tune_controller, "warn_if_slow", _without_warning))
         yield
+
+
+def _copied(value: Any) -> Any:
+    """Copy the dictionaries and lists of a configuration, and nothing else in them, which never changes."""
+    if isinstance(value, dict):
+        return {key: _copied(one) for key, one in value.items()}
+    return [_copied(one) for one in value] if isinstance(value, list) else value
+
+
+def _without_warning(*_: object, **__: object) -> AbstractContextManager[None]:
+    return WITHOUT_WARNING
+
+
+WITHOUT_WARNING = nullcontext()
+COPY = SimpleNamespace(copy=copy.copy, deepcopy=_copied)
+"""What Tune copies with, in place of the module `copy`."""
 
 
 class StorageHere(StorageContext):

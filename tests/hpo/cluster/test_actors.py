@@ -1,4 +1,4 @@
-"""Actors that end at once, on a running Ray."""
+"""Actors that begin on workers that wait and end at once, on a running Ray."""
 
 from __future__ import annotations
 
@@ -8,8 +8,11 @@ import pytest
 import ray
 from ray.air.execution import PlacementGroupResourceManager, ResourceRequest
 from ray.air.execution._internal import RayActorManager
+from ray.tune.execution import tune_controller
+from ray.tune.execution.class_cache import _ActorClassCache
 
-from hpo.cluster.actors import RayActors
+from hpo.cluster.actors import ActorClasses, RayActors, quick_actors
+from hpo.cluster.ray import ADDRESS
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("ray_of_two")]
 SECONDS = 20.0
@@ -59,3 +62,17 @@ def test_one_that_is_up_ends_in_good_order_after_its_work() -> None:
     assert answers == [42, 42]
     actors.cleanup()
     assert ray.is_initialized()
+
+
+def test_a_class_is_registered_once() -> None:
+    classes = ActorClasses()
+    assert classes.get(Sleeper) is classes.get(Sleeper)
+
+
+def test_actors_of_a_cluster_keep_tune_s_variables(monkeypatch: pytest.MonkeyPatch) -> None:
+    with quick_actors():
+        assert tune_controller._ActorClassCache is ActorClasses
+    monkeypatch.setenv(ADDRESS, "127.0.0.1:6379")
+    with quick_actors():
+        assert tune_controller._ActorClassCache is _ActorClassCache
+        assert tune_controller.RayActorManager is RayActors

@@ -18,9 +18,10 @@ from hpo.cluster import access as ray_access
 
 REPOSITORY = Path(__file__).parents[3]
 DRIVER = """
-import gc, json, psutil, ray
+import gc, json, os, psutil, ray
 from ray._private import parameter
 from ray._private.worker import global_worker
+from hpo.cluster.actors import ActorClasses
 from hpo.cluster.ray import detect, ray_cluster
 
 
@@ -41,16 +42,23 @@ class Worker:
             gc.collect()
 
 
+class Actor:
+    def process(self):
+        return os.getpid()
+
+
 original = parameter.RayParams
 with ray_cluster(detect()) as cluster:
     helpers = [word for child in psutil.Process().children() for word in child.cmdline()]
+    waiting = [child.pid for child in psutil.Process().children(recursive=True)]
+    taken = ray.get(ActorClasses().get(Actor).remote().process.remote())
     assert ray.get(ray.remote(lambda: 1).remote()) == 1
     assert not cluster.fault, cluster.fault
     assert parameter.RayParams is original
     global_worker.core_worker = Worker(global_worker.core_worker)
     SHUT_DOWN
 assert gc.isenabled() and not ray.is_initialized()
-print(json.dumps(helpers))
+print(json.dumps({"helpers": helpers, "has_waited": taken in waiting}))
 """
 
 
@@ -96,10 +104,16 @@ def test_ray_s_own_shutdown_ends_it() -> None:
 
 
 @pytest.mark.slow
-def test_neither_an_autoscaler_nor_a_log_monitor_runs_for_one_machine(driven: Driven) -> None:
-    scripts = " ".join(json.loads(driven.done.stdout))
+def test_no_autoscaler_log_monitor_or_api_server_runs_for_one_machine(driven: Driven) -> None:
+    scripts = " ".join(json.loads(driven.done.stdout)["helpers"])
     assert "gcs_server" in scripts
     assert "monitor.py" not in scripts, scripts
+    assert "dashboard.py" not in scripts, scripts
+
+
+@pytest.mark.slow
+def test_an_actor_begins_on_a_worker_that_waits_for_one(driven: Driven) -> None:
+    assert json.loads(driven.done.stdout)["has_waited"]
 
 
 @pytest.mark.slow

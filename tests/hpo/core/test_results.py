@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import FrozenInstanceError, replace
 from typing import Any
 
 import pytest
@@ -106,3 +107,16 @@ class TestIncumbent:
         add_trial(told, study, "high f1", units=9, eval_loss=1.0, f1=0.7)
         add_trial(told, study, "lucky", units=3, eval_loss=0.1, f1=0.9)
         assert told.books.incumbent() is told.books["high f1"]
+
+
+def test_a_changed_row_is_a_new_one_with_all_else_as_it_was() -> None:
+    row = TrialRow(3, CONFIG, 1.5, reason="why")
+    changed = row.changed(units=2, outcome="completed")
+    assert changed == replace(row, units=2, outcome="completed") != row
+    with pytest.raises(FrozenInstanceError):
+        changed.units = 3  # type: ignore[misc]  # it is what is asserted
+
+
+def test_a_row_takes_no_value_that_it_has_no_attribute_for() -> None:
+    with pytest.raises(TypeError, match="no unit"):
+        TrialRow(3, CONFIG, 1.5).changed(unit=2)
