@@ -31,7 +31,7 @@ print(time.perf_counter() - began)
 PAGES = {"methods": ["methods"], "--help": ["--help"], "run asha --help": ["run", "asha", "--help"]}
 STUDY = ["run", "asha", "--benchmark", "synthetic", "--budget", "2"]
 BASE = "import ray.tune, mlflow"
-"""What every command is set beside; those after a second row of it are set beside that one."""
+"""The command that others are set beside; those after a second row of it are set beside that one."""
 COMPARED = 8
 """Studies that `compare` reads, at least."""
 

@@ -197,7 +197,7 @@ def _without_warning(*_: object, **__: object) -> AbstractContextManager[None]:
 
 WITHOUT_WARNING = nullcontext()
 COPY = SimpleNamespace(copy=copy.copy, deepcopy=_copied)
-"""What Tune copies with, in place of the module `copy`."""
+"""A stand-in for the module `copy`, of which Tune uses these two."""
 
 
 class StorageHere(StorageContext):
