@@ -221,9 +221,7 @@ class CautiousTrial(Trial):
         """Return its number; Tune's trials are hashed by their places in memory, which give each run another order."""
         return self._number
 
-    @cached_property
-    def _number(self) -> int:
-        return int(str(self.trial_id).rpartition("_")[2], 36)
+    _number = cached_property(lambda trial: int(str(trial.trial_id).rpartition("_")[2], 36))
 
     def should_recover(self) -> bool:
         """Tell whether to try a failed trial again; see `Trial`."""

@@ -37,7 +37,7 @@ class TrialHere(CautiousTrial):
     trainable_class: type[Trainable]
 
     def __str__(self) -> str:
-        """Return the trial's id; Tune puts each trial's name together for messages that nobody reads."""
+        """Return the trial's id; Tune puts a name together for each of its messages, which are not shown."""
         return str(self.trial_id)
 
     def get_trainable_cls(self) -> type[Trainable]:
