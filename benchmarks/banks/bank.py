@@ -187,6 +187,21 @@ def write(bank: Bank, path: Path) -> None:
         ) from None
 
 
+def write_beside(path: Path, content: bytes) -> None:
+    """Write a file that stands beside a bank (its card, its certificate), whole or not at all.
+
+    Raises:
+        BenchmarkError: the folder cannot be written.
+    """
+    try:
+        with replacing(path) as file:
+            file.write(content)
+    except OSError as error:
+        raise BenchmarkError(
+            f"{path}: cannot be written ({error.strerror}); copy the bank to a folder of yours"
+        ) from None
+
+
 def to_table(bank: Bank) -> pyarrow.Table:
     """Return a bank as a table of Arrow, with its header as metadata."""
     import pyarrow

@@ -13,8 +13,9 @@ from typing import Literal
 
 from pydantic import ValidationError
 
+from benchmarks.banks.bank import write_beside
 from benchmarks.faults import explained
-from benchmarks.files import BenchmarkError, write_whole
+from benchmarks.files import BenchmarkError
 from benchmarks.space import Strict
 
 SUFFIX = ".certificate.json"
@@ -160,12 +161,7 @@ def write(certificate: Certificate, bank: Path) -> Path:
         BenchmarkError: the folder cannot be written.
     """
     path = path_of(bank)
-    try:
-        write_whole(path, f"{certificate.model_dump_json(indent=1)}\n")
-    except OSError as error:
-        raise BenchmarkError(
-            f"{path}: cannot be written ({error.strerror}); copy the bank to a folder of yours"
-        ) from None
+    write_beside(path, f"{certificate.model_dump_json(indent=1)}\n".encode())
     return path
 
 

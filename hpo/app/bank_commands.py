@@ -56,7 +56,6 @@ def card(parsed: argparse.Namespace) -> int:
     """Write the card of a bank anew."""
     from benchmarks import spec
     from benchmarks.banks import bank as banks
-    from benchmarks.files import write_whole
     from hpo.recording.card import card
     from hpo.recording.files import require_bank
 
@@ -65,12 +64,7 @@ def card(parsed: argparse.Namespace) -> int:
     if parsed.benchmark or bank.header.digest:  # a bank of another program has no benchmark here
         benchmark = spec.load(parsed.benchmark or bank.header.name)
         require_bank(benchmark, path)
-    try:
-        write_whole(file, card(bank, benchmark))
-    except OSError as error:
-        raise BenchmarkError(
-            f"{file}: cannot be written ({error.strerror}); copy the bank to a folder of yours"
-        ) from None
+    banks.write_beside(file, card(bank, benchmark).encode())
     print_line(open_console(), f"written: {file}")
     return 0
 

@@ -13,7 +13,8 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from benchmarks.files import BenchmarkError, replacing
+from benchmarks.banks.bank import write_beside
+from benchmarks.files import BenchmarkError
 from hpo.core import event_log
 from hpo.core.events import Event
 
@@ -74,13 +75,7 @@ def write(studies: Iterable[KeptStudy], bank: Path) -> Path:
     """
     path = path_of(bank)
     text = "".join(f"{line}\n" for line in _lines(studies))
-    try:
-        with replacing(path) as file:
-            file.write(gzip.compress(text.encode(), mtime=0))
-    except OSError as error:
-        raise BenchmarkError(
-            f"{path}: cannot be written ({error.strerror}); copy the bank to a folder of yours"
-        ) from None
+    write_beside(path, gzip.compress(text.encode(), mtime=0))
     return path
 
 
