@@ -124,12 +124,12 @@ def of_test_split(result: Result) -> str:
     split = result.verdicts.split
     if split is None:
         return ""
-    digits = digits_of(result.benchmark.verdict_metric)
-    told = [f"{a} - {b} [{ends.low:+.{digits}f}, {ends.high:+.{digits}f}]" for (a, b), ends in split.intervals.items()]
+    form = f"+z.{digits_of(result.benchmark.verdict_metric)}f"
+    told = [f"{a} - {b} [{ends.low:{form}}, {ends.high:{form}}]" for (a, b), ends in split.intervals.items()]
     differences = f" Differences over other records and blocks, in 95 of 100 resamples: {'; '.join(told)}." * bool(told)
     return (
-        f"The test split is a sample too: its {counted(split.num_records, 'record')} leave a mean {test_score(result)} "
-        f"with a standard error of {split.standard_error:.2g}.{differences}"
+        f"The test split is a sample too: over its {counted(split.num_records, 'record')}, the {test_score(result)} has "
+        f"a standard error of {split.standard_error:.2g}.{differences}"
     )
 
 

@@ -98,7 +98,7 @@ def test_no_interval_is_shown_below_five_blocks() -> None:
     few = compared(noisy, blocks=4)
     assert few.verdicts.split is not None
     assert few.verdicts.split.intervals == {}
-    assert sentences.of_test_split(few).endswith("with a standard error of 0.036.")
+    assert sentences.of_test_split(few).endswith(" has a standard error of 0.036.")
     assert tables.pair_rows(few)[0]["low_over_records"] is None
     enough = compared(noisy, blocks=5).verdicts.split
     assert enough is not None
