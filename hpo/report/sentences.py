@@ -128,8 +128,8 @@ def of_test_split(result: Result) -> str:
     told = [f"{a} - {b} [{ends.low:{form}}, {ends.high:{form}}]" for (a, b), ends in split.intervals.items()]
     differences = f" Differences over other records and blocks, in 95 of 100 resamples: {'; '.join(told)}." * bool(told)
     return (
-        f"The test split is a sample too: over its {counted(split.num_records, 'record')}, the {test_score(result)} has "
-        f"a standard error of {split.standard_error:.2g}.{differences}"
+        f"The test split is a sample too: over its {counted(split.num_records, 'record')}, the {test_score(result)} "
+        f"has a standard error of {split.standard_error:.2g}.{differences}"
     )
 
 

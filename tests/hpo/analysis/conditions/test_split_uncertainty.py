@@ -108,7 +108,7 @@ def test_no_interval_is_shown_below_five_blocks() -> None:
 def test_terminal_page_and_csv_show_it() -> None:
     result = compared(noisy)
     text, *_ = sentences.beside(result)
-    assert text.startswith("The test split is a sample too: its 200 records")
+    assert text.startswith("The test split is a sample too: over its 200 records")
     assert "asha - random [" in text
     assert "a - b, other records" in page.pairs_table(result).headings
     assert len(page.pairs_table(result).rows[0]) == len(page.pairs_table(result).headings)
