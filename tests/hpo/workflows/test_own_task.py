@@ -114,7 +114,7 @@ class TestFromRunToExport:
         split = compared.result.verdicts.split
         assert split is not None
         assert split.num_records == 48
-        assert "The test split is a sample too: its 48 records" in compared.screen.getvalue()
+        assert "The test split is a sample too: over its 48 records" in compared.screen.getvalue()
 
     def test_the_tables_have_their_columns(self, compared: Compared) -> None:
         files = tables.files(compared.result)
