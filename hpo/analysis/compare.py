@@ -159,7 +159,7 @@ def compare(
     reference = _reference(reference, plan, scored, notes)
     evidence = _evidence(list(scored.values()), benchmark.verdict_metric) if len(scored) > 1 else ""
     looks = count_looks(records.comparisons, records.digest, evidence)
-    check = check_plan(plan, found, benchmark, records.digest, reference, looks)
+    check = check_plan(plan, found, benchmark, records.digest, reference, looks, records.lost_plans)
     verdicts = _verdicts(found, benchmark, reference, check.counted_looks, notes)
     differing = [f"studies did not run alike: {clause}" for clause in origins.differences(_studies(found))]
     unlike = origins.differences_of_confirmations(records.confirmation_runs)

@@ -63,6 +63,7 @@ class Records:
         given: the benchmark as the user gave it, by name or as a file, for commands to type next.
         failed: comparable studies that ended with an error, by tags and metrics alone.
         plans: texts of the plans under which studies ran, by checksum.
+        lost_plans: plans under which studies ran and whose text cannot be had, each with the reason.
         comparisons: tags of earlier comparisons of the benchmark.
         confirmation_runs: tags of the runs that made the confirmations, by run.
         replay: for replayed studies, the sentence that says so, and how far they may be trusted; else empty.
@@ -78,6 +79,7 @@ class Records:
     given: str = ""
     failed: list[StudyRecord] = field(default_factory=list)
     plans: Mapping[str, str] = field(default_factory=dict)
+    lost_plans: Mapping[str, str] = field(default_factory=dict)
     comparisons: Sequence[Mapping[str, str]] = ()
     confirmation_runs: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     replay: str = ""
@@ -164,7 +166,7 @@ def read(benchmark: str, given: str = "") -> Records:
     confirmations, lost = _comparable_with(newest, confirmations, SHARED_WITH_CONFIRMATIONS, "confirmation")
     left_out += [reason for reason in lost if reason.endswith(COMPARABLE["hpo.precision"])]
     with store.readable_errors(), ThreadPoolExecutor(READERS) as readers:
-        content, plans = _benchmark(sorted(comparable, key=_age, reverse=True)), _plans(comparable)
+        content, (plans, lost_plans) = _benchmark(sorted(comparable, key=_age, reverse=True)), _plans(comparable)
         files = list(readers.map(partial(read_files, names=FILES), comparable))
         trials = list(readers.map(partial(read_files, names=(FILES[0], RECORDS_FILE)), confirmations))
     found = [checked_study(run, stored, content) for run, stored in zip(comparable, files, strict=True)]
@@ -184,6 +186,7 @@ def read(benchmark: str, given: str = "") -> Records:
         unreadable=unreadable,
         failed=_failed(newest, runs),
         plans=plans,
+        lost_plans=lost_plans,
         comparisons=[run.data.tags for run in runs if run.data.tags.get("hpo.kind") == "comparison"],
         confirmation_runs={run.info.run_id: run.data.tags for run in confirmations},
     )
@@ -202,19 +205,32 @@ def _failed(newest: Run, runs: Iterable[Run]) -> list[StudyRecord]:
     return [study_of(run, {}) for run in kept]
 
 
-def _plans(runs: Iterable[Run]) -> dict[str, str]:
-    """Read each plan under which studies ran, from one study of each; none whose file cannot be had."""
-    runs_by_plan = {run.data.tags.get("hpo.plan", ""): run for run in runs}
-    texts = {plan: read_files(run, [PLAN]).texts.get(PLAN, "") for plan, run in runs_by_plan.items() if plan}
-    return {plan: text for plan, text in texts.items() if text_checksum(text) == plan}
+def _plans(runs: Iterable[Run]) -> tuple[dict[str, str], dict[str, str]]:
+    """Read each plan under which studies ran from the first of them that gives it whole.
+
+    Returns:
+        Texts by checksum, and for each plan that none of its studies gives, the reason of the last one.
+    """
+    texts, reasons = dict[str, str](), dict[str, str]()
+    for run in runs:
+        plan = run.data.tags.get("hpo.plan", "")
+        if not plan or plan in texts:
+            continue
+        stored = read_files(run, [PLAN])
+        if text_checksum(stored.texts.get(PLAN, "")) == plan:
+            texts[plan] = stored.texts[PLAN]
+        else:
+            damage = "it is not as it was stored" if stored.texts else "it is missing"
+            reasons[plan] = stored.faults.get(PLAN, damage)
+    return texts, {plan: reason for plan, reason in reasons.items() if plan not in texts}
 
 
 def _without_tables(studies: Sequence[StudyRecord]) -> list[str]:
-    """Name the studies that count by their incumbent alone, since the store refused their tables."""
+    """Name the studies that count without a table, since the store refused it, or has lost their devices."""
     return [
-        f"{table} of {study.label} seed {study.seed} (run {study.run_id}): the store did not take {table}.csv"
+        f"{table} of {study.label} seed {study.seed} (run {study.run_id}): the store has no {table}.csv"
         for study in studies
-        for table, number in {"trials": "num_trials", "units": "units"}.items()
+        for table, number in {"trials": "num_trials", "units": "units", "devices": "units"}.items()
         if study.metrics.get(number) and not study.files.get(f"{table}.csv")
     ]
 

@@ -231,7 +231,7 @@ def _on_the_way_to_grid(contestant: Contestant, grid: Contestant, benchmark: Ben
     return [
         curves.spell_in_hours(study, benchmark, targets[seed])
         for seed, study in contestant.studies.items()
-        if seed in targets and (study.improvements is not None or not study.units.empty)
+        if seed in targets and curves.is_known(study)
     ]
 
 

@@ -57,7 +57,7 @@ def suite(parsed: argparse.Namespace) -> int:
         contest.methods_of(plan), given_as, plan.seeds, plan.gpu_hours, parsed.force, console, plan=plan.text
     )
     console.print(suite.summary(outcome))
-    _print_next(console, benchmark.name, parsed.benchmark, parsed.budget)
+    _print_next(console, benchmark.name, parsed.benchmark, parsed.budget, outcome.is_sound)
     for study, reason in outcome.failures:
         errors.show(f"{study.name} did not reach its end ({reason})")
     return 1 if outcome.failures else 0
@@ -215,7 +215,7 @@ def end_undelivered(console: Console, finished: Finished) -> int:
 
 
 def _print_next(console: Console, experiment: str, benchmark: str, budget: int, is_sound: bool = True) -> None:
-    """Print the next commands; a study that found nothing has nothing to confirm."""
+    """Print the next commands; studies that found nothing leave nothing to confirm."""
     from hpo.store import client, ui_views
 
     uri, known = client.shown_uri(), client.experiment_id(experiment)

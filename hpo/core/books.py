@@ -35,6 +35,8 @@ from hpo.core.study import Study, is_better
 BUDGET_SPENT = "the study's budget was spent"
 """Beginning of the reason of a trial that the budget ended, not the method."""
 KNOWN_PARTS = frozenset(PARTS)
+OF_A_WORD = r"[^\s'\"(),;:=\[\]{}]"
+"""A character of a failure's reason that ends no word of it."""
 ROUNDING = 1e-3
 """Seconds by which two clocks may differ over an event."""
 COUNTED = (core.Exploited, core.Unit, core.Failed, core.Retried)
@@ -388,5 +390,8 @@ def _value(row: TrialRow) -> float:
 
 
 def _kind(reason: str) -> str:
-    """Keep of a failure's reason the part that trials share: numbers, such as sizes and ids, are their own."""
-    return re.sub(r"0x[0-9a-f]+|\d+(\.\d+)?", "#", reason)
+    """Keep of a failure's reason the part that trials share: words with a digit or a slash are their own.
+
+    Those are numbers in any notation, ids, and paths, of which temporary ones differ by letters alone.
+    """
+    return re.sub(rf"{OF_A_WORD}*[\d/]{OF_A_WORD}*", "#", reason)

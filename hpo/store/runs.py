@@ -190,7 +190,7 @@ class CommandRun:
         status: str,
     ) -> None:
         """Write a run nested below this one, with metrics as name, value and step, and end it."""
-        nested = {"mlflow.parentRunId": self.run_id, **tags}
+        nested = {**origin_tags(), "mlflow.parentRunId": self.run_id, **tags}
         metrics = [Metric(metric, value, 0, step) for metric, value, step in points]
         with self._noting_faults():
             child = self._client.create_run(self._experiment_id, run_name=name, tags=nested).info.run_id

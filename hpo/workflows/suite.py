@@ -49,6 +49,11 @@ class Outcome:
     studies: list[Study]
     failures: list[tuple[Study, str]] = field(default_factory=list)
 
+    @property
+    def is_sound(self) -> bool:
+        """Tell whether any study reached its end."""
+        return len(self.failures) < len(self.studies)
+
 
 def run_suite(
     methods: Sequence[SuiteMethod],

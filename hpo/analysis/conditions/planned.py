@@ -166,11 +166,13 @@ class PlanCheck:
         plan: the plan of the newest study that has one, or the one that was given; None without any.
         looks: times that verdicts on growing results were looked at, this one included; 0 without a verdict.
         differences: all that is not as planned, a clause each.
+        lost: a clause for each plan of the studies that cannot be read.
     """
 
     plan: ComparisonPlan | None
     looks: int
     differences: tuple[str, ...]
+    lost: tuple[str, ...] = ()
 
     @property
     def counted_looks(self) -> int:
@@ -180,7 +182,9 @@ class PlanCheck:
     @property
     def sentence(self) -> str:
         """The first sentence of a report."""
-        if self.plan is None:
+        if self.plan is None and self.lost:
+            head = f"It is not known whether this is as planned: {'; '.join(self.lost)}"
+        elif self.plan is None:
             head = "No plan was fixed before the studies ran"
         elif self.differences:
             head = f"Not as planned (plan {self.plan.checksum}: {self.plan.words})"
@@ -196,6 +200,7 @@ def check_plan(
     digest: str,
     reference: str,
     looks: int,
+    lost_plans: Mapping[str, str] | None = None,
 ) -> PlanCheck:
     """Set a comparison beside its plan.
 
@@ -206,12 +211,19 @@ def check_plan(
         digest: its version.
         reference: the contestant that the others are compared with, or "all".
         looks: see `PlanCheck`.
+        lost_plans: see `Records`.
     """
     differences = _replaced(contestants)
+    studies = [study for one in contestants for study in one.studies.values()]
+    lost = tuple(
+        f"studies ran under plan {plan}, whose plan.json cannot be read ({reason})"
+        for plan, reason in (lost_plans or {}).items()
+        if any(study.plan == plan for study in studies)
+    )
     if plan is None:
         if looks > 1:
             differences.append(f"this is look {looks} at growing results, and the level is shared among them")
-        return PlanCheck(None, looks, tuple(differences))
+        return PlanCheck(None, looks, tuple(differences), lost)
     metric = benchmark.verdict_metric
     pairs = {
         "version of the benchmark": (plan.digest, digest),
@@ -223,7 +235,6 @@ def check_plan(
     changed = [f"{name} is {now}, planned was {then}" for name, (then, now) in pairs.items() if then != now]
     if looks > plan.looks:
         changed.append(f"{counted(looks, 'look')} where {plan.looks} {'was' if plan.looks == 1 else 'were'} planned")
-    studies = [study for one in contestants for study in one.studies.values()]
     return PlanCheck(
         plan,
         looks,
@@ -232,8 +243,10 @@ def check_plan(
             *_missing(plan, contestants),
             *_with_other_limits(plan, studies),
             *_under_other_plans(plan, studies),
+            *lost,
             *differences,
         ),
+        lost,
     )
 
 

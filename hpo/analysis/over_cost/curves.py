@@ -44,6 +44,11 @@ def anytime(study: StudyRecord, benchmark: Benchmark) -> pd.DataFrame:
     return full.assign(value=best)[best.diff().fillna(1.0) != 0][columns].reset_index(drop=True)
 
 
+def is_known(study: StudyRecord) -> bool:
+    """Tell whether a study has kept what `anytime` is made of; one that has not tells nothing about any target."""
+    return study.improvements is not None or not (study.units.empty or not study.reservations)
+
+
 def unit_values(units: pd.DataFrame, benchmark: Benchmark) -> pd.Series:
     """Return what each stored unit makes of its trial, by the benchmark's metric; NaN where it has diverged."""
     values = units[benchmark.metric].where(units[LOSS.name] <= benchmark.diverged_above)

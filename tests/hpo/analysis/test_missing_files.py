@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -13,9 +13,10 @@ import pytest
 from mlflow import MlflowClient
 
 from benchmarks.spec import BenchmarkError
-from hpo.analysis import compare, records
+from hpo.analysis import compare, records, standings
 from hpo.analysis.records import Records
 from hpo.analysis.studies import StudyRecord
+from hpo.core.study import text_checksum
 from hpo.report import page
 from hpo.store import reading
 from hpo.workflows import export
@@ -148,9 +149,62 @@ def test_a_study_whose_table_the_store_refused_counts_by_its_incumbent(store: Pa
     finally:
         client.delete_tag(study.run_id, "hpo.refused_files")
     assert len(found.studies) == 4
-    assert found.left_out == [f"{table} of asha seed 1 (run {study.run_id}): the store did not take {table}.csv"]
+    assert found.left_out == [f"{table} of asha seed 1 (run {study.run_id}): the store has no {table}.csv"]
     assert len(found.confirmations_of(the("asha", 1, found))) == 1
     page.files(compare.compare(found))
+
+
+def reached(found: Records) -> tuple[int, int]:
+    """Tell of how many of ASHA's studies it is known when they were as good as the grid, here one of random search."""
+    contestants = {one.name: one for one in compare.compare(found).contestants}
+    spells = standings._on_the_way_to_grid(contestants["asha"], contestants["random"], found.benchmark)
+    return sum(spell.has_reached for spell in spells), len(spells)
+
+
+@pytest.mark.slow
+def test_a_study_without_devices_tells_nothing_of_when_it_reached_a_target(store: Path) -> None:
+    study = the("asha", 1, records.read("synthetic"))
+    _, known = reached(records.read("synthetic"))
+    file_of(store, study, "devices.csv").unlink()
+    found = records.read("synthetic")
+    assert len(found.studies) == 4
+    assert found.left_out == [f"devices of asha seed 1 (run {study.run_id}): the store has no devices.csv"]
+    assert (reached(found)[1], known) == (1, 2)
+    page.files(compare.compare(found))
+
+
+PLAN_TEXT = '{"not": "read here"}'
+
+
+@pytest.mark.parametrize(
+    ("damage", "reason"),
+    [
+        (lambda path: path.unlink(), "it is missing"),
+        (lambda path: path.write_text("{}"), "it is not as it was stored"),
+        (lambda path: path.write_bytes(b"\xff"), "codec can't decode"),
+    ],
+    ids=["missing", "changed", "unreadable"],
+)
+def test_a_plan_that_cannot_be_read_is_not_taken_for_none(
+    store: Path, damage: Callable[[Path], object], reason: str
+) -> None:
+    client, plan, planned = MlflowClient(), text_checksum(PLAN_TEXT), records.read("synthetic").studies[:2]
+    paths = [file_of(store, study, "plan.json") for study in planned]
+    for study, path in zip(planned, paths, strict=True):
+        client.set_tag(study.run_id, "hpo.plan", plan)
+        path.write_text(PLAN_TEXT)
+    try:
+        damage(paths[0])
+        assert records.read("synthetic").plans == {plan: PLAN_TEXT}  # another study of the plan has it
+        damage(paths[1])
+        found = records.read("synthetic")
+        assert not found.plans
+        sentence = compare.compare(found).plan.sentence
+        assert sentence.startswith(f"It is not known whether this is as planned: studies ran under plan {plan}, whose")
+        assert reason in sentence
+    finally:
+        for study in planned:
+            client.delete_tag(study.run_id, "hpo.plan")
 
 
 @contextmanager

@@ -373,6 +373,19 @@ class TestCommonFailure:
     def test_all_fail_for_one_reason(self) -> None:
         assert self.failing("x: 17 MB", "x: 18 MB").common_failure(2) == "x: 17 MB"
 
+    @pytest.mark.parametrize(
+        ("first", "second"),
+        [
+            ("rate 1e-05 is too high", "rate 0.0003 is too high"),
+            ("loss is -1 here", "loss is 2.5 here"),
+            ("no space in /tmp/tmpabc/x", "no space in /tmp/tmpxyz/x"),
+            ("object ffe01a lost (rank=0)", "object 00bd2c lost (rank=1)"),
+            ("node-a7: cuda:0 is busy", "node-b12: cuda:1 is busy"),
+        ],
+    )
+    def test_numbers_ids_and_paths_do_not_make_reasons_differ(self, first: str, second: str) -> None:
+        assert self.failing(first, second).common_failure(2) == first
+
     def test_trials_that_ran_out_of_memory_tell_nothing_of_others(self) -> None:
         assert self.failing(*["out of memory: 3 GiB"] * 3).common_failure(1) == ""
         assert self.failing("out of memory: 3 GiB", "x", "x").common_failure(2) == "x"

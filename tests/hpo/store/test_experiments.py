@@ -20,6 +20,7 @@ from hpo.app import cli
 from hpo.engine.in_process import InProcess
 from hpo.engine.in_process.actors import Call
 from hpo.store.client import choosing
+from hpo.store.runs import CommandRun
 from tests.stores import fresh_store
 
 RUN = ["run", "random", "--benchmark", "synthetic", "--budget", "2"]
@@ -173,7 +174,11 @@ class TestTags:
                 assert trial.data.metrics[f"hp.{name}"] == pytest.approx(float(trial.data.params[name]))
 
     def test_every_run_names_its_user_and_source(self, client: MlflowClient, trials: list[Run]) -> None:
-        for run in [*trials, *runs(client, "synthetic", "study")]:
+        command = CommandRun("synthetic", "deepspeed of synthetic", {}, {"hpo.kind": "deepspeed"})
+        command.add_child("plain", {}, {"hpo.kind": "configuration"}, [], "FINISHED")
+        commands = [*runs(client, "synthetic", "deepspeed"), *runs(client, "synthetic", "configuration")]
+        assert len(commands) == 2
+        for run in [*trials, *runs(client, "synthetic", "study"), *commands]:
             assert run.data.tags["mlflow.user"] == getpass.getuser()
             assert run.data.tags["mlflow.source.name"]
 

@@ -21,6 +21,7 @@ from benchmarks import spec
 from benchmarks.spec import Benchmark, BenchmarkError
 from hpo.analysis import records
 from hpo.analysis.studies import StudyRecord
+from hpo.app import cli
 from hpo.cluster.ray import detect
 from hpo.core.study import Study
 from hpo.engine.in_process import InProcess
@@ -280,6 +281,18 @@ def test_a_part_that_raises_ends_its_study_with_a_reason_and_keeps_its_results(
         assert failed.info.status == "FAILED"
         assert failed.data.metrics["units"] == units >= 5
         assert all(trial.data.tags["hpo.outcome"] in ("completed", "stopped", "interrupted") for trial in trials)
+
+
+@pytest.mark.parametrize(("failed", "confirms"), [(2, False), (1, True), (0, True)])
+def test_a_suite_that_found_nothing_names_nothing_to_confirm(
+    store: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], failed: int, confirms: bool
+) -> None:
+    studies = [Study("random", synthetic(), seed, budget=2) for seed in (0, 1)]
+    outcome = Outcome(studies, [(study, "every trial fails: why") for study in studies[:failed]])
+    monkeypatch.setattr(suite, "run_suite", lambda *_, **__: outcome)
+    assert cli.main(["suite", "--benchmark", "synthetic", "--methods", "random", "--seeds", "0,1"]) == (failed > 0)
+    shown = capsys.readouterr().out
+    assert ("confirm on test" in shown, "compare the methods" in shown) == (confirms, confirms)
 
 
 @pytest.mark.slow

@@ -10,7 +10,7 @@ import pandas as pd
 from benchmarks.spec import Benchmark
 from hpo.analysis.compare import Result
 from hpo.analysis.contestants import Contestant
-from hpo.analysis.over_cost.curves import anytime, spell_in_trainings
+from hpo.analysis.over_cost.curves import anytime, is_known, spell_in_trainings
 from hpo.analysis.statistics.censored import Reaching
 from hpo.report.figures.plots import Figure, LeftOut, Plot, Style, canvas, plain, words
 
@@ -58,7 +58,7 @@ def _target(result: Result) -> float | None:
 def _reaching(contestant: Contestant, benchmark: Benchmark, target: float) -> Reaching | None:
     if contestant.traits.is_single_config:
         return None
-    known = [one for one in contestant.studies.values() if one.improvements is not None or not one.units.empty]
+    known = filter(is_known, contestant.studies.values())
     return Reaching.of([spell_in_trainings(study, benchmark, target) for study in known])
 
 
