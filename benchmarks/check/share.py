@@ -23,9 +23,10 @@ def require_share(benchmark: Benchmark, gpu_name: str, gpu_bytes: int) -> None:
     Raises:
         BenchmarkError: they do not fit.
     """
-    finetune, sharing = benchmark.finetune, benchmark.trials_per_gpu
-    if finetune is None or sharing == 1 or not gpu_bytes:
+    sharing = benchmark.trials_per_gpu
+    if not benchmark.trial.trains_model or sharing == 1 or not gpu_bytes:
         return
+    finetune = benchmark.training_settings()
     precision: Precision = "fp32" if finetune.precision == "auto" else finetune.precision
     share, needed = share_bytes(gpu_bytes, sharing), state_bytes(benchmark, finetune, precision)
     if needed > share:

@@ -35,8 +35,7 @@ from hpo.core.study import Study, is_better
 BUDGET_SPENT = "the study's budget was spent"
 """Beginning of the reason of a trial that the budget ended, not the method."""
 KNOWN_PARTS = frozenset(PARTS)
-OF_A_WORD = r"[^\s'\"(),;:=\[\]{}]"
-"""A character of a failure's reason that ends no word of it."""
+IN_WORD = r"[^\s'\"(),;:=\[\]{}]*"
 ROUNDING = 1e-3
 """Seconds by which two clocks may differ over an event."""
 COUNTED = (core.Exploited, core.Unit, core.Failed, core.Retried)
@@ -107,6 +106,11 @@ class Books:
     def open_trials(self) -> list[str]:
         """Ids of the trials that have not ended."""
         return [trial for trial, row in self._rows.items() if row.ended_seconds is None]
+
+    @property
+    def held_devices(self) -> float:
+        """Devices that trials hold now."""
+        return sum(attempt.devices for attempt in self._attempts.values())
 
     @property
     def trained_units(self) -> int:
@@ -390,8 +394,5 @@ def _value(row: TrialRow) -> float:
 
 
 def _kind(reason: str) -> str:
-    """Keep of a failure's reason the part that trials share: words with a digit or a slash are their own.
-
-    Those are numbers in any notation, ids, and paths, of which temporary ones differ by letters alone.
-    """
-    return re.sub(rf"{OF_A_WORD}*[\d/]{OF_A_WORD}*", "#", reason)
+    """Keep of a failure's reason the part that trials share, not their own words with a digit or slash: ids, paths."""
+    return re.sub(rf"{IN_WORD}[\d/]{IN_WORD}", "#", reason)

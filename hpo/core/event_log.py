@@ -108,8 +108,13 @@ def read(path: Path) -> tuple[list[Event], str]:
         whole, _, torn = path.read_bytes().rpartition(b"\n")
     except OSError as error:
         raise BenchmarkError(f"{path}: cannot be read ({error.strerror})") from None
-    lost = f"{path}: its last line is torn ({len(torn)} bytes) and left out; the driver was killed while writing it"
-    return _events_of(whole + b"\n" if whole else b"", path), lost if torn else ""
+    return _events_of(whole + b"\n" if whole else b"", path), _torn(path, len(torn))
+
+
+def _torn(path: Path, number: int) -> str:
+    """Tell of a last line that is torn after a number of bytes; empty for none."""
+    lost = f"{path}: its last line is torn ({number} bytes) and left out; the driver was killed while writing it"
+    return lost if number else ""
 
 
 def _events_of(text: bytes, path: Path) -> list[Event]:
@@ -142,11 +147,15 @@ class EventLog:
 
     Args:
         path: the file; a torn last line is cut off.
+
+    Attributes:
+        torn: a sentence on that line, if there was one; else empty.
     """
 
     def __init__(self, path: Path) -> None:
         self._path, self._waiting = path, b""
         self._length = _whole_bytes(path)
+        self.torn = _torn(path, path.stat().st_size - self._length) if path.exists() else ""
 
     @property
     def length(self) -> int:

@@ -251,12 +251,17 @@ class StudyLog(tune.Callback):
         )
 
     def _count_devices(self) -> None:
-        """Book the devices of as many trials as the cluster's present nodes may run, which trials follow."""
+        """Book the devices of as many trials as the cluster's present nodes may run, which trials follow.
+
+        A node that has died takes its devices along when its trials have been told to have failed: what they hold is
+        reserved until then, or the parts of the time would be more than the reserved time.
+        """
         now, allotment = self._now(), self._allotment
         if now < self._counted + SECONDS_PER_COUNT:
             return
         self._counted = now
-        present = allotment.trials_on(self._cluster.present(self._devices)) * allotment.devices_per_trial
+        there = allotment.trials_on(self._cluster.present(self._devices)) * allotment.devices_per_trial
+        present = max(there, self.books.held_devices)
         if present != self.books.devices:
             self._tell(Resized(now, present))
 

@@ -29,6 +29,7 @@ from hpo.engine.checkpoints import Checkpoints, Pace
 from hpo.engine.study_folder import Unfinished
 from hpo.search.plan import Plan
 from hpo.search.schedulers.population import PopulationScheduler
+from hpo.terminal import errors
 
 BY_THE_LOG = ("books", "log")
 """Attributes that a snapshot leaves out, since the log on disk has them."""
@@ -174,6 +175,8 @@ def read(unfinished: Unfinished) -> State | None:
     if state is None:
         return None
     assert isinstance(state, State)
+    if unfinished.log.torn:
+        errors.warn(unfinished.log.torn)
     state.catch_up(unfinished.log, unfinished.asked().study.benchmark)
     return state
 

@@ -1,8 +1,8 @@
 """An executor without Ray's processes: a study's trials run as calls in this process.
 
 Tune's controller, its actor manager, the schedulers, the searchers and the trials are those of any study. Only the
-actors differ: Tune's calls to them wait in queues and are done here, one at a time, in an order drawn by lot. So a
-study may have any number of devices, needs no running Ray, and costs tenths of a second.
+actors differ: Tune's calls to them wait in queues and are done here, one at a time, in the order of a virtual clock. So
+a study may have any number of devices, needs no running Ray, and costs tenths of a second.
 
     execute(study, command, console, executor=InProcess(devices=8), open_tracker=Unstored)
 

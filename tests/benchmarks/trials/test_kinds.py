@@ -15,7 +15,7 @@ from hpo.core.study import Study
 from hpo.engine.in_process import InProcess
 from tests.hpo.engine.in_process import run
 
-BRANCH = re.compile(r"\.(finetune|synthetic) is|if .*\.(finetune|synthetic)\b|assert .*\.(finetune|synthetic) is")
+BRANCH = re.compile(r"\b(finetune|synthetic) is|if .*\.(finetune|synthetic)\b|= \w+\.(finetune|synthetic)\b")
 
 
 def no_ranks(benchmark: Benchmark) -> TrialProcess:

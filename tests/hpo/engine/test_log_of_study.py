@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from hpo.cluster.ray import Cluster
 from hpo.core import event_log
 from hpo.core.books import Books
-from hpo.core.events import Event, Exploited, Failed, Interrupted, Released, Reserved, Unit
+from hpo.core.events import Event, Exploited, Failed, Interrupted, Released, Reserved, Resized, Unit
 from hpo.core.study import Study
 from hpo.engine import snapshot
 from hpo.engine.in_process import InProcess, Unstored
@@ -108,6 +110,44 @@ def test_it_gives_the_books_of_a_study_that_was_killed_and_resumed(logs: list[st
     assert repr(whole[: len(events)]) == repr(events)  # as text, NaN equals NaN
     assert isinstance(whole[len(events)], Interrupted)
     assert not (tmp_path / "unfinished").exists()
+
+
+def test_a_torn_last_line_is_said_when_the_study_is_read_again(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def dies(call: Call) -> bool:
+        if call.trial == 2:
+            raise KilledError
+        return False
+
+    with pytest.raises(KilledError):
+        run(study_of("random"), InProcess(1, dies=dies), tmp_path)
+    path = tmp_path / "unfinished" / Unstored.RUN_ID / "events.jsonl"
+    path.write_bytes(path.read_bytes() + b'{"event": "un')
+    with working_in(tmp_path):
+        assert snapshot.read(Unfinished(Unstored.RUN_ID)) is not None
+    said = capsys.readouterr().err
+    assert said.startswith("warning: ")
+    assert "its last line is torn (13 bytes) and left out" in said
+
+
+def test_devices_of_a_node_that_dies_are_reserved_until_its_trials_have_failed(
+    logs: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The node is seen to be gone before its trials are: what they hold cannot be released meanwhile."""
+    monkeypatch.setattr("hpo.engine.events.SECONDS_PER_COUNT", 0.0)
+    monkeypatch.setattr(Cluster, "present", lambda self, devices: replace(devices, count=1))
+    finished = run(study_of("random"), InProcess(4), None)
+    resized = [event for event in is_told(finished, *logs) if isinstance(event, Resized)]
+    assert resized
+    assert min(event.devices for event in resized) >= 1
+    books, most = Books(study_of("random").benchmark), 0.0
+    for line in logs[0].splitlines():
+        books.apply(event_log.event_of(line))
+        shares = books.shares()
+        assert sum(shares.seconds.values()) == pytest.approx(shares.reserved_seconds)
+        most = max(most, books.held_devices)
+    assert most > 1  # more than one trial ran on the node that had gone
 
 
 @pytest.mark.slow
