@@ -167,3 +167,13 @@ class TestPerTrial:
 
     def test_an_account_is_over_with_its_trial(self) -> None:
         assert PerTrial(1).is_over("a")
+
+
+@pytest.mark.parametrize("account", ["a", "b", "unknown"])
+def test_asking_whether_a_unit_can_be_granted_changes_nothing(account: str) -> None:
+    budget = Budget(3)
+    budget.reserve("a", 2)
+    budget.grant("a", "first")
+    before = repr(vars(budget))
+    assert [budget.can_grant(account, trial) for trial in ("first", "second")] == [True, True]
+    assert repr(vars(budget)) == before

@@ -112,6 +112,26 @@ def test_it_gives_the_books_of_a_study_that_was_killed_and_resumed(logs: list[st
     assert not (tmp_path / "unfinished").exists()
 
 
+@pytest.mark.slow
+def test_a_study_that_is_resumed_on_more_devices_books_those_from_then_on(logs: list[str], tmp_path: Path) -> None:
+    calls = 0
+
+    def dies(call: Call) -> bool:
+        nonlocal calls
+        calls += 1
+        if calls == 25:
+            raise KilledError
+        return False
+
+    with pytest.raises(KilledError):
+        run(study_of("random"), InProcess(2, dies=dies), tmp_path)
+    events = is_told(run(study_of("random"), InProcess(4), tmp_path, Unstored.RUN_ID), *logs)
+    [reserved] = [event for event in events if isinstance(event, Reserved)]
+    [resized] = [event for event in events if isinstance(event, Resized)]
+    assert (reserved.devices, resized.devices) == (2, 4)
+    assert isinstance(events[events.index(resized) - 1], Interrupted)
+
+
 def test_a_torn_last_line_is_said_when_the_study_is_read_again(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
