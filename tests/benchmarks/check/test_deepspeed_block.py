@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from pydantic import BaseModel, TypeAdapter
 
-from benchmarks.check import check, deepspeed
+from benchmarks.check import check, deepspeed, zero
 from benchmarks.space import Space
 from benchmarks.spec import BenchmarkError
 from tests.benchmarks.check.models import nano_with
@@ -107,7 +107,7 @@ def test_a_value_of_another_kind_is_refused(block: dict[str, Any], message: str)
 
 
 @pytest.mark.parametrize(
-    ("zero", "message"),
+    ("keys", "message"),
     [
         ({"stage": 2, "offload_optimizer": CPU}, r"needs `zero_force_ds_cpu_optimizer: false` at the top"),
         ({"stage": 2, "offload_optimizer": {}}, r"offload_optimizer\.device: Field required"),
@@ -122,8 +122,43 @@ def test_a_value_of_another_kind_is_refused(block: dict[str, Any], message: str)
         ({"stage": 2, "cpu_offload": True}, "cpu_offload: unknown key; valid here are .*offload_optimizer"),
     ],
 )
-def test_offload_without_its_key_is_refused(zero: dict[str, Any], message: str) -> None:
-    refused({"zero_optimization": zero}, message)
+def test_offload_without_its_key_is_refused(keys: dict[str, Any], message: str) -> None:
+    refused({"zero_optimization": keys}, message)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("elastic_checkpoint", True, "is true, but DeepSpeed cannot load the checkpoints that it then saves, .*; rem"),
+        ("load_from_fp32_weights", False, "is false, but a trial in 16 bits would then resume from rounded weights"),
+        ("pipeline_loading_checkpoint", True, "is true, but DeepSpeed then loads no checkpoint below stage 3, nor one"),
+    ],
+)
+def test_checkpoints_from_which_no_trial_resumes_as_it_stood_are_refused(key: str, value: bool, message: str) -> None:
+    for stage in range(4):
+        refused(
+            {"zero_optimization": {"stage": stage, key: value}}, rf"deepspeed\.zero_optimization: .*{key} {message}"
+        )
+    check(nano_with(deepspeed={"zero_optimization": {"stage": 2, key: not value}}))
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("load_universal", True), ("parallel_write", {"pipeline_stage": True}), ("writer", {})]
+)
+def test_other_kinds_of_checkpoints_are_unknown(key: str, value: Any) -> None:
+    refused(
+        {"checkpoint": {key: value}},
+        rf"^deepspeed\.checkpoint\.{key}: unknown key; valid here are tag_validation, use_node_local_storage$",
+    )
+
+
+def test_a_log_level_that_is_none_is_refused_with_the_valid_ones() -> None:
+    """DeepSpeed would raise in each rank; upper case it takes as lower case."""
+    valid = "'debug', 'info', 'warning', 'error' or 'critical'"
+    refused({"log_level": "nonsense"}, rf"^deepspeed\.log_level: Input should be {valid} \(got 'nonsense'\)$")
+    refused({"log_level": 10}, rf"^deepspeed\.log_level: Input should be {valid} \(got 10\)$")
+    for level in ("debug", "WARNING", None):
+        check(nano_with(deepspeed={"log_level": level}))
 
 
 @pytest.mark.parametrize(
@@ -221,7 +256,7 @@ class TestAgainstDeepSpeed:
 
     def test_keys_and_defaults_are_the_same(self, theirs: dict[str, type[BaseModel]]) -> None:
         for name, model in theirs.items():
-            ours: type[BaseModel] = getattr(deepspeed, name)
+            ours: type[BaseModel] = getattr(deepspeed, name, None) or getattr(zero, name)
             keys = {field.alias or key for key, field in model.model_fields.items()} - NOT_HERE.get(name, set())
             assert set(ours.model_fields) == keys, name
             for key, field in model.model_fields.items():
@@ -242,6 +277,12 @@ class TestAgainstDeepSpeed:
         for model in old_style:
             for key in getattr(deepspeed, model).model_fields:
                 assert re.search(rf"""["']{key}["']""", text), (model, key)
+
+    def test_log_levels_are_its_own(self) -> None:
+        from deepspeed.utils.logging import log_levels
+
+        [level, _] = get_args(deepspeed.LogLevel)
+        assert set(get_args(level)) == set(log_levels)
 
     def test_removed_keys_are_those_that_it_refuses(self) -> None:
         from deepspeed.runtime.config import _REMOVED_TOP_LEVEL_CONFIG_KEYS

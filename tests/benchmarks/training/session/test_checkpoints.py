@@ -110,6 +110,20 @@ class TestATrialThatPausesAtEachUnit:
         memory = CheckpointMemory() if place == "memory" else None
         assert losses(session, config, tmp_path, memory) == losses(session, config)
 
+    @pytest.mark.parametrize(
+        "block",
+        [
+            {"zero_optimization": {"stage": 1}, "checkpoint": {"use_node_local_storage": True}},
+            {"zero_optimization": {"stage": 3, "stage3_gather_16bit_weights_on_model_save": True}},
+        ],
+        ids=["node_local_storage", "gathered_on_save"],
+    )
+    def test_equals_one_that_does_not_with_keys_about_files(
+        self, block: dict[str, Any], small_nano: Maker, tmp_path: Path
+    ) -> None:
+        session = Session(small_nano(unit_samples=16, validation=8, precision="bf16", deepspeed=block))
+        assert losses(session, ALL_WEIGHTS, tmp_path) == losses(session, ALL_WEIGHTS)
+
     def test_dropout_is_on(self, model_with_dropout: str, small_nano: Maker) -> None:
         """Else the tests above would hold for any random state."""
         session = Session(small_nano(unit_samples=32, model=model_with_dropout))
