@@ -27,8 +27,8 @@ class Hyperparameters(Strict):
         adam_beta1: decay of the first moment.
         adam_beta2: decay of the second moment.
         adam_epsilon: added to the denominator of Adam's update.
-        lora_rank: rank of the updates that LoRA learns for every linear layer, all other weights staying as they are
-            (Hu et al. 2021, https://arxiv.org/abs/2106.09685); 0 trains all weights.
+        lora_rank: rank of the updates that LoRA learns for every linear layer, all other weights of the model's files
+            staying as they are (Hu et al. 2021, https://arxiv.org/abs/2106.09685); 0 trains all weights.
         lora_alpha: the updates count lora_alpha / lora_rank times.
         lora_dropout: share of the updates' inputs that is dropped in training.
         gradient_checkpointing: compute activations again in the backward pass instead of keeping them: less memory, a

@@ -59,7 +59,12 @@ class BaseModel:
         module = self._copy()
         if self.new_weights:
             draw(module, self.new_weights)
-        return with_parts(module, hp)
+        weights = (module.get_parameter_or_buffer(name) for name in self.new_weights)
+        drawn = [weight for weight in weights if weight.requires_grad]
+        with_parts(module, hp)
+        for weight in drawn:  # LoRA freezes all that it is put into, but a random weight is of no use untrained
+            weight.requires_grad_(True)
+        return module
 
     def whole(self, hp: Hyperparameters) -> Any:
         """Make a copy in fp32 on the CPU, in which LoRA's updates are merged without rounding."""

@@ -1,7 +1,8 @@
 """LoRA: low-rank updates of the linear layers in place of training all weights.
 
 Hu et al. 2021, https://arxiv.org/abs/2106.09685. The layers are those of `peft`, put into the model itself, which stays
-of its own class: its callers need not know.
+of its own class: its callers need not know. Weights that a trial draws by its seed are trained beside the updates (see
+`base.BaseModel.for_trial`).
 """
 
 from __future__ import annotations

@@ -18,12 +18,14 @@ from benchmarks import spec
 from benchmarks.hyperparameters import Hyperparameters
 from benchmarks.identity import digest
 from benchmarks.spec import Benchmark, BenchmarkError
+from benchmarks.training.engine import whole_weights
 from benchmarks.training.model.models import load_base_model, load_model, load_tokenizer
 from benchmarks.training.session import Session
 
 Maker = Callable[..., Benchmark]
 LAYER = "transformer.h.1.mlp.c_fc.weight"
 HEAD = "lm_head.weight"
+EMBEDDING = "transformer.wte.weight"
 
 
 @pytest.fixture
@@ -166,6 +168,60 @@ class TestNewWeightsThatAreAllowed:
             losses.append(session.evaluate()["eval_loss"])
         session.close()
         assert losses[0] == losses[1] != losses[2]
+
+    def test_lora_trains_them_beside_its_updates(self, folder: Path) -> None:
+        """The layer's name in the model with updates is `base_layer`; only what the files had is frozen."""
+        names = (HEAD, LAYER, "transformer.h.1.ln_1.bias")
+        change_weights(folder, without(*names))
+        model = load_base_model(str(folder), [re.escape(name) for name in names]).for_trial(
+            Hyperparameters(lora_rank=4)
+        )
+        trained = {name for name, weight in model.named_parameters() if weight.requires_grad}
+        assert {name.replace(".base_layer.", ".") for name in trained if ".lora_" not in name} == set(names)
+        assert len([name for name in trained if ".lora_" in name]) == 2 * 2 * 4
+
+    @pytest.mark.slow
+    @pytest.mark.usefixtures("process_group")
+    @pytest.mark.parametrize(("stage", "precision"), [(0, "fp32"), (2, "bf16"), (3, "fp32")])
+    def test_a_trial_of_lora_trains_saves_resumes_and_exports_them(
+        self, stage: int, precision: str, folder: Path, small_nano: Maker, tmp_path_factory: pytest.TempPathFactory
+    ) -> None:
+        change_weights(folder, without(HEAD, LAYER))
+        files = load_file(folder / "model.safetensors")
+        allowed = (r"^lm_head", re.escape(LAYER))
+        settings = {"model": str(folder), "precision": precision, "allow_new_weights": allowed}
+        session = Session(small_nano(unit_samples=16, validation=8, stage=stage, **settings))
+        config = {"lora_rank": 4, "learning_rate": 3e-3, "batch_size_per_device": 8}
+
+        def weights() -> dict[str, torch.Tensor]:
+            whole = whole_weights(session.trial.engine, rank=0)
+            return {name.replace(".base_layer.", "."): weight.float() for name, weight in whole.items()}
+
+        session.start(config, seed=3)
+        before = weights()
+        losses = [session.run_unit()["eval_loss"]]
+        after = weights()
+        changed = {name for name in after if not torch.equal(after[name], before[name])}
+        assert changed == {HEAD, LAYER} | {name for name in after if ".lora_" in name}
+        saved, exported = tmp_path_factory.mktemp("saved"), tmp_path_factory.mktemp("exported")
+        session.save(saved)
+        losses.append(session.run_unit()["eval_loss"])
+        session.start(config, seed=4)
+        assert not torch.equal(weights()[HEAD], before[HEAD])
+        session.start(config, seed=3)
+        assert all(torch.equal(weight, before[name]) for name, weight in weights().items())
+        session.load(saved)
+        assert all(torch.equal(weight, after[name]) for name, weight in weights().items())
+        assert session.run_unit()["eval_loss"] == losses[1]
+        last = weights()
+        session.save_model(exported)
+        session.close()
+        written = load_file(exported / "model.safetensors")
+        assert torch.equal(written[HEAD].float(), last[HEAD])
+        above, below = (last[LAYER.replace("weight", f"lora_{part}.default.weight")] for part in "BA")
+        torch.testing.assert_close(written[LAYER], last[LAYER] + 4 * (above @ below).T, atol=1e-5, rtol=1e-5)
+        rounded = {"fp32": torch.float32, "bf16": torch.bfloat16}[precision]
+        assert torch.equal(written[EMBEDDING], files[EMBEDDING].to(rounded).float())
 
     def test_a_pattern_that_is_none_is_refused(self) -> None:
         content = spec.load("nano").model_dump(mode="json", exclude_none=True)
