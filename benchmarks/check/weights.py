@@ -14,7 +14,17 @@ from benchmarks.files import BenchmarkError, is_file, load_json
 LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 INDEX, WHOLE = "model.safetensors.index.json", "model.safetensors"
 ADAPTER = "adapter_config.json"
-TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json")
+TOKENIZER_FILES = (
+    "tokenizer.json",
+    "tokenizer.model",
+    "vocab.json",
+    "vocab.txt",
+    "sentencepiece.bpe.model",
+    "sentencepiece.model",
+    "spiece.model",
+    "spm.model",
+)
+"""Files from which transformers makes fast tokenizers (a test compares them); each class reads its own."""
 LENGTH_BYTES = 8
 """Bytes in front of a safetensors header, which hold its length (https://huggingface.co/docs/safetensors)."""
 MAX_HEADER_BYTES = 100_000_000

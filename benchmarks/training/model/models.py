@@ -37,8 +37,8 @@ def load_tokenizer(model: str) -> Any:
 
     try:
         tokenizer = AutoTokenizer.from_pretrained(model, **TOKENIZER_OPTIONS)
-        if (file := _sentencepiece_file(model)) is not None:
-            tokenizer = _as_sentencepiece(model, file, tokenizer)
+        if tokenizer.is_fast and _file_of(model, "tokenizer.json") is None:
+            tokenizer = _from_vocabulary(model, tokenizer)
     except BenchmarkError:
         raise
     except (OSError, ValueError, ImportError) as error:
@@ -49,9 +49,30 @@ def load_tokenizer(model: str) -> Any:
     return tokenizer
 
 
-def _sentencepiece_file(model: str) -> Path | None:
-    """Find `tokenizer.model` where it is all that a model has of a tokenizer."""
-    return None if _file_of(model, "tokenizer.json") else _file_of(model, "tokenizer.model")
+def _from_vocabulary(model: str, tokenizer: Any) -> Any:
+    """Make sure that a tokenizer without a tokenizer.json has read a vocabulary.
+
+    Of a file under a name that is not its class's, transformers makes an empty tokenizer without a word; and so it does
+    of a cached model without a network.
+
+    Raises:
+        BenchmarkError: there is no file of its class, or sentencepiece reads the file otherwise.
+    """
+    from transformers import AutoTokenizer
+
+    if (file := _file_of(model, "tokenizer.model")) is not None:
+        return _as_sentencepiece(model, file, tokenizer)
+    own = type(tokenizer).vocab_files_names
+    names = [own[key] for key in ("vocab_file", "tokenizer_file") if key in own]
+    file = next((found for name in names if (found := _file_of(model, name)) is not None), None)
+    if file is None:
+        kind = type(tokenizer).__name__
+        raise BenchmarkError(
+            f"model {model}: its tokenizer, {kind}, reads {' or '.join(names)}, which is not there; "
+            "name the class that the files are for as tokenizer_class in tokenizer_config.json, "
+            "or save a tokenizer.json"
+        )
+    return tokenizer if is_folder(Path(model)) else AutoTokenizer.from_pretrained(file.parent, **TOKENIZER_OPTIONS)
 
 
 def _as_sentencepiece(model: str, file: Path, tokenizer: Any) -> Any:

@@ -19,7 +19,7 @@ def test_complete_model_folder_passes(tmp_path: Path) -> None:
     check(nano_with(model=str(model_folder(tmp_path))))
 
 
-@pytest.mark.parametrize("tokenizer", ["tokenizer.model", "vocab.json"])
+@pytest.mark.parametrize("tokenizer", ["tokenizer.model", "vocab.json", "vocab.txt", "spiece.model"])
 def test_other_tokenizer_files_pass(tmp_path: Path, tokenizer: str) -> None:
     folder = model_folder(tmp_path, without="tokenizer.json")
     (folder / tokenizer).write_text("")
@@ -36,7 +36,10 @@ def test_missing_model_folder_is_refused(tmp_path: Path) -> None:
     [
         ("config.json", "config.json is missing; give a folder written by save_pretrained"),
         ("model.safetensors", "no *.safetensors; save the weights with safe_serialization"),
-        ("tokenizer.json", "no tokenizer (tokenizer.json or tokenizer.model or vocab.json); save it there with"),
+        (
+            "tokenizer.json",
+            "no tokenizer (tokenizer.json or tokenizer.model or vocab.json or vocab.txt or sentencepiece.bpe.model or",
+        ),
     ],
 )
 def test_incomplete_model_folder_is_refused(tmp_path: Path, name: str, message: str) -> None:
