@@ -21,10 +21,12 @@ from hpo.cluster.devices import CPU
 from hpo.core import events as core
 from hpo.core.books import Books, entered, outcome_of
 from hpo.core.ledger import Shares
+from hpo.core.results import why_nothing_found
 from hpo.store import runs, sharing
 from hpo.store.files import trials_csv
 from hpo.store.queries import states
 from hpo.store.tracker import Tracker
+from hpo.terminal import errors
 from hpo.terminal.console import open_console
 from hpo.terminal.tables import print_report, tokens_table
 from slurm import stores, study_folder
@@ -35,7 +37,7 @@ from slurm.study_folder import SubmittedStudy
 TAG = "hpo.slurm_study"
 """The name of the folder that a study was gathered from."""
 ENDED = ("FINISHED", "KILLED")
-"""States of a run that has all of its study."""
+"""States of a run that has all of its study. One that is FAILED may lack a part: gathering writes the run again."""
 LEASE = "gather.lease"
 
 
@@ -50,6 +52,7 @@ class Gathered:
         accelerator: the kind of device that its device-hours are hours of.
         missing: trials that have no result.
         best: the content of `best_config.json`; None without a sound trial.
+        reason: the reason why the study is FAILED, since every trial failed; else empty.
     """
 
     run_id: str
@@ -58,10 +61,11 @@ class Gathered:
     accelerator: str
     missing: int
     best: dict[str, object] | None
+    reason: str
 
 
 def gather(folder: Path, incomplete: bool = False) -> Gathered:
-    """Store a study.
+    """Store a study; it is FAILED if every trial failed.
 
     Args:
         folder: the study's, none of its jobs running.
@@ -85,11 +89,13 @@ def gather(folder: Path, incomplete: bool = False) -> Gathered:
         events = list(entered(_settled(submitted, told.events, books), books))
         tracker = _tracker(submitted, folder, accelerator)
         tracker.began_at = submitted.began_at + told.events[0].at
-        tracker.tell_whole(events, accelerator != CPU, "KILLED" if missing else "FINISHED")
+        reason = "" if missing else why_nothing_found(books.rows)
+        status = "KILLED" if missing else "FAILED" if reason else "FINISHED"
+        tracker.tell_whole(events, accelerator != CPU, status)
         (folder / study_folder.GATHERED).write_text(json.dumps({"run_id": tracker.run_id}) + "\n")
     incumbent = books.incumbent()
     best = tracker.best_config(incumbent) if incumbent else None
-    return Gathered(tracker.run_id, books, books.shares(), accelerator, missing, best)
+    return Gathered(tracker.run_id, books, books.shares(), accelerator, missing, best, reason)
 
 
 @contextmanager
@@ -154,8 +160,8 @@ def _settled(submitted: SubmittedStudy, told: Sequence[core.Event], books: Books
 # ---- as a job
 
 
-def gather_into_store(folder: Path, profile: Profile, file: Path, incomplete: bool = False) -> None:
-    """Gather a study into the cluster's store, write its table beside its folder, and print its report.
+def gather_into_store(folder: Path, profile: Profile, file: Path, incomplete: bool = False) -> int:
+    """Gather a study into the cluster's store, write its table, and print its report; return the exit status.
 
     Args:
         folder: the study's.
@@ -185,6 +191,9 @@ def gather_into_store(folder: Path, profile: Profile, file: Path, incomplete: bo
         console.print(tokens_table(found.results.tokens, submitted.study.benchmark.task))
     print_report(console, submitted.study, found.results, found.shares, found.accelerator, found.best)
     say(f"{len(found.results.rows)} trials in {table}")
+    if found.reason:
+        errors.show_nothing_found(found.reason)
+    return 1 if found.reason else 0
 
 
 def _how_to_go_on(folder: Path, file: Path) -> str:

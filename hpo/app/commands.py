@@ -196,7 +196,7 @@ def _end(console: Console, study: Study, benchmark: str, finished: Finished) -> 
         return end_undelivered(console, finished)
     _print_next(console, study.benchmark.name, benchmark, study.budget, is_sound=finished.best is not None)
     if finished.best is None and not finished.is_kept and finished.reason:
-        errors.show(f"the study found nothing ({finished.reason})")
+        errors.show_nothing_found(finished.reason)
     elif not finished.reached_end:
         outcome = "its results are shown above, and stored as far as possible"
         errors.show(f"the study did not reach its end ({finished.reason}); {outcome}")
@@ -314,6 +314,9 @@ def import_(parsed: argparse.Namespace) -> int:
     )
     console, outcomes = open_console(), ", ".join(f"{number} {name}" for name, number in done.outcomes.items())
     print_line(console, f"{done.name}: {done.num_trials} trials ({outcomes}), {done.device_hours:.4f} device-hours")
+    if done.reason:
+        errors.show_nothing_found(done.reason)
+        return 1
     print_line(console, f"compare the methods: {next_steps.command('compare', benchmark=parsed.benchmark)}")
     return 0
 

@@ -21,10 +21,6 @@ INTERRUPTED = "interrupted"
 """First word of the reason for a study's end, if the study can be resumed."""
 
 
-EVERY_TRIAL_FAILS = "every trial fails"
-"""First words of the reason for a study's end, if no trial can succeed until the cause is mended."""
-
-
 class Budget:
     """Units spent and reserved, by account: a trial, or the group of trials that share a reservation.
 

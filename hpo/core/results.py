@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -20,6 +20,8 @@ TRAINED_AGAIN = "trained_again"
 """The units in a result that were trained a second time, since the trial's checkpoint was lost with its node."""
 RECORDS = "records"
 """Key of a confirmation's last result: packed figures of each test record, see `benchmarks.tasks.record_scores`."""
+EVERY_TRIAL_FAILS = "every trial fails"
+"""First words of the reason for a study's end, if no trial can succeed until the cause is mended."""
 MIXED = " and "
 """Separator of the arithmetics of a study whose trials differ."""
 
@@ -126,6 +128,13 @@ def counts(rows: Iterable[TrialRow]) -> dict[str, int]:
     order = ("running", "completed", "stopped", "diverged", "failed", "interrupted")
     outcomes = [row.outcome for row in rows]
     return {name: outcomes.count(name) for name in order if name in outcomes}
+
+
+def why_nothing_found(rows: Sequence[TrialRow]) -> str:
+    """Return the reason of a study's end if every trial has failed: it never counts as finished. Else return ""."""
+    if not rows or any(row.outcome != "failed" for row in rows):
+        return ""
+    return f"{EVERY_TRIAL_FAILS}: {rows[-1].reason}"
 
 
 def divergence(units: int, metrics: Mapping[str, float]) -> str:

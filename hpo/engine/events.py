@@ -19,9 +19,9 @@ from benchmarks.spec import BenchmarkError
 from hpo.cluster.devices import Allotment, Devices
 from hpo.cluster.ray import Cluster
 from hpo.core.books import outcome_of
-from hpo.core.budget import EVERY_TRIAL_FAILS, INTERRUPTED, is_interruption
+from hpo.core.budget import INTERRUPTED, is_interruption
 from hpo.core.events import Began, Checkpoint, Ended, Event, Exploited, Failed, Resized, Retried, proposed, unit
-from hpo.core.results import TRAINED_AGAIN
+from hpo.core.results import EVERY_TRIAL_FAILS, TRAINED_AGAIN
 from hpo.core.study import Study, training_of
 from hpo.core.wording import counted
 from hpo.engine.budgeted import raised

@@ -25,8 +25,9 @@ from hpo.cluster.devices import Allotment, Devices, Placement, place
 from hpo.cluster.ray import Cluster, resources, set_defaults
 from hpo.cluster.room import require_room_for
 from hpo.core.books import Books
-from hpo.core.budget import EVERY_TRIAL_FAILS, INTERRUPTED, Budget, is_interruption
+from hpo.core.budget import INTERRUPTED, Budget, is_interruption
 from hpo.core.ledger import Shares
+from hpo.core.results import EVERY_TRIAL_FAILS, why_nothing_found
 from hpo.core.study import Study
 from hpo.engine import snapshot
 from hpo.engine.budgeted import samples
@@ -354,13 +355,13 @@ class Interruption(tune.Stopper):
 
 def _why_it_ended(study: Study, log: StudyLog) -> str:
     """Return the reason if a study whose search went well did not reach its end; else an empty text."""
-    because, rows = log.budget.revoked_because, log.books.rows
+    because = log.budget.revoked_because
     if is_interruption(because) or because.startswith(EVERY_TRIAL_FAILS):
         return because
     if because:
         return f"{study.method} raised {because}"
-    if rows and all(row.outcome == "failed" for row in rows):
-        return f"{EVERY_TRIAL_FAILS}: {rows[-1].reason}"
+    if nothing_found := why_nothing_found(log.books.rows):
+        return nothing_found
     if not log.books.units and study.gpu_hours is not None:
         return f"gpu_hours is {study.gpu_hours:g}, but no trial finished a unit in that time; raise --gpu-hours"
     return ""

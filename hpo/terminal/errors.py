@@ -17,6 +17,11 @@ def show(message: str) -> None:
     _print(f"error: {paragraph(message)}")
 
 
+def show_nothing_found(reason: str) -> None:
+    """Print the end of a study of which every trial failed."""
+    show(f"the study found nothing ({reason})")
+
+
 def warn(message: str) -> None:
     """Print a warning: the command goes on."""
     _print(f"warning: {paragraph(message)}")

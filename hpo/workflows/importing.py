@@ -26,7 +26,7 @@ from benchmarks.tasks.task import LOSS
 from benchmarks.training.deepspeed import PRECISIONS
 from hpo.cluster.devices import CPU
 from hpo.core.books import Books, entered
-from hpo.core.results import counts
+from hpo.core.results import counts, why_nothing_found
 from hpo.core.study import Study
 from hpo.store.queries import stored_runs
 from hpo.store.tracker import Tracker
@@ -51,6 +51,7 @@ class Imported:
         units: resource units spent.
         device_hours: device-hours reserved.
         best: the content of `best_config.json`; None without a sound trial.
+        reason: the reason why the study is FAILED, since every trial failed; else empty.
     """
 
     run_id: str
@@ -60,6 +61,7 @@ class Imported:
     units: int
     device_hours: float
     best: dict[str, Any] | None
+    reason: str
 
 
 def import_csv(
@@ -75,7 +77,7 @@ def import_csv(
     command: str = "",
     force: bool = False,
 ) -> Imported:
-    """Store a file's trials as a finished study.
+    """Store a file's trials as a finished study, or as a failed one if every trial failed.
 
     Args:
         path: the CSV file.
@@ -106,7 +108,7 @@ def import_csv(
     events = list(entered(told(content, study, books, wall_seconds, reserved), books))
     tracker = Tracker(study, accelerator, command, origin)
     tracker.began_at -= wall_seconds  # when it really was is not known
-    tracker.tell_whole(events, accelerator.lower() != CPU, "FINISHED")
+    tracker.tell_whole(events, accelerator.lower() != CPU, "FAILED" if why_nothing_found(books.rows) else "FINISHED")
     return _imported(tracker, study, books)
 
 
@@ -120,6 +122,7 @@ def _imported(tracker: Tracker, study: Study, books: Books) -> Imported:
         books.trained_units,
         books.shares().device_hours,
         tracker.best_config(incumbent) if incumbent else None,
+        why_nothing_found(books.rows),
     )
 
 

@@ -7,6 +7,7 @@ that the store lacks are written, in order and once. Nothing is trained, and Ray
 from __future__ import annotations
 
 from hpo.cluster.devices import CPU
+from hpo.core.results import why_nothing_found
 from hpo.engine import snapshot
 from hpo.engine.study_folder import Unfinished
 from hpo.store.tracker import Tracker
@@ -35,9 +36,15 @@ def deliver(one: Unfinished) -> str:
             state.close()
             tracker.began_at = state.began_at
             tracker.resume(state.log.events())
-            status = "FINISHED" if state.has_ended else "KILLED"
-            tracker.finish(state.books, state.log.text, asked.accelerator != CPU, status)
+            tracker.finish(state.books, state.log.text, asked.accelerator != CPU, _status(state))
         if state.has_ended or asked.study.kind != "study":  # `confirm` trains the missing ones
             one.remove()
     trials = f"{len(state.books.rows)} trials, {state.budget.spent} units"
     return f"{trials} delivered" if is_new else f"{trials}, all there already"
+
+
+def _status(state: snapshot.State) -> str:
+    """Return MLflow's status of a study: only one that has reached its end and found something is finished."""
+    if not state.has_ended:
+        return "KILLED"
+    return "FAILED" if why_nothing_found(state.books.rows) else "FINISHED"

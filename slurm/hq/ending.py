@@ -9,7 +9,7 @@ from benchmarks.spec import BenchmarkError
 from hpo.core.wording import counted
 from hpo.store import client
 from hpo.store.files import trials_csv
-from hpo.terminal import next_steps
+from hpo.terminal import errors, next_steps
 from hpo.terminal.console import open_console, print_line
 from hpo.terminal.tables import cost_table
 from slurm import gather, study_folder
@@ -54,7 +54,7 @@ def train_and_store(folder: Path, workers: int, per_task: int) -> int:
     except BenchmarkError as error:
         raise BenchmarkError(f"{error}; nothing is lost, and this stores the study: {again}") from None
     _print_end(folder, submitted, found)
-    return 0
+    return 1 if found.reason else 0
 
 
 def _print_end(folder: Path, submitted: SubmittedStudy, found: Gathered) -> None:
@@ -70,5 +70,8 @@ def _print_end(folder: Path, submitted: SubmittedStudy, found: Gathered) -> None
     if found.best is not None:
         print_line(console, f"best trial:\n{json.dumps(found.best, indent=2)}")
     print_line(console, f"{counted(len(rows), 'trial')} in {table}, {len(failed)} of them failed")
+    if found.reason:
+        errors.show_nothing_found(found.reason)
+        return
     given = next_steps.given_benchmark(submitted.command, benchmark.name)
     print_line(console, f"compare: {next_steps.command('compare', benchmark=given)}")

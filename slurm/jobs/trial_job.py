@@ -74,10 +74,10 @@ def serial(folder: Path, profile: Profile, file: Path) -> int:
 
     with Stamps(f"job {job_id()} ({folder.name})") as stamps, Signals() as signals:
         outcomes = train(folder, [], signals)
-        is_progress = bool(set(outcomes) & set(study_folder.FINAL))
+        is_progress, status = bool(set(outcomes) & set(study_folder.FINAL)), _status(outcomes)
         if not (signals.received == signal.SIGUSR1 and profile.requeue and is_progress and _requeue(folder)):
-            gather.gather_into_store(folder, profile, file)
-        stamps.status = _status(outcomes)
+            status |= gather.gather_into_store(folder, profile, file)
+        stamps.status = status
     return stamps.status
 
 

@@ -15,6 +15,7 @@ from hpo.analysis import records
 from hpo.core import events as core
 from hpo.search import registry
 from hpo.search.searchers import proposals
+from hpo.store.queries import states
 from slurm import arrays, gather, study_folder
 from slurm.jobs.trial_job import trial_of_task
 from slurm.study_folder import SubmittedStudy
@@ -142,6 +143,30 @@ class TestGathering:
                 gather.gather(folder)
             (folder / study_folder.GATHERED).unlink(missing_ok=True)  # the store knows too
         assert len(records.finished("synthetic")) == 1
+
+    def test_one_of_which_every_trial_failed_is_never_finished(
+        self, folder: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        job = Job(folder, "7").reserve()
+        for trial in range(3):
+            job.begin(trial).unit(1).end("failed", f"RuntimeError: {trial}")
+        job.release()
+        assert gather.gather_into_store(folder, CLUSTER, Path("cluster.yaml")) == 1
+        last = capsys.readouterr().err.strip().splitlines()[-1]
+        assert last == "error: the study found nothing (every trial fails: RuntimeError: 2)"
+        assert records.finished("synthetic") == []
+        assert list(states("synthetic", "tags.hpo.kind = 'study'").values()) == ["FAILED"]
+        with pytest.raises(BenchmarkError, match="is in the store already"):
+            gather.gather(folder)
+        (folder / study_folder.GATHERED).unlink()  # the job died before it wrote it
+        assert gather.gather(folder).best is None
+        assert list(states("synthetic", "tags.hpo.kind = 'study'").values()) == ["FAILED"]
+
+    def test_one_sound_trial_makes_it_finished(self, folder: Path) -> None:
+        job = Job(folder, "7").reserve().begin(0).end("failed", "x").begin(1).end("failed", "x")
+        job.whole(2, 0.9).release()
+        found = gather.gather(folder)
+        assert (found.reason, [study.run_id for study in records.finished("synthetic")]) == ("", [found.run_id])
 
     def test_an_attempt_that_was_trained_again_counts_as_failed(self, folder: Path) -> None:
         job = Job(folder, "7").reserve().begin(0).unit(1).unit(2).end("interrupted", "its process was ended by SIGKILL")

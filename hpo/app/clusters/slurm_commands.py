@@ -159,8 +159,7 @@ def gather_job(parsed: argparse.Namespace) -> int:
 
     file = Path(parsed.cluster)
     with Stamps(f"job {job_id()} (gathers {Path(parsed.study).name})") as stamps:
-        gather.gather_into_store(Path(parsed.study), profile.load(file), file)
-        stamps.status = 0
+        stamps.status = gather.gather_into_store(Path(parsed.study), profile.load(file), file)
     return stamps.status
 
 

@@ -5,15 +5,20 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import yaml
 from mlflow import MlflowClient
 
+from benchmarks import spec
 from benchmarks.clock import VirtualClock
+from benchmarks.spec import BenchmarkError
 from hpo.app import cli
 from hpo.core.books import Books
+from hpo.core.results import why_nothing_found
 from hpo.core.study import Study
 from hpo.engine.in_process import InProcess
 from hpo.engine.in_process.actors import Call, Death
 from hpo.search import registry
+from hpo.store.tracker import Tracker
 from hpo.workflows import suite
 from tests.hpo.engine.in_process import run, synthetic, units_of
 from tests.hpo.told import Told
@@ -100,6 +105,11 @@ class TestReasons:
     def test_a_trial_that_got_further_is_a_sign_of_life(self, running: int, says: bool) -> None:
         assert bool(self.results("a", "a", "a", units=2, running=running).common_failure(3)) == says
 
+    def test_a_study_of_which_every_trial_failed_has_the_last_reason(self) -> None:
+        assert why_nothing_found(self.results("a", "b").rows) == "every trial fails: b"
+        assert why_nothing_found(self.results("a", running=1).rows) == ""
+        assert why_nothing_found([]) == ""
+
 
 @pytest.fixture
 def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> MlflowClient:
@@ -110,8 +120,8 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> MlflowClient:
     return MlflowClient()
 
 
-def statuses(client: MlflowClient) -> list[str]:
-    found = client.get_experiment_by_name("synthetic")
+def statuses(client: MlflowClient, experiment: str = "synthetic") -> list[str]:
+    found = client.get_experiment_by_name(experiment)
     assert found is not None
     runs = client.search_runs([found.experiment_id], "tags.hpo.kind = 'study'")
     return sorted(run.info.status for run in runs)
@@ -157,3 +167,24 @@ def test_a_cap_that_is_too_small_for_a_unit_is_named(
     assert cli.main([*WORDS, "--gpu-hours", "1e-9"]) == 1
     assert "gpu_hours is 1e-09, but no trial finished a unit" in capsys.readouterr().err
     assert statuses(store) == ["FAILED"]
+
+
+@pytest.mark.slow
+def test_one_whose_store_was_away_at_its_end_is_delivered_as_failed(
+    store: MlflowClient, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def wait_in_vain(self: Tracker, *_: object) -> None:
+        raise BenchmarkError("tracking store: away")
+
+    content = spec.load("synthetic").model_dump(mode="json", exclude_none=True)
+    content |= {"name": "full", "synthetic": {"seconds_per_unit": 0.0, "memory_limit": 1}}
+    Path("full.yaml").write_text(yaml.safe_dump(content))
+    monkeypatch.setattr("hpo.engine.runner.OnRay", lambda: InProcess(1))
+    with monkeypatch.context() as away:
+        away.setattr(Tracker, "finish", wait_in_vain)
+        assert cli.main(["run", "random", "--benchmark", "full.yaml", "--budget", "2"]) == 1
+    assert "every trial fails: out of memory" in capsys.readouterr().err
+    assert statuses(store, "full") == ["RUNNING"]
+    assert cli.main(["sync"]) == 0
+    assert "delivered" in capsys.readouterr().out
+    assert statuses(store, "full") == ["FAILED"]

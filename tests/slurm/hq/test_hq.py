@@ -20,7 +20,10 @@ import yaml
 from benchmarks import spec
 from hpo.analysis import records
 from hpo.core import events as core
+from hpo.store.queries import states
 from slurm import study_folder
+from slurm.hq import ending
+from tests.slurm.jobs.jobs_of_study import Job, make_folder
 from tests.slurm.testbed.drills import REPOSITORY, hpo, squeue, stored, wait_for_end, wait_until
 from tests.stores import fresh_store
 from tests.studies import write_slow_synthetic
@@ -112,6 +115,23 @@ def test_a_trial_that_fails_twice_is_a_row_and_the_others_of_its_task_are_traine
     assert "failed: out of memory" in done.stdout
     [study] = records.finished("tight")
     assert study.metrics["num_trials"] == 6
+
+
+def test_a_study_of_which_every_trial_failed_ends_with_status_1_and_the_reason(
+    place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(place)
+    folder = make_folder(place)
+    job = Job(folder, "hq0").reserve()
+    for trial in range(3):
+        job.begin(trial).end("failed", f"RuntimeError: {trial}")
+    job.release()
+    assert ending.train_and_store(folder, workers=1, per_task=1) == 1
+    printed = capsys.readouterr()
+    assert printed.err == "error: the study found nothing (every trial fails: RuntimeError: 2)\n"
+    assert "compare: " not in printed.out
+    assert records.finished("synthetic") == []
+    assert list(states("synthetic", "tags.hpo.kind = 'study'").values()) == ["FAILED"]
 
 
 def test_mistakes_are_refused_in_a_sentence_before_anything_is_made(place: Path) -> None:

@@ -15,6 +15,7 @@ from benchmarks.spec import Benchmark, BenchmarkError
 from hpo.analysis import records
 from hpo.analysis.importance import Importances, importances
 from hpo.analysis.studies import StudyRecord
+from hpo.app import cli
 from hpo.core.study import PROTOCOL, Study
 from hpo.store.queries import stored_runs
 from hpo.store.stored_trials import past_trials
@@ -246,6 +247,20 @@ class TestTheStoredStudy:
     def test_the_command_is_kept(self, benchmark: Benchmark, file: Path) -> None:
         import_csv(write(file, GOOD), benchmark, "vizier", 0, "cpu", command="python -m hpo import results.csv")
         assert only_study(benchmark).tags["hpo.command"] == "python -m hpo import results.csv"
+
+    def test_one_of_which_every_trial_failed_is_never_finished(
+        self, benchmark: Benchmark, file: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        write(file, "a,9,1e-3,,,10,1,failed,no space", "b,3,1e-3,,,10,1,failed,no memory")
+        done = import_csv(file, benchmark, "vizier", 3, "Tesla V100")
+        assert (done.best, done.reason) == (None, "every trial fails: no memory")
+        assert MlflowClient().get_run(done.run_id).info.status == "FAILED"
+        assert records.finished(benchmark.name) == []
+        words = ["import", str(file), "--benchmark", "synthetic", "--method", "vizier", "--seed", "3"]
+        assert cli.main([*words, "--accelerator", "cpu"]) == 1
+        printed = capsys.readouterr()
+        assert "compare" not in printed.out
+        assert printed.err == "error: the study found nothing (every trial fails: no memory)\n"
 
 
 class TestWhatIsRefused:
