@@ -20,6 +20,7 @@ _JOB_NAME = re.compile(r"[A-Za-z0-9][\w.-]{0,99}", re.ASCII)
 GPU_TYPE = re.compile(r"([\w.-]*[A-Za-z][\w.-]*):([0-9]{1,9})", re.ASCII)
 _MEMORY = re.compile(r"([0-9]{1,12}) ?(?:([KMGT])(?:i?B)?)?", re.IGNORECASE)
 GRES = "--gres"
+TRES = "node.gpus and node.cpus; a directive for other generic resources is --gres, for licences --licenses"
 OWNED = {
     "--job-name": "job_name",
     **dict.fromkeys(("--output", "--error", "--open-mode"), "logs"),
@@ -28,6 +29,7 @@ OWNED = {
     "--cpus-per-gpu": "cpus_per_rank",
     **dict.fromkeys(("--mem", "--mem-per-cpu", "--mem-per-gpu"), "node.memory and head.memory"),
     **dict.fromkeys(("--gpus", "--gpus-per-node", "--gpus-per-task", "--gpus-per-socket"), "node.gpus"),
+    **dict.fromkeys(("--tres-per-task", "--tres-per-node", "--tres-per-socket", "--tres-per-job"), TRES),
     **dict.fromkeys(("--nodes", "--ntasks", "--ntasks-per-node", "--ntasks-per-gpu", "--tasks-per-node"), "workers"),
     "--partition": "partition and head.partition",
     "--account": "account",

@@ -62,6 +62,12 @@ def test_a_tracking_server_stays_an_address(tmp_path: Path) -> None:
         (SMALLEST + "head: {directives: ['--partition=cpu']}\n", "'--partition=cpu' is set by .*: partition and head"),
         (SMALLEST + "directives: ['--acc=me']\n", "'--acc=me' is set by the profile's own keys: account"),
         (SMALLEST + "directives: ['--gpus-per-task=1']\n", "'--gpus-per-task=1' is set by .*: node.gpus"),
+        (
+            SMALLEST + "directives: ['--tres-per-task=gres/gpu:2']\n",
+            "'--tres-per-task=gres/gpu:2' is .*: node.gpus",
+        ),
+        (SMALLEST + "directives: ['--tres-per-node gres:gpu:2']\n", "'--tres-per-node .*: node.gpus and node.cpus"),
+        (SMALLEST + "workers: {directives: ['--tres-per-t=cpu=4']}\n", "'--tres-per-t=cpu=4' is set by .*: node.gpus"),
         (SMALLEST + "directives: ['-N 2']\n", "'-N 2' is set by the profile's own keys: workers"),
         (SMALLEST + "directives: ['-pgpu']\n", "'-pgpu' is set by the profile's own keys: partition and head"),
         (SMALLEST + "directives: ['-C v100']\n", "'-C v100' must have its long name: --constraint=v100"),
