@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from functools import partial
@@ -17,6 +18,7 @@ import psutil
 from benchmarks.clock import REAL, utc
 from benchmarks.parent import end_with_parent
 from benchmarks.spec import BenchmarkError
+from hpo.terminal.console import Lasting
 
 END_SECONDS = 10
 POLL_SECONDS = 2.0
@@ -159,7 +161,9 @@ def now() -> str:
 
 def say(text: str) -> None:
     """Write a line to the job's log, at once."""
-    print(text, flush=True)
+    stream = Lasting(sys.stdout)
+    stream.write(text + "\n")
+    stream.flush()
 
 
 class OnChange:
@@ -180,10 +184,15 @@ class EndedBySignal(Exception):  # noqa: N818 - not an error
 
 
 class Signals:
-    """SIGTERM (scancel) and SIGUSR1 (the time limit is near), noted; raised where a job only waits."""
+    """SIGTERM (scancel), SIGUSR1 (the time limit is near) and SIGHUP (the terminal has gone), noted.
+
+    They are raised where a job only waits. Under nohup, SIGHUP stays ignored.
+    """
 
     def __init__(self) -> None:
         self.received: signal.Signals | None = None
+        is_kept = signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+        self._taken = (signal.SIGTERM, signal.SIGUSR1, *(() if is_kept else (signal.SIGHUP,)))
 
     def __enter__(self) -> Signals:
         self.install()
@@ -191,12 +200,12 @@ class Signals:
 
     def install(self) -> None:
         """Take the signals; again where a library has taken one since."""
-        for number in (signal.SIGTERM, signal.SIGUSR1):
+        for number in self._taken:
             signal.signal(number, self._note)
 
     def __exit__(self, *_: object) -> None:
         """Let nothing disturb the end of the job."""
-        for number in (signal.SIGTERM, signal.SIGUSR1):
+        for number in self._taken:
             signal.signal(number, signal.SIG_IGN)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
@@ -207,6 +216,8 @@ class Signals:
         """The meaning of the signal; empty without one."""
         if self.received == signal.SIGUSR1:
             return "the time limit is near"
+        if self.received == signal.SIGHUP:
+            return "the terminal has gone"
         return "the job was cancelled" if self.received else ""
 
     def sleep(self) -> None:
