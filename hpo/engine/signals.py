@@ -20,6 +20,18 @@ class Revocable(Protocol):
         """Begin nothing more."""
 
 
+class InterruptibleCall:
+    """Work in a call that takes long, which the first signal ends as Ctrl-C does: by a `KeyboardInterrupt`."""
+
+    def revoke(self) -> None:
+        """End the call.
+
+        Raises:
+            KeyboardInterrupt: always.
+        """
+        raise KeyboardInterrupt
+
+
 class GracefulSignals:
     """A context in which the first signal ends the work in good order; a later one has its usual effect."""
 
@@ -32,8 +44,9 @@ class GracefulSignals:
         self._asked: float | None = None
         self._parent = os.getppid()
 
-    def __enter__(self) -> None:
+    def __enter__(self) -> GracefulSignals:
         self.install()
+        return self
 
     def __exit__(self, *_: Any) -> None:
         self._restore()

@@ -7,9 +7,7 @@ The study is a run, each row a run nested below it, stored as soon as it is know
 
 from __future__ import annotations
 
-import signal
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -19,6 +17,7 @@ from benchmarks.training.deepspeed import Precision
 from benchmarks.zero import plan, study
 from benchmarks.zero.settings import ALL, Configuration, Machine, Scale, Scaling, Training
 from benchmarks.zero.study import Row
+from hpo.engine.signals import GracefulSignals, InterruptibleCall
 from hpo.report import deepspeed as zero_report
 from hpo.report.deepspeed import BY_EPOCH, ScaledRow, numbers
 from hpo.store.runs import CommandRun, versions
@@ -123,7 +122,7 @@ def run_configurations(
     record = CommandRun(benchmark.name, f"{KIND} of {benchmark.name}", params, tags)
     status, reason = "FINISHED", ""
     try:
-        with _terminated_as_interrupted():
+        with GracefulSignals(InterruptibleCall()):
             for row in study.run(training, wanted, at, machine, folder):
                 lines.append(judged(row, size, machine.precision, lines))
                 _store(record, lines[-1])
@@ -136,17 +135,6 @@ def run_configurations(
     record.log_files(files)
     record.end(status)
     return Done(lines, files, reason or record.fault)
-
-
-@contextmanager
-def _terminated_as_interrupted() -> Iterator[None]:
-    """Let SIGTERM, and a terminal that goes away, end the study as Ctrl-C does: ranks end, results stay."""
-    before = {number: signal.signal(number, signal.default_int_handler) for number in (signal.SIGTERM, signal.SIGHUP)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def judged(row: Row, size: plan.ModelSize, precision: Precision, before: Sequence[ScaledRow]) -> ScaledRow:

@@ -37,8 +37,10 @@ from benchmarks.tasks.task import TRAIN_LOSS
 from hpo.cluster.devices import Placement, place
 from hpo.cluster.ray import detect
 from hpo.core import metrics as stored
+from hpo.core.budget import INTERRUPTED
 from hpo.core.study import Schedule, is_diverged
 from hpo.engine.best_unit import best_unit_of, scheduled_units, selected
+from hpo.engine.signals import GracefulSignals, InterruptibleCall
 from hpo.report.model_card import CONFIG_FILE
 from hpo.store import files
 from hpo.store import ui_views as views
@@ -142,8 +144,8 @@ def train(
     _claim(folder)
     seed = best.seed if seed is None else seed
     run = _open_run(benchmark, best, seed, command, placement.devices.accelerator)
-    with run.ending():
-        units, test, reason = _train(benchmark, steps, seed, run, placement, folder, console)
+    with run.ending(), GracefulSignals(InterruptibleCall()) as signals:
+        units, test, reason = _train(benchmark, steps, seed, run, placement, folder, console, signals)
         trained = Trained(folder, run.run_id, units, test, reason)
         report = _report(benchmark, best, seed, trained)
         output.write(folder, {REPORT_FILE: report})
@@ -247,6 +249,7 @@ def _train(
     placement: Placement,
     folder: Path,
     console: Console,
+    signals: GracefulSignals,
 ) -> tuple[list[dict[str, float]], dict[str, float], str]:
     """Train; returns the metrics of every unit, the scores on test, and the reason if it did not reach its end.
 
@@ -258,6 +261,7 @@ def _train(
     names = stored.of_unit(benchmark)
     try:
         with _ranks(placement) as ranks, best_unit_of(benchmark) as best:
+            signals.install()  # Ray has taken SIGTERM
             run.tag(precision=ranks.precision())
             tokens = ranks.token_statistics()
             run.log(files.token_metrics(tokens))
@@ -277,12 +281,14 @@ def _train(
             test = ranks.evaluate("test")
             _save(ranks, folder / MODEL_FOLDER)
             return units, test, ""
+    except KeyboardInterrupt:
+        return units, {}, INTERRUPTED
     except (RayError, OSError, MemoryError) as error:
         reason = _innermost(error)
     if not units and (smaller := rescued_schedule(benchmark, steps, reason)):
         size = smaller[0][1]["batch_size_per_device"]
         print_line(console, f"{reason}; the training begins again in micro-batches of {size}")
-        return _train(benchmark, smaller, seed, run, placement, folder, console)
+        return _train(benchmark, smaller, seed, run, placement, folder, console, signals)
     return units, {}, reason
 
 
@@ -389,5 +395,5 @@ def _log_end(run: CommandRun, benchmark: Benchmark, report: str, trained: Traine
         serving = Serving(task.prompt, finetune.max_length, finetune.max_answer_tokens)
         model = trained.folder / MODEL_FOLDER
         is_logged = run.add_model(lambda client, run_id: log_served_model(client, run_id, model, serving, example))
-    run.end("FAILED" if trained.reason else "FINISHED")
+    run.end("KILLED" if trained.reason == INTERRUPTED else "FAILED" if trained.reason else "FINISHED")
     return is_logged

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import signal
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -322,4 +323,26 @@ def test_a_training_that_diverges_saves_no_model(tiny: Benchmark, tmp_path: Path
     trained = train.train(config, tiny, tmp_path / "out", quiet())
     assert trained.reason.startswith("diverged at unit 1")
     assert (trained.test, MlflowClient().get_run(trained.run_id).info.status) == ({}, "FAILED")
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["training.json"]
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("_ray")
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGTERM, signal.SIGINT, signal.SIGUSR1])
+def test_a_signal_ends_a_training_in_good_order(
+    number: signal.Signals, tiny: Benchmark, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)  # nohup may have started these tests
+
+    def raise_it(*_: object) -> None:
+        signal.raise_signal(number)
+        signal.raise_signal(number)  # a second one within the same request, as `mlflow run` sends it
+
+    monkeypatch.setattr(train, "_show_unit", raise_it)
+    trained = train.train(write(tmp_path / "config.json"), tiny, tmp_path / "out", quiet())
+    signal.signal(signal.SIGHUP, before)
+    assert (trained.reason, trained.fault, len(trained.units)) == ("interrupted", "", 1)
+    run = MlflowClient().get_run(trained.run_id)
+    assert (run.info.status, run.data.tags["hpo.reason"]) == ("KILLED", "interrupted")
+    assert json.loads((tmp_path / "out" / "training.json").read_text())["status"] == "interrupted"
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["training.json"]
