@@ -248,7 +248,7 @@ def _conclude(job: HeadJob, status: int, is_told: bool, signals: Signals) -> int
     if signals.received != signal.SIGUSR1 or status == 0:
         return status
     kept = _unfinished(job)
-    if not kept and not (is_told and job.command[0] in REPEATABLE):
+    if not kept and not (is_told and job.command[0] in REPEATABLE and results.was_interrupted(job_id())):
         return status
     if job.profile.requeue and not any(results.stands_still(study.run_id) for study in kept):
         say("queued again, to go on where it stood; finished studies are kept")

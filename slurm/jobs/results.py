@@ -54,6 +54,19 @@ def has_finished(job: str) -> bool:
     return bool(runs_anywhere(condition))
 
 
+def was_interrupted(job: str) -> bool:
+    """Tell whether the last study that a job began did not reach its end; one that is FAILED did.
+
+    Args:
+        job: SLURM's id of the head job.
+
+    Raises:
+        BenchmarkError: the store cannot be read.
+    """
+    newest = runs_anywhere(f"tags.`{JOB_TAG}` = '{job}' and tags.`hpo.kind` != 'trial'")[:1]
+    return not newest or newest[0].info.status in ("KILLED", "RUNNING")
+
+
 def stands_still(run_id: str) -> bool:
     """Tell whether a study has trained no unit between two interruptions: its time limit is too short.
 
