@@ -60,3 +60,19 @@ def test_commands_are_taken(command: str, cluster: Path, capsys: pytest.CaptureF
     assert printed
     if submits:
         assert "#!/bin/bash -l\n#SBATCH --job-name=hpo-" in printed
+
+
+@pytest.mark.parametrize(
+    ("layout", "jobs", "nodes"), [("jobs", ["hpo-asha", "hpo-asha-worker"], []), ("one_job", ["hpo-asha"], ["2"])]
+)
+def test_a_dry_run_prints_the_scripts_of_head_and_workers(
+    layout: str, jobs: list[str], nodes: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "my.yaml"
+    path.write_text(f"node: {{cpus: 4}}\ncpus_for_ray: 1\nworkers: 2\nlayout: {layout}\n")
+    words = ["slurm", "submit", "asha", "--cluster", str(path), "--benchmark", "synthetic", "--dry-run"]
+    assert main(words) == 0
+    printed = capsys.readouterr().out
+    assert re.findall(r"^#!/bin/bash\n#SBATCH --job-name=(\S+)$", printed, re.MULTILINE) == jobs
+    assert re.findall(r"^#SBATCH --nodes=(\d+)$", printed, re.MULTILINE) == (nodes or ["1"] * len(jobs))
+    assert (" slurm head " in printed, " slurm worker " in printed) == (True, layout == "jobs")
