@@ -1,7 +1,8 @@
 """Result tables of the workshop's chapters, filled from the participant's own studies.
 
-Each chapter has its tables: of the trials of one study, of several studies side by side, or of a DeepSpeed study. The
-newest finished study of each method counts.
+Each chapter has its tables: of the trials of one study, of several studies side by side, or of a DeepSpeed study. A
+store holds the studies of all chapters. A table shows those that its own chapter's commands make, by method, arguments,
+budget and way to evaluate. The newest finished one of each counts, whatever its seed.
 """
 
 from __future__ import annotations
@@ -55,17 +56,40 @@ class ResultTable:
 
 
 @dataclass(frozen=True)
+class Made:
+    """A study that a chapter's commands make.
+
+    Attributes:
+        method: its method.
+        budget: its budget, in full trainings.
+        variant: its arguments that are not left at their defaults, as `hpo.core.study.Study` writes them.
+        ways: how its trials may be evaluated; empty under Ray.
+    """
+
+    method: str
+    budget: int
+    variant: str = ""
+    ways: tuple[str, ...] = ("",)
+
+    @property
+    def variants(self) -> tuple[str, ...]:
+        """The variants under which it may be stored."""
+        named = [f"evaluation={way}" if way else "" for way in self.ways]
+        return tuple(" ".join(filter(None, [self.variant, way])) for way in named)
+
+
+@dataclass(frozen=True)
 class Chapter:
     """A chapter of the workshop.
 
     Attributes:
         title: its title.
-        methods: the methods whose studies its tables show; all where it is empty.
-        tables: makes its tables from a benchmark's name and the newest study of each of these methods.
+        made: the studies that its commands make, in the order of its table; empty if it shows all there are.
+        tables: makes its tables from a benchmark's name and the newest of each of these studies.
     """
 
     title: str
-    methods: tuple[str, ...]
+    made: tuple[Made, ...]
     tables: Callable[[str, pd.DataFrame], list[ResultTable]]
 
 
@@ -82,13 +106,13 @@ def tables(number: int, benchmark: str) -> list[ResultTable]:
     if number not in CHAPTERS:
         raise BenchmarkError(f"chapter is {number}, but must be one of 1 to {max(CHAPTERS)}")
     chapter = CHAPTERS[number]
-    found = chapter.tables(benchmark, _newest(frames.studies(benchmark), chapter.methods))
+    found = chapter.tables(benchmark, _newest(frames.studies(benchmark), chapter.made))
     filled = [table for table in found if table.rows]
     if not filled:
-        wanted = " or ".join(chapter.methods) or "any method"
+        wanted = " or ".join(dict.fromkeys(f"{made.method} with a budget of {made.budget}" for made in chapter.made))
         raise BenchmarkError(
-            f"chapter {number} shows finished studies of {wanted}, and there is none of {benchmark}; run the commands "
-            f"of docs/workshop/{number:02d}-*.md first"
+            f"chapter {number} shows finished studies of {wanted or 'any method'}, and there is none of {benchmark}; "
+            f"run the commands of docs/workshop/{number:02d}-*.md first"
         )
     return filled
 
@@ -114,15 +138,16 @@ def _shown(value: Any) -> Any:
     return value
 
 
-def _newest(studies: pd.DataFrame, methods: Sequence[str]) -> pd.DataFrame:
-    """Return the newest finished study of each method with its arguments, in the order of the methods."""
+def _newest(studies: pd.DataFrame, made: Sequence[Made]) -> pd.DataFrame:
+    """Return the newest finished one of each of these studies, in their order; of each kind there is without any."""
     finished = studies[studies["status"] == "FINISHED"]
-    if methods:
-        finished = finished[finished["method"].isin(methods)]
-    newest = finished.drop_duplicates(["method", "variant"], keep="last")
-    if not methods:
+    newest = finished.drop_duplicates(["method", "variant", "budget"], keep="last")
+    if not made:
         return newest
-    return newest.sort_values("method", key=lambda names: names.map(list(methods).index), kind="stable")
+    places = [(one.method, variant, one.budget) for one in made for variant in one.variants]
+    keys = list(newest[["method", "variant", "budget"]].itertuples(index=False, name=None))
+    order = sorted((places.index(key), row) for row, key in enumerate(keys) if key in places)
+    return newest.iloc[[row for _, row in order]]
 
 
 # ---- trials of one study
@@ -136,7 +161,7 @@ def _trials(benchmark: str, studies: pd.DataFrame) -> list[ResultTable]:
 def _trials_with_stamps(benchmark: str, studies: pd.DataFrame) -> list[ResultTable]:
     rows = []
     for trial in _trials_of_latest(benchmark, studies):
-        began = studies["started"].iloc[-1].timestamp()
+        began = studies["started"].max().timestamp()
         stamps = {
             name: _clock(began + trial[f"{key}_seconds"]) for name, key in (("start", "began"), ("finish", "ended"))
         }
@@ -156,7 +181,8 @@ def _proposals(benchmark: str, studies: pd.DataFrame) -> list[ResultTable]:
 def _trials_of_latest(benchmark: str, studies: pd.DataFrame) -> Rows:
     if not len(studies):
         return []
-    found = frames.trials(benchmark, [studies["run_id"].iloc[-1]])
+    latest = studies.sort_values("started", kind="stable")
+    found = frames.trials(benchmark, [latest["run_id"].iloc[-1]])
     return [{str(name): value for name, value in row.items()} for row in found.to_dict("records")]
 
 
@@ -201,6 +227,7 @@ def _study(row: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "method": " ".join(filter(None, [row["method"], row["variant"]])),
         "seed": row["seed"],
+        "budget": row["budget"],
         "trials": row["num_trials"],
         "units": row["units"],
         **scores,
@@ -212,7 +239,7 @@ def _study(row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _studies_and_rungs(benchmark: str, studies: pd.DataFrame) -> list[ResultTable]:
-    asha = studies[studies["method"] == "asha"]
+    asha = studies[studies["method"] == "asha"].sort_values("started", kind="stable")
     trials = frames.trials(benchmark, [asha["run_id"].iloc[-1]]) if len(asha) else pd.DataFrame()
     at_rungs = [not text.startswith(BUDGET_SPENT) for text in trials["reason"]] if len(trials) else []
     rungs = sorted(set(trials["units"][at_rungs])) if len(trials) else []
@@ -280,14 +307,27 @@ def _configurations(benchmark: str, studies: pd.DataFrame) -> list[ResultTable]:
     return [ResultTable("configurations", "Configurations of DeepSpeed", rows)]
 
 
+RAY, SEQUENTIAL, BATCH, ASYNCHRONOUS = "", "sequential", "batch", "asynchronous"
+AS_WRITTEN = "start_with_default=False shift=False"
+"""Arguments of a grid that is trained as its benchmark writes it."""
 CHAPTERS: Mapping[int, Chapter] = {
-    1: Chapter("Hyperparameters and metrics", ("manual",), _trials),
-    2: Chapter("Manual search", ("manual",), _trials_with_stamps),
-    3: Chapter("ASHA", ("random", "median", "asha"), _studies_and_rungs),
-    4: Chapter("Population-based training", ("pbt", "pb2"), _studies_and_members),
-    5: Chapter("BOHB and Bayesian search", ("random", "hyperopt", "hyperband", "bohb"), _studies),
-    6: Chapter("Job arrays and ways to evaluate", ("random",), _studies),
-    7: Chapter("Optuna without Ray", ("optuna",), _proposals),
+    1: Chapter("Hyperparameters and metrics", (Made("manual", 3, AS_WRITTEN),), _trials),
+    2: Chapter(
+        "Manual search",
+        (Made("manual", 12, f"{AS_WRITTEN} concurrency=1"), Made("manual", 12, AS_WRITTEN, (SEQUENTIAL,))),
+        _trials_with_stamps,
+    ),
+    3: Chapter(
+        "ASHA",
+        (Made("random", 4), Made("asha", 4), Made("asha", 4, "reduction_factor=9.0")),
+        _studies_and_rungs,
+    ),
+    4: Chapter("Population-based training", (Made("pbt", 4),), _studies_and_members),
+    5: Chapter("BOHB and Bayesian search", (Made("hyperband", 9), Made("bohb", 9), Made("hyperopt", 9)), _studies),
+    6: Chapter(
+        "Job arrays and ways to evaluate", (Made("random", 4, ways=(SEQUENTIAL, BATCH, ASYNCHRONOUS)),), _studies
+    ),
+    7: Chapter("Optuna without Ray", (Made("optuna", 6, ways=(RAY, ASYNCHRONOUS)),), _proposals),
     8: Chapter("DeepSpeed", (), _configurations),
     9: Chapter("A choice across methods", (), _studies),
 }

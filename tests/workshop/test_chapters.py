@@ -15,10 +15,13 @@ from pathlib import Path
 import pytest
 from matplotlib.image import imread
 
+from benchmarks import spec
 from hpo.app.cli import main
 from hpo.app.parser import parse
 from hpo.engine.in_process import InProcess
 from hpo.report.workshop import CHAPTERS
+from hpo.search import registry
+from slurm.arrays import Evaluation, with_evaluation
 from tests.stores import fresh_store, working_in
 from tests.studies import make_project
 from tests.test_readme import blocks, commands, type_all, unfolded
@@ -105,6 +108,27 @@ def test_the_instructor_s_sizes_are_those_of_the_budgets() -> None:
         assert float(hours) == pytest.approx(int(people) * int(total) * float(seconds) / 3600 / float(useful), abs=0.06)
 
 
+def on_a_cluster(path: Path) -> list[str]:
+    """List the commands that a page shows for a cluster, beside those to type on any machine."""
+    lines = [line for block in blocks(path, "text") for line in unfolded(block).splitlines()]
+    return [line for line in lines if line.startswith("python -m hpo slurm")]
+
+
+def study_of(line: str) -> tuple[str, int, str] | None:
+    """Return method, budget and variant of the study that a command makes; None if it makes none."""
+    way = re.match(r"python -m hpo (run|slurm serial|slurm array) (\w+) ", line)
+    if way is None:
+        return None
+    options = dict(re.findall(r"--([\w-]+) (\S+)", line))
+    own = registry.get(way[2]).arguments.model_fields
+    given = {name: options[name.replace("_", "-")] for name in own if name.replace("_", "-") in options}
+    study = registry.get(way[2]).study(spec.load("nano"), 0, int(options["budget"]), None, given)
+    evaluation: dict[str, Evaluation] = {"slurm serial": "sequential", "slurm array": "asynchronous"}
+    if way[1] in evaluation:
+        study = with_evaluation(study, "batch" if "batch" in options else evaluation[way[1]])
+    return study.method, study.budget, study.variant
+
+
 def write_files(folder: Path) -> None:
     """Write the file that a chapter asks the reader to save."""
     [text] = [text for path in PAGES.values() for text in blocks(path, "yaml")]
@@ -139,6 +163,19 @@ def test_the_commands_of_a_chapter_fill_its_table(number: int, folder: Path) -> 
         [path] = (folder / "workshop").glob(f"chapter-{number}-*.csv")
         trained = [row["learning_rate"] for row in csv.DictReader(path.read_text().splitlines())]
         assert Counter(map(float, trained)) == GRIDS[number]
+
+
+@pytest.mark.slow
+def test_a_chapter_s_studies_are_those_that_its_commands_make() -> None:
+    """By budget and by the arguments that the page types; a way to evaluate is a command of its own."""
+    made: dict[int, set[tuple[str, int, str]]] = {number: set() for number in PAGES}
+    for number, path in PAGES.items():
+        for line in [*commands(path), *on_a_cluster(path)]:
+            if study := study_of(line):
+                made[number].add(study)
+    for number, chapter in CHAPTERS.items():
+        if chapter.made:
+            assert made[number] == {(one.method, one.budget, name) for one in chapter.made for name in one.variants}
 
 
 @pytest.mark.slow

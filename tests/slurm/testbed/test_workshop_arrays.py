@@ -25,7 +25,7 @@ def on_a_cluster(path: Path) -> list[str]:
 
 def assert_table_of_ways(text: str) -> None:
     for way in ("sequential", "batch", "asynchronous"):
-        assert f"| random evaluation={way} | 0 | 4 |" in text
+        assert f"| random evaluation={way} | 0 | 4 | 4 |" in text
 
 
 def wait_for_jobs(title: str) -> None:
