@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+import shutil
 from pathlib import Path
 
 import pytest
@@ -33,6 +34,22 @@ def test_each_profile_on_the_page_is_read(text: str, tmp_path: Path) -> None:
     path = tmp_path / "my.yaml"
     path.write_text(text)
     assert profile.load(path).workers.count == 2
+
+
+def test_the_profile_of_the_test_bed_makes_the_jobs_of_the_workshop(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Copy it as a participant does: two nodes of one core without GPUs, a partition or a module."""
+    [copy] = [line for block in blocks("bash") for line in block.splitlines() if line.startswith("cp ")]
+    _, source, target = copy.split()
+    shutil.copy(profile.PROFILES.parents[1] / source, tmp_path / target)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "")
+    words = "slurm array random --benchmark nano --budget 4 --batch 2 --dry-run --cluster".split()
+    assert main([*words, target]) == 0
+    printed = capsys.readouterr().out
+    assert "#SBATCH --cpus-per-task=1\n" in printed
+    assert not {"gpu", "--partition", "module load"} & set(re.findall("gpu|--partition|module load", printed))
 
 
 def test_the_inequalities_on_the_page_are_those_of_its_profile(cluster: Path) -> None:

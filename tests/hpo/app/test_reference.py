@@ -83,7 +83,7 @@ def test_every_key_of_a_shipped_benchmark_is_on_its_page(name: str) -> None:
     assert keys_of(content) - free <= named
 
 
-@pytest.mark.parametrize("profile", ["a100_node", "v100_node"])
+@pytest.mark.parametrize("profile", ["a100_node", "testbed", "v100_node"])
 def test_every_key_of_an_example_profile_is_on_its_page(profile: str) -> None:
     content = yaml.safe_load((REPOSITORY / f"slurm/profiles/{profile}.yaml").read_text())
     assert keys_of(content) <= set(re.findall(r"^\| `(\w+)`", keys.cluster_page(), re.MULTILINE))

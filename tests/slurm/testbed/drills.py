@@ -15,13 +15,16 @@ import yaml
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
+from slurm.profile import PROFILES
+
 REPOSITORY = Path(__file__).parents[3]
 SECONDS = 240
 
 
 def write_profile(folder: Path, **changes: object) -> None:
-    content = {"time": "00:10:00", "workers": 2, "node": {"cpus": 1}, "head": {"cpus": 1}, **changes}
-    (folder / "cluster.yaml").write_text(yaml.safe_dump(content))
+    """Write the shipped profile of the test bed, with changes."""
+    shipped = yaml.safe_load((PROFILES / "testbed.yaml").read_text())
+    (folder / "cluster.yaml").write_text(yaml.safe_dump({**shipped, **changes}))
 
 
 def submit(folder: Path, *what: str) -> str:

@@ -8,19 +8,13 @@ from pathlib import Path
 import pytest
 
 from tests.slurm.testbed.drills import REPOSITORY, SECONDS, squeue, typed, wait_until
-from tests.test_readme import blocks, commands, unfolded
-from tests.workshop.test_chapters import ON_SLURM, PAGES
+from tests.test_readme import commands
+from tests.workshop.test_chapters import ON_SLURM, PAGES, on_a_cluster
 from tests.workshop.test_notebooks import client_of, printed, written
 
 PAGE = PAGES[ON_SLURM]
 BENCHMARK = "--benchmark slow.yaml"
 """Computed curves in place of nano: the jobs are the same."""
-
-
-def on_a_cluster(path: Path) -> list[str]:
-    """List the commands that a page shows for a cluster, beside those to type on any machine."""
-    lines = [line for block in blocks(path, "text") for line in unfolded(block).splitlines()]
-    return [line for line in lines if line.startswith("python -m hpo slurm")]
 
 
 def assert_table_of_ways(text: str) -> None:
@@ -69,3 +63,6 @@ def test_the_commands_for_a_cluster_run_to_their_end(name: str, work: Path) -> N
         assert re.search(r"^START ", text, re.MULTILINE), text
         assert set(re.findall(r"^FINISH .* exit status (\d+)$", text, re.MULTILINE)) == {"0"}, text
     assert list(work.glob("logs/*.csv"))
+    number = int(name[:2])
+    typed(work, f"python -m hpo workshop table {number} {BENCHMARK}")
+    assert "| 0 |" in (work / f"workshop/chapter-{number}.md").read_text()
