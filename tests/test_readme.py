@@ -127,7 +127,6 @@ def test_commands_within_sentences_are_taken_by_the_parser() -> None:
     for path in [README, REPOSITORY / "CONTRIBUTING.md", *REPOSITORY.glob("docs/**/*.md")]:
         for command in re.findall(r"`python -m hpo ([a-z][^`]*)`", path.read_text()):
             words = shlex.split(command.partition(" > ")[0].replace("NAME", "asha"))
-            words += ["--cluster", "my.yaml"] * (words[0] == "slurm" and "--cluster" not in words)
             if len(words) > 1 and "..." not in words and words[-1] != "--help":
                 parse(words)
 
