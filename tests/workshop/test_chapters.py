@@ -73,6 +73,17 @@ def test_a_figure_is_drawn(name: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+def test_the_trials_of_a_long_study_are_those_of_its_replay() -> None:
+    """The page's numbers change with the bank: then write these."""
+    [(small, large, *trials)] = re.findall(
+        r"budget of 48, this replay with the factors (\d) and (\d) begins (\d+) and (\d+) trials", PAGES[3].read_text()
+    )
+    factors = map(float, (small, large))
+    begun = [len(figures.searched("asha", "nano_recorded", 48, reduction_factor=one).rows) for one in factors]
+    assert begun == list(map(int, trials))
+
+
+@pytest.mark.slow
 def test_the_brackets_of_the_figure_are_those_of_hyperband() -> None:
     """Each trial belongs to one, and only those of the first are stopped at unit 1."""
     trials = figures.searched("hyperband", "nano_recorded", 9).rows
