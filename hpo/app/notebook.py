@@ -1,8 +1,8 @@
 """The Python interface, for notebooks: `import hpo`, then `hpo.run(...)`, `hpo.trials(...)` and the like.
 
-Each function is a command of `python -m hpo`, and takes that command's options by name. Tables are pandas frames.
-Studies are stored in MLflow as those of the command line are, so each can read the other's. MLflow's own functions,
-such as `mlflow.search_runs`, work on the same store.
+`run`, `confirm`, `replay`, `compare` and `export` are commands of `python -m hpo`, and take their options by name.
+Tables are pandas frames. Studies are stored in MLflow as those of the command line are, so each can read the other's.
+MLflow's own functions, such as `mlflow.search_runs`, work on the same store.
 """
 
 from __future__ import annotations

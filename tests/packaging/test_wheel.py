@@ -75,6 +75,7 @@ def test_every_file_of_the_packages_is_in_the_wheel(wheel: Path) -> None:
         inside = {name for name in archive.namelist() if ".dist-info/" not in name}
         licences = [name for name in archive.namelist() if name.endswith("licenses/LICENSE")]
     assert inside == expected
+    assert {f"{name}/py.typed" for name in PACKAGES} <= inside  # a user's type checker reads the annotations
     assert len(licences) == 1
 
 

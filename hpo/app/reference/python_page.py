@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import hpo
@@ -14,8 +14,10 @@ HEADER = """\
 # The Python interface
 
 Made by `python -m hpo reference --output docs`. These functions are for notebooks and scripts: `import hpo` gives them,
-and imports their parts when they are first called. Each is a command of the same name, and stores in MLflow as the
-command does. Tables are pandas frames.
+and imports their parts when they are first called. `run`, `confirm`, `replay`, `compare` and `export` are commands of
+the same names, and store in MLflow as the commands do. `studies` and `trials` read the store, and `verdicts` reaches
+those that the command `compare` prints. Tables are pandas frames. The package is typed (`py.typed`), so that mypy
+checks your calls.
 
 ```python
 import hpo
@@ -42,13 +44,19 @@ def _function(name: str, function: Callable[..., Any]) -> str:
     page = inspect.getdoc(function) or ""
     parts = [f"## hpo.{name}", page.splitlines()[0], f"```text\n{_signature(name, function)}\n```"]
     sections = {title: inspect.cleandoc(body) for title, body in SECTION.findall(page + "\n")}
-    parts.append(markdown_table(("argument", "meaning"), _entries(sections["Args"])))
-    parts += [f"**{title}** {_joined(sections[title])}" for title in ("Returns", "Raises") if title in sections]
+    types = inspect.get_annotations(function)
+    parts.append(markdown_table(("argument", "type", "meaning"), _entries(sections["Args"], types)))
+    returned = {"Returns": f" ({_type(types['return'])})"}
+    parts += [
+        f"**{title}**{returned.get(title, '')} {_joined(sections[title])}"
+        for title in ("Returns", "Raises")
+        if title in sections
+    ]
     return "\n\n".join(parts) + "\n"
 
 
 def _signature(name: str, function: Callable[..., Any]) -> str:
-    """Write the call with its defaults; types are in the code."""
+    """Write the call with its defaults; types are in the table below it."""
     parameters = [
         parameter.replace(annotation=inspect.Parameter.empty)
         for parameter in inspect.signature(function).parameters.values()
@@ -56,9 +64,14 @@ def _signature(name: str, function: Callable[..., Any]) -> str:
     return f"hpo.{name}{inspect.Signature(parameters)}"
 
 
-def _entries(section: str) -> Iterator[list[str]]:
+def _entries(section: str, types: Mapping[str, str]) -> Iterator[list[str]]:
     for name, meaning in re.findall(r"^(\*{0,2}\w+): (.*(?:\n +.*)*)", section, re.MULTILINE):
-        yield [f"`{name}`", markdown_cell(_joined(meaning))]
+        yield [f"`{name}`", _type(types[name.lstrip("*")]), markdown_cell(_joined(meaning))]
+
+
+def _type(annotation: str) -> str:
+    """Write a type as the code names it; alternatives without the bar, which would divide cells."""
+    return " or ".join(f"`{part}`" for part in annotation.split(" | "))
 
 
 def _joined(words: str) -> str:
