@@ -29,6 +29,7 @@ PHONE = {"width": 380, "height": 800}
 BROKEN = "[...document.images].filter(image => image.complete && image.naturalWidth === 0).map(image => image.src)"
 LOADED = "[...document.images].every(image => image.complete)"
 EAGER = "document.querySelectorAll('img').forEach(image => image.loading = 'eager')"
+PALETTE = "document.body.dataset.mdColorScheme"
 OVERFLOW = "document.documentElement.scrollWidth - window.innerWidth"
 
 
@@ -68,11 +69,14 @@ def small_index(site: Path) -> Any:
 
 
 @pytest.mark.slow
-def test_every_page_is_whole_in_a_browser_and_fits_a_phone(browser: Any, site: Path, address: str) -> None:
+@pytest.mark.parametrize(("scheme", "palette"), [("light", "default"), ("dark", "slate")])
+def test_every_page_is_whole_in_a_browser_and_fits_a_phone(
+    browser: Any, site: Path, address: str, scheme: str, palette: str
+) -> None:
     """No error, no broken image, no request to another server, and nothing to scroll sideways."""
     names = sorted(str(path.relative_to(site)) for path in site.rglob("*.html"))
     assert len(names) > 20
-    page = browser.new_page(viewport=PHONE)
+    page = browser.new_page(viewport=PHONE, color_scheme=scheme)
     errors: list[str] = []
     requests: list[str] = []
     page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
@@ -81,6 +85,7 @@ def test_every_page_is_whole_in_a_browser_and_fits_a_phone(browser: Any, site: P
     page.route("**/search_index.json", lambda route: route.fulfill(json=small_index(site)))
     for name in names:
         page.goto(f"{address}/{name}")
+        assert page.evaluate(PALETTE) == palette, name
         page.evaluate(EAGER)
         page.wait_for_function(LOADED)
         assert (name, page.evaluate(BROKEN), page.evaluate(OVERFLOW)) == (name, [], 0)
