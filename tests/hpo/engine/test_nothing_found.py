@@ -177,7 +177,7 @@ def test_one_whose_store_was_away_at_its_end_is_delivered_as_failed(
         raise BenchmarkError("tracking store: away")
 
     content = spec.load("synthetic").model_dump(mode="json", exclude_none=True)
-    content |= {"name": "full", "synthetic": {"seconds_per_unit": 0.0, "memory_limit": 1}}
+    content |= {"name": "full", "rescue": False, "synthetic": {"seconds_per_unit": 0.0, "memory_limit": 1}}
     Path("full.yaml").write_text(yaml.safe_dump(content))
     monkeypatch.setattr("hpo.engine.runner.OnRay", lambda: InProcess(1))
     with monkeypatch.context() as away:
