@@ -232,6 +232,24 @@ def replacing(path: Path, mode: int = MODE_OF_A_FILE) -> Iterator[IO[bytes]]:
         raise
 
 
+@contextmanager
+def replacing_or_refusing(path: Path, remedy: str) -> Iterator[IO[bytes]]:
+    """Do the same, and say in a sentence why it cannot be done.
+
+    Args:
+        path: the file to write.
+        remedy: the next step of a user whose folder cannot be written.
+
+    Raises:
+        BenchmarkError: the folder cannot be written.
+    """
+    try:
+        with replacing(path) as file:
+            yield file
+    except OSError as error:
+        raise BenchmarkError(f"{path}: cannot be written ({error.strerror}); {remedy}") from None
+
+
 def write_whole(path: Path, text: str, mode: int = MODE_OF_A_FILE) -> None:
     """Write a text file as `replacing` does, in UTF-8.
 

@@ -19,7 +19,7 @@ from pydantic import Field, ValidationError, model_validator
 from benchmarks.banks.described import DescribedTable
 from benchmarks.banks.training import BankSession, BankTraining, BankUnit, Identity
 from benchmarks.faults import explained
-from benchmarks.files import BenchmarkError, first_line, replacing
+from benchmarks.files import BenchmarkError, first_line, replacing_or_refusing
 from benchmarks.space import Strict
 from benchmarks.tasks.record_scores import pack, unpack
 from benchmarks.tasks.task import Mode
@@ -178,13 +178,8 @@ def write(bank: Bank, path: Path) -> None:
 
     require_names(bank.header.hyperparameters, bank.header.metrics)
     table = to_table(bank)
-    try:
-        with replacing(path) as file:
-            parquet.write_table(table, file, compression="zstd", compression_level=19, write_page_checksum=True)
-    except OSError as error:
-        raise BenchmarkError(
-            f"{path}: cannot be written ({error.strerror}); give another folder with --output"
-        ) from None
+    with replacing_or_refusing(path, "give another folder with --output") as file:
+        parquet.write_table(table, file, compression="zstd", compression_level=19, write_page_checksum=True)
 
 
 def write_beside(path: Path, content: bytes) -> None:
@@ -193,13 +188,8 @@ def write_beside(path: Path, content: bytes) -> None:
     Raises:
         BenchmarkError: the folder cannot be written.
     """
-    try:
-        with replacing(path) as file:
-            file.write(content)
-    except OSError as error:
-        raise BenchmarkError(
-            f"{path}: cannot be written ({error.strerror}); copy the bank to a folder of yours"
-        ) from None
+    with replacing_or_refusing(path, "copy the bank to a folder of yours") as file:
+        file.write(content)
 
 
 def to_table(bank: Bank) -> pyarrow.Table:

@@ -166,7 +166,7 @@ class PlanCheck:
         plan: the plan of the newest study that has one, or the one that was given; None without any.
         looks: times that verdicts on growing results were looked at, this one included; 0 without a verdict.
         differences: all that is not as planned, a clause each.
-        lost: a clause for each plan of the studies that cannot be read.
+        lost: without a plan, a clause for each one of the studies that cannot be read.
     """
 
     plan: ComparisonPlan | None
@@ -200,7 +200,7 @@ def check_plan(
     digest: str,
     reference: str,
     looks: int,
-    lost_plans: Mapping[str, str] | None = None,
+    lost_plans: Mapping[str, str],
 ) -> PlanCheck:
     """Set a comparison beside its plan.
 
@@ -217,7 +217,7 @@ def check_plan(
     studies = [study for one in contestants for study in one.studies.values()]
     lost = tuple(
         f"studies ran under plan {plan}, whose plan.json cannot be read ({reason})"
-        for plan, reason in (lost_plans or {}).items()
+        for plan, reason in lost_plans.items()
         if any(study.plan == plan for study in studies)
     )
     if plan is None:
@@ -246,7 +246,6 @@ def check_plan(
             *lost,
             *differences,
         ),
-        lost,
     )
 
 

@@ -16,7 +16,7 @@ from pydantic import ValidationError
 
 from benchmarks.banks.described import DescribedTable
 from benchmarks.faults import explained
-from benchmarks.files import BenchmarkError, first_line, read_bytes, replacing
+from benchmarks.files import BenchmarkError, first_line, read_bytes, replacing_or_refusing
 from benchmarks.space import Config
 from benchmarks.spec import Benchmark
 from hpo.analysis.replayed.study import (
@@ -65,13 +65,8 @@ def write(replay: Replay, path: Path) -> None:
         BenchmarkError: the folder cannot be written.
     """
     content = to_bytes(replay)
-    try:
-        with replacing(path) as file:
-            file.write(content)
-    except OSError as error:
-        raise BenchmarkError(
-            f"{path}: cannot be written ({error.strerror}); give another folder with --output"
-        ) from None
+    with replacing_or_refusing(path, "give another folder with --output") as file:
+        file.write(content)
 
 
 def to_bytes(replay: Replay) -> bytes:

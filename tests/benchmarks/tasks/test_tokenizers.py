@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
-import shutil
-import subprocess
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -25,11 +20,12 @@ from transformers import (
 
 from benchmarks import spec
 from benchmarks.check import check
-from benchmarks.spec import HERE, Benchmark, BenchmarkError
+from benchmarks.spec import Benchmark, BenchmarkError
 from benchmarks.tasks.question_answering import Answer, Record, prompt_of, read_split, tokenize
 from benchmarks.tasks.task import Example
 from benchmarks.training.model.models import SAMPLE, load_tokenizer
 from benchmarks.training.session import Session
+from tests.benchmarks.hub_cache import tokens_of_sample
 
 CONTEXT = "The old mill was the work of Mara Velt. " * 3
 RECORD = Record("q0", "Alpha", "Who drew it?", CONTEXT, (Answer("Mara Velt", CONTEXT.index("Mara Velt")),))
@@ -197,19 +193,8 @@ def test_it_is_saved_as_it_was(sentencepiece_folder: Path, tmp_path: Path) -> No
 
 @pytest.mark.slow
 def test_one_of_a_model_on_the_hub_gives_its_tokens_too(sentencepiece_folder: Path, tmp_path: Path) -> None:
-    """From the hub's cache, without a network; the cache's place is read at import, so in a process of its own."""
-    repository = tmp_path / "hub/models--some--model"
-    shutil.copytree(sentencepiece_folder, repository / "snapshots/abc")
-    (repository / "refs").mkdir()
-    (repository / "refs/main").write_text("abc")
-    script = (
-        "from benchmarks.training.model.models import SAMPLE, load_tokenizer\n"
-        "print(load_tokenizer('some/model')(SAMPLE, add_special_tokens=False)['input_ids'])"
-    )
-    environment = {**os.environ, "HF_HOME": str(tmp_path), "HF_HUB_OFFLINE": "1", "PYTHONPATH": str(HERE.parent)}
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=environment)
-    assert done.returncode == 0, done.stderr[-2000:]
-    assert json.loads(done.stdout) == pieces(sentencepiece_folder, SAMPLE)
+    found = tokens_of_sample(sentencepiece_folder, tmp_path / "hub", special=False)
+    assert found == pieces(sentencepiece_folder, SAMPLE)
 
 
 def test_one_that_no_class_reads_right_is_refused(tmp_path: Path, texts: list[str]) -> None:

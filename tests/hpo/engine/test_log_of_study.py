@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,17 @@ BUDGET = 4
 
 class KilledError(BaseException):
     """Nothing in the driver handles it, as nothing handles SIGKILL."""
+
+
+def killing(is_last: Callable[[Call], bool]) -> Death:
+    """Kill the driver at a call."""
+
+    def dies(call: Call) -> bool:
+        if is_last(call):
+            raise KilledError
+        return False
+
+    return dies
 
 
 @pytest.fixture
@@ -85,18 +97,10 @@ def test_it_gives_the_books_of_a_study_whose_actors_die(method: str, dies: Death
 
 @pytest.mark.slow
 def test_it_gives_the_books_of_a_study_that_was_killed_and_resumed(logs: list[str], tmp_path: Path) -> None:
-    calls, kill = 0, 25
-
-    def dies(call: Call) -> bool:
-        nonlocal calls
-        calls += 1
-        if calls == kill:
-            raise KilledError
-        return False
-
+    calls = count(1)
     study = study_of("pbt")
     with pytest.raises(KilledError):
-        run(study, InProcess(2, dies=dies), tmp_path)
+        run(study, InProcess(2, dies=killing(lambda _: next(calls) == 25)), tmp_path)
     with working_in(tmp_path):
         kept = Unfinished(Unstored.RUN_ID)
         state = snapshot.read(kept)
@@ -114,17 +118,9 @@ def test_it_gives_the_books_of_a_study_that_was_killed_and_resumed(logs: list[st
 
 @pytest.mark.slow
 def test_a_study_that_is_resumed_on_more_devices_books_those_from_then_on(logs: list[str], tmp_path: Path) -> None:
-    calls = 0
-
-    def dies(call: Call) -> bool:
-        nonlocal calls
-        calls += 1
-        if calls == 25:
-            raise KilledError
-        return False
-
+    calls = count(1)
     with pytest.raises(KilledError):
-        run(study_of("random"), InProcess(2, dies=dies), tmp_path)
+        run(study_of("random"), InProcess(2, dies=killing(lambda _: next(calls) == 25)), tmp_path)
     events = is_told(run(study_of("random"), InProcess(4), tmp_path, Unstored.RUN_ID), *logs)
     [reserved] = [event for event in events if isinstance(event, Reserved)]
     [resized] = [event for event in events if isinstance(event, Resized)]
@@ -135,13 +131,8 @@ def test_a_study_that_is_resumed_on_more_devices_books_those_from_then_on(logs: 
 def test_a_torn_last_line_is_said_when_the_study_is_read_again(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def dies(call: Call) -> bool:
-        if call.trial == 2:
-            raise KilledError
-        return False
-
     with pytest.raises(KilledError):
-        run(study_of("random"), InProcess(1, dies=dies), tmp_path)
+        run(study_of("random"), InProcess(1, dies=killing(lambda call: call.trial == 2)), tmp_path)
     path = tmp_path / "unfinished" / Unstored.RUN_ID / "events.jsonl"
     path.write_bytes(path.read_bytes() + b'{"event": "un')
     with working_in(tmp_path):
@@ -175,13 +166,8 @@ def test_events_after_the_snapshot_are_dropped_and_happen_again(tmp_path: Path, 
     """The machine may have failed between a log's line and the snapshot that goes with it."""
     study = study_of("random")
 
-    def dies(call: Call) -> bool:
-        if call.trial == 2:
-            raise KilledError
-        return False
-
     with pytest.raises(KilledError):
-        run(study, InProcess(1, dies=dies), tmp_path)
+        run(study, InProcess(1, dies=killing(lambda call: call.trial == 2)), tmp_path)
     path = tmp_path / "unfinished" / Unstored.RUN_ID / "events.jsonl"
     before = path.read_text()
     with path.open("a") as file:
@@ -196,13 +182,8 @@ def test_events_after_the_snapshot_are_dropped_and_happen_again(tmp_path: Path, 
 def test_a_log_that_lacks_events_is_refused(tmp_path: Path) -> None:
     study = study_of("random")
 
-    def dies(call: Call) -> bool:
-        if call.trial == 2:
-            raise KilledError
-        return False
-
     with pytest.raises(KilledError):
-        run(study, InProcess(1, dies=dies), tmp_path)
+        run(study, InProcess(1, dies=killing(lambda call: call.trial == 2)), tmp_path)
     path = tmp_path / "unfinished" / Unstored.RUN_ID / "events.jsonl"
     path.write_text(path.read_text()[:-20])
     with pytest.raises(ValueError, match="but the study's snapshot was taken at"):

@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -18,6 +14,7 @@ from benchmarks.check.weights import TOKENIZER_FILES, check_folder
 from benchmarks.spec import BenchmarkError
 from benchmarks.training.model.models import SAMPLE, load_tokenizer
 from tests.benchmarks.check.models import model_folder
+from tests.benchmarks.hub_cache import tokens_of_sample
 
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 WORDS = sorted({word.strip(".?:").lower() for word in SAMPLE.split()} | set(".?:"))
@@ -90,18 +87,8 @@ def test_a_slow_tokenizer_is_refused(tmp_path: Path) -> None:
 def test_one_of_a_model_in_the_cache_gives_its_tokens_without_a_network(tmp_path: Path) -> None:
     folder, name = folder_of(tmp_path, "XLMRobertaTokenizer"), "sentencepiece.bpe.model"
     write_sentencepiece(folder / name)
-    repository = tmp_path / "hub/models--owner--name"
-    shutil.copytree(folder, repository / "snapshots/abc")
-    (repository / "refs").mkdir()
-    (repository / "refs/main").write_text("abc")
-    program = (
-        "from benchmarks.training.model.models import SAMPLE, load_tokenizer\nimport json\n"
-        "print(json.dumps(load_tokenizer('owner/name')(SAMPLE)['input_ids']))\n"
-    )
-    settings = {**os.environ, "HF_HUB_CACHE": str(tmp_path / "hub"), "HF_HUB_OFFLINE": "1"}
-    done = subprocess.run([sys.executable, "-c", program], env=settings, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout) == load_tokenizer(str(folder))(SAMPLE)["input_ids"]
+    found = tokens_of_sample(folder, tmp_path / "hub", special=True)
+    assert found == load_tokenizer(str(folder))(SAMPLE)["input_ids"]
 
 
 @pytest.mark.slow
